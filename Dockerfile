@@ -1,0 +1,107 @@
+# check=skip=RedundantTargetPlatform
+# The agent-runner's image: Python 3.11, a shell with its tools, the worker. Nothing else.
+#
+#   python   the target's python:3.11-slim, only read from
+#   base     the part of it that the runner needs, picked out by agent-runner/image/assemble.py
+#   builder  the locked packages for the target, and the runner's code, compiled
+#   check    ruff and mypy over agent-runner; builds only if they have nothing to say
+#   runtime  base + builder, in layers from what changes least to what changes most
+#
+# Every command runs on the architecture that builds, so an image for another one needs no
+# emulation. The same file must build with BuildKit since Docker 20.10 and Buildah since 1.28:
+# hence no `# syntax=`, no here-documents, no COPY --link, no --start-interval, and a --platform
+# on every FROM of a real image, also where BuildKit finds it redundant: Podman lets one stage's
+# platform spill over into the next.
+
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
+
+
+FROM --platform=$TARGETPLATFORM ${PYTHON_IMAGE} AS python
+
+
+# What `builder` and `check` have in common: uv, pinned by hash. The same for every target.
+FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS tools
+COPY agent-runner/image/fetch.sh agent-runner/image/uv.txt /image/
+ARG PIP_INDEX_URL
+RUN --mount=type=secret,id=ca \
+    python3 -m venv /uv \
+ && sh /image/fetch.sh /uv/bin/python -m pip install --quiet --no-cache-dir --no-compile \
+        --disable-pip-version-check --require-hashes --only-binary :all: -r /image/uv.txt
+
+
+FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS base
+COPY agent-runner/image/elf.py agent-runner/image/assemble.py /image/
+ARG TARGETARCH
+# The hash seed decides the order of sets in bytecode.
+RUN --mount=type=bind,from=python,target=/python \
+    PYTHONHASHSEED=0 python3 /image/assemble.py base --arch "$TARGETARCH" /python /tree
+
+
+FROM tools AS builder
+ARG CACHE_ID=agent-runner
+COPY agent-runner/image/requirements.py agent-runner/image/elf.py agent-runner/image/assemble.py /image/
+COPY agent-runner/poetry.lock /image/
+ARG TARGETARCH
+ARG PIP_INDEX_URL
+# glibc 2.28 is what the wheels may ask for; python:3.11-slim has a newer one.
+RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
+    case "$TARGETARCH" in \
+        amd64) platform=x86_64-manylinux_2_28 ;; \
+        arm64) platform=aarch64-manylinux_2_28 ;; \
+        *) echo "unknown architecture '$TARGETARCH': there are amd64 and arm64" >&2; exit 1 ;; \
+    esac \
+ && python3 /image/requirements.py /image/poetry.lock main > /image/requirements.txt \
+ && sh /image/fetch.sh /uv/bin/uv pip install --quiet --target /packages \
+        --python python3 --python-version 3.11 --python-platform "$platform" --link-mode copy \
+        --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt \
+ && PYTHONHASHSEED=0 python3 /image/assemble.py packages \
+        /packages /app/.venv/lib/python3.11/site-packages
+# What would only be noticed when the worker starts, on a machine that is not here.
+RUN --mount=type=bind,from=base,source=/tree,target=/tree \
+    python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages
+COPY agent-runner/libs/graphton/graphton /app/graphton
+COPY agent-runner/libs/stigmer-stubs/stigmer_stubs /app/stigmer_stubs
+COPY agent-runner/worker /app/worker
+COPY agent-runner/main.py /app/
+RUN PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app
+# What the user of the container may write to.
+RUN mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace
+
+
+FROM tools AS check
+ARG CACHE_ID=agent-runner
+COPY agent-runner/image/requirements.py /image/
+COPY agent-runner/poetry.lock /image/
+ARG PIP_INDEX_URL
+RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
+    python3 /image/requirements.py /image/poetry.lock main dev > /image/requirements.txt \
+ && python3 -m venv --without-pip /venv \
+ && sh /image/fetch.sh /uv/bin/uv pip install --quiet --python /venv/bin/python --link-mode copy \
+        --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt
+COPY agent-runner /agent-runner
+WORKDIR /agent-runner
+RUN /venv/bin/ruff check . && /venv/bin/ruff format --check . \
+ && /venv/bin/mypy --python-executable /venv/bin/python
+
+
+FROM scratch AS runtime
+WORKDIR /app
+COPY --from=base /tree /
+COPY --from=builder --chown=1000:1000 /owned /
+COPY --from=builder /packages /app/.venv/lib/python3.11/site-packages
+COPY --from=builder /app /app
+# HOME is a folder that any uid can write to, also when the root file system is read-only.
+ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    HOME=/tmp \
+    LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    SANDBOX_ROOT_DIR=/workspace \
+    AGENT_RUNNER_HEALTH_FILE=/tmp/agent-runner/health.json
+VOLUME /workspace
+USER stigmer
+STOPSIGNAL SIGTERM
+# See worker/probe.py for what it proves, and why importing everything again is not it.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
+    CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
+CMD ["python", "main.py"]

@@ -1,0 +1,568 @@
+"""Puts the image's file system together, for any architecture, without running any of it.
+
+`assemble.py base`      copies what the runner needs out of an unpacked python:3.11-slim
+`assemble.py packages`  strips installed packages of what no run reads, and compiles them
+`assemble.py app`       compiles the runner's own code
+`assemble.py verify`    every native file is the target's, and finds its libraries
+
+What this program does not understand about the base image it does not guess: it fails and says
+what it met. It needs nothing but the standard library of the Python it makes an image of.
+"""
+
+import argparse
+import compileall
+import os
+import py_compile
+import shutil
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import elf
+
+PYTHON = "python3.11"
+
+PROGRAMS = """
+    sh bash env
+    cat cp cut date dd df dirname basename du echo expr false head id install ln ls mkdir mkfifo
+    mktemp mv nl nproc od paste printenv printf pwd readlink realpath rm rmdir seq sha256sum md5sum
+    sleep sort split stat stdbuf tac tail tee test timeout touch tr true truncate tty uname uniq wc
+    whoami yes [ chmod comm join fold base64 sync tsort
+    grep egrep fgrep sed awk find xargs tar gzip gunzip zcat diff cmp hostname which getent
+""".split()
+"""What an agent's shell commands may expect. Each is 30 to 150 kB, bash 1.3 MB, tar 0.5 MB."""
+
+LIBRARIES = [
+    "libgcc_s.so.1",  # glibc loads it to end a thread; Rust's libraries are linked with it
+    "libstdc++.so.6",  # protobuf's native part
+    # Empty since glibc 2.34, but what was linked with an older one asks for them.
+    "libdl.so.2",
+    "libpthread.so.0",
+    "librt.so.1",
+    "libutil.so.1",
+]
+"""Shared libraries that are needed although no copied program says so."""
+
+REQUIRED_FILES = [
+    "/etc/os-release",  # with the package list below: what vulnerability scanners go by
+    "/etc/debian_version",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/usr/share/zoneinfo",
+]
+
+OPTIONAL_FILES = [
+    "/etc/bash.bashrc",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/profile",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/ssl/openssl.cnf",
+    "/etc/timezone",
+    "/lib/terminfo",  # what a shell in a terminal asks for
+    "/usr/lib/locale/C.utf8",
+    "/usr/lib/ssl/openssl.cnf",
+    "/usr/lib/terminfo",
+]
+"""Some bases have them, some have no use for them."""
+
+CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+CA_SOURCES = "/usr/share/ca-certificates"
+
+NOT_COPIED = {
+    # Folders and files with these names, wherever they are met in the base.
+    "__pycache__",
+    "posix",  # zoneinfo twice more: without and with leap seconds
+    "right",
+}
+
+STDLIB_LEFT_OUT = {
+    "config-3.11": "to link programs with libpython",
+    "dist-packages": "pip and its like",
+    "distutils": "to build packages",
+    "ensurepip": "to install pip",
+    "idlelib": "an editor with windows",
+    "lib2to3": "to convert Python 2",
+    "msilib": "for Windows",
+    "pydoc_data": "the language reference as text",
+    "site-packages": "pip and its like",
+    "test": "Python's own tests",
+    "tests": "a module's own tests",
+    "tkinter": "windows",
+    "turtle.py": "windows",
+    "turtledemo": "windows",
+    # In lib-dynload:
+    "_ctypes_test": "Python's own tests",
+    "_dbm": "old key-value files, and a library for them",
+    "_gdbm": "old key-value files, and a library for them",
+    "_test": "Python's own tests",
+    "_tkinter": "windows",
+    "_xxtestfuzz": "Python's own tests",
+    "nis": "a directory service of the 1980s",
+    "xxlimited": "an example",
+}
+"""What of the standard library stays behind: a name, or its part before `.` or `-`, and why."""
+
+PACKAGES_LEFT_OUT_SUFFIXES = {
+    # Nothing at run time reads type stubs, sources of native code, and what builds them.
+    *(".pyi", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pyx", ".rs"),
+    # Written by an installer, true no more after this program.
+    *(".pth", ".egg-link"),
+}
+
+PACKAGES_LEFT_OUT = [
+    "bin",  # their command lines
+    "temporalio/bridge/sdk-core",  # 11 MB of Rust sources and protobuf files
+    "temporalio/bridge/src",
+    "temporalio/bridge/Cargo.lock",
+    "temporalio/bridge/Cargo.toml",
+    "*/tests",
+    "*/test",
+    # METADATA and the licenses stay: scanners and lawyers read them.
+    "*.dist-info/RECORD",
+    "*.dist-info/INSTALLER",
+    "*.dist-info/REQUESTED",
+    "*.dist-info/direct_url.json",
+    "*.dist-info/uv_cache.json",
+    "*.dist-info/sboms",
+    ".lock",
+]
+"""Patterns under the folder that packages are installed to."""
+
+USER, UID = "stigmer", 1000
+
+FOLDERS = {
+    "/dev": 0o755,
+    "/home": 0o755,
+    "/proc": 0o755,
+    "/root": 0o700,
+    "/run": 0o755,
+    "/sys": 0o755,
+    "/tmp": 0o1777,  # noqa: S108
+    "/var/tmp": 0o1777,  # noqa: S108
+}
+"""Folders that are there even if nothing is in them."""
+
+TIMESTAMP = 315532800
+"""Of all files, in seconds: 1980, the first year that a zip archive knows. Builds can be compared
+only if time leaves no trace."""
+
+
+class AssembleError(Exception):
+    """The image cannot be put together. The message says what was met and where."""
+
+
+class Source:
+    """An unpacked image, as its own programs would see it: links are resolved inside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def at(self, path: PurePosixPath | str) -> Path:
+        """Where a path of the image is on this machine, links not resolved."""
+        return self.root / str(path).lstrip("/")
+
+    def walk(self, path: PurePosixPath | str) -> tuple[PurePosixPath | None, list[PurePosixPath]]:
+        """Follow a path to its end.
+
+        Returns:
+            The path without links, None if it leads nowhere; and the links that were met.
+        """
+        todo = [part for part in PurePosixPath(path).parts if part != "/"]
+        here, links = PurePosixPath("/"), []
+        while todo:
+            part, todo = todo[0], todo[1:]
+            if part == "..":
+                here = here.parent
+                continue
+            here /= part
+            try:
+                mode = self.at(here).lstat().st_mode
+            except (FileNotFoundError, NotADirectoryError):
+                return None, links
+            if stat.S_ISLNK(mode):
+                links.append(here)
+                if len(links) > 40:
+                    raise AssembleError(f"`{path}` leads in a circle")
+                target = PurePosixPath(self.at(here).readlink())
+                todo = [part for part in target.parts if part != "/"] + todo
+                here = PurePosixPath("/") if target.is_absolute() else here.parent
+        return here, links
+
+    def exists(self, path: PurePosixPath | str) -> bool:
+        """Whether a path leads to something."""
+        return self.walk(path)[0] is not None
+
+    def first(self, folders: list[str], name: str) -> str | None:
+        """The first of the folders in which there is something of that name."""
+        return next((f"{f}/{name}" for f in folders if self.exists(f"{f}/{name}")), None)
+
+
+class Tree:
+    """The file system that grows out of a source."""
+
+    def __init__(self, source: Source, output: Path, arch: str) -> None:
+        self.source = source
+        self.output = output
+        self.arch = arch
+        self.copied: set[PurePosixPath] = set()
+
+    def at(self, path: PurePosixPath | str) -> Path:
+        """Where a path of the image is in the tree."""
+        return self.output / str(path).lstrip("/")
+
+    def copy(self, path: PurePosixPath | str, left_out: set[str] = NOT_COPIED) -> PurePosixPath:
+        """Copy a file or folder, the links on the way to it, and the libraries it needs.
+
+        Returns:
+            The path without links.
+
+        Raises:
+            AssembleError: if it is not there.
+        """
+        real, links = self.source.walk(path)
+        if real is None:
+            raise AssembleError(f"the base image has no `{path}`")
+        for link in links:
+            self._link(link)
+        if real in self.copied:
+            return real
+        self.copied.add(real)
+        there = self.source.at(real)
+        if there.is_dir():
+            self._folder(real)
+            for child in sorted(there.iterdir()):
+                if not _is_left_out(child.name, left_out):
+                    inside = real / child.name
+                    # A link to nowhere in a folder is no reason to fail.
+                    if self.source.exists(inside):
+                        self.copy(inside, left_out)
+        elif there.is_file():
+            self._file(real, there)
+        return real
+
+    def write(self, path: str, text: str) -> None:
+        """Make a file of our own."""
+        self._folder(PurePosixPath(path).parent)
+        self.at(path).write_text(text, encoding="utf-8")
+        self.at(path).chmod(0o644)
+
+    def link(self, path: str, target: str) -> None:
+        """Make a link of our own, unless something is there."""
+        self._folder(PurePosixPath(path).parent)
+        if not os.path.lexists(self.at(path)):
+            self.at(path).symlink_to(target)
+
+    def _folder(self, path: PurePosixPath) -> None:
+        real = self.source.walk(path)[0]
+        self.at(real or path).mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def _link(self, link: PurePosixPath) -> None:
+        self._folder(link.parent)
+        if not self.at(link).is_symlink():
+            self.at(link).symlink_to(self.source.at(link).readlink())
+        self.copied.add(link)
+
+    def _file(self, path: PurePosixPath, there: Path) -> None:
+        self._folder(path.parent)
+        shutil.copyfile(there, self.at(path))
+        # Nobody needs to become root in here: no setuid.
+        self.at(path).chmod(0o755 if there.stat().st_mode & 0o111 else 0o644)
+        if elf.is_elf(there):
+            for library in needs(self.source, path, self.arch):
+                self.copy(library)
+
+
+def _is_left_out(name: str, left_out: set[str]) -> bool:
+    return name in left_out or name.split(".")[0] in left_out or name.rsplit("-", 1)[0] in left_out
+
+
+def library_folders(source: Source) -> list[str]:
+    """Where the dynamic loader looks, in its order."""
+    folders = []
+    for conf in sorted(source.at("/etc/ld.so.conf.d").glob("*.conf")):
+        lines = conf.read_text(encoding="utf-8").splitlines()
+        folders += [line.strip() for line in lines if line.startswith("/")]
+    return [*folders, "/lib", "/usr/lib", "/lib64", "/usr/lib64"]
+
+
+def needs(source: Source, path: PurePosixPath, arch: str) -> list[str]:
+    """The loader and the libraries that a program or library of the source asks for.
+
+    Raises:
+        AssembleError: if one is not there, or if the file is another machine's.
+    """
+    file = read_elf(source.at(path), arch)
+    found = [file.interpreter] if file.interpreter else []
+    own = [entry.replace("$ORIGIN", str(path.parent)) for entry in file.search]
+    for name in file.needed:
+        library = source.first([*own, *library_folders(source)], name)
+        if library is None:
+            raise AssembleError(f"`{path}` needs `{name}`, which the base image has not")
+        found.append(library)
+    return found
+
+
+def read_elf(path: Path, arch: str) -> elf.Elf:
+    """Read an ELF file of the architecture.
+
+    Raises:
+        AssembleError: if it is another's, or broken.
+    """
+    try:
+        file = elf.read(path)
+    except ValueError as error:
+        raise AssembleError(str(error)) from None
+    if file.machine != elf.MACHINES[arch]:
+        names = {number: name for name, number in elf.MACHINES.items()}
+        other = names.get(file.machine, f"machine {file.machine}")
+        raise AssembleError(f"`{path}` is for {other}, the image is for {arch}")
+    return file
+
+
+def assemble_base(source: Source, output: Path, arch: str) -> None:
+    """Copy Python, a shell with its tools, and what they need."""
+    tree = Tree(source, output, arch)
+    binary = _copy_python(tree)
+    missing = []
+    for program in PROGRAMS:
+        found = source.first(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"], program)
+        if found:
+            tree.copy(found)
+        else:
+            missing.append(program)
+    if missing:
+        raise AssembleError(f"the base image has no {', '.join(f'`{name}`' for name in missing)}")
+    for name in LIBRARIES:
+        library = source.first(library_folders(source), name)
+        if library is None:
+            raise AssembleError(f"the base image has no `{name}`")
+        tree.copy(library)
+    for path in REQUIRED_FILES:
+        tree.copy(path)
+    for path in OPTIONAL_FILES:
+        if source.exists(path):
+            tree.copy(path)
+    _write_certificates(tree)
+    _keep_package_list(tree)
+    _write_own_files(tree, binary)
+
+
+def _copy_python(tree: Tree) -> PurePosixPath:
+    """Copy the interpreter and the standard library. Returns the interpreter's real path."""
+    path = tree.source.first(["/usr/local/bin", "/usr/bin"], PYTHON)
+    if path is None:
+        raise AssembleError(f"the base image has no `{PYTHON}` in /usr/local/bin or /usr/bin")
+    binary = tree.copy(path)
+    library = f"{binary.parent.parent}/lib/{PYTHON}"
+    for landmark in ("os.py", "lib-dynload"):
+        if not tree.source.exists(f"{library}/{landmark}"):
+            raise AssembleError(f"`{binary}` has no standard library in `{library}`")
+    tree.copy(library, NOT_COPIED | STDLIB_LEFT_OUT.keys())
+    for name in ("python3", "python"):
+        tree.link(f"{binary.parent}/{name}", PYTHON)
+    compile_sources(tree.at(library), library)
+    return binary
+
+
+def _write_certificates(tree: Tree) -> None:
+    """One bundle, where OpenSSL and others look for it."""
+    bundle = tree.source.at(CA_BUNDLE)
+    if bundle.is_file() and bundle.stat().st_size:
+        tree.copy(CA_BUNDLE)
+    else:
+        # A base whose packages were unpacked but never configured.
+        parts = sorted(tree.source.at(CA_SOURCES).rglob("*.crt"))
+        if not parts:
+            raise AssembleError(f"the base image has no CA certificates: no `{CA_BUNDLE}`")
+        tree.write(CA_BUNDLE, "".join(part.read_text(encoding="utf-8") for part in parts))
+    tree.link("/usr/lib/ssl/cert.pem", CA_BUNDLE)
+
+
+def _keep_package_list(tree: Tree) -> None:
+    """Keep dpkg's entry and the license of each package of which something was copied."""
+    status = tree.source.at("/var/lib/dpkg/status")
+    if not status.is_file():
+        raise AssembleError("the base image has no dpkg status: it is not made from Debian")
+    copied = {_unmerged(path) for path in tree.copied}
+    owners = set()
+    for listing in sorted(tree.source.at("/var/lib/dpkg/info").glob("*.list")):
+        for line in listing.read_text(encoding="utf-8").splitlines():
+            path = tree.source.at(line)
+            if _unmerged(line) in copied and not (path.is_dir() and not path.is_symlink()):
+                owners.add(listing.stem.split(":")[0])
+                break
+    stanzas = [
+        stanza
+        for stanza in status.read_text(encoding="utf-8").split("\n\n")
+        if stanza.removeprefix("Package: ").split("\n")[0] in owners
+    ]
+    if not any(stanza.startswith("Package: libc6\n") for stanza in stanzas):
+        raise AssembleError("the base image's dpkg knows no libc6: not a Debian with glibc")
+    tree.write("/var/lib/dpkg/status", "\n\n".join(stanzas).strip() + "\n")
+    for owner in sorted(owners):
+        license_file = f"/usr/share/doc/{owner}/copyright"
+        if tree.source.exists(license_file):
+            tree.copy(license_file)
+
+
+def _unmerged(path: PurePosixPath | str) -> str:
+    """A path as it was before /bin and /lib became links into /usr: dpkg lists both kinds."""
+    return str(path).removeprefix("/usr")
+
+
+def _write_own_files(tree: Tree, binary: PurePosixPath) -> None:
+    tree.write(
+        "/etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\n"
+        f"{USER}:x:{UID}:{UID}::/home/{USER}:/bin/bash\n"
+        "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
+    )
+    tree.write("/etc/group", f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n")
+    # A virtual environment, so that neither the base's layout nor where it keeps its own
+    # packages matters: the packages are added to it by the Dockerfile.
+    version = PYTHON.removeprefix("python")
+    tree.write(
+        "/app/.venv/pyvenv.cfg",
+        f"home = {binary.parent}\ninclude-system-site-packages = false\nversion = {version}\n",
+    )
+    tree.link(f"/app/.venv/bin/{PYTHON}", str(binary))
+    for name in ("python3", "python"):
+        tree.link(f"/app/.venv/bin/{name}", PYTHON)
+    for folder, mode in FOLDERS.items():
+        tree.at(folder).mkdir(parents=True, exist_ok=True)
+        tree.at(folder).chmod(mode)
+
+
+def strip_packages(folder: Path) -> None:
+    """Take out of installed packages what no run reads."""
+    for pattern in PACKAGES_LEFT_OUT:
+        for path in sorted(folder.glob(pattern)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in PACKAGES_LEFT_OUT_SUFFIXES and path.is_file():
+            path.unlink()
+    # What only held type stubs is empty now.
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def compile_sources(folder: Path, runtime_path: str) -> None:
+    """Write the bytecode of all modules beside them.
+
+    Without it each start of a worker costs twice the CPU, for nobody can write it at run time.
+    It is not checked against its source when loaded, and holds no time: the source never changes
+    in an image. Tracebacks name `runtime_path`.
+
+    Raises:
+        AssembleError: if a module cannot be compiled.
+    """
+    done = compileall.compile_dir(
+        folder,
+        maxlevels=99,
+        quiet=1,
+        workers=0,
+        stripdir=str(folder),
+        prependdir=runtime_path,
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    if not done:
+        raise AssembleError(f"a module under `{folder}` cannot be compiled, see above")
+
+
+def verify(root: Path, packages: Path, arch: str) -> int:
+    """See that every native file is for the architecture and finds its libraries.
+
+    Returns:
+        How many native files there are.
+
+    Raises:
+        AssembleError: if one is not, or does not.
+    """
+    source = Source(root)
+    count = 0
+    for folder in (root, packages):
+        for path in _files(folder):
+            if not elf.is_elf(path):
+                continue
+            count += 1
+            if folder == root:
+                needs(source, PurePosixPath("/") / path.relative_to(root), arch)
+                continue
+            file = read_elf(path, arch)
+            own = [entry.replace("$ORIGIN", str(path.parent)) for entry in file.search]
+            for name in file.needed:
+                if not any((Path(f) / name).exists() for f in own) and not source.first(
+                    library_folders(source), name
+                ):
+                    raise AssembleError(
+                        f"`{path.relative_to(packages)}` needs `{name}`, which the image has not: "
+                        "add it to LIBRARIES in assemble.py"
+                    )
+    if not count:
+        raise AssembleError(f"`{root}` and `{packages}` hold no native file at all")
+    return count
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def forget_time(folder: Path) -> None:
+    """Give everything in a folder, and the folder, the same time."""
+    for path in [*folder.rglob("*"), folder]:
+        os.utime(path, (TIMESTAMP, TIMESTAMP), follow_symlinks=False)
+
+
+def main() -> int:
+    """The command line: 0, or 1 with a line on stderr."""
+    parser = argparse.ArgumentParser(prog="assemble.py")
+    commands = parser.add_subparsers(dest="command", required=True)
+    base = commands.add_parser("base")
+    base.add_argument("source", type=Path, help="the unpacked python:3.11-slim of the target")
+    base.add_argument("output", type=Path)
+    packages = commands.add_parser("packages")
+    packages.add_argument("folder", type=Path)
+    packages.add_argument("runtime_path", help="where the folder will be in the image")
+    app = commands.add_parser("app")
+    app.add_argument("folder", type=Path)
+    app.add_argument("runtime_path", help="where the folder will be in the image")
+    check = commands.add_parser("verify")
+    check.add_argument("root", type=Path, help="what `base` made")
+    check.add_argument("packages", type=Path)
+    for command in (base, check):
+        command.add_argument("--arch", required=True, help="the target's, as in TARGETARCH")
+    args = parser.parse_args()
+    try:
+        if "arch" in args and args.arch not in elf.MACHINES:
+            known = " and ".join(elf.MACHINES)
+            raise AssembleError(f"unknown architecture `{args.arch}`: there are {known}")
+        match args.command:
+            case "base":
+                assemble_base(Source(args.source), args.output, args.arch)
+                forget_time(args.output)
+            case "packages":
+                strip_packages(args.folder)
+                compile_sources(args.folder, args.runtime_path)
+                forget_time(args.folder)
+            case "app":
+                compile_sources(args.folder, args.runtime_path)
+                forget_time(args.folder)
+            case "verify":
+                count = verify(args.root, args.packages, args.arch)
+                print(f"{count} native files, all for {args.arch}, all libraries found")
+    except AssembleError as error:
+        print(f"assemble.py {args.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

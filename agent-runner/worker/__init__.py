@@ -1,0 +1,1 @@
+"""The Temporal worker: settings, health, activities and the loop that keeps them running."""
