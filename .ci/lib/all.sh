@@ -1,0 +1,17 @@
+# shellcheck shell=bash
+# Sourced by every command here, after it set LIB to this folder.
+
+# shellcheck source=common.sh
+. "$LIB/common.sh"
+# shellcheck source=packages.sh
+. "$LIB/packages.sh"
+# shellcheck source=podman.sh
+. "$LIB/podman.sh"
+# shellcheck source=daemons.sh
+. "$LIB/daemons.sh"
+# shellcheck source=base-image.sh
+. "$LIB/base-image.sh"
+# shellcheck source=temporal.sh
+. "$LIB/temporal.sh"
+# shellcheck source=env.sh
+. "$LIB/env.sh"

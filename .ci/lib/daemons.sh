@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# The daemons: two of Docker, one registry. Each is started only when its
+# socket does not answer.
+
+BRIDGE=arci0
+BRIDGE_ADDRESS=172.29.0.1/16
+BRIDGE_SUBNET=172.29.0.0/16
+
+docker_answers() { docker -H "unix://$1" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+registry_answers() { curl -fsS -o /dev/null "http://$REGISTRY/v2/"; }
+
+start_daemons() {
+    # Forked first, waited for later: they take their seconds side by side.
+    docker_answers "$DOCKER_SOCKET" || start_docker_classic
+    docker_answers "$DOCKER_CONTAINERD_SOCKET" || start_docker_containerd
+    registry_answers 2>/dev/null || start_registry
+    await docker docker_answers "$DOCKER_SOCKET"
+    await docker-containerd docker_answers "$DOCKER_CONTAINERD_SOCKET"
+    await registry registry_answers
+}
+
+await() {
+    local name=$1
+    shift
+    if ! wait_for 60 "$@"; then
+        tail -n 30 "$STATE/log/$name.log" >&2 || true
+        die "$name did not come up"
+    fi
+}
+
+start_docker_classic() {
+    say "starting dockerd, classic image store"
+    write_file "$STATE/docker.json" <<EOF
+{"features": {"containerd-snapshotter": false}, "storage-driver": "overlay2"}
+EOF
+    # A daemon that was killed leaves its PID file, and that PID may be in use.
+    rm -f "$STATE/docker.pid"
+    background docker dockerd --config-file "$STATE/docker.json" \
+        --pidfile "$STATE/docker.pid" -H "unix://$DOCKER_SOCKET"
+}
+
+start_docker_containerd() {
+    say "starting dockerd, containerd image store"
+    write_file "$STATE/docker-containerd.json" <<EOF
+{"features": {"containerd-snapshotter": true}}
+EOF
+    add_bridge
+    rm -f "$STATE/docker-containerd.pid"
+    # Two daemons would overwrite each other's firewall chains, which have the
+    # same names. So this one leaves the firewall alone and `add_bridge` writes
+    # the two rules that it needs; published ports go through its proxy.
+    background docker-containerd dockerd --config-file "$STATE/docker-containerd.json" \
+        --data-root "$DATA/docker-containerd" --exec-root "$STATE/docker-containerd" \
+        --pidfile "$STATE/docker-containerd.pid" -H "unix://$DOCKER_CONTAINERD_SOCKET" \
+        --bridge "$BRIDGE" --iptables=false --ip6tables=false
+}
+
+add_bridge() {
+    [[ -e /sys/class/net/$BRIDGE ]] || ip link add "$BRIDGE" type bridge
+    ip address replace "$BRIDGE_ADDRESS" dev "$BRIDGE"
+    ip link set "$BRIDGE" up
+    sysctl -q -w net.ipv4.ip_forward=1
+    local rule
+    while read -r rule; do
+        # shellcheck disable=SC2086 # one word an argument
+        iptables -w ${rule/ -I / -C } 2>/dev/null || iptables -w $rule
+    done < <(bridge_rules)
+}
+
+bridge_rules() {
+    echo "-t nat -I POSTROUTING -s $BRIDGE_SUBNET ! -o $BRIDGE -j MASQUERADE"
+    # The other daemon sets the FORWARD chain's policy to DROP.
+    echo "-t filter -I FORWARD -i $BRIDGE -j ACCEPT"
+    echo "-t filter -I FORWARD -o $BRIDGE -j ACCEPT"
+}
+
+remove_bridge() {
+    [[ -e /sys/class/net/$BRIDGE ]] || return 0
+    local rule
+    while read -r rule; do
+        # shellcheck disable=SC2086 # one word an argument
+        iptables -w ${rule/ -I / -D } 2>/dev/null || true
+    done < <(bridge_rules)
+    ip link delete "$BRIDGE"
+}
+
+start_registry() {
+    say "starting the registry"
+    write_registry_config registry "$REGISTRY"
+    background registry docker-registry serve "$STATE/registry.yml"
+}
+
+# write_registry_config NAME ADDRESS [HTPASSWD_FILE]
+write_registry_config() {
+    local name=$1 address=$2 htpasswd=${3:-}
+    {
+        cat <<EOF
+version: 0.1
+log: {level: warn}
+storage:
+  filesystem: {rootdirectory: $DATA/$name}
+  delete: {enabled: true}
+http: {addr: "$address"}
+EOF
+        if [[ -n $htpasswd ]]; then
+            echo "auth: {htpasswd: {realm: agent-runner-ci, path: $htpasswd}}"
+        fi
+    } | write_file "$STATE/$name.yml"
+}

@@ -1,0 +1,25 @@
+# shellcheck shell=bash
+# What the end-to-end tests may count on, as a file to source.
+
+ENV_FILE=$STATE/env
+# Build steps use the host's network and trust what the host trusts: behind a
+# proxy with a certificate of its own nothing else reaches PyPI.
+CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+
+write_env() {
+    {
+        cat <<EOF
+export XTASK_E2E_REQUIRE="docker docker-containerd podman podman-rootless"
+export XTASK_E2E_DOCKER_CONTAINERD_HOST=unix://$DOCKER_CONTAINERD_SOCKET
+export XTASK_E2E_ROOTLESS_USER=$ROOTLESS_USER
+export XTASK_E2E_ROOTLESS_RUNTIME_DIR=$ROOTLESS_RUNTIME_DIR
+export XTASK_E2E_REGISTRY=$REGISTRY
+export XTASK_BUILD_BASE_IMAGE=$BASE_REPOSITORY:3.11-slim
+export XTASK_BUILD_NETWORK=host
+export XTASK_BUILD_SECRETS=id=ca,src=$CA_BUNDLE
+EOF
+        if [[ -x $TEMPORAL ]]; then
+            echo "export XTASK_E2E_TEMPORAL=$TEMPORAL"
+        fi
+    } | write_file "$ENV_FILE"
+}

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# The packages: bookworm's, except Docker.
+
+PACKAGES=(
+    podman buildah skopeo fuse-overlayfs netavark aardvark-dns slirp4netns uidmap catatonit
+    docker-registry apache2-utils
+    qemu-user-static binfmt-support
+    debootstrap iptables iproute2 curl ca-certificates
+    hyperfine shellcheck jq
+)
+# bookworm's docker.io (20.10) has no buildx; sid's runs on bookworm's libc.
+DOCKER_PACKAGES=(docker.io docker-cli containerd docker-buildx)
+
+install_packages() {
+    local missing
+    missing=$(missing_packages "${PACKAGES[@]}")
+    if [[ -n $missing ]]; then
+        say "installing: ${missing//$'\n'/ }"
+        apt_update
+        # shellcheck disable=SC2086 # one word a package
+        apt_install $missing
+    fi
+    if [[ -n $(missing_packages "${DOCKER_PACKAGES[@]}") ]] || ! docker_is_new; then
+        say "installing Docker from sid"
+        add_sid
+        apt_install "${DOCKER_PACKAGES[@]/%//sid}"
+    fi
+    hash -r
+}
+
+missing_packages() {
+    local package
+    for package in "$@"; do
+        [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] ||
+            echo "$package"
+    done
+}
+
+docker_is_new() { dpkg --compare-versions "$(dpkg-query -W -f '${Version}' docker.io)" ge 28; }
+
+apt_update() { quietly "$STATE/log/apt.log" apt-get update; }
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive quietly "$STATE/log/apt.log" \
+        apt-get install -y --no-install-recommends "$@"
+}
+
+add_sid() {
+    write_file /etc/apt/sources.list.d/agent-runner-ci-sid.sources <<EOF
+Types: deb
+URIs: $DEBIAN_MIRROR
+Suites: sid
+Components: main
+Signed-By: $DEBIAN_KEYRING
+EOF
+    # Below 100: taken only when asked for by suite, never as an upgrade.
+    write_file /etc/apt/preferences.d/agent-runner-ci-sid <<EOF
+Package: *
+Pin: release n=sid
+Pin-Priority: 90
+EOF
+    apt_update
+}
+
+# The kernel hands foreign programs to qemu, also inside containers.
+enable_emulation() {
+    [[ -e /proc/sys/fs/binfmt_misc/status ]] ||
+        mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
+    [[ $(uname -m) == aarch64 || -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]] ||
+        update-binfmts --enable qemu-aarch64
+}
