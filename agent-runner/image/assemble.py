@@ -10,27 +10,27 @@ what it met. It needs nothing but the standard library of the Python it makes an
 """
 
 import argparse
-import compileall
+import fnmatch
+import importlib
 import os
 import py_compile
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import elf
 
 PYTHON = "python3.11"
 
-PROGRAMS = """
-    sh bash env
-    cat cp cut date dd df dirname basename du echo expr false head id install ln ls mkdir mkfifo
-    mktemp mv nl nproc od paste printenv printf pwd readlink realpath rm rmdir seq sha256sum md5sum
-    sleep sort split stat stdbuf tac tail tee test timeout touch tr true truncate tty uname uniq wc
-    whoami yes [ chmod comm join fold base64 sync tsort
-    grep egrep fgrep sed awk find xargs tar gzip gunzip zcat diff cmp hostname which getent
-""".split()
+PROGRAMS = (
+    "sh bash env cat cp cut date dd df dirname basename du echo false head id install ln ls "
+    "mkdir mkfifo mktemp mv nl nproc od paste printenv printf pwd readlink realpath rm rmdir seq "
+    "sha256sum md5sum sleep sort split stat tac tail tee test timeout touch tr true "
+    "truncate tty uname uniq wc whoami yes [ chmod comm join fold base64 sync tsort "
+    "grep egrep fgrep sed awk find xargs tar gzip gunzip zcat diff cmp hostname which getent"
+)
 """What an agent's shell commands may expect. Each is 30 to 150 kB, bash 1.3 MB, tar 0.5 MB."""
 
 LIBRARIES = [
@@ -45,6 +45,7 @@ LIBRARIES = [
 """Shared libraries that are needed although no copied program says so."""
 
 REQUIRED_FILES = [
+    *("/bin/sh", "/bin/bash", "/usr/bin/env"),  # what scripts begin with, also where /bin is a link
     "/etc/os-release",  # with the package list below: what vulnerability scanners go by
     "/etc/debian_version",
     "/etc/ld.so.conf",
@@ -72,15 +73,16 @@ OPTIONAL_FILES = [
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 CA_SOURCES = "/usr/share/ca-certificates"
 
-NOT_COPIED = {
-    # Folders and files with these names, wherever they are met in the base.
+NOT_COPIED = [
     "__pycache__",
     "posix",  # zoneinfo twice more: without and with leap seconds
     "right",
-}
+]
+"""Names that are left out wherever they are met in a folder."""
 
 STDLIB_LEFT_OUT = {
-    "config-3.11": "to link programs with libpython",
+    "*.a": "to link programs with libpython",
+    "config-3.11*": "to link programs with libpython",
     "dist-packages": "pip and its like",
     "distutils": "to build packages",
     "ensurepip": "to install pip",
@@ -95,16 +97,38 @@ STDLIB_LEFT_OUT = {
     "turtle.py": "windows",
     "turtledemo": "windows",
     # In lib-dynload:
-    "_ctypes_test": "Python's own tests",
-    "_dbm": "old key-value files, and a library for them",
-    "_gdbm": "old key-value files, and a library for them",
-    "_test": "Python's own tests",
-    "_tkinter": "windows",
-    "_xxtestfuzz": "Python's own tests",
-    "nis": "a directory service of the 1980s",
-    "xxlimited": "an example",
+    "_ctypes_test.*": "Python's own tests",
+    "_dbm.*": "old key-value files, and a library for them",
+    "_gdbm.*": "old key-value files, and a library for them",
+    "_test*": "Python's own tests",
+    "_tkinter.*": "windows",
+    "_xxtestfuzz.*": "Python's own tests",
+    "nis.*": "a directory service of the 1980s",
+    "xxlimited*": "an example",
 }
-"""What of the standard library stays behind: a name, or its part before `.` or `-`, and why."""
+"""Names of the standard library that stay behind, and why."""
+
+STDLIB_COMPILED = (
+    "argparse ast asyncio base64 bz2 collections concurrent.futures configparser contextlib "
+    "contextvars copy csv ctypes dataclasses datetime decimal difflib email.message email.parser "
+    "encodings.cp437 encodings.idna enum fnmatch fractions functools getpass glob gzip hashlib "
+    "hmac html.parser http.client http.cookiejar importlib.metadata importlib.resources inspect "
+    "ipaddress itertools json logging.config logging.handlers lzma mimetypes "
+    "multiprocessing.context multiprocessing.queues netrc numbers operator pathlib pickle pkgutil "
+    "platform pprint queue random re secrets selectors shlex shutil signal socket socketserver "
+    "sqlite3 ssl statistics string struct subprocess tarfile tempfile textwrap threading "
+    "tomllib traceback types typing urllib.request urllib.robotparser uuid warnings "
+    "weakref xml.etree.ElementTree zipfile zoneinfo"
+)
+"""The modules of the standard library that get bytecode, with all that they import: what the
+worker loads, and what an agent's scripts are likely to. The others work from source; compiling
+them as well would cost 4 MB."""
+
+PACKAGES_BYTECODE_ONLY = "*_pb2*.py"
+"""Generated, 4 MB, and no line of it says anything in a traceback."""
+
+PACKAGES_SOURCE_ONLY = ["pydantic/v1", "temporalio/contrib", "temporalio/testing"]
+"""There for who imports them, but nobody here does so far."""
 
 PACKAGES_LEFT_OUT_SUFFIXES = {
     # Nothing at run time reads type stubs, sources of native code, and what builds them.
@@ -172,7 +196,8 @@ class Source:
             The path without links, None if it leads nowhere; and the links that were met.
         """
         todo = [part for part in PurePosixPath(path).parts if part != "/"]
-        here, links = PurePosixPath("/"), []
+        here = PurePosixPath("/")
+        links: list[PurePosixPath] = []
         while todo:
             part, todo = todo[0], todo[1:]
             if part == "..":
@@ -214,7 +239,9 @@ class Tree:
         """Where a path of the image is in the tree."""
         return self.output / str(path).lstrip("/")
 
-    def copy(self, path: PurePosixPath | str, left_out: set[str] = NOT_COPIED) -> PurePosixPath:
+    def copy(
+        self, path: PurePosixPath | str, left_out: Iterable[str] = NOT_COPIED
+    ) -> PurePosixPath:
         """Copy a file or folder, the links on the way to it, and the libraries it needs.
 
         Returns:
@@ -235,7 +262,7 @@ class Tree:
         if there.is_dir():
             self._folder(real)
             for child in sorted(there.iterdir()):
-                if not _is_left_out(child.name, left_out):
+                if not any(fnmatch.fnmatchcase(child.name, pattern) for pattern in left_out):
                     inside = real / child.name
                     # A link to nowhere in a folder is no reason to fail.
                     if self.source.exists(inside):
@@ -274,10 +301,6 @@ class Tree:
         if elf.is_elf(there):
             for library in needs(self.source, path, self.arch):
                 self.copy(library)
-
-
-def _is_left_out(name: str, left_out: set[str]) -> bool:
-    return name in left_out or name.split(".")[0] in left_out or name.rsplit("-", 1)[0] in left_out
 
 
 def library_folders(source: Source) -> list[str]:
@@ -328,7 +351,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
     tree = Tree(source, output, arch)
     binary = _copy_python(tree)
     missing = []
-    for program in PROGRAMS:
+    for program in PROGRAMS.split():
         found = source.first(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"], program)
         if found:
             tree.copy(found)
@@ -361,10 +384,12 @@ def _copy_python(tree: Tree) -> PurePosixPath:
     for landmark in ("os.py", "lib-dynload"):
         if not tree.source.exists(f"{library}/{landmark}"):
             raise AssembleError(f"`{binary}` has no standard library in `{library}`")
-    tree.copy(library, NOT_COPIED | STDLIB_LEFT_OUT.keys())
+    tree.copy(library, [*NOT_COPIED, *STDLIB_LEFT_OUT])
     for name in ("python3", "python"):
         tree.link(f"{binary.parent}/{name}", PYTHON)
-    compile_sources(tree.at(library), library)
+    stdlib = tree.at(library)
+    chosen = (stdlib / file for file in stdlib_compiled())
+    compile_sources(stdlib, library, (file for file in chosen if file.is_file()))
     return binary
 
 
@@ -454,27 +479,48 @@ def strip_packages(folder: Path) -> None:
             path.rmdir()
 
 
-def compile_sources(folder: Path, runtime_path: str) -> None:
-    """Write the bytecode of all modules beside them.
+def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) -> None:
+    """Write the bytecode of modules beside them.
 
     Without it each start of a worker costs twice the CPU, for nobody can write it at run time.
     It is not checked against its source when loaded, and holds no time: the source never changes
-    in an image. Tracebacks name `runtime_path`.
+    in an image. Tracebacks name `runtime_path` as the folder.
 
     Raises:
         AssembleError: if a module cannot be compiled.
     """
-    done = compileall.compile_dir(
-        folder,
-        maxlevels=99,
-        quiet=1,
-        workers=0,
-        stripdir=str(folder),
-        prependdir=runtime_path,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
-    if not done:
-        raise AssembleError(f"a module under `{folder}` cannot be compiled, see above")
+    for source in sorted(sources):
+        inside = source.relative_to(folder)
+        bytecode_only = source.match(PACKAGES_BYTECODE_ONLY)
+        try:
+            py_compile.compile(
+                str(source),
+                cfile=str(source.with_suffix(".pyc")) if bytecode_only else None,
+                dfile=f"{runtime_path}/{inside}",
+                doraise=True,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
+        except py_compile.PyCompileError as error:
+            raise AssembleError(f"`{inside}` cannot be compiled: {error.msg}") from None
+        if bytecode_only:
+            source.unlink()
+
+
+def stdlib_compiled() -> set[Path]:
+    """The files, relative to the standard library, that deserve bytecode.
+
+    This Python answers, by importing them: it is the same version as the image's.
+    """
+    library = Path(os.__file__).resolve().parent
+    for name in STDLIB_COMPILED.split():
+        importlib.import_module(name)
+    files = [Path(str(module.__file__)) for module in list(sys.modules.values())
+             if getattr(module, "__file__", None)]  # fmt: skip
+    return {
+        file.resolve().relative_to(library)
+        for file in files
+        if file.suffix == ".py" and file.resolve().is_relative_to(library)
+    }
 
 
 def verify(root: Path, packages: Path, arch: str) -> int:
@@ -550,10 +596,16 @@ def main() -> int:
                 forget_time(args.output)
             case "packages":
                 strip_packages(args.folder)
-                compile_sources(args.folder, args.runtime_path)
+                source_only = [args.folder / path for path in PACKAGES_SOURCE_ONLY]
+                modules = args.folder.rglob("*.py")
+                compile_sources(
+                    args.folder,
+                    args.runtime_path,
+                    [m for m in modules if not any(m.is_relative_to(s) for s in source_only)],
+                )
                 forget_time(args.folder)
             case "app":
-                compile_sources(args.folder, args.runtime_path)
+                compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 forget_time(args.folder)
             case "verify":
                 count = verify(args.root, args.packages, args.arch)

@@ -54,9 +54,7 @@ def _read(data: bytes) -> Elf:
     (header_offset,) = struct.unpack_from("<Q", data, 32)
     size, count = struct.unpack_from("<HH", data, 54)
     # Each program header: type, flags, offset, address, physical address, size in the file.
-    headers = [
-        struct.unpack_from("<IIQQQQ", data, header_offset + i * size) for i in range(count)
-    ]
+    headers = [struct.unpack_from("<IIQQQQ", data, header_offset + i * size) for i in range(count)]
     interpreter = None
     dynamic: list[tuple[int, int]] = []
     for kind, _, offset, _, _, length in headers:
