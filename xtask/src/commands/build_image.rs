@@ -1,0 +1,324 @@
+//! `build-image`: the image for one platform, under all the version's tags.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Result;
+
+use super::{Context, Ran, check};
+use crate::{
+    cli::BuildArgs,
+    config::schema::{BuildSecret, SecretSource},
+    engine::{
+        EngineFacts,
+        build::Build,
+        image::{self, Image, SizeMeans},
+        label,
+    },
+    env::Env,
+    error::Failure,
+    image::{Platform, human_bytes},
+    plan::{Output, Plan, Step},
+    probe::{self, Git, Wanted},
+    settings::{CheckFirst, Settings, WorkTree},
+    ui::Clock,
+};
+
+/// What a build's plan needs to know.
+#[derive(Clone, Debug)]
+pub struct BuildFacts {
+    pub engine: EngineFacts,
+    pub git: Git,
+    /// When the image counts as created, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the
+    /// commit's time (so that nothing changes when nothing has changed), else now.
+    pub created: u64,
+    /// Secrets, their files absolute.
+    pub secrets: Vec<BuildSecret>,
+}
+
+/// Asks for them; git and the engine are asked at the same time.
+pub fn facts(cx: &Context) -> Result<BuildFacts> {
+    let (world, git) = std::thread::scope(|scope| {
+        let git = scope.spawn(|| probe::git(cx.exec, &cx.settings.root));
+        let world = cx.probe().world(Wanted::default());
+        (world, git.join().unwrap_or_default())
+    });
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let epoch = cx
+        .env
+        .get("SOURCE_DATE_EPOCH")
+        .and_then(|epoch| epoch.parse().ok());
+    Ok(BuildFacts {
+        engine: world?.engine,
+        created: epoch.or(git.commit_time).unwrap_or(now),
+        git,
+        secrets: secrets(cx.settings, cx.env)?,
+    })
+}
+
+/// The configured secrets, each of which must be there.
+fn secrets(settings: &Settings, env: &Env) -> Result<Vec<BuildSecret>, Failure> {
+    let place = |secret: &BuildSecret| {
+        let missing = |what: String| {
+            Failure::usage(format!(
+                "the build secret `{}` is missing: {what}",
+                secret.id
+            ))
+            .hint("correct `build.secrets` (`cargo xtask config` shows where it is set)")
+        };
+        let source = match &secret.source {
+            SecretSource::File(file) => {
+                let path = env
+                    .expand(file, &settings.root)
+                    .ok_or_else(|| missing(format!("`{file}` needs HOME, which is not set")))?;
+                if !path.is_file() {
+                    return Err(missing(format!("there is no file `{}`", path.display())));
+                }
+                SecretSource::File(path.to_string_lossy().into_owned())
+            }
+            SecretSource::Env(name) if env.has(name) => SecretSource::Env(name.clone()),
+            SecretSource::Env(name) => return Err(missing(format!("`{name}` is not set"))),
+        };
+        Ok(BuildSecret {
+            id: secret.id.clone(),
+            source,
+        })
+    };
+    settings.build.secrets.iter().map(place).collect()
+}
+
+/// What to build for a version, in no engine's words.
+pub fn request(
+    settings: &Settings,
+    facts: &BuildFacts,
+    platform: Option<&str>,
+) -> Result<Build, Failure> {
+    let git = &facts.git.values;
+    let absolute = |path: &str| settings.root.join(path).to_string_lossy().into_owned();
+    let mut args = settings.build.args.clone();
+    args.insert(
+        settings.build.base_image_arg.clone(),
+        settings.build.base_image.clone(),
+    );
+    for (name, template) in &settings.channel.build_args {
+        args.insert(name.clone(), settings.fill(template, git)?);
+    }
+    let context = match settings.build.context.as_str() {
+        "." => settings.root.to_string_lossy().into_owned(),
+        context => absolute(context),
+    };
+    Ok(Build {
+        dockerfile: absolute(&settings.build.dockerfile),
+        context,
+        target: settings.build.target.clone(),
+        platform: choose_platform(settings, &facts.engine, platform)?,
+        args,
+        secrets: facts.secrets.clone(),
+        labels: labels(settings, facts)?,
+        references: settings
+            .tags(git)?
+            .iter()
+            .map(|tag| settings.image.repository.tagged(tag))
+            .collect(),
+        network: settings.build.network.clone(),
+        pull: settings.build.pull,
+        no_cache: false,
+        progress: settings.build.progress,
+    })
+}
+
+/// The platform that was asked for, else the engine's own: what runs here without emulation.
+fn choose_platform(
+    settings: &Settings,
+    engine: &EngineFacts,
+    typed: Option<&str>,
+) -> Result<Platform, Failure> {
+    let platform = match typed {
+        Some(text) => text
+            .parse()
+            .map_err(|why| Failure::usage(format!("`--platform {text}` {why}")))?,
+        None => engine.platform.clone(),
+    };
+    let of_channel = &settings.channel.platforms;
+    let known = if of_channel.is_empty() {
+        &settings.build.platforms
+    } else {
+        of_channel
+    };
+    if known.is_empty() || known.contains(&platform) {
+        return Ok(platform);
+    }
+    let names: Vec<_> = known.iter().map(ToString::to_string).collect();
+    Err(Failure::usage(format!(
+        "the image cannot be built for {platform}: the configuration has {}",
+        names.join(" and ")
+    )))
+}
+
+/// The OCI's labels, ours, the configured ones, and the channel's, later over earlier.
+/// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
+fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, String>, Failure> {
+    let created = UNIX_EPOCH + Duration::from_secs(facts.created);
+    let revision = facts.git.values.sha.as_ref().map(|sha| {
+        if facts.git.dirty {
+            format!("{sha}-dirty")
+        } else {
+            sha.clone()
+        }
+    });
+    let image = &settings.image;
+    let oci = [
+        ("version", settings.version.value.to_string()),
+        (
+            "created",
+            humantime::format_rfc3339_seconds(created).to_string(),
+        ),
+        ("revision", revision.unwrap_or_default()),
+        ("source", image.source.clone()),
+        ("title", image.title.clone()),
+        ("description", image.description.clone()),
+        ("licenses", image.licenses.clone()),
+        ("base.name", settings.build.base_image.clone()),
+    ];
+    let mut labels: BTreeMap<_, _> = oci
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (format!("org.opencontainers.image.{name}"), value))
+        .collect();
+    labels.insert(label::IMAGE.to_owned(), label::PROJECT.to_owned());
+    labels.extend(image.labels.clone());
+    for (name, template) in &settings.channel.labels {
+        labels.insert(name.clone(), settings.fill(template, &facts.git.values)?);
+    }
+    Ok(labels)
+}
+
+/// Whether `check` comes first: what was typed, else what the channel says.
+pub fn check_first(settings: &Settings, args: &BuildArgs) -> CheckFirst {
+    match (args.check, args.no_check) {
+        (true, _) => CheckFirst::Yes,
+        (_, true) => CheckFirst::No,
+        (false, false) => settings.channel.check,
+    }
+}
+
+pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildArgs) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    match check_first(settings, args) {
+        CheckFirst::Yes => plan.push(check::step(settings, facts, args.build.no_cache)?),
+        CheckFirst::No => {}
+    }
+    let mut build = request(settings, facts, args.platform.as_deref())?;
+    build.no_cache = args.build.no_cache;
+    let what = format!(
+        "{} for {} with {}",
+        build.references.join(", "),
+        build.platform,
+        facts.engine.describe()
+    );
+    plan.push(Step::new(facts.engine.build(&build), Output::Talk).say("Building", what));
+    Ok(plan)
+}
+
+pub fn run(cx: &Context, args: &BuildArgs) -> Result<()> {
+    let clock = Clock::start();
+    let facts = facts(cx)?;
+    let plan = plan(cx.settings, &facts, args)?;
+    if cx.carry_out(&plan)? == Ran::No {
+        return Ok(());
+    }
+    report(cx, &facts, clock)
+}
+
+/// What was built, and what to do next. The reference alone is the result.
+fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<()> {
+    let reference = cx.settings.reference(&facts.git.values)?;
+    let limit = cx.settings.engine.timeout.max(Duration::from_secs(10));
+    let answer = cx.exec.ask(
+        &image::inspect_cmd(&facts.engine.engine.program, &reference),
+        limit,
+    );
+    // Podman 4.3 exits with 0 when a signal ends its build, so only the image itself is proof.
+    let built = image::read_inspect(&answer, limit)
+        .ok()
+        .flatten()
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "the build ended, but there is no image `{reference}`"
+            ))
+        })?;
+    let ui = cx.ui;
+    ui.status(
+        "Built",
+        &format!(
+            "{reference} ({}, {}) in {clock}",
+            built.short_id(),
+            built.platform()
+        ),
+    );
+    ui.status("Size", &size_line(&built, cx.settings));
+    if let Some(warning) = unpublishable(cx.settings, &facts.git) {
+        ui.warn(&warning);
+    }
+    let version = &cx.settings.version.value;
+    ui.hint(&format!("next: `cargo xtask run-local --version {version}` or `cargo xtask test-image --version {version}`"));
+    Ok(ui.result(&format!("{reference}\n"))?)
+}
+
+/// The size that the engine tells, against the budget that counts the same.
+fn size_line(image: &Image, settings: &Settings) -> String {
+    let (means, budget) = match image.size_means() {
+        SizeMeans::Compressed => ("compressed", settings.budget.compressed),
+        SizeMeans::Unpacked => ("unpacked", settings.budget.unpacked),
+    };
+    let size = human_bytes(image.size);
+    match budget {
+        None => format!("{size} {means}"),
+        Some(budget) if image.size <= budget => {
+            format!(
+                "{size} {means}, within the budget of {}",
+                human_bytes(budget)
+            )
+        }
+        Some(budget) => format!(
+            "{size} {means}, OVER the budget of {} by {}",
+            human_bytes(budget),
+            human_bytes(image.size - budget)
+        ),
+    }
+}
+
+/// Why the work tree keeps this image from being published, if it does.
+fn unpublishable(settings: &Settings, git: &Git) -> Option<String> {
+    let version = &settings.version.value;
+    let wanted = settings.channel.work_tree;
+    let why = match wanted {
+        WorkTree::Any => return None,
+        WorkTree::Clean | WorkTree::Tagged if git.values.sha.is_none() => {
+            "this is no git work tree".to_owned()
+        }
+        WorkTree::Clean | WorkTree::Tagged if git.dirty => {
+            "there are uncommitted changes".to_owned()
+        }
+        WorkTree::Clean => return None,
+        WorkTree::Tagged => {
+            let tag = format!("v{version}");
+            if git.tags.contains(&tag) || git.tags.iter().any(|tag| tag == version.as_str()) {
+                return None;
+            }
+            format!("HEAD has no tag `{tag}`")
+        }
+    };
+    Some(format!(
+        "not fit to publish: the channel `{}` wants a {} work tree, and {why}",
+        settings.channel.name,
+        match wanted {
+            WorkTree::Tagged => "clean and tagged",
+            WorkTree::Any | WorkTree::Clean => "clean",
+        }
+    ))
+}

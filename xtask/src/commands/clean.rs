@@ -1,0 +1,265 @@
+//! `clean`: our container and this version's images; with `--all` every image built here.
+//! Never the workspace folder, never what is not ours.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Result;
+
+use super::{Context, Ran};
+use crate::{
+    cli::CleanArgs,
+    engine::{
+        Engine,
+        container::{Container, Owner},
+        image::{self, Image},
+    },
+    error::Failure,
+    image::human_bytes,
+    plan::{Output, Plan, Step},
+    probe::{self, Wanted},
+    settings::{GitValues, Settings},
+};
+
+/// An image to remove: under each of its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doomed {
+    pub id: String,
+    pub size: u64,
+    /// References to remove; the bare id for an image without any.
+    pub references: Vec<String>,
+    /// Whether references stay that keep the image.
+    pub kept_by_others: bool,
+}
+
+/// What the plan needs to know.
+#[derive(Clone, Debug)]
+pub struct CleanFacts {
+    pub engine: Engine,
+    pub container: Option<Container>,
+    pub images: Vec<Doomed>,
+}
+
+fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
+    let settings = cx.settings;
+    let wanted = Wanted {
+        container: Some(&settings.run.container),
+        image: None,
+    };
+    let world = cx.probe().world(wanted)?;
+    let engine = world.engine.engine;
+    let limit = settings.engine.timeout.max(Duration::from_secs(30));
+    let ask = |cmd| {
+        cx.exec
+            .ask(&cmd, limit)
+            .ok()
+            .filter(crate::exec::Finished::ok)
+            .map(|done| done.stdout)
+            .unwrap_or_default()
+    };
+    let listed = image::read_list(&ask(engine.list_images()));
+    let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
+    ids.sort();
+    ids.dedup();
+    let images: Vec<Image> = if ids.is_empty() {
+        Vec::new()
+    } else {
+        ask(engine.inspect_images(&ids))
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    };
+    let git = probe::git(cx.exec, &settings.root).values;
+    Ok(CleanFacts {
+        engine,
+        container: world.container,
+        images: doomed(settings, &git, &images, args)?,
+    })
+}
+
+/// Which of our images go, and under which names.
+fn doomed(
+    settings: &Settings,
+    git: &GitValues,
+    images: &[Image],
+    args: &CleanArgs,
+) -> Result<Vec<Doomed>, Failure> {
+    let repository = settings.image.repository.as_str();
+    let of_version: Vec<_> = settings
+        .tags(git)?
+        .iter()
+        .map(|tag| settings.image.repository.tagged(tag))
+        .collect();
+    let in_repository = |reference: &str| {
+        reference
+            .rsplit_once(':')
+            .is_some_and(|(name, _)| name == repository)
+    };
+    let mut by_id: BTreeMap<&str, Doomed> = BTreeMap::new();
+    for image in images {
+        let all = image.repo_tags.clone().unwrap_or_default();
+        let goes = |reference: &String| {
+            if args.all {
+                in_repository(reference)
+            } else {
+                of_version.contains(reference)
+            }
+        };
+        let (mut go, stay): (Vec<_>, Vec<_>) = all.into_iter().partition(goes);
+        // One that lost its tag to a newer build has no name left to remove it by.
+        let leftover = go.is_empty() && stay.is_empty();
+        if leftover {
+            go.push(image.id.clone());
+        }
+        if !go.is_empty() {
+            by_id.insert(
+                &image.id,
+                Doomed {
+                    id: image.id.clone(),
+                    size: image.size,
+                    references: go,
+                    kept_by_others: !stay.is_empty(),
+                },
+            );
+        }
+    }
+    Ok(by_id.into_values().collect())
+}
+
+pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
+    let name = &settings.run.container;
+    let mut plan = Plan::default();
+    if let Some(container) = facts
+        .container
+        .as_ref()
+        .filter(|found| found.owner() == Owner::Us)
+    {
+        if container.state.running {
+            plan.push(
+                Step::new(
+                    facts.engine.stop(name, settings.run.stop_grace),
+                    Output::Quiet,
+                )
+                .say("Stopping", name.as_str()),
+            );
+        }
+        plan.push(
+            Step::new(facts.engine.remove(name), Output::Quiet)
+                .say("Removing", format!("container {name}")),
+        );
+    }
+    for image in &facts.images {
+        for reference in &image.references {
+            // In use by somebody's container: the engine says so, and the rest goes on.
+            plan.push(
+                Step::new(facts.engine.remove_image(reference), Output::Quiet)
+                    .say("Removing", format!("image {reference}"))
+                    .or_go_on(),
+            );
+        }
+    }
+    plan
+}
+
+pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
+    let facts = facts(cx, args)?;
+    let plan = plan(cx.settings, &facts);
+    if !cx.dry_run {
+        let name = &cx.settings.run.container;
+        if let Some(container) = facts
+            .container
+            .as_ref()
+            .filter(|found| found.owner() == Owner::Somebody)
+        {
+            cx.ui.warn(&format!(
+                "the container `{name}` stays: it is not ours, {}",
+                container.looks_like()
+            ));
+        }
+        if plan.steps.is_empty() {
+            cx.ui.status("Clean", "nothing of ours to remove");
+            return Ok(());
+        }
+        list(cx, &facts);
+        ask_first(cx, args)?;
+    }
+    let before = facts.images.iter().filter(|image| !image.kept_by_others);
+    let (count, bytes) = before.fold((0, 0), |(count, bytes), image| {
+        (count + 1, bytes + image.size)
+    });
+    if cx.carry_out(&plan)? == Ran::No {
+        return Ok(());
+    }
+    let stayed = still_there(cx, &facts);
+    for image in &stayed {
+        cx.ui.warn(&format!(
+            "image {} stays: a container uses it",
+            image.references.join(", ")
+        ));
+    }
+    let kept: u64 = stayed.iter().map(|image| image.size).sum();
+    cx.ui.status(
+        "Reclaimed",
+        &format!(
+            "{} of {} images",
+            human_bytes(bytes - kept),
+            count - stayed.len()
+        ),
+    );
+    Ok(())
+}
+
+fn list(cx: &Context, facts: &CleanFacts) {
+    cx.ui.line("this will be removed:");
+    if let Some(container) = facts
+        .container
+        .as_ref()
+        .filter(|found| found.owner() == Owner::Us)
+    {
+        cx.ui.line(&format!(
+            "  container {} ({})",
+            cx.settings.run.container, container.state.status
+        ));
+    }
+    for image in &facts.images {
+        let size = if image.kept_by_others {
+            "only these names".to_owned()
+        } else {
+            human_bytes(image.size)
+        };
+        cx.ui
+            .line(&format!("  image {} ({size})", image.references.join(", ")));
+    }
+}
+
+fn ask_first(cx: &Context, args: &CleanArgs) -> Result<(), Failure> {
+    if args.yes {
+        return Ok(());
+    }
+    if !cx.env.stdin_tty {
+        return Err(Failure::usage("nobody can be asked whether to remove this")
+            .hint("add `--yes`, or look first with `--dry-run`"));
+    }
+    if cx.ui.confirm("Remove it?") {
+        Ok(())
+    } else {
+        Err(Failure::new("nothing was removed"))
+    }
+}
+
+/// Images that the engine kept because containers use them.
+fn still_there(cx: &Context, facts: &CleanFacts) -> Vec<Doomed> {
+    let limit = cx.settings.engine.timeout.max(Duration::from_secs(10));
+    facts
+        .images
+        .iter()
+        .filter(|doomed| !doomed.kept_by_others)
+        .filter(|doomed| {
+            let answer = cx.exec.ask(
+                &image::inspect_cmd(&facts.engine.program, &doomed.id),
+                limit,
+            );
+            matches!(image::read_inspect(&answer, limit), Ok(Some(_)))
+        })
+        .cloned()
+        .collect()
+}

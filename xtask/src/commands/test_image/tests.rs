@@ -1,0 +1,84 @@
+use super::*;
+
+fn image(json: &str) -> Image {
+    serde_json::from_str(json).unwrap()
+}
+
+fn said(code: i32, stdout: &str) -> Finished {
+    Finished {
+        code,
+        stdout: stdout.to_owned(),
+        stderr: String::new(),
+    }
+}
+
+#[test]
+fn secrets_are_named_and_never_shown() {
+    let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin","LOG_LEVEL=info"]}}"#);
+    assert!(secret_check(&clean, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n").ok);
+
+    let dirty =
+        image(r#"{"Id":"x","Config":{"Env":["OPENAI_API_KEY=sk-abcdefghijklmnopqrstuvwxyz"]}}"#);
+    let check = secret_check(&dirty, "RUN TOKEN=abc pip install x\n");
+    assert!(!check.ok);
+    assert_eq!(
+        check.detail,
+        "environment OPENAI_API_KEY; history line 1: TOKEN"
+    );
+}
+
+#[test]
+fn a_promise_can_be_broken() {
+    let root = image(r#"{"Id":"x","Architecture":"arm64","Os":"linux","Config":{"User":"0"}}"#);
+    assert!(!user_check(&root, &said(0, "0\n")).ok);
+    assert!(!volume_check(&root, &said(0, "kept\n")).ok, "no volume");
+    assert!(
+        !stop_check(
+            true,
+            Duration::from_secs(1),
+            Duration::from_secs(10),
+            &said(0, r#"{"State":{"ExitCode":137}}"#)
+        )
+        .ok
+    );
+    assert!(
+        !stop_check(
+            true,
+            Duration::from_secs(10),
+            Duration::from_secs(10),
+            &said(0, r#"{"State":{"ExitCode":0}}"#)
+        )
+        .ok
+    );
+    assert!(
+        stop_check(
+            true,
+            Duration::from_secs(1),
+            Duration::from_secs(10),
+            &said(0, r#"{"State":{"ExitCode":0}}"#)
+        )
+        .ok
+    );
+    assert!(!size_check("size", Some(2), Some(1)).ok);
+    assert!(!size_check("size", None, Some(1)).ok);
+
+    let program = |machine| archive::Program {
+        path: "usr/bin/python".into(),
+        machine,
+    };
+    let measured = |machine| archive::Measured {
+        programs: vec![program(machine)],
+        ..archive::Measured::default()
+    };
+    assert!(elf_check(&root, &measured(183)).ok);
+    let wrong = elf_check(&root, &measured(62));
+    assert!(
+        !wrong.ok && wrong.detail.ends_with("such as usr/bin/python"),
+        "{}",
+        wrong.detail
+    );
+    assert!(
+        !elf_check(&root, &archive::Measured::default()).ok,
+        "an empty image proves nothing"
+    );
+}

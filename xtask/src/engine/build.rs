@@ -1,0 +1,125 @@
+//! The command that builds an image.
+
+use std::collections::BTreeMap;
+
+use super::{EngineFacts, Kind};
+use crate::{
+    config::schema::{BuildSecret, SecretSource},
+    image::Platform,
+    plan::{Cmd, EnvValue},
+    settings::Progress,
+};
+
+/// What to build, in no engine's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// Absolute paths, so that the command means the same from any folder.
+    pub dockerfile: String,
+    pub context: String,
+    pub target: String,
+    pub platform: Platform,
+    pub args: BTreeMap<String, String>,
+    pub secrets: Vec<BuildSecret>,
+    pub labels: BTreeMap<String, String>,
+    pub references: Vec<String>,
+    pub network: String,
+    pub pull: bool,
+    pub no_cache: bool,
+    pub progress: Progress,
+}
+
+impl EngineFacts {
+    pub fn build(&self, build: &Build) -> Cmd {
+        let mut cmd = self.engine.cmd().arg("build");
+        let mut args = build.args.clone();
+        match self.engine.kind {
+            Kind::Docker => {
+                // Without buildx, or with a broken one, `docker build` quietly takes the legacy
+                // builder, which knows no mounts and no TARGETARCH; with this it says so.
+                cmd = cmd.env("DOCKER_BUILDKIT", EnvValue::Plain("1".to_owned()));
+                // With attestations the image gets OCI media types, in which Podman does not
+                // see the health check. https://github.com/containers/podman/issues/18904
+                cmd = cmd.env(
+                    "BUILDX_NO_DEFAULT_ATTESTATIONS",
+                    EnvValue::Plain("1".to_owned()),
+                );
+                if build.progress != Progress::Quiet {
+                    cmd = cmd.args(["--progress", progress_word(build.progress)]);
+                }
+            }
+            Kind::Podman => {
+                // The OCI format has no place for HEALTHCHECK: Buildah drops it with a warning,
+                // and without one when the step is cached. https://github.com/containers/buildah/issues/2388
+                cmd = cmd.args(["--format", "docker"]);
+                // Buildah 1.28 does not know it by itself, and stages that are to run here would
+                // run emulated. https://github.com/containers/buildah/issues/4742
+                args.entry("BUILDPLATFORM".to_owned())
+                    .or_insert_with(|| self.platform.to_string());
+            }
+        }
+        if build.progress == Progress::Quiet {
+            cmd = cmd.arg("--quiet");
+        }
+        cmd = cmd.args([
+            "--file",
+            &build.dockerfile,
+            "--platform",
+            &build.platform.to_string(),
+        ]);
+        if !build.target.is_empty() {
+            cmd = cmd.args(["--target", &build.target]);
+        }
+        if build.network != "default" {
+            cmd = cmd.args(["--network", &build.network]);
+        }
+        if build.pull {
+            cmd = cmd.arg("--pull");
+        }
+        if build.no_cache {
+            cmd = cmd.arg("--no-cache");
+        }
+        for (name, value) in &args {
+            cmd = cmd.args(["--build-arg", &format!("{name}={value}")]);
+        }
+        for secret in &build.secrets {
+            cmd = cmd.args(["--secret", &secret_arg(secret)]);
+        }
+        for (name, value) in &build.labels {
+            cmd = cmd.args(["--label", &format!("{name}={value}")]);
+        }
+        for reference in &build.references {
+            cmd = cmd.args(["--tag", reference]);
+        }
+        cmd.arg(build.context.as_str())
+    }
+
+    /// A build that is done for its steps, such as checks: no image is kept of it where the
+    /// engine can do without.
+    pub fn build_and_forget(&self, build: &Build) -> Cmd {
+        let mut cmd = self.build(build);
+        match self.engine.kind {
+            // Older ones know no such output, and Podman needs the image as its cache.
+            Kind::Docker if self.release() >= (23, 0) => {
+                cmd.args.insert(1, "--output=type=cacheonly".to_owned());
+            }
+            Kind::Docker | Kind::Podman => {}
+        }
+        cmd
+    }
+}
+
+fn progress_word(progress: Progress) -> &'static str {
+    match progress {
+        Progress::Auto | Progress::Quiet => "auto",
+        Progress::Plain => "plain",
+        Progress::Tty => "tty",
+    }
+}
+
+/// The same on both engines. Only the name of a variable is told, never its value.
+fn secret_arg(secret: &BuildSecret) -> String {
+    match &secret.source {
+        SecretSource::File(file) => format!("id={},src={file}", secret.id),
+        SecretSource::Env(name) => format!("id={},env={name}", secret.id),
+    }
+}

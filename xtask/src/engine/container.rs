@@ -1,0 +1,303 @@
+//! A container's facts, and the commands on it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
+use super::{Engine, Kind, detect::answered, label};
+use crate::{
+    exec::{Finished, NoAnswer},
+    plan::Cmd,
+};
+
+/// What both engines say of a container, in their own words where they agree.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Container {
+    pub id: String,
+    pub created: String,
+    pub state: State,
+    pub config: Config,
+    /// Podman's only: the image's reference. Docker has it in `Config.Image`.
+    image_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct State {
+    pub status: String,
+    pub running: bool,
+    pub exit_code: i32,
+    pub started_at: String,
+    #[serde(rename = "OOMKilled")]
+    pub oom_killed: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Config {
+    pub image: String,
+    pub user: String,
+    pub env: Option<Vec<String>>,
+    pub labels: Option<BTreeMap<String, String>>,
+    pub healthcheck: Option<Healthcheck>,
+}
+
+/// An image's or a container's HEALTHCHECK.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Healthcheck {
+    pub test: Option<Vec<String>>,
+}
+
+impl Healthcheck {
+    /// The command to run for it, as the engine would; none for `NONE` and for nothing.
+    pub fn command(&self) -> Option<Vec<String>> {
+        let test = self.test.as_deref().unwrap_or_default();
+        match test {
+            [how, argv @ ..] if how == "CMD" && !argv.is_empty() => Some(argv.to_vec()),
+            [how, script] if how == "CMD-SHELL" => {
+                Some(vec!["/bin/sh".to_owned(), "-c".to_owned(), script.clone()])
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whose a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Us,
+    Somebody,
+}
+
+impl Container {
+    pub fn owner(&self) -> Owner {
+        match self.label(label::CONTAINER) {
+            Some(_) => Owner::Us,
+            None => Owner::Somebody,
+        }
+    }
+
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.config.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The reference of the image it was made from.
+    pub fn image(&self) -> &str {
+        self.image_name.as_deref().unwrap_or(&self.config.image)
+    }
+
+    /// The first characters of the id, as engines show it.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+
+    /// Who may have made it, by the traces that common tools leave.
+    pub fn looks_like(&self) -> String {
+        let trace = [
+            ("com.docker.compose.project", "Docker Compose, project"),
+            ("io.podman.compose.project", "Podman Compose, project"),
+            ("com.docker.swarm.service.name", "Docker Swarm, service"),
+            ("io.kubernetes.pod.name", "Kubernetes, pod"),
+            ("PODMAN_SYSTEMD_UNIT", "systemd, unit"),
+            ("dev.containers.id", "a dev container,"),
+        ]
+        .iter()
+        .find_map(|(key, maker)| {
+            self.label(key)
+                .map(|value| format!("made by {maker} `{value}`"))
+        });
+        trace.unwrap_or_else(|| "started by hand or by another tool".to_owned())
+    }
+}
+
+/// Asks for a container by name; the answer also tells which engine gives it.
+pub fn inspect_cmd(program: &str, name: &str) -> Cmd {
+    Cmd::new(program).args(["container", "inspect", "--format", "{{json .}}", name])
+}
+
+/// Reads the answer to [`inspect_cmd`]: the engine, and the container if there is one.
+/// That an engine knows no such container is an answer too, and their exit codes for it
+/// differ: 1 is Docker's, 125 Podman's.
+///
+/// # Errors
+/// Why the engine gave no answer.
+pub fn read_inspect(
+    program: &str,
+    answer: &Result<Finished, NoAnswer>,
+    limit: Duration,
+) -> Result<(Engine, Option<Container>), String> {
+    let finished = answered(answer, limit)?;
+    let engine = |kind| Engine {
+        kind,
+        program: program.to_owned(),
+    };
+    if finished.ok() {
+        let container: Container = serde_json::from_str(finished.stdout.trim())
+            .map_err(|error| format!("answers what cannot be read: {error}"))?;
+        let kind = if container.image_name.is_some() {
+            Kind::Podman
+        } else {
+            Kind::Docker
+        };
+        return Ok((engine(kind), Some(container)));
+    }
+    if finished.stderr.to_lowercase().contains("no such container") {
+        let kind = if finished.code == 125 {
+            Kind::Podman
+        } else {
+            Kind::Docker
+        };
+        return Ok((engine(kind), None));
+    }
+    Err(format!("does not answer: {}", finished.complaint()))
+}
+
+impl Engine {
+    /// Stops a container: SIGTERM, and SIGKILL when the grace is over. Stopping a stopped
+    /// one is fine with both engines.
+    pub fn stop(&self, name: &str, grace: Duration) -> Cmd {
+        self.cmd()
+            .args(["stop", "-t", &grace.as_secs().to_string(), name])
+    }
+
+    /// Removes a container at once, with its anonymous volumes, running or not, there or not.
+    pub fn remove(&self, name: &str) -> Cmd {
+        let cmd = self.cmd().args(["rm", "--force", "--volumes"]);
+        match self.kind {
+            Kind::Docker => cmd,
+            // Podman's `rm --force` waits for the stop timeout first.
+            Kind::Podman => cmd.args(["--time", "0"]),
+        }
+        .arg(name)
+    }
+
+    /// Runs a command in a running container.
+    pub fn exec<I: IntoIterator<Item: Into<String>>>(&self, name: &str, argv: I) -> Cmd {
+        self.cmd().args(["exec", name]).args(argv)
+    }
+
+    /// Opens an interactive command in a running container.
+    pub fn exec_interactive(&self, name: &str, tty: bool, argv: &[String]) -> Cmd {
+        let cmd = self.cmd().args(["exec", "--interactive"]);
+        let cmd = if tty { cmd.arg("--tty") } else { cmd };
+        cmd.arg(name).args(argv)
+    }
+
+    /// Shows a container's log.
+    pub fn logs(&self, name: &str, follow: bool, tail: Option<u64>, since: Option<&str>) -> Cmd {
+        let mut cmd = self.cmd().arg("logs");
+        if follow {
+            cmd = cmd.arg("--follow");
+        }
+        if let Some(tail) = tail {
+            cmd = cmd.args(["--tail", &tail.to_string()]);
+        }
+        if let Some(since) = since {
+            cmd = cmd.args(["--since", since]);
+        }
+        cmd.arg(name)
+    }
+
+    /// Writes a container's file system to standard output, as a tar archive.
+    pub fn export(&self, name: &str) -> Cmd {
+        self.cmd().args(["export", name])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(3);
+
+    fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
+        Ok(Finished {
+            code,
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+        })
+    }
+
+    #[test]
+    fn the_answer_tells_the_engine() {
+        let docker = r#"{"Id":"abc","Created":"2026-01-01T00:00:00Z","State":{"Status":"running","Running":true,"ExitCode":0,"StartedAt":"2026-01-01T00:00:01Z"},"Name":"/x","Config":{"Image":"r:1","Labels":{"ai.stigmer.xtask.container":"run"}}}"#;
+        let (engine, container) = read_inspect("docker", &said(0, docker, ""), LIMIT).unwrap();
+        let container = container.unwrap();
+        assert_eq!(
+            (engine.kind, container.owner(), container.image()),
+            (Kind::Docker, Owner::Us, "r:1")
+        );
+
+        let podman = r#"{"Id":"abc","State":{"Status":"exited","Running":false,"ExitCode":137,"OOMKilled":false},"ImageName":"localhost/r:1","Name":"x","Config":{"Image":"localhost/r:1","Labels":null}}"#;
+        let (engine, container) = read_inspect(
+            "docker",
+            &said(0, podman, "Emulate Docker CLI using podman."),
+            LIMIT,
+        )
+        .unwrap();
+        assert_eq!(
+            (engine.kind, container.unwrap().owner()),
+            (Kind::Podman, Owner::Somebody)
+        );
+    }
+
+    #[test]
+    fn no_such_container_is_an_answer_and_no_daemon_is_none() {
+        let read = |answer: &Result<_, _>| {
+            read_inspect("docker", answer, LIMIT)
+                .map(|(engine, found)| (engine.kind, found.is_some()))
+        };
+        assert_eq!(
+            read(&said(
+                1,
+                "\n",
+                "Error response from daemon: No such container: x\n"
+            )),
+            Ok((Kind::Docker, false))
+        );
+        assert_eq!(
+            read(&said(1, "[]\n", "Error: No such container: x\n")),
+            Ok((Kind::Docker, false))
+        );
+        assert_eq!(
+            read(&said(
+                125,
+                "",
+                "Error: inspecting object: no such container x\n"
+            )),
+            Ok((Kind::Podman, false))
+        );
+        assert!(read(&said(1, "", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n")).is_err());
+    }
+
+    #[test]
+    fn health_commands() {
+        let check = |test: &[&str]| {
+            Healthcheck {
+                test: Some(test.iter().map(|&word| word.to_owned()).collect()),
+            }
+            .command()
+        };
+        assert_eq!(check(&["CMD", "a", "b"]).unwrap(), ["a", "b"]);
+        assert_eq!(
+            check(&["CMD-SHELL", "a || b"]).unwrap(),
+            ["/bin/sh", "-c", "a || b"]
+        );
+        assert_eq!(check(&["NONE"]), None);
+        assert_eq!(Healthcheck::default().command(), None);
+    }
+
+    #[test]
+    fn a_foreign_container_says_whose_it_looks_like() {
+        let mut container = Container::default();
+        assert_eq!(container.looks_like(), "started by hand or by another tool");
+        container.config.labels =
+            Some([("com.docker.compose.project".to_owned(), "shop".to_owned())].into());
+        assert_eq!(
+            container.looks_like(),
+            "made by Docker Compose, project `shop`"
+        );
+    }
+}

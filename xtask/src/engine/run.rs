@@ -1,0 +1,336 @@
+//! The command that starts a container.
+
+use std::time::Duration;
+
+use super::{EngineFacts, Kind, Place};
+use crate::{
+    env::User,
+    plan::{Cmd, EnvValue},
+    settings::{Network, RunUser},
+};
+
+/// The image's own user: `stigmer`.
+pub const IMAGE_USER: u32 = 1000;
+
+/// How a container is started, in no engine's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    pub name: String,
+    pub image: String,
+    pub labels: Vec<(String, String)>,
+    pub mode: Mode,
+    pub network: Network,
+    pub user: RunUser,
+    pub person: User,
+    /// `HOST:CONTAINER[:OPTIONS]`, the host's part absolute.
+    pub volumes: Vec<String>,
+    /// On the command line, with their values.
+    pub env: Vec<(String, String)>,
+    /// By name; the value is in our own environment, or given here.
+    pub env_by_name: Vec<(String, Option<EnvValue>)>,
+    pub env_file: Option<String>,
+    pub limits: Limits,
+    pub hardening: Hardening,
+    pub stop_grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the background.
+    Detached,
+    /// With our terminal, removed at its end.
+    Foreground { tty: bool },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub memory: Option<u64>,
+    pub cpus: String,
+    /// 0 for no limit.
+    pub pids: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hardening {
+    pub no_new_privileges: bool,
+    pub drop_capabilities: Vec<String>,
+    pub read_only: bool,
+    pub tmpfs: Vec<String>,
+    pub init: bool,
+}
+
+/// Who runs inside, and whom that is on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `--user`, where the image's own will not do.
+    pub user: Option<String>,
+    /// `--userns`.
+    pub userns: Option<String>,
+    /// The ids that files get on the host.
+    pub on_host: (u32, u32),
+}
+
+impl EngineFacts {
+    /// The network that `auto` means: the host's where containers share our kernel.
+    pub fn network(&self, wanted: &Network) -> Network {
+        match (wanted, &self.place) {
+            (Network::Auto, Place::Here) => Network::Host,
+            (Network::Auto, Place::Vm | Place::Remote(_)) => Network::Bridge,
+            (other, _) => other.clone(),
+        }
+    }
+
+    /// The name by which a container on a bridge network reaches the host.
+    pub fn host_name(&self) -> &'static str {
+        match self.engine.kind {
+            Kind::Docker => "host.docker.internal",
+            Kind::Podman => "host.containers.internal",
+        }
+    }
+
+    /// Who the container runs as, such that its files belong to the person on the host.
+    pub fn identity(&self, wanted: &RunUser, person: User) -> Identity {
+        let image = format!("{IMAGE_USER}:{IMAGE_USER}");
+        let me = (person.uid, person.gid);
+        match (self.engine.kind, self.rootless, wanted) {
+            // Podman maps the person to any user inside.
+            (Kind::Podman, true, RunUser::Auto | RunUser::Image) => {
+                if self.keep_id_takes_ids() {
+                    let userns = format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}");
+                    Identity {
+                        user: Some(image),
+                        userns: Some(userns),
+                        on_host: me,
+                    }
+                } else {
+                    let user = format!("{}:{}", person.uid, person.gid);
+                    Identity {
+                        user: Some(user),
+                        userns: Some("keep-id".to_owned()),
+                        on_host: me,
+                    }
+                }
+            }
+            (Kind::Podman, true, RunUser::Ids(uid, gid)) => Identity {
+                user: Some(format!("{uid}:{gid}")),
+                userns: Some(format!("keep-id:uid={uid},gid={gid}")),
+                on_host: me,
+            },
+            // In a rootless daemon's user namespace, 0 is the person, and it has no more power
+            // on the host than the person has. Docker has no keep-id.
+            (Kind::Docker, true, RunUser::Auto) => Identity {
+                user: Some("0:0".to_owned()),
+                userns: None,
+                on_host: me,
+            },
+            // Agents run commands here: never as root, not even for root.
+            (_, _, RunUser::Auto) if person.is_plain_root() => Identity {
+                user: None,
+                userns: None,
+                on_host: (IMAGE_USER, IMAGE_USER),
+            },
+            (_, _, RunUser::Auto) => Identity {
+                user: Some(format!("{}:{}", person.uid, person.gid)),
+                userns: None,
+                on_host: me,
+            },
+            (_, _, RunUser::Image) => Identity {
+                user: None,
+                userns: None,
+                on_host: (IMAGE_USER, IMAGE_USER),
+            },
+            (_, _, RunUser::Ids(uid, gid)) => Identity {
+                user: Some(format!("{uid}:{gid}")),
+                userns: None,
+                on_host: (*uid, *gid),
+            },
+        }
+    }
+
+    pub fn run(&self, run: &Run) -> Cmd {
+        let identity = self.identity(&run.user, run.person);
+        self.run_as(run, identity.user, identity.userns)
+    }
+
+    /// A run as the image itself says, nobody mapped to anybody.
+    pub fn run_plain(&self, run: &Run) -> Cmd {
+        self.run_as(run, None, None)
+    }
+
+    fn run_as(&self, run: &Run, user: Option<String>, userns: Option<String>) -> Cmd {
+        let mut cmd = self.engine.cmd().arg("run");
+        cmd = match run.mode {
+            Mode::Detached => cmd.arg("--detach"),
+            Mode::Foreground { tty: true } => cmd.args(["--rm", "--interactive", "--tty"]),
+            Mode::Foreground { tty: false } => cmd.arg("--rm"),
+        };
+        cmd = cmd.args(["--name", &run.name]);
+        // Podman tries three times, and three seconds, to pull an image that was built here.
+        cmd = cmd.arg("--pull=never");
+        for (name, value) in &run.labels {
+            cmd = cmd.args(["--label", &format!("{name}={value}")]);
+        }
+        cmd = self.network_args(cmd, &run.network);
+        if let Some(userns) = userns {
+            cmd = cmd.arg(format!("--userns={userns}"));
+        }
+        if let Some(user) = user {
+            cmd = cmd.args(["--user", &user]);
+        }
+        for volume in &run.volumes {
+            cmd = cmd.args(["--volume", volume]);
+        }
+        cmd = env_args(cmd, run);
+        cmd = limit_args(cmd, &run.limits);
+        cmd = hardening_args(cmd, &run.hardening);
+        cmd = cmd.args(["--stop-timeout", &run.stop_grace.as_secs().to_string()]);
+        cmd.arg(run.image.as_str())
+    }
+
+    fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {
+        match (self.network(network), self.engine.kind) {
+            (Network::Host, _) => cmd.args(["--network", "host"]),
+            (Network::Named(name), _) => cmd.args(["--network", &name]),
+            // Both engines' default network is a bridge (or a rootless likeness of one).
+            (Network::Auto | Network::Bridge, Kind::Docker) => {
+                // Since Docker 20.10; Docker Desktop knows the name anyway.
+                cmd.args(["--add-host", "host.docker.internal:host-gateway"])
+            }
+            (Network::Auto | Network::Bridge, Kind::Podman) => {
+                if self.rootless && self.place == Place::Here {
+                    // Else what listens on the host's loopback alone cannot be reached.
+                    cmd.args(["--network", "slirp4netns:allow_host_loopback=true"])
+                } else {
+                    cmd
+                }
+            }
+        }
+    }
+}
+
+fn env_args(mut cmd: Cmd, run: &Run) -> Cmd {
+    if let Some(file) = &run.env_file {
+        cmd = cmd.args(["--env-file", file]);
+    }
+    for (name, value) in &run.env {
+        cmd = cmd.args(["--env", &format!("{name}={value}")]);
+    }
+    for (name, value) in &run.env_by_name {
+        cmd = cmd.args(["--env", name]);
+        if let Some(value) = value {
+            cmd = cmd.env(name, value.clone());
+        }
+    }
+    cmd
+}
+
+fn limit_args(mut cmd: Cmd, limits: &Limits) -> Cmd {
+    if let Some(memory) = limits.memory {
+        cmd = cmd.args(["--memory", &memory.to_string()]);
+    }
+    if !limits.cpus.is_empty() {
+        cmd = cmd.args(["--cpus", &limits.cpus]);
+    }
+    if limits.pids > 0 {
+        cmd = cmd.args(["--pids-limit", &limits.pids.to_string()]);
+    }
+    cmd
+}
+
+fn hardening_args(mut cmd: Cmd, hardening: &Hardening) -> Cmd {
+    if hardening.init {
+        cmd = cmd.arg("--init");
+    }
+    if hardening.read_only {
+        cmd = cmd.arg("--read-only");
+    }
+    for folder in &hardening.tmpfs {
+        cmd = cmd.args(["--tmpfs", folder]);
+    }
+    for capability in &hardening.drop_capabilities {
+        cmd = cmd.args(["--cap-drop", capability]);
+    }
+    if hardening.no_new_privileges {
+        cmd = cmd.args(["--security-opt", "no-new-privileges"]);
+    }
+    cmd
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::Engine, image::Platform};
+
+    fn facts(kind: Kind, rootless: bool) -> EngineFacts {
+        EngineFacts {
+            engine: Engine {
+                kind,
+                program: kind.program().to_owned(),
+            },
+            version: "4.3.1".to_owned(),
+            platform: Platform::linux("amd64"),
+            rootless,
+            place: Place::Here,
+        }
+    }
+
+    const ME: User = User {
+        euid: 1001,
+        uid: 1001,
+        gid: 1002,
+    };
+    const ROOT: User = User {
+        euid: 0,
+        uid: 0,
+        gid: 0,
+    };
+
+    #[test]
+    fn files_belong_to_the_person_on_every_engine() {
+        let on_host = |kind, rootless, person| {
+            facts(kind, rootless)
+                .identity(&RunUser::Auto, person)
+                .on_host
+        };
+        assert_eq!(on_host(Kind::Docker, false, ME), (1001, 1002));
+        assert_eq!(on_host(Kind::Docker, true, ME), (1001, 1002));
+        assert_eq!(on_host(Kind::Podman, true, ME), (1001, 1002));
+        assert_eq!(on_host(Kind::Docker, false, ROOT), (IMAGE_USER, IMAGE_USER));
+        assert_eq!(on_host(Kind::Podman, false, ROOT), (IMAGE_USER, IMAGE_USER));
+    }
+
+    #[test]
+    fn under_sudo_the_person_is_who_called_it() {
+        let sudo = User {
+            euid: 0,
+            uid: 1001,
+            gid: 1001,
+        };
+        let identity = facts(Kind::Docker, false).identity(&RunUser::Auto, sudo);
+        assert_eq!(identity.user.as_deref(), Some("1001:1001"));
+    }
+
+    #[test]
+    fn an_old_podman_keeps_the_persons_own_id() {
+        let old = EngineFacts {
+            version: "4.2.0".to_owned(),
+            ..facts(Kind::Podman, true)
+        };
+        let identity = old.identity(&RunUser::Auto, ME);
+        assert_eq!(identity.userns.as_deref(), Some("keep-id"));
+        assert_eq!(identity.user.as_deref(), Some("1001:1002"));
+    }
+
+    #[test]
+    fn auto_is_host_here_and_bridge_elsewhere() {
+        let mut facts = facts(Kind::Docker, false);
+        assert_eq!(facts.network(&Network::Auto), Network::Host);
+        facts.place = Place::Vm;
+        assert_eq!(facts.network(&Network::Auto), Network::Bridge);
+        assert_eq!(
+            facts.network(&Network::Host),
+            Network::Host,
+            "what is asked for is done"
+        );
+    }
+}

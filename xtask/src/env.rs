@@ -1,0 +1,194 @@
+//! A snapshot of the world xtask was started in. Nothing else reads the environment,
+//! so every decision can be tested with a world made by hand.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
+
+/// The operating system xtask runs on: it decides where containers live (here or in a VM).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Os {
+    Linux,
+    MacOs,
+    /// Windows and the rest: engines are expected behind a VM, as on macOS.
+    Other,
+}
+
+/// Who runs xtask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The effective user id: what the kernel checks.
+    pub euid: u32,
+    /// Who files should belong to: the invoking user's ids, also under `sudo`.
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl User {
+    /// Root itself, not a person who used `sudo`.
+    pub fn is_plain_root(self) -> bool {
+        self.uid == 0
+    }
+}
+
+/// Everything xtask knows of its surroundings before it looks at files or engines.
+#[derive(Clone, Debug)]
+pub struct Env {
+    vars: BTreeMap<OsString, OsString>,
+    pub cwd: PathBuf,
+    pub os: Os,
+    /// The host's architecture in the OCI's words: `amd64`, `arm64`, …
+    pub arch: String,
+    pub user: User,
+    pub stdin_tty: bool,
+    pub stdout_tty: bool,
+}
+
+impl Env {
+    /// The real world.
+    ///
+    /// # Errors
+    /// When the current directory is gone.
+    #[allow(clippy::disallowed_methods)] // the one place
+    pub fn capture() -> std::io::Result<Self> {
+        let vars: BTreeMap<_, _> = std::env::vars_os().collect();
+        let (euid, egid) = effective_ids();
+        let mut env = Self {
+            vars,
+            cwd: std::env::current_dir()?,
+            os: match std::env::consts::OS {
+                "linux" => Os::Linux,
+                "macos" => Os::MacOs,
+                _ => Os::Other,
+            },
+            arch: oci_arch(std::env::consts::ARCH).to_owned(),
+            user: User {
+                euid,
+                uid: euid,
+                gid: egid,
+            },
+            stdin_tty: std::io::stdin().is_terminal(),
+            stdout_tty: std::io::stdout().is_terminal(),
+        };
+        if euid == 0 {
+            let id = |name| env.get(name).and_then(|id| id.parse().ok());
+            if let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) {
+                env.user = User { euid, uid, gid };
+            }
+        }
+        Ok(env)
+    }
+
+    /// A world for tests: Linux on amd64, user 1001, no terminal.
+    #[cfg(test)]
+    pub fn fake(vars: &[(&str, &str)]) -> Self {
+        Self {
+            vars: vars
+                .iter()
+                .map(|(k, v)| (OsString::from(k), OsString::from(v)))
+                .collect(),
+            cwd: PathBuf::from("/src/agent-runner"),
+            os: Os::Linux,
+            arch: "amd64".to_owned(),
+            user: User {
+                euid: 1001,
+                uid: 1001,
+                gid: 1001,
+            },
+            stdin_tty: false,
+            stdout_tty: false,
+        }
+    }
+
+    /// A variable's value; an empty one counts as unset, as shells and CI systems
+    /// leave empty variables behind, and one that is not UTF-8 too.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.vars
+            .get(&OsString::from(name))?
+            .to_str()
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Whether the variable is there at all, be it empty or not UTF-8.
+    pub fn has(&self, name: &str) -> bool {
+        self.vars.contains_key(&OsString::from(name))
+    }
+
+    /// The names of all variables that are UTF-8.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.vars.keys().filter_map(|name| name.to_str())
+    }
+
+    /// `$HOME`, if it is set.
+    pub fn home(&self) -> Option<PathBuf> {
+        self.vars
+            .get(&OsString::from("HOME"))
+            .filter(|home| !home.is_empty())
+            .map(PathBuf::from)
+    }
+
+    /// `$PATH`, to look programs up in.
+    pub fn path(&self) -> Option<&OsString> {
+        self.vars.get(&OsString::from("PATH"))
+    }
+
+    /// A path of the configuration: `~` is the home, anything relative is relative to `base`.
+    pub fn expand(&self, text: &str, base: &Path) -> Option<PathBuf> {
+        let path = match text.strip_prefix('~') {
+            Some("") => self.home()?,
+            Some(rest) if rest.starts_with('/') => self.home()?.join(rest.trim_start_matches('/')),
+            _ => PathBuf::from(text),
+        };
+        // `.` goes, so that what is printed reads well and engines get a plain path.
+        Some(base.join(path).components().collect())
+    }
+}
+
+/// Rust's name of an architecture → the OCI's (Go's).
+pub fn oci_arch(rust: &str) -> &str {
+    match rust {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+/// The effective user and group id.
+#[allow(unsafe_code)]
+fn effective_ids() -> (u32, u32) {
+    // SAFETY: both calls take nothing, touch no memory and cannot fail (geteuid(2), getegid(2)).
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let env = Env::fake(&[("VERSION", ""), ("A", "b")]);
+        assert_eq!(env.get("VERSION"), None);
+        assert!(env.has("VERSION"));
+        assert_eq!(env.get("A"), Some("b"));
+    }
+
+    #[test]
+    fn paths_expand_against_home_and_base() {
+        let env = Env::fake(&[("HOME", "/home/me")]);
+        let base = Path::new("/src");
+        assert_eq!(env.expand("~/w", base).unwrap(), Path::new("/home/me/w"));
+        assert_eq!(env.expand("~", base).unwrap(), Path::new("/home/me"));
+        assert_eq!(env.expand("./a", base).unwrap(), Path::new("/src/a"));
+        assert_eq!(env.expand("/a", base).unwrap(), Path::new("/a"));
+        assert_eq!(
+            Env::fake(&[]).expand("~/w", base),
+            None,
+            "no HOME, no place"
+        );
+    }
+}

@@ -1,0 +1,309 @@
+//! The only place that starts a process. Plans run here, and probes.
+
+use std::{
+    io::{Read, Write},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use duct::unix::HandleExt;
+
+use crate::{
+    error::{self, Failure},
+    plan::{Cmd, OnFailure, Output, Plan, Step},
+    ui::Ui,
+};
+
+/// How much of an engine's talk is kept to find its failure in.
+const TAIL: usize = 64 * 1024;
+/// How often a running child is looked at for a signal that reached only us.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What a finished process left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// The exit code; 128 + signal where a signal ended it.
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    pub fn ok(&self) -> bool {
+        self.code == 0
+    }
+
+    /// The first line of its complaint that says something.
+    pub fn complaint(&self) -> &str {
+        let line = self
+            .stderr
+            .lines()
+            .map(str::trim)
+            .find(|line| !line.is_empty());
+        line.unwrap_or("it said nothing")
+    }
+}
+
+/// Why a probe has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It did not end in time, and was killed.
+    TimedOut,
+    /// It could not be started.
+    NotStarted(String),
+    /// We were told to stop.
+    Interrupted(i32),
+}
+
+/// Runs things, and listens for the signals that tell us to stop.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    caught: Arc<AtomicUsize>,
+    ui: Ui,
+}
+
+impl Exec {
+    /// From now on a signal is noted instead of ending us, so that what we started can be
+    /// ended and cleaned up.
+    ///
+    /// # Errors
+    /// When the handlers cannot be set.
+    pub fn new(ui: Ui) -> std::io::Result<Self> {
+        let caught = Arc::new(AtomicUsize::new(0));
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            let number = usize::try_from(signal).unwrap_or_default();
+            signal_hook::flag::register_usize(signal, Arc::clone(&caught), number)?;
+        }
+        Ok(Self { caught, ui })
+    }
+
+    /// The signal that told us to stop, if one did.
+    pub fn caught(&self) -> Option<i32> {
+        match self.caught.load(Ordering::SeqCst) {
+            0 => None,
+            signal => i32::try_from(signal).ok(),
+        }
+    }
+
+    /// Forgets the signal: cleaning up must run.
+    pub fn forget_signal(&self) {
+        self.caught.store(0, Ordering::SeqCst);
+    }
+
+    /// Takes it up again when the cleaning is done.
+    pub fn remember_signal(&self, signal: i32) {
+        self.caught.store(
+            usize::try_from(signal).unwrap_or_default(),
+            Ordering::SeqCst,
+        );
+    }
+
+    /// # Errors
+    /// When a signal told us to stop.
+    pub fn check(&self) -> Result<(), Failure> {
+        self.caught()
+            .map_or(Ok(()), |signal| Err(Failure::signal(signal)))
+    }
+
+    /// Runs a plan's steps until one fails.
+    ///
+    /// # Errors
+    /// The first failure, with the step's own exit code.
+    pub fn run(&self, plan: &Plan) -> anyhow::Result<()> {
+        plan.steps
+            .iter()
+            .try_for_each(|step| self.step(step).map(|_| ()))
+    }
+
+    /// Runs one step.
+    ///
+    /// # Errors
+    /// When it fails and that means to stop, and when a signal told us to.
+    pub fn step(&self, step: &Step) -> anyhow::Result<Finished> {
+        self.check()?;
+        if let Some((verb, object)) = &step.say {
+            self.ui.status(verb, object);
+        }
+        self.ui.verbose(&format!("+ {}", step.cmd.render()));
+        let finished = match step.output {
+            Output::Talk if self.ui.live => self.wait(&expression(&step.cmd).stdout_to_stderr())?,
+            Output::Talk => self.talk(&step.cmd)?,
+            Output::Result => self.wait(&expression(&step.cmd))?,
+            Output::Quiet => self.wait(
+                &expression(&step.cmd)
+                    .stdin_null()
+                    .stdout_capture()
+                    .stderr_capture(),
+            )?,
+            Output::Handover => return Err(handover(&step.cmd).into()),
+        };
+        self.check()?;
+        if finished.ok() || step.on_failure == OnFailure::GoOn {
+            return Ok(finished);
+        }
+        if step.output == Output::Quiet {
+            self.ui.raw(&finished.stdout);
+            self.ui.raw(&finished.stderr);
+        }
+        let what = step
+            .cmd
+            .args
+            .iter()
+            .take_while(|arg| !arg.starts_with('-'))
+            .take(2);
+        let words: Vec<_> = std::iter::once(&step.cmd.program)
+            .chain(what)
+            .map(String::as_str)
+            .collect();
+        let code = u8::try_from(finished.code).unwrap_or(1);
+        let said = format!("{}\n{}", finished.stdout, finished.stderr);
+        Err(Failure::new(format!(
+            "`{}` failed with exit code {}",
+            words.join(" "),
+            finished.code
+        ))
+        .hints(error::hints_for(&said))
+        .code(code)
+        .into())
+    }
+
+    /// Asks a read-only question and keeps the answer, whatever its exit code.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub fn ask(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
+        self.ui.verbose(&format!("? {}", cmd.render()));
+        let not_started = |error: std::io::Error| NoAnswer::NotStarted(error.to_string());
+        let handle = expression(cmd)
+            .stdin_null()
+            .stdout_capture()
+            .stderr_capture()
+            .start()
+            .map_err(not_started)?;
+        let deadline = Instant::now() + limit;
+        loop {
+            let next = deadline.min(Instant::now() + TICK);
+            if let Some(output) = handle.wait_deadline(next).map_err(not_started)? {
+                return Ok(finished(output));
+            }
+            let stop = self.caught().map(NoAnswer::Interrupted);
+            let stop = stop.or((Instant::now() >= deadline).then_some(NoAnswer::TimedOut));
+            if let Some(why) = stop {
+                // A hung client's own children may hold its output open, so nobody waits for it.
+                for pid in handle.pids() {
+                    kill(pid, libc::SIGKILL);
+                }
+                thread::spawn(move || drop(handle.wait().map(|_| ())));
+                return Err(why);
+            }
+        }
+    }
+
+    /// Starts a process whose standard output is read as it comes.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn stream(&self, cmd: &Cmd) -> std::io::Result<duct::ReaderHandle> {
+        self.ui.verbose(&format!("+ {}", cmd.render()));
+        expression(cmd).stdin_null().stderr_capture().reader()
+    }
+
+    /// Starts `gzip` on a pipe; the thread tells how many bytes came out of it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn count_gzip(
+        &self,
+    ) -> std::io::Result<(std::io::PipeWriter, thread::JoinHandle<Option<u64>>)> {
+        let (reader, writer) = std::io::pipe()?;
+        let mut compressed = duct::cmd!("gzip", "-6", "-c").stdin_file(reader).reader()?;
+        let count =
+            thread::spawn(move || std::io::copy(&mut compressed, &mut std::io::sink()).ok());
+        Ok((writer, count))
+    }
+
+    /// Runs with everything it prints going to standard error, and its end kept.
+    fn talk(&self, cmd: &Cmd) -> anyhow::Result<Finished> {
+        let (mut reader, writer) = std::io::pipe()?;
+        let copy = thread::spawn(move || {
+            let (mut tail, mut chunk) = (Vec::new(), [0; 8192]);
+            while let Ok(count @ 1..) = reader.read(&mut chunk) {
+                let _ = std::io::stderr().write_all(&chunk[..count]);
+                tail.extend_from_slice(&chunk[..count]);
+                if tail.len() > 2 * TAIL {
+                    tail.drain(..tail.len() - TAIL);
+                }
+            }
+            tail
+        });
+        let mut finished = self.wait(&expression(cmd).stderr_to_stdout().stdout_file(writer))?;
+        // The expression held the pipe's other end; it is gone with the call above.
+        let tail = copy.join().unwrap_or_default();
+        finished.stderr = String::from_utf8_lossy(&tail).into_owned();
+        Ok(finished)
+    }
+
+    /// Waits for a child; a signal that reached only us is handed on to it.
+    fn wait(&self, expression: &duct::Expression) -> anyhow::Result<Finished> {
+        let handle = expression.start().map_err(|error| {
+            Failure::new(format!("cannot start {expression:?}: {error}")).code(127)
+        })?;
+        let mut handed_on = false;
+        loop {
+            if let Some(output) = handle.wait_timeout(TICK)? {
+                return Ok(finished(output));
+            }
+            if let (Some(signal), false) = (self.caught(), handed_on) {
+                handed_on = true;
+                // On Ctrl-C the terminal told the child as well; once more does no harm.
+                handle.send_signal(signal)?;
+            }
+        }
+    }
+}
+
+#[allow(unsafe_code)]
+fn kill(pid: u32, signal: i32) {
+    if let Ok(pid) = libc::pid_t::try_from(pid) {
+        // SAFETY: takes two numbers and touches no memory (kill(2)). The pid is of a child that
+        // has not been waited for, so it cannot have been given to another process.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+fn expression(cmd: &Cmd) -> duct::Expression {
+    let mut expression = duct::cmd(&cmd.program, &cmd.args).unchecked();
+    for (name, value) in &cmd.env {
+        expression = expression.env(name, value.expose());
+    }
+    expression
+}
+
+fn finished(output: &std::process::Output) -> Finished {
+    let status = output.status;
+    Finished {
+        code: status
+            .code()
+            .or(status.signal().map(|signal| 128 + signal))
+            .unwrap_or(1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Becomes the command: Ctrl-C, the terminal and the exit code are its own from here.
+#[allow(clippy::disallowed_methods)] // duct cannot replace the process
+fn handover(cmd: &Cmd) -> Failure {
+    let mut command = std::process::Command::new(&cmd.program);
+    command.args(&cmd.args);
+    for (name, value) in &cmd.env {
+        command.env(name, value.expose());
+    }
+    let error = command.exec();
+    Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
+}

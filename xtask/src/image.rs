@@ -1,0 +1,175 @@
+//! Image references and platforms.
+
+use std::{fmt, str::FromStr};
+
+/// A repository without a tag: `ghcr.io/stigmer/agent-runner`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository(String);
+
+impl Repository {
+    /// # Errors
+    /// The reason why the text is no repository.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (host, path) = match text.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (Some(first), rest)
+            }
+            _ => (None, text),
+        };
+        let part_ok = |part: &str| {
+            !part.is_empty()
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+                && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part.ends_with(|c: char| c.is_ascii_alphanumeric())
+        };
+        if path.contains([':', '@']) {
+            return Err("must not have a tag or digest: the version makes the tags".to_owned());
+        }
+        if host.is_none() {
+            // Docker would read it as docker.io/…, Podman as localhost/…
+            return Err("must begin with the registry's host, such as `ghcr.io/`".to_owned());
+        }
+        if !path.split('/').all(part_ok) {
+            return Err("must be lower-case letters, digits, `.`, `_`, `-` and `/`".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The full reference under a tag.
+    pub fn tagged(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.0)
+    }
+}
+
+/// What an image is built for: `linux/amd64`, `linux/arm64`, `linux/arm/v7`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Platform {
+    pub os: String,
+    pub arch: String,
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The engine's containers are Linux containers, whatever the host is.
+    pub fn linux(arch: &str) -> Self {
+        Self {
+            os: "linux".to_owned(),
+            arch: arch.to_owned(),
+            variant: None,
+        }
+    }
+
+    /// The number an ELF header has for the architecture in `e_machine`, if we know it.
+    /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
+    pub fn elf_machine(&self) -> Option<u16> {
+        match self.arch.as_str() {
+            "amd64" => Some(62),
+            "arm64" => Some(183),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('/');
+        let (Some(os), Some(arch), variant, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err("is not of the form `linux/amd64`".to_owned());
+        };
+        let fine = |part: &str| {
+            !part.is_empty()
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        };
+        if !fine(os) || !fine(arch) || !variant.is_none_or(fine) {
+            return Err("is not of the form `linux/amd64`".to_owned());
+        }
+        Ok(Self {
+            os: os.to_owned(),
+            arch: arch.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.arch)?;
+        self.variant
+            .iter()
+            .try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+/// Bytes as people read them: decimal, as registries count (`44.1 MB`).
+pub fn human_bytes(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss)] // one decimal is shown
+    let size = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", size / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", size / 1e6),
+        _ => format!("{:.2} GB", size / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories() {
+        for good in [
+            "ghcr.io/stigmer/agent-runner",
+            "localhost/x",
+            "127.0.0.1:5000/a/b_c",
+        ] {
+            assert_eq!(Repository::parse(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "agent-runner",
+            "ghcr.io/Stigmer/x",
+            "ghcr.io/x:1",
+            "ghcr.io/",
+            "ghcr.io/a//b",
+        ] {
+            assert!(Repository::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn platforms_read_and_print_alike() {
+        for text in ["linux/amd64", "linux/arm64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/amd64/v1/x",
+            "Linux/amd64",
+            "",
+        ] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(human_bytes(999), "999 B");
+        assert_eq!(human_bytes(1_500), "1.5 kB");
+        assert_eq!(human_bytes(44_100_000), "44.1 MB");
+        assert_eq!(human_bytes(2_040_000_000), "2.04 GB");
+    }
+}

@@ -1,0 +1,91 @@
+//! `cargo xtask`: builds, runs, tests and manages the agent-runner container.
+//!
+//! One direction: arguments + environment + TOML → settings (pure) → facts (read-only) →
+//! plan (pure) → run.
+
+mod cli;
+mod commands;
+mod config;
+mod engine;
+mod env;
+mod error;
+mod exec;
+mod help;
+mod image;
+mod plan;
+mod probe;
+mod secret;
+mod settings;
+mod ui;
+mod version;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Color},
+    env::Env,
+    error::Failure,
+    exec::Exec,
+    settings::Settings,
+    ui::{Ui, Verbosity},
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return help::print_clap(&error),
+    };
+    let ui = ui_for(&cli);
+    match start(&cli, ui) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let (hints, code) = error
+                .downcast_ref::<Failure>()
+                .map_or((&[][..], 1), |failure| {
+                    (failure.hint_lines(), failure.exit_code())
+                });
+            ui.error(&format!("{error:#}"), hints);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(cli: &Cli, ui: Ui) -> Result<()> {
+    let env = Env::capture()?;
+    let exec = Exec::new(ui)?;
+    if commands::without_settings(cli, &env, ui)? {
+        return Ok(());
+    }
+    let files = config::find(&env.cwd)?;
+    let settings = Settings::resolve(cli, &env, &files)?;
+    commands::run(
+        cli,
+        &commands::Context {
+            env: &env,
+            settings: &settings,
+            exec: &exec,
+            ui,
+            dry_run: cli.global.dry_run,
+        },
+    )
+}
+
+fn ui_for(cli: &Cli) -> Ui {
+    match cli.global.color {
+        // NO_COLOR, CLICOLOR_FORCE, TERM and terminals are anstream's to know.
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    Ui {
+        verbosity: match (cli.global.quiet, cli.global.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        },
+        live: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+    }
+}

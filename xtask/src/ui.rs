@@ -1,0 +1,153 @@
+//! What people see. Talk goes to standard error, results to standard output;
+//! both read well without colour.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+/// How much talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// The one place that writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    pub verbosity: Verbosity,
+    /// Standard error is a terminal: a line can be drawn over.
+    pub live: bool,
+}
+
+const BOLD_GREEN: &str = "\x1b[1;32m";
+const BOLD_YELLOW: &str = "\x1b[1;33m";
+const BOLD_RED: &str = "\x1b[1;31m";
+const BOLD_CYAN: &str = "\x1b[1;36m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+impl Ui {
+    /// What is being done: a verb and its object, as cargo writes it.
+    pub fn status(self, verb: &str, object: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            talk(&format!("{BOLD_GREEN}{verb:>12}{RESET} {object}\n"));
+        }
+    }
+
+    /// A line under a status.
+    pub fn line(self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            talk(&format!("{text}\n"));
+        }
+    }
+
+    /// For `--verbose` only.
+    pub fn verbose(self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            talk(&format!("{DIM}{text}{RESET}\n"));
+        }
+    }
+
+    /// Something that may surprise later; shown even with `--quiet`.
+    pub fn warn(self, text: &str) {
+        talk(&format!("{BOLD_YELLOW}warning:{RESET} {text}\n"));
+    }
+
+    /// What to do about a warning or next.
+    pub fn hint(self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            talk(&format!("{BOLD_CYAN}hint:{RESET} {text}\n"));
+        }
+    }
+
+    pub fn error(self, text: &str, hints: &[String]) {
+        let mut out = format!("{BOLD_RED}error:{RESET} {text}\n");
+        for hint in hints {
+            let _ = writeln!(out, "{BOLD_CYAN}hint:{RESET} {hint}");
+        }
+        talk(&out);
+    }
+
+    /// What an engine printed, as it is.
+    pub fn raw(self, text: &str) {
+        let newline = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        talk(&format!("{text}{newline}"));
+    }
+
+    /// Draws over the current line, where that can be seen.
+    pub fn progress(self, text: &str) {
+        if self.live && self.verbosity >= Verbosity::Normal {
+            talk(&format!("\r\x1b[2K{DIM}{text}{RESET}"));
+        }
+    }
+
+    /// Takes away what `progress` drew.
+    pub fn progress_done(self) {
+        if self.live && self.verbosity >= Verbosity::Normal {
+            talk("\r\x1b[2K");
+        }
+    }
+
+    /// A result, to standard output.
+    ///
+    /// # Errors
+    /// When standard output cannot be written; a reader that has gone (`| head`) is no error.
+    pub fn result(self, text: &str) -> std::io::Result<()> {
+        let mut out = anstream::stdout();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Asks on the terminal; no answer is no.
+    pub fn confirm(self, question: &str) -> bool {
+        talk(&format!("{question} [y/N] "));
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).is_ok()
+            && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+    }
+}
+
+/// Standard error may be gone; there is nobody left to tell then.
+fn talk(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// A duration as people read it: `0.4 s`, `12.3 s`, `2 min 5 s`.
+pub fn human_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    }
+}
+
+/// A running clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl std::fmt::Display for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&human_time(self.elapsed()))
+    }
+}
