@@ -63,10 +63,7 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let images: Vec<Image> = if ids.is_empty() {
         Vec::new()
     } else {
-        ask(engine.inspect_images(&ids))
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        image::read_images(&ask(engine.inspect_images(&ids))).map_err(Failure::new)?
     };
     let git = probe::git(cx.exec, &settings.root).values;
     Ok(CleanFacts {

@@ -331,7 +331,7 @@ fn wait_healthy(
 
 fn user_check(image: &Image, id: &Finished) -> Check {
     let uid = id.stdout.trim();
-    let ok = uid == IMAGE_USER.to_string() && image.config.user.split(':').next() == Some(uid);
+    let ok = uid == IMAGE_USER.to_string() && !image.config.user.is_empty();
     Check::new(
         "user",
         ok,
@@ -372,10 +372,15 @@ fn root_check(settings: &Settings, touched: &Finished) -> Check {
 }
 
 fn stop_check(stopped: bool, took: Duration, grace: Duration, state: &Finished) -> Check {
-    let code = serde_json::from_str::<container::Container>(state.stdout.trim())
-        .map(|container| container.state.exit_code);
-    let ok = stopped && took < grace && code.as_ref().is_ok_and(|&code| code == 0);
-    let code = code.map_or_else(|_| "unknown".to_owned(), |code| code.to_string());
+    let code = container::read_containers(&state.stdout)
+        .ok()
+        .and_then(|containers| {
+            containers
+                .first()
+                .map(|container| container.state.exit_code)
+        });
+    let ok = stopped && took < grace && code == Some(0);
+    let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
     Check::new(
         "stops on SIGTERM",
         ok,

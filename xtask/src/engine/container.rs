@@ -114,7 +114,7 @@ impl Container {
 
 /// Asks for a container by name; the answer also tells which engine gives it.
 pub fn inspect_cmd(program: &str, name: &str) -> Cmd {
-    Cmd::new(program).args(["container", "inspect", "--format", "{{json .}}", name])
+    Cmd::new(program).args(["container", "inspect", name])
 }
 
 /// Reads the answer to [`inspect_cmd`]: the engine, and the container if there is one.
@@ -134,14 +134,12 @@ pub fn read_inspect(
         program: program.to_owned(),
     };
     if finished.ok() {
-        let container: Container = serde_json::from_str(finished.stdout.trim())
-            .map_err(|error| format!("answers what cannot be read: {error}"))?;
-        let kind = if container.image_name.is_some() {
-            Kind::Podman
-        } else {
-            Kind::Docker
-        };
-        return Ok((engine(kind), Some(container)));
+        let container = read_containers(&finished.stdout)?.into_iter().next();
+        let named = container
+            .as_ref()
+            .is_some_and(|container| container.image_name.is_some());
+        let kind = if named { Kind::Podman } else { Kind::Docker };
+        return Ok((engine(kind), container));
     }
     if finished.stderr.to_lowercase().contains("no such container") {
         let kind = if finished.code == 125 {
@@ -152,6 +150,15 @@ pub fn read_inspect(
         return Ok((engine(kind), None));
     }
     Err(format!("does not answer: {}", finished.complaint()))
+}
+
+/// Reads what `container inspect` prints.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_containers(text: &str) -> Result<Vec<Container>, String> {
+    serde_json::from_str(text.trim())
+        .map_err(|error| format!("answers what cannot be read: {error}"))
 }
 
 impl Engine {
@@ -222,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_answer_tells_the_engine() {
-        let docker = r#"{"Id":"abc","Created":"2026-01-01T00:00:00Z","State":{"Status":"running","Running":true,"ExitCode":0,"StartedAt":"2026-01-01T00:00:01Z"},"Name":"/x","Config":{"Image":"r:1","Labels":{"ai.stigmer.xtask.container":"run"}}}"#;
+        let docker = r#"[{"Id":"abc","Created":"2026-01-01T00:00:00Z","State":{"Status":"running","Running":true,"ExitCode":0,"StartedAt":"2026-01-01T00:00:01Z"},"Name":"/x","Config":{"Image":"r:1","Labels":{"ai.stigmer.xtask.container":"run"}}}]"#;
         let (engine, container) = read_inspect("docker", &said(0, docker, ""), LIMIT).unwrap();
         let container = container.unwrap();
         assert_eq!(
@@ -230,7 +237,7 @@ mod tests {
             (Kind::Docker, Owner::Us, "r:1")
         );
 
-        let podman = r#"{"Id":"abc","State":{"Status":"exited","Running":false,"ExitCode":137,"OOMKilled":false},"ImageName":"localhost/r:1","Name":"x","Config":{"Image":"localhost/r:1","Labels":null}}"#;
+        let podman = r#"[{"Id":"abc","State":{"Status":"exited","Running":false,"ExitCode":137,"OOMKilled":false},"ImageName":"localhost/r:1","Name":"x","Config":{"Image":"localhost/r:1","Labels":null}}]"#;
         let (engine, container) = read_inspect(
             "docker",
             &said(0, podman, "Emulate Docker CLI using podman."),

@@ -84,9 +84,10 @@ impl Image {
     }
 }
 
-/// Asks for an image by reference or id.
+/// Asks for an image by reference or id. Without a template: Podman's `{{json .}}` is an array
+/// for images and an object for containers, while the plain answer is an array everywhere.
 pub fn inspect_cmd(program: &str, reference: &str) -> Cmd {
-    Cmd::new(program).args(["image", "inspect", "--format", "{{json .}}", reference])
+    Cmd::new(program).args(["image", "inspect", reference])
 }
 
 /// Reads the answer to [`inspect_cmd`]: the image, if the engine has it.
@@ -99,9 +100,7 @@ pub fn read_inspect(
 ) -> Result<Option<Image>, String> {
     let finished = answered(answer, limit)?;
     if finished.ok() {
-        return serde_json::from_str(finished.stdout.trim())
-            .map(Some)
-            .map_err(|error| format!("answers what cannot be read: {error}"));
+        return Ok(read_images(&finished.stdout)?.into_iter().next());
     }
     let complaint = finished.stderr.to_lowercase();
     // Docker: `No such image: x`; Podman: `x: image not known`, older: `failed to find image x`.
@@ -135,11 +134,9 @@ impl Engine {
             .args(["--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])
     }
 
-    /// Asks for several images, one JSON object a line.
+    /// Asks for several images at once.
     pub fn inspect_images(&self, ids: &[String]) -> Cmd {
-        self.cmd()
-            .args(["image", "inspect", "--format", "{{json .}}"])
-            .args(ids)
+        self.cmd().args(["image", "inspect"]).args(ids)
     }
 
     /// Removes one tag, and the image with its last one. Never `--force`: with it Podman
@@ -165,6 +162,15 @@ impl Engine {
             reference,
         ])
     }
+}
+
+/// Reads the answer to [`Engine::inspect_images`].
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_images(text: &str) -> Result<Vec<Image>, String> {
+    serde_json::from_str(text.trim())
+        .map_err(|error| format!("answers what cannot be read: {error}"))
 }
 
 /// Reads [`Engine::list_images`].

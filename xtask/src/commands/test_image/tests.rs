@@ -37,7 +37,7 @@ fn a_promise_can_be_broken() {
             true,
             Duration::from_secs(1),
             Duration::from_secs(10),
-            &said(0, r#"{"State":{"ExitCode":137}}"#)
+            &said(0, r#"[{"State":{"ExitCode":137}}]"#)
         )
         .ok
     );
@@ -46,7 +46,7 @@ fn a_promise_can_be_broken() {
             true,
             Duration::from_secs(10),
             Duration::from_secs(10),
-            &said(0, r#"{"State":{"ExitCode":0}}"#)
+            &said(0, r#"[{"State":{"ExitCode":0}}]"#)
         )
         .ok
     );
@@ -55,7 +55,7 @@ fn a_promise_can_be_broken() {
             true,
             Duration::from_secs(1),
             Duration::from_secs(10),
-            &said(0, r#"{"State":{"ExitCode":0}}"#)
+            &said(0, r#"[{"State":{"ExitCode":0}}]"#)
         )
         .ok
     );
