@@ -22,7 +22,7 @@ FROM --platform=$TARGETPLATFORM ${PYTHON_IMAGE} AS python
 # What `builder` and `check` have in common: uv, pinned by hash. The same for every target.
 FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS tools
 COPY agent-runner/image/fetch.sh agent-runner/image/uv.txt /image/
-ARG PIP_INDEX_URL
+ARG PIP_INDEX_URL=
 RUN --mount=type=secret,id=ca \
     python3 -m venv /uv \
  && sh /image/fetch.sh /uv/bin/python -m pip install --quiet --no-cache-dir --no-compile \
@@ -42,7 +42,7 @@ ARG CACHE_ID=agent-runner
 COPY agent-runner/image/requirements.py agent-runner/image/elf.py agent-runner/image/assemble.py /image/
 COPY agent-runner/poetry.lock /image/
 ARG TARGETARCH
-ARG PIP_INDEX_URL
+ARG PIP_INDEX_URL=
 # glibc 2.28 is what the wheels may ask for; python:3.11-slim has a newer one.
 RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
     case "$TARGETARCH" in \
@@ -56,23 +56,23 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
         --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt \
  && PYTHONHASHSEED=0 python3 /image/assemble.py packages \
         /packages /app/.venv/lib/python3.11/site-packages
-# What would only be noticed when the worker starts, on a machine that is not here.
+# What would only be noticed when the worker starts, on a machine that is not here. And what the
+# container's user may write to: /workspace also for those who run it under another uid.
 RUN --mount=type=bind,from=base,source=/tree,target=/tree \
-    python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages
+    python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages \
+ && mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace
 COPY agent-runner/libs/graphton/graphton /app/graphton
 COPY agent-runner/libs/stigmer-stubs/stigmer_stubs /app/stigmer_stubs
 COPY agent-runner/worker /app/worker
 COPY agent-runner/main.py /app/
 RUN PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app
-# What the user of the container may write to.
-RUN mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace
 
 
 FROM tools AS check
 ARG CACHE_ID=agent-runner
 COPY agent-runner/image/requirements.py /image/
 COPY agent-runner/poetry.lock /image/
-ARG PIP_INDEX_URL
+ARG PIP_INDEX_URL=
 RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
     python3 /image/requirements.py /image/poetry.lock main dev > /image/requirements.txt \
  && python3 -m venv --without-pip /venv \

@@ -1,0 +1,363 @@
+"""The image's assembly, on small made-up base images."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path, PurePosixPath
+
+import assemble
+import elf
+import pytest
+from assemble import AssembleError, Source, Tree
+
+X86_64, AARCH64 = elf.MACHINES["amd64"], elf.MACHINES["arm64"]
+
+
+def elf_file(
+    machine: int = X86_64,
+    needed: tuple[str, ...] = (),
+    runpath: str = "",
+    interpreter: str = "",
+) -> bytes:
+    """A file with an ELF header, loaded at 0x400000, and nothing to run."""
+    base, strings, offsets = 0x400000, b"\0", []
+    for text in (*needed, runpath, interpreter):
+        offsets.append(len(strings))
+        strings += text.encode() + b"\0"
+    entries = [(1, offset) for offset in offsets[: len(needed)]]
+    if runpath:
+        entries.append((29, offsets[len(needed)]))
+    size, count = 56, 3 if interpreter else 2
+    strings_at = 64 + size * count
+    dynamic_at = strings_at + len(strings)
+    dynamic = b"".join(struct.pack("<QQ", *e) for e in [*entries, (5, base + strings_at), (0, 0)])
+    total = dynamic_at + len(dynamic)
+
+    def header(kind: int, offset: int, length: int) -> bytes:
+        return struct.pack("<IIQQQQQQ", kind, 4, offset, base + offset, 0, length, length, 8)
+
+    headers = header(1, 0, total) + header(2, dynamic_at, len(dynamic))
+    if interpreter:
+        headers += header(3, strings_at + offsets[-1], len(interpreter) + 1)
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    start = struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, size, count, 0, 0, 0)
+    return ident + start + headers + strings + dynamic
+
+
+def put(root: Path, path: str, content: bytes | str = "", mode: int = 0o644) -> None:
+    file = root / path.lstrip("/")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    file.chmod(mode)
+
+
+def link(root: Path, path: str, target: str) -> None:
+    (root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+    (root / path.lstrip("/")).symlink_to(target)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """An image with all that is asked for, as small as can be; /bin and /lib are links."""
+    root = tmp_path / "base"
+    for name in ("bin", "lib"):
+        (root / "usr" / name).mkdir(parents=True)
+        link(root, name, f"usr/{name}")
+    lib = "/usr/lib/x86_64-linux-gnu"
+    loader = f"{lib}/ld-linux-x86-64.so.2"
+    put(root, loader, elf_file(), 0o755)
+    put(root, f"{lib}/libc.so.6", elf_file(), 0o755)
+    for name in assemble.LIBRARIES:
+        put(root, f"{lib}/{name}", elf_file(needed=("libc.so.6",)))
+    put(root, "/etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf\n")
+    put(root, "/etc/ld.so.conf.d/x86_64.conf", f"# one folder\n{lib}\n")
+    program = elf_file(needed=("libc.so.6",), interpreter=loader.removeprefix("/usr"))
+    for name in assemble.PROGRAMS.split():
+        put(root, f"/usr/bin/{name}", program, 0o4755)
+    (root / "usr/bin/awk").unlink()
+    put(root, "/usr/bin/mawk", program, 0o755)
+    link(root, "/etc/alternatives/awk", "/usr/bin/mawk")
+    link(root, "/usr/bin/awk", "/etc/alternatives/awk")
+
+    python = elf_file(needed=("libpython3.11.so.1.0",), runpath="$ORIGIN/../lib")
+    put(root, "/usr/local/bin/python3.11", python, 0o755)
+    put(root, "/usr/local/lib/libpython3.11.so.1.0", elf_file(needed=("libc.so.6",)))
+    stdlib = "/usr/local/lib/python3.11"
+    for name in ("os.py", "json/__init__.py", "tabnanny.py", "turtle.py", "idlelib/run.py"):
+        put(root, f"{stdlib}/{name}", "x = {'a', 'b'}\n")
+    put(root, f"{stdlib}/lib-dynload/_ssl.so", elf_file(needed=("libssl.so.3",)))
+    put(root, f"{stdlib}/lib-dynload/_tkinter.so", elf_file(needed=("libtk.so",)))
+    put(root, f"{stdlib}/site-packages/pip/__init__.py")
+    put(root, f"{stdlib}/__pycache__/os.cpython-311.pyc", "stale")
+    put(root, f"{lib}/libssl.so.3.0.1", elf_file())
+    link(root, f"{lib}/libssl.so.3", "libssl.so.3.0.1")
+
+    put(root, "/usr/lib/os-release", "ID=debian\n")
+    link(root, "/etc/os-release", "../usr/lib/os-release")
+    put(root, "/etc/debian_version", "12\n")
+    put(root, "/usr/share/zoneinfo/UTC")
+    put(root, "/usr/share/zoneinfo/right/UTC")
+    put(root, "/etc/ssl/certs/ca-certificates.crt", "PEM\n")
+    put(root, "/var/lib/dpkg/status", "\n\n".join([
+        "Package: libc6\nVersion: 2", "Package: libssl3\nVersion: 3",
+        "Package: perl-base\nVersion: 5"]) + "\n")  # fmt: skip
+    put(root, "/var/lib/dpkg/info/libc6:amd64.list", "/.\n/lib\n/lib/x86_64-linux-gnu/libc.so.6\n")
+    put(root, "/var/lib/dpkg/info/libssl3:amd64.list", f"/usr\n{lib}/libssl.so.3\n")
+    put(root, "/var/lib/dpkg/info/perl-base.list", "/usr\n/usr/bin\n/usr/bin/perl\n")
+    put(root, "/usr/share/doc/libssl3/copyright", "(c)\n")
+    return root
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "tree"
+
+
+def assembled(base: Path, out: Path) -> set[str]:
+    assemble.assemble_base(Source(base), out, "amd64")
+    files = (path for path in out.rglob("*") if path.is_symlink() or path.is_file())
+    return {f"/{path.relative_to(out)}" for path in files}
+
+
+def test_what_is_there_afterwards(base: Path, out: Path) -> None:
+    files = assembled(base, out)
+    stdlib, lib = "/usr/local/lib/python3.11", "/usr/lib/x86_64-linux-gnu"
+    assert {f for f in files if f.startswith(stdlib)} == {
+        f"{stdlib}/os.py",
+        f"{stdlib}/__pycache__/os.cpython-311.pyc",
+        f"{stdlib}/json/__init__.py",
+        f"{stdlib}/json/__pycache__/__init__.cpython-311.pyc",
+        f"{stdlib}/tabnanny.py",  # not among those that get bytecode
+        f"{stdlib}/lib-dynload/_ssl.so",
+    }
+    assert {f for f in files if f.startswith(lib)} == {
+        *(f"{lib}/{name}" for name in assemble.LIBRARIES),
+        *(f"{lib}/{name}" for name in ("ld-linux-x86-64.so.2", "libc.so.6")),
+        *(f"{lib}/{name}" for name in ("libssl.so.3", "libssl.so.3.0.1")),
+    }
+    assert {"/usr/bin/awk", "/etc/alternatives/awk", "/usr/bin/mawk", "/bin", "/lib"} <= files
+    assert {"/usr/share/zoneinfo/UTC", "/etc/os-release", "/usr/lib/os-release"} <= files
+    assert "/usr/share/zoneinfo/right/UTC" not in files
+
+
+def test_links_lead_where_they_led(base: Path, out: Path) -> None:
+    assembled(base, out)
+    assert (out / "bin").readlink() == Path("usr/bin")
+    assert (out / "usr/bin/awk").readlink() == Path("/etc/alternatives/awk")
+    assert Source(out).walk("/bin/awk")[0] == PurePosixPath("/usr/bin/mawk")
+    assert Source(out).walk("/app/.venv/bin/python")[0] == PurePosixPath(
+        "/usr/local/bin/python3.11"
+    )
+    assert Source(out).walk("/usr/lib/ssl/cert.pem")[0] == PurePosixPath(assemble.CA_BUNDLE)
+
+
+def test_nobody_can_become_root(base: Path, out: Path) -> None:
+    assembled(base, out)
+    assert (base / "usr/bin/cat").stat().st_mode & 0o7777 == 0o4755
+    assert (out / "usr/bin/cat").stat().st_mode & 0o7777 == 0o755
+
+
+def test_the_package_list_names_what_was_copied_and_nothing_else(base: Path, out: Path) -> None:
+    assembled(base, out)
+    assert (out / "var/lib/dpkg/status").read_text() == (
+        "Package: libc6\nVersion: 2\n\nPackage: libssl3\nVersion: 3\n"
+    )
+    assert (out / "usr/share/doc/libssl3/copyright").read_text() == "(c)\n"
+
+
+def test_users_and_folders(base: Path, out: Path) -> None:
+    assembled(base, out)
+    assert "stigmer:x:1000:1000::/home/stigmer:/bin/bash" in (out / "etc/passwd").read_text()
+    assert (out / "tmp").stat().st_mode & 0o7777 == 0o1777
+    assert "home = /usr/local/bin\n" in (out / "app/.venv/pyvenv.cfg").read_text()
+
+
+def test_debians_own_layout(base: Path, out: Path) -> None:
+    (base / "usr/local/bin/python3.11").unlink()
+    (base / "usr/local/lib/python3.11").rename(base / "usr/lib/python3.11")
+    put(base, "/usr/bin/python3.11", elf_file(needed=("libc.so.6",)), 0o755)
+    link(base, "/usr/local/bin/python3.11", "/usr/bin/python3.11")
+    files = assembled(base, out)
+    assert {"/usr/bin/python3.11", "/usr/lib/python3.11/os.py"} <= files
+    assert "home = /usr/bin\n" in (out / "app/.venv/pyvenv.cfg").read_text()
+
+
+def test_unconfigured_certificates_are_joined(base: Path, out: Path) -> None:
+    (base / "etc/ssl/certs/ca-certificates.crt").unlink()
+    put(base, "/usr/share/ca-certificates/mozilla/b.crt", "B\n")
+    put(base, "/usr/share/ca-certificates/mozilla/a.crt", "A\n")
+    assembled(base, out)
+    assert (out / "etc/ssl/certs/ca-certificates.crt").read_text() == "A\nB\n"
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("usr/bin/sed", "the base image has no `sed`"),
+        ("usr/local/bin/python3.11", "has no `python3.11` in /usr/local/bin or /usr/bin"),
+        ("usr/local/lib/python3.11/os.py", "has no standard library in `/usr/local/lib/python"),
+        ("usr/lib/x86_64-linux-gnu/libssl.so.3", "`libssl.so.3`, which the base image has not"),
+        ("usr/lib/x86_64-linux-gnu/libgcc_s.so.1", "the base image has no `libgcc_s.so.1`"),
+        ("etc/ssl/certs/ca-certificates.crt", "the base image has no CA certificates"),
+        ("etc/debian_version", "the base image has no `/etc/debian_version`"),
+        ("var/lib/dpkg/status", "no dpkg status: it is not made from Debian"),
+    ],
+)
+def test_a_base_that_lacks_something(base: Path, out: Path, gone: str, message: str) -> None:
+    (base / gone).unlink()
+    with pytest.raises(AssembleError) as caught:
+        assembled(base, out)
+    assert message in str(caught.value)
+
+
+def test_a_base_of_another_architecture(base: Path, out: Path) -> None:
+    with pytest.raises(AssembleError, match=r"is for amd64, the image is for arm64"):
+        assemble.assemble_base(Source(base), out, "arm64")
+
+
+def test_links_in_a_circle(base: Path) -> None:
+    link(base, "/a", "b")
+    link(base, "/b", "a")
+    with pytest.raises(AssembleError, match="`/a` leads in a circle"):
+        Source(base).walk("/a")
+
+
+def test_links_do_not_lead_out_of_the_image(base: Path, out: Path) -> None:
+    link(base, "/etc/out", "../../../../etc/debian_version")
+    Tree(Source(base), out, "amd64").copy("/etc/out")
+    assert (out / "etc/debian_version").read_text() == "12\n"
+
+
+def test_two_assemblies_are_the_same(base: Path, tmp_path: Path) -> None:
+    prints = []
+    for name in ("one", "two"):
+        command = [sys.executable, assemble.__file__, "base", "--arch", "amd64"]
+        environment = os.environ | {"PYTHONHASHSEED": "0"}
+        paths = [str(base), str(tmp_path / name)]
+        subprocess.run([*command, *paths], check=True, env=environment)
+        tree = tmp_path / name
+        prints.append(
+            [
+                (p.relative_to(tree), p.lstat().st_mtime, p.read_bytes() if p.is_file() else b"")
+                for p in sorted(tree.rglob("*"))
+                if not p.is_symlink()
+            ]
+        )
+    assert prints[0] == prints[1]
+
+
+def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
+    put(tmp_path, "a/__init__.py", "'doc'\n")
+    put(tmp_path, "a/stub.pyi")
+    put(tmp_path, "a/m_pb2.py", "x = 1\n")
+    put(tmp_path, "a/tests/test_a.py")
+    put(tmp_path, "stubs/only.pyi")
+    put(tmp_path, "bin/tool")
+    put(tmp_path, "pydantic/v1/__init__.py")
+    for name in ("METADATA", "RECORD", "licenses/LICENSE"):
+        put(tmp_path, f"a-1.dist-info/{name}")
+    command = [sys.executable, assemble.__file__, "packages", str(tmp_path), "/app/lib"]
+    subprocess.run(command, check=True)
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == [
+        "a-1.dist-info/METADATA",
+        "a-1.dist-info/licenses/LICENSE",
+        "a/__init__.py",
+        "a/__pycache__/__init__.cpython-311.pyc",
+        "a/m_pb2.pyc",
+        "pydantic/v1/__init__.py",
+    ]
+    code = (
+        "import a.m_pb2\n"
+        "compiled = a.m_pb2.__spec__.loader.get_code('a.m_pb2')\n"
+        "print(a.m_pb2.x, a.__doc__, compiled.co_filename)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1 doc /app/lib/a/m_pb2.py\n"
+
+
+def test_a_module_that_cannot_be_compiled(tmp_path: Path) -> None:
+    put(tmp_path, "a.py", "def\n")
+    with pytest.raises(AssembleError, match=r"`a[.]py` cannot be compiled"):
+        assemble.compile_sources(tmp_path, "/app", [tmp_path / "a.py"])
+
+
+def verify(base: Path, packages: Path) -> int:
+    return assemble.verify(base, packages, "amd64")
+
+
+def test_verify_counts_native_files(base: Path, tmp_path: Path) -> None:
+    (base / "usr/local/lib/python3.11/lib-dynload/_tkinter.so").unlink()
+    put(tmp_path, "packages/a.libs/libx.so", elf_file())
+    extension = elf_file(needed=("libc.so.6", "libx.so"), runpath="$ORIGIN/../a.libs")
+    put(tmp_path, "packages/a/a.so", extension)
+    before = verify(base, tmp_path / "nothing")
+    assert verify(base, tmp_path / "packages") == before + 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (elf_file(AARCH64), "is for arm64, the image is for amd64"),
+        (elf_file(243), "is for machine 243, the image is for amd64"),
+        (elf_file(needed=("libz.so",)), "`a/a.so` needs `libz.so`, which the image has not"),
+        (elf_file()[:100], "is a broken ELF file"),
+        (b"\x7fELF\x01\x01" + bytes(99), "is not a 64-bit little-endian ELF file"),
+    ],
+)
+def test_verify_refuses(base: Path, tmp_path: Path, content: bytes, message: str) -> None:
+    (base / "usr/local/lib/python3.11/lib-dynload/_tkinter.so").unlink()
+    put(tmp_path, "packages/a/a.so", content)
+    with pytest.raises(AssembleError) as caught:
+        verify(base, tmp_path / "packages")
+    assert message in str(caught.value)
+
+
+def test_an_image_without_native_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssembleError, match="hold no native file at all"):
+        assemble.verify(tmp_path, tmp_path, "amd64")
+
+
+@pytest.mark.parametrize("arch", ["riscv64", ""])
+def test_an_unknown_architecture(tmp_path: Path, arch: str) -> None:
+    command = [sys.executable, assemble.__file__, "base", f"--arch={arch}", ".", "."]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = f"assemble.py base: unknown architecture `{arch}`: there are amd64 and arm64\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_this_pythons_own_elf_files_can_be_read() -> None:
+    file = elf.read(Path(sys.executable).resolve())
+    assert file.machine in elf.MACHINES.values()
+    assert file.interpreter
+    assert "libc.so.6" in file.needed
+
+
+def test_what_the_worker_loads_gets_bytecode() -> None:
+    """Else each start of the container compiles it again. See assemble.STDLIB_COMPILED."""
+    code = (
+        "import sys; from worker import health, service; import main, os\n"
+        "health.prove_imports(); service._runtime()\n"
+        "for m in list(sys.modules.values()):\n"
+        "    loader = type(getattr(m, '__loader__', None)).__name__\n"
+        "    if loader == 'SourceFileLoader': print(m.__file__)\n"
+    )
+    project = Path(assemble.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True
+    )
+    library = Path(os.__file__).resolve().parent
+    loaded = {
+        Path(line).relative_to(library)
+        for line in done.stdout.splitlines()
+        if line.startswith(str(library)) and "site-packages" not in line
+    }
+    assert len(loaded) > 100
+    # _sysconfigdata has another name on each machine.
+    missing = {
+        str(p) for p in loaded - assemble.stdlib_compiled() if "_sysconfigdata" not in str(p)
+    }
+    assert missing == set()

@@ -1,0 +1,65 @@
+import asyncio
+import itertools
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client, WorkflowFailureError
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from worker import service
+from worker.health import HealthFile
+from worker.settings import Settings
+
+
+def test_the_pauses_double_up_to_the_longest() -> None:
+    first = list(itertools.islice(service.pauses(), 9))
+    assert first == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+async def test_a_heartbeat_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", "127.0.0.1:1")
+    health = HealthFile.publish(Settings.load(), {})
+
+    def fail() -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(health, "beat", fail)
+    with pytest.raises(OSError, match="disk full"):
+        await asyncio.wait_for(service.serve(Settings.load(), health, asyncio.Event()), 10)
+
+
+TEMPORAL = os.environ.get("AGENT_RUNNER_TEST_TEMPORAL", "")
+
+
+@pytest.mark.skipif(not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server")
+async def test_the_activities_answer_through_temporal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A workflow of the test's own calls them, as the server's workflow does."""
+    from temporalio.worker import Worker
+
+    from tests.workflows import Calls
+
+    queue, session = f"test-{uuid.uuid4().hex}", uuid.uuid4().hex
+    monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", TEMPORAL)
+    monkeypatch.setenv("TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE", queue)
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path))
+    (tmp_path / session).mkdir()
+    settings, stop = Settings.load(), asyncio.Event()
+    serving = asyncio.create_task(service.serve(settings, HealthFile.publish(settings, {}), stop))
+
+    client = await Client.connect(TEMPORAL)
+    async with Worker(client, task_queue=f"{queue}-workflows", workflows=[Calls]):
+        with pytest.raises(WorkflowFailureError) as caught:
+            await client.execute_workflow(
+                Calls.run, args=[queue, session], id=queue, task_queue=f"{queue}-workflows"
+            )
+    stop.set()
+    await asyncio.wait_for(serving, 15)
+    assert not (tmp_path / session).exists()
+    assert isinstance(caught.value.cause, ActivityError)
+    cause = caught.value.cause.cause
+    assert isinstance(cause, ApplicationError)
+    assert cause.message == "this build of the agent-runner cannot run agents yet"

@@ -1,0 +1,134 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from graphton import ModelConfig, Provider
+from worker.settings import Mode, Settings, SettingsError
+
+
+def problems() -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.load()
+    return caught.value.problems
+
+
+def test_an_empty_environment_is_a_valid_local_one(tmp_path: Path) -> None:
+    settings = Settings.load()
+    assert settings.mode is Mode.LOCAL
+    assert settings.sandbox_root_dir == tmp_path / "home/.stigmer/data/workspace"
+    assert settings.temporal_service_address == "localhost:7233"
+    assert settings.temporal_agent_execution_runner_task_queue == "agent_execution_runner"
+    assert settings.stigmer_backend_endpoint == "localhost:7234"
+    assert settings.llm == ModelConfig.resolve(Provider.OLLAMA)
+
+
+def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODE", "cloud")
+    monkeypatch.setenv("SANDBOX_TYPE", "daytona")
+    monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", "localhost")
+    monkeypatch.setenv("TEMPORAL_MAX_CONCURRENCY", "0")
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "anthropic")
+    monkeypatch.setenv("STIGMER_LLM_BASE_URL", "ftp://x")
+    assert problems() == [
+        "SANDBOX_TYPE input should be 'filesystem'",
+        "TEMPORAL_SERVICE_ADDRESS should be host:port, such as localhost:7233",
+        "TEMPORAL_MAX_CONCURRENCY input should be greater than or equal to 1",
+        "STIGMER_API_KEY is needed in MODE=cloud",
+        "STIGMER_LLM_BASE_URL should be an http:// or https:// URL",
+        "STIGMER_LLM_API_KEY or ANTHROPIC_API_KEY is needed in MODE=cloud",
+    ]
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost:0", "localhost:65536", ":7233", "a b:1", "http://a:1"]
+)
+def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", address)
+    assert problems() == ["TEMPORAL_SERVICE_ADDRESS should be host:port, such as localhost:7233"]
+
+
+@pytest.mark.parametrize("address", ["temporal:7233", "10.0.0.1:1", "[::1]:7233", "a-b.c:65535"])
+def test_an_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", address)
+    assert Settings.load().temporal_service_address == address
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_MAX_CONCURRENCY", "")
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "")
+    assert Settings.load().temporal_max_concurrency == 10
+
+
+def test_the_file_is_read_and_the_environment_wins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lines = ["MODE=LOCAL", "TEMPORAL_NAMESPACE=file", "STIGMER_LLM_MODEL=m", "OTHER=1"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "environment")
+    settings = Settings.load()
+    assert (settings.temporal_namespace, settings.llm.model) == ("environment", "m")
+
+
+def test_the_general_key_wins_over_the_providers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "OpenAI")
+    monkeypatch.setenv("OPENAI_API_KEY", "own")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "other")
+    assert Settings.load().llm.api_key == "own"
+    monkeypatch.setenv("STIGMER_LLM_API_KEY", "general")
+    assert Settings.load().llm.api_key == "general"
+
+
+def test_cloud_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "MODE": "cloud",
+        "STIGMER_API_KEY": "k",
+        "STIGMER_LLM_PROVIDER": "openai",
+        "OPENAI_API_KEY": "o",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load().mode is Mode.CLOUD
+
+
+def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+    for name in secrets:
+        monkeypatch.setenv(name, "hunter2")
+    settings = Settings.load()
+    monkeypatch.setenv("TEMPORAL_MAX_CONCURRENCY", "hunter2")
+    shown = f"{settings!r} {settings} {settings.model_dump_json()} {settings.llm!r} {problems()}"
+    assert "hunter2" not in shown
+
+
+def test_the_digest_tells_configurations_apart_but_no_secrets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    empty = Settings.load().digest
+    monkeypatch.setenv("STIGMER_API_KEY", "one")
+    one = Settings.load().digest
+    monkeypatch.setenv("STIGMER_API_KEY", "two")
+    assert Settings.load().digest == one != empty
+
+
+def test_the_sandbox_root_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "a/b"))
+    Settings.load().prepare_sandbox_root()
+    assert (tmp_path / "a/b").is_dir()
+
+
+def test_a_sandbox_root_that_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "file"))
+    with pytest.raises(SettingsError) as caught:
+        Settings.load().prepare_sandbox_root()
+    assert caught.value.problems == [f"SANDBOX_ROOT_DIR cannot make `{tmp_path}/file`: File exists"]
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_sandbox_root_that_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "shut").mkdir(mode=0o555)
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "shut"))
+    with pytest.raises(SettingsError, match="is not writable for uid"):
+        Settings.load().prepare_sandbox_root()
