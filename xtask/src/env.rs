@@ -12,7 +12,7 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Os {
     Linux,
-    MacOs,
+    Mac,
     /// Windows and the rest: engines are expected behind a VM, as on macOS.
     Other,
 }
@@ -61,7 +61,7 @@ impl Env {
             cwd: std::env::current_dir()?,
             os: match std::env::consts::OS {
                 "linux" => Os::Linux,
-                "macos" => Os::MacOs,
+                "macos" => Os::Mac,
                 _ => Os::Other,
             },
             arch: oci_arch(std::env::consts::ARCH).to_owned(),

@@ -154,7 +154,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         signature: &["permission denied", "/var/tmp/buildah-cache"],
         hints: &[
-            "an earlier build by another user holds Buildah's cache folder: give this build a cache of its own, `--build-arg CACHE_ID=agent-runner-$(id -u)`",
+            "another user of this machine built first and owns Buildah's cache folder: `TMPDIR=$HOME/.cache cargo xtask build-image`",
         ],
     },
     Known {

@@ -2,6 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+/// The OCI's label for an image's version.
+/// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
+pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
+
 /// A repository without a tag: `ghcr.io/stigmer/agent-runner`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository(String);

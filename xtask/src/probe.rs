@@ -232,7 +232,7 @@ fn read_git(head: &str, status: Option<&str>) -> Git {
 pub enum Folder {
     Missing,
     /// Something is there that is no folder, such as a file: it is mounted as it is.
-    NotAFolder,
+    Other,
     There {
         uid: u32,
         gid: u32,
@@ -248,7 +248,7 @@ pub fn folder(path: &Path) -> Folder {
             gid: found.gid(),
             mode: found.mode(),
         },
-        Ok(_) => Folder::NotAFolder,
+        Ok(_) => Folder::Other,
         Err(_) => Folder::Missing,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,8 +21,8 @@ use crate::{
     env::Env,
     error::Failure,
     image::{Platform, human_bytes},
-    plan::{Output, Plan, Step},
-    probe::{self, Git, Wanted},
+    plan::{Cmd, Output, Plan, Step},
+    probe::{self, Folder, Git, Wanted},
     settings::{CheckFirst, Settings, WorkTree},
     ui::Clock,
 };
@@ -36,6 +37,8 @@ pub struct BuildFacts {
     pub created: u64,
     /// Secrets, their files absolute.
     pub secrets: Vec<BuildSecret>,
+    /// See [`Build::tmpdir`].
+    pub tmpdir: Option<String>,
 }
 
 /// Asks for them; git and the engine are asked at the same time.
@@ -52,12 +55,30 @@ pub fn facts(cx: &Context) -> Result<BuildFacts> {
         .env
         .get("SOURCE_DATE_EPOCH")
         .and_then(|epoch| epoch.parse().ok());
+    let engine = world?.engine;
     Ok(BuildFacts {
-        engine: world?.engine,
+        tmpdir: own_cache(cx, &engine),
+        engine,
         created: epoch.or(git.commit_time).unwrap_or(now),
         git,
         secrets: secrets(cx.settings, cx.env)?,
     })
+}
+
+/// A cache folder of our own, where the engine's belongs to another user of this machine.
+fn own_cache(cx: &Context, engine: &EngineFacts) -> Option<String> {
+    let shared = engine.shared_cache(cx.env.get("TMPDIR"))?;
+    match probe::folder(&shared) {
+        Folder::There { uid, .. } if uid != cx.env.user.euid => {
+            let caches = cx
+                .env
+                .get("XDG_CACHE_HOME")
+                .map(PathBuf::from)
+                .or_else(|| cx.env.home().map(|home| home.join(".cache")))?;
+            caches.join("agent-runner").to_str().map(str::to_owned)
+        }
+        Folder::There { .. } | Folder::Missing | Folder::Other => None,
+    }
 }
 
 /// The configured secrets, each of which must be there.
@@ -128,6 +149,7 @@ pub fn request(
         pull: settings.build.pull,
         no_cache: false,
         progress: settings.build.progress,
+        tmpdir: facts.tmpdir.clone(),
     })
 }
 
@@ -197,6 +219,15 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
     Ok(labels)
 }
 
+/// The folder that [`BuildFacts::tmpdir`] names must be there.
+pub fn cache_step(facts: &BuildFacts) -> Option<Step> {
+    let folder = facts.tmpdir.as_ref()?;
+    Some(Step::new(
+        Cmd::new("mkdir").args(["-p", folder]),
+        Output::Quiet,
+    ))
+}
+
 /// Whether `check` comes first: what was typed, else what the channel says.
 pub fn check_first(settings: &Settings, args: &BuildArgs) -> CheckFirst {
     match (args.check, args.no_check) {
@@ -207,7 +238,9 @@ pub fn check_first(settings: &Settings, args: &BuildArgs) -> CheckFirst {
 }
 
 pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildArgs) -> Result<Plan, Failure> {
-    let mut plan = Plan::default();
+    let mut plan = Plan {
+        steps: cache_step(facts).into_iter().collect(),
+    };
     match check_first(settings, args) {
         CheckFirst::Yes => plan.push(check::step(settings, facts, args.build.no_cache)?),
         CheckFirst::No => {}

@@ -14,7 +14,7 @@ use crate::{
         image::{self, Image},
     },
     error::Failure,
-    image::human_bytes,
+    image::{VERSION_LABEL, human_bytes},
     plan::{Output, Plan, Step},
     probe::{self, Wanted},
     settings::{GitValues, Settings},
@@ -104,7 +104,8 @@ fn doomed(
         let (mut go, stay): (Vec<_>, Vec<_>) = all.into_iter().partition(goes);
         // One that lost its tag to a newer build has no name left to remove it by.
         let leftover = go.is_empty() && stay.is_empty();
-        if leftover {
+        let of_this_version = image.label(VERSION_LABEL) == Some(settings.version.value.as_str());
+        if leftover && (args.all || of_this_version) {
             go.push(image.id.clone());
         }
         if !go.is_empty() {

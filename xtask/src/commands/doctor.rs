@@ -205,7 +205,7 @@ fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
         .ok()
 }
 
-/// What builds: BuildKit through buildx, or Buildah.
+/// What builds: `BuildKit` through buildx, or Buildah.
 fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     match engine.engine.kind {
         Kind::Podman => Some(ok("builder", "Buildah, within Podman")),
@@ -339,7 +339,7 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                         failure(what, error.to_string(), error.hint_lines().join("; "))
                     }
                     (Ok(_), Folder::Missing) => ok(what, format!("{} will be created", mount.host)),
-                    (Ok(_), Folder::NotAFolder) => {
+                    (Ok(_), Folder::Other) => {
                         ok(what, format!("{} is a file, mounted as it is", mount.host))
                     }
                     (Ok(_), Folder::There { .. }) => ok(

@@ -304,7 +304,7 @@ pub fn folder_steps(
                 steps.push(chown());
             }
         }
-        Folder::NotAFolder => {}
+        Folder::Other => {}
         Folder::There {
             uid: owner,
             gid: group,
@@ -498,7 +498,9 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<()> {
             };
             match wait.run()? {
                 Waited::Healthy(_) => cx.ui.status("Healthy", &format!("{name} in {clock}")),
-                not => return Err(unhealthy(cx, &facts, not).into()),
+                not @ (Waited::TooLong(_) | Waited::Ended(_)) => {
+                    return Err(unhealthy(cx, &facts, not).into());
+                }
             }
         }
     }
@@ -536,9 +538,10 @@ fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
     }
     match how {
         Waited::Ended(container) => {
-            let how = match container.state.oom_killed {
-                true => "was killed for want of memory".to_owned(),
-                false => format!("ended with exit code {}", container.state.exit_code),
+            let how = if container.state.oom_killed {
+                "was killed for want of memory".to_owned()
+            } else {
+                format!("ended with exit code {}", container.state.exit_code)
             };
             Failure::new(format!(
                 "the container `{name}` {how} before it was healthy"

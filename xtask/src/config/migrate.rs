@@ -34,7 +34,7 @@ fn rename(document: &mut DeTable, old: &str, new: &str) {
     };
     let (new_table, new_key) = new.rsplit_once('.').unwrap_or(("", new));
     let span = key.span();
-    if let Some(table) = table_at(document, new_table, Some(span.clone())) {
+    if let Some(table) = table_at(document, new_table, Some(&span)) {
         table.insert(
             toml::Spanned::new(span, Cow::Owned(new_key.to_owned())),
             value,
@@ -46,11 +46,11 @@ fn rename(document: &mut DeTable, old: &str, new: &str) {
 fn table_at<'t, 'd>(
     mut table: &'t mut DeTable<'d>,
     path: &str,
-    create: Option<std::ops::Range<usize>>,
+    create: Option<&std::ops::Range<usize>>,
 ) -> Option<&'t mut DeTable<'d>> {
     for part in path.split('.').filter(|part| !part.is_empty()) {
         if !table.contains_key(part) {
-            let span = create.clone()?;
+            let span = create?.clone();
             table.insert(
                 toml::Spanned::new(span.clone(), Cow::Owned(part.to_owned())),
                 toml::Spanned::new(span, DeValue::Table(DeTable::new())),

@@ -510,7 +510,7 @@ fn type_name(value: &DeValue) -> &'static str {
 
 /// A value as TOML, for people; a secret-looking entry is not shown.
 pub fn show(path: &str, value: &Value) -> String {
-    let quote = |text: &str| format!("{:?}", text);
+    let quote = |text: &str| format!("{text:?}");
     match value {
         Value::Bool(yes) => yes.to_string(),
         Value::Count(count) => count.to_string(),

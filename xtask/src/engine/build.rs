@@ -1,8 +1,11 @@
 //! The command that builds an image.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use super::{EngineFacts, Kind};
+use super::{EngineFacts, Kind, Place};
 use crate::{
     config::schema::{BuildSecret, SecretSource},
     image::Platform,
@@ -26,6 +29,8 @@ pub struct Build {
     pub pull: bool,
     pub no_cache: bool,
     pub progress: Progress,
+    /// A folder of our own for the builder's caches, where the usual one is somebody else's.
+    pub tmpdir: Option<String>,
 }
 
 impl EngineFacts {
@@ -55,6 +60,9 @@ impl EngineFacts {
                 // run emulated. https://github.com/containers/buildah/issues/4742
                 args.entry("BUILDPLATFORM".to_owned())
                     .or_insert_with(|| self.platform.to_string());
+                if let Some(tmpdir) = &build.tmpdir {
+                    cmd = cmd.env("TMPDIR", EnvValue::Plain(tmpdir.clone()));
+                }
             }
         }
         if build.progress == Progress::Quiet {
@@ -91,6 +99,17 @@ impl EngineFacts {
             cmd = cmd.args(["--tag", reference]);
         }
         cmd.arg(build.context.as_str())
+    }
+
+    /// The folder in which the builder keeps cache mounts for all users of a machine: whoever
+    /// builds first owns it, and nobody else can build. Buildah did so up to 1.28.
+    /// <https://github.com/containers/buildah/pull/4402>
+    pub fn shared_cache(&self, tmpdir: Option<&str>) -> Option<PathBuf> {
+        match self.engine.kind {
+            Kind::Docker => None,
+            Kind::Podman if self.place != Place::Here => None,
+            Kind::Podman => Some(Path::new(tmpdir.unwrap_or("/var/tmp")).join("buildah-cache")),
+        }
     }
 
     /// A build that is done for its steps, such as checks: no image is kept of it where the

@@ -219,6 +219,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(3);
 
+    #[allow(clippy::unnecessary_wraps)] // an answer, as probes give it
     fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
         Ok(Finished {
             code,

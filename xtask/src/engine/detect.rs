@@ -167,7 +167,7 @@ fn podman(
             endpoint,
             &Place::Remote("its default connection".to_owned()),
         ),
-        Os::MacOs | Os::Other => Place::Vm,
+        Os::Mac | Os::Other => Place::Vm,
     };
     let facts = EngineFacts {
         engine: Engine {
@@ -245,7 +245,7 @@ pub fn how_to_install(os: Os) -> &'static str {
         Os::Linux => {
             "install Docker (https://docs.docker.com/engine/install/) or Podman (`apt-get install podman`, `dnf install podman`); if one is installed, start it: `sudo systemctl start docker`"
         }
-        Os::MacOs => {
+        Os::Mac => {
             "install Docker Desktop, or Podman: `brew install podman && podman machine init && podman machine start`; if one is installed, start it: `open -a Docker` or `podman machine start`"
         }
         Os::Other => {
@@ -260,6 +260,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(3);
 
+    #[allow(clippy::unnecessary_wraps)] // an answer, as probes give it
     fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
         Ok(Finished {
             code,

@@ -1,6 +1,8 @@
 //! Docker and Podman: everything in which they differ, and nothing else.
 //! Matches are exhaustive, so a third engine is one new variant and a list of compile errors.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 pub mod build;
 pub mod container;
 pub mod detect;
