@@ -60,7 +60,8 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
 # container's user may write to: /workspace also for those who run it under another uid.
 RUN --mount=type=bind,from=base,source=/tree,target=/tree \
     python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages \
- && mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace
+ && mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace \
+ && find /owned -exec touch -d @315532800 {} +
 COPY agent-runner/libs/graphton/graphton /app/graphton
 COPY agent-runner/libs/stigmer-stubs/stigmer_stubs /app/stigmer_stubs
 COPY agent-runner/worker /app/worker
@@ -80,13 +81,18 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
         --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt
 COPY agent-runner /agent-runner
 WORKDIR /agent-runner
-RUN /venv/bin/ruff check . && /venv/bin/ruff format --check . \
- && /venv/bin/mypy --python-executable /venv/bin/python
+# Each has its say, also after another has failed.
+RUN --mount=type=cache,id=${CACHE_ID}-mypy,target=/agent-runner/.mypy_cache \
+    status=0; \
+    /venv/bin/ruff check . || status=1; \
+    /venv/bin/ruff format --check . || status=1; \
+    /venv/bin/mypy --python-executable /venv/bin/python || status=1; \
+    exit $status
 
 
 FROM scratch AS runtime
-WORKDIR /app
 COPY --from=base /tree /
+WORKDIR /app
 COPY --from=builder --chown=1000:1000 /owned /
 COPY --from=builder /packages /app/.venv/lib/python3.11/site-packages
 COPY --from=builder /app /app

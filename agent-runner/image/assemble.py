@@ -159,6 +159,7 @@ PACKAGES_LEFT_OUT = [
 USER, UID = "stigmer", 1000
 
 FOLDERS = {
+    f"/app/.venv/lib/{PYTHON}/site-packages": 0o755,  # made here, so that its time is ours
     "/dev": 0o755,
     "/home": 0o755,
     "/proc": 0o755,
