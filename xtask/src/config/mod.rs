@@ -90,17 +90,16 @@ impl Layer {
         &self.channels
     }
 
-    /// Lays another layer over this one. Its values win; its new channels are tried first.
+    /// Lays another layer over this one. Its values win, and channels that only it has are tried first.
     pub fn overlay(&mut self, over: Self) {
         self.values.extend(over.values);
-        let mut channels = over.channels;
-        channels.extend(
-            self.channels
-                .drain(..)
-                .filter(|name| !channels.contains(name))
-                .collect::<Vec<_>>(),
-        );
-        self.channels = channels;
+        // A known channel keeps its place: to change a key of the last, which takes everything,
+        // must not make it the first.
+        let new = over
+            .channels
+            .into_iter()
+            .filter(|name| !self.channels.contains(name));
+        self.channels = new.chain(self.channels.clone()).collect();
     }
 }
 
