@@ -153,7 +153,9 @@ make_official_amd64() {
 make_official_arm64() {
     local work=$1 root=$1/arm64 deb
     rm -rf "$root/debootstrap" "$root"/var/lib/dpkg/{status,info}
-    mkdir -p "$root/var/lib/dpkg/info"
+    # A link to itself, which the second stage would have replaced.
+    rm -f "$root/proc"
+    mkdir -p "$root/proc" "$root/var/lib/dpkg/info"
     echo 1 >"$root/var/lib/dpkg/info/format"
     for deb in "$work"/debs-arm64/*.deb; do
         # The same packages as the other architecture has, so not Python's.
@@ -235,7 +237,7 @@ add_python() {
 
     find "$root" -depth \
         \( -type d \( -name test -o -name tests -o -name idle_test -o -name __pycache__ \) \
-        -o -type f -name '*.pyc' \) -exec rm -rf {} +
+        -o -type f \( -name '*.pyc' -o -name 'libpython*.a' \) \) -exec rm -rf {} +
 }
 
 make_debian_layout() {

@@ -65,7 +65,8 @@ background() {
     local name=$1
     shift
     mkdir -p "$STATE/pids" "$STATE/log"
-    setsid -- "$@" >"$STATE/log/$name.log" 2>&1 </dev/null &
+    # 9 is the lock of .ci/engines, which would last as long as the daemon.
+    setsid -- "$@" >"$STATE/log/$name.log" 2>&1 </dev/null 9>&- &
     local pid=$!
     disown "$pid"
     printf '%s %s\n' "$pid" "$(start_time "$pid")" >"$STATE/pids/$name"

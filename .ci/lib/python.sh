@@ -2,9 +2,13 @@
 # agent-runner's own tools, in virtual environments below the cache.
 
 POETRY_VERSION=2.5.1
+POETRY_MIRROR_PLUGIN_VERSION=0.6.5
 POETRY=$CACHE/poetry-$POETRY_VERSION/bin/poetry
 export POETRY_VIRTUALENVS_IN_PROJECT=false POETRY_VIRTUALENVS_PATH=$CACHE/venvs
 export POETRY_NO_INTERACTION=1
+# Poetry asks PyPI's JSON API, which proxies and mirrors of PyPI seldom serve.
+# The plugin makes it ask the index that pip asks, and needs no other lock file.
+export POETRY_PYPI_MIRROR_URL=https://pypi.org/simple/
 
 poetry_install() {
     local python
@@ -15,7 +19,8 @@ poetry_install() {
     if [[ ! -e $POETRY.done ]]; then
         rm -rf "$CACHE/poetry-$POETRY_VERSION"
         "$python" -m venv "$CACHE/poetry-$POETRY_VERSION"
-        "$CACHE/poetry-$POETRY_VERSION/bin/pip" install --quiet "poetry==$POETRY_VERSION"
+        "$CACHE/poetry-$POETRY_VERSION/bin/pip" install --quiet "poetry==$POETRY_VERSION" \
+            "poetry-plugin-pypi-mirror==$POETRY_MIRROR_PLUGIN_VERSION"
         touch "$POETRY.done"
     fi
     cd agent-runner
