@@ -131,10 +131,13 @@ impl Exec {
         }
         self.ui.verbose(&format!("+ {}", step.cmd.render()));
         let finished = match step.output {
-            Output::Talk if self.ui.live => self.wait(&expression(&step.cmd).stdout_to_stderr())?,
+            Output::Talk if self.ui.live => {
+                self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())?
+            }
             Output::Talk => self.talk(&step.cmd)?,
-            Output::Result => self.wait(&expression(&step.cmd))?,
-            Output::Quiet => self.wait(
+            Output::Result => self.wait(&step.cmd, &expression(&step.cmd))?,
+            Output::Quiet | Output::Measured => self.wait(
+                &step.cmd,
                 &expression(&step.cmd)
                     .stdin_null()
                     .stdout_capture()
@@ -241,7 +244,8 @@ impl Exec {
             }
             tail
         });
-        let mut finished = self.wait(&expression(cmd).stderr_to_stdout().stdout_file(writer))?;
+        let mut finished =
+            self.wait(cmd, &expression(cmd).stderr_to_stdout().stdout_file(writer))?;
         // The expression held the pipe's other end; it is gone with the call above.
         let tail = copy.join().unwrap_or_default();
         finished.stderr = String::from_utf8_lossy(&tail).into_owned();
@@ -249,9 +253,9 @@ impl Exec {
     }
 
     /// Waits for a child; a signal that reached only us is handed on to it.
-    fn wait(&self, expression: &duct::Expression) -> anyhow::Result<Finished> {
+    fn wait(&self, cmd: &Cmd, expression: &duct::Expression) -> anyhow::Result<Finished> {
         let handle = expression.start().map_err(|error| {
-            Failure::new(format!("cannot start {expression:?}: {error}")).code(127)
+            Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
         })?;
         let mut handed_on = false;
         loop {

@@ -75,6 +75,8 @@ pub enum Output {
     Result,
     /// Kept, and shown if the step fails.
     Quiet,
+    /// Too much to keep: it is read as it comes, for what is in it and for its size.
+    Measured,
     /// The step takes over the terminal and the process: it is the last one.
     Handover,
 }
@@ -120,9 +122,13 @@ impl Step {
     }
 
     pub fn render(&self) -> String {
+        let cmd = match self.output {
+            Output::Measured => format!("{} | wc -c", self.cmd.render()),
+            Output::Talk | Output::Result | Output::Quiet | Output::Handover => self.cmd.render(),
+        };
         match self.on_failure {
-            OnFailure::Stop => self.cmd.render(),
-            OnFailure::GoOn => format!("{} || true", self.cmd.render()),
+            OnFailure::Stop => cmd,
+            OnFailure::GoOn => format!("{cmd} || true"),
         }
     }
 }

@@ -14,6 +14,9 @@ mod status;
 mod stop;
 mod test_image;
 
+#[cfg(test)]
+mod snapshots;
+
 use anyhow::Result;
 
 use crate::{

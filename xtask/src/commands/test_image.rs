@@ -56,7 +56,7 @@ impl TestPlan {
         // It proves its point by failing.
         steps.push(quiet(&self.root).or_go_on());
         steps.extend([&self.stop, &self.state].map(quiet));
-        steps.push(quiet(&self.export.clone()));
+        steps.push(Step::new(self.export.clone(), Output::Measured));
         steps.push(quiet(&self.history));
         steps.push(self.remove.clone());
         Plan { steps }

@@ -1,2 +1,8 @@
-//! Placeholder.
-fn main() {}
+//! The whole command line against fake engines: what is called, in which order, what is
+//! printed, and the exit codes.
+#![allow(clippy::disallowed_methods)] // tests start processes
+
+mod commands;
+mod detection;
+mod talk;
+mod world;

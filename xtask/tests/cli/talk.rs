@@ -1,0 +1,206 @@
+//! Help, wrong calls, configuration, and where what is printed goes.
+
+use std::{fs, io::Read};
+
+use crate::world::{PROJECT, World, answer, container, docker_version};
+
+#[test]
+fn help_needs_no_engine_and_shows_the_configuration() {
+    let world = World::new(PROJECT);
+    for args in [&["help"][..], &["--help"], &["-h"]] {
+        let ran = world.run(args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+        for part in [
+            "Development:\n",
+            "Environment:\n",
+            "  build-image   Build the image",
+            "Configuration (all of it: `cargo xtask config`):\n",
+            "  image       ghcr.io/x/y  # xtask.toml:3\n",
+        ] {
+            assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+        }
+    }
+    assert_eq!(world.run(&[]).code, 2, "no command is a wrong call");
+    let ran = world.run(&["help", "build-image"]);
+    assert!(ran.stdout.contains("--no-cache"), "{ran:?}");
+    assert_eq!(world.run(&["build-image", "--help"]).code, 0);
+    let ran = world.run(&["help", "biuld-image"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            2,
+            "error: there is no command `biuld-image`\nhint: did you mean `build-image`?\n"
+        )
+    );
+}
+
+#[test]
+fn help_survives_a_broken_configuration() {
+    let ran = World::new("schema = 7\n").run(&["help"]);
+    assert_eq!(ran.code, 0);
+    assert!(
+        ran.stdout.contains(
+            "\nConfiguration: the configuration has a problem (see `cargo xtask config`)\n"
+        ),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn wrong_calls_exit_with_2() {
+    let world = World::new(PROJECT);
+    for args in [
+        &["biuld"][..],
+        &["stop", "--nope"],
+        &["build-image", "--check", "--no-check"],
+    ] {
+        assert_eq!(world.run(args).code, 2, "{args:?}");
+    }
+    let broken = World::new("schema = 1\nx = 1\n");
+    assert_eq!(broken.run(&["stop"]).code, 2);
+}
+
+#[test]
+fn a_folder_without_a_workspace_says_so() {
+    let world = World::new(PROJECT);
+    fs::remove_file(world.path("src/xtask.toml")).unwrap();
+    let ran = world.run(&["stop"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            2,
+            "error: there is no `xtask.toml` in `/src/deep/er` or above\nhint: run xtask in a checkout of the agent-runner repository\n"
+        )
+    );
+}
+
+#[test]
+fn config_tells_each_values_source() {
+    let world = World::new(PROJECT)
+        .env("XTASK_RUN_STOP_GRACE", "20s")
+        .env("VERSION", "v1.2.3");
+    fs::write(
+        world.path("src/xtask.local.toml"),
+        "schema = 1\n[engine]\nprefer = 'podman'\n",
+    )
+    .unwrap();
+    let ran = world.run(&["config"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for line in [
+        "version = \"1.2.3\"  # environment VERSION\n",
+        "tags = [\"1.2.3\", \"1.2\", \"1\", \"latest\"]\n",
+        "engine.prefer = \"podman\"  # xtask.local.toml:3\n",
+        "run.container = \"box\"  # xtask.toml:5\n",
+        "run.stop-grace = \"20s\"  # environment XTASK_RUN_STOP_GRACE\n",
+        "run.limits.pids = 512  # default\n",
+    ] {
+        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&world.run(&["config", "--json"]).stdout).unwrap();
+    assert_eq!(json["values"]["run.stop-grace"]["value"], 20.0);
+    assert_eq!(
+        json["values"]["engine.prefer"]["source"],
+        "xtask.local.toml:3"
+    );
+}
+
+#[test]
+fn colour_is_for_terminals_and_for_who_asks() {
+    let ours = || World::new(PROJECT).engine("docker", &[container("exited", true)]);
+    assert!(!ours().run(&["stop"]).stderr.contains('\x1b'));
+    assert!(
+        ours()
+            .run(&["stop", "--color", "always"])
+            .stderr
+            .contains('\x1b')
+    );
+    assert!(
+        !ours()
+            .env("NO_COLOR", "1")
+            .run(&["stop"])
+            .stderr
+            .contains('\x1b')
+    );
+}
+
+#[test]
+fn quiet_and_verbose() {
+    let ours = || {
+        World::new(PROJECT).engine(
+            "docker",
+            &[container("running", true), answer("stop", 0, "box\n", "")],
+        )
+    };
+    assert_eq!(ours().run(&["stop", "--quiet"]).stderr, "");
+    let verbose = ours().run(&["stop", "--verbose"]).stderr;
+    assert!(
+        verbose.contains("? docker container inspect box\n"),
+        "{verbose}"
+    );
+    assert!(verbose.contains("+ docker stop -t 10 box\n"), "{verbose}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let world = World::new(PROJECT);
+    let mut child = world.start(&["config"]);
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{stderr}");
+    assert_eq!(stderr, "");
+}
+
+#[test]
+fn secrets_of_the_environment_reach_neither_arguments_nor_output() {
+    let project = format!(
+        "{PROJECT}pass-env = ['API_KEY', 'UNSET_KEY']\nenv = {{ FIXED_TOKEN = 'marked-fixed' }}\n"
+    );
+    let world = World::new(&project)
+        .engine(
+            "docker",
+            &[
+                docker_version(),
+                crate::world::no_container("docker"),
+                crate::world::image(),
+                answer("run", 1, "", ""),
+            ],
+        )
+        .env("API_KEY", "marked-passed");
+    for args in [
+        &["run-local", "--version", "dev-me", "--verbose"][..],
+        &["run-local", "--version", "dev-me", "--dry-run"],
+        &["config"],
+        &["config", "--json"],
+    ] {
+        let ran = world.run(args);
+        let all = format!("{}{}{:?}", ran.stdout, ran.stderr, world.calls());
+        assert!(!all.contains("marked-"), "{args:?}: {all}");
+        if args.contains(&"--dry-run") {
+            assert!(
+                ran.stdout.contains("FIXED_TOKEN=*** docker run"),
+                "{}",
+                ran.stdout
+            );
+            assert!(ran.stdout.contains("--env API_KEY"), "{}", ran.stdout);
+            assert!(!ran.stdout.contains("UNSET_KEY"), "{}", ran.stdout);
+        }
+    }
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    let world = World::new(PROJECT);
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = world.run(&["completions", shell]);
+        assert_eq!(ran.code, 0);
+        assert!(ran.stdout.contains("build-image"), "{shell}");
+    }
+}

@@ -1,0 +1,219 @@
+//! A world made by hand: a workspace, a home, and a PATH with nothing but fakes and a few
+//! real tools.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
+const FAKE: &str = env!("CARGO_BIN_EXE_fake-engine");
+
+pub struct World {
+    folder: TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a run left, whole.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl World {
+    /// A workspace with this project file, and no engine.
+    pub fn new(project: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        for name in ["bin", "home", "src/deep/er"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        fs::write(folder.path().join("src/xtask.toml"), project).unwrap();
+        let world = Self {
+            folder,
+            env: Vec::new(),
+        };
+        for tool in ["sh", "mkdir", "chown", "gzip"] {
+            let real = which::which(tool).unwrap();
+            symlink(real, world.path("bin").join(tool)).unwrap();
+        }
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Puts an engine into PATH, with its answers.
+    pub fn engine(self, name: &str, answers: &[Value]) -> Self {
+        symlink(FAKE, self.path("bin").join(name)).unwrap();
+        fs::write(
+            self.path("bin").join(format!("{name}.json")),
+            json!(answers).to_string(),
+        )
+        .unwrap();
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(XTASK);
+        command
+            .args(args)
+            .current_dir(self.path("src/deep/er"))
+            .env_clear()
+            .env("PATH", self.path("bin"))
+            .env("HOME", self.path("home"))
+            .envs(self.env.iter().map(|(k, v)| (k, v)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        self.ran(&self.command(args).output().unwrap())
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().unwrap()
+    }
+
+    pub fn ran(&self, output: &Output) -> Ran {
+        use std::os::unix::process::ExitStatusExt;
+        let text = |bytes: &[u8]| {
+            // The temporary folder's name is told by nobody.
+            let root = self.folder.path().to_string_lossy().into_owned();
+            String::from_utf8_lossy(bytes).replace(&root, "")
+        };
+        Ran {
+            code: output
+                .status
+                .code()
+                .unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0)),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// The calls that engines got, one a line.
+    pub fn calls(&self) -> Vec<String> {
+        let root = self.folder.path().to_string_lossy().into_owned();
+        fs::read_to_string(self.path("bin/calls"))
+            .unwrap_or_default()
+            .lines()
+            .map(|line| line.replace(&root, ""))
+            .collect()
+    }
+}
+
+pub fn has(path: &Path) -> bool {
+    path.exists()
+}
+
+/// A project whose container is called `box`.
+pub const PROJECT: &str = "schema = 1\n\
+    [image]\nrepository = 'ghcr.io/x/y'\n\
+    [run]\ncontainer = 'box'\nvolumes = ['~/work:/workspace']\n";
+
+pub const INSPECT_BOX: &str = "container inspect box";
+
+pub fn answer(args: &str, code: i32, stdout: &str, stderr: &str) -> Value {
+    json!({ "args": args, "code": code, "stdout": stdout, "stderr": stderr })
+}
+
+/// Docker 28.5.2's answer to `version`.
+pub fn docker_version() -> Value {
+    answer(
+        "version",
+        0,
+        r#"{"Client":{"Version":"28.2.2","ApiVersion":"1.50","Os":"linux","Arch":"amd64","Context":"default"},"Server":{"Platform":{"Name":""},"Version":"28.5.2","ApiVersion":"1.51","Os":"linux","Arch":"amd64","Components":[{"Name":"Engine","Version":"28.5.2"}]}}"#,
+        "",
+    )
+}
+
+/// The answer of a client whose daemon is down.
+pub fn docker_down(args: &str) -> Value {
+    let stdout = if args == "version" {
+        r#"{"Client":{"Version":"28.2.2","ApiVersion":"1.50","Context":"default"},"Server":null}"#
+    } else {
+        ""
+    };
+    answer(
+        args,
+        1,
+        stdout,
+        "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n",
+    )
+}
+
+/// Podman 4.3.1's answer to `version`.
+pub fn podman_version() -> Value {
+    answer(
+        "version",
+        0,
+        r#"{"Client":{"APIVersion":"4.3.1","Version":"4.3.1","GoVersion":"go1.19.8","GitCommit":"","BuiltTime":"Thu Jan  1 00:00:00 1970","Built":0,"OsArch":"linux/amd64","Os":"linux"}}"#,
+        "",
+    )
+}
+
+pub fn no_container(engine: &str) -> Value {
+    match engine {
+        "podman" => answer(
+            INSPECT_BOX,
+            125,
+            "[]\n",
+            "Error: inspecting object: no such container box\n",
+        ),
+        _ => answer(
+            INSPECT_BOX,
+            1,
+            "[]\n",
+            "Error response from daemon: No such container: box\n",
+        ),
+    }
+}
+
+/// A container called `box` in Docker's words: ours or somebody's.
+pub fn container(status: &str, ours: bool) -> Value {
+    let labels = if ours {
+        json!({ "ai.stigmer.xtask.container": "run", "ai.stigmer.xtask.version": "dev-me" })
+    } else {
+        json!({ "com.docker.compose.project": "shop" })
+    };
+    let found = json!([{
+        "Id": "0123456789abcdef", "Created": "2026-01-02T03:04:05.678Z", "Name": "/box",
+        "State": { "Status": status, "Running": status == "running", "ExitCode": 3, "StartedAt": "2026-01-02T03:04:05.678Z" },
+        "Config": { "Image": "ghcr.io/x/y:dev-me", "Labels": labels },
+    }]);
+    answer(INSPECT_BOX, 0, &found.to_string(), "")
+}
+
+/// An image in Docker's words, with a health check.
+pub fn image() -> Value {
+    let found = json!([{
+        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64", "Size": 98_000_000,
+        "RepoTags": ["ghcr.io/x/y:dev-me"], "GraphDriver": { "Name": "overlay2", "Data": {} },
+        "Config": { "User": "stigmer", "Healthcheck": { "Test": ["CMD", "probe"] } },
+    }]);
+    answer("image inspect", 0, &found.to_string(), "")
+}
+
+pub fn no_image() -> Value {
+    answer(
+        "image inspect",
+        1,
+        "[]\n",
+        "Error response from daemon: No such image: ghcr.io/x/y:dev-me\n",
+    )
+}

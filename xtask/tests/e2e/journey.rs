@@ -1,0 +1,254 @@
+//! A contributor's day: build, run, look, stop, test, clean.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::real::Checkout;
+
+pub fn whole_day(it: &Checkout) {
+    before_anything(it);
+    build(it);
+    run_and_look(it);
+    replace_and_stop(it);
+    test_image(it);
+    clean(it);
+}
+
+fn before_anything(it: &Checkout) {
+    let missing = it.run(&["run-local"]);
+    assert_eq!(missing.code, 1);
+    assert!(
+        missing
+            .stderr
+            .contains("hint: build it: `cargo xtask build-image --version dev-e2e-"),
+        "{}",
+        missing.stderr
+    );
+    assert_eq!(it.run(&["status"]).code, 3);
+    assert!(it.run(&["stop"]).stderr.contains("nothing to stop"));
+    assert_eq!(it.run(&["doctor"]).code, 0);
+}
+
+fn build(it: &Checkout) {
+    // What must never get into the context.
+    fs::create_dir_all(it.src().join("target")).unwrap();
+    let junk = fs::File::create(it.src().join("target/junk")).unwrap();
+    junk.set_len(200_000_000).unwrap();
+    let clean = it.git(&["status", "--porcelain"]);
+    assert_eq!(clean.stdout, "", "{clean:?}");
+
+    let built = it.run(&["build-image", "--progress", "plain"]);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    assert_eq!(built.stdout, format!("{}\n", it.reference()));
+    assert!(
+        built.stderr.contains("within the budget of"),
+        "{}",
+        built.stderr
+    );
+    if let Some(sent) = context_bytes(&built.stderr) {
+        assert!(sent < 1_000_000, "{sent} bytes of context were sent");
+    }
+
+    let image = it.real.inspect("image", &it.reference()).unwrap();
+    let label = |name: &str| {
+        image["Config"]["Labels"][format!("org.opencontainers.image.{name}")]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert_eq!(label("version"), it.version);
+    assert_eq!(
+        label("revision"),
+        it.git(&["rev-parse", "HEAD"]).stdout.trim()
+    );
+    assert!(label("created").ends_with('Z'));
+    assert!(label("source").starts_with("https://"));
+    let health = if image["Healthcheck"].is_null() {
+        &image["Config"]["Healthcheck"]
+    } else {
+        &image["Healthcheck"]
+    };
+    assert_eq!(
+        health["Interval"], 30_000_000_000_u64,
+        "the health check is kept: {health}"
+    );
+
+    // Nothing has changed: the same image.
+    it.ok(&["build-image"]);
+    let again = it.real.inspect("image", &it.reference()).unwrap();
+    assert_eq!(
+        again["RootFS"], image["RootFS"],
+        "unchanged sources make unchanged layers"
+    );
+    assert_eq!(again["Id"], image["Id"], "and the same image");
+
+    // A changed line: only the last layers, and the label says that it is not committed.
+    let main = it.src().join("agent-runner/main.py");
+    let text = fs::read_to_string(&main).unwrap();
+    fs::write(&main, format!("{text}\n# changed\n")).unwrap();
+    it.ok(&["build-image"]);
+    let changed = it.real.inspect("image", &it.reference()).unwrap();
+    let revision = changed["Config"]["Labels"]["org.opencontainers.image.revision"]
+        .as_str()
+        .unwrap();
+    assert!(revision.ends_with("-dirty"), "{revision}");
+    let layers = |image: &Value| image["RootFS"]["Layers"].as_array().unwrap().clone();
+    let (before, after) = (layers(&image), layers(&changed));
+    assert_eq!(before.len(), after.len());
+    assert_eq!(
+        before[..before.len() - 1],
+        after[..after.len() - 1],
+        "only the last layer is new"
+    );
+    fs::write(&main, text).unwrap();
+}
+
+/// What BuildKit says it was sent; Buildah reads the folder where it is.
+fn context_bytes(progress: &str) -> Option<u64> {
+    let line = progress
+        .lines()
+        .rfind(|line| line.contains("transferring context: "))?;
+    let size = line
+        .split("transferring context: ")
+        .nth(1)?
+        .split_whitespace()
+        .next()?;
+    let digits = size.find(|c: char| c.is_ascii_alphabetic())?;
+    let number: f64 = size[..digits].parse().ok()?;
+    let factor = match &size[digits..] {
+        "B" => 1.0,
+        "kB" => 1e3,
+        "MB" => 1e6,
+        _ => 1e9,
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some((number * factor) as u64)
+}
+
+fn run_and_look(it: &Checkout) {
+    let started = it.run(&["run-local"]);
+    assert_eq!(started.code, 0, "{}", started.stderr);
+    assert_eq!(started.stdout, format!("{}\n", it.container));
+    assert!(started.stderr.contains("Healthy"), "{}", started.stderr);
+    assert!(
+        started
+            .stderr
+            .contains("warning: nothing listens at localhost:7234"),
+        "{}",
+        started.stderr
+    );
+
+    let status: Value = serde_json::from_str(&it.ok(&["status", "--json"])).unwrap();
+    assert_eq!(status["state"], "running");
+    assert_eq!(status["health"], "healthy", "{status}");
+    assert_eq!(status["version"], it.version.as_str());
+    assert_eq!(status["image"], it.reference());
+    assert!(
+        status["uptime_seconds"]
+            .as_u64()
+            .is_some_and(|uptime| uptime < 60),
+        "{status}"
+    );
+
+    // Written inside, the person's outside.
+    assert_eq!(it.inside("echo hello > /workspace/file").code, 0);
+    let file = it.workspace().join("file");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "hello\n");
+    assert_eq!(fs::metadata(&file).unwrap().uid(), it.real.expected_owner());
+
+    // Hardened.
+    let proc = it.inside("grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /x 2>/dev/null || echo read-only; touch /tmp/x && echo tmp; cat /proc/1/comm; id -u").stdout;
+    assert!(proc.contains("CapEff:\t0000000000000000"), "{proc}");
+    assert!(proc.contains("NoNewPrivs:\t1"), "{proc}");
+    assert!(proc.contains("read-only\ntmp\n"), "{proc}");
+    assert!(!proc.contains("python\n"), "an init is process 1: {proc}");
+    assert!(!proc.ends_with("\n0\n"), "not root: {proc}");
+
+    assert!(
+        it.ok(&["logs", "--no-follow"]).len()
+            + it.run(&["logs", "--no-follow", "--tail", "5"]).stderr.len()
+            > 0
+    );
+}
+
+fn replace_and_stop(it: &Checkout) {
+    let id = || it.real.inspect("container", &it.container).unwrap()["Id"].clone();
+    let first = id();
+    it.ok(&["run-local"]);
+    assert_ne!(id(), first, "our earlier container is replaced");
+    assert_eq!(
+        fs::read_to_string(it.workspace().join("file")).unwrap(),
+        "hello\n",
+        "its files stay"
+    );
+
+    let start = Instant::now();
+    it.ok(&["stop"]);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    let state = &it.real.inspect("container", &it.container).unwrap()["State"];
+    assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
+    assert!(it.run(&["stop"]).stderr.contains("nothing to stop"));
+    assert_eq!(it.run(&["shell", "--", "true"]).code, 1);
+}
+
+fn test_image(it: &Checkout) {
+    let result: Value = serde_json::from_str(&it.ok(&["test-image", "--json"])).unwrap();
+    assert_eq!(result["ok"], true, "{result}");
+    let names: Vec<_> = result["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|check| check["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "health check",
+            "user",
+            "/workspace",
+            "read-only root",
+            "stops on SIGTERM",
+            "labels",
+            "no secrets",
+            "architecture",
+            "size compressed",
+            "size unpacked"
+        ]
+    );
+    let tests = it.real.ask(&[
+        "ps",
+        "-aq",
+        "--filter",
+        &format!("name={}-test", it.container),
+    ]);
+    assert_eq!(tests.stdout.trim(), "", "it cleans up after itself");
+}
+
+fn clean(it: &Checkout) {
+    let cleaned = it.run(&["clean"]);
+    assert_eq!(cleaned.code, 2, "nobody can be asked");
+    let cleaned = it.run(&["clean", "--yes"]);
+    assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
+    assert!(cleaned.stderr.contains("Reclaimed"), "{}", cleaned.stderr);
+    assert_eq!(it.real.inspect("container", &it.container), None);
+    assert_eq!(it.real.inspect("image", &it.reference()), None);
+    assert_eq!(
+        fs::read_to_string(it.workspace().join("file")).unwrap(),
+        "hello\n",
+        "never the workspace"
+    );
+    assert!(
+        it.run(&["clean", "--yes"])
+            .stderr
+            .contains("nothing of ours to remove")
+    );
+}

@@ -1,0 +1,247 @@
+//! Single promises, each on every engine.
+
+use std::{fs, thread, time::Duration};
+
+use serde_json::Value;
+
+use crate::real::Checkout;
+
+/// `check` passes on what is committed, and fails with ruff's and mypy's own words.
+pub fn check_finds_fault(it: &Checkout) {
+    it.ok(&["check"]);
+    let fault = it.src().join("agent-runner/worker/fault.py");
+    fs::write(&fault, "import os\nx: int = 'text'\n").unwrap();
+    let checked = it.run(&["check", "--progress", "plain"]);
+    assert_ne!(checked.code, 0);
+    assert!(
+        checked.stderr.contains("F401"),
+        "ruff's words: {}",
+        checked.stderr
+    );
+    fs::write(&fault, "\"\"\"Wrong.\"\"\"\n\nx: int = \"text\"\n").unwrap();
+    let checked = it.run(&["check", "--progress", "plain"]);
+    assert_ne!(checked.code, 0);
+    assert!(
+        checked.stderr.contains("Incompatible types in assignment"),
+        "mypy's words: {}",
+        checked.stderr
+    );
+}
+
+/// An image for another processor holds that processor's programs and no others.
+pub fn cross_build(it: &Checkout) {
+    it.ok(&["build-image", "--platform", "linux/arm64"]);
+    let image = it.real.inspect("image", &it.reference()).unwrap();
+    assert_eq!(image["Architecture"], "arm64");
+    // Without an emulator the container cannot run, but every other promise is looked at.
+    let tested = it.run(&["test-image", "--json"]);
+    let result: Value =
+        serde_json::from_str(&tested.stdout).unwrap_or_else(|_| panic!("{tested:?}"));
+    let checks = result["checks"].as_array().unwrap();
+    let architecture = checks
+        .iter()
+        .find(|check| check["name"] == "architecture")
+        .unwrap();
+    assert_eq!(architecture["ok"], true, "{architecture}");
+    assert!(
+        architecture["detail"]
+            .as_str()
+            .unwrap()
+            .starts_with("linux/arm64: all "),
+        "{architecture}"
+    );
+}
+
+/// What is not ours is not touched, though it has our name or our image.
+pub fn ownership(it: &Checkout) {
+    it.ok(&["build-image"]);
+    let reference = it.reference();
+    let foreign = format!("{}-foreign", it.container);
+    let start = |name: &str| {
+        let run = it.real.ask(&[
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "--entrypoint",
+            "sleep",
+            &reference,
+            "600",
+        ]);
+        assert_eq!(run.code, 0, "{run:?}");
+        it.real.inspect("container", name).unwrap()["Id"].clone()
+    };
+    // One has our name. Containers inherit an image's labels, so it has those too.
+    let named = start(&it.container);
+    for line in [
+        &["run-local"][..],
+        &["stop"],
+        &["logs", "--no-follow"],
+        &["shell", "--", "true"],
+    ] {
+        let refused = it.run(line);
+        assert_eq!(refused.code, 1, "{line:?}");
+        assert!(
+            refused
+                .stderr
+                .contains("is not ours: it runs `ghcr.io/stigmer/agent-runner:dev-e2e"),
+            "{line:?}: {}",
+            refused.stderr
+        );
+    }
+    let running = |name: &str, id: &Value| {
+        let found = it.real.inspect("container", name).unwrap();
+        assert_eq!(
+            (&found["Id"], &found["State"]["Running"]),
+            (id, &Value::Bool(true)),
+            "{name} is as it was"
+        );
+    };
+    running(&it.container, &named);
+    // The image is in use, so it stays; the container lives on.
+    let cleaned = it.run(&["clean", "--yes"]);
+    assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
+    assert!(
+        cleaned.stderr.contains("stays: it is not ours"),
+        "{}",
+        cleaned.stderr
+    );
+    running(&it.container, &named);
+    let other = if it.real.inspect("image", &reference).is_some() {
+        Some(start(&foreign))
+    } else {
+        None
+    };
+    if let Some(id) = &other {
+        running(&foreign, id);
+    }
+}
+
+/// A container that ends at once is told with its log, and the exit code is not 0.
+pub fn unhealthy(it: &Checkout) {
+    it.ok(&["build-image"]);
+    let failed = it.run_with(
+        &["run-local"],
+        &[("XTASK_RUN_ENV", "TEMPORAL_MAX_CONCURRENCY=none")],
+    );
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(
+        failed.stderr.contains("before it was healthy"),
+        "{}",
+        failed.stderr
+    );
+    assert!(
+        failed.stderr.contains("TEMPORAL_MAX_CONCURRENCY"),
+        "its own words: {}",
+        failed.stderr
+    );
+}
+
+/// A secret is in the container and nowhere else.
+pub fn secrets(it: &Checkout) {
+    const MARK: &str = "marked-3f9a61c7";
+    it.ok(&["build-image"]);
+    let env = [("OPENAI_API_KEY", MARK)];
+    let dry = it.run_with(&["run-local", "--dry-run"], &env);
+    assert!(
+        dry.stdout.contains("--env OPENAI_API_KEY") && !dry.stdout.contains(MARK),
+        "{dry:?}"
+    );
+
+    let child = it
+        .command(&["run-local", "--verbose"], &env)
+        .spawn()
+        .unwrap();
+    let watch = thread::spawn(|| {
+        let mut seen = Vec::new();
+        for _ in 0..40 {
+            seen.extend(command_lines_with(MARK));
+            thread::sleep(Duration::from_millis(25));
+        }
+        seen
+    });
+    let started = crate::real::ran(&child.wait_with_output().unwrap());
+    assert_eq!(started.code, 0, "{started:?}");
+    assert_eq!(
+        watch.join().unwrap(),
+        Vec::<String>::new(),
+        "on a command line"
+    );
+    assert!(!format!("{started:?}").contains(MARK), "{started:?}");
+    assert_eq!(it.inside("printenv OPENAI_API_KEY").stdout.trim(), MARK);
+    let container = it.real.inspect("container", &it.container).unwrap();
+    assert!(
+        !container["Config"]["CreateCommand"]
+            .to_string()
+            .contains(MARK)
+    );
+    for line in [
+        &["logs", "--no-follow"][..],
+        &["status", "--json"],
+        &["config", "--json"],
+        &["doctor"],
+    ] {
+        let ran = it.run_with(line, &env);
+        assert!(!format!("{ran:?}").contains(MARK), "{line:?}");
+    }
+    let history = it.real.ask(&["history", "--no-trunc", &it.reference()]);
+    assert!(!history.stdout.contains(MARK));
+}
+
+fn command_lines_with(mark: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(mark))
+        .collect()
+}
+
+/// A build that a signal ends is a failure with the signal's code, though Podman's own is 0.
+pub fn interrupted_build(it: &Checkout) {
+    let child = it
+        .command(&["build-image", "--no-cache"], &[])
+        .spawn()
+        .unwrap();
+    thread::sleep(Duration::from_secs(3));
+    for pid in xtask_pids(child.id()) {
+        #[allow(unsafe_code)]
+        // SAFETY: takes two numbers and touches no memory; the process is ours.
+        unsafe {
+            libc::kill(pid, libc::SIGTERM)
+        };
+    }
+    let ended = crate::real::ran(&child.wait_with_output().unwrap());
+    assert_eq!(ended.code, 143, "{ended:?}");
+    assert!(
+        ended.stderr.ends_with("error: interrupted\n"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(it.real.inspect("image", &it.reference()), None);
+}
+
+/// The xtask below a child: `runuser` may stand between.
+fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
+    let mut found = vec![child];
+    let mut at = 0;
+    while at < found.len() {
+        let children = format!("/proc/{0}/task/{0}/children", found[at]);
+        let text = fs::read_to_string(children).unwrap_or_default();
+        found.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+        at += 1;
+    }
+    let is_xtask = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "xtask")
+    };
+    found
+        .into_iter()
+        .filter(is_xtask)
+        .filter_map(|pid| libc::pid_t::try_from(pid).ok())
+        .collect()
+}
