@@ -16,7 +16,7 @@ use duct::unix::HandleExt;
 use crate::{
     error::{self, Failure},
     plan::{Cmd, OnFailure, Output, Plan, Step},
-    ui::Ui,
+    ui::{Ui, Verbosity},
 };
 
 /// How much of an engine's talk is kept to find its failure in.
@@ -131,6 +131,14 @@ impl Exec {
         }
         self.ui.verbose(&format!("+ {}", step.cmd.render()));
         let finished = match step.output {
+            // Nobody wants to see it, unless it fails.
+            Output::Talk if self.ui.verbosity == Verbosity::Quiet => self.wait(
+                &step.cmd,
+                &expression(&step.cmd)
+                    .stdin_null()
+                    .stderr_to_stdout()
+                    .stdout_capture(),
+            )?,
             Output::Talk if self.ui.live => {
                 self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())?
             }
@@ -149,7 +157,7 @@ impl Exec {
         if finished.ok() || step.on_failure == OnFailure::GoOn {
             return Ok(finished);
         }
-        if step.output == Output::Quiet {
+        if step.output == Output::Quiet || self.ui.verbosity == Verbosity::Quiet {
             self.ui.raw(&finished.stdout);
             self.ui.raw(&finished.stderr);
         }

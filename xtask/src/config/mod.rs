@@ -551,4 +551,6 @@ pub fn to_json(path: &str, value: &Value) -> serde_json::Value {
 }
 
 #[cfg(test)]
+mod page;
+#[cfg(test)]
 mod tests;

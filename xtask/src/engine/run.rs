@@ -88,6 +88,16 @@ impl EngineFacts {
         }
     }
 
+    /// Whether a container on a bridge can be let through to what listens on the host's loopback
+    /// alone, as a Temporal dev server does: with slirp4netns, which rootless Podman uses before
+    /// version 5. <https://docs.podman.io/en/v4.3/markdown/options/network.html>
+    fn reaches_loopback(&self) -> bool {
+        match self.engine.kind {
+            Kind::Docker => false,
+            Kind::Podman => self.rootless && self.place == Place::Here && self.release() < (5, 0),
+        }
+    }
+
     /// Who the container runs as, such that its files belong to the person on the host.
     pub fn identity(&self, wanted: &RunUser, person: User) -> Identity {
         let image = format!("{IMAGE_USER}:{IMAGE_USER}");
@@ -197,9 +207,9 @@ impl EngineFacts {
                 cmd.args(["--add-host", "host.docker.internal:host-gateway"])
             }
             (Network::Auto | Network::Bridge, Kind::Podman) => {
-                if self.rootless && self.place == Place::Here {
-                    // Else what listens on the host's loopback alone cannot be reached.
+                if self.reaches_loopback() {
                     cmd.args(["--network", "slirp4netns:allow_host_loopback=true"])
+                        .args(["--add-host", "host.containers.internal:10.0.2.2"])
                 } else {
                     cmd
                 }

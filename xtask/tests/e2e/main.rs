@@ -7,6 +7,7 @@
 mod journey;
 mod promises;
 mod real;
+mod temporal;
 
 use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
 
@@ -55,4 +56,5 @@ on_every_engine!(
     promises::unhealthy,
     promises::secrets,
     promises::interrupted_build,
+    temporal::worker_polls,
 );

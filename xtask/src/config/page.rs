@@ -1,0 +1,220 @@
+//! Holds docs/configuration.md to the code: its tables are rendered from the schema and from
+//! default.toml, and its examples are read as xtask reads them. After a change of the schema:
+//!
+//! ```sh
+//! cargo test -p xtask --bin xtask -- --ignored write_the_tables
+//! ```
+
+use std::{fs, ops::Range};
+
+use super::*;
+
+/// The page, and every other one that may show a piece of xtask.toml.
+const PAGE: &str = "docs/configuration.md";
+const PAGES: &[&str] = &[
+    PAGE,
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/docker.md",
+    "docs/engines.md",
+    "docs/performance.md",
+];
+
+/// A table of the page stands between these lines.
+const BEGIN: &str = "<!-- table: ";
+const END: &str = "<!-- /table -->";
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The tables by name: a key belongs to the one that its path begins with.
+fn tables() -> Vec<&'static str> {
+    let mut tables: Vec<_> = KEYS.iter().filter_map(|key| table_of(key.path)).collect();
+    tables.dedup();
+    tables.push(CHANNEL);
+    tables
+}
+
+fn table_of(path: &str) -> Option<&str> {
+    path.rsplit_once('.').map(|(table, _)| table)
+}
+
+/// What default.toml has at a path, as it is written there.
+fn default_text(path: &[&str], channel: Option<&str>) -> String {
+    let (document, _) = DeTable::parse_recoverable(DEFAULTS);
+    let mut table = document.get_ref();
+    if let Some(name) = channel {
+        let DeValue::Array(channels) = table[CHANNEL].get_ref() else {
+            panic!("channels are an array")
+        };
+        table = channels
+            .iter()
+            .find_map(|one| match one.get_ref() {
+                DeValue::Table(one) if one[CHANNEL_NAME].get_ref().as_str() == Some(name) => {
+                    Some(one)
+                }
+                _ => None,
+            })
+            .unwrap_or_else(|| panic!("no channel {name}"));
+    }
+    let (last, folders) = path.split_last().unwrap();
+    for folder in folders {
+        table = match table[*folder].get_ref() {
+            DeValue::Table(inner) => inner,
+            _ => panic!("{path:?} is no path"),
+        };
+    }
+    let span: Range<usize> = table
+        .get(*last)
+        .unwrap_or_else(|| panic!("default.toml lacks {path:?}"))
+        .span();
+    format!("`{}`", &DEFAULTS[span])
+}
+
+fn row(cells: &[&str]) -> String {
+    let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', r"\|")).collect();
+    format!("| {} |\n", cells.join(" | "))
+}
+
+fn render(table: &str) -> String {
+    if table == CHANNEL {
+        return render_channels();
+    }
+    let mut out = row(&["Key", "Type", "Default", "Environment", "Meaning"]);
+    out += "|---|---|---|---|---|\n";
+    for key in KEYS.iter().filter(|key| table_of(key.path) == Some(table)) {
+        out += &row(&[
+            &format!("`{}`", key.path),
+            &key.kind.describe(),
+            &default_text(&key.path.split('.').collect::<Vec<_>>(), None),
+            &format!("`{}`", key.env),
+            key.doc,
+        ]);
+    }
+    out
+}
+
+fn render_channels() -> String {
+    let layer = resolve(
+        &Files {
+            root: PathBuf::new(),
+            project: format!("{SCHEMA_KEY} = {SCHEMA}"),
+            local: None,
+        },
+        &Env::fake(&[]),
+    )
+    .unwrap();
+    let names: Vec<_> = layer.channels().iter().map(String::as_str).collect();
+    let headings: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    let headings: Vec<_> = headings.iter().map(String::as_str).collect();
+    let mut out = row(&[&["Key", "Type"], &headings[..], &["Meaning"]].concat());
+    out += &format!("|{}\n", "---|".repeat(names.len() + 3));
+    for key in CHANNEL_KEYS {
+        let path = format!("`{}`", key.path);
+        let kind = key.kind.describe();
+        let defaults: Vec<_> = names
+            .iter()
+            .map(|name| default_text(&[key.path], Some(name)))
+            .collect();
+        let defaults: Vec<_> = defaults.iter().map(String::as_str).collect();
+        out += &row(&[&[path.as_str(), kind.as_str()], &defaults[..], &[key.doc]].concat());
+    }
+    out
+}
+
+/// The page with every table as it should be, and the tables that were met.
+fn with_tables(page: &str) -> (String, Vec<String>) {
+    let (mut out, mut met, mut inside) = (String::new(), Vec::new(), false);
+    for line in page.lines() {
+        if line == END {
+            assert!(inside, "`{END}` without its beginning");
+            inside = false;
+        }
+        if !inside {
+            out += line;
+            out.push('\n');
+        }
+        if let Some(name) = line
+            .strip_prefix(BEGIN)
+            .and_then(|rest| rest.strip_suffix(" -->"))
+        {
+            assert!(!inside, "`{line}` within another table");
+            inside = true;
+            out += &format!("\n{}\n", render(name));
+            met.push(name.to_owned());
+        }
+    }
+    assert!(!inside, "a table has no end");
+    (out, met)
+}
+
+#[test]
+fn every_key_stands_in_its_table() {
+    let page = read(PAGE);
+    let (wanted, mut met) = with_tables(&page);
+    let mut tables = tables();
+    met.sort();
+    tables.sort_unstable();
+    assert_eq!(met, tables, "the page's tables");
+    for (number, (is, should)) in page.lines().zip(wanted.lines()).enumerate() {
+        assert_eq!(
+            is,
+            should,
+            "{PAGE}:{}: write it with the command at the top of {}",
+            number + 1,
+            file!()
+        );
+    }
+    assert_eq!(page.len(), wanted.len());
+}
+
+#[test]
+#[ignore = "writes docs/configuration.md"]
+fn write_the_tables() {
+    fs::write(file(PAGE), with_tables(&read(PAGE)).0).unwrap();
+}
+
+/// What is shown as TOML on a page, with the line it begins in.
+fn examples(page: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (number, line) in page.lines().enumerate() {
+        match (&mut open, line.trim_end()) {
+            (None, "```toml") => open = Some((number + 1, String::new())),
+            (Some(_), "```") => found.extend(open.take()),
+            (Some((_, text)), line) => *text += &format!("{line}\n"),
+            (None, _) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_example_is_a_configuration() {
+    let mut read_ones = 0;
+    for page in PAGES {
+        for (line, example) in examples(&read(page)) {
+            let schema = if example.contains("schema = ") {
+                String::new()
+            } else {
+                format!("{SCHEMA_KEY} = {SCHEMA}\n")
+            };
+            let files = Files {
+                root: PathBuf::new(),
+                project: format!("{schema}{example}"),
+                local: None,
+            };
+            if let Err(error) = resolve(&files, &Env::fake(&[])) {
+                panic!("{page}:{line}: {error}");
+            }
+            read_ones += 1;
+        }
+    }
+    assert!(read_ones > 5, "the examples are found");
+}

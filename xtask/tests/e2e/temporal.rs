@@ -1,0 +1,121 @@
+//! The container at its work: its worker polls a real Temporal server.
+
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use crate::real::{Checkout, PODMAN_ROOTLESS, ran, var};
+
+/// A Temporal dev server on a port of its own, ended with the test.
+struct Server {
+    program: String,
+    address: String,
+    process: Child,
+}
+
+impl Server {
+    fn start(program: String) -> Self {
+        // The kernel's choice of a free port.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port()
+            .to_string();
+        let process = Command::new(&program)
+            .args([
+                "server",
+                "start-dev",
+                "--headless",
+                "--ip",
+                "127.0.0.1",
+                "--port",
+                &port,
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            program,
+            address: format!("localhost:{port}"),
+            process,
+        }
+    }
+
+    /// Who polls the runner's task queue.
+    fn pollers(&self) -> String {
+        let asked = Command::new(&self.program)
+            .args([
+                "task-queue",
+                "describe",
+                "--task-queue",
+                "agent_execution_runner",
+                "--address",
+                &self.address,
+            ])
+            .output()
+            .unwrap();
+        ran(&asked).stdout
+    }
+
+    fn wait_for_poller(&self) {
+        for _ in 0..150 {
+            if self.pollers().contains("agent-runner-") {
+                return;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        panic!("nobody polls: {}", self.pollers());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The worker waits for a server that is not there yet, polls it when it comes, and drains.
+pub fn worker_polls(it: &Checkout) {
+    let Some(program) = var("XTASK_E2E_TEMPORAL") else {
+        assert!(
+            var("XTASK_E2E_REQUIRE").is_none(),
+            "temporal is required, and XTASK_E2E_TEMPORAL is not set"
+        );
+        let _ = writeln!(std::io::stderr(), "skipped: no temporal");
+        return;
+    };
+    it.ok(&["build-image"]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("localhost:{}", listener.local_addr().unwrap().port());
+    drop(listener);
+    let waiting = it.run_with(&["run-local"], &[("TEMPORAL_SERVICE_ADDRESS", &nobody)]);
+    assert_eq!(waiting.code, 0, "healthy without a server: {waiting:?}");
+    let warning = format!(
+        "warning: nothing listens at {nobody} (TEMPORAL_SERVICE_ADDRESS)\nhint: start Temporal: `temporal server start-dev`"
+    );
+    assert!(waiting.stderr.contains(&warning), "{}", waiting.stderr);
+
+    let server = Server::start(program);
+    let env = [("TEMPORAL_SERVICE_ADDRESS", server.address.as_str())];
+    // Only a rootless Podman reaches the host's loopback from a bridge.
+    let networks: &[&str] = if it.real.name == PODMAN_ROOTLESS {
+        &["host", "bridge"]
+    } else {
+        &["host"]
+    };
+    for network in networks {
+        let started = it.run_with(&["run-local", "--network", network], &env);
+        assert_eq!(started.code, 0, "{started:?}");
+        server.wait_for_poller();
+        it.ok(&["stop"]);
+        let state = &it.real.inspect("container", &it.container).unwrap()["State"];
+        assert_eq!(state["ExitCode"], 0, "{state}");
+    }
+}
