@@ -102,3 +102,17 @@ def test_no_secret_is_logged(start: Start) -> None:
     process.terminate()
     out, err = process.communicate(timeout=10)
     assert "hunter2" not in out + err + written
+
+
+def test_it_ends_without_taking_the_interpreter_down() -> None:
+    """Else Temporal's threads abort a clean stop, now and then: see `main.end`."""
+    script = (
+        "import atexit, main\n"
+        "atexit.register(print, 'taken down')\n"
+        "print('last words', end='')\n"
+        "main.end(3)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=MAIN.parent, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "last words", "")
