@@ -104,6 +104,18 @@ pub const KNOWN: &[Known] = &[
         ],
     },
     Known {
+        signature: &["failed to resolve source metadata"],
+        hints: &[
+            "the base image cannot be had from its registry: check the name and the network, or set a mirror: `build.base-image` in `xtask.local.toml`, or `XTASK_BUILD_BASE_IMAGE`",
+        ],
+    },
+    Known {
+        signature: &["initializing source docker://"],
+        hints: &[
+            "the image cannot be had from its registry: check the name and the network, or set a mirror: `build.base-image` in `xtask.local.toml`, or `XTASK_BUILD_BASE_IMAGE`",
+        ],
+    },
+    Known {
         signature: &["certificate signed by unknown authority"],
         hints: &[
             "a proxy with a certificate of its own is in the way: give its CA bundle to the build, in `xtask.local.toml`: `[build]` `secrets = [\"id=ca,src=/path/to/ca.pem\"]`",

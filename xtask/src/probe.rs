@@ -169,7 +169,14 @@ fn none_answers(env: &Env, prefer: Prefer, passed_over: &[PassedOver]) -> Failur
         Prefer::Docker => "Docker was asked for and does not answer",
         Prefer::Podman => "Podman was asked for and does not answer",
     };
-    Failure::new(format!("{what}\n{}", lines.join("\n"))).hint(detect::how_to_install(env.os))
+    let failure = Failure::new(format!("{what}\n{}", lines.join("\n")));
+    match passed_over
+        .iter()
+        .find_map(|one| detect::how_to_mend(&one.why))
+    {
+        Some(mend) => failure.hint(mend),
+        None => failure.hint(detect::how_to_install(env.os)),
+    }
 }
 
 /// What git says of the work tree.

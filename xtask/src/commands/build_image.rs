@@ -70,15 +70,20 @@ fn own_cache(cx: &Context, engine: &EngineFacts) -> Option<String> {
     let shared = engine.shared_cache(cx.env.get("TMPDIR"))?;
     match probe::folder(&shared) {
         Folder::There { uid, .. } if uid != cx.env.user.euid => {
-            let caches = cx
-                .env
-                .get("XDG_CACHE_HOME")
-                .map(PathBuf::from)
-                .or_else(|| cx.env.home().map(|home| home.join(".cache")))?;
-            caches.join("agent-runner").to_str().map(str::to_owned)
+            own_cache_folder(cx.env)?.to_str().map(str::to_owned)
         }
         Folder::There { .. } | Folder::Missing | Folder::Other => None,
     }
+}
+
+/// `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
+pub fn own_cache_folder(env: &Env) -> Option<PathBuf> {
+    let caches = env.get("XDG_CACHE_HOME").map(PathBuf::from);
+    Some(
+        caches
+            .or_else(|| env.home().map(|home| home.join(".cache")))?
+            .join("agent-runner"),
+    )
 }
 
 /// The configured secrets, each of which must be there.

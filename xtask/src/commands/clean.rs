@@ -1,24 +1,28 @@
 //! `clean`: our container and this version's images; with `--all` every image built here.
 //! Never the workspace folder, never what is not ours.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 
-use super::{Context, Ran};
+use super::{Context, Ran, build_image};
 use crate::{
     cli::CleanArgs,
     engine::{
         Engine,
+        cache::{self, CacheMount, read_cache_mounts},
         container::{Container, Owner},
         image::{self, Image},
     },
     error::Failure,
     image::{VERSION_LABEL, human_bytes},
     plan::{Output, Plan, Step},
-    probe::{self, Wanted},
+    probe::{self, Folder, Wanted},
     settings::{GitValues, Settings},
 };
+
+/// How long an engine may take to list what it has.
+const LISTING: Duration = Duration::from_secs(30);
 
 /// An image to remove: under each of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub struct CleanFacts {
     pub engine: Engine,
     pub container: Option<Container>,
     pub images: Vec<Doomed>,
+    pub caches: Vec<CacheMount>,
 }
 
 fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
@@ -46,11 +51,11 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
         image: None,
     };
     let world = cx.probe().world(wanted)?;
+    let folders = world.engine.shared_cache(cx.env.get("TMPDIR"));
     let engine = world.engine.engine;
-    let limit = settings.engine.timeout.max(Duration::from_secs(30));
     let ask = |cmd| {
         cx.exec
-            .ask(&cmd, limit)
+            .ask(&cmd, LISTING)
             .ok()
             .filter(crate::exec::Finished::ok)
             .map(|done| done.stdout)
@@ -67,10 +72,45 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     };
     let git = probe::git(cx.exec, &settings.root).values;
     Ok(CleanFacts {
-        engine,
         container: world.container,
         images: doomed(settings, &git, &images, args)?,
+        caches: if args.all {
+            caches(cx, &engine, folders)
+        } else {
+            Vec::new()
+        },
+        engine,
     })
+}
+
+/// Our cache mounts: what the builder lists, and folders of our own in Buildah's place.
+fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMount> {
+    let listed = engine
+        .list_cache_mounts()
+        .and_then(|cmd| cx.exec.ask(&cmd, LISTING).ok());
+    let mut found = listed
+        .map(|done| read_cache_mounts(&done.stdout))
+        .unwrap_or_default();
+    // Where somebody else owns the shared folder, builds used one of ours: see `own_cache`.
+    let own = folder
+        .as_ref()
+        .and_then(|_| build_image::own_cache_folder(cx.env));
+    for folder in folder
+        .into_iter()
+        .chain(own.map(|own| own.join("buildah-cache")))
+    {
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut mounts: Vec<_> = entries
+            .filter(|entry| matches!(probe::folder(&entry.path()), Folder::There { uid, .. } if uid == cx.env.user.euid))
+            .filter_map(|entry| {
+                let id = entry.file_name().into_string().ok().filter(|id| cache::ours(id))?;
+                Some(CacheMount { place: entry.path().to_str()?.to_owned(), id })
+            })
+            .collect();
+        mounts.sort_by(|a, b| a.place.cmp(&b.place));
+        found.extend(mounts);
+    }
+    found
 }
 
 /// Which of our images go, and under which names.
@@ -155,6 +195,13 @@ pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
             );
         }
     }
+    for mount in &facts.caches {
+        let step = Step::new(facts.engine.remove_cache_mount(mount), Output::Quiet);
+        plan.push(
+            step.say("Removing", format!("build cache {}", mount.id))
+                .or_go_on(),
+        );
+    }
     plan
 }
 
@@ -226,6 +273,10 @@ fn list(cx: &Context, facts: &CleanFacts) {
         };
         cx.ui
             .line(&format!("  image {} ({size})", image.references.join(", ")));
+    }
+    for mount in &facts.caches {
+        cx.ui
+            .line(&format!("  build cache {} ({})", mount.id, mount.place));
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     },
     engine::{
         Engine, EngineFacts, Kind, Place,
+        cache::CacheMount,
         container::{self, Container},
         image::Image,
     },
@@ -251,6 +252,10 @@ impl Machine {
                     engine,
                     container: Some(ours),
                     images: vec![doomed],
+                    caches: vec![CacheMount {
+                        place: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
+                        id: "agent-runner-uv".to_owned(),
+                    }],
                 };
                 clean::plan(&settings, &facts)
             }
@@ -274,7 +279,7 @@ const LINES: &[&str] = &[
     "logs --tail 10",
     "shell",
     "stop",
-    "clean --version dev-me",
+    "clean --version dev-me --all",
 ];
 
 #[test]

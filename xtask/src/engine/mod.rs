@@ -4,6 +4,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod build;
+pub mod cache;
 pub mod container;
 pub mod detect;
 pub mod image;

@@ -102,6 +102,24 @@ fn where_none_answers_each_candidate_has_its_line() {
 }
 
 #[test]
+fn what_is_known_to_mend_it_is_told_instead_of_installing() {
+    let denied = answer(
+        "container inspect box",
+        1,
+        "",
+        "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock\n",
+    );
+    let ran = World::new(PROJECT)
+        .engine("docker", &[denied])
+        .run(&["stop"]);
+    assert_eq!(
+        ran.stderr,
+        "error: no container engine answers\n  docker does not answer: permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock\n  podman is not installed (not in PATH)\n\
+         hint: you may not talk to Docker's daemon: `sudo usermod -aG docker $USER`, then sign in again; or use rootless Docker or Podman\n"
+    );
+}
+
+#[test]
 fn an_engine_that_was_asked_for_is_not_replaced() {
     let world = World::new(PROJECT)
         .engine("docker", &[docker_down("container inspect box")])

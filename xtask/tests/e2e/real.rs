@@ -243,9 +243,9 @@ impl<'a> Checkout<'a> {
                 for entry in fs::read_dir(&folder).unwrap() {
                     let path = entry.unwrap().path();
                     if path.is_dir() {
-                        folders.push(path)
+                        folders.push(path);
                     } else {
-                        chown(&path, Some(uid), Some(gid)).unwrap()
+                        chown(&path, Some(uid), Some(gid)).unwrap();
                     }
                 }
             }

@@ -1,0 +1,358 @@
+//! Holds README.md, CONTRIBUTING.md, CHANGELOG.md and docs/ to what is there: their commands run,
+//! their links lead somewhere, and no command is forgotten.
+#![allow(clippy::disallowed_methods)] // tests start processes
+
+#[allow(dead_code)] // the command line's own tests use all of it
+#[path = "../cli/world.rs"]
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use world::{World, XTASK, answer, docker_version, image, podman_version};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A page: its path from the root, and its text.
+struct Page {
+    name: String,
+    text: String,
+}
+
+fn page(name: &str) -> Page {
+    let text = fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    Page {
+        name: name.to_owned(),
+        text,
+    }
+}
+
+fn pages() -> Vec<Page> {
+    let mut names: Vec<_> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+        .map(str::to_owned)
+        .into();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if Path::new(&name)
+            .extension()
+            .is_some_and(|extension| extension == "md")
+        {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    names.sort();
+    assert!(names.len() > 5, "the pages are found: {names:?}");
+    names.iter().map(|name| page(name)).collect()
+}
+
+/// A fenced block, with the line it begins in and what stands on the line before it.
+struct Block {
+    line: usize,
+    language: String,
+    before: String,
+    text: String,
+}
+
+/// The page's blocks, and its other lines with their numbers.
+fn blocks(page: &Page) -> (Vec<Block>, Vec<(usize, &str)>) {
+    let (mut blocks, mut prose) = (Vec::new(), Vec::new());
+    let mut open: Option<Block> = None;
+    let mut before = "";
+    for (number, line) in (1..).zip(page.text.lines()) {
+        let bare = line.trim();
+        match (&mut open, bare.strip_prefix("```")) {
+            (Some(_), Some("")) => blocks.extend(open.take()),
+            (Some(block), _) => block.text += &format!("{bare}\n"),
+            (None, Some(language)) => {
+                open = Some(Block {
+                    line: number,
+                    language: language.to_owned(),
+                    before: before.to_owned(),
+                    text: String::new(),
+                });
+            }
+            (None, None) => prose.push((number, line)),
+        }
+        before = bare;
+    }
+    assert!(open.is_none(), "{}: a block has no end", page.name);
+    (blocks, prose)
+}
+
+/// The texts in backticks of a line, and the line without them.
+fn code_spans(line: &str) -> (Vec<&str>, String) {
+    let (mut spans, mut rest) = (Vec::new(), String::new());
+    for (number, part) in line.split('`').enumerate() {
+        if number % 2 == 1 {
+            spans.push(part);
+            rest.push_str("``");
+        } else {
+            rest.push_str(part);
+        }
+    }
+    (spans, rest)
+}
+
+/// The reason why a block is not run, if it says one.
+fn not_tested(block: &Block) -> Option<&str> {
+    let reason = block
+        .before
+        .strip_prefix("<!-- not tested:")?
+        .strip_suffix("-->")?
+        .trim();
+    assert!(!reason.is_empty(), "a reason is needed: {}", block.text);
+    Some(reason)
+}
+
+/// A machine with this repository's own configuration and both engines, on which nothing runs:
+/// `cargo xtask` is xtask with `--dry-run`.
+fn machine() -> World {
+    let both = |version| {
+        [
+            version,
+            answer(
+                "container inspect",
+                1,
+                "[]\n",
+                "Error: No such container: stigmer-agent-runner\n",
+            ),
+            image(),
+            answer("image ls", 0, "", ""),
+        ]
+    };
+    let world = World::new(&page("xtask.toml").text)
+        .engine("docker", &both(docker_version()))
+        .engine("podman", &both(podman_version()));
+    let cargo = world.path("bin/cargo");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = xtask ] || exit 98\nshift\nexec '{XTASK}' --dry-run \"$@\"\n"
+    );
+    fs::write(&cargo, script).unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    world
+}
+
+fn run_script(world: &World, script: &str) -> Output {
+    Command::new("/bin/sh")
+        .args(["-eu", "-c", script])
+        .current_dir(world.path("src/deep/er"))
+        .env_clear()
+        .env("PATH", world.path("bin"))
+        .env("HOME", world.path("home"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn must_run(place: &str, world: &World, script: &str) {
+    let output = run_script(world, script);
+    assert!(
+        output.status.success(),
+        "{place}: exit code {:?} of\n{script}\n{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let changed: Vec<_> = world
+        .calls()
+        .into_iter()
+        .filter(|call| !asks_only(call))
+        .collect();
+    assert!(changed.is_empty(), "{place}: {changed:?}");
+}
+
+fn asks_only(call: &str) -> bool {
+    let questions = [
+        "version ",
+        "container inspect ",
+        "image inspect ",
+        "image ls ",
+    ];
+    let (_, args) = call.split_once(' ').unwrap_or_default();
+    questions.iter().any(|question| args.starts_with(question))
+}
+
+#[test]
+fn commands_in_blocks_run() {
+    let mut count = 0;
+    for page in pages() {
+        for block in blocks(&page).0 {
+            let calls = block.language == "sh" && block.text.contains("cargo xtask");
+            if calls && not_tested(&block).is_none() {
+                let place = format!("{}:{}", page.name, block.line);
+                must_run(&place, &machine(), &block.text);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 10, "the blocks are found: {count}");
+}
+
+#[test]
+fn commands_in_sentences_run() {
+    let mut places: BTreeMap<String, String> = BTreeMap::new();
+    for page in pages() {
+        for (number, line) in blocks(&page).1 {
+            for span in code_spans(line).0 {
+                if span.starts_with("cargo xtask ") && !span.contains('…') {
+                    places.insert(span.to_owned(), format!("{}:{number}", page.name));
+                }
+            }
+        }
+    }
+    let world = machine();
+    for (command, place) in &places {
+        must_run(place, &world, command);
+    }
+    assert!(places.len() > 10, "the commands are found");
+}
+
+/// The headings' anchors, as GitHub makes them.
+fn anchors(page: &Page) -> Vec<String> {
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let mut anchors = Vec::new();
+    for (_, line) in blocks(page).1 {
+        let title = line.trim_start_matches('#');
+        if title.len() == line.len() || !title.starts_with(' ') {
+            continue;
+        }
+        let slug: String = title
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect();
+        let times = seen.entry(slug.clone()).or_default();
+        anchors.push(match times {
+            0 => slug.clone(),
+            _ => format!("{slug}-{times}"),
+        });
+        *times += 1;
+    }
+    anchors
+}
+
+/// Where the links of a line lead: `[text](target)`, `![text](target)`.
+fn targets(line: &str) -> Vec<String> {
+    let without_code = code_spans(line).1;
+    without_code
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target.to_owned()))
+        .collect()
+}
+
+/// Why a link leads nowhere. What is not on this machine is held to its form only.
+fn broken(page: &Page, target: &str) -> Option<String> {
+    if let Some(address) = target.strip_prefix("https://") {
+        let host = address.split(['/', '#']).next().unwrap_or_default();
+        let fine = host.contains('.') && !target.contains(char::is_whitespace);
+        return (!fine).then(|| "is no address".to_owned());
+    }
+    if target.contains("://") {
+        return Some("is not https".to_owned());
+    }
+    let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let name = if path.is_empty() {
+        page.name.clone()
+    } else {
+        let folder = Path::new(&page.name).parent().unwrap_or(Path::new(""));
+        folder.join(path).to_string_lossy().into_owned()
+    };
+    if !root().join(&name).exists() {
+        return Some("is not there".to_owned());
+    }
+    let found = anchor.is_empty() || anchors(&self::page(&name)).iter().any(|one| one == anchor);
+    (!found).then(|| "has no such heading".to_owned())
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let (mut count, mut problems) = (0, Vec::new());
+    for page in pages() {
+        for (number, line) in blocks(&page).1 {
+            for target in targets(line) {
+                count += 1;
+                let why = broken(&page, &target);
+                problems.extend(why.map(|why| format!("{}:{number}: {target} {why}", page.name)));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(count > 30, "the links are found: {count}");
+}
+
+/// `help`'s groups and commands, one a line.
+fn in_help() -> Vec<String> {
+    let output = Command::new(XTASK).arg("help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let commands = text.split("\nOptions of every command:").next().unwrap();
+    commands
+        .lines()
+        .skip_while(|line| !line.starts_with("Usage:"))
+        .skip(1)
+        .filter(|line| !line.is_empty())
+        .map(|line| match line.strip_prefix("  ") {
+            Some(command) => command.split(' ').next().unwrap().to_owned(),
+            None => format!("**{}**", line.trim_end_matches(':')),
+        })
+        .collect()
+}
+
+/// The same of the README's table.
+fn in_readme() -> Vec<String> {
+    page("README.md")
+        .text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .filter_map(|cell| {
+            let command = cell
+                .strip_prefix("`cargo xtask ")
+                .and_then(|rest| rest.strip_suffix('`'));
+            command.or(cell.starts_with("**").then_some(cell))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_readme_has_every_command() {
+    assert_eq!(in_readme(), in_help());
+}
+
+#[test]
+fn the_changelog_has_a_place_for_what_is_new() {
+    let page = page("CHANGELOG.md");
+    assert!(anchors(&page).contains(&"unreleased".to_owned()));
+}
+
+#[test]
+fn every_make_target_has_its_successor() {
+    let page = page("docs/docker.md");
+    for target in [
+        "help",
+        "build-image",
+        "run-local",
+        "test-image",
+        "logs",
+        "stop",
+        "clean",
+        "docker-login",
+        "push-image",
+        "build-multiarch",
+        "push-multiarch",
+    ] {
+        let row = format!("| `make {target}` |");
+        assert!(
+            page.text.lines().any(|line| line.starts_with(&row)),
+            "{row}"
+        );
+    }
+}
