@@ -11,12 +11,10 @@ use crate::{
 };
 
 pub fn plan(settings: &Settings, engine: &Engine, args: &ShellArgs, tty: bool) -> Plan {
-    // Bash where the image has it: line editing and history.
-    let shell = || {
-        ["/bin/sh", "-c", "exec bash 2>/dev/null || exec sh"]
-            .map(str::to_owned)
-            .to_vec()
-    };
+    // Bash where the image has it: line editing and history. Its prompt goes to standard error,
+    // so nothing may be redirected on its way in.
+    const SHELL: &str = "if command -v bash >/dev/null; then exec bash; fi; exec sh";
+    let shell = || ["/bin/sh", "-c", SHELL].map(str::to_owned).to_vec();
     let argv = if args.command.is_empty() {
         shell()
     } else {

@@ -26,6 +26,8 @@ use schema::{
 pub const FILE: &str = "xtask.toml";
 /// A person's own file beside it, not in git.
 pub const LOCAL_FILE: &str = "xtask.local.toml";
+/// How our environment variables begin.
+const ENV_PREFIX: &str = "XTASK_";
 /// The built-in defaults.
 const DEFAULTS: &str = include_str!("default.toml");
 
@@ -126,6 +128,14 @@ pub fn find(from: &Path) -> anyhow::Result<Files> {
             ))
             .hint("run xtask in a checkout of the agent-runner repository")
         })?;
+    if root.to_str().is_none() {
+        return Err(Failure::usage(format!(
+            "the workspace's path `{}` is not UTF-8, and engines take no such path",
+            root.display()
+        ))
+        .hint("move the checkout to another folder")
+        .into());
+    }
     let read = |name: &str| {
         std::fs::read_to_string(root.join(name)).map_err(|error| {
             Failure::new(format!(
@@ -451,7 +461,7 @@ impl Reader<'_> {
 }
 
 /// What the environment sets. A misspelt `XTASK_…` would be silently without effect, so it is
-/// a problem, as an unknown key is.
+/// a problem, as an unknown key is; one that is like none of ours belongs to another xtask.
 fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
     let (mut layer, mut problems) = (Layer::default(), Vec::new());
     for key in KEYS {
@@ -476,15 +486,21 @@ fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
             ))),
         }
     }
-    let known: BTreeSet<_> = KEYS.iter().map(|key| key.env).collect();
-    for name in env.names().filter(|name| name.starts_with("XTASK_")) {
+    let bare = |name: &'static str| name.strip_prefix(ENV_PREFIX).unwrap_or(name);
+    for name in env
+        .names()
+        .filter(|name| KEYS.iter().all(|key| key.env != *name))
+    {
+        let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
+            continue;
+        };
         // The tests' own switches are not settings.
-        if !known.contains(name) && !name.starts_with("XTASK_E2E_") {
-            let near = nearest(name, known.iter().copied()).map_or(String::new(), |near| {
-                format!("\n  = help: did you mean `{near}`?")
-            });
+        if rest.starts_with("E2E_") {
+            continue;
+        }
+        if let Some(near) = nearest(rest, KEYS.iter().map(|key| bare(key.env))) {
             problems.push(Problem::general(format!(
-                "environment variable `{name}` is no setting{near}"
+                "environment variable `{name}` is no setting\n  = help: did you mean `{ENV_PREFIX}{near}`?"
             )));
         }
     }

@@ -210,6 +210,7 @@ fn the_environment_is_checked_as_the_files_are() {
             ("XTASK_ENGINE", "dcoker"),
             ("XTASK_RUN_CONTAINR", "x"),
             ("XTASK_E2E_X", "1"),
+            ("XTASK_FLAVOUR", "another project's"),
         ]),
     )
     .unwrap_err()
@@ -224,7 +225,10 @@ fn the_environment_is_checked_as_the_files_are() {
         ),
         "{report}"
     );
-    assert!(!report.contains("XTASK_E2E_X"), "{report}");
+    assert!(
+        !report.contains("XTASK_E2E_X") && !report.contains("XTASK_FLAVOUR"),
+        "{report}"
+    );
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::real::Checkout;
+use crate::real::{Checkout, DOCKER, ran};
 
 pub fn whole_day(it: &Checkout) {
     before_anything(it);
@@ -169,10 +170,30 @@ fn run_and_look(it: &Checkout) {
     assert!(!proc.contains("python\n"), "an init is process 1: {proc}");
     assert!(!proc.ends_with("\n0\n"), "not root: {proc}");
 
+    if it.real.name == DOCKER {
+        on_a_terminal(it);
+    }
     assert!(
         it.ok(&["logs", "--no-follow"]).len()
             + it.run(&["logs", "--no-follow", "--tail", "5"]).stderr.len()
             > 0
+    );
+}
+
+/// With a terminal of its own: a shell with its prompt, and its exit code.
+fn on_a_terminal(it: &Checkout) {
+    let mut script = it.on_terminal("shell").spawn().unwrap();
+    let typed = b"echo $((40+2))\nexit 7\n";
+    script.stdin.take().unwrap().write_all(typed).unwrap();
+    let seen = ran(&script.wait_with_output().unwrap());
+    assert_eq!(seen.code, 7, "{seen:?}");
+    assert!(seen.stdout.contains("$ "), "a prompt: {seen:?}");
+    assert!(
+        seen.stdout.contains(
+            "42
+"
+        ),
+        "what it printed, not what was typed: {seen:?}"
     );
 }
 

@@ -327,6 +327,21 @@ impl<'a> Checkout<'a> {
         command
     }
 
+    /// A command with a terminal, which `script` makes; what is typed is its standard input.
+    pub fn on_terminal(&self, line: &str) -> Command {
+        let xtask = self.folder.path().join("xtask");
+        let mut command = Command::new("script");
+        command
+            .args(["-qec", &format!("{} {line}", xtask.display()), "/dev/null"])
+            .current_dir(self.src())
+            .env("XTASK_ENGINE", self.real.program)
+            .env("XTASK_RUN_CONTAINER", &self.container)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
     pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
         ran(&self.command(args, env).output().unwrap())
     }
