@@ -82,7 +82,11 @@ NOT_COPIED = [
 
 STDLIB_LEFT_OUT = {
     "*.a": "to link programs with libpython",
+    "_pydecimal.py": "the same as lib-dynload's _decimal, for where that is not",
+    "_pyio.py": "the same as what is built in",
     "config-3.11*": "to link programs with libpython",
+    "crypt.py": "the password hashes of /etc/shadow, and a library for them",
+    "curses": "full-screen programs in a terminal, and a library for them",
     "dist-packages": "pip and its like",
     "distutils": "to build packages",
     "ensurepip": "to install pip",
@@ -97,13 +101,16 @@ STDLIB_LEFT_OUT = {
     "turtle.py": "windows",
     "turtledemo": "windows",
     # In lib-dynload:
+    "_crypt.*": "the password hashes of /etc/shadow, and a library for them",
     "_ctypes_test.*": "Python's own tests",
+    "_curses*": "full-screen programs in a terminal, and a library for them",
     "_dbm.*": "old key-value files, and a library for them",
     "_gdbm.*": "old key-value files, and a library for them",
     "_test*": "Python's own tests",
     "_tkinter.*": "windows",
     "_xxtestfuzz.*": "Python's own tests",
     "nis.*": "a directory service of the 1980s",
+    "ossaudiodev.*": "sound",
     "xxlimited*": "an example",
 }
 """Names of the standard library that stay behind, and why."""
@@ -112,12 +119,12 @@ STDLIB_COMPILED = (
     "argparse ast asyncio base64 bz2 collections concurrent.futures configparser contextlib "
     "contextvars copy csv ctypes dataclasses datetime decimal difflib email.message email.parser "
     "encodings.cp437 encodings.idna enum fnmatch fractions functools getpass glob gzip hashlib "
-    "hmac html.parser http.client http.cookiejar importlib.metadata importlib.resources inspect "
+    "hmac http.client http.cookiejar importlib.metadata importlib.resources inspect "
     "ipaddress itertools json logging.config logging.handlers lzma mimetypes "
     "multiprocessing.context multiprocessing.queues netrc numbers operator pathlib pickle pkgutil "
     "platform pprint queue random re secrets selectors shlex shutil signal socket socketserver "
-    "sqlite3 ssl statistics string struct subprocess tarfile tempfile textwrap threading "
-    "tomllib traceback types typing urllib.request urllib.robotparser uuid warnings "
+    "sqlite3 ssl string struct subprocess tarfile tempfile textwrap threading "
+    "tomllib traceback types typing urllib.request uuid warnings "
     "weakref xml.etree.ElementTree zipfile zoneinfo"
 )
 """The modules of the standard library that get bytecode, with all that they import: what the
@@ -143,6 +150,10 @@ PACKAGES_LEFT_OUT = [
     "temporalio/bridge/src",
     "temporalio/bridge/Cargo.lock",
     "temporalio/bridge/Cargo.toml",
+    "temporalio/**/*_pb2_grpc.py",  # for grpcio; temporalio itself speaks through its bridge
+    "temporalio/contrib/aws",  # for workers that are a cloud's functions
+    "temporalio/contrib/gcp",
+    "pydantic/mypy.py",  # a plug-in of the type checker
     "*/tests",
     "*/test",
     # METADATA and the licenses stay: scanners and lawyers read them.
@@ -221,6 +232,11 @@ class Source:
     def exists(self, path: PurePosixPath | str) -> bool:
         """Whether a path leads to something."""
         return self.walk(path)[0] is not None
+
+    def is_folder(self, path: PurePosixPath | str) -> bool:
+        """Whether a path leads to a folder."""
+        real = self.walk(path)[0]
+        return real is not None and self.at(real).is_dir()
 
     def first(self, folders: list[str], name: str) -> str | None:
         """The first of the folders in which there is something of that name."""
@@ -413,14 +429,13 @@ def _keep_package_list(tree: Tree) -> None:
     status = tree.source.at("/var/lib/dpkg/status")
     if not status.is_file():
         raise AssembleError("the base image has no dpkg status: it is not made from Debian")
-    copied = {_unmerged(path) for path in tree.copied}
+    # Folders belong to many packages, and so does what leads to one: /bin on a merged /usr.
+    copied = {_unmerged(path) for path in tree.copied if not tree.source.is_folder(path)}
     owners = set()
     for listing in sorted(tree.source.at("/var/lib/dpkg/info").glob("*.list")):
-        for line in listing.read_text(encoding="utf-8").splitlines():
-            path = tree.source.at(line)
-            if _unmerged(line) in copied and not (path.is_dir() and not path.is_symlink()):
-                owners.add(listing.stem.split(":")[0])
-                break
+        lines = listing.read_text(encoding="utf-8").splitlines()
+        if not copied.isdisjoint(map(_unmerged, lines)):
+            owners.add(listing.stem.split(":")[0])
     stanzas = [
         stanza
         for stanza in status.read_text(encoding="utf-8").split("\n\n")
@@ -474,6 +489,9 @@ def strip_packages(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         if path.suffix in PACKAGES_LEFT_OUT_SUFFIXES and path.is_file():
             path.unlink()
+    for path in _files(folder):
+        if elf.is_elf(path):
+            path.write_bytes(elf.without_sections(path.read_bytes()))
     # What only held type stubs is empty now.
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):

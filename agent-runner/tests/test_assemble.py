@@ -1,6 +1,7 @@
 """The image's assembly, on small made-up base images."""
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def base(tmp_path: Path) -> Path:
         "Package: perl-base\nVersion: 5"]) + "\n")  # fmt: skip
     put(root, "/var/lib/dpkg/info/libc6:amd64.list", "/.\n/lib\n/lib/x86_64-linux-gnu/libc.so.6\n")
     put(root, "/var/lib/dpkg/info/libssl3:amd64.list", f"/usr\n{lib}/libssl.so.3\n")
-    put(root, "/var/lib/dpkg/info/perl-base.list", "/usr\n/usr/bin\n/usr/bin/perl\n")
+    put(root, "/var/lib/dpkg/info/perl-base.list", "/bin\n/usr\n/usr/bin\n/usr/bin/perl\n")
     put(root, "/usr/share/doc/libssl3/copyright", "(c)\n")
     return root
 
@@ -247,11 +248,84 @@ def test_two_assemblies_are_the_same(base: Path, tmp_path: Path) -> None:
     assert prints[0] == prints[1]
 
 
+def with_sections(length: int, appended: bytes = b"") -> bytes:
+    """`elf_file` with a symbol table of that length, and the headers of two sections."""
+    loaded = elf_file(needed=("libc.so.6",))
+    names = struct.pack("<IIQQQQ24x", 0, 0, 0, 0, 0, 0)
+    symbols = struct.pack("<IIQQQQ24x", 0, 2, 0, 0, len(loaded), length)
+    file = bytearray(loaded + bytes(range(1, length + 1)) + names + symbols + appended)
+    struct.pack_into("<Q", file, 40, len(loaded) + length)
+    struct.pack_into("<HHH", file, 58, 64, 2, 1)
+    return bytes(file)
+
+
+def test_what_no_segment_holds_is_removed(tmp_path: Path) -> None:
+    put(tmp_path, "before.so", with_sections(100))
+    put(tmp_path, "after.so", elf.without_sections(with_sections(100)))
+    size = len(elf_file(needed=("libc.so.6",)))
+    assert (tmp_path / "after.so").stat().st_size == size
+    assert elf.read(tmp_path / "after.so") == elf.read(tmp_path / "before.so")
+    # Only what says where the sections are is another: e_shoff, e_shnum, e_shstrndx.
+    after, before = (tmp_path / "after.so").read_bytes(), with_sections(100)[:size]
+    assert {i for i in range(size) if after[i] != before[i]} <= {*range(40, 48), *range(60, 64)}
+    assert not any(after[40:48] + after[60:64])
+
+
+def changed(offset: int, value: bytes) -> bytes:
+    data = with_sections(10)
+    return data[:offset] + value + data[offset + len(value) :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"#!/bin/sh\n", id="a script"),
+        pytest.param(elf_file(), id="no sections"),
+        pytest.param(elf.without_sections(with_sections(10)), id="done before"),
+        pytest.param(changed(4, b"\x01"), id="32-bit"),
+        pytest.param(changed(5, b"\x02"), id="big-endian"),
+        pytest.param(changed(16, b"\x01"), id="an object file, which is all sections"),
+        pytest.param(changed(54, b"\x00"), id="program headers of an unknown size"),
+        pytest.param(changed(56, b"\xff\xff"), id="more program headers than can be counted"),
+        pytest.param(changed(60, b"\x00"), id="more sections than can be counted"),
+        pytest.param(changed(40, b"\xff" * 8), id="section headers beyond the end"),
+        pytest.param(changed(64 + 32, b"\xff" * 4), id="a segment beyond the end"),
+        pytest.param(changed(64, b"\x06"), id="nothing is loaded"),
+        pytest.param(with_sections(10)[:-1], id="cut off"),
+        pytest.param(with_sections(10, appended=b"an archive"), id="something appended"),
+    ],
+)
+def test_what_is_not_understood_stays_as_it_is(data: bytes) -> None:
+    assert elf.without_sections(data) == data
+
+
+def test_a_real_library_works_without_its_sections(tmp_path: Path) -> None:
+    import pydantic_core
+
+    package = Path(pydantic_core.__file__).parent
+    shutil.copytree(package, tmp_path / "pydantic_core")
+    (library,) = (tmp_path / "pydantic_core").glob("_pydantic_core*.so")
+    library.write_bytes(elf.without_sections(library.read_bytes()))
+    assert library.stat().st_size < (package / library.name).stat().st_size
+    code = (
+        "import pydantic_core as p\n"
+        "try: p.SchemaValidator({'type': 'int'}).validate_python('x')\n"
+        "except p.ValidationError as error: print(p.__file__, error.error_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{tmp_path}/pydantic_core/__init__.py 1\n"
+
+
 def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
     put(tmp_path, "a/__init__.py", "'doc'\n")
     put(tmp_path, "a/stub.pyi")
     put(tmp_path, "a/m_pb2.py", "x = 1\n")
     put(tmp_path, "a/tests/test_a.py")
+    put(tmp_path, "a/native.so", with_sections(100))
+    put(tmp_path, "temporalio/api/v1/service_pb2_grpc.py")
     put(tmp_path, "stubs/only.pyi")
     put(tmp_path, "bin/tool")
     put(tmp_path, "pydantic/v1/__init__.py")
@@ -266,8 +340,10 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         "a/__init__.py",
         "a/__pycache__/__init__.cpython-311.pyc",
         "a/m_pb2.pyc",
+        "a/native.so",
         "pydantic/v1/__init__.py",
     ]
+    assert (tmp_path / "a/native.so").read_bytes() == elf.without_sections(with_sections(100))
     code = (
         "import a.m_pb2\n"
         "compiled = a.m_pb2.__spec__.loader.get_code('a.m_pb2')\n"
