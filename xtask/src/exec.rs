@@ -49,6 +49,17 @@ impl Finished {
     }
 }
 
+/// An answer as a probe gives it, for tests.
+#[cfg(test)]
+#[allow(clippy::unnecessary_wraps)]
+pub fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
+    Ok(Finished {
+        code,
+        stdout: stdout.to_owned(),
+        stderr: stderr.to_owned(),
+    })
+}
+
 /// Why a probe has no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoAnswer {

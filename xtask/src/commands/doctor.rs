@@ -324,7 +324,7 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
         .run
         .volumes
         .iter()
-        .map(|volume| super::run_local::mount(volume, cx.settings, cx.env));
+        .map(|volume| super::run_local::mounts::mount(volume, cx.settings, cx.env));
     mounts
         .filter_map(|mount| match mount {
             Err(error) => Some(failure(
@@ -333,7 +333,8 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                 error.hint_lines().join("; "),
             )),
             Ok(mount) => mount.folder.clone().map(|folder| {
-                let steps = super::run_local::folder_steps(&mount, cx.settings, cx.env, engine);
+                let steps =
+                    super::run_local::mounts::folder_steps(&mount, cx.settings, cx.env, engine);
                 match (steps, folder) {
                     (Err(error), _) => {
                         failure(what, error.to_string(), error.hint_lines().join("; "))

@@ -1,8 +1,11 @@
 //! `run-local`: the container, replaced, started, and waited for.
 
-use std::path::PathBuf;
+pub mod environment;
+pub mod mounts;
 
 use anyhow::Result;
+use environment::{EnvFile, container_env, env_file};
+use mounts::{Mount, folder_steps, mount};
 
 use super::{
     Context, Ran,
@@ -11,9 +14,8 @@ use super::{
 };
 use crate::{
     cli::RunArgs,
-    config::Origin,
     engine::{
-        EngineFacts, Place,
+        Place,
         container::{self, Container},
         label,
         run::{Hardening, IMAGE_USER, Limits, Mode, Run},
@@ -21,10 +23,9 @@ use crate::{
     env::{Env, Os},
     error::Failure,
     image::human_bytes,
-    plan::{Cmd, EnvValue, OnFailure, Output, Plan, Step},
-    probe::{self, Folder, Wanted, World},
-    secret,
-    settings::{GitValues, Network, Publish, Relabel, Settings},
+    plan::{OnFailure, Output, Plan, Step},
+    probe::{self, Wanted, World},
+    settings::{GitValues, Publish, Relabel, Settings},
     ui::{Clock, human_time},
 };
 
@@ -37,22 +38,6 @@ pub struct RunFacts {
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
     pub env_file: Option<EnvFile>,
-}
-
-/// A mount, its host part absolute where it is a path and not a volume's name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mount {
-    pub host: String,
-    /// `CONTAINER` or `CONTAINER:OPTIONS`.
-    pub rest: String,
-    pub folder: Option<Folder>,
-}
-
-/// An environment file as it was read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EnvFile {
-    pub path: String,
-    pub values: Vec<(String, String)>,
 }
 
 /// The container's log when it fails: so many lines.
@@ -88,243 +73,6 @@ fn facts(cx: &Context) -> Result<RunFacts> {
         world,
         reference,
     })
-}
-
-/// `HOST:CONTAINER[:OPTIONS]`; a host part without a slash, dot or tilde names a volume.
-pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Failure> {
-    let (host, rest) = volume.split_once(':').unwrap_or((volume, ""));
-    if !host.starts_with(['/', '.', '~']) {
-        return Ok(Mount {
-            host: host.to_owned(),
-            rest: rest.to_owned(),
-            folder: None,
-        });
-    }
-    let path: PathBuf = env.expand(host, &settings.root).ok_or_else(|| {
-        Failure::usage(format!(
-            "the volume `{volume}` needs HOME, which is not set"
-        ))
-        .hint("set HOME, or give an absolute path in `run.volumes`")
-    })?;
-    let text = path
-        .to_str()
-        .filter(|text| !text.contains(':'))
-        .ok_or_else(|| {
-            Failure::usage(format!(
-                "the folder `{}` cannot be mounted: engines take no `:` and only UTF-8 in its path",
-                path.display()
-            ))
-            .hint("mount another folder: `run.volumes` in `xtask.local.toml`")
-        })?;
-    Ok(Mount {
-        host: text.to_owned(),
-        rest: rest.to_owned(),
-        folder: Some(probe::folder(&path)),
-    })
-}
-
-/// The environment file, if it is there; one that was asked for by name must be.
-fn env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, Failure> {
-    let Some(file) = &settings.run.env_file else {
-        return Ok(None);
-    };
-    let base = match file.origin {
-        // What is typed is typed where one stands.
-        Origin::Flag(_) => &env.cwd,
-        Origin::Default | Origin::File { .. } | Origin::Env(_) => &settings.root,
-    };
-    let path = env
-        .expand(&file.value, base)
-        .unwrap_or_else(|| PathBuf::from(&file.value));
-    match std::fs::read_to_string(&path) {
-        Ok(text) => parse_env_file(&path.to_string_lossy(), &text).map(Some),
-        Err(error) => match file.origin {
-            Origin::Default | Origin::File { .. }
-                if error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
-            Origin::Default | Origin::File { .. } | Origin::Env(_) | Origin::Flag(_) => {
-                Err(Failure::usage(format!(
-                    "cannot read the environment file `{}` (from {}): {error}",
-                    path.display(),
-                    file.origin
-                )))
-            }
-        },
-    }
-}
-
-/// Reads a file as both engines do: no quotes, no expansion. What they understand differently
-/// is refused: of `export A=1` Docker complains and Podman makes a variable `export A`.
-fn parse_env_file(path: &str, text: &str) -> Result<EnvFile, Failure> {
-    let mut values = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_start().trim_end_matches('\r');
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-        if name.is_empty() || !name.chars().all(fine) {
-            // The line itself may hold a secret, so only its number is told.
-            return Err(Failure::usage(format!(
-                "`{path}:{}`: a line must be `NAME=value`, without `export`, spaces or quotes around the name",
-                number + 1
-            )));
-        }
-        values.push((name.to_owned(), value.to_owned()));
-    }
-    Ok(EnvFile {
-        path: path.to_owned(),
-        values,
-    })
-}
-
-/// The container's environment, by the way each value takes.
-#[derive(Debug, Default)]
-struct ContainerEnv {
-    shown: Vec<(String, String)>,
-    by_name: Vec<(String, Option<EnvValue>)>,
-}
-
-/// Fixed values, then what is handed on from ours. Secrets go by name, and an address on this
-/// machine is rewritten where `localhost` would be the container itself.
-fn container_env(settings: &Settings, env: &Env, facts: &RunFacts) -> ContainerEnv {
-    let engine = &facts.world.engine;
-    let bridge = engine.network(&settings.run.network) != Network::Host;
-    let rewrite = |name: &str, value: &str| -> Option<String> {
-        let is_address = settings.run.addresses.iter().any(|address| address == name);
-        (bridge && is_address)
-            .then(|| rewrite_localhost(value, engine.host_name()))
-            .flatten()
-    };
-    let mut out = ContainerEnv::default();
-    let passed =
-        |name: &str| settings.run.pass_env.iter().any(|pass| pass == name) && env.has(name);
-    let in_file = |name: &str| {
-        facts
-            .env_file
-            .iter()
-            .flat_map(|file| &file.values)
-            .any(|(known, _)| known == name)
-    };
-    for (name, value) in &settings.run.env {
-        // A person's own value wins over the project's, be it exported or in their file.
-        if passed(name) || in_file(name) {
-            continue;
-        }
-        let value = rewrite(name, value).unwrap_or_else(|| value.clone());
-        if secret::is_secret_name(name) || secret::looks_like_secret(&value) {
-            out.by_name
-                .push((name.clone(), Some(EnvValue::Secret(value))));
-        } else {
-            out.shown.push((name.clone(), value));
-        }
-    }
-    for name in settings.run.pass_env.iter().filter(|name| env.has(name)) {
-        // Docker takes a name that is not set as an order to unset the image's value, so only
-        // names that are set are handed on.
-        let rewritten = env
-            .get(name)
-            .and_then(|value| rewrite(name, value))
-            .map(|value| {
-                if secret::looks_like_secret(&value) {
-                    EnvValue::Secret(value)
-                } else {
-                    EnvValue::Plain(value)
-                }
-            });
-        out.by_name.push((name.clone(), rewritten));
-    }
-    for (name, value) in facts.env_file.iter().flat_map(|file| &file.values) {
-        if let Some(value) = rewrite(name, value).filter(|_| !passed(name)) {
-            out.by_name
-                .push((name.clone(), Some(EnvValue::Secret(value))));
-        }
-    }
-    out
-}
-
-/// `localhost:7233` → `host.docker.internal:7233`; none where the host is another.
-fn rewrite_localhost(address: &str, host: &str) -> Option<String> {
-    let (scheme, rest) = match address.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        None => (String::new(), address),
-    };
-    let (user, rest) = match rest.rsplit_once('@') {
-        Some((user, rest)) => (format!("{user}@"), rest),
-        None => (String::new(), rest),
-    };
-    ["localhost", "127.0.0.1", "[::1]", "0.0.0.0"]
-        .iter()
-        .find_map(|local| {
-            let tail = rest.strip_prefix(local)?;
-            let whole = tail.is_empty() || tail.starts_with([':', '/']);
-            whole.then(|| format!("{scheme}{user}{host}{tail}"))
-        })
-}
-
-/// Steps that make a mounted folder ready: it exists, and the container's user can write to it.
-pub fn folder_steps(
-    mount: &Mount,
-    settings: &Settings,
-    env: &Env,
-    engine: &EngineFacts,
-) -> Result<Vec<Step>, Failure> {
-    let Some(folder) = &mount.folder else {
-        return Ok(Vec::new());
-    };
-    if matches!(engine.place, Place::Remote(_)) {
-        return Ok(Vec::new());
-    }
-    let read_only = mount
-        .rest
-        .split(':')
-        .nth(1)
-        .is_some_and(|options| options.split(',').any(|option| option == "ro"));
-    let (uid, gid) = engine.identity(&settings.run.user, env.user).on_host;
-    // In a VM the file sharing maps owners.
-    let owners_count = engine.place == Place::Here && !read_only;
-    let chown = || {
-        Step::new(
-            Cmd::new("chown").args([&format!("{uid}:{gid}"), &mount.host]),
-            Output::Quiet,
-        )
-        .say("Handing", format!("{} to uid {uid}", mount.host))
-    };
-    let mut steps = Vec::new();
-    match folder {
-        Folder::Missing => {
-            steps.push(
-                Step::new(Cmd::new("mkdir").args(["-p", &mount.host]), Output::Quiet)
-                    .say("Creating", mount.host.as_str()),
-            );
-            if owners_count && env.user.euid == 0 && uid != 0 {
-                steps.push(chown());
-            }
-        }
-        Folder::Other => {}
-        Folder::There {
-            uid: owner,
-            gid: group,
-            mode,
-        } => {
-            let writable =
-                *owner == uid || mode & 0o002 != 0 || (*group == gid && mode & 0o020 != 0);
-            if owners_count && !writable {
-                if env.user.euid != 0 {
-                    return Err(Failure::new(format!(
-                        "the container's user could not write to `{}`: it belongs to uid {owner}, not to you (uid {uid})",
-                        mount.host
-                    ))
-                    .hint(format!("sudo chown -R {uid}:{gid} {}", crate::plan::quote(&mount.host))));
-                }
-                steps.push(chown());
-            }
-        }
-    }
-    Ok(steps)
 }
 
 fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, args: &RunArgs) -> Run {
@@ -647,6 +395,3 @@ pub fn how_to_start(name: &str) -> &'static str {
         "start what should listen there, or set the variable to where it does"
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -10,7 +10,7 @@ use super::{
     check,
     clean::{self, CleanFacts, Doomed},
     logs::{self, Follow},
-    run_local::{self, Mount, RunFacts},
+    run_local::{self, RunFacts, mounts::Mount},
     shell, stop,
     test_image::{self, TestFacts},
 };

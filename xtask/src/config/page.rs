@@ -7,7 +7,12 @@
 
 use std::{fs, ops::Range};
 
-use super::*;
+use toml::de::{DeTable, DeValue};
+
+use super::{
+    schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, SCHEMA, SCHEMA_KEY},
+    *,
+};
 
 /// The page, and every other one that may show a piece of xtask.toml.
 const PAGE: &str = "docs/configuration.md";

@@ -1,4 +1,7 @@
-use super::*;
+use super::{
+    schema::{KEYS, Kind},
+    *,
+};
 
 fn files(project: &str) -> Files {
     Files {

@@ -216,17 +216,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::said;
 
     const LIMIT: Duration = Duration::from_secs(3);
-
-    #[allow(clippy::unnecessary_wraps)] // an answer, as probes give it
-    fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
-        Ok(Finished {
-            code,
-            stdout: stdout.to_owned(),
-            stderr: stderr.to_owned(),
-        })
-    }
 
     #[test]
     fn the_answer_tells_the_engine() {

@@ -273,17 +273,9 @@ pub fn how_to_install(os: Os) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::said;
 
     const LIMIT: Duration = Duration::from_secs(3);
-
-    #[allow(clippy::unnecessary_wraps)] // an answer, as probes give it
-    fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
-        Ok(Finished {
-            code,
-            stdout: stdout.to_owned(),
-            stderr: stderr.to_owned(),
-        })
-    }
 
     fn read(
         program: &str,

@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::world::{
-    INSPECT_BOX, PROJECT, World, answer, container, docker_version, has, image, no_container,
-    no_image,
+    PROJECT, World, answer, container, docker_version, has, image, no_container,
+    no_container_at_first, no_image,
 };
 
 fn ok(args: &str) -> Value {
@@ -126,7 +126,7 @@ fn run_local_waits_until_the_check_passes() {
     let not_yet = json!({ "args": "exec box probe", "code": 1, "stdout": "not yet\n", "times": 2 });
     let world = docker(&[
         docker_version(),
-        json!({ "args": INSPECT_BOX, "times": 1, "code": 1, "stdout": "[]\n", "stderr": "Error: No such container: box\n" }),
+        no_container_at_first(),
         container("running", true),
         image(),
         ok("run"),
@@ -148,7 +148,7 @@ fn run_local_waits_until_the_check_passes() {
 fn run_local_shows_the_log_of_a_container_that_died() {
     let world = docker(&[
         docker_version(),
-        json!({ "args": INSPECT_BOX, "times": 1, "code": 1, "stdout": "[]\n", "stderr": "Error: No such container: box\n" }),
+        no_container_at_first(),
         container("exited", true),
         image(),
         ok("run"),
@@ -177,7 +177,7 @@ fn run_local_shows_the_log_of_a_container_that_died() {
 fn run_local_gives_up_when_the_budget_is_over_and_leaves_the_container() {
     let world = docker(&[
         docker_version(),
-        json!({ "args": INSPECT_BOX, "times": 1, "code": 1, "stdout": "[]\n", "stderr": "Error: No such container: box\n" }),
+        no_container_at_first(),
         container("running", true),
         image(),
         ok("run"),
@@ -207,7 +207,7 @@ fn run_local_gives_up_when_the_budget_is_over_and_leaves_the_container() {
 fn run_local_removes_what_a_failed_run_left() {
     let world = docker(&[
         docker_version(),
-        json!({ "args": INSPECT_BOX, "times": 1, "code": 1, "stdout": "[]\n", "stderr": "Error: No such container: box\n" }),
+        no_container_at_first(),
         container("created", true),
         image(),
         answer(

@@ -184,6 +184,13 @@ pub fn no_container(engine: &str) -> Value {
     }
 }
 
+/// The same, for the first question only: a container comes to be after it.
+pub fn no_container_at_first() -> Value {
+    let mut answer = no_container("docker");
+    answer["times"] = 1.into();
+    answer
+}
+
 /// A container called `box` in Docker's words: ours or somebody's.
 pub fn container(status: &str, ours: bool) -> Value {
     let labels = if ours {

@@ -1,0 +1,116 @@
+//! The folders that the container has of the host's, and what makes them ready for it.
+
+use std::path::PathBuf;
+
+use crate::{
+    engine::{EngineFacts, Place},
+    env::Env,
+    error::Failure,
+    plan::{Cmd, Output, Step},
+    probe::{self, Folder},
+    settings::Settings,
+};
+
+/// A mount, its host part absolute where it is a path and not a volume's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub host: String,
+    /// `CONTAINER` or `CONTAINER:OPTIONS`.
+    pub rest: String,
+    pub folder: Option<Folder>,
+}
+
+/// `HOST:CONTAINER[:OPTIONS]`; a host part without a slash, dot or tilde names a volume.
+pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Failure> {
+    let (host, rest) = volume.split_once(':').unwrap_or((volume, ""));
+    if !host.starts_with(['/', '.', '~']) {
+        return Ok(Mount {
+            host: host.to_owned(),
+            rest: rest.to_owned(),
+            folder: None,
+        });
+    }
+    let path: PathBuf = env.expand(host, &settings.root).ok_or_else(|| {
+        Failure::usage(format!(
+            "the volume `{volume}` needs HOME, which is not set"
+        ))
+        .hint("set HOME, or give an absolute path in `run.volumes`")
+    })?;
+    let text = path
+        .to_str()
+        .filter(|text| !text.contains(':'))
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "the folder `{}` cannot be mounted: engines take no `:` and only UTF-8 in its path",
+                path.display()
+            ))
+            .hint("mount another folder: `run.volumes` in `xtask.local.toml`")
+        })?;
+    Ok(Mount {
+        host: text.to_owned(),
+        rest: rest.to_owned(),
+        folder: Some(probe::folder(&path)),
+    })
+}
+
+/// Steps that make a mounted folder ready: it exists, and the container's user can write to it.
+pub fn folder_steps(
+    mount: &Mount,
+    settings: &Settings,
+    env: &Env,
+    engine: &EngineFacts,
+) -> Result<Vec<Step>, Failure> {
+    let Some(folder) = &mount.folder else {
+        return Ok(Vec::new());
+    };
+    if matches!(engine.place, Place::Remote(_)) {
+        return Ok(Vec::new());
+    }
+    let read_only = mount
+        .rest
+        .split(':')
+        .nth(1)
+        .is_some_and(|options| options.split(',').any(|option| option == "ro"));
+    let (uid, gid) = engine.identity(&settings.run.user, env.user).on_host;
+    // In a VM the file sharing maps owners.
+    let owners_count = engine.place == Place::Here && !read_only;
+    let chown = || {
+        Step::new(
+            Cmd::new("chown").args([&format!("{uid}:{gid}"), &mount.host]),
+            Output::Quiet,
+        )
+        .say("Handing", format!("{} to uid {uid}", mount.host))
+    };
+    let mut steps = Vec::new();
+    match folder {
+        Folder::Missing => {
+            steps.push(
+                Step::new(Cmd::new("mkdir").args(["-p", &mount.host]), Output::Quiet)
+                    .say("Creating", mount.host.as_str()),
+            );
+            if owners_count && env.user.euid == 0 && uid != 0 {
+                steps.push(chown());
+            }
+        }
+        Folder::Other => {}
+        Folder::There {
+            uid: owner,
+            gid: group,
+            mode,
+        } => {
+            let writable =
+                *owner == uid || mode & 0o002 != 0 || (*group == gid && mode & 0o020 != 0);
+            if owners_count && !writable {
+                if env.user.euid != 0 {
+                    return Err(Failure::new(format!(
+                        "the container's user could not write to `{}`: it belongs to uid {owner}, not to you (uid {uid})",
+                        mount.host
+                    ))
+                    .hint(format!("sudo chown -R {uid}:{gid} {}", crate::plan::quote(&mount.host))));
+                }
+                steps.push(chown());
+            }
+        }
+    }
+    Ok(steps)
+}

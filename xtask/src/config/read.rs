@@ -1,0 +1,337 @@
+//! Reading a document, in two passes, and the environment: values with their places, or all
+//! problems at once.
+
+use std::collections::BTreeSet;
+
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    Layer, Origin, migrate,
+    problem::{Problem, Source},
+    schema::{
+        self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, Key, Kind, SCHEMA, SCHEMA_KEY, Value,
+        nearest,
+    },
+};
+use crate::env::Env;
+
+/// How our environment variables begin.
+const ENV_PREFIX: &str = "XTASK_";
+
+/// Reads one document: its schema first, then all of it.
+pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
+    let (document, errors) = DeTable::parse_recoverable(source.text);
+    if !errors.is_empty() {
+        return Err(errors
+            .iter()
+            .map(|error| Problem::at(source, error.span().unwrap_or(0..0), error.message(), None))
+            .collect());
+    }
+    let mut document = document.into_inner();
+    let schema = read_schema(source, &document)?;
+    document.remove(SCHEMA_KEY);
+    migrate::migrate(&mut document, schema, migrate::MIGRATIONS);
+
+    let mut reader = Reader {
+        source,
+        layer: Layer::default(),
+        problems: Vec::new(),
+    };
+    if let Some((_, channels)) = document.remove_entry(CHANNEL) {
+        reader.channels(&channels);
+    }
+    reader.table(&document, "", "", KEYS);
+    reader.problems.sort_by_key(|(at, _)| *at);
+    if reader.problems.is_empty() {
+        Ok(reader.layer)
+    } else {
+        Err(reader
+            .problems
+            .into_iter()
+            .map(|(_, problem)| problem)
+            .collect())
+    }
+}
+
+/// The first pass: nothing but the schema's number, so that an old xtask says
+/// "update me" and not "unknown key".
+fn read_schema(source: Source, document: &DeTable) -> Result<u64, Vec<Problem>> {
+    let Some(value) = document.get(SCHEMA_KEY) else {
+        return Err(vec![Problem::general(format!(
+            "`{name}` does not say which schema it is written in\n  = help: add this line at its top: `{SCHEMA_KEY} = {SCHEMA}`",
+            name = source.name,
+        ))]);
+    };
+    let number = value
+        .get_ref()
+        .as_integer()
+        .and_then(|i| i.as_str().parse::<u64>().ok());
+    let problem = |message: &str, help: String| {
+        Err(vec![Problem::at(source, value.span(), message, Some(help))])
+    };
+    match number {
+        Some(schema) if schema > SCHEMA => problem(
+            &format!("the file is written in schema {schema}, this xtask reads up to {SCHEMA}"),
+            "update your checkout: `git pull`".to_owned(),
+        ),
+        Some(schema) if schema > 0 => Ok(schema),
+        _ => problem(
+            &format!("`{SCHEMA_KEY}` must be a whole number from 1 to {SCHEMA}"),
+            format!("write `{SCHEMA_KEY} = {SCHEMA}`"),
+        ),
+    }
+}
+
+/// The second pass over one document.
+struct Reader<'a> {
+    source: Source<'a>,
+    layer: Layer,
+    /// Each with its place, to report them in the file's order.
+    problems: Vec<(usize, Problem)>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, span: std::ops::Range<usize>, message: &str, help: Option<String>) {
+        self.problems
+            .push((span.start, Problem::at(self.source, span, message, help)));
+    }
+
+    fn origin(&self, at: usize) -> Origin {
+        Origin::File {
+            name: self.source.name.to_owned(),
+            line: self.source.place(at).0,
+        }
+    }
+
+    /// A table whose keys are `prefix` + name among `keys`, stored under `store` + name.
+    fn table(&mut self, table: &DeTable, prefix: &str, store: &str, keys: &[Key]) {
+        for (name, value) in table {
+            let path = format!("{prefix}{}", name.get_ref());
+            let below = format!("{path}.");
+            if let Some(key) = keys.iter().find(|key| key.path == path) {
+                self.value(key, &format!("{store}{path}"), value);
+            } else if keys.iter().any(|key| key.path.starts_with(&below)) {
+                match value.get_ref() {
+                    DeValue::Table(inner) => self.table(inner, &below, store, keys),
+                    _ => self.problem(value.span(), &format!("`{path}` must be a table"), None),
+                }
+            } else {
+                self.unknown(name, &path, prefix, keys);
+            }
+        }
+    }
+
+    fn unknown(
+        &mut self,
+        name: &Spanned<std::borrow::Cow<str>>,
+        path: &str,
+        prefix: &str,
+        keys: &[Key],
+    ) {
+        // First the siblings, then the whole schema: a key in the wrong table is common.
+        let siblings: BTreeSet<&str> = keys
+            .iter()
+            .filter_map(|key| key.path.strip_prefix(prefix))
+            .map(|rest| rest.split('.').next().unwrap_or(rest))
+            .chain(prefix.is_empty().then_some(CHANNEL))
+            .collect();
+        let sibling = nearest(name.get_ref(), siblings.iter().copied());
+        let elsewhere = keys
+            .iter()
+            .find(|key| key.path.rsplit('.').next() == Some(name.get_ref().as_ref()))
+            .map(|key| key.path);
+        let help = match (sibling, elsewhere) {
+            (Some(near), _) => Some(format!("did you mean `{near}`?")),
+            (None, Some(path)) => Some(format!("there is a key `{path}`")),
+            (None, None) => None,
+        };
+        self.problem(name.span(), &format!("unknown key `{path}`"), help);
+    }
+
+    fn value(&mut self, key: &Key, path: &str, value: &Spanned<DeValue>) {
+        let wrong_type = |found: &DeValue| {
+            format!(
+                "`{}` must be {}, but is {}",
+                key.path,
+                key.kind.describe(),
+                type_name(found)
+            )
+        };
+        let read = match (key.kind, value.get_ref()) {
+            (Kind::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
+            (Kind::Count(..), DeValue::Integer(number)) => key.kind.read(number.as_str()),
+            (
+                Kind::Size | Kind::Duration | Kind::Choice(_) | Kind::Text(_),
+                DeValue::String(text),
+            ) => key.kind.read(text),
+            (Kind::List(check), DeValue::Array(items)) => {
+                let texts = items
+                    .iter()
+                    .filter_map(|item| self.item(key, check, item))
+                    .collect::<Vec<_>>();
+                Ok(Value::List(texts))
+            }
+            (Kind::Map(check), DeValue::Table(entries)) => {
+                for (name, item) in entries {
+                    if let Some(text) = self.item(key, check, item) {
+                        let origin = self.origin(name.span().start);
+                        let path = format!("{path}.{}", name.get_ref());
+                        self.layer.set(&path, Value::Text(text), origin);
+                    }
+                }
+                return;
+            }
+            (_, other) => {
+                self.problem(value.span(), &wrong_type(other), Some(key.doc.to_owned()));
+                return;
+            }
+        };
+        match read {
+            Ok(read) => {
+                let origin = self.origin(value.span().start);
+                self.layer.set(path, read, origin);
+            }
+            Err(why) => {
+                self.problem(
+                    value.span(),
+                    &format!("`{}` {why}", key.path),
+                    Some(key.doc.to_owned()),
+                );
+            }
+        }
+    }
+
+    /// A text within a list or table.
+    fn item(&mut self, key: &Key, check: schema::Check, item: &Spanned<DeValue>) -> Option<String> {
+        let DeValue::String(text) = item.get_ref() else {
+            let found = type_name(item.get_ref());
+            self.problem(
+                item.span(),
+                &format!("`{}` must hold texts, but this is {found}", key.path),
+                None,
+            );
+            return None;
+        };
+        if let Err(why) = check(text) {
+            self.problem(
+                item.span(),
+                &format!("`{text}` in `{}` {why}", key.path),
+                None,
+            );
+            return None;
+        }
+        Some(text.to_string())
+    }
+
+    fn channels(&mut self, value: &Spanned<DeValue>) {
+        let DeValue::Array(channels) = value.get_ref() else {
+            self.problem(value.span(), "channels are written as `[[channel]]`", None);
+            return;
+        };
+        for channel in channels {
+            let DeValue::Table(table) = channel.get_ref() else {
+                self.problem(
+                    channel.span(),
+                    "channels are written as `[[channel]]`",
+                    None,
+                );
+                continue;
+            };
+            let mut table = table.clone();
+            let Some((_, name)) = table.remove_entry(CHANNEL_NAME) else {
+                self.problem(
+                    channel.span(),
+                    "a channel needs a name",
+                    Some("add `name = \"…\"`".to_owned()),
+                );
+                continue;
+            };
+            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            match name.get_ref() {
+                DeValue::String(text) if !text.is_empty() && text.chars().all(fine) => {
+                    if self.layer.channels.iter().any(|known| known == text) {
+                        self.problem(
+                            name.span(),
+                            &format!("there is a channel `{text}` already"),
+                            None,
+                        );
+                        continue;
+                    }
+                    self.layer.channels.push(text.to_string());
+                    self.table(&table, "", &format!("{CHANNEL}.{text}."), CHANNEL_KEYS);
+                }
+                _ => self.problem(
+                    name.span(),
+                    "a channel's name must be lower-case letters, digits and `-`",
+                    None,
+                ),
+            }
+        }
+    }
+}
+
+/// What the environment sets. A misspelt `XTASK_…` would be silently without effect, so it is
+/// a problem, as an unknown key is; one that is like none of ours belongs to another xtask.
+pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
+    let (mut layer, mut problems) = (Layer::default(), Vec::new());
+    for key in KEYS {
+        let Some(text) = env.get(key.env) else {
+            continue;
+        };
+        let origin = || Origin::Env(key.env.to_owned());
+        match key.kind.read(text) {
+            Ok(Value::Map(entries)) => {
+                for (name, value) in entries {
+                    layer.set(
+                        &format!("{}.{name}", key.path),
+                        Value::Text(value),
+                        origin(),
+                    );
+                }
+            }
+            Ok(value) => layer.set(key.path, value, origin()),
+            Err(why) => problems.push(Problem::general(format!(
+                "environment variable `{}`: `{}` {why}",
+                key.env, key.path
+            ))),
+        }
+    }
+    let bare = |name: &'static str| name.strip_prefix(ENV_PREFIX).unwrap_or(name);
+    for name in env
+        .names()
+        .filter(|name| KEYS.iter().all(|key| key.env != *name))
+    {
+        let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
+            continue;
+        };
+        // The tests' own switches are not settings.
+        if rest.starts_with("E2E_") {
+            continue;
+        }
+        if let Some(near) = nearest(rest, KEYS.iter().map(|key| bare(key.env))) {
+            problems.push(Problem::general(format!(
+                "environment variable `{name}` is no setting\n  = help: did you mean `{ENV_PREFIX}{near}`?"
+            )));
+        }
+    }
+    if problems.is_empty() {
+        Ok(layer)
+    } else {
+        Err(problems)
+    }
+}
+
+fn type_name(value: &DeValue) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
