@@ -317,7 +317,7 @@ fn in_readme() -> Vec<String> {
         .filter_map(|cell| {
             let command = cell
                 .strip_prefix("`cargo xtask ")
-                .and_then(|rest| rest.strip_suffix('`'));
+                .and_then(|rest| rest.split([' ', '`']).next());
             command.or(cell.starts_with("**").then_some(cell))
         })
         .map(str::to_owned)
