@@ -30,8 +30,8 @@ use crate::{
     exec::Exec,
     help,
     plan::Plan,
-    probe::Probe,
-    settings::Settings,
+    probe::{self, Probe},
+    settings::{GitValues, Settings},
     ui::Ui,
 };
 
@@ -52,6 +52,22 @@ impl Context<'_> {
             env: self.env,
             engine: &self.settings.engine,
         }
+    }
+
+    /// The image that the version names. Only a template that takes from git makes us ask git.
+    fn reference(&self) -> Result<String> {
+        let git = if self
+            .settings
+            .channel
+            .tags
+            .iter()
+            .any(|tag| tag.contains("{git."))
+        {
+            probe::git(self.exec, &self.settings.root).values
+        } else {
+            GitValues::default()
+        };
+        Ok(self.settings.reference(&git)?)
     }
 
     /// Prints the plan, or runs it. Says whether it ran.

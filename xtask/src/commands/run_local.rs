@@ -25,7 +25,7 @@ use crate::{
     image::human_bytes,
     plan::{OnFailure, Output, Plan, Step},
     probe::{self, Wanted, World},
-    settings::{GitValues, Publish, Relabel, Settings},
+    settings::{Publish, Relabel, Settings},
     ui::{Clock, human_time},
 };
 
@@ -45,16 +45,7 @@ const LAST_LINES: u64 = 20;
 
 fn facts(cx: &Context) -> Result<RunFacts> {
     let settings = cx.settings;
-    // Only a template that names git makes us wait for git.
-    let needs_git = settings.channel.tags[..]
-        .first()
-        .is_some_and(|tag| tag.contains("{git."));
-    let git = if needs_git {
-        probe::git(cx.exec, &settings.root).values
-    } else {
-        GitValues::default()
-    };
-    let reference = settings.reference(&git)?;
+    let reference = cx.reference()?;
     let wanted = Wanted {
         container: Some(&settings.run.container),
         image: Some(&reference),

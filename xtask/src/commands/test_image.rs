@@ -25,9 +25,9 @@ use crate::{
     exec::Finished,
     image::{Platform, human_bytes},
     plan::{Cmd, Output, Plan, Step},
-    probe::{self, Wanted},
+    probe::Wanted,
     secret,
-    settings::{GitValues, Network, RunUser, Settings},
+    settings::{Network, RunUser, Settings},
     ui::{Clock, human_time},
 };
 
@@ -184,17 +184,7 @@ pub fn run(cx: &Context, args: &TestArgs) -> Result<()> {
 
 fn facts(cx: &Context) -> Result<TestFacts> {
     let settings = cx.settings;
-    let git = if settings
-        .channel
-        .tags
-        .iter()
-        .any(|tag| tag.contains("{git."))
-    {
-        probe::git(cx.exec, &settings.root).values
-    } else {
-        GitValues::default()
-    };
-    let reference = settings.reference(&git)?;
+    let reference = cx.reference()?;
     let world = cx.probe().world(Wanted {
         container: None,
         image: Some(&reference),
