@@ -56,5 +56,7 @@ on_every_engine!(
     promises::unhealthy,
     promises::secrets,
     promises::interrupted_build,
+    promises::interrupted_test,
+    promises::published_is_pulled,
     temporal::worker_polls,
 );

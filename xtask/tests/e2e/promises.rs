@@ -1,10 +1,10 @@
 //! Single promises, each on every engine.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, io::Write as _, process::Child, thread, time::Duration};
 
 use serde_json::Value;
 
-use crate::real::Checkout;
+use crate::real::{Checkout, Ran, ran, var};
 
 /// `check` passes on what is committed, and fails with ruff's and mypy's own words.
 pub fn check_finds_fault(it: &Checkout) {
@@ -162,7 +162,7 @@ pub fn secrets(it: &Checkout) {
         }
         seen
     });
-    let started = crate::real::ran(&child.wait_with_output().unwrap());
+    let started = ran(&child.wait_with_output().unwrap());
     assert_eq!(started.code, 0, "{started:?}");
     assert_eq!(
         watch.join().unwrap(),
@@ -206,14 +206,7 @@ pub fn interrupted_build(it: &Checkout) {
         .spawn()
         .unwrap();
     thread::sleep(Duration::from_secs(3));
-    for pid in xtask_pids(child.id()) {
-        #[allow(unsafe_code)]
-        // SAFETY: takes two numbers and touches no memory; the process is ours.
-        unsafe {
-            libc::kill(pid, libc::SIGTERM)
-        };
-    }
-    let ended = crate::real::ran(&child.wait_with_output().unwrap());
+    let ended = interrupt(child, libc::SIGTERM);
     assert_eq!(ended.code, 143, "{ended:?}");
     assert!(
         ended.stderr.ends_with("error: interrupted\n"),
@@ -221,6 +214,75 @@ pub fn interrupted_build(it: &Checkout) {
         ended.stderr
     );
     assert_eq!(it.real.inspect("image", &it.reference()), None);
+}
+
+/// A test that a signal ends leaves no container.
+pub fn interrupted_test(it: &Checkout) {
+    it.ok(&["build-image"]);
+    let child = it.command(&["test-image"], &[]).spawn().unwrap();
+    let ours = format!("name={}-test", it.container);
+    let listed = || it.real.ask(&["ps", "-aq", "--filter", &ours]).stdout;
+    for _ in 0..200 {
+        if !listed().trim().is_empty() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(25));
+    }
+    let ended = interrupt(child, libc::SIGINT);
+    assert_eq!(ended.code, 130, "{ended:?}");
+    assert_eq!(listed().trim(), "");
+}
+
+/// A published version that is not here is pulled; what is here is preferred.
+pub fn published_is_pulled(it: &Checkout) {
+    let Some(registry) = var("XTASK_E2E_REGISTRY") else {
+        let required = var("XTASK_E2E_REQUIRE");
+        assert!(
+            required.is_none(),
+            "a registry is required, and XTASK_E2E_REGISTRY is not set"
+        );
+        let _ = writeln!(std::io::stderr(), "skipped: no registry");
+        return;
+    };
+    let repository = format!("{registry}/e2e/{}", it.container);
+    let reference = format!("{repository}:9.9.9-e2e");
+    let env = [
+        ("XTASK_IMAGE_REPOSITORY", repository.as_str()),
+        ("VERSION", "9.9.9-e2e"),
+    ];
+    let run = |args: &[&str]| {
+        let ran = it.run_with(args, &env);
+        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
+        ran
+    };
+    run(&["build-image", "--no-check"]);
+    let pushed = it.real.ask(&["push", &reference]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    let started = run(&["run-local"]);
+    assert!(!started.stderr.contains("Pulling"), "{}", started.stderr);
+    run(&["clean", "--yes"]);
+    assert_eq!(it.real.inspect("image", &reference), None);
+
+    let started = run(&["run-local"]);
+    assert!(
+        started.stderr.contains(&format!("Pulling {reference}")),
+        "{}",
+        started.stderr
+    );
+    assert!(started.stderr.contains("Healthy"), "{}", started.stderr);
+    run(&["clean", "--yes"]);
+}
+
+/// Sends a signal to the xtask itself, and waits for the end.
+fn interrupt(child: Child, signal: i32) -> Ran {
+    for pid in xtask_pids(child.id()) {
+        #[allow(unsafe_code)]
+        // SAFETY: takes two numbers and touches no memory; the process is ours.
+        unsafe {
+            libc::kill(pid, signal)
+        };
+    }
+    ran(&child.wait_with_output().unwrap())
 }
 
 /// The xtask below a child: `runuser` may stand between.
