@@ -12,6 +12,10 @@ DEBIAN_MIRROR=${CI_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 REGISTRY=127.0.0.1:5000
+AUTH_REGISTRY=127.0.0.1:5001
+# Worth nothing outside: both registries listen on this machine alone.
+AUTH_USER=tester
+AUTH_PASSWORD=tests-only-password
 DOCKER_SOCKET=/var/run/docker.sock
 DOCKER_CONTAINERD_SOCKET=$STATE/docker-containerd.sock
 ROOTLESS_USER=runner-rootless

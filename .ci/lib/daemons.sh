@@ -8,15 +8,19 @@ BRIDGE_SUBNET=172.29.0.0/16
 
 docker_answers() { docker -H "unix://$1" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 registry_answers() { curl -fsS -o /dev/null "http://$REGISTRY/v2/"; }
+# 401 is an answer too.
+auth_registry_answers() { curl -sS -o /dev/null "http://$AUTH_REGISTRY/v2/"; }
 
 start_daemons() {
     # Forked first, waited for later: they take their seconds side by side.
     docker_answers "$DOCKER_SOCKET" || start_docker_classic
     docker_answers "$DOCKER_CONTAINERD_SOCKET" || start_docker_containerd
     registry_answers 2>/dev/null || start_registry
+    auth_registry_answers 2>/dev/null || start_auth_registry
     await docker docker_answers "$DOCKER_SOCKET"
     await docker-containerd docker_answers "$DOCKER_CONTAINERD_SOCKET"
     await registry registry_answers
+    await auth-registry auth_registry_answers
 }
 
 await() {
@@ -88,6 +92,14 @@ start_registry() {
     say "starting the registry"
     write_registry_config registry "$REGISTRY"
     background registry docker-registry serve "$STATE/registry.yml"
+}
+
+# One that wants a password, for the tests of signing in.
+start_auth_registry() {
+    say "starting a registry with a password on $AUTH_REGISTRY"
+    htpasswd -Bbn "$AUTH_USER" "$AUTH_PASSWORD" | write_file "$STATE/htpasswd"
+    write_registry_config auth-registry "$AUTH_REGISTRY" "$STATE/htpasswd"
+    background auth-registry docker-registry serve "$STATE/auth-registry.yml"
 }
 
 # write_registry_config NAME ADDRESS [HTPASSWD_FILE]

@@ -26,6 +26,10 @@ EOF
 [[registry]]
 location = "$REGISTRY"
 insecure = true
+
+[[registry]]
+location = "$AUTH_REGISTRY"
+insecure = true
 EOF
 }
 

@@ -75,6 +75,8 @@ pub enum Command {
     Stop,
     /// Remove our container and this version's images
     Clean(CleanArgs),
+    /// Sign in to the image's registry
+    DockerLogin(LoginArgs),
     /// Find out what is wrong with engines, ports, folders and settings
     Doctor(JsonArgs),
     /// Show the effective configuration and where each value comes from
@@ -101,6 +103,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "clean",
         ],
     ),
+    ("Publishing", &["docker-login"]),
     ("Environment", &["doctor", "config", "completions", "help"]),
 ];
 
@@ -237,6 +240,19 @@ pub struct ConfigArgs {
     pub json: bool,
 }
 
+#[derive(Args, Clone, Debug, Default)]
+pub struct LoginArgs {
+    /// The registry [default: the image repository's]
+    #[arg(long, value_name = "HOST")]
+    pub registry: Option<String>,
+    /// Whose token it is [default: registry.user, for ghcr.io the GitHub actor]
+    #[arg(long, short, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Read the token from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
 /// A setting that was typed: its key, its text, and the flag that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Typed {
@@ -259,6 +275,7 @@ impl Cli {
             | Command::Status(_)
             | Command::Shell(_)
             | Command::Stop
+            | Command::DockerLogin(_)
             | Command::Doctor(_)
             | Command::Completions { .. }
             | Command::Help { .. } => return None,
@@ -295,6 +312,7 @@ impl Cli {
             | Command::Shell(_)
             | Command::Stop
             | Command::Clean(_)
+            | Command::DockerLogin(_)
             | Command::Doctor(_)
             | Command::Config(_)
             | Command::Completions { .. }

@@ -8,6 +8,8 @@ pub struct Failure {
     message: String,
     hints: Vec<String>,
     code: u8,
+    /// What the engine said; it was shown, and is looked at for what it means.
+    said: String,
 }
 
 /// The exit code of a wrong call or a wrong configuration, as clap's.
@@ -20,6 +22,7 @@ impl Failure {
             message: message.into(),
             hints: Vec::new(),
             code: 1,
+            said: String::new(),
         }
     }
 
@@ -51,6 +54,16 @@ impl Failure {
     pub fn code(mut self, code: u8) -> Self {
         self.code = code;
         self
+    }
+
+    #[must_use]
+    pub fn with_said(mut self, said: String) -> Self {
+        self.said = said;
+        self
+    }
+
+    pub fn said(&self) -> &str {
+        &self.said
     }
 
     pub fn exit_code(&self) -> u8 {

@@ -191,6 +191,7 @@ impl Exec {
         ))
         .hints(error::hints_for(&said))
         .code(code)
+        .with_said(said)
         .into())
     }
 
@@ -303,6 +304,9 @@ fn expression(cmd: &Cmd) -> duct::Expression {
     let mut expression = duct::cmd(&cmd.program, &cmd.args).unchecked();
     for (name, value) in &cmd.env {
         expression = expression.env(name, value.expose());
+    }
+    if let Some(stdin) = &cmd.stdin {
+        expression = expression.stdin_bytes(stdin.secret.as_bytes());
     }
     expression
 }

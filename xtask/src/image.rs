@@ -45,6 +45,11 @@ impl Repository {
         &self.0
     }
 
+    /// The registry's host, with its port where it has one.
+    pub fn registry(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+
     /// The full reference under a tag.
     pub fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.0)

@@ -24,6 +24,22 @@ pub struct Cmd {
     pub program: String,
     pub args: Vec<String>,
     pub env: Vec<(String, EnvValue)>,
+    /// What it is given on standard input.
+    pub stdin: Option<Stdin>,
+}
+
+/// A secret on standard input, the one way into a program that nobody else sees.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stdin {
+    pub secret: String,
+    /// The command that gives it, for who pastes the line into a shell.
+    pub from: String,
+}
+
+impl std::fmt::Debug for Stdin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Stdin({})", self.from)
+    }
 }
 
 impl Cmd {
@@ -32,6 +48,7 @@ impl Cmd {
             program: program.into(),
             args: Vec::new(),
             env: Vec::new(),
+            stdin: None,
         }
     }
 
@@ -62,7 +79,12 @@ impl Cmd {
         let words = std::iter::once(&self.program)
             .chain(&self.args)
             .map(|word| quote(word));
-        env.chain(words).collect::<Vec<_>>().join(" ")
+        let from = self.stdin.as_ref().map(|stdin| format!("{} |", stdin.from));
+        from.into_iter()
+            .chain(env)
+            .chain(words)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Settings {
     pub channel: Channel,
     pub engine: EngineSettings,
     pub image: ImageSettings,
+    /// Whose token `docker-login` hands in; empty where that is not said.
+    pub registry_user: String,
     pub build: BuildSettings,
     pub run: RunSettings,
     pub health: HealthSettings,
@@ -217,6 +219,7 @@ impl Settings {
                 licenses: read.owned("image.licenses"),
                 labels: read.map("image.labels"),
             },
+            registry_user: read.owned("registry.user"),
             build: read.build(),
             run: read.run(),
             health: HealthSettings {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     cli::JsonArgs,
-    engine::{EngineFacts, Kind, Place, detect},
+    engine::{EngineFacts, Kind, Place, detect, diagnosis::EndpointEnv},
     env::{Env, Os},
     error::Failure,
     exec::Finished,
@@ -173,29 +173,15 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
 }
 
 fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
-    let what = "endpoint";
     let place = match &engine.place {
         Place::Here => "this machine".to_owned(),
         Place::Vm => "a virtual machine on this one".to_owned(),
         Place::Remote(endpoint) => endpoint.clone(),
     };
-    match (
-        engine.engine.kind,
-        env.get("DOCKER_HOST"),
-        env.get("DOCKER_CONTEXT"),
-    ) {
-        (Kind::Docker, Some(host), Some(context)) => warning(
-            what,
-            format!("{place}: DOCKER_HOST={host} hides DOCKER_CONTEXT={context}"),
-            "unset one of them",
-        ),
-        (Kind::Docker, Some(host), None) => ok(what, format!("{place}, by DOCKER_HOST={host}")),
-        (Kind::Podman, Some(host), _) => warning(
-            what,
-            format!("{place}; Podman does not read DOCKER_HOST={host}"),
-            "set CONTAINER_HOST for Podman, or unset DOCKER_HOST",
-        ),
-        (Kind::Docker | Kind::Podman, None, _) => ok(what, place),
+    match engine.endpoint_env(env) {
+        EndpointEnv::Silent => ok("endpoint", place),
+        EndpointEnv::Taken(from) => ok("endpoint", format!("{place}, by {from}")),
+        EndpointEnv::Misleading(how, fix) => warning("endpoint", format!("{place}; {how}"), fix),
     }
 }
 
@@ -207,21 +193,19 @@ fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
 
 /// What builds: `BuildKit` through buildx, or Buildah.
 fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
-    match engine.engine.kind {
-        Kind::Podman => Some(ok("builder", "Buildah, within Podman")),
-        Kind::Docker => {
-            let answer = ask(cx, &engine.engine.cmd().args(["buildx", "version"]))?;
-            Some(if answer.ok() {
-                ok("builder", answer.stdout.trim())
-            } else {
-                failure(
-                    "builder",
-                    "buildx is missing or broken, and the legacy builder cannot build this image",
-                    "install it: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS); if it is installed, make its plugin file executable",
-                )
-            })
-        }
-    }
+    let Some(version) = engine.engine.builder_version() else {
+        return Some(ok("builder", "a part of the engine"));
+    };
+    let answer = ask(cx, &version)?;
+    Some(if answer.ok() {
+        ok("builder", answer.stdout.trim())
+    } else {
+        failure(
+            "builder",
+            "buildx is missing or broken, and the legacy builder cannot build this image",
+            "install it: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS); if it is installed, make its plugin file executable",
+        )
+    })
 }
 
 /// Only for running foreign images: building needs none.
@@ -263,11 +247,7 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     if engine.place != Place::Here {
         return None;
     }
-    let field = match engine.engine.kind {
-        Kind::Docker => "{{.DockerRootDir}}",
-        Kind::Podman => "{{.Store.GraphRoot}}",
-    };
-    let root = ask(cx, &engine.engine.cmd().args(["info", "--format", field]))?;
+    let root = ask(cx, &engine.engine.storage_root())?;
     let root = root.stdout.trim().to_owned();
     let free = ask(cx, &Cmd::new("df").args(["-Pk", &root]))?;
     let free = free
@@ -358,7 +338,9 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
     let what = "credentials";
     let repository = cx.settings.image.repository.as_str();
     let registry = repository.split('/').next().unwrap_or(repository);
-    let text = credential_files(engine, cx.env)
+    let text = engine
+        .engine
+        .credential_files(cx.env)
         .into_iter()
         .find_map(|file| std::fs::read_to_string(file).ok());
     let config: serde_json::Value = text
@@ -387,23 +369,6 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
             format!("none for {registry}: enough to build and run"),
         )
     }
-}
-
-/// Where the engine's client keeps credentials, the first that counts first.
-fn credential_files(engine: &EngineFacts, env: &Env) -> Vec<std::path::PathBuf> {
-    let at = |name: &str, file: &str| env.get(name).map(|folder| Path::new(folder).join(file));
-    let home = env.home().map(|home| home.join(".docker/config.json"));
-    let docker = at("DOCKER_CONFIG", "config.json");
-    let files = match engine.engine.kind {
-        Kind::Docker => vec![docker.or(home)],
-        Kind::Podman => vec![
-            env.get("REGISTRY_AUTH_FILE").map(Into::into),
-            docker,
-            at("XDG_RUNTIME_DIR", "containers/auth.json"),
-            home,
-        ],
-    };
-    files.into_iter().flatten().collect()
 }
 
 fn git(cx: &Context) -> Finding {

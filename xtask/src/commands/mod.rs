@@ -5,6 +5,7 @@ mod check;
 mod clean;
 mod completions;
 mod config;
+mod docker_login;
 mod doctor;
 mod health;
 mod logs;
@@ -142,6 +143,7 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         | Command::Shell(_)
         | Command::Stop
         | Command::Clean(_)
+        | Command::DockerLogin(_)
         | Command::Doctor(_)
         | Command::Config(_) => return Ok(false),
     }
@@ -163,6 +165,7 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::Shell(args) => shell::run(cx, args),
         Command::Stop => stop::run(cx),
         Command::Clean(args) => clean::run(cx, args),
+        Command::DockerLogin(args) => docker_login::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Completions { .. } | Command::Help { .. } => Ok(()),

@@ -9,6 +9,7 @@ use super::{
     build_image::{self, BuildFacts},
     check,
     clean::{self, CleanFacts, Doomed},
+    docker_login::{self, GitHubCli},
     logs::{self, Follow},
     run_local::{self, RunFacts, mounts::Mount},
     shell, stop,
@@ -259,6 +260,11 @@ impl Machine {
                 };
                 clean::plan(&settings, &facts)
             }
+            Command::DockerLogin(args) => {
+                let request =
+                    docker_login::request(&settings, &env, args, GitHubCli::SignedIn).unwrap();
+                docker_login::plan(&engine, &request, "sk-never-shown".to_owned())
+            }
             Command::Status(_)
             | Command::Doctor(_)
             | Command::Config(_)
@@ -280,6 +286,7 @@ const LINES: &[&str] = &[
     "shell",
     "stop",
     "clean --version dev-me --all",
+    "docker-login --username me",
 ];
 
 #[test]

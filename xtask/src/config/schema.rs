@@ -66,6 +66,7 @@ pub const KEYS: &[Key] = &[
     key("image.source", "XTASK_IMAGE_SOURCE", Kind::Text(any), "label `org.opencontainers.image.source`: the repository's address, by which registries link the image to it"),
     key("image.licenses", "XTASK_IMAGE_LICENSES", Kind::Text(any), "label `org.opencontainers.image.licenses`: an SPDX expression"),
     key("image.labels", "XTASK_IMAGE_LABELS", Kind::Map(any), "further labels"),
+        key("registry.user", "XTASK_REGISTRY_USER", Kind::Text(any), "whose token `docker-login` hands in; empty for `$GITHUB_ACTOR` with ghcr.io"),
     key("build.dockerfile", "XTASK_BUILD_DOCKERFILE", Kind::Text(not_empty), "the Dockerfile, relative to the workspace"),
     key("build.context", "XTASK_BUILD_CONTEXT", Kind::Text(not_empty), "the build context, relative to the workspace"),
     key("build.target", "XTASK_BUILD_TARGET", Kind::Text(any), "the stage to build; empty for the last one"),

@@ -7,7 +7,9 @@ pub mod build;
 pub mod cache;
 pub mod container;
 pub mod detect;
+pub mod diagnosis;
 pub mod image;
+pub mod login;
 pub mod run;
 
 use std::fmt;

@@ -204,3 +204,57 @@ fn completions_are_printed_for_each_shell() {
         assert!(ran.stdout.contains("build-image"), "{shell}");
     }
 }
+
+#[test]
+fn a_login_token_is_on_standard_input_and_nowhere_else() {
+    let login =
+        serde_json::json!({ "args": "login", "read_stdin": true, "stdout": "Login Succeeded\n" });
+    let world = World::new(PROJECT)
+        .engine("docker", &[docker_version(), login])
+        .env("GITHUB_ACTOR", "me")
+        .env("GITHUB_TOKEN", "marked-token");
+    let dry = world.run(&["docker-login", "--dry-run"]);
+    assert_eq!(
+        dry.stdout,
+        "printenv GITHUB_TOKEN | docker login --username me --password-stdin ghcr.io\n"
+    );
+    let ran = world.run(&["docker-login", "--verbose"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        !format!("{ran:?}{:?}", world.calls()).contains("marked-"),
+        "{ran:?}"
+    );
+    assert_eq!(
+        world.calls().last().unwrap(),
+        "docker login --username me --password-stdin ghcr.io"
+    );
+}
+
+#[test]
+fn each_refusal_has_its_own_message_and_fix() {
+    let said = |stderr: &str| {
+        let world = World::new(PROJECT)
+            .engine(
+                "docker",
+                &[docker_version(), answer("login", 1, "", stderr)],
+            )
+            .env("GITHUB_ACTOR", "me")
+            .env("GITHUB_TOKEN", "t");
+        let ran = world.run(&["docker-login", "--quiet"]);
+        assert_eq!(ran.code, 1);
+        ran.stderr.strip_prefix(stderr).unwrap().to_owned()
+    };
+    let wrong = said("Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied\n");
+    assert!(wrong.starts_with("error: ghcr.io does not take this token of me\nhint: a new one that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
+    let helper = said(
+        "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``\n",
+    );
+    assert!(helper.starts_with("error: the credential helper does not work, so nothing was kept\nhint: remove `credsStore`"), "{helper}");
+    let gone = said(
+        "Error response from daemon: Get \"https://ghcr.io/v2/\": dial tcp: lookup ghcr.io: no such host\n",
+    );
+    assert!(
+        gone.starts_with("error: ghcr.io cannot be reached\nhint: "),
+        "{gone}"
+    );
+}

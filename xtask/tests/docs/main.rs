@@ -147,6 +147,9 @@ fn run_script(world: &World, script: &str) -> Output {
         .env_clear()
         .env("PATH", world.path("bin"))
         .env("HOME", world.path("home"))
+        // As in a CI job, so that `docker-login` finds what it needs.
+        .env("GITHUB_ACTOR", "me")
+        .env("GITHUB_TOKEN", "token")
         .stdin(Stdio::null())
         .output()
         .unwrap()

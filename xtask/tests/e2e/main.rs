@@ -7,6 +7,7 @@
 mod journey;
 mod promises;
 mod real;
+mod registry;
 mod temporal;
 
 use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
@@ -58,5 +59,6 @@ on_every_engine!(
     promises::interrupted_build,
     promises::interrupted_test,
     promises::published_is_pulled,
+    registry::login,
     temporal::worker_polls,
 );

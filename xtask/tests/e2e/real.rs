@@ -342,6 +342,19 @@ impl<'a> Checkout<'a> {
         command
     }
 
+    /// A command that is given something on standard input.
+    pub fn command_with_input(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
+        let mut command = self.command(args, env);
+        command.stdin(Stdio::piped());
+        command
+    }
+
+    /// Makes a folder that belongs to the one who runs the engine.
+    pub fn make_folder(&self, folder: &Path) {
+        fs::create_dir_all(folder).unwrap();
+        self.own_all();
+    }
+
     pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
         ran(&self.command(args, env).output().unwrap())
     }

@@ -1,0 +1,155 @@
+//! Signing in to a registry: the command, where the engine keeps what it is told, and what its
+//! complaints mean.
+
+use std::path::{Path, PathBuf};
+
+use super::{Engine, Kind};
+use crate::{
+    env::Env,
+    plan::{Cmd, Stdin},
+};
+
+/// Why a registry or an engine refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The registry does not take the user and token.
+    WrongToken,
+    /// Nobody answers at the registry's address, or the name is unknown.
+    Unreachable,
+    /// It speaks plain HTTP, and the engine wants TLS.
+    PlainHttp,
+    /// The registry's certificate is not trusted.
+    Certificate,
+    /// The program that should keep the credentials does not work.
+    Helper,
+}
+
+impl Engine {
+    /// Signs in; the token goes by standard input alone.
+    pub fn login(&self, registry: &str, user: &str, token: Stdin) -> Cmd {
+        let mut cmd = self
+            .cmd()
+            .args(["login", "--username", user, "--password-stdin", registry]);
+        cmd.stdin = Some(token);
+        cmd
+    }
+
+    /// Where the engine's client looks for credentials, the place it writes to first.
+    pub fn credential_files(&self, env: &Env) -> Vec<PathBuf> {
+        let at = |name: &str, file: &str| env.get(name).map(|folder| Path::new(folder).join(file));
+        let home = env.home().map(|home| home.join(".docker/config.json"));
+        let docker = at("DOCKER_CONFIG", "config.json");
+        let files = match self.kind {
+            Kind::Docker => vec![docker.or(home)],
+            Kind::Podman => vec![
+                env.get("REGISTRY_AUTH_FILE").map(PathBuf::from),
+                docker,
+                at("XDG_RUNTIME_DIR", "containers/auth.json"),
+                (env.user.euid == 0).then(|| PathBuf::from("/run/containers/0/auth.json")),
+                Some(PathBuf::from(format!(
+                    "/tmp/podman-run-{}/containers/auth.json",
+                    env.user.euid
+                ))),
+                home,
+            ],
+        };
+        files.into_iter().flatten().collect()
+    }
+
+    /// How to let the engine talk plain HTTP to a registry.
+    pub fn allow_plain_http(&self, registry: &str) -> String {
+        match self.kind {
+            Kind::Docker => format!(
+                "tell the daemon: `{{\"insecure-registries\": [\"{registry}\"]}}` in /etc/docker/daemon.json"
+            ),
+            Kind::Podman => format!(
+                "tell Podman: `[[registry]]`, `location = \"{registry}\"`, `insecure = true` in a file in /etc/containers/registries.conf.d/"
+            ),
+        }
+    }
+
+    /// Where a sign-in is kept: for how long.
+    pub fn keeps_until(&self, file: &Path) -> &'static str {
+        match self.kind {
+            Kind::Podman if file.starts_with("/run") || file.starts_with("/tmp") => {
+                " until the next reboot"
+            }
+            Kind::Docker | Kind::Podman => "",
+        }
+    }
+}
+
+/// What a failed sign-in says, in either engine's words.
+pub fn refusal(output: &str) -> Option<Refusal> {
+    let output = output.to_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| output.contains(part));
+    if says(&[
+        "docker-credential-",
+        "error storing credentials",
+        "error saving credentials",
+    ]) {
+        Some(Refusal::Helper)
+    } else if says(&["http response to https client"]) {
+        Some(Refusal::PlainHttp)
+    } else if says(&["x509:", "certificate signed by unknown authority"]) {
+        Some(Refusal::Certificate)
+    } else if says(&[
+        "401 unauthorized",
+        "invalid username/password",
+        "unauthorized:",
+        "denied:",
+        "403 forbidden",
+    ]) {
+        Some(Refusal::WrongToken)
+    } else if says(&[
+        "no such host",
+        "connection refused",
+        "i/o timeout",
+        "network is unreachable",
+        "dial tcp",
+        "deadline exceeded",
+    ]) {
+        Some(Refusal::Unreachable)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_engines_refusals_are_understood() {
+        let is = |text: &str, wanted| assert_eq!(refusal(text), Some(wanted), "{text}");
+        is(
+            "Error response from daemon: login attempt to http://127.0.0.1:5001/v2/ failed with status: 401 Unauthorized",
+            Refusal::WrongToken,
+        );
+        is(
+            "Error: logging into \"127.0.0.1:5001\": invalid username/password",
+            Refusal::WrongToken,
+        );
+        is(
+            "Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied",
+            Refusal::WrongToken,
+        );
+        is(
+            "Error response from daemon: Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
+            Refusal::Unreachable,
+        );
+        is(
+            "Error: authenticating creds for \"x.invalid\": pinging container registry x.invalid: Get \"https://x.invalid/v2/\": dial tcp: lookup x.invalid: no such host",
+            Refusal::Unreachable,
+        );
+        is(
+            "Error: pinging container registry 127.0.0.1:5001: Get \"https://127.0.0.1:5001/v2/\": http: server gave HTTP response to HTTPS client",
+            Refusal::PlainHttp,
+        );
+        is(
+            "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``",
+            Refusal::Helper,
+        );
+        assert_eq!(refusal("something else"), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Signing in to a real registry that wants a password.
+
+use std::{io::Write as _, path::Path};
+
+use crate::real::{Checkout, Ran, ran, var};
+
+/// A right token is taken and kept, a wrong one and a dead registry are told apart.
+pub fn login(it: &Checkout) {
+    let (Some(registry), Some(user), Some(password)) = (
+        var("XTASK_E2E_AUTH_REGISTRY"),
+        var("XTASK_E2E_AUTH_USER"),
+        var("XTASK_E2E_AUTH_PASSWORD"),
+    ) else {
+        let required = var("XTASK_E2E_REQUIRE");
+        assert!(
+            required.is_none(),
+            "a registry is required, and XTASK_E2E_AUTH_REGISTRY is not set"
+        );
+        let _ = writeln!(std::io::stderr(), "skipped: no registry with a password");
+        return;
+    };
+    // The person's own sign-ins stay as they are.
+    let kept = it.src().join("auth");
+    it.make_folder(&kept);
+    let file = kept.join("config.json");
+    let files = [
+        ("DOCKER_CONFIG", kept.to_str().unwrap()),
+        ("REGISTRY_AUTH_FILE", file.to_str().unwrap()),
+    ];
+    let login = |registry: &str, token: &str| -> Ran {
+        let args = [
+            "docker-login",
+            "--registry",
+            registry,
+            "--username",
+            &user,
+            "--password-stdin",
+        ];
+        let mut child = it.command_with_input(&args, &files).spawn().unwrap();
+        // A login that fails early reads nothing.
+        let _ = writeln!(child.stdin.take().unwrap(), "{token}");
+        ran(&child.wait_with_output().unwrap())
+    };
+
+    let wrong = login(&registry, "marked-wrong");
+    assert_ne!(wrong.code, 0);
+    let message = format!("error: {registry} does not take this token of {user}\nhint: ");
+    assert!(wrong.stderr.contains(&message), "{}", wrong.stderr);
+    assert!(!wrong.stderr.contains("marked-wrong"), "{}", wrong.stderr);
+
+    let dead = login("127.0.0.1:1", &password);
+    assert_ne!(dead.code, 0);
+    assert!(
+        dead.stderr
+            .contains("error: 127.0.0.1:1 cannot be reached\n"),
+        "{}",
+        dead.stderr
+    );
+
+    let right = login(&registry, &password);
+    assert_eq!(right.code, 0, "{}", right.stderr);
+    let place = format!("to {registry} as {user}: kept in {}", file.display());
+    assert!(right.stderr.contains(&place), "{}", right.stderr);
+    assert!(!right.stderr.contains(&password), "{}", right.stderr);
+    assert!(Path::new(&file).is_file());
+}
