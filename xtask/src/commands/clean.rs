@@ -44,6 +44,15 @@ pub struct CleanFacts {
     pub caches: Vec<CacheMount>,
 }
 
+impl CleanFacts {
+    /// The container of our name, if it is whose it is asked to be.
+    fn container_of(&self, owner: Owner) -> Option<&Container> {
+        self.container
+            .as_ref()
+            .filter(|found| found.owner() == owner)
+    }
+}
+
 fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let settings = cx.settings;
     let wanted = Wanted {
@@ -166,11 +175,7 @@ fn doomed(
 pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     let name = &settings.run.container;
     let mut plan = Plan::default();
-    if let Some(container) = facts
-        .container
-        .as_ref()
-        .filter(|found| found.owner() == Owner::Us)
-    {
+    if let Some(container) = facts.container_of(Owner::Us) {
         if container.state.running {
             plan.push(
                 Step::new(
@@ -210,11 +215,7 @@ pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
     let plan = plan(cx.settings, &facts);
     if !cx.dry_run {
         let name = &cx.settings.run.container;
-        if let Some(container) = facts
-            .container
-            .as_ref()
-            .filter(|found| found.owner() == Owner::Somebody)
-        {
+        if let Some(container) = facts.container_of(Owner::Somebody) {
             cx.ui.warn(&format!(
                 "the container `{name}` stays: it is not ours, {}",
                 container.looks_like()
@@ -224,7 +225,7 @@ pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
             cx.ui.status("Clean", "nothing of ours to remove");
             return Ok(());
         }
-        list(cx, &facts);
+        list(cx, &facts, args);
         ask_first(cx, args)?;
     }
     let before = facts.images.iter().filter(|image| !image.kept_by_others);
@@ -253,30 +254,28 @@ pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
     Ok(())
 }
 
-fn list(cx: &Context, facts: &CleanFacts) {
-    cx.ui.line("this will be removed:");
-    if let Some(container) = facts
-        .container
-        .as_ref()
-        .filter(|found| found.owner() == Owner::Us)
-    {
-        cx.ui.line(&format!(
-            "  container {} ({})",
-            cx.settings.run.container, container.state.status
-        ));
+/// What goes, a line each. Who is to be asked sees it also with `--quiet`.
+fn list(cx: &Context, facts: &CleanFacts, args: &CleanArgs) {
+    let mut lines = vec!["this will be removed:".to_owned()];
+    if let Some(container) = facts.container_of(Owner::Us) {
+        let name = &cx.settings.run.container;
+        lines.push(format!("  container {name} ({})", container.state.status));
     }
-    for image in &facts.images {
+    lines.extend(facts.images.iter().map(|image| {
         let size = if image.kept_by_others {
             "only these names".to_owned()
         } else {
             human_bytes(image.size)
         };
-        cx.ui
-            .line(&format!("  image {} ({size})", image.references.join(", ")));
-    }
-    for mount in &facts.caches {
-        cx.ui
-            .line(&format!("  build cache {} ({})", mount.id, mount.place));
+        format!("  image {} ({size})", image.references.join(", "))
+    }));
+    let caches = facts.caches.iter();
+    lines.extend(caches.map(|mount| format!("  build cache {} ({})", mount.id, mount.place)));
+    let text = lines.join("\n");
+    if args.yes {
+        cx.ui.line(&text);
+    } else {
+        cx.ui.raw(&text);
     }
 }
 
