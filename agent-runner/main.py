@@ -6,6 +6,7 @@ folder it names cannot be used.
 
 import logging
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -15,6 +16,9 @@ from worker.settings import Settings, SettingsError
 
 def main() -> int:
     """Check everything that can be checked here, say so in the health file, serve."""
+    # Until the worker drains on a signal there is nothing to drain: a stop is a clean one too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: end(0))
     try:
         settings = Settings.load()
         settings.prepare_sandbox_root()

@@ -104,6 +104,18 @@ def test_no_secret_is_logged(start: Start) -> None:
     assert "hunter2" not in out + err + written
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_before_the_worker_serves_is_a_clean_one(number: signal.Signals) -> None:
+    script = (
+        "import os, main\n"
+        "from worker.settings import Settings\n"
+        f"Settings.load = lambda: os.kill(os.getpid(), {int(number)})\n"
+        "main.end(main.main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=MAIN.parent, check=False)
+    assert ended.returncode == 0
+
+
 def test_it_ends_without_taking_the_interpreter_down() -> None:
     """Else Temporal's threads abort a clean stop, now and then: see `main.end`."""
     script = (

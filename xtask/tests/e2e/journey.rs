@@ -189,10 +189,7 @@ fn on_a_terminal(it: &Checkout) {
     assert_eq!(seen.code, 7, "{seen:?}");
     assert!(seen.stdout.contains("$ "), "a prompt: {seen:?}");
     assert!(
-        seen.stdout.contains(
-            "42
-"
-        ),
+        seen.stdout.contains("\r42\r\n"),
         "what it printed, not what was typed: {seen:?}"
     );
 }
