@@ -1,6 +1,6 @@
 //! Single promises, each on every engine.
 
-use std::{fs, io::Write as _, process::Child, thread, time::Duration};
+use std::{fs, io::Write as _, path::Path, process::Child, thread, time::Duration};
 
 use serde_json::Value;
 
@@ -33,7 +33,6 @@ pub fn cross_build(it: &Checkout) {
     it.ok(&["build-image", "--platform", "linux/arm64"]);
     let image = it.real.inspect("image", &it.reference()).unwrap();
     assert_eq!(image["Architecture"], "arm64");
-    // Without an emulator the container cannot run, but every other promise is looked at.
     let tested = it.run(&["test-image", "--json"]);
     let result: Value =
         serde_json::from_str(&tested.stdout).unwrap_or_else(|_| panic!("{tested:?}"));
@@ -43,13 +42,12 @@ pub fn cross_build(it: &Checkout) {
         .find(|check| check["name"] == "architecture")
         .unwrap();
     assert_eq!(architecture["ok"], true, "{architecture}");
-    assert!(
-        architecture["detail"]
-            .as_str()
-            .unwrap()
-            .starts_with("linux/arm64: all "),
-        "{architecture}"
-    );
+    let detail = architecture["detail"].as_str().unwrap();
+    assert!(detail.starts_with("linux/arm64: all "), "{architecture}");
+    // Without an emulator the container cannot run; with one it keeps every promise.
+    if Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
+        assert_eq!(result["ok"], true, "{result}");
+    }
 }
 
 /// What is not ours is not touched, though it has our name or our image.
