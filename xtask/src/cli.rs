@@ -16,7 +16,7 @@ use crate::config::schema::KEYS;
     infer_long_args = false
 )]
 pub struct Cli {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of every command")]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,

@@ -216,7 +216,10 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
         .filter(|(_, value)| !value.is_empty())
         .map(|(name, value)| (format!("org.opencontainers.image.{name}"), value))
         .collect();
-    labels.insert(label::IMAGE.to_owned(), label::PROJECT.to_owned());
+    labels.insert(
+        label::IMAGE.to_owned(),
+        image.repository.as_str().to_owned(),
+    );
     labels.extend(image.labels.clone());
     for (name, template) in &settings.channel.labels {
         labels.insert(name.clone(), settings.fill(template, &facts.git.values)?);

@@ -70,7 +70,7 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
             .map(|done| done.stdout)
             .unwrap_or_default()
     };
-    let listed = image::read_list(&ask(engine.list_images()));
+    let listed = image::read_list(&ask(engine.list_images(&settings.image.repository)));
     let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
     ids.sort();
     ids.dedup();

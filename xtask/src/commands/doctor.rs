@@ -5,7 +5,10 @@ use std::{path::Path, time::Duration};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Context;
+use super::{
+    Context,
+    run_local::environment::{addresses, env_file},
+};
 use crate::{
     cli::JsonArgs,
     engine::{EngineFacts, Kind, Place, detect, diagnosis::EndpointEnv},
@@ -179,6 +182,14 @@ fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
         Place::Remote(endpoint) => endpoint.clone(),
     };
     match engine.endpoint_env(env) {
+        EndpointEnv::Silent if engine.hides_this_machine().is_some() => warning(
+            "endpoint",
+            format!(
+                "{place}; {}",
+                engine.hides_this_machine().unwrap_or_default()
+            ),
+            "use rootful Docker or rootless Podman, or see https://docs.docker.com/engine/security/rootless/tips/",
+        ),
         EndpointEnv::Silent => ok("endpoint", place),
         EndpointEnv::Taken(from) => ok("endpoint", format!("{place}, by {from}")),
         EndpointEnv::Misleading(how, fix) => warning("endpoint", format!("{place}; {how}"), fix),
@@ -272,16 +283,19 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
 }
 
 fn ports(cx: &Context) -> Vec<Finding> {
-    let run = &cx.settings.run;
-    run.addresses
-        .iter()
-        .filter_map(|name| {
-            let value = run
-                .pass_env
-                .contains(name)
-                .then(|| cx.env.get(name))
-                .flatten()
-                .or(run.env.get(name).map(String::as_str))?;
+    let file = match env_file(cx.settings, cx.env) {
+        Ok(file) => file,
+        Err(error) => {
+            return vec![failure(
+                "env file",
+                error.to_string(),
+                error.hint_lines().join("; "),
+            )];
+        }
+    };
+    let found = addresses(cx.settings, cx.env, file.as_ref())
+        .into_iter()
+        .filter_map(|(name, value)| {
             let (host, port) = probe::host_and_port(value)?;
             Some(if probe::listens(value) {
                 ok("port", format!("{host}:{port} answers ({name})"))
@@ -292,8 +306,8 @@ fn ports(cx: &Context) -> Vec<Finding> {
                     super::run_local::how_to_start(name),
                 )
             })
-        })
-        .collect()
+        });
+    found.collect()
 }
 
 /// Whether the mounted folders can be written by the container.

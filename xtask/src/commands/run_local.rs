@@ -4,7 +4,7 @@ pub mod environment;
 pub mod mounts;
 
 use anyhow::Result;
-use environment::{EnvFile, container_env, env_file};
+use environment::{EnvFile, addresses, container_env, env_file};
 use mounts::{Mount, folder_steps, mount};
 
 use super::{
@@ -336,21 +336,11 @@ fn warnings(cx: &Context, facts: &RunFacts) {
         ));
         return;
     }
-    for name in &run.addresses {
-        let from_file = facts
-            .env_file
-            .iter()
-            .flat_map(|file| &file.values)
-            .find(|(known, _)| known == name);
-        let passed = run
-            .pass_env
-            .contains(name)
-            .then(|| cx.env.get(name))
-            .flatten();
-        let value = passed
-            .or(from_file.map(|(_, value)| value.as_str()))
-            .or(run.env.get(name).map(String::as_str));
-        if let Some(value) = value.filter(|value| !probe::listens(value)) {
+    if let Some(why) = engine.hides_this_machine() {
+        cx.ui.warn(why);
+    }
+    for (name, value) in addresses(cx.settings, cx.env, facts.env_file.as_ref()) {
+        if !probe::listens(value) {
             cx.ui.warn(&format!(
                 "nothing listens at {} ({name})",
                 shown_address(value)

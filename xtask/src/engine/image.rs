@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::{Engine, Kind, container::Healthcheck, detect::answered, label};
 use crate::{
     exec::{Finished, NoAnswer},
+    image::Repository,
     plan::Cmd,
 };
 
@@ -126,9 +127,9 @@ pub struct Listed {
 }
 
 impl Engine {
-    /// Lists the images that this project built, one `repository:tag id` a line.
-    pub fn list_images(&self) -> Cmd {
-        let ours = format!("label={}={}", label::IMAGE, label::PROJECT);
+    /// Lists the images that were built here for a repository, one `repository:tag id` a line.
+    pub fn list_images(&self, repository: &Repository) -> Cmd {
+        let ours = format!("label={}={}", label::IMAGE, repository.as_str());
         self.cmd()
             .args(["image", "ls", "--no-trunc", "--filter", &ours])
             .args(["--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])

@@ -120,14 +120,13 @@ impl EngineFacts {
 /// Labels by which we know our own. Containers inherit their image's labels, so one key for
 /// both would make everybody's containers from our image ours.
 pub mod label {
-    /// On images: the project that built them.
+    /// On images: the repository for which they were built.
     pub const IMAGE: &str = "ai.stigmer.xtask.image";
     /// On containers: what we started them for.
     pub const CONTAINER: &str = "ai.stigmer.xtask.container";
     /// On containers: the image version.
     pub const VERSION: &str = "ai.stigmer.xtask.version";
-    /// The value of [`IMAGE`].
-    pub const PROJECT: &str = "agent-runner";
+
     /// The value of [`CONTAINER`] for `run-local`.
     pub const RUN: &str = "run";
     /// The value of [`CONTAINER`] for `test-image`.

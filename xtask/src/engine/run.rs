@@ -80,6 +80,17 @@ impl EngineFacts {
         }
     }
 
+    /// Why a container cannot reach what listens on this machine's `localhost`, on any network.
+    /// <https://docs.docker.com/engine/security/rootless/tips/>
+    pub fn hides_this_machine(&self) -> Option<&'static str> {
+        match (self.engine.kind, self.rootless) {
+            (Kind::Docker, true) => Some(
+                "rootless Docker's host network is not this machine's: `localhost` in the container is not yours",
+            ),
+            (Kind::Docker, false) | (Kind::Podman, _) => None,
+        }
+    }
+
     /// The name by which a container on a bridge network reaches the host.
     pub fn host_name(&self) -> &'static str {
         match self.engine.kind {

@@ -144,6 +144,26 @@ pub fn container_env(settings: &Settings, env: &Env, facts: &RunFacts) -> Contai
     out
 }
 
+/// The addresses on this machine that the container will look at: the variable, and the value
+/// that wins.
+pub fn addresses<'a>(
+    settings: &'a Settings,
+    env: &'a Env,
+    file: Option<&'a EnvFile>,
+) -> Vec<(&'a str, &'a str)> {
+    let run = &settings.run;
+    let value_of = |name: &'a String| {
+        let passed = run.pass_env.contains(name).then(|| env.get(name)).flatten();
+        let mut in_file = file.into_iter().flat_map(|file| &file.values);
+        let in_file = in_file.rfind(|(known, _)| known == name);
+        let value = passed
+            .or(in_file.map(|(_, value)| value.as_str()))
+            .or(run.env.get(name).map(String::as_str))?;
+        Some((name.as_str(), value))
+    };
+    run.addresses.iter().filter_map(value_of).collect()
+}
+
 /// `localhost:7233` → `host.docker.internal:7233`; none where the host is another.
 fn rewrite_localhost(address: &str, host: &str) -> Option<String> {
     let (scheme, rest) = match address.split_once("://") {
