@@ -1,11 +1,12 @@
 # check=skip=RedundantTargetPlatform
 # The agent-runner's image: Python 3.11, a shell with its tools, the worker. Nothing else.
 #
-#   python   the target's python:3.11-slim, only read from
-#   base     the part of it that the runner needs, picked out by agent-runner/image/assemble.py
-#   builder  the locked packages for the target, and the runner's code, compiled
-#   check    ruff and mypy over agent-runner; builds only if they have nothing to say
-#   runtime  base + builder, in layers from what changes least to what changes most
+#   python    the target's python:3.11-slim, only read from
+#   base      the part of it that the runner needs, picked out by agent-runner/image/assemble.py
+#   packages  the locked packages for the target, without what no run reads, compiled
+#   app       the runner's code, compiled: the same for every target, hence built once
+#   check     ruff and mypy over agent-runner; builds only if they have nothing to say
+#   runtime   base + packages + app, in layers from what changes least to what changes most
 #
 # Every command runs on the architecture that builds, so an image for another one needs no
 # emulation. The same file must build with BuildKit since Docker 20.10 and Buildah since 1.28:
@@ -19,32 +20,40 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
 FROM --platform=$TARGETPLATFORM ${PYTHON_IMAGE} AS python
 
 
-# What `builder` and `check` have in common: uv, pinned by hash. The same for every target.
+# What `packages` and `check` have in common: uv, pinned by hash. The same for every target.
 FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS tools
 COPY agent-runner/image/fetch.sh agent-runner/image/uv.txt /image/
 ARG PIP_INDEX_URL=
+# Python brings pip along as a wheel, which runs as it is: installing it takes longer than its work.
 RUN --mount=type=secret,id=ca \
-    python3 -m venv /uv \
- && sh /image/fetch.sh /uv/bin/python -m pip install --quiet --no-cache-dir --no-compile \
-        --disable-pip-version-check --require-hashes --only-binary :all: -r /image/uv.txt
+    pip=$(find /usr/local/lib/python3*/ensurepip /usr/share/python-wheels -name 'pip-*.whl' 2>&- \
+        | head -n 1) \
+ && sh /image/fetch.sh python3 "$pip/pip" install --quiet --no-cache-dir --no-compile \
+        --disable-pip-version-check --root-user-action ignore --target /uv \
+        --require-hashes --only-binary :all: -r /image/uv.txt
 
 
 FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS base
 COPY agent-runner/image/elf.py agent-runner/image/assemble.py /image/
 ARG TARGETARCH
-# The hash seed decides the order of sets in bytecode.
+# The hash seed decides the order of sets in bytecode. /owned is what the container's user may
+# write to: /workspace also for those who run it under another uid.
 RUN --mount=type=bind,from=python,target=/python \
-    PYTHONHASHSEED=0 python3 /image/assemble.py base --arch "$TARGETARCH" /python /tree
+    PYTHONHASHSEED=0 python3 /image/assemble.py base --arch "$TARGETARCH" /python /tree \
+ && mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace \
+ && find /owned -exec touch -d @315532800 {} +
 
 
-FROM tools AS builder
+FROM tools AS packages
 ARG CACHE_ID=agent-runner
-COPY agent-runner/image/requirements.py agent-runner/image/elf.py agent-runner/image/assemble.py /image/
-COPY agent-runner/poetry.lock /image/
+COPY agent-runner/image/requirements.py agent-runner/image/elf.py agent-runner/image/assemble.py \
+     agent-runner/poetry.lock /image/
 ARG TARGETARCH
 ARG PIP_INDEX_URL=
-# glibc 2.28 is what the wheels may ask for; python:3.11-slim has a newer one.
+# glibc 2.28 is what the wheels may ask for; python:3.11-slim has a newer one. `verify` finds what
+# would only be noticed when the worker starts, on a machine that is not here.
 RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
+    --mount=type=bind,from=base,source=/tree,target=/tree \
     case "$TARGETARCH" in \
         amd64) platform=x86_64-manylinux_2_28 ;; \
         arm64) platform=aarch64-manylinux_2_28 ;; \
@@ -55,13 +64,12 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
         --python python3 --python-version 3.11 --python-platform "$platform" --link-mode copy \
         --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt \
  && PYTHONHASHSEED=0 python3 /image/assemble.py packages \
-        /packages /app/.venv/lib/python3.11/site-packages
-# What would only be noticed when the worker starts, on a machine that is not here. And what the
-# container's user may write to: /workspace also for those who run it under another uid.
-RUN --mount=type=bind,from=base,source=/tree,target=/tree \
-    python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages \
- && mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace \
- && find /owned -exec touch -d @315532800 {} +
+        /packages /app/.venv/lib/python3.11/site-packages \
+ && python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages
+
+
+FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS app
+COPY agent-runner/image/elf.py agent-runner/image/assemble.py /image/
 COPY agent-runner/libs/graphton/graphton /app/graphton
 COPY agent-runner/libs/stigmer-stubs/stigmer_stubs /app/stigmer_stubs
 COPY agent-runner/worker /app/worker
@@ -93,9 +101,9 @@ RUN --mount=type=cache,id=${CACHE_ID}-mypy,target=/agent-runner/.mypy_cache \
 FROM scratch AS runtime
 COPY --from=base /tree /
 WORKDIR /app
-COPY --from=builder --chown=1000:1000 /owned /
-COPY --from=builder /packages /app/.venv/lib/python3.11/site-packages
-COPY --from=builder /app /app
+COPY --from=base --chown=1000:1000 /owned /
+COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
+COPY --from=app /app /app
 # HOME is a folder that any uid can write to, also when the root file system is read-only.
 ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp \

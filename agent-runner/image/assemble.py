@@ -117,15 +117,16 @@ STDLIB_LEFT_OUT = {
 
 STDLIB_COMPILED = (
     "argparse ast asyncio base64 bz2 collections concurrent.futures configparser contextlib "
-    "contextvars copy csv ctypes dataclasses datetime decimal difflib email.message email.parser "
-    "encodings.cp437 encodings.idna enum fnmatch fractions functools getpass glob gzip hashlib "
-    "hmac http.client http.cookiejar importlib.metadata importlib.resources inspect "
-    "ipaddress itertools json logging.config logging.handlers lzma mimetypes "
-    "multiprocessing.context multiprocessing.queues netrc numbers operator pathlib pickle pkgutil "
-    "platform pprint queue random re secrets selectors shlex shutil signal socket socketserver "
-    "sqlite3 ssl string struct subprocess tarfile tempfile textwrap threading "
-    "tomllib traceback types typing urllib.request uuid warnings "
-    "weakref xml.etree.ElementTree zipfile zoneinfo"
+    "contextvars copy csv ctypes dataclasses datetime decimal email.message email.parser "
+    "encodings.cp437 encodings.idna encodings.raw_unicode_escape encodings.unicode_escape enum "
+    "fnmatch fractions functools getpass glob gzip hashlib hmac http.client http.cookiejar "
+    "importlib.metadata importlib.resources inspect ipaddress itertools json logging.config "
+    "logging.handlers lzma mimetypes multiprocessing.context multiprocessing.managers "
+    "multiprocessing.pool multiprocessing.queues multiprocessing.spawn netrc numbers operator "
+    "pathlib pickle pkgutil platform pprint queue random re secrets selectors shlex shutil "
+    "signal socket socketserver sqlite3 ssl string struct subprocess tarfile tempfile textwrap "
+    "threading tomllib traceback types typing urllib.request uuid warnings weakref "
+    "xml.etree.ElementTree zipfile zoneinfo"
 )
 """The modules of the standard library that get bytecode, with all that they import: what the
 worker loads, and what an agent's scripts are likely to. The others work from source; compiling
