@@ -26,7 +26,7 @@ COPY agent-runner/image/fetch.sh agent-runner/image/uv.txt /image/
 ARG PIP_INDEX_URL=
 # Python brings pip along as a wheel, which runs as it is: installing it takes longer than its work.
 RUN --mount=type=secret,id=ca \
-    pip=$(find /usr/local/lib/python3*/ensurepip /usr/share/python-wheels -name 'pip-*.whl' 2>&- \
+    pip=$(find /usr/local/lib/python3*/ensurepip /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null \
         | head -n 1) \
  && sh /image/fetch.sh python3 "$pip/pip" install --quiet --no-cache-dir --no-compile \
         --disable-pip-version-check --root-user-action ignore --target /uv \
@@ -102,8 +102,7 @@ FROM scratch AS runtime
 COPY --from=base /tree /
 WORKDIR /app
 COPY --from=base --chown=1000:1000 /owned /
-COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
-COPY --from=app /app /app
+# Before what changes often: Buildah commits every line again that follows a change.
 # HOME is a folder that any uid can write to, also when the root file system is read-only.
 ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp \
@@ -119,3 +118,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
     CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
 CMD ["python", "main.py"]
+COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
+COPY --from=app /app /app
