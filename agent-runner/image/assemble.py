@@ -587,6 +587,14 @@ def forget_time(folder: Path) -> None:
         os.utime(path, (TIMESTAMP, TIMESTAMP), follow_symlinks=False)
 
 
+def make_readable(folder: Path) -> None:
+    """Let anyone read everything in a folder: a checkout may be its owner's alone."""
+    for path in [*folder.rglob("*"), folder]:
+        if not path.is_symlink():
+            runs = path.is_dir() or path.stat().st_mode & 0o100
+            path.chmod(0o755 if runs else 0o644)
+
+
 def main() -> int:
     """The command line: 0, or 1 with a line on stderr."""
     parser = argparse.ArgumentParser(prog="assemble.py")
@@ -623,9 +631,11 @@ def main() -> int:
                     args.runtime_path,
                     [m for m in modules if not any(m.is_relative_to(s) for s in source_only)],
                 )
+                make_readable(args.folder)
                 forget_time(args.folder)
             case "app":
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
+                make_readable(args.folder)
                 forget_time(args.folder)
             case "verify":
                 count = verify(args.root, args.packages, args.arch)

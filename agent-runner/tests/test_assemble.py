@@ -356,6 +356,25 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
     assert done.stdout == "1 doc /app/lib/a/m_pb2.py\n"
 
 
+def test_the_app_of_a_checkout_that_is_its_owners_alone(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    put(app, "worker/probe.py", "x = 1\n", 0o600)
+    put(app, "run", "", 0o700)
+    for folder in (app, app / "worker"):
+        folder.chmod(0o700)
+    subprocess.run([sys.executable, assemble.__file__, "app", str(app), "/app"], check=True)
+    modes = {str(p.relative_to(app)): oct(p.stat().st_mode & 0o777) for p in app.rglob("*")}
+    assert oct(app.stat().st_mode & 0o777) == "0o755"
+    assert modes == {
+        "run": "0o755",
+        "worker": "0o755",
+        "worker/probe.py": "0o644",
+        "worker/__pycache__": "0o755",
+        "worker/__pycache__/probe.cpython-311.pyc": "0o644",
+    }
+    assert {p.stat().st_mtime for p in [app, *app.rglob("*")]} == {assemble.TIMESTAMP}
+
+
 def test_a_module_that_cannot_be_compiled(tmp_path: Path) -> None:
     put(tmp_path, "a.py", "def\n")
     with pytest.raises(AssembleError, match=r"`a[.]py` cannot be compiled"):

@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import os
+import sys
 import uuid
 from pathlib import Path
 
@@ -31,9 +32,12 @@ async def test_a_heartbeat_that_fails_ends_the_worker(monkeypatch: pytest.Monkey
 
 
 TEMPORAL = os.environ.get("AGENT_RUNNER_TEST_TEMPORAL", "")
+needs_temporal = pytest.mark.skipif(
+    not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"
+)
 
 
-@pytest.mark.skipif(not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server")
+@needs_temporal
 async def test_the_activities_answer_through_temporal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -63,3 +67,73 @@ async def test_the_activities_answer_through_temporal(
     cause = caught.value.cause.cause
     assert isinstance(cause, ApplicationError)
     assert cause.message == "this build of the agent-runner cannot run agents yet"
+
+
+WITH_A_SLOW_ACTIVITY = """
+import asyncio, main
+from temporalio import activity
+from worker import service
+
+class Slow:
+    def __init__(self, sandbox_root): pass
+
+    @activity.defn(name="EnsureThread")
+    async def slow(self, session_id: str, agent_id: str) -> str:
+        print("begun", flush=True)
+        await asyncio.sleep(2)
+        return "finished"
+
+    @property
+    def all(self): return [self.slow]
+
+service.Activities = Slow
+main.end(main.main())
+"""
+
+
+@needs_temporal
+@pytest.mark.parametrize(("grace", "finishes"), [("8", True), ("0.2", False)])
+async def test_a_running_activity_may_finish_within_the_grace_period(
+    tmp_path: Path, grace: str, finishes: bool
+) -> None:
+    from temporalio.worker import Worker
+
+    from tests.workflows import CallsOnce
+
+    queue = f"test-{uuid.uuid4().hex}"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AGENT_RUNNER_HEALTH_FILE": os.environ["AGENT_RUNNER_HEALTH_FILE"],
+        "SANDBOX_ROOT_DIR": str(tmp_path),
+        "SHUTDOWN_GRACE_SECONDS": grace,
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": queue,
+        "TEMPORAL_SERVICE_ADDRESS": TEMPORAL,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", WITH_A_SLOW_ACTIVITY),
+        env=environment,
+        cwd=Path(service.__file__).parent.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        client = await Client.connect(TEMPORAL)
+        async with Worker(client, task_queue=f"{queue}-workflows", workflows=[CallsOnce]):
+            handle = await client.start_workflow(
+                CallsOnce.run, queue, id=queue, task_queue=f"{queue}-workflows"
+            )
+            assert process.stdout
+            assert await asyncio.wait_for(process.stdout.readline(), 20) == b"begun\n"
+            process.terminate()
+            if finishes:
+                assert await handle.result() == "finished"
+            else:
+                with pytest.raises(WorkflowFailureError):
+                    await handle.result()
+        _, err = await asyncio.wait_for(process.communicate(), 15)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0
+    assert b"SIGTERM: stopping" in err
+    assert err.splitlines()[-1].endswith(b": stopped")

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 
 
 @workflow.defn
@@ -20,3 +21,18 @@ class Calls:
             raise ValueError(thread)
         await call("CleanupSandbox", session)
         await call("ExecuteGraphton", {"spec": {"session_id": session}}, thread)
+
+
+@workflow.defn
+class CallsOnce:
+    @workflow.run
+    async def run(self, queue: str) -> str:
+        answer: str = await workflow.execute_activity(
+            "EnsureThread",
+            args=["session", "agent"],
+            task_queue=queue,
+            result_type=str,
+            start_to_close_timeout=timedelta(seconds=20),
+            retry_policy=RetryPolicy(maximum_attempts=1),
+        )
+        return answer
