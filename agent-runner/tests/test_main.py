@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,31 +52,44 @@ def until_healthy() -> None:
         time.sleep(0.05)
 
 
+def until_said(process: subprocess.Popen[str], words: str) -> str:
+    """Read what the process writes until a line has these words in it; return the line."""
+    assert process.stderr
+    too_long = threading.Timer(20, process.kill)
+    too_long.start()
+    try:
+        line = next((line for line in process.stderr if words in line), "")
+    finally:
+        too_long.cancel()
+    assert line, f"`{words}` not said in 20 s"
+    return line
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_is_healthy_without_temporal_and_ends_at_once(
     start: Start, number: signal.Signals
 ) -> None:
     process = start()
     until_healthy()
+    waiting = until_said(process, "waiting for Temporal").rstrip()
+    assert waiting.endswith(f"at {NOBODY}, namespace `default`: Connection refused")
     asked = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
     assert time.monotonic() - asked < 2
     assert process.returncode == 0
     assert out == ""
-    waiting = [line for line in err.splitlines() if "waiting for Temporal" in line]
-    assert len(waiting) == 1
-    assert waiting[0].endswith(f"at {NOBODY}, namespace `default`: Connection refused")
+    assert "waiting for Temporal" not in err
     assert not Path(probe.health_file()).exists()
 
 
 def test_failing_again_is_not_told_again(start: Start) -> None:
     process = start(LOG_FORMAT="json")
-    until_healthy()
-    time.sleep(2)  # three attempts
+    assert json.loads(until_said(process, "waiting for Temporal"))["level"] == "warning"
+    time.sleep(1.5)  # two more attempts
     process.terminate()
     entries = [json.loads(line) for line in process.communicate(timeout=10)[1].splitlines()]
-    assert [entry["level"] for entry in entries] == ["info", "warning", "info", "info"]
+    assert [entry["message"] for entry in entries] == ["SIGTERM: stopping", "stopped"]
 
 
 def test_a_wrong_configuration(start: Start) -> None:
