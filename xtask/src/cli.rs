@@ -1,9 +1,11 @@
 //! What can be typed, and nothing else.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::schema::KEYS;
+use crate::{commands::Options, config::schema::KEYS};
 
 /// Build, run, test and manage the agent-runner container, with Docker or Podman.
 #[derive(Debug, Parser)]
@@ -77,6 +79,18 @@ pub enum Command {
     Clean(CleanArgs),
     /// Sign in to the image's registry
     DockerLogin(LoginArgs),
+    /// Publish the local image, for its one platform
+    PushImage(PushImageArgs),
+    /// Build the image for all platforms, as a verified OCI archive
+    BuildMultiarch(MultiArgs),
+    /// Build the image for all platforms and publish it
+    PushMultiarch(PushMultiArgs),
+    /// Publish an archive that was built before
+    PushArchive(PushArchiveArgs),
+    /// Check what the registry, or an archive, holds
+    VerifyImage(VerifyArgs),
+    /// Make one OCI archive of several, or of what an engine wrote
+    PackArchive(PackArgs),
     /// Find out what is wrong with engines, ports, folders and settings
     Doctor(JsonArgs),
     /// Show the effective configuration and where each value comes from
@@ -103,7 +117,18 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "clean",
         ],
     ),
-    ("Publishing", &["docker-login"]),
+    (
+        "Publishing",
+        &[
+            "docker-login",
+            "push-image",
+            "build-multiarch",
+            "push-multiarch",
+            "push-archive",
+            "verify-image",
+            "pack-archive",
+        ],
+    ),
     ("Environment", &["doctor", "config", "completions", "help"]),
 ];
 
@@ -134,6 +159,17 @@ pub struct BuildOptions {
     pub secrets: Vec<String>,
 }
 
+/// Whether `check` runs before a build.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct CheckChoice {
+    /// Run `check` first, whatever the channel says
+    #[arg(long, conflicts_with = "no_check")]
+    pub check: bool,
+    /// Don't run `check` first, whatever the channel says
+    #[arg(long)]
+    pub no_check: bool,
+}
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct CheckArgs {
     #[command(flatten)]
@@ -154,12 +190,8 @@ pub struct BuildArgs {
     /// The stage to build
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
-    /// Run `check` first, whatever the channel says
-    #[arg(long, conflicts_with = "no_check")]
-    pub check: bool,
-    /// Don't run `check` first, whatever the channel says
-    #[arg(long)]
-    pub no_check: bool,
+    #[command(flatten)]
+    pub check: CheckChoice,
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -253,6 +285,112 @@ pub struct LoginArgs {
     pub password_stdin: bool,
 }
 
+/// How to publish.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct PublishOptions {
+    /// Overwrite a released version; the tag must then be typed
+    #[arg(long)]
+    pub force: bool,
+    /// Ask nothing before the build: not the registry, not the work tree
+    #[arg(long)]
+    pub no_preflight: bool,
+}
+
+impl PublishOptions {
+    pub fn options(self) -> Options {
+        Options {
+            force: self.force,
+            preflight: !self.no_preflight,
+        }
+    }
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct PushImageArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    #[command(flatten)]
+    pub options: PublishOptions,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct MultiArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    #[command(flatten)]
+    pub build: BuildOptions,
+    #[command(flatten)]
+    pub check: CheckChoice,
+    /// Keep the result in the engine's image store, and write no archive
+    #[arg(long, conflicts_with_all = ["shard", "merge", "output"])]
+    pub load: bool,
+    /// Build one platform, on a machine of its own: the parts are merged later
+    #[arg(long, value_name = "OS/ARCH", conflicts_with = "merge")]
+    pub shard: Option<String>,
+    /// Build nothing: put these archives together, or those in a folder; can be given several times
+    #[arg(long, value_name = "ARCHIVE|FOLDER")]
+    pub merge: Vec<PathBuf>,
+    /// Where to write the archive [default: target/release/NAME-VERSION.oci.tar]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Build nothing: print the jobs that build one platform each, for a CI's matrix
+    #[arg(long, conflicts_with_all = ["load", "shard", "merge", "output"])]
+    pub matrix_json: bool,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct PushMultiArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    #[command(flatten)]
+    pub build: BuildOptions,
+    #[command(flatten)]
+    pub options: PublishOptions,
+    #[command(flatten)]
+    pub check: CheckChoice,
+    /// Build nothing: publish these archives of single platforms together, or those in a folder
+    #[arg(long, value_name = "ARCHIVE|FOLDER")]
+    pub merge: Vec<PathBuf>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct PushArchiveArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    #[command(flatten)]
+    pub options: PublishOptions,
+    /// The one platform it is for [default: all of the version's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// An archive of build-multiarch or pack-archive
+    pub archive: PathBuf,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    /// The one platform it is for [default: all of the version's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Look at an archive, not at the registry
+    #[arg(long, value_name = "FILE")]
+    pub archive: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct PackArgs {
+    /// OCI archives, archives of `docker save`, or folders of `podman push … dir:`
+    #[arg(required = true, value_name = "ARCHIVE|FOLDER")]
+    pub inputs: Vec<PathBuf>,
+    /// Where to write the archive
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
 /// A setting that was typed: its key, its text, and the flag that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Typed {
@@ -271,7 +409,13 @@ impl Cli {
             Command::TestImage(args) => &args.version,
             Command::Clean(args) => &args.version,
             Command::Config(args) => &args.version,
-            Command::Logs(_)
+            Command::PushImage(args) => &args.version,
+            Command::BuildMultiarch(args) => &args.version,
+            Command::PushMultiarch(args) => &args.version,
+            Command::PushArchive(args) => &args.version,
+            Command::VerifyImage(args) => &args.version,
+            Command::PackArchive(_)
+            | Command::Logs(_)
             | Command::Status(_)
             | Command::Shell(_)
             | Command::Stop
@@ -301,6 +445,8 @@ impl Cli {
                 Some(&args.build)
             }
             Command::Check(args) => Some(&args.build),
+            Command::BuildMultiarch(args) => Some(&args.build),
+            Command::PushMultiarch(args) => Some(&args.build),
             Command::RunLocal(args) => {
                 add("run.network", "--network", args.network.as_deref());
                 add("run.env-file", "--env-file", args.env_file.as_deref());
@@ -313,6 +459,10 @@ impl Cli {
             | Command::Stop
             | Command::Clean(_)
             | Command::DockerLogin(_)
+            | Command::PushImage(_)
+            | Command::PushArchive(_)
+            | Command::VerifyImage(_)
+            | Command::PackArchive(_)
             | Command::Doctor(_)
             | Command::Config(_)
             | Command::Completions { .. }

@@ -102,16 +102,27 @@ impl Exec {
     }
 
     /// Forgets the signal: cleaning up must run.
-    pub fn forget_signal(&self) {
+    fn forget_signal(&self) {
         self.caught.store(0, Ordering::SeqCst);
     }
 
     /// Takes it up again when the cleaning is done.
-    pub fn remember_signal(&self, signal: i32) {
+    fn remember_signal(&self, signal: i32) {
         self.caught.store(
             usize::try_from(signal).unwrap_or_default(),
             Ordering::SeqCst,
         );
+    }
+
+    /// Does what must be done also when a signal told us to stop.
+    pub fn cleaning<T>(&self, work: impl FnOnce() -> T) -> T {
+        let signal = self.caught();
+        self.forget_signal();
+        let done = work();
+        if let Some(signal) = signal {
+            self.remember_signal(signal);
+        }
+        done
     }
 
     /// # Errors
@@ -250,6 +261,42 @@ impl Exec {
         Ok((writer, count))
     }
 
+    /// Sends a stream through `gzip`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn gzip<R: Read + Send + 'static>(
+        &self,
+        args: &[&str],
+        mut source: R,
+    ) -> std::io::Result<Piped<R>> {
+        let (reader, mut writer) = std::io::pipe()?;
+        let output = duct::cmd("gzip", args)
+            .stdin_file(reader)
+            .stderr_capture()
+            .reader()?;
+        let feeder = thread::spawn(move || {
+            std::io::copy(&mut source, &mut writer)?;
+            Ok(source)
+        });
+        Ok(Piped { output, feeder })
+    }
+
+    /// Waits, unless a signal comes; then its number is the error.
+    ///
+    /// # Errors
+    /// The signal that told us to stop.
+    pub fn pause(&self, time: Duration) -> Result<(), i32> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            if let Some(signal) = self.caught() {
+                return Err(signal);
+            }
+            thread::sleep(TICK.min(end.saturating_duration_since(Instant::now())));
+        }
+        Ok(())
+    }
+
     /// Runs with everything it prints going to standard error, and its end kept.
     fn talk(&self, cmd: &Cmd) -> anyhow::Result<Finished> {
         let (mut reader, writer) = std::io::pipe()?;
@@ -288,6 +335,30 @@ impl Exec {
                 handle.send_signal(signal)?;
             }
         }
+    }
+}
+
+/// What comes out of a program that is fed from a stream.
+pub struct Piped<R> {
+    output: duct::ReaderHandle,
+    feeder: thread::JoinHandle<std::io::Result<R>>,
+}
+
+impl<R> Read for Piped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.output.read(buffer)
+    }
+}
+
+impl<R> Piped<R> {
+    /// Reads what is left, and gives the stream back.
+    ///
+    /// # Errors
+    /// When the program failed, or the stream could not be read to its end.
+    pub fn finish(mut self) -> std::io::Result<R> {
+        std::io::copy(&mut self.output, &mut std::io::sink())?;
+        let fed = self.feeder.join();
+        fed.unwrap_or_else(|_| Err(std::io::Error::other("the thread that feeds it died")))
     }
 }
 

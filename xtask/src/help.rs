@@ -54,7 +54,7 @@ pub fn text(env: &Env) -> String {
                 .and_then(clap::Command::get_about)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            let _ = writeln!(out, "  {name:<14}{about}");
+            let _ = writeln!(out, "  {name:<17}{about}");
         }
     }
     out.push_str("\nOptions of every command:\n");

@@ -50,6 +50,11 @@ impl Repository {
         self.0.split('/').next().unwrap_or(&self.0)
     }
 
+    /// The repository's name within its registry.
+    pub fn path(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, path)| path)
+    }
+
     /// The full reference under a tag.
     pub fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.0)

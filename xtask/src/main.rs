@@ -12,8 +12,11 @@ mod error;
 mod exec;
 mod help;
 mod image;
+mod oci;
 mod plan;
 mod probe;
+mod registry;
+mod release;
 mod secret;
 mod settings;
 mod ui;
@@ -48,6 +51,12 @@ fn main() -> ExitCode {
                     (failure.hint_lines(), failure.exit_code())
                 });
             ui.error(&format!("{error:#}"), hints);
+            if let Ok(env) = Env::capture()
+                && commands::github::is_here(&env)
+                && let Some(failure) = error.downcast_ref::<Failure>()
+            {
+                ui.raw(&commands::github::annotation(failure, "Dockerfile"));
+            }
             ExitCode::from(code)
         }
     }

@@ -191,19 +191,32 @@ pub struct Git {
     pub dirty: bool,
 }
 
+/// All tags that git knows, and whether the clone is shallow: then some may be missing.
+pub fn git_tags(exec: &Exec, root: &Path) -> (Vec<String>, bool) {
+    let lines = |args: &[&str]| git_says(exec, root, args).unwrap_or_default();
+    let shallow = lines(&["rev-parse", "--is-shallow-repository"]).trim() == "true";
+    let tags = lines(&["tag", "--list"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    (tags, shallow)
+}
+
+fn git_says(exec: &Exec, root: &Path, args: &[&str]) -> Option<String> {
+    let root = root.to_string_lossy();
+    let cmd = Cmd::new("git")
+        .args(["-C", &root])
+        .args(args.iter().copied());
+    exec.ask(&cmd, Duration::from_secs(10))
+        .ok()
+        .filter(Finished::ok)
+        .map(|done| done.stdout)
+}
+
 /// Asks git. A folder that is no work tree, or has no commit, or a machine without git,
 /// gives nothing: an image can be built all the same.
 pub fn git(exec: &Exec, root: &Path) -> Git {
-    let root = root.to_string_lossy();
-    let git = |args: &[&str]| {
-        let cmd = Cmd::new("git")
-            .args(["-C", &root])
-            .args(args.iter().copied());
-        exec.ask(&cmd, Duration::from_secs(10))
-            .ok()
-            .filter(Finished::ok)
-            .map(|done| done.stdout)
-    };
+    let git = |args: &[&str]| git_says(exec, root, args);
     thread::scope(|scope| {
         let status = scope.spawn(|| git(&["status", "--porcelain", "--untracked-files=normal"]));
         let head = git(&["log", "-1", "--decorate=full", "--format=%H%n%ct%n%D"]);

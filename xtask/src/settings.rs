@@ -7,7 +7,7 @@ use crate::{
     cli::{Cli, Typed},
     config::{
         self, Files, Layer, Origin, Sourced,
-        schema::{BuildSecret, KEYS, Value},
+        schema::{BuildSecret, KEYS, Node, Value},
     },
     env::Env,
     error::Failure,
@@ -28,6 +28,8 @@ pub struct Settings {
     /// Whose token `docker-login` hands in; empty where that is not said.
     pub registry_user: String,
     pub build: BuildSettings,
+    pub builder: BuilderSettings,
+    pub sign: SignSettings,
     pub run: RunSettings,
     pub health: HealthSettings,
     pub budget: Budget,
@@ -82,6 +84,47 @@ pub struct BuildSettings {
     pub platforms: Vec<Platform>,
     pub pull: bool,
     pub progress: Progress,
+}
+
+/// Where multi-architecture builds run, and where they keep their cache.
+#[derive(Clone, Debug)]
+pub struct BuilderSettings {
+    pub choice: BuilderChoice,
+    pub driver: String,
+    pub opts: Vec<String>,
+    /// Relative to the workspace; empty for none.
+    pub config: String,
+    pub nodes: Vec<Node>,
+    pub cache: Cache,
+    /// A repository; empty for one below the image's.
+    pub cache_ref: String,
+}
+
+/// Which of buildx's builders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BuilderChoice {
+    Auto,
+    /// One that is there.
+    Named(String),
+}
+
+/// Where a build's cache is kept between machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    None,
+    Local,
+    Registry,
+    /// GitHub Actions' own.
+    GitHub,
+}
+
+/// What cosign signs and checks with.
+#[derive(Clone, Debug)]
+pub struct SignSettings {
+    pub key: String,
+    pub public_key: String,
+    /// Whether signatures go into the public log of all signatures.
+    pub transparency_log: bool,
 }
 
 /// The container's network.
@@ -164,6 +207,31 @@ pub enum CheckFirst {
     No,
 }
 
+/// How much a provenance attestation tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provenance {
+    Off,
+    Min,
+    Max,
+}
+
+/// Whether the image's content is listed in an attestation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sbom {
+    Off,
+    On,
+    /// Made by the generator in this image.
+    Generator(String),
+}
+
+/// Whether cosign signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    No,
+    Key,
+    Keyless,
+}
+
 /// What publishing needs of the work tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkTree {
@@ -184,6 +252,9 @@ pub struct Channel {
     pub labels: BTreeMap<String, String>,
     pub build_args: BTreeMap<String, String>,
     pub check: CheckFirst,
+    pub provenance: Provenance,
+    pub sbom: Sbom,
+    pub sign: Sign,
     pub work_tree: WorkTree,
 }
 
@@ -221,6 +292,12 @@ impl Settings {
             },
             registry_user: read.owned("registry.user"),
             build: read.build(),
+            builder: read.builder(),
+            sign: SignSettings {
+                key: read.owned("sign.key"),
+                public_key: read.owned("sign.public-key"),
+                transparency_log: read.flag("sign.transparency-log"),
+            },
             run: read.run(),
             health: HealthSettings {
                 budget: read.duration("health.budget"),
@@ -267,6 +344,15 @@ impl Settings {
             )));
         }
         Ok(tags)
+    }
+
+    /// What the version is published for.
+    pub fn platforms(&self) -> &[Platform] {
+        if self.channel.platforms.is_empty() {
+            &self.build.platforms
+        } else {
+            &self.channel.platforms
+        }
     }
 
     /// Fills one of the channel's templates.
@@ -382,6 +468,21 @@ fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> 
         } else {
             CheckFirst::No
         },
+        provenance: match read.text(&at("provenance")) {
+            "min" => Provenance::Min,
+            "max" => Provenance::Max,
+            _off => Provenance::Off,
+        },
+        sbom: match read.text(&at("sbom")) {
+            "" | "off" => Sbom::Off,
+            "on" => Sbom::On,
+            generator => Sbom::Generator(generator.to_owned()),
+        },
+        sign: match read.text(&at("sign")) {
+            "key" => Sign::Key,
+            "keyless" => Sign::Keyless,
+            _no => Sign::No,
+        },
         work_tree: match read.text(&at("work-tree")) {
             "clean" => WorkTree::Clean,
             "tagged" => WorkTree::Tagged,
@@ -495,6 +596,30 @@ impl Read<'_> {
                 "quiet" => Progress::Quiet,
                 _auto => Progress::Auto,
             },
+        }
+    }
+
+    fn builder(&self) -> BuilderSettings {
+        BuilderSettings {
+            choice: match self.text("build.builder") {
+                "auto" => BuilderChoice::Auto,
+                name => BuilderChoice::Named(name.to_owned()),
+            },
+            driver: self.owned("build.builder-driver"),
+            opts: self.list("build.builder-opts"),
+            config: self.owned("build.builder-config"),
+            nodes: self
+                .list("build.nodes")
+                .iter()
+                .filter_map(|node| Node::parse(node).ok())
+                .collect(),
+            cache: match self.text("build.cache") {
+                "local" => Cache::Local,
+                "registry" => Cache::Registry,
+                "gha" => Cache::GitHub,
+                _none => Cache::None,
+            },
+            cache_ref: self.owned("build.cache-ref"),
         }
     }
 

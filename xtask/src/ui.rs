@@ -108,12 +108,20 @@ impl Ui {
         }
     }
 
+    /// Asks on the terminal; no answer is an empty one.
+    pub fn ask(self, question: &str) -> String {
+        talk(&format!("{question} "));
+        let mut answer = String::new();
+        match std::io::stdin().read_line(&mut answer) {
+            Ok(_) => answer.trim().to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+
     /// Asks on the terminal; no answer is no.
     pub fn confirm(self, question: &str) -> bool {
-        talk(&format!("{question} [y/N] "));
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer).is_ok()
-            && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+        let answer = self.ask(&format!("{question} [y/N]"));
+        matches!(answer.to_lowercase().as_str(), "y" | "yes")
     }
 }
 

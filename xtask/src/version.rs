@@ -61,6 +61,11 @@ impl Version {
         }
     }
 
+    /// Whether it is a stable release.
+    pub fn is_release(&self) -> bool {
+        matches!(self.kind, Kind::Release(_))
+    }
+
     /// Whether a channel's pattern takes this version: `semver:release`, `semver:prerelease`,
     /// or a glob in which `*` stands for any text.
     pub fn matches(&self, pattern: &str) -> bool {

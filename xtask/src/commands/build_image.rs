@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{Context, Ran, check};
 use crate::{
-    cli::BuildArgs,
+    cli::{BuildArgs, CheckChoice},
     config::schema::{BuildSecret, SecretSource},
     engine::{
         EngineFacts,
@@ -66,14 +66,20 @@ pub fn facts(cx: &Context) -> Result<BuildFacts> {
 }
 
 /// A cache folder of our own, where the engine's belongs to another user of this machine.
+/// One that nobody has yet is left to root: whoever makes it shuts the others out, also one who
+/// begins at the same time.
 fn own_cache(cx: &Context, engine: &EngineFacts) -> Option<String> {
-    let shared = engine.shared_cache(cx.env.get("TMPDIR"))?;
-    match probe::folder(&shared) {
-        Folder::There { uid, .. } if uid != cx.env.user.euid => {
-            own_cache_folder(cx.env)?.to_str().map(str::to_owned)
-        }
-        Folder::There { .. } | Folder::Missing | Folder::Other => None,
-    }
+    let shared = engine
+        .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid)
+        .filter(|_| engine.shares_cache_folder())?;
+    let owner = match probe::folder(&shared) {
+        Folder::There { uid, .. } => uid,
+        Folder::Missing => 0,
+        Folder::Other => return None,
+    };
+    (owner != cx.env.user.euid)
+        .then(|| own_cache_folder(cx.env))?
+        .and_then(|folder| folder.to_str().map(str::to_owned))
 }
 
 /// `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
@@ -141,7 +147,7 @@ pub fn request(
         dockerfile: absolute(&settings.build.dockerfile),
         context,
         target: settings.build.target.clone(),
-        platform: choose_platform(settings, &facts.engine, platform)?,
+        platforms: vec![choose_platform(settings, &facts.engine, platform)?],
         args,
         secrets: facts.secrets.clone(),
         labels: labels(settings, facts)?,
@@ -170,12 +176,7 @@ fn choose_platform(
             .map_err(|why| Failure::usage(format!("`--platform {text}` {why}")))?,
         None => engine.platform.clone(),
     };
-    let of_channel = &settings.channel.platforms;
-    let known = if of_channel.is_empty() {
-        &settings.build.platforms
-    } else {
-        of_channel
-    };
+    let known = settings.platforms();
     if known.is_empty() || known.contains(&platform) {
         return Ok(platform);
     }
@@ -237,8 +238,8 @@ pub fn cache_step(facts: &BuildFacts) -> Option<Step> {
 }
 
 /// Whether `check` comes first: what was typed, else what the channel says.
-pub fn check_first(settings: &Settings, args: &BuildArgs) -> CheckFirst {
-    match (args.check, args.no_check) {
+pub fn check_first(settings: &Settings, typed: CheckChoice) -> CheckFirst {
+    match (typed.check, typed.no_check) {
         (true, _) => CheckFirst::Yes,
         (_, true) => CheckFirst::No,
         (false, false) => settings.channel.check,
@@ -249,7 +250,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildArgs) -> Result
     let mut plan = Plan {
         steps: cache_step(facts).into_iter().collect(),
     };
-    match check_first(settings, args) {
+    match check_first(settings, args.check) {
         CheckFirst::Yes => plan.push(check::step(settings, facts, args.build.no_cache)?),
         CheckFirst::No => {}
     }
@@ -258,7 +259,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildArgs) -> Result
     let what = format!(
         "{} for {} with {}",
         build.references.join(", "),
-        build.platform,
+        build.platform_words(),
         facts.engine.describe()
     );
     plan.push(Step::new(facts.engine.build(&build), Output::Talk).say("Building", what));
@@ -334,7 +335,7 @@ fn size_line(image: &Image, settings: &Settings) -> String {
 }
 
 /// Why the work tree keeps this image from being published, if it does.
-fn unpublishable(settings: &Settings, git: &Git) -> Option<String> {
+pub fn unpublishable(settings: &Settings, git: &Git) -> Option<String> {
     let version = &settings.version.value;
     let wanted = settings.channel.work_tree;
     let why = match wanted {

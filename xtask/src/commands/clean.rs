@@ -42,6 +42,8 @@ pub struct CleanFacts {
     pub container: Option<Container>,
     pub images: Vec<Doomed>,
     pub caches: Vec<CacheMount>,
+    /// The builders that we made.
+    pub builders: Vec<&'static str>,
 }
 
 impl CleanFacts {
@@ -60,7 +62,9 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
         image: None,
     };
     let world = cx.probe().world(wanted)?;
-    let folders = world.engine.shared_cache(cx.env.get("TMPDIR"));
+    let folders = world
+        .engine
+        .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
     let engine = world.engine.engine;
     let ask = |cmd| {
         cx.exec
@@ -88,8 +92,23 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
         } else {
             Vec::new()
         },
+        builders: if args.all {
+            builders(cx, &engine)
+        } else {
+            Vec::new()
+        },
         engine,
     })
+}
+
+/// Those of ours that are there.
+fn builders(cx: &Context, engine: &Engine) -> Vec<&'static str> {
+    engine
+        .our_builders()
+        .into_iter()
+        .filter(|(_, question)| cx.exec.ask(question, LISTING).is_ok_and(|done| done.ok()))
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// Our cache mounts: what the builder lists, and folders of our own in Buildah's place.
@@ -207,6 +226,10 @@ pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
                 .or_go_on(),
         );
     }
+    for name in &facts.builders {
+        let step = facts.engine.remove_builder(name);
+        plan.push(step.say("Removing", format!("builder {name}")));
+    }
     plan
 }
 
@@ -271,6 +294,12 @@ fn list(cx: &Context, facts: &CleanFacts, args: &CleanArgs) {
     }));
     let caches = facts.caches.iter();
     lines.extend(caches.map(|mount| format!("  build cache {} ({})", mount.id, mount.place)));
+    lines.extend(
+        facts
+            .builders
+            .iter()
+            .map(|name| format!("  builder {name}, with its cache")),
+    );
     let text = lines.join("\n");
     if args.yes {
         cx.ui.line(&text);

@@ -15,11 +15,9 @@ use crate::{
     env::Env,
     error::Failure,
     plan::{Cmd, Output, Plan, Stdin, Step},
+    registry::auth::{self, GITHUB},
     settings::Settings,
 };
-
-/// GitHub's container registry: what GitHub's own tokens are for.
-const GITHUB: &str = "ghcr.io";
 
 /// Where the token comes from, the first that there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,11 +83,7 @@ pub fn request(
                 .hint("name the user: `--username NAME`, or `registry.user` in `xtask.local.toml`")
         })?
         .to_owned();
-    let names: &[&'static str] = if github {
-        &["REGISTRY_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"]
-    } else {
-        &["REGISTRY_TOKEN"]
-    };
+    let names = auth::token_names(&registry);
     let in_env = names.iter().find(|name| env.get(name).is_some());
     let token = match in_env {
         _ if args.password_stdin => TokenFrom::Stdin,

@@ -9,6 +9,7 @@ mod docker_login;
 mod doctor;
 mod health;
 mod logs;
+mod publish;
 mod run_local;
 mod shell;
 mod status;
@@ -17,6 +18,8 @@ mod test_image;
 
 #[cfg(test)]
 mod snapshots;
+
+pub use self::publish::{github, preflight::Options};
 
 use anyhow::Result;
 
@@ -55,20 +58,19 @@ impl Context<'_> {
         }
     }
 
-    /// The image that the version names. Only a template that takes from git makes us ask git.
+    /// The image that the version names.
     fn reference(&self) -> Result<String> {
-        let git = if self
-            .settings
-            .channel
-            .tags
-            .iter()
-            .any(|tag| tag.contains("{git."))
-        {
+        Ok(self.settings.reference(&self.git_values())?)
+    }
+
+    /// What the tags' templates take from git. Only one that takes something makes us ask git.
+    fn git_values(&self) -> GitValues {
+        let tags = &self.settings.channel.tags;
+        if tags.iter().any(|tag| tag.contains("{git.")) {
             probe::git(self.exec, &self.settings.root).values
         } else {
             GitValues::default()
-        };
-        Ok(self.settings.reference(&git)?)
+        }
     }
 
     /// Prints the plan, or runs it. Says whether it ran.
@@ -144,6 +146,12 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         | Command::Stop
         | Command::Clean(_)
         | Command::DockerLogin(_)
+        | Command::PushImage(_)
+        | Command::BuildMultiarch(_)
+        | Command::PushMultiarch(_)
+        | Command::PushArchive(_)
+        | Command::VerifyImage(_)
+        | Command::PackArchive(_)
         | Command::Doctor(_)
         | Command::Config(_) => return Ok(false),
     }
@@ -166,6 +174,12 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::Stop => stop::run(cx),
         Command::Clean(args) => clean::run(cx, args),
         Command::DockerLogin(args) => docker_login::run(cx, args),
+        Command::PushImage(args) => publish::push::run_image(cx, args),
+        Command::BuildMultiarch(args) => publish::build_multiarch::run(cx, args),
+        Command::PushMultiarch(args) => publish::push::run_multiarch(cx, args),
+        Command::PushArchive(args) => publish::push::run_archive(cx, args),
+        Command::VerifyImage(args) => publish::verify_image::run(cx, args),
+        Command::PackArchive(args) => publish::archive::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Completions { .. } | Command::Help { .. } => Ok(()),

@@ -304,21 +304,18 @@ fn remove_leftover(cx: &Context, facts: &RunFacts) {
     let engine = &facts.world.engine.engine;
     let name = &cx.settings.run.container;
     let limit = cx.settings.engine.timeout;
-    let signal = cx.exec.caught();
-    cx.exec.forget_signal();
-    let answer = cx
-        .exec
-        .ask(&container::inspect_cmd(&engine.program, name), limit);
-    if let Ok((_, Some(container))) = container::read_inspect(&engine.program, &answer, limit)
-        && never_ran(&container)
-    {
-        let mut step = Step::new(engine.remove(name), Output::Quiet);
-        step.on_failure = OnFailure::GoOn;
-        let _ = cx.exec.step(&step);
-    }
-    if let Some(signal) = signal {
-        cx.exec.remember_signal(signal);
-    }
+    cx.exec.cleaning(|| {
+        let answer = cx
+            .exec
+            .ask(&container::inspect_cmd(&engine.program, name), limit);
+        if let Ok((_, Some(container))) = container::read_inspect(&engine.program, &answer, limit)
+            && never_ran(&container)
+        {
+            let mut step = Step::new(engine.remove(name), Output::Quiet);
+            step.on_failure = OnFailure::GoOn;
+            let _ = cx.exec.step(&step);
+        }
+    });
 }
 
 fn never_ran(container: &Container) -> bool {

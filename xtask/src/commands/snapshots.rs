@@ -250,6 +250,12 @@ impl Machine {
                     kept_by_others: false,
                 };
                 let facts = CleanFacts {
+                    builders: engine
+                        .our_builders()
+                        .iter()
+                        .map(|(name, _)| *name)
+                        .take(1)
+                        .collect(),
                     engine,
                     container: Some(ours),
                     images: vec![doomed],
@@ -265,7 +271,13 @@ impl Machine {
                     docker_login::request(&settings, &env, args, GitHubCli::SignedIn).unwrap();
                 docker_login::plan(&engine, &request, "sk-never-shown".to_owned())
             }
-            Command::Status(_)
+            Command::PushImage(_)
+            | Command::BuildMultiarch(_)
+            | Command::PushMultiarch(_)
+            | Command::PushArchive(_)
+            | Command::VerifyImage(_)
+            | Command::PackArchive(_)
+            | Command::Status(_)
             | Command::Doctor(_)
             | Command::Config(_)
             | Command::Completions { .. }

@@ -1,7 +1,5 @@
 //! `test-image`: a throw-away container, and one line for each promise that the image makes.
 
-mod archive;
-
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
@@ -24,6 +22,7 @@ use crate::{
     error::Failure,
     exec::Finished,
     image::{Platform, human_bytes},
+    oci::filesystem,
     plan::{Cmd, Output, Plan, Step},
     probe::Wanted,
     secret,
@@ -206,10 +205,9 @@ fn facts(cx: &Context) -> Result<TestFacts> {
 
 /// Also after Ctrl-C: the container goes.
 fn clean_up(cx: &Context, plan: &TestPlan) -> Result<()> {
-    let signal = cx.exec.caught();
-    cx.exec.forget_signal();
-    let removed = cx.exec.step(&plan.remove).map(|_| ());
-    signal.map_or(removed, |signal| Err(Failure::signal(signal).into()))
+    let removed = cx.exec.cleaning(|| cx.exec.step(&plan.remove).map(|_| ()));
+    cx.exec.check()?;
+    removed
 }
 
 fn carry_out(cx: &Context, facts: &TestFacts, plan: &TestPlan) -> Result<Vec<Check>> {
@@ -252,7 +250,7 @@ fn carry_out(cx: &Context, facts: &TestFacts, plan: &TestPlan) -> Result<Vec<Che
             .map(|done| done.stdout)
             .unwrap_or_default(),
     ));
-    let measured = archive::measure(cx.exec, &plan.export)?;
+    let measured = filesystem::measure(cx.exec, &plan.export)?;
     cx.exec.check()?;
     checks.push(elf_check(&facts.image, &measured));
     checks.push(size_check(
@@ -441,38 +439,18 @@ fn secret_check(image: &Image, history: &str) -> Check {
     }
 }
 
-fn elf_check(image: &Image, measured: &archive::Measured) -> Check {
-    let name = "architecture";
-    let Some(machine) = Platform::linux(&image.architecture).elf_machine() else {
-        return Check::new(name, false, format!("unknown: {}", image.platform()));
-    };
-    let wrong: Vec<_> = measured
-        .programs
-        .iter()
-        .filter(|program| program.machine != machine)
-        .collect();
-    match (measured.programs.is_empty(), wrong.first()) {
-        (true, _) => Check::new(name, false, "no program was found in the image"),
-        (false, None) => Check::new(
-            name,
+fn elf_check(image: &Image, measured: &filesystem::Measured) -> Check {
+    let platform = Platform::linux(&image.architecture);
+    match filesystem::complaint(&measured.programs, &platform) {
+        None => Check::new(
+            "architecture",
             true,
             format!(
-                "{}: all {} programs and libraries",
-                image.platform(),
+                "{platform}: all {} programs and libraries",
                 measured.programs.len()
             ),
         ),
-        (false, Some(first)) => Check::new(
-            name,
-            false,
-            format!(
-                "{} of {} programs and libraries are not for {}, such as {}",
-                wrong.len(),
-                measured.programs.len(),
-                image.platform(),
-                first.path
-            ),
-        ),
+        Some(why) => Check::new("architecture", false, why),
     }
 }
 

@@ -24,6 +24,7 @@ const PAGES: &[&str] = &[
     "docs/docker.md",
     "docs/engines.md",
     "docs/performance.md",
+    "docs/publishing.md",
 ];
 
 /// A table of the page stands between these lines.

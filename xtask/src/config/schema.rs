@@ -79,6 +79,16 @@ pub const KEYS: &[Key] = &[
     key("build.platforms", "XTASK_BUILD_PLATFORMS", Kind::List(platform), "what the image can be built for"),
     key("build.pull", "XTASK_BUILD_PULL", Kind::Bool, "ask the registry for a newer base image on every build"),
     key("build.progress", "XTASK_BUILD_PROGRESS", Kind::Choice(&["auto", "plain", "tty", "quiet"]), "how the build shows its progress (Podman always shows it plain)"),
+    key("build.builder", "XTASK_BUILD_BUILDER", Kind::Text(not_empty), "the buildx builder of multi-architecture builds: `auto` takes Docker's own where its image store holds several platforms, else one of ours, made when it is missing; or the name of one that is there"),
+    key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", Kind::Choice(&["docker-container", "kubernetes"]), "what our own builder runs on"),
+    key("build.builder-opts", "XTASK_BUILD_BUILDER_OPTS", Kind::List(assignment), "options of its driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
+    key("build.builder-config", "XTASK_BUILD_BUILDER_CONFIG", Kind::Text(any), "a buildkitd.toml for it: mirrors, registries without TLS"),
+    key("build.nodes", "XTASK_BUILD_NODES", Kind::List(node), "BuildKit daemons to build on, each for its platform: `linux/arm64=tcp://builder.example.com:1234`"),
+    key("build.cache", "XTASK_BUILD_CACHE", Kind::Choice(&["none", "local", "registry", "gha"]), "where multi-architecture builds keep their cache between machines"),
+    key("build.cache-ref", "XTASK_BUILD_CACHE_REF", Kind::Text(any), "the repository of the `registry` cache; empty for `cache` below the image's own"),
+    key("sign.key", "XTASK_SIGN_KEY", Kind::Text(any), "what cosign signs with: a key file, or a key's address in a KMS; the password is cosign's `COSIGN_PASSWORD`"),
+    key("sign.public-key", "XTASK_SIGN_PUBLIC_KEY", Kind::Text(any), "what a signature is checked with; empty for the public part of `sign.key`"),
+    key("sign.transparency-log", "XTASK_SIGN_TRANSPARENCY_LOG", Kind::Bool, "whether signatures are entered in the public log (Rekor), and looked for there"),
     key("run.container", "XTASK_RUN_CONTAINER", Kind::Text(container), "the container's name"),
     key("run.network", "XTASK_RUN_NETWORK", Kind::Text(not_empty), "`host`, `bridge`, a network's name, or `auto`: host on Linux, bridge where containers live in a VM"),
     key("run.user", "XTASK_RUN_USER", Kind::Text(user), "`auto`, `image` (the image's own user) or `UID:GID`"),
@@ -117,6 +127,9 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("labels", "", Kind::Map(template_value), "further labels, as templates"),
     key("build-args", "", Kind::Map(template_value), "further build arguments, as templates"),
     key("check", "", Kind::Bool, "whether `build-image` runs `check` first"),
+    key("provenance", "", Kind::Choice(&["off", "min", "max"]), "how much a provenance attestation tells of the build (Docker alone writes one)"),
+    key("sbom", "", Kind::Text(not_empty), "a list of the image's content as an attestation: `off`, `on`, or the image of another generator (Docker alone writes one)"),
+    key("sign", "", Kind::Choice(&["no", "key", "keyless"]), "whether cosign signs what is published"),
     key("work-tree", "", Kind::Choice(&["any", "clean", "tagged"]), "what publishing needs: `clean` no uncommitted change, `tagged` also the version's tag on HEAD"),
 ];
 
@@ -338,6 +351,47 @@ fn volume(text: &str) -> Result<(), String> {
 
 /// A secret in the engines' own form.
 /// <https://docs.docker.com/reference/cli/docker/buildx/build/#secret>
+fn assignment(text: &str) -> Result<(), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(()),
+        _ => Err("must be `NAME=VALUE`".to_owned()),
+    }
+}
+
+fn node(text: &str) -> Result<(), String> {
+    Node::parse(text).map(|_| ())
+}
+
+/// A BuildKit daemon, and what it builds for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub platform: image::Platform,
+    pub endpoint: String,
+}
+
+impl Node {
+    /// # Errors
+    /// Why the text is none, as a sentence without a subject.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let form = "must be `PLATFORM=ENDPOINT`, such as `linux/arm64=tcp://builder:1234`";
+        let (platform, endpoint) = text.split_once('=').ok_or(form)?;
+        let schemes = [
+            "tcp://",
+            "unix://",
+            "docker-container://",
+            "kube-pod://",
+            "ssh://",
+        ];
+        if !schemes.iter().any(|scheme| endpoint.starts_with(scheme)) {
+            return Err(form.to_owned());
+        }
+        Ok(Self {
+            platform: platform.parse().map_err(|_| form)?,
+            endpoint: endpoint.to_owned(),
+        })
+    }
+}
+
 fn secret(text: &str) -> Result<(), String> {
     BuildSecret::parse(text).map(|_| ())
 }

@@ -20,7 +20,7 @@ pub struct Build {
     pub dockerfile: String,
     pub context: String,
     pub target: String,
-    pub platform: Platform,
+    pub platforms: Vec<Platform>,
     pub args: BTreeMap<String, String>,
     pub secrets: Vec<BuildSecret>,
     pub labels: BTreeMap<String, String>,
@@ -33,20 +33,49 @@ pub struct Build {
     pub tmpdir: Option<String>,
 }
 
+impl Build {
+    /// `linux/amd64,linux/arm64`, as both engines take it.
+    pub fn platform_words(&self) -> String {
+        let words: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
+        words.join(",")
+    }
+}
+
 impl EngineFacts {
+    /// An image in the engine's store, under its references.
     pub fn build(&self, build: &Build) -> Cmd {
         let mut cmd = self.engine.cmd().arg("build");
+        match self.engine.kind {
+            // With attestations the image gets OCI media types, in which Podman does not
+            // see the health check. https://github.com/containers/podman/issues/18904
+            Kind::Docker => {
+                cmd = cmd.env(
+                    "BUILDX_NO_DEFAULT_ATTESTATIONS",
+                    EnvValue::Plain("1".to_owned()),
+                );
+            }
+            Kind::Podman => {}
+        }
+        cmd = self.add_build(cmd, build);
+        for reference in &build.references {
+            cmd = cmd.args(["--tag", reference]);
+        }
+        cmd.arg(build.context.as_str())
+    }
+
+    /// What every build takes, whatever becomes of its result.
+    pub(super) fn add_build(&self, mut cmd: Cmd, build: &Build) -> Cmd {
         let mut args = build.args.clone();
         match self.engine.kind {
             Kind::Docker => {
                 // Without buildx, or with a broken one, `docker build` quietly takes the legacy
                 // builder, which knows no mounts and no TARGETARCH; with this it says so.
-                cmd = cmd.env("DOCKER_BUILDKIT", EnvValue::Plain("1".to_owned()));
-                // With attestations the image gets OCI media types, in which Podman does not
-                // see the health check. https://github.com/containers/podman/issues/18904
-                cmd = cmd.env(
-                    "BUILDX_NO_DEFAULT_ATTESTATIONS",
-                    EnvValue::Plain("1".to_owned()),
+                cmd.env.insert(
+                    0,
+                    (
+                        "DOCKER_BUILDKIT".to_owned(),
+                        EnvValue::Plain("1".to_owned()),
+                    ),
                 );
                 if build.progress != Progress::Quiet {
                     cmd = cmd.args(["--progress", progress_word(build.progress)]);
@@ -72,7 +101,7 @@ impl EngineFacts {
             "--file",
             &build.dockerfile,
             "--platform",
-            &build.platform.to_string(),
+            &build.platform_words(),
         ]);
         if !build.target.is_empty() {
             cmd = cmd.args(["--target", &build.target]);
@@ -95,20 +124,27 @@ impl EngineFacts {
         for (name, value) in &build.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
         }
-        for reference in &build.references {
-            cmd = cmd.args(["--tag", reference]);
-        }
-        cmd.arg(build.context.as_str())
+        cmd
     }
 
-    /// The folder in which the builder keeps cache mounts for all users of a machine: whoever
-    /// builds first owns it, and nobody else can build. Buildah did so up to 1.28.
+    /// The folder in which the builder keeps cache mounts, where it is one on this host.
+    pub fn cache_folder(&self, tmpdir: Option<&str>, euid: u32) -> Option<PathBuf> {
+        let name = match self.engine.kind {
+            Kind::Docker => return None,
+            Kind::Podman if self.place != Place::Here => return None,
+            Kind::Podman if self.shares_cache_folder() => "buildah-cache".to_owned(),
+            Kind::Podman => format!("buildah-cache-{euid}"),
+        };
+        Some(Path::new(tmpdir.unwrap_or("/var/tmp")).join(name))
+    }
+
+    /// Whether that folder is for all users of a machine: whoever builds first owns it, and
+    /// nobody else can build. Buildah did so up to 1.28, which is in Podman 4.3.
     /// <https://github.com/containers/buildah/pull/4402>
-    pub fn shared_cache(&self, tmpdir: Option<&str>) -> Option<PathBuf> {
+    pub fn shares_cache_folder(&self) -> bool {
         match self.engine.kind {
-            Kind::Docker => None,
-            Kind::Podman if self.place != Place::Here => None,
-            Kind::Podman => Some(Path::new(tmpdir.unwrap_or("/var/tmp")).join("buildah-cache")),
+            Kind::Docker => false,
+            Kind::Podman => self.release() < (4, 4),
         }
     }
 

@@ -10,6 +10,7 @@ pub mod detect;
 pub mod diagnosis;
 pub mod image;
 pub mod login;
+pub mod multiarch;
 pub mod run;
 
 use std::fmt;

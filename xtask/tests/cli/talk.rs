@@ -13,7 +13,7 @@ fn help_needs_no_engine_and_shows_the_configuration() {
         for part in [
             "Development:\n",
             "Environment:\n",
-            "  build-image   Build the image",
+            "  build-image      Build the image",
             "Configuration (all of it: `cargo xtask config`):\n",
             "  image       ghcr.io/x/y  # xtask.toml:3\n",
         ] {

@@ -125,6 +125,18 @@ fn machine() -> World {
             image(),
             answer("image ls", 0, "", ""),
             answer("buildx du", 0, "", ""),
+            answer(
+                "info",
+                0,
+                "overlayfs [[\"driver-type\",\"io.containerd.snapshotter.v1\"]]\n",
+                "",
+            ),
+            answer(
+                "buildx inspect",
+                1,
+                "",
+                "ERROR: no builder \"agent-runner-xtask\" found\n",
+            ),
         ]
     };
     World::new(&page("xtask.toml").text)
@@ -143,7 +155,9 @@ fn run_script(world: &World, script: &str) -> Output {
         .env_clear()
         .env("PATH", world.path("bin"))
         .env("HOME", world.path("home"))
-        // As in a CI job, so that `docker-login` finds what it needs.
+        // As in a CI job for a tag, so that `docker-login` and `push-multiarch` find what they need.
+        .env("GITHUB_REF_TYPE", "tag")
+        .env("GITHUB_REF_NAME", "v1.2.3")
         .env("GITHUB_ACTOR", "me")
         .env("GITHUB_TOKEN", "token")
         .stdin(Stdio::null())
@@ -174,6 +188,8 @@ fn asks_only(call: &str) -> bool {
         "image inspect ",
         "image ls ",
         "buildx du ",
+        "buildx inspect ",
+        "info ",
     ];
     let (_, args) = call.split_once(' ').unwrap_or_default();
     questions.iter().any(|question| args.starts_with(question))

@@ -62,13 +62,13 @@ fn a_promise_can_be_broken() {
     assert!(!size_check("size", Some(2), Some(1)).ok);
     assert!(!size_check("size", None, Some(1)).ok);
 
-    let program = |machine| archive::Program {
+    let program = |machine| filesystem::Program {
         path: "usr/bin/python".into(),
         machine,
     };
-    let measured = |machine| archive::Measured {
+    let measured = |machine| filesystem::Measured {
         programs: vec![program(machine)],
-        ..archive::Measured::default()
+        ..filesystem::Measured::default()
     };
     assert!(elf_check(&root, &measured(183)).ok);
     let wrong = elf_check(&root, &measured(62));
@@ -78,7 +78,7 @@ fn a_promise_can_be_broken() {
         wrong.detail
     );
     assert!(
-        !elf_check(&root, &archive::Measured::default()).ok,
+        !elf_check(&root, &filesystem::Measured::default()).ok,
         "an empty image proves nothing"
     );
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use anyhow::{Context as _, Result};
 
-use crate::{exec::Exec, plan::Cmd};
+use crate::{exec::Exec, image::Platform, plan::Cmd};
 
 /// What the pass found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,35 @@ pub fn measure(exec: &Exec, export: &Cmd) -> Result<Measured> {
         read(source, to_gzip).context("the image's file system could not be read")?;
     measured.compressed = gzip.and_then(|count| count.join().ok().flatten());
     Ok(measured)
+}
+
+/// Reads one layer; what is beneath it, and the gzip of it, is not its affair.
+///
+/// # Errors
+/// When it cannot be read to its end.
+pub fn read_layer(source: impl Read) -> io::Result<Measured> {
+    read(source, None::<io::Sink>)
+}
+
+/// What is wrong with the programs of an image for a platform, as a sentence without a subject.
+pub fn complaint(programs: &[Program], platform: &Platform) -> Option<String> {
+    let Some(machine) = platform.elf_machine() else {
+        return Some(format!("{platform} is a platform that is not known here"));
+    };
+    let foreign: Vec<_> = programs
+        .iter()
+        .filter(|program| program.machine != machine)
+        .collect();
+    match (programs.is_empty(), foreign.first()) {
+        (true, _) => Some("no program was found in the image".to_owned()),
+        (false, None) => None,
+        (false, Some(first)) => Some(format!(
+            "{} of {} programs and libraries are not for {platform}, such as {}",
+            foreign.len(),
+            programs.len(),
+            first.path
+        )),
+    }
 }
 
 fn read(source: impl Read, copy_to: Option<impl Write>) -> io::Result<Measured> {

@@ -1,0 +1,207 @@
+//! What all that publishes has in common: preflight, then push by digest, look at what the
+//! registry holds, and only then give it its tags.
+
+pub mod archive;
+pub mod build_multiarch;
+pub mod github;
+pub mod preflight;
+mod promote;
+pub mod push;
+mod receipt;
+mod sign;
+pub mod verify_image;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::{Context, build_image};
+use crate::{
+    engine::{
+        Engine, EngineFacts, Kind, label,
+        multiarch::{BuilderFacts, CacheWords, Release, Store},
+    },
+    error::Failure,
+    image::{Platform, VERSION_LABEL},
+    oci::verify::{Attestations, Expected},
+    probe::Git,
+    registry::{Registry, auth::Credentials},
+    settings::{Cache, Provenance, Sbom, Settings},
+};
+
+const REVISION_LABEL: &str = "org.opencontainers.image.revision";
+
+/// Where releases are written, relative to the workspace.
+const FOLDER: &str = "target/release";
+
+/// The archive of a version: `target/release/agent-runner-1.2.3.oci.tar`. A shard of it, for one
+/// platform, has the platform in its name.
+pub fn archive_path(settings: &Settings, shard: Option<&Platform>) -> PathBuf {
+    let path = settings.image.repository.path();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let version = &settings.version.value;
+    let shard = shard.map_or(String::new(), |platform| {
+        format!("-{}", platform.to_string().replace('/', "-"))
+    });
+    settings
+        .root
+        .join(FOLDER)
+        .join(format!("{name}-{version}{shard}.oci.tar"))
+}
+
+/// What a multi-architecture build needs to know.
+#[derive(Clone, Debug)]
+pub struct MultiFacts {
+    pub build: build_image::BuildFacts,
+    pub builder: BuilderFacts,
+    /// GitHub's cache can be used: its token is in the environment.
+    pub github_cache: bool,
+}
+
+/// Asks for them.
+pub fn facts(cx: &Context) -> Result<MultiFacts> {
+    let build = build_image::facts(cx)?;
+    let engine = &build.engine;
+    let ask = |cmd: crate::plan::Cmd| cx.probe().ask(&cmd).ok();
+    let ours = engine.engine.our_builders().into_iter().next();
+    let (store, ours) = std::thread::scope(|scope| {
+        let ours = scope.spawn(|| ours.and_then(|(_, question)| ask(question)));
+        let store = engine.store_question().and_then(ask);
+        (store, ours.join().ok().flatten())
+    });
+    Ok(MultiFacts {
+        builder: BuilderFacts {
+            store: engine.read_store(store.as_ref()),
+            ours_is_there: ours.is_some_and(|answer| answer.ok()),
+        },
+        github_cache: cx.env.get("ACTIONS_RUNTIME_TOKEN").is_some(),
+        build,
+    })
+}
+
+/// Whether the engine's own builder does.
+pub fn holds_several(facts: &MultiFacts) -> bool {
+    facts.builder.store == Store::SeveralPlatforms
+}
+
+/// What the settings and the engine make of a release's build.
+pub fn release(settings: &Settings, facts: &MultiFacts) -> Result<Release, Failure> {
+    let engine = &facts.build.engine;
+    let config = Some(&settings.builder.config)
+        .filter(|config| !config.is_empty())
+        .map(|config| settings.root.join(config).to_string_lossy().into_owned());
+    let builder = engine
+        .choose_builder(
+            &settings.builder,
+            facts.builder,
+            config.as_deref(),
+            &settings.build.network,
+        )
+        .map_err(Failure::usage)?;
+    let CacheWords { from, to } = cache(settings, engine, facts.github_cache);
+    let channel = &settings.channel;
+    let attests = engine.attests();
+    Ok(Release {
+        builder,
+        provenance: if attests {
+            channel.provenance
+        } else {
+            Provenance::Off
+        },
+        sbom: if attests {
+            channel.sbom.clone()
+        } else {
+            Sbom::Off
+        },
+        cache_from: from,
+        cache_to: to,
+        epoch: facts.build.created,
+    })
+}
+
+fn cache(settings: &Settings, engine: &EngineFacts, github: bool) -> CacheWords {
+    let wanted = match settings.builder.cache {
+        Cache::GitHub if !github => Cache::Registry,
+        wanted => wanted,
+    };
+    let repository = match settings.builder.cache_ref.as_str() {
+        "" => format!("{}/cache", settings.image.repository.as_str()),
+        repository => repository.to_owned(),
+    };
+    let folder = settings.root.join("target/build-cache");
+    engine.cache_words(wanted, &repository, &folder.to_string_lossy())
+}
+
+/// What is left out or done in another way than the configuration has it; each is said.
+pub fn remarks(settings: &Settings, facts: &MultiFacts) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let channel = &settings.channel;
+    if !facts.build.engine.attests()
+        && (channel.provenance != Provenance::Off || channel.sbom != Sbom::Off)
+    {
+        remarks.push(format!(
+            "{} writes no attestations: the image goes without provenance and SBOM",
+            facts.build.engine.engine.kind
+        ));
+    }
+    if settings.builder.cache == Cache::GitHub && !facts.github_cache {
+        remarks.push(
+            "build.cache = \"gha\" needs ACTIONS_RUNTIME_TOKEN, which a `run:` step is not given: \
+             expose it in a step before (`actions/github-script`, see docs/publishing.md); \
+             the registry's cache is used instead"
+                .to_owned(),
+        );
+    }
+    remarks
+}
+
+/// The registry of the configured repository, as whoever the engines' clients or the
+/// environment say we are.
+pub fn registry<'a>(cx: &'a Context) -> Registry<'a> {
+    let repository = &cx.settings.image.repository;
+    let program = |kind: Kind| Engine {
+        kind,
+        program: kind.program().to_owned(),
+    };
+    let files: Vec<_> = Kind::ALL
+        .into_iter()
+        .flat_map(|kind| program(kind).credential_files(cx.env))
+        .collect();
+    let credentials = Credentials::find(
+        cx.exec,
+        cx.env,
+        &files,
+        (repository.registry(), repository.path()),
+        &cx.settings.registry_user,
+    );
+    let scratch = cx.settings.root.join(FOLDER);
+    Registry::new(cx.exec, cx.ui, repository, credentials, &scratch)
+}
+
+/// What the image must be to be published as this version.
+pub fn expected(settings: &Settings, git: &Git, attestations: Attestations) -> Expected {
+    let mut labels = std::collections::BTreeMap::from([
+        (VERSION_LABEL.to_owned(), settings.version.value.to_string()),
+        (
+            label::IMAGE.to_owned(),
+            settings.image.repository.as_str().to_owned(),
+        ),
+    ]);
+    if let (Some(sha), false) = (&git.values.sha, git.dirty) {
+        labels.insert(REVISION_LABEL.to_owned(), sha.clone());
+    }
+    Expected {
+        platforms: settings.platforms().to_vec(),
+        labels,
+        budget: settings.budget,
+        attestations,
+    }
+}
+
+/// A path as it is shown and typed: relative to the workspace where it is below it.
+pub fn shown(settings: &Settings, path: &Path) -> String {
+    path.strip_prefix(&settings.root)
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}

@@ -1,0 +1,444 @@
+//! Images for several platforms, written to a file: what each engine takes for it.
+
+use std::path::Path;
+
+use super::{Engine, EngineFacts, Kind, build::Build};
+use crate::{
+    config::schema::Node,
+    exec::Finished,
+    plan::{Cmd, EnvValue, Output, Step},
+    settings::{BuilderChoice, BuilderSettings, Cache, Provenance, Sbom},
+};
+
+/// The builder that we make where Docker's own cannot do it, and the one for `build.nodes`.
+const OUR_BUILDER: &str = "agent-runner-xtask";
+const OUR_NODES: &str = "agent-runner-xtask-nodes";
+/// Docker's own builder.
+const ENGINES_OWN: &str = "default";
+/// Below this name Podman keeps the list of images while it is written out.
+const LIST: &str = "localhost/agent-runner-xtask-release";
+
+/// Whether the engine's store holds an image for several platforms under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    SeveralPlatforms,
+    OnePlatform,
+}
+
+/// What is known of builders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuilderFacts {
+    pub store: Store,
+    /// Whether our own builder is there already.
+    pub ours_is_there: bool,
+}
+
+/// The builder to use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// The engine's own.
+    Own,
+    /// One that is there, by its name.
+    Named(String),
+    /// Ours, made first.
+    Make(Vec<Cmd>, String),
+}
+
+/// What is wanted beside what every build takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    pub builder: Builder,
+    pub provenance: Provenance,
+    pub sbom: Sbom,
+    pub cache_from: Vec<String>,
+    pub cache_to: Vec<String>,
+    /// Every file's and every step's time, in seconds since 1970.
+    pub epoch: u64,
+}
+
+/// What writes the archive, and what the archive is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToArchive {
+    pub steps: Vec<Step>,
+    /// What the steps leave, if that is not the archive itself.
+    pub pack: Option<String>,
+    /// What takes away what is left over.
+    pub after: Vec<Step>,
+}
+
+impl Engine {
+    /// The builders that we make, each with the question whether it is there.
+    pub fn our_builders(&self) -> Vec<(&'static str, Cmd)> {
+        let question = |name| (name, self.cmd().args(["buildx", "inspect", name]));
+        match self.kind {
+            Kind::Docker => vec![question(OUR_BUILDER), question(OUR_NODES)],
+            Kind::Podman => Vec::new(),
+        }
+    }
+
+    /// Removes one of them, with its cache; it may be missing.
+    pub fn remove_builder(&self, name: &str) -> Step {
+        let cmd = self.cmd().args(["buildx", "rm", "--force", name]);
+        Step::new(cmd, Output::Quiet).or_go_on()
+    }
+}
+
+impl EngineFacts {
+    /// Asks of the image store, where it can be of two kinds.
+    pub fn store_question(&self) -> Option<Cmd> {
+        match self.engine.kind {
+            Kind::Docker => Some(self.engine.cmd().args([
+                "info",
+                "--format",
+                "{{.Driver}} {{json .DriverStatus}}",
+            ])),
+            Kind::Podman => None,
+        }
+    }
+
+    /// Reads the answer. <https://docs.docker.com/engine/storage/containerd/>
+    pub fn read_store(&self, answer: Option<&Finished>) -> Store {
+        let snapshotter = "io.containerd.snapshotter";
+        match self.engine.kind {
+            Kind::Podman => Store::SeveralPlatforms,
+            Kind::Docker if answer.is_some_and(|said| said.stdout.contains(snapshotter)) => {
+                Store::SeveralPlatforms
+            }
+            Kind::Docker => Store::OnePlatform,
+        }
+    }
+
+    /// The builder that the settings want and the engine has.
+    ///
+    /// # Errors
+    /// When the engine has nothing of the kind; why, as a whole sentence.
+    pub fn choose_builder(
+        &self,
+        settings: &BuilderSettings,
+        facts: BuilderFacts,
+        config: Option<&str>,
+        network: &str,
+    ) -> Result<Builder, String> {
+        match self.engine.kind {
+            Kind::Podman if !settings.nodes.is_empty() => Err(
+                "Podman builds on this machine alone: `build.nodes` is for Docker's buildx"
+                    .to_owned(),
+            ),
+            Kind::Podman => match &settings.choice {
+                BuilderChoice::Auto => Ok(Builder::Own),
+                BuilderChoice::Named(name) => Err(format!(
+                    "Podman has no builders, so `build.builder = \"{name}\"` means nothing to it"
+                )),
+            },
+            Kind::Docker => Ok(match &settings.choice {
+                BuilderChoice::Named(name) => Builder::Named(name.clone()),
+                BuilderChoice::Auto if !settings.nodes.is_empty() => {
+                    Builder::Make(self.make_nodes(&settings.nodes), OUR_NODES.to_owned())
+                }
+                BuilderChoice::Auto
+                    if facts.store == Store::SeveralPlatforms
+                        && settings.driver == "docker-container" =>
+                {
+                    Builder::Own
+                }
+                BuilderChoice::Auto if facts.ours_is_there => {
+                    Builder::Named(OUR_BUILDER.to_owned())
+                }
+                BuilderChoice::Auto => {
+                    let make = self.make_builder(settings, config, network);
+                    Builder::Make(vec![make], OUR_BUILDER.to_owned())
+                }
+            }),
+        }
+    }
+
+    fn make_builder(&self, settings: &BuilderSettings, config: Option<&str>, network: &str) -> Cmd {
+        let mut cmd = self.engine.cmd().args([
+            "buildx",
+            "create",
+            "--name",
+            OUR_BUILDER,
+            "--driver",
+            &settings.driver,
+        ]);
+        for opt in &settings.opts {
+            cmd = cmd.args(["--driver-opt", opt]);
+        }
+        if network == "host" {
+            cmd = cmd.args(["--driver-opt", "network=host"]);
+            cmd = cmd.args([
+                "--buildkitd-flags",
+                "--allow-insecure-entitlement network.host",
+            ]);
+        }
+        if let Some(config) = config {
+            cmd = cmd.args(["--buildkitd-config", config]);
+        }
+        cmd
+    }
+
+    /// The nodes are somebody's own daemons: ours is only the list of them, made anew each time.
+    fn make_nodes(&self, nodes: &[Node]) -> Vec<Cmd> {
+        let add = |(number, node): (usize, &Node)| {
+            let mut cmd = self
+                .engine
+                .cmd()
+                .args(["buildx", "create", "--name", OUR_NODES]);
+            if number > 0 {
+                cmd = cmd.arg("--append");
+            }
+            cmd.args([
+                "--driver",
+                "remote",
+                "--platform",
+                &node.platform.to_string(),
+            ])
+            .arg(node.endpoint.as_str())
+        };
+        nodes.iter().enumerate().map(add).collect()
+    }
+
+    /// Builds for all platforms and writes an archive.
+    pub fn build_archive(&self, build: &Build, release: &Release, archive: &Path) -> ToArchive {
+        let text = archive.display().to_string();
+        match self.engine.kind {
+            Kind::Docker => {
+                let mut output = format!("type=oci,dest={text},rewrite-timestamp=true");
+                if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
+                    // In OCI's own words Podman sees no health check; attestations need them.
+                    output.push_str(",oci-mediatypes=false");
+                }
+                let (steps, cmd) = self.buildx(build, release);
+                let cmd = cmd.args(["--output", &output]).arg(build.context.as_str());
+                ToArchive {
+                    steps: with(steps, Step::new(cmd, Output::Talk)),
+                    pack: None,
+                    after: Vec::new(),
+                }
+            }
+            Kind::Podman => {
+                let list = format!("{LIST}:{}", list_tag(&build.references));
+                let folder = format!("{text}.parts");
+                let write = self.engine.cmd().args([
+                    "manifest",
+                    "push",
+                    "--all",
+                    "--format",
+                    "v2s2",
+                    &list,
+                    &format!("dir:{folder}"),
+                ]);
+                ToArchive {
+                    steps: vec![
+                        self.remove_list(&list),
+                        Step::new(self.build_list(build, release, &list), Output::Talk),
+                        remove_folder(&folder),
+                        Step::new(write, Output::Quiet),
+                    ],
+                    after: vec![self.remove_list(&list), remove_folder(&folder)],
+                    pack: Some(folder),
+                }
+            }
+        }
+    }
+
+    /// Builds for all platforms into the engine's store, under the build's references.
+    pub fn build_and_load(&self, build: &Build, release: &Release) -> Vec<Step> {
+        match self.engine.kind {
+            Kind::Docker => {
+                let (steps, mut cmd) = self.buildx(build, release);
+                cmd = cmd.arg("--load");
+                for reference in &build.references {
+                    cmd = cmd.args(["--tag", reference]);
+                }
+                with(
+                    steps,
+                    Step::new(cmd.arg(build.context.as_str()), Output::Talk),
+                )
+            }
+            Kind::Podman => {
+                let first = build.references.first().map_or("", String::as_str);
+                let tag = |name: &String| {
+                    Step::new(self.engine.cmd().args(["tag", first, name]), Output::Quiet)
+                };
+                let mut steps = vec![
+                    self.remove_list(first),
+                    // An image of that name would otherwise stand in the list's way.
+                    Step::new(self.engine.cmd().args(["untag", first]), Output::Quiet).or_go_on(),
+                    Step::new(self.build_list(build, release, first), Output::Talk),
+                ];
+                steps.extend(build.references.iter().skip(1).map(tag));
+                steps
+            }
+        }
+    }
+
+    /// Writes an image of the engine's store to a file or folder that can be packed.
+    pub fn save(&self, reference: &str, archive: &Path) -> ToArchive {
+        let parts = format!("{}.parts", archive.display());
+        match self.engine.kind {
+            Kind::Docker => ToArchive {
+                steps: vec![
+                    Step::new(
+                        Cmd::new("mkdir").args(["-p", &folder_of(archive)]),
+                        Output::Quiet,
+                    ),
+                    Step::new(
+                        self.engine
+                            .cmd()
+                            .args(["save", "--output", &parts, reference]),
+                        Output::Quiet,
+                    ),
+                ],
+                after: vec![remove_folder(&parts)],
+                pack: Some(parts),
+            },
+            Kind::Podman => ToArchive {
+                steps: vec![
+                    remove_folder(&parts),
+                    Step::new(
+                        self.engine.cmd().args([
+                            "push",
+                            "--format",
+                            "v2s2",
+                            reference,
+                            &format!("dir:{parts}"),
+                        ]),
+                        Output::Quiet,
+                    ),
+                ],
+                after: vec![remove_folder(&parts)],
+                pack: Some(parts),
+            },
+        }
+    }
+
+    /// `docker buildx build` up to its output, and what comes before it.
+    fn buildx(&self, build: &Build, release: &Release) -> (Vec<Step>, Cmd) {
+        let (make, name) = match &release.builder {
+            Builder::Own => (&[][..], ENGINES_OWN),
+            Builder::Named(name) => (&[][..], name.as_str()),
+            Builder::Make(make, name) => (&make[..], name.as_str()),
+        };
+        let mut steps = Vec::new();
+        if !make.is_empty() {
+            // What a run that was interrupted may have left.
+            steps.push(self.engine.remove_builder(name));
+        }
+        steps.extend(make.iter().map(|cmd| Step::new(cmd.clone(), Output::Quiet)));
+        let cmd = self
+            .engine
+            .cmd()
+            .args(["buildx", "build", "--builder", name])
+            .env(
+                "SOURCE_DATE_EPOCH",
+                EnvValue::Plain(release.epoch.to_string()),
+            );
+        let mut cmd = self.add_build(cmd, build);
+        if build.network == "host" && name != ENGINES_OWN {
+            cmd = cmd.args(["--allow", "network.host"]);
+        }
+        cmd = cmd.arg(match release.provenance {
+            Provenance::Off => "--provenance=false",
+            Provenance::Min => "--provenance=mode=min",
+            Provenance::Max => "--provenance=mode=max",
+        });
+        match &release.sbom {
+            Sbom::Off => {}
+            Sbom::On => cmd = cmd.arg("--sbom=true"),
+            Sbom::Generator(image) => cmd = cmd.arg(format!("--sbom=generator={image}")),
+        }
+        (steps, add_cache(cmd, release))
+    }
+
+    fn build_list(&self, build: &Build, release: &Release, list: &str) -> Cmd {
+        let cmd = self.add_build(self.engine.cmd().arg("build"), build);
+        // It appends to a list of that name, hence the list was removed before.
+        let epoch = release.epoch.to_string();
+        add_cache(cmd, release)
+            .args(["--timestamp", &epoch, "--manifest", list])
+            .arg(build.context.as_str())
+    }
+
+    fn remove_list(&self, list: &str) -> Step {
+        Step::new(
+            self.engine.cmd().args(["manifest", "rm", list]),
+            Output::Quiet,
+        )
+        .or_go_on()
+    }
+
+    /// What the engine cannot attest; it is left out, and that is said.
+    pub fn attests(&self) -> bool {
+        match self.engine.kind {
+            Kind::Docker => true,
+            Kind::Podman => false,
+        }
+    }
+
+    /// How a cache is named to the engine: where it is read from and where it is written to.
+    pub fn cache_words(&self, cache: Cache, repository: &str, folder: &str) -> CacheWords {
+        let words = |from: String, to: String| CacheWords {
+            from: vec![from],
+            to: vec![to],
+        };
+        match (self.engine.kind, cache) {
+            (_, Cache::None) => CacheWords::default(),
+            (Kind::Docker, Cache::Local) => words(
+                format!("type=local,src={folder}"),
+                format!("type=local,dest={folder},mode=max"),
+            ),
+            (Kind::Docker, Cache::Registry) => words(
+                format!("type=registry,ref={repository}"),
+                format!("type=registry,ref={repository},mode=max"),
+            ),
+            (Kind::Docker, Cache::GitHub) => {
+                words("type=gha".to_owned(), "type=gha,mode=max".to_owned())
+            }
+            // A bare repository, without a tag. https://github.com/containers/buildah/issues/4935
+            (Kind::Podman, Cache::Registry) => words(repository.to_owned(), repository.to_owned()),
+            // Its own store is the local cache, and GitHub's it does not know.
+            (Kind::Podman, Cache::Local | Cache::GitHub) => CacheWords::default(),
+        }
+    }
+}
+
+/// What `--cache-from` and `--cache-to` take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheWords {
+    pub from: Vec<String>,
+    pub to: Vec<String>,
+}
+
+fn add_cache(mut cmd: Cmd, release: &Release) -> Cmd {
+    for from in &release.cache_from {
+        cmd = cmd.args(["--cache-from", from]);
+    }
+    for to in &release.cache_to {
+        cmd = cmd.args(["--cache-to", to]);
+    }
+    cmd
+}
+
+fn with(mut steps: Vec<Step>, last: Step) -> Vec<Step> {
+    steps.push(last);
+    steps
+}
+
+fn remove_folder(folder: &str) -> Step {
+    Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
+}
+
+fn folder_of(path: &Path) -> String {
+    path.parent()
+        .map_or(".".to_owned(), |folder| folder.display().to_string())
+}
+
+/// The tag of the first reference: one list a version.
+fn list_tag(references: &[String]) -> String {
+    let first = references.first().map_or("", String::as_str);
+    first
+        .rsplit_once(':')
+        .map_or("latest", |(_, tag)| tag)
+        .to_owned()
+}
