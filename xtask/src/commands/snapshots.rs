@@ -11,6 +11,7 @@ use super::{
     clean::{self, CleanFacts, Doomed},
     docker_login::{self, GitHubCli},
     logs::{self, Follow},
+    publish::{self, MultiFacts},
     run_local::{self, RunFacts, mounts::Mount},
     shell, stop,
     test_image::{self, TestFacts},
@@ -26,6 +27,7 @@ use crate::{
         cache::CacheMount,
         container::{self, Container},
         image::Image,
+        multiarch::{BuilderFacts, Store},
     },
     env::{Env, Os, User},
     image::Platform,
@@ -190,7 +192,23 @@ impl Machine {
         }
     }
 
-    fn plan(&self, line: &str) -> Plan {
+    fn multi_facts(&self) -> MultiFacts {
+        MultiFacts {
+            build: self.build_facts(),
+            builder: BuilderFacts {
+                // One of them with the older store, which needs a builder of our own.
+                store: if self.name == "docker_linux_as_root" {
+                    Store::OnePlatform
+                } else {
+                    Store::SeveralPlatforms
+                },
+                ours_is_there: false,
+            },
+            github_cache: false,
+        }
+    }
+
+    fn plan(&self, line: &str) -> String {
         let cli = Cli::try_parse_from(["xtask"].into_iter().chain(line.split(' '))).unwrap();
         let files = Files {
             root: PathBuf::from("/src/agent-runner"),
@@ -210,7 +228,14 @@ impl Machine {
             r#"{"Id":"sha256:1","Config":{"User":"stigmer","Healthcheck":{"Test":["CMD","probe"]}}}"#,
         )
         .unwrap();
-        match &cli.command {
+        let plan = match &cli.command {
+            Command::BuildMultiarch(args) => {
+                let check = build_image::check_first(&settings, args.check);
+                let facts = self.multi_facts();
+                return publish::build_multiarch::plan(&settings, &facts, args, check)
+                    .unwrap()
+                    .render();
+            }
             Command::Check(args) => Plan {
                 steps: vec![
                     check::step(&settings, &self.build_facts(), args.build.no_cache).unwrap(),
@@ -272,7 +297,6 @@ impl Machine {
                 docker_login::plan(&engine, &request, "sk-never-shown".to_owned())
             }
             Command::PushImage(_)
-            | Command::BuildMultiarch(_)
             | Command::PushMultiarch(_)
             | Command::PushArchive(_)
             | Command::VerifyImage(_)
@@ -282,7 +306,8 @@ impl Machine {
             | Command::Config(_)
             | Command::Completions { .. }
             | Command::Help { .. } => Plan::default(),
-        }
+        };
+        plan.render()
     }
 }
 
@@ -299,6 +324,8 @@ const LINES: &[&str] = &[
     "stop",
     "clean --version dev-me --all",
     "docker-login --username me",
+    "build-multiarch --version dev-me",
+    "build-multiarch --version 1.2.3 --shard linux/arm64 --no-check",
 ];
 
 #[test]
@@ -306,7 +333,7 @@ fn every_command_on_every_machine() {
     for machine in MACHINES {
         let plans: String = LINES
             .iter()
-            .map(|line| format!("# cargo xtask {line}\n{}\n", machine.plan(line).render()))
+            .map(|line| format!("# cargo xtask {line}\n{}\n", machine.plan(line)))
             .collect();
         assert!(!plans.contains("sk-never-shown"), "a secret is in a plan");
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {

@@ -278,18 +278,12 @@ impl EngineFacts {
         let parts = format!("{}.parts", archive.display());
         match self.engine.kind {
             Kind::Docker => ToArchive {
-                steps: vec![
-                    Step::new(
-                        Cmd::new("mkdir").args(["-p", &folder_of(archive)]),
-                        Output::Quiet,
-                    ),
-                    Step::new(
-                        self.engine
-                            .cmd()
-                            .args(["save", "--output", &parts, reference]),
-                        Output::Quiet,
-                    ),
-                ],
+                steps: vec![Step::new(
+                    self.engine
+                        .cmd()
+                        .args(["save", "--output", &parts, reference]),
+                    Output::Quiet,
+                )],
                 after: vec![remove_folder(&parts)],
                 pack: Some(parts),
             },
@@ -427,11 +421,6 @@ fn with(mut steps: Vec<Step>, last: Step) -> Vec<Step> {
 
 fn remove_folder(folder: &str) -> Step {
     Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
-}
-
-fn folder_of(path: &Path) -> String {
-    path.parent()
-        .map_or(".".to_owned(), |folder| folder.display().to_string())
 }
 
 /// The tag of the first reference: one list a version.

@@ -273,8 +273,8 @@ enum Packed<R> {
     Now(thread::JoinHandle<io::Result<Vec<u8>>>),
 }
 
-/// Docker's configuration names the container in which the last step ran, which is another each
-/// time. No engine reads it.
+/// Docker's configuration names the container in which the last step ran, and Buildah's history
+/// the image that each step began with: others each time. No engine reads them.
 fn without_chance(config: &[u8]) -> Result<Vec<u8>> {
     let mut config: serde_json::Value =
         serde_json::from_slice(config).context("the configuration cannot be read")?;
@@ -285,6 +285,17 @@ fn without_chance(config: &[u8]) -> Result<Vec<u8>> {
         if let Some(run) = config.get_mut("config").and_then(|run| run.as_object_mut()) {
             for name in ["Hostname", "Image"] {
                 run.remove(name);
+            }
+        }
+        let history = config.get_mut("history").and_then(|all| all.as_array_mut());
+        for step in history
+            .into_iter()
+            .flatten()
+            .filter_map(|step| step.as_object_mut())
+        {
+            let comment = step.get("comment").and_then(|comment| comment.as_str());
+            if comment.is_some_and(|comment| comment.starts_with("FROM ")) {
+                step.remove("comment");
             }
         }
     }
@@ -466,7 +477,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write =
             |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
-        let config = br#"{"architecture":"arm64","container":"5eb3","os":"linux","variant":"v8"}"#;
+        let config = br#"{"architecture":"arm64","container":"5eb3","history":[{"comment":"FROM 5eb3","created_by":"x"}],"os":"linux","variant":"v8"}"#;
         let config_is = Descriptor::of(media::DOCKER_CONFIG, config);
         write(bare(&config_is.digest), config);
         let manifest = Manifest {
@@ -488,7 +499,7 @@ mod tests {
         let config = archive.read(&manifest.config.unwrap().digest).unwrap();
         assert_eq!(
             String::from_utf8(config).unwrap(),
-            r#"{"architecture":"arm64","os":"linux","variant":"v8"}"#,
+            r#"{"architecture":"arm64","history":[{"created_by":"x"}],"os":"linux","variant":"v8"}"#,
             "what differs from build to build is gone"
         );
 

@@ -6,45 +6,44 @@
 
 mod journey;
 mod promises;
+mod publish;
 mod real;
 mod registry;
+mod remote;
 mod temporal;
 
 use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
+
+/// A test of engines by their names.
+macro_rules! on_engines {
+    ($module:ident :: $test:ident: $($name:ident = $engine:expr),* $(,)?) => {
+        mod $test {
+            use super::*;
+
+            $(
+                #[test]
+                fn $name() {
+                    if let Some(real) = Real::find($engine) {
+                        let purpose = stringify!($test).replace('_', "-");
+                        crate::$module::$test(&Checkout::new(&real, &purpose));
+                    }
+                }
+            )*
+        }
+    };
+}
 
 /// A test of each engine by its name.
 macro_rules! on_every_engine {
     ($($module:ident :: $test:ident),* $(,)?) => {
         $(
-            mod $test {
-                use super::*;
-
-                fn on(engine: &'static str) {
-                    if let Some(real) = Real::find(engine) {
-                        crate::$module::$test(&Checkout::new(&real, &stringify!($test).replace('_', "-")));
-                    }
-                }
-
-                #[test]
-                fn docker() {
-                    on(DOCKER);
-                }
-
-                #[test]
-                fn docker_containerd() {
-                    on(DOCKER_CONTAINERD);
-                }
-
-                #[test]
-                fn podman() {
-                    on(PODMAN);
-                }
-
-                #[test]
-                fn podman_rootless() {
-                    on(PODMAN_ROOTLESS);
-                }
-            }
+            on_engines!(
+                $module::$test:
+                docker = DOCKER,
+                docker_containerd = DOCKER_CONTAINERD,
+                podman = PODMAN,
+                podman_rootless = PODMAN_ROOTLESS,
+            );
         )*
     };
 }
@@ -59,6 +58,17 @@ on_every_engine!(
     promises::interrupted_build,
     promises::interrupted_test,
     promises::published_is_pulled,
+    publish::release,
     registry::login,
     temporal::worker_polls,
 );
+
+// What does not depend on how an engine is run, once for each that can do it.
+on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
+on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(publish::in_github_actions: docker = DOCKER, podman = PODMAN);
+
+#[test]
+fn docker_and_podman_publish_alike() {
+    publish::alike();
+}

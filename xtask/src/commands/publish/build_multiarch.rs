@@ -1,13 +1,13 @@
 //! `build-multiarch`: the image for all platforms, as a verified OCI archive, or in the engine's
 //! store. One platform at a time on machines of their own, and the parts put together.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use super::{
-    Context, MultiFacts, archive, archive_path, expected, facts, holds_several, release, remarks,
-    shown,
+    Context, MultiFacts, archive, archive_path, expected, facts, folder_step, holds_several,
+    release, remarks, shown,
 };
 use crate::{
     cli::MultiArgs,
@@ -20,7 +20,7 @@ use crate::{
         pack,
         verify::{self, Attestations, Place, Verified},
     },
-    plan::{Cmd, Output, Plan, Step},
+    plan::{Output, Plan},
     settings::{CheckFirst, Provenance, Sbom, Settings},
     ui::Clock,
 };
@@ -102,11 +102,7 @@ pub fn plan(
     let release = release(settings, facts)?;
     let build = request(settings, facts, &platforms, args)?;
     let mut before = before(settings, facts, args, check_first)?;
-    let folder = archive.parent().unwrap_or(Path::new("."));
-    before.push(Step::new(
-        Cmd::new("mkdir").args(["-p", &folder.to_string_lossy()]),
-        Output::Quiet,
-    ));
+    before.push(folder_step(&archive));
     let ToArchive { steps, pack, after } =
         facts.build.engine.build_archive(&build, &release, &archive);
     before.steps.extend(steps);

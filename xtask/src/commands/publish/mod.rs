@@ -24,6 +24,7 @@ use crate::{
     error::Failure,
     image::{Platform, VERSION_LABEL},
     oci::verify::{Attestations, Expected},
+    plan::{Cmd, Output, Step},
     probe::Git,
     registry::{Registry, auth::Credentials},
     settings::{Cache, Provenance, Sbom, Settings},
@@ -49,6 +50,15 @@ pub fn archive_path(settings: &Settings, shard: Option<&Platform>) -> PathBuf {
         .join(format!("{name}-{version}{shard}.oci.tar"))
 }
 
+/// Makes the folder that an archive is written to.
+pub fn folder_step(archive: &Path) -> Step {
+    let folder = archive.parent().unwrap_or(Path::new("."));
+    Step::new(
+        Cmd::new("mkdir").args(["-p", &folder.to_string_lossy()]),
+        Output::Quiet,
+    )
+}
+
 /// What a multi-architecture build needs to know.
 #[derive(Clone, Debug)]
 pub struct MultiFacts {
@@ -62,7 +72,7 @@ pub struct MultiFacts {
 pub fn facts(cx: &Context) -> Result<MultiFacts> {
     let build = build_image::facts(cx)?;
     let engine = &build.engine;
-    let ask = |cmd: crate::plan::Cmd| cx.probe().ask(&cmd).ok();
+    let ask = |cmd: Cmd| cx.probe().ask(&cmd).ok();
     let ours = engine.engine.our_builders().into_iter().next();
     let (store, ours) = std::thread::scope(|scope| {
         let ours = scope.spawn(|| ours.and_then(|(_, question)| ask(question)));

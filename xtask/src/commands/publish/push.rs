@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use super::{
     Context, archive, archive_path,
     build_multiarch::{self, MultiPlan},
-    expected, facts,
+    expected, facts, folder_step,
     github::{self, Group},
     preflight::{self, Options, Released},
     promote,
@@ -304,7 +304,8 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         variant: None,
     };
     let path = archive_path(settings, Some(&platform));
-    let saved = world.engine.save(&reference, &path);
+    let mut saved = world.engine.save(&reference, &path);
+    saved.steps.insert(0, folder_step(&path));
     if cx.dry_run {
         let pack = saved.pack.iter().map(PathBuf::from).collect::<Vec<_>>();
         let after = Plan {
@@ -324,7 +325,10 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         let made = release.phase("save", |it| save(it.cx, &saved, &path))?;
         release.phase("check", |it| build_multiarch::look(it.cx, &made, wanted))?;
         Ok(made)
-    })
+    })?;
+    // The engine's store has it.
+    let _ = std::fs::remove_file(&path);
+    Ok(())
 }
 
 /// Writes an image of the engine's store to an archive.

@@ -1,0 +1,433 @@
+//! Releases to a real registry, with every engine.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    real::{Checkout, DOCKER, PODMAN, Ran, Real},
+    remote::Remote,
+};
+
+/// A checkout that publishes to a repository.
+pub struct Publisher<'a> {
+    pub it: &'a Checkout<'a>,
+    pub remote: Remote,
+    env: Vec<(String, String)>,
+}
+
+impl<'a> Publisher<'a> {
+    /// With sign-ins of its own: the person's stay as they are.
+    pub fn new(it: &'a Checkout<'a>, remote: Remote) -> Self {
+        let kept = it.src().join("target/auth");
+        fs::create_dir_all(&kept).unwrap();
+        let file = kept.join("config.json");
+        // Podman refuses to work when the file that is named for it is not there.
+        fs::write(&file, "{}").unwrap();
+        it.make_folder(&kept);
+        let env = [
+            ("XTASK_IMAGE_REPOSITORY", remote.repository()),
+            ("DOCKER_CONFIG", kept.to_str().unwrap().to_owned()),
+            ("REGISTRY_AUTH_FILE", file.to_str().unwrap().to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        Self { it, remote, env }
+    }
+
+    pub fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> Ran {
+        let env: Vec<_> = self
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain(more.iter().copied())
+            .collect();
+        self.it.run_with(args, &env)
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, &[])
+    }
+
+    pub fn ok(&self, args: &[&str]) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(
+            ran.code, 0,
+            "{} {args:?}: {}",
+            self.it.real.name, ran.stderr
+        );
+        ran
+    }
+
+    pub fn refused(&self, args: &[&str], why: &str) -> Ran {
+        let ran = self.run(args);
+        assert_ne!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
+        ran
+    }
+
+    fn sign_in(&self) {
+        use std::io::Write as _;
+        let auth = self.remote.auth.as_deref().unwrap();
+        let (user, password) = auth.split_once(':').unwrap();
+        let env: Vec<_> = self
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let args = ["docker-login", "--username", user, "--password-stdin"];
+        let mut child = self.it.command_with_input(&args, &env).spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
+        assert!(child.wait_with_output().unwrap().status.success());
+    }
+
+    fn receipt(&self, version: &str) -> Value {
+        let path = self.it.src().join(format!("target/release/{version}.json"));
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// A commit that has nothing but its message, and its tag.
+    fn commit_and_tag(&self, tag: &str) {
+        let commit = ["commit", "-q", "--allow-empty", "-m", tag];
+        assert_eq!(self.it.git(&commit).code, 0);
+        assert_eq!(self.it.git(&["tag", "-f", tag]).code, 0);
+    }
+
+    /// How this engine publishes: Docker's classic store holds one platform.
+    fn publish(&self, version: &str) -> (Vec<&'static str>, Vec<String>) {
+        let tail = vec!["--version".to_owned(), version.to_owned()];
+        if self.it.real.name == DOCKER {
+            let build = ["build-image", "--no-check", "--version", version];
+            assert_eq!(self.run(&build).code, 0);
+            (vec!["push-image"], tail)
+        } else {
+            (vec!["push-multiarch", "--no-check"], tail)
+        }
+    }
+}
+
+impl Drop for Publisher<'_> {
+    fn drop(&mut self) {
+        // Podman keeps what it built for other platforms, without a name.
+        self.run(&["clean", "--yes"]);
+    }
+}
+
+/// A line that publishes a version.
+macro_rules! line {
+    ($publisher:expr, $version:expr) => {{
+        let (head, tail) = $publisher.publish($version);
+        head.into_iter()
+            .map(str::to_owned)
+            .chain(tail)
+            .collect::<Vec<_>>()
+    }};
+}
+
+fn words(line: &[String]) -> Vec<&str> {
+    line.iter().map(String::as_str).collect()
+}
+
+/// From the first refusal to `latest` that stays: the life of a release.
+pub fn release(it: &Checkout) {
+    let Some(remote) = Remote::with_password(it.real.name) else {
+        return;
+    };
+    let release = Publisher::new(it, remote);
+    let remote = &release.remote;
+
+    // HEAD has no tag yet; then nobody is signed in. Both are found out before anything is built.
+    let first = line!(release, "1.2.3");
+    release.refused(&words(&first), "HEAD has no tag `v1.2.3`");
+    release.commit_and_tag("v1.2.3");
+    let first = line!(release, "1.2.3");
+    let refused = release.refused(&words(&first), "not signed in to ");
+    assert!(!refused.stderr.contains("Building"), "{}", refused.stderr);
+    assert!(remote.tags().is_empty());
+
+    release.sign_in();
+    let done = release.ok(&words(&first));
+    let digest = remote.digest("1.2.3").unwrap();
+    assert_eq!(done.stdout, format!("{}@{digest}\n", remote.repository()));
+    assert_eq!(remote.tags(), ["1", "1.2", "1.2.3", "latest"]);
+    for tag in ["1", "1.2", "latest"] {
+        assert_eq!(remote.digest(tag).as_ref(), Some(&digest), "{tag}");
+    }
+    let receipt = release.receipt("1.2.3");
+    assert_eq!(receipt["digest"], digest.as_str());
+    assert_eq!(
+        receipt["tags"],
+        serde_json::json!(["1.2.3", "1.2", "1", "latest"])
+    );
+    if it.real.name != DOCKER {
+        both_platforms_are_whole(&release, &digest);
+    }
+
+    // Again: nothing is built, nothing moves.
+    let again = release.ok(&words(&first));
+    assert!(
+        again.stderr.contains("nothing is built"),
+        "{}",
+        again.stderr
+    );
+    assert_eq!(again.stdout, done.stdout);
+    release.ok(&verify(it, "1.2.3"));
+
+    // Another commit cannot have the same version, whatever its tag says.
+    release.commit_and_tag("v1.2.3");
+    release.refused(&words(&first), "is released already, as sha256:");
+    let mut forced = words(&first);
+    forced.push("--force");
+    release.refused(&forced, "`--force` wants a terminal");
+    assert_eq!(remote.digest("1.2.3").as_ref(), Some(&digest));
+
+    // A patch of an older line leaves what is newer where it is.
+    release.commit_and_tag("v1.1.9");
+    let older = line!(release, "1.1.9");
+    let done = release.ok(&words(&older));
+    assert!(
+        done.stderr.contains("latest with 1.2.3, which is newer"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(remote.digest("latest").as_ref(), Some(&digest));
+    assert_eq!(remote.digest("1").as_ref(), Some(&digest));
+    assert_eq!(remote.digest("1.1"), remote.digest("1.1.9"));
+    assert_ne!(remote.digest("1.1.9").as_ref(), Some(&digest));
+
+    for version in ["1.2.3", "1.1.9"] {
+        release.ok(&["clean", "--yes", "--version", version]);
+    }
+}
+
+fn verify<'a>(it: &Checkout, version: &'a str) -> Vec<&'a str> {
+    let mut line = vec!["verify-image", "--version", version];
+    if it.real.name == DOCKER {
+        line.extend(["--platform", "linux/amd64"]);
+    }
+    line
+}
+
+/// Both architectures come out of the registry as the engine pulls them.
+fn both_platforms_are_whole(release: &Publisher, digest: &str) {
+    let (it, remote) = (release.it, &release.remote);
+    let by_digest = format!("{}@{digest}", remote.repository());
+    for (platform, machine) in [("linux/amd64", 62), ("linux/arm64", 183)] {
+        let config = remote.config(digest, platform);
+        assert_eq!(
+            config["architecture"],
+            platform.trim_start_matches("linux/")
+        );
+        assert_eq!(config["config"]["User"], "stigmer");
+        assert_eq!(
+            config["config"]["Labels"]["org.opencontainers.image.version"],
+            "1.2.3"
+        );
+        assert!(
+            config["config"]["Healthcheck"]["Test"].is_array(),
+            "{config}"
+        );
+
+        let pulled = pull(release, &by_digest, platform);
+        assert_eq!(pulled.code, 0, "{pulled:?}");
+        let name = format!("{}-{}", it.container, platform.replace('/', "-"));
+        let created = it.real.ask(&[
+            "create",
+            "--platform",
+            platform,
+            "--name",
+            &name,
+            &by_digest,
+        ]);
+        assert_eq!(created.code, 0, "{created:?}");
+        let python = it.src().join("target/python3.11");
+        let copied = it.real.ask(&[
+            "cp",
+            &format!("{name}:/usr/local/bin/python3.11"),
+            python.to_str().unwrap(),
+        ]);
+        it.real.ask(&["rm", "-f", &name]);
+        assert_eq!(copied.code, 0, "{copied:?}");
+        let program = fs::read(&python).unwrap();
+        assert_eq!(&program[..4], b"\x7fELF");
+        assert_eq!(program[18], machine, "{platform}");
+        fs::remove_file(&python).unwrap();
+        it.real.ask(&["image", "rm", &by_digest]);
+    }
+}
+
+fn pull(release: &Publisher, reference: &str, platform: &str) -> Ran {
+    let kept = release.it.src().join("target/auth");
+    let file = kept.join("config.json");
+    let env = [
+        ("DOCKER_CONFIG", kept.to_str().unwrap()),
+        ("REGISTRY_AUTH_FILE", file.to_str().unwrap()),
+    ];
+    let real = release.it.real;
+    let args = ["pull", "--quiet", "--platform", platform, reference];
+    let mut command = real.command(std::path::Path::new(real.program), &args, &env);
+    crate::real::ran(&command.output().unwrap())
+}
+
+/// The same commit gives the same digest, also when every step is built anew.
+pub fn reproducible(it: &Checkout) {
+    let at = |name: &str| it.src().join(format!("target/{name}.oci.tar"));
+    let build = |name: &str| -> String {
+        let path = at(name);
+        it.ok(&[
+            "build-multiarch",
+            "--no-cache",
+            "--output",
+            path.to_str().unwrap(),
+        ]);
+        root_of(&path)
+    };
+    assert_eq!(build("one"), build("other"), "{}", it.real.name);
+}
+
+/// The digest that an archive is there for.
+fn root_of(archive: &PathBuf) -> String {
+    let index = std::process::Command::new("tar")
+        .args(["-xOf", archive.to_str().unwrap(), "index.json"])
+        .output()
+        .unwrap();
+    let index: Value = serde_json::from_slice(&index.stdout).unwrap();
+    index["manifests"][0]["digest"].as_str().unwrap().to_owned()
+}
+
+/// Parts that were built apart make the release that is built in one piece.
+pub fn shards(it: &Checkout) {
+    let Some(remote) = Remote::open("shards") else {
+        return;
+    };
+    let release = Publisher::new(it, remote);
+    let version = it.version.as_str();
+    let whole = release.ok(&["build-multiarch", "--output", "target/whole.oci.tar"]);
+    assert!(whole.stdout.ends_with("target/whole.oci.tar\n"));
+    for platform in ["linux/amd64", "linux/arm64"] {
+        release.ok(&["build-multiarch", "--shard", platform]);
+    }
+    // Publishing one part alone is not the release.
+    let part = format!("../target/release/agent-runner-{version}-linux-amd64.oci.tar");
+    release.refused(
+        &["push-archive", "--version", version, &part],
+        "linux/arm64 is missing",
+    );
+    assert!(release.remote.tags().is_empty());
+    release.ok(&[
+        "push-multiarch",
+        "--version",
+        version,
+        "--merge",
+        "../target/release",
+    ]);
+    let merged: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
+    release.ok(&[
+        "push-archive",
+        "--version",
+        version,
+        "../target/whole.oci.tar",
+    ]);
+    let whole: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
+    assert_eq!(merged, whole, "the same images by platform");
+}
+
+/// What Docker and Podman publish is alike, but for what docs/engines.md names.
+pub fn alike() {
+    let (Some(docker), Some(podman)) = (
+        Real::find(crate::real::DOCKER_CONTAINERD),
+        Real::find(PODMAN),
+    ) else {
+        return;
+    };
+    let Some(remote) = Remote::open("alike") else {
+        return;
+    };
+    let it = Checkout::new(&docker, "alike");
+    let release = Publisher::new(&it, remote);
+    let publish = |version: &str, engine: &str| {
+        let line = ["push-multiarch", "--version", version];
+        let ran = release.run_with(&line, &[("XTASK_ENGINE", engine)]);
+        assert_eq!(ran.code, 0, "{engine}: {}", ran.stderr);
+    };
+    publish("dev-docker", docker.program);
+    publish("dev-podman", podman.program);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let [by_docker, by_podman] = ["dev-docker", "dev-podman"].map(|version| {
+            let mut config = release.remote.config(version, platform);
+            let run = config["config"].take();
+            let mut labels = run["Labels"].clone();
+            labels["org.opencontainers.image.version"].take();
+            // Buildah leaves a mark of its own.
+            labels.as_object_mut().unwrap().remove("io.buildah.version");
+            let mut env: Vec<String> = serde_json::from_value(run["Env"].clone()).unwrap();
+            env.sort();
+            let volumes = run["Volumes"].clone();
+            (
+                labels,
+                env,
+                volumes,
+                ["User", "WorkingDir", "Cmd", "Healthcheck"].map(|key| run[key].clone()),
+                run["Entrypoint"].as_array().is_none_or(Vec::is_empty),
+                config["architecture"].clone(),
+            )
+        });
+        assert_eq!(by_docker, by_podman, "{platform}");
+    }
+}
+
+/// In GitHub Actions: groups, the step's outputs and its summary.
+pub fn in_github_actions(it: &Checkout) {
+    let Some(remote) = Remote::open("actions") else {
+        return;
+    };
+    let release = Publisher::new(it, remote);
+    let folder = it.src().join("target/actions");
+    it.make_folder(&folder);
+    let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (output, summary) = (at("output"), at("summary"));
+    it.ok(&["build-image"]);
+    let env = [
+        ("GITHUB_ACTIONS", "true"),
+        ("GITHUB_OUTPUT", output.as_str()),
+        ("GITHUB_STEP_SUMMARY", summary.as_str()),
+    ];
+    let built = release.run(&["build-image"]);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    let pushed = release.run_with(&["push-image", "--version", &it.version], &env);
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+    for line in [
+        "::group::preflight\n",
+        "::group::promote\n",
+        "::endgroup::\n",
+    ] {
+        assert!(pushed.stderr.contains(line), "{line}: {}", pushed.stderr);
+    }
+    let digest = release.remote.digest(&it.version).unwrap();
+    assert_eq!(
+        fs::read_to_string(&output).unwrap(),
+        format!(
+            "image={}\ndigest={digest}\ntags={version}\nversion={version}\n",
+            release.remote.repository(),
+            version = it.version
+        )
+    );
+    let summary = fs::read_to_string(&summary).unwrap();
+    assert!(
+        summary.contains(&format!("| Digest | `{digest}` |")),
+        "{summary}"
+    );
+
+    // A Dockerfile that fails is shown beside its line.
+    let file = it.src().join("Dockerfile");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("FROM scratch AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM scratch AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
+    let failed = release.run_with(&["build-image"], &env);
+    assert_ne!(failed.code, 0);
+    let place = if it.real.program == "docker" {
+        "::error file=Dockerfile,line="
+    } else {
+        "::error::"
+    };
+    assert!(failed.stderr.contains(place), "{}", failed.stderr);
+}

@@ -1,0 +1,150 @@
+//! A repository of a real registry, asked with curl, so that what xtask says of it is not taken
+//! on trust.
+
+use std::{
+    io::Write as _,
+    process::{self, Command},
+    time::SystemTime,
+};
+
+use serde_json::Value;
+
+use crate::real::{Ran, ran, var};
+
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// A repository that nobody has used before.
+pub struct Remote {
+    /// Where it is asked.
+    pub host: String,
+    pub path: String,
+    /// `user:password`, where it wants one.
+    pub auth: Option<String>,
+}
+
+/// The variables' values, or why there are none: on a machine without a registry the test is
+/// skipped, and that is said; in CI it fails.
+pub fn needed<const N: usize>(names: [&str; N]) -> Option<[String; N]> {
+    let found = names.map(var);
+    if found.iter().all(Option::is_some) {
+        return Some(found.map(Option::unwrap));
+    }
+    let names = names.join(", ");
+    assert!(
+        var("XTASK_E2E_REQUIRE").is_none(),
+        "required and not set: {names}"
+    );
+    let _ = writeln!(std::io::stderr(), "skipped: {names} is not set");
+    None
+}
+
+impl Remote {
+    /// In the registry without a password.
+    pub fn open(purpose: &str) -> Option<Self> {
+        let [host] = needed(["XTASK_E2E_REGISTRY"])?;
+        Some(Self::new(host, purpose, None))
+    }
+
+    /// In the registry with one.
+    pub fn with_password(purpose: &str) -> Option<Self> {
+        let [host, user, password] = needed([
+            "XTASK_E2E_AUTH_REGISTRY",
+            "XTASK_E2E_AUTH_USER",
+            "XTASK_E2E_AUTH_PASSWORD",
+        ])?;
+        Some(Self::new(host, purpose, Some(format!("{user}:{password}"))))
+    }
+
+    fn new(host: String, purpose: &str, auth: Option<String>) -> Self {
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        Self {
+            host,
+            path: format!(
+                "e2e/{purpose}-{}-{}/agent-runner",
+                process::id(),
+                now.as_nanos()
+            ),
+            auth,
+        }
+    }
+
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.host, self.path)
+    }
+
+    fn get(&self, what: &str, more: &[&str]) -> Ran {
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-f", "-L", "-H", &format!("Accept: {MANIFESTS}")]);
+        if let Some(auth) = &self.auth {
+            curl.args(["-u", auth]);
+        }
+        curl.args(more);
+        curl.arg(format!("http://{}/v2/{}/{what}", self.host, self.path));
+        ran(&curl.output().unwrap())
+    }
+
+    pub fn tags(&self) -> Vec<String> {
+        let list: Value =
+            serde_json::from_str(&self.get("tags/list", &[]).stdout).unwrap_or_default();
+        let mut tags: Vec<String> = list["tags"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|tag| tag.as_str().unwrap().to_owned())
+            .collect();
+        tags.sort();
+        tags
+    }
+
+    /// The digest that a tag names, in the registry's own words.
+    pub fn digest(&self, tag: &str) -> Option<String> {
+        let head = self.get(&format!("manifests/{tag}"), &["-I"]);
+        head.stdout.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("docker-content-digest")
+                .then(|| value.trim().to_owned())
+        })
+    }
+
+    pub fn manifest(&self, reference: &str) -> Value {
+        let got = self.get(&format!("manifests/{reference}"), &[]);
+        serde_json::from_str(&got.stdout).unwrap_or_else(|_| panic!("{reference}: {got:?}"))
+    }
+
+    pub fn blob(&self, digest: &str) -> Value {
+        let got = self.get(&format!("blobs/{digest}"), &[]);
+        serde_json::from_str(&got.stdout).unwrap_or_else(|_| panic!("{digest}: {got:?}"))
+    }
+
+    /// The images that an index lists, by platform: attestations are none.
+    pub fn images(&self, reference: &str) -> Vec<(String, String)> {
+        let index = self.manifest(reference);
+        let images = index["manifests"].as_array().cloned().unwrap_or_default();
+        images
+            .iter()
+            .filter(|one| one["platform"]["os"] != "unknown")
+            .map(|one| {
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                let platform = &one["platform"];
+                (
+                    format!(
+                        "{}/{}",
+                        text(&platform["os"]),
+                        text(&platform["architecture"])
+                    ),
+                    text(&one["digest"]),
+                )
+            })
+            .collect()
+    }
+
+    /// The configuration of one platform's image.
+    pub fn config(&self, reference: &str, platform: &str) -> Value {
+        let images = self.images(reference);
+        let (_, digest) = images.iter().find(|(found, _)| found == platform).unwrap();
+        let manifest = self.manifest(digest);
+        self.blob(manifest["config"]["digest"].as_str().unwrap())
+    }
+}
