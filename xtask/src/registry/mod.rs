@@ -9,6 +9,7 @@ pub mod http;
 
 use std::{
     fs::File,
+    io::Read,
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -194,24 +195,26 @@ impl<'a> Registry<'a> {
     /// # Errors
     /// When it cannot be had.
     pub fn blob(&self, digest: &str) -> Result<File> {
-        std::fs::create_dir_all(&self.scratch)?;
-        let file = self.scratch.join(format!(
-            "download-{}-{}",
-            std::process::id(),
-            digest.trim_start_matches("sha256:")
-        ));
+        let file = self.scratch("download", digest)?;
         let mut request = Request::new("GET", self.url(&format!("blobs/{digest}")));
-        request.body = Body::Download(file.to_string_lossy().into_owned());
+        request.body = Body::Download(file.text());
         request.limit = Duration::from_secs(1800);
-        let answer = self.send(&request);
-        let opened = File::open(&file);
-        // It lives on until it is read.
-        let _ = std::fs::remove_file(&file);
-        let answer = answer?;
+        let answer = self.send(&request)?;
         if !answer.ok() {
             return Err(self.refused("read", &answer).into());
         }
-        opened.with_context(|| format!("the download of {digest} is gone"))
+        // What is open lives on without its name.
+        File::open(&file.0).with_context(|| format!("the download of {digest} is gone"))
+    }
+
+    /// A file for a blob on its way, which goes when it is no longer needed.
+    fn scratch(&self, what: &str, digest: &str) -> Result<Scratch> {
+        let folder = &self.scratch;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
+        let name = digest.trim_start_matches("sha256:");
+        let process = std::process::id();
+        Ok(Scratch(folder.join(format!("{what}-{process}-{name}"))))
     }
 
     /// Whether the registry has a blob.
@@ -228,11 +231,15 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// Uploads a blob from a file, in one piece; from its beginning where the line breaks.
+    /// Uploads a blob in one piece; from its beginning where the line breaks.
     ///
     /// # Errors
     /// When the registry doesn't take it.
-    pub fn upload(&self, digest: &str, file: &Path, size: u64) -> Result<()> {
+    pub fn upload(&self, digest: &str, content: &mut impl Read, size: u64) -> Result<()> {
+        let file = self.scratch("upload", digest)?;
+        File::create(&file.0)
+            .and_then(|mut copy| std::io::copy(content, &mut copy))
+            .with_context(|| format!("cannot write `{}`", file.0.display()))?;
         let begin = Request::new("POST", self.url("blobs/uploads/"));
         // Signs in where that is due, so that nothing big is sent for nothing.
         let mut first = Some(self.send(&begin)?);
@@ -255,7 +262,7 @@ impl<'a> Registry<'a> {
                 let digest = digest.replace(':', "%3A");
                 let mut put = Request::new("PUT", format!("{location}{mark}digest={digest}"));
                 put.auth = begin.auth;
-                put.body = Body::File(file.to_string_lossy().into_owned());
+                put.body = Body::File(file.text());
                 put.limit = Duration::from_secs(60 + size / SLOWEST);
                 http::send_once(self.exec, &put)
             },
@@ -355,6 +362,21 @@ impl<'a> Registry<'a> {
                 .hint("that is the registry's own trouble: run the same command again later, it goes on where it stopped"),
             _ => Failure::new(format!("{} does not let us {what} {place}: {said}", self.host)),
         }
+    }
+}
+
+/// A file that is removed with this.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn text(&self) -> String {
+        self.0.to_string_lossy().into_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -4,8 +4,10 @@
 //! Set `XTASK_BUILD_BASE_IMAGE` where docker.io cannot be reached.
 #![allow(clippy::disallowed_methods)] // tests start processes and read the environment
 
+mod faults;
 mod journey;
 mod promises;
+mod proxy;
 mod publish;
 mod real;
 mod registry;

@@ -1,6 +1,6 @@
 //! Releases to a real registry, with every engine.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
@@ -265,7 +265,7 @@ fn pull(release: &Publisher, reference: &str, platform: &str) -> Ran {
     ];
     let real = release.it.real;
     let args = ["pull", "--quiet", "--platform", platform, reference];
-    let mut command = real.command(std::path::Path::new(real.program), &args, &env);
+    let mut command = real.command(Path::new(real.program), &args, &env);
     crate::real::ran(&command.output().unwrap())
 }
 
@@ -286,7 +286,7 @@ pub fn reproducible(it: &Checkout) {
 }
 
 /// The digest that an archive is there for.
-fn root_of(archive: &PathBuf) -> String {
+fn root_of(archive: &Path) -> String {
     let index = std::process::Command::new("tar")
         .args(["-xOf", archive.to_str().unwrap(), "index.json"])
         .output()

@@ -1,11 +1,11 @@
 //! Pushing by digest, and giving tags to what was pushed and looked at.
 
-use std::{collections::BTreeSet, fs::File, path::PathBuf};
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 
 use super::{
-    Context, FOLDER,
+    Context,
     preflight::{self, Released},
 };
 use crate::{
@@ -71,22 +71,7 @@ fn push_blob(
         "Pushing",
         &format!("{} ({})", short(&blob.digest), human_bytes(size)),
     );
-    let path = Scratch(cx.settings.root.join(FOLDER).join(format!(
-        "upload-{}-{}",
-        std::process::id(),
-        short(&blob.digest)
-    )));
-    std::io::copy(&mut content, &mut File::create(&path.0)?)?;
-    registry.upload(&blob.digest, &path.0, size)
-}
-
-/// A file that goes when it is no longer needed.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    registry.upload(&blob.digest, &mut content, size)
 }
 
 /// A digest as people tell them apart.

@@ -70,6 +70,7 @@ impl Release<'_> {
     /// Pushes an archive by digest.
     fn upload(&mut self, archive: &Archive) -> Result<Fetched> {
         self.phase("push", |it| promote::upload(it.cx, it.registry, archive))
+            .context("the push did not end; no tag was moved")
     }
 
     /// Looks at what the registry holds, signs it, and gives it its tags.
@@ -381,8 +382,6 @@ fn publish(
         return go_on(release, found, wanted);
     }
     let archive = make(&mut release, wanted)?;
-    let pushed = release
-        .upload(&archive)
-        .context("the push did not end; no tag was moved")?;
+    let pushed = release.upload(&archive)?;
     release.finish(&pushed, wanted, overwrite)
 }

@@ -1,0 +1,456 @@
+//! What can go wrong between xtask and a registry, at every step of a release: with a real
+//! registry behind a proxy that fails on purpose. No engine is needed to publish an archive.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::{
+    proxy::{Fault, Proxy},
+    real::{Ran, ran},
+    remote::Remote,
+};
+
+const TAGS: [&str; 4] = ["1", "1.2", "1.2.3", "latest"];
+
+/// A workspace, an archive in it that is right in all that is looked at, and a registry.
+struct World {
+    folder: TempDir,
+    remote: Remote,
+    proxy: Proxy,
+    archive: PathBuf,
+    digest: String,
+}
+
+impl World {
+    fn new(purpose: &str) -> Option<Self> {
+        let remote = Remote::open(purpose)?;
+        let proxy = Proxy::before(&remote.host);
+        let folder = TempDir::new().unwrap();
+        let project = format!(
+            "schema = 1\n[image]\nrepository = '{}/{}'\n",
+            proxy.address, remote.path
+        );
+        fs::write(folder.path().join("xtask.toml"), project).unwrap();
+        fs::write(folder.path().join(".gitignore"), "/target/\n").unwrap();
+        let mut world = Self {
+            archive: folder.path().join("target/a.oci.tar"),
+            folder,
+            remote,
+            proxy,
+            digest: String::new(),
+        };
+        world.git(&["init", "-q"]);
+        world.git(&["add", "-A"]);
+        world.git(&["commit", "-q", "-m", "x"]);
+        world.git(&["tag", "v1.2.3"]);
+        world.digest = world.write_archive();
+        Some(world)
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        let who = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
+        let output = Command::new("git")
+            .args(who)
+            .args(args)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Both platforms, each with a program of its own.
+    fn write_archive(&self) -> String {
+        let revision = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
+        fs::create_dir_all(self.archive.parent().unwrap()).unwrap();
+        let mut archive = Blobs(tar::Builder::new(fs::File::create(&self.archive).unwrap()));
+        let images: Vec<_> = [("amd64", 62), ("arm64", 183)]
+            .map(|(arch, machine)| {
+                let config = json!({
+                    "architecture": arch, "os": "linux",
+                    "config": {
+                        "User": "stigmer",
+                        "Healthcheck": { "Test": ["CMD", "probe"] },
+                        "Labels": {
+                            "org.opencontainers.image.version": "1.2.3",
+                            "org.opencontainers.image.revision": revision,
+                            "ai.stigmer.xtask.image": format!("{}/{}", self.proxy.address, self.remote.path),
+                        },
+                    },
+                });
+                let config = archive.add("application/vnd.docker.container.image.v1+json", config.to_string().as_bytes());
+                let layer = archive.add("application/vnd.docker.image.rootfs.diff.tar.gzip", &layer(machine));
+                let manifest = json!({
+                    "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+                    "config": config, "layers": [layer],
+                });
+                let mut manifest = archive.add("application/vnd.docker.distribution.manifest.v2+json", manifest.to_string().as_bytes());
+                manifest["platform"] = json!({ "architecture": arch, "os": "linux" });
+                manifest
+            })
+            .into();
+        let index = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
+            "manifests": images,
+        });
+        let root = archive.add(
+            "application/vnd.docker.distribution.manifest.list.v2+json",
+            index.to_string().as_bytes(),
+        );
+        let top = json!({ "schemaVersion": 2, "manifests": [root] });
+        archive.file("index.json", top.to_string().as_bytes());
+        archive.0.into_inner().unwrap();
+        root["digest"].as_str().unwrap().to_owned()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(["push-archive", "--version", "1.2.3"])
+            .arg(&self.archive)
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn publish(&self) -> Ran {
+        ran(&self.command().output().unwrap())
+    }
+
+    /// All is published, and all tags name what was looked at.
+    fn is_published(&self) {
+        assert_eq!(self.remote.tags(), TAGS);
+        for tag in TAGS {
+            assert_eq!(
+                self.remote.digest(tag).as_ref(),
+                Some(&self.digest),
+                "{tag}"
+            );
+        }
+    }
+
+    fn publishes(&self) -> Ran {
+        let done = self.publish();
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        self.is_published();
+        done
+    }
+
+    /// It fails for this reason, and no tag has moved.
+    fn fails(&self, why: &str) -> Ran {
+        let failed = self.publish();
+        assert_eq!(failed.code, 1, "{}", failed.stderr);
+        assert!(failed.stderr.contains(why), "{}", failed.stderr);
+        assert!(self.remote.tags().is_empty(), "no tag moves");
+        failed
+    }
+}
+
+struct Blobs(tar::Builder<fs::File>);
+
+impl Blobs {
+    fn file(&mut self, name: &str, content: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        self.0.append_data(&mut header, name, content).unwrap();
+    }
+
+    fn add(&mut self, media_type: &str, content: &[u8]) -> Value {
+        let hex: String = Sha256::digest(content)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        self.file(&format!("blobs/sha256/{hex}"), content);
+        json!({ "mediaType": media_type, "digest": format!("sha256:{hex}"), "size": content.len() })
+    }
+}
+
+/// A compressed layer with a program for a processor, and something that takes a while to send.
+fn layer(machine: u8) -> Vec<u8> {
+    let mut program = vec![
+        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, machine, 0,
+    ];
+    // Not compressible, and another for each processor.
+    let mut state = u32::from(machine) + std::process::id();
+    program.extend((0..200_000).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    }));
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, "bin/program", &program[..])
+        .unwrap();
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("layer");
+    fs::write(&path, tar.into_inner().unwrap()).unwrap();
+    let gzip = Command::new("gzip")
+        .args(["-nc"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    gzip.stdout
+}
+
+#[test]
+fn a_registry_that_fails_for_a_moment_is_asked_again() {
+    let Some(world) = World::new("moment") else {
+        return;
+    };
+    let proxy = &world.proxy;
+    proxy.fail("POST", "/blobs/uploads/", Fault::Status(503, ""), 2);
+    proxy.fail("HEAD", "/blobs/", Fault::Drop, 1);
+    proxy.fail("PUT", "/blobs/uploads/", Fault::Drop, 1);
+    proxy.fail("PUT", "/blobs/uploads/", Fault::LoseAnswer, 1);
+    proxy.fail("PUT", "/manifests/sha256:", Fault::TooMany(1), 1);
+    proxy.fail("GET", "/blobs/sha256:", Fault::Drop, 1);
+    proxy.fail("PUT", "/manifests/1.2", Fault::Status(500, ""), 1);
+    proxy.fail("PUT", "/manifests/latest", Fault::LoseAnswer, 1);
+    let done = world.publishes();
+    let again = done.stderr.matches("; trying again in ").count();
+    assert_eq!(again, 9, "each is told: {}", done.stderr);
+    assert!(
+        done.stderr
+            .contains("status 503; trying again in 0.5 s (1 of 4)"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr
+            .contains("status 503; trying again in 1.0 s (2 of 4)"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn a_refusal_is_not_asked_again() {
+    let Some(world) = World::new("refusal") else {
+        return;
+    };
+    let denied = r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
+    world
+        .proxy
+        .fail("POST", "/blobs/uploads/", Fault::Status(403, denied), 1);
+    let failed = world.fails("you may not push ");
+    assert!(
+        failed
+            .stderr
+            .contains("status 403, denied: permission_denied: write_package\nhint: "),
+        "{}",
+        failed.stderr
+    );
+    assert_eq!(world.proxy.count("POST", ""), 1);
+    assert_eq!(world.proxy.count("PUT", ""), 0, "nothing was pushed");
+    world.publishes();
+}
+
+#[test]
+fn a_push_that_fails_for_good_moves_no_tag_and_goes_on_later() {
+    let Some(world) = World::new("for-good") else {
+        return;
+    };
+    world
+        .proxy
+        .fail("PUT", "/manifests/sha256:", Fault::Status(502, ""), 5);
+    let failed = world.fails("the push did not end; no tag was moved: ");
+    assert!(
+        failed.stderr.contains("it goes on where it stopped"),
+        "{}",
+        failed.stderr
+    );
+    assert_eq!(
+        world.proxy.count("PUT", "/manifests/"),
+        5,
+        "so often is it tried"
+    );
+    let pushed = world.proxy.count("PUT", "/blobs/uploads/");
+    world.publishes();
+    let more = world.proxy.count("PUT", "/blobs/uploads/") - pushed;
+    assert_eq!(
+        more, 2,
+        "only what was missing: the other platform's two blobs"
+    );
+}
+
+#[test]
+fn a_promotion_that_breaks_off_is_finished_by_the_next_run() {
+    let Some(world) = World::new("promotion") else {
+        return;
+    };
+    let proxy = &world.proxy;
+    proxy.fail("PUT", "/manifests/1 ", Fault::Status(500, ""), 5);
+    let failed = world.publish();
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    // What never changes again came first, `latest` was not reached.
+    assert_eq!(world.remote.tags(), ["1.2", "1.2.3"]);
+    let pushed = proxy.count("PUT", "/blobs/uploads/");
+    let done = world.publishes();
+    assert!(
+        done.stderr
+            .contains("with what is released from this commit already"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(
+        proxy.count("PUT", "/blobs/uploads/"),
+        pushed,
+        "nothing is pushed again"
+    );
+}
+
+#[test]
+fn what_the_registry_spoils_gets_no_tag() {
+    let Some(world) = World::new("spoiled") else {
+        return;
+    };
+    world.proxy.fail("GET", "/blobs/sha256:", Fault::Spoil, 100);
+    let failed = world.fails("is not what it should be");
+    assert!(
+        failed.stderr.contains("no tag was moved"),
+        "{}",
+        failed.stderr
+    );
+}
+
+#[test]
+fn a_manifest_that_the_registry_spoils_gets_no_tag() {
+    let Some(world) = World::new("spoiled-manifest") else {
+        return;
+    };
+    world
+        .proxy
+        .fail("GET", "/manifests/sha256:", Fault::Spoil, 100);
+    world.fails("'s content of sha256:");
+}
+
+#[test]
+fn gits_tags_stand_in_for_a_list_that_cannot_be_read() {
+    let Some(world) = World::new("no-list") else {
+        return;
+    };
+    world.git(&["tag", "v1.3.0"]);
+    world
+        .proxy
+        .fail("GET", "/tags/list", Fault::Status(403, ""), 100);
+    let done = world.publish();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(
+        done.stderr.contains("git's tags say what is released"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(
+        world.remote.tags(),
+        ["1.2", "1.2.3"],
+        "1.3.0 has the others"
+    );
+}
+
+#[test]
+fn a_shallow_clone_does_not_know_what_is_released() {
+    let Some(world) = World::new("shallow") else {
+        return;
+    };
+    world.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    world.git(&["tag", "-f", "v1.2.3"]);
+    let clone = world.folder.path().join("target/clone");
+    let from = format!("file://{}", world.folder.path().display());
+    world.git(&[
+        "clone",
+        "-q",
+        "--depth",
+        "1",
+        "--branch",
+        "v1.2.3",
+        &from,
+        clone.to_str().unwrap(),
+    ]);
+    let digest = World {
+        archive: clone.join("target/a.oci.tar"),
+        ..world
+    };
+    let archive = digest.write_archive();
+    assert!(!archive.is_empty());
+    digest
+        .proxy
+        .fail("GET", "/tags/list", Fault::Status(403, ""), 100);
+    let failed = ran(&digest.command().current_dir(&clone).output().unwrap());
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    assert!(
+        failed
+            .stderr
+            .contains("this clone has not all tags: it is shallow"),
+        "{}",
+        failed.stderr
+    );
+    assert!(
+        failed.stderr.contains("`git fetch --tags --unshallow`"),
+        "{}",
+        failed.stderr
+    );
+    assert!(digest.remote.tags().is_empty());
+}
+
+/// Killed at twenty moments of a release, from its first request to its last: no tag ever names
+/// what was not looked at, and the next run finishes.
+#[test]
+fn killed_at_any_moment_it_leaves_no_wrong_tag() {
+    let Some(world) = World::new("killed-whole") else {
+        return;
+    };
+    world.publishes();
+    let all = world.proxy.count("", "");
+    let (mut before, mut between, mut after) = (0, 0, 0);
+    for moment in 0..20 {
+        let world = World::new(&format!("killed-{moment}")).unwrap();
+        let mut child = world.command().spawn().unwrap();
+        let wanted = 1 + moment * (all - 1) / 19;
+        while world.proxy.count("", "") < wanted && child.try_wait().unwrap().is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        // Not always at the same place between two requests.
+        thread::sleep(Duration::from_millis(moment as u64 * 7 % 11));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A request that was on its way may still come through.
+        thread::sleep(Duration::from_millis(100));
+        let tags = world.remote.tags();
+        match tags.len() {
+            0 => before += 1,
+            4 => after += 1,
+            _ => between += 1,
+        }
+        for tag in &tags {
+            assert_eq!(
+                world.remote.digest(tag).as_ref(),
+                Some(&world.digest),
+                "{tag} at {moment}"
+            );
+        }
+        if !tags.is_empty() {
+            // Everything had been downloaded and looked at by then.
+            assert!(tags.contains(&"1.2.3".to_owned()), "{tags:?} at {moment}");
+            assert!(
+                world.proxy.count("GET", "/blobs/sha256:") >= 4,
+                "at {moment}"
+            );
+        }
+        world.publishes();
+    }
+    let counts = format!("{before} before, {between} between, {after} after promotion");
+    assert!(before > 5 && between > 0, "{counts}");
+}
