@@ -4,5 +4,6 @@
 
 mod commands;
 mod detection;
+mod publish;
 mod talk;
 mod world;
