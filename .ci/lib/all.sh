@@ -13,5 +13,9 @@
 . "$LIB/base-image.sh"
 # shellcheck source=temporal.sh
 . "$LIB/temporal.sh"
+# shellcheck source=tools.sh
+. "$LIB/tools.sh"
+# shellcheck source=buildkit.sh
+. "$LIB/buildkit.sh"
 # shellcheck source=env.sh
 . "$LIB/env.sh"

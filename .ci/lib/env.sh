@@ -24,5 +24,13 @@ EOF
         if [[ -x $TEMPORAL ]]; then
             echo "export XTASK_E2E_TEMPORAL=$TEMPORAL"
         fi
+        if [[ -x $COSIGN ]]; then
+            echo "export XTASK_E2E_COSIGN=$COSIGN"
+        fi
+        if has_buildkit_image && buildkit_answers amd64 && buildkit_answers arm64; then
+            echo "export XTASK_E2E_BUILDKIT_AMD64=$(buildkit_address amd64)"
+            echo "export XTASK_E2E_BUILDKIT_ARM64=$(buildkit_address arm64)"
+            echo "export XTASK_E2E_BUILDKIT_IMAGE=$BUILDKIT_IMAGE"
+        fi
     } | write_file "$ENV_FILE"
 }

@@ -1,0 +1,96 @@
+# shellcheck shell=bash
+# Builders beside the engines' own: two BuildKit daemons, for the tests of builds on several
+# machines, and BuildKit's image, for the builder that xtask makes where Docker's own can't do it.
+
+BUILDKIT_PLATFORMS=(amd64 arm64)
+# Not what xtask pulls by itself, docker.io/moby/buildkit, which this machine may not reach.
+BUILDKIT_IMAGE=$REGISTRY/moby/buildkit:v$BUILDKIT_VERSION
+
+buildkit_address() { echo "unix://$STATE/buildkit-$1.sock"; }
+buildkit_answers() { "$BUILDCTL" --addr "$(buildkit_address "$1")" debug workers >/dev/null 2>&1; }
+
+start_buildkit() {
+    local arch
+    need_tool "$BUILDKITD"
+    write_buildkit_config "$STATE/buildkitd.toml"
+    for arch in "${BUILDKIT_PLATFORMS[@]}"; do
+        buildkit_answers "$arch" || start_buildkitd "$arch"
+    done
+    for arch in "${BUILDKIT_PLATFORMS[@]}"; do
+        await "buildkit-$arch" buildkit_answers "$arch"
+    done
+    push_buildkit_image
+}
+
+# Both run on this machine and are the same: which of them is for which platform is what xtask
+# tells buildx.
+start_buildkitd() {
+    local arch=$1
+    say "starting buildkitd for $arch"
+    background "buildkit-$arch" "$BUILDKITD" --config "$STATE/buildkitd.toml" \
+        --root "$DATA/buildkit-$arch" --addr "$(buildkit_address "$arch")" \
+        --allow-insecure-entitlement network.host
+}
+
+write_buildkit_config() {
+    write_file "$1" <<TOML
+# Written by .ci/engines
+[worker.oci]
+enabled = true
+snapshotter = "overlayfs"
+# There is no CNI here; builds use the host's network anyway.
+networkMode = "host"
+gc = true
+maxUsedSpace = "4GB"
+
+[worker.containerd]
+enabled = false
+
+[registry."$REGISTRY"]
+http = true
+
+[registry."$AUTH_REGISTRY"]
+http = true
+TOML
+}
+
+# As small as can be: both programs, Debian's runc with its libraries, and nothing else. buildx
+# starts `buildkitd` in it and speaks to it through `buildctl dial-stdio`.
+push_buildkit_image() {
+    local key work docker=(docker -H "unix://$DOCKER_SOCKET")
+    key=$(cat "$LIB/buildkit.sh" "$LIB/tools.sh" | sha256sum | cut -c 1-12)
+    if [[ -e $DATA/registry/buildkit-$key ]] && has_buildkit_image; then return; fi
+    say "making BuildKit's image"
+    work=$(mktemp -d "$DATA/buildkit-image.XXXXXX")
+    mkdir -p "$work/usr/bin" "$work/etc/buildkit" "$work/run"
+    mkdir -m 1777 "$work/tmp"
+    cp "$BUILDKITD" "$work/usr/bin/buildkitd"
+    cp "$BUILDCTL" "$work/usr/bin/buildctl"
+    copy_with_libraries "$(command -v runc)" "$work"
+    write_buildkit_config "$work/etc/buildkit/buildkitd.toml"
+    tar -C "$work" --numeric-owner --owner=0 --group=0 -cf "$work.tar" .
+    quietly "$STATE/log/buildkit-image.log" "${docker[@]}" import \
+        --change 'ENV PATH=/usr/bin' --change 'ENTRYPOINT ["buildkitd"]' \
+        --change 'VOLUME ["/var/lib/buildkit"]' "$work.tar" "$BUILDKIT_IMAGE"
+    quietly "$STATE/log/buildkit-image.log" "${docker[@]}" push "$BUILDKIT_IMAGE"
+    quietly "$STATE/log/buildkit-image.log" "${docker[@]}" rmi "$BUILDKIT_IMAGE"
+    rm -rf "$work" "$work.tar"
+    touch "$DATA/registry/buildkit-$key"
+}
+
+has_buildkit_image() {
+    curl -fsS -o /dev/null --head \
+        -H 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
+        "http://$REGISTRY/v2/moby/buildkit/manifests/v$BUILDKIT_VERSION" 2>/dev/null
+}
+
+# copy_with_libraries PROGRAM ROOT: the program into /usr/bin, what it is linked with to where
+# it looks for it.
+copy_with_libraries() {
+    local program=$1 root=$2 library
+    cp -L "$program" "$root/usr/bin/"
+    while read -r library; do
+        mkdir -p "$root$(dirname "$library")"
+        cp -L "$library" "$root$library"
+    done < <(ldd "$program" | grep -o '/[^ ]*')
+}
