@@ -44,6 +44,13 @@ pub enum Builder {
     Make(Vec<Cmd>, String),
 }
 
+impl Builder {
+    /// Whether it builds on several machines.
+    fn has_nodes(&self) -> bool {
+        matches!(self, Self::Make(_, name) if name == OUR_NODES)
+    }
+}
+
 /// What is wanted beside what every build takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
@@ -61,7 +68,7 @@ pub struct Release {
 pub struct ToArchive {
     pub steps: Vec<Step>,
     /// What the steps leave, if that is not the archive itself.
-    pub pack: Option<String>,
+    pub pack: Vec<String>,
     /// What takes away what is left over.
     pub after: Vec<Step>,
 }
@@ -203,16 +210,14 @@ impl EngineFacts {
         let text = archive.display().to_string();
         match self.engine.kind {
             Kind::Docker => {
-                let mut output = format!("type=oci,dest={text},rewrite-timestamp=true");
-                if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
-                    // In OCI's own words Podman sees no health check; attestations need them.
-                    output.push_str(",oci-mediatypes=false");
+                if release.builder.has_nodes() && build.platforms.len() > 1 {
+                    return self.build_on_nodes(build, release, &text);
                 }
                 let (steps, cmd) = self.buildx(build, release);
-                let cmd = cmd.args(["--output", &output]).arg(build.context.as_str());
+                let cmd = to_file(cmd, build, release, &text);
                 ToArchive {
                     steps: with(steps, Step::new(cmd, Output::Talk)),
-                    pack: None,
+                    pack: Vec::new(),
                     after: Vec::new(),
                 }
             }
@@ -236,9 +241,40 @@ impl EngineFacts {
                         Step::new(write, Output::Quiet),
                     ],
                     after: vec![self.remove_list(&list), remove_folder(&folder)],
-                    pack: Some(folder),
+                    pack: vec![folder],
                 }
             }
+        }
+    }
+
+    /// buildx writes no archive of what several nodes built (`oci for multi-node builds currently
+    /// not supported`), so each platform gets one of its own, from its node, to be packed.
+    fn build_on_nodes(&self, build: &Build, release: &Release, archive: &str) -> ToArchive {
+        let folder = format!("{archive}.parts");
+        let (mut steps, _) = self.buildx(build, release);
+        steps.push(remove_folder(&folder));
+        steps.push(Step::new(
+            Cmd::new("mkdir").args(["-p", &folder]),
+            Output::Quiet,
+        ));
+        let mut pack = Vec::new();
+        for platform in &build.platforms {
+            let part = format!(
+                "{folder}/{}.oci.tar",
+                platform.to_string().replace('/', "-")
+            );
+            let mut build = build.clone();
+            build.platforms = vec![platform.clone()];
+            let (_, cmd) = self.buildx(&build, release);
+            let cmd = to_file(cmd, &build, release, &part);
+            let say = format!("for {platform} on its node");
+            steps.push(Step::new(cmd, Output::Talk).say("Building", say));
+            pack.push(part);
+        }
+        ToArchive {
+            steps,
+            pack,
+            after: vec![remove_folder(&folder)],
         }
     }
 
@@ -285,7 +321,7 @@ impl EngineFacts {
                     Output::Quiet,
                 )],
                 after: vec![remove_folder(&parts)],
-                pack: Some(parts),
+                pack: vec![parts],
             },
             Kind::Podman => ToArchive {
                 steps: vec![
@@ -302,7 +338,7 @@ impl EngineFacts {
                     ),
                 ],
                 after: vec![remove_folder(&parts)],
-                pack: Some(parts),
+                pack: vec![parts],
             },
         }
     }
@@ -414,6 +450,16 @@ fn add_cache(mut cmd: Cmd, release: &Release) -> Cmd {
     cmd
 }
 
+/// Writes what is built to an OCI archive.
+fn to_file(cmd: Cmd, build: &Build, release: &Release, archive: &str) -> Cmd {
+    let mut output = format!("type=oci,dest={archive},rewrite-timestamp=true");
+    if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
+        // In OCI's own words Podman sees no health check; attestations need them.
+        output.push_str(",oci-mediatypes=false");
+    }
+    cmd.args(["--output", &output]).arg(build.context.as_str())
+}
+
 fn with(mut steps: Vec<Step>, last: Step) -> Vec<Step> {
     steps.push(last);
     steps
@@ -430,4 +476,65 @@ fn list_tag(references: &[String]) -> String {
         .rsplit_once(':')
         .map_or("latest", |(_, tag)| tag)
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{engine::Place, image::Platform, settings::Progress};
+
+    #[test]
+    fn each_node_writes_an_archive_of_its_own() {
+        let docker = EngineFacts {
+            engine: Engine {
+                kind: Kind::Docker,
+                program: "docker".to_owned(),
+            },
+            version: "28.5.2".to_owned(),
+            platform: Platform::linux("amd64"),
+            rootless: false,
+            place: Place::Here,
+        };
+        let nodes = ["linux/amd64=tcp://a:1", "linux/arm64=tcp://b:1"]
+            .map(|node| Node::parse(node).unwrap());
+        let release = Release {
+            builder: Builder::Make(docker.make_nodes(&nodes), OUR_NODES.to_owned()),
+            provenance: Provenance::Off,
+            sbom: Sbom::Off,
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            epoch: 7,
+        };
+        let build = Build {
+            dockerfile: "/src/Dockerfile".to_owned(),
+            context: "/src".to_owned(),
+            target: String::new(),
+            platforms: ["amd64", "arm64"].map(Platform::linux).to_vec(),
+            args: BTreeMap::new(),
+            secrets: Vec::new(),
+            labels: BTreeMap::new(),
+            references: Vec::new(),
+            network: "default".to_owned(),
+            pull: false,
+            no_cache: false,
+            progress: Progress::Plain,
+            tmpdir: None,
+        };
+        let made = docker.build_archive(&build, &release, Path::new("/x.oci.tar"));
+        let parts = ["amd64", "arm64"].map(|arch| format!("/x.oci.tar.parts/linux-{arch}.oci.tar"));
+        assert_eq!(made.pack, parts);
+        let builds: Vec<_> = made
+            .steps
+            .iter()
+            .map(|step| step.cmd.render())
+            .filter(|line| line.contains(" buildx build "))
+            .collect();
+        for ((line, part), platform) in builds.iter().zip(&parts).zip(&build.platforms) {
+            assert!(line.contains(&format!(" --platform {platform} ")), "{line}");
+            assert!(line.contains(&format!("type=oci,dest={part},")), "{line}");
+        }
+        assert_eq!(builds.len(), 2);
+    }
 }

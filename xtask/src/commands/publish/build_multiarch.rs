@@ -28,7 +28,8 @@ use crate::{
 /// What is built, and what it is written to.
 pub struct MultiPlan {
     pub before: Plan,
-    pub pack: Option<PathBuf>,
+    /// What is packed into it, if it is not written at once.
+    pub pack: Vec<PathBuf>,
     pub after: Plan,
     pub archive: PathBuf,
     pub attestations: Attestations,
@@ -36,20 +37,22 @@ pub struct MultiPlan {
 
 impl MultiPlan {
     pub fn render(&self) -> String {
-        let pack = self.pack.as_ref().map_or(String::new(), |parts| {
-            archive::line(std::slice::from_ref(parts), &self.archive)
-        });
+        let pack = if self.pack.is_empty() {
+            String::new()
+        } else {
+            archive::line(&self.pack, &self.archive)
+        };
         self.before.render() + &pack + &self.after.render()
     }
 
     /// Runs it; what it made, not yet looked at.
     pub fn run(&self, cx: &Context) -> Result<Archive> {
-        let made = cx.exec.run(&self.before).and_then(|()| match &self.pack {
-            Some(parts) => {
-                cx.ui.status("Packing", &shown(cx.settings, &self.archive));
-                pack::pack(cx.exec, std::slice::from_ref(parts), &self.archive)
+        let made = cx.exec.run(&self.before).and_then(|()| {
+            if self.pack.is_empty() {
+                return Archive::open(&self.archive);
             }
-            None => Archive::open(&self.archive),
+            cx.ui.status("Packing", &shown(cx.settings, &self.archive));
+            pack::pack(cx.exec, &self.pack, &self.archive)
         });
         // What is left over goes, also after a failure or Ctrl-C.
         cx.exec.cleaning(|| {
@@ -109,7 +112,7 @@ pub fn plan(
     say(&mut before, facts, &build.platform_words());
     Ok(MultiPlan {
         before,
-        pack: pack.map(PathBuf::from),
+        pack: pack.into_iter().map(PathBuf::from).collect(),
         after: Plan { steps: after },
         archive,
         attestations: if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
@@ -151,7 +154,9 @@ fn before(
 /// The build is the step that talks last; it says what it is for.
 fn say(plan: &mut Plan, facts: &MultiFacts, platforms: &str) {
     let last = plan.steps.iter_mut().rev();
-    if let Some(step) = last.into_iter().find(|step| step.output == Output::Talk) {
+    if let Some(step) = last.into_iter().find(|step| step.output == Output::Talk)
+        && step.say.is_none()
+    {
         let what = format!("for {platforms} with {}", facts.build.engine.describe());
         step.say = Some(("Building", what));
     }
