@@ -213,12 +213,17 @@ impl EngineFacts {
                 if release.builder.has_nodes() && build.platforms.len() > 1 {
                     return self.build_on_nodes(build, release, &text);
                 }
-                let (steps, cmd) = self.buildx(build, release);
-                let cmd = to_file(cmd, build, release, &text);
+                // It gets its name when it is whole: BuildKit leaves what it had written so far.
+                let partial = format!("{text}.partial");
+                let (mut steps, cmd) = self.buildx(build, release);
+                let cmd = to_file(cmd, build, release, &partial);
+                steps.push(self.build_step(cmd, build));
+                let rename = Cmd::new("mv").args(["-f", &partial, &text]);
+                steps.push(Step::new(rename, Output::Quiet));
                 ToArchive {
-                    steps: with(steps, Step::new(cmd, Output::Talk)),
+                    steps,
                     pack: Vec::new(),
-                    after: Vec::new(),
+                    after: vec![remove_folder(&partial)],
                 }
             }
             Kind::Podman => {
@@ -236,7 +241,7 @@ impl EngineFacts {
                 ToArchive {
                     steps: vec![
                         self.remove_list(&list),
-                        Step::new(self.build_list(build, release, &list), Output::Talk),
+                        self.build_step(self.build_list(build, release, &list), build),
                         remove_folder(&folder),
                         Step::new(write, Output::Quiet),
                     ],
@@ -248,10 +253,15 @@ impl EngineFacts {
     }
 
     /// buildx writes no archive of what several nodes built (`oci for multi-node builds currently
-    /// not supported`), so each platform gets one of its own, from its node, to be packed.
+    /// not supported`). So all nodes build side by side into their caches, and then each writes an
+    /// archive of its own platform, to be packed.
     fn build_on_nodes(&self, build: &Build, release: &Release, archive: &str) -> ToArchive {
         let folder = format!("{archive}.parts");
-        let (mut steps, _) = self.buildx(build, release);
+        let (mut steps, cmd) = self.buildx(build, release);
+        let cmd = cmd
+            .args(["--output", "type=cacheonly"])
+            .arg(build.context.as_str());
+        steps.push(self.build_step(cmd, build));
         steps.push(remove_folder(&folder));
         steps.push(Step::new(
             Cmd::new("mkdir").args(["-p", &folder]),
@@ -265,10 +275,11 @@ impl EngineFacts {
             );
             let mut build = build.clone();
             build.platforms = vec![platform.clone()];
+            build.no_cache = false;
             let (_, cmd) = self.buildx(&build, release);
             let cmd = to_file(cmd, &build, release, &part);
-            let say = format!("for {platform} on its node");
-            steps.push(Step::new(cmd, Output::Talk).say("Building", say));
+            let say = format!("what was built for {platform}");
+            steps.push(Step::new(cmd, Output::Talk).say("Fetching", say));
             pack.push(part);
         }
         ToArchive {
@@ -282,15 +293,14 @@ impl EngineFacts {
     pub fn build_and_load(&self, build: &Build, release: &Release) -> Vec<Step> {
         match self.engine.kind {
             Kind::Docker => {
-                let (steps, mut cmd) = self.buildx(build, release);
+                let (mut steps, mut cmd) = self.buildx(build, release);
                 cmd = cmd.arg("--load");
                 for reference in &build.references {
                     cmd = cmd.args(["--tag", reference]);
                 }
-                with(
-                    steps,
-                    Step::new(cmd.arg(build.context.as_str()), Output::Talk),
-                )
+                let step = self.build_step(cmd.arg(build.context.as_str()), build);
+                steps.push(step);
+                steps
             }
             Kind::Podman => {
                 let first = build.references.first().map_or("", String::as_str);
@@ -301,7 +311,7 @@ impl EngineFacts {
                     self.remove_list(first),
                     // An image of that name would otherwise stand in the list's way.
                     Step::new(self.engine.cmd().args(["untag", first]), Output::Quiet).or_go_on(),
-                    Step::new(self.build_list(build, release, first), Output::Talk),
+                    self.build_step(self.build_list(build, release, first), build),
                 ];
                 steps.extend(build.references.iter().skip(1).map(tag));
                 steps
@@ -379,6 +389,11 @@ impl EngineFacts {
             Sbom::Generator(image) => cmd = cmd.arg(format!("--sbom=generator={image}")),
         }
         (steps, add_cache(cmd, release))
+    }
+
+    fn build_step(&self, cmd: Cmd, build: &Build) -> Step {
+        let what = format!("for {} with {}", build.platform_words(), self.describe());
+        Step::new(cmd, Output::Talk).say("Building", what)
     }
 
     fn build_list(&self, build: &Build, release: &Release, list: &str) -> Cmd {
@@ -460,11 +475,6 @@ fn to_file(cmd: Cmd, build: &Build, release: &Release, archive: &str) -> Cmd {
     cmd.args(["--output", &output]).arg(build.context.as_str())
 }
 
-fn with(mut steps: Vec<Step>, last: Step) -> Vec<Step> {
-    steps.push(last);
-    steps
-}
-
 fn remove_folder(folder: &str) -> Step {
     Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
 }
@@ -531,6 +541,12 @@ mod tests {
             .map(|step| step.cmd.render())
             .filter(|line| line.contains(" buildx build "))
             .collect();
+        let (together, builds) = builds.split_first().unwrap();
+        assert!(
+            together.contains(" --platform linux/amd64,linux/arm64 ")
+                && together.contains(" --output type=cacheonly "),
+            "{together}"
+        );
         for ((line, part), platform) in builds.iter().zip(&parts).zip(&build.platforms) {
             assert!(line.contains(&format!(" --platform {platform} ")), "{line}");
             assert!(line.contains(&format!("type=oci,dest={part},")), "{line}");

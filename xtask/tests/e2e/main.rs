@@ -67,6 +67,7 @@ on_every_engine!(
 
 // What does not depend on how an engine is run, once for each that can do it.
 on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
+on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::in_github_actions: docker = DOCKER, podman = PODMAN);
 

@@ -214,6 +214,24 @@ pub fn interrupted_build(it: &Checkout) {
     assert_eq!(it.real.inspect("image", &it.reference()), None);
 }
 
+/// A build for all platforms that a signal ends leaves nothing half-made.
+pub fn interrupted_release(it: &Checkout) {
+    let line = ["build-multiarch", "--no-cache", "--progress", "plain"];
+    let child = it.command(&line, &[]).spawn().unwrap();
+    thread::sleep(Duration::from_secs(3));
+    let ended = interrupt(child, libc::SIGINT);
+    assert_eq!(ended.code, 130, "{ended:?}");
+    let left: Vec<_> = fs::read_dir(it.src().join("target/release"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    if it.real.program == "podman" {
+        let list = format!("localhost/agent-runner-xtask-release:{}", it.version);
+        assert_ne!(it.real.ask(&["manifest", "exists", &list]).code, 0);
+    }
+}
+
 /// A test that a signal ends leaves no container.
 pub fn interrupted_test(it: &Checkout) {
     it.ok(&["build-image"]);

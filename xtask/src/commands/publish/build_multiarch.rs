@@ -20,7 +20,7 @@ use crate::{
         pack,
         verify::{self, Attestations, Place, Verified},
     },
-    plan::{Output, Plan},
+    plan::Plan,
     settings::{CheckFirst, Provenance, Sbom, Settings},
     ui::Clock,
 };
@@ -109,7 +109,6 @@ pub fn plan(
     let ToArchive { steps, pack, after } =
         facts.build.engine.build_archive(&build, &release, &archive);
     before.steps.extend(steps);
-    say(&mut before, facts, &build.platform_words());
     Ok(MultiPlan {
         before,
         pack: pack.into_iter().map(PathBuf::from).collect(),
@@ -151,17 +150,6 @@ fn before(
     Ok(plan)
 }
 
-/// The build is the step that talks last; it says what it is for.
-fn say(plan: &mut Plan, facts: &MultiFacts, platforms: &str) {
-    let last = plan.steps.iter_mut().rev();
-    if let Some(step) = last.into_iter().find(|step| step.output == Output::Talk)
-        && step.say.is_none()
-    {
-        let what = format!("for {platforms} with {}", facts.build.engine.describe());
-        step.say = Some(("Building", what));
-    }
-}
-
 /// Builds for all platforms into the engine's store.
 fn load_plan(
     settings: &Settings,
@@ -185,7 +173,6 @@ fn load_plan(
         .engine
         .build_and_load(&build, &release(settings, facts)?);
     plan.steps.extend(steps);
-    say(&mut plan, facts, &build.platform_words());
     Ok(plan)
 }
 
