@@ -70,6 +70,10 @@ on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman
 on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::in_github_actions: docker = DOCKER, podman = PODMAN);
+on_engines!(publish::nodes: docker = DOCKER);
+on_engines!(publish::own_builder: docker = DOCKER);
+on_engines!(publish::signed: docker = DOCKER);
+on_engines!(publish::listed_content: docker_containerd = DOCKER_CONTAINERD);
 
 #[test]
 fn docker_and_podman_publish_alike() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, Ran, Real},
-    remote::Remote,
+    remote::{Remote, needed},
 };
 
 /// A checkout that publishes to a repository.
@@ -451,4 +451,256 @@ pub fn in_github_actions(it: &Checkout) {
         "::error::"
     };
     assert!(failed.stderr.contains(place), "{}", failed.stderr);
+}
+
+/// Two BuildKit daemons, each for its platform, build at the same time.
+pub fn nodes(it: &Checkout) {
+    let Some([amd64, arm64]) = needed(["XTASK_E2E_BUILDKIT_AMD64", "XTASK_E2E_BUILDKIT_ARM64"])
+    else {
+        return;
+    };
+    let nodes = format!("linux/amd64={amd64},linux/arm64={arm64}");
+    // By node, whatever the list of nodes is called on the way: `builder/node/build`.
+    let history = || -> Vec<String> {
+        let line = [
+            "buildx",
+            "history",
+            "ls",
+            "--builder",
+            "agent-runner-xtask-nodes",
+            "--format",
+            "json",
+        ];
+        let said = it.real.ask(&line);
+        let entry = |line: &str| serde_json::from_str::<Value>(line).ok();
+        said.stdout
+            .lines()
+            .filter_map(entry)
+            .map(|entry| entry["ref"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let build = || it.run_with(&["build-multiarch"], &[("XTASK_BUILD_NODES", &nodes)]);
+    // Daemons keep their history; once there is a list of them, it can be asked for.
+    assert_eq!(build().code, 0);
+    let before = history();
+    assert!(!before.is_empty());
+    let built = build();
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    for platform in ["linux/amd64", "linux/arm64"] {
+        let line = format!("    Platform {platform}: ");
+        assert!(built.stderr.contains(&line), "{}", built.stderr);
+    }
+    let new: Vec<_> = history()
+        .into_iter()
+        .filter(|entry| !before.contains(entry))
+        .collect();
+    for (node, platform) in [("nodes0", "linux/amd64"), ("nodes1", "linux/arm64")] {
+        // The build of both has the same name on both nodes; what each wrote out has its own.
+        let of_node: Vec<_> = new
+            .iter()
+            .filter(|entry| entry.contains(&format!("{node}/")))
+            .filter_map(|entry| entry.rsplit_once('/'))
+            .map(|(_, build)| build)
+            .collect();
+        let alone =
+            |build: &&&str| new.iter().filter(|entry| entry.ends_with(**build)).count() == 1;
+        assert!(of_node.iter().any(|build| !alone(&build)), "{new:?}");
+        let wrote = of_node.iter().find(alone).unwrap();
+        let line = [
+            "buildx",
+            "history",
+            "inspect",
+            "--builder",
+            "agent-runner-xtask-nodes",
+        ];
+        let said = it
+            .real
+            .ask(&[&line[..], &["--format", "json", wrote]].concat());
+        let said: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
+        assert_eq!(said["Platform"], serde_json::json!([platform]), "{node}");
+    }
+}
+
+/// Where Docker's own store cannot hold several platforms, a builder of ours makes them, and
+/// `clean --all` knows it.
+pub fn own_builder(it: &Checkout) {
+    let Some([image]) = needed(["XTASK_E2E_BUILDKIT_IMAGE"]) else {
+        return;
+    };
+    let opts = format!("image={image}");
+    let env = [("XTASK_BUILD_BUILDER_OPTS", opts.as_str())];
+    let built = it.run_with(&["build-multiarch"], &env);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    let there = || {
+        it.real
+            .ask(&["buildx", "inspect", "agent-runner-xtask"])
+            .code
+            == 0
+    };
+    assert!(there());
+    // It is used again, not made again.
+    let again = it.run_with(&["build-multiarch", "--dry-run"], &env);
+    assert!(!again.stdout.contains("buildx create"), "{}", again.stdout);
+    let line = "docker buildx rm --force agent-runner-xtask";
+    assert!(!it.ok(&["clean", "--dry-run"]).contains(line));
+    let clean = it.ok(&["clean", "--all", "--dry-run"]);
+    assert!(clean.contains(line), "{clean}");
+}
+
+/// What is published is signed before it has a tag, and a signature that cannot be checked
+/// moves none.
+pub fn signed(it: &Checkout) {
+    let (Some(remote), Some([cosign])) = (Remote::open("signed"), needed(["XTASK_E2E_COSIGN"]))
+    else {
+        return;
+    };
+    let release = Publisher::new(it, remote);
+    edit(
+        &it.src().join("xtask.toml"),
+        "sign = \"no\"",
+        "sign = \"key\"",
+    );
+    it.ok(&["build-image"]);
+    assert_eq!(release.run(&["build-image"]).code, 0);
+    let push = ["push-image", "--version", &it.version];
+    release.refused(
+        &push,
+        "signs what it publishes, and cosign is not installed",
+    );
+
+    let bin = it.src().join("target/bin");
+    fs::create_dir_all(&bin).unwrap();
+    std::os::unix::fs::symlink(&cosign, bin.join("cosign")).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let keys = |name: &str| -> String {
+        let made = std::process::Command::new(&cosign)
+            .args(["generate-key-pair", "--output-key-prefix", name])
+            .env("COSIGN_PASSWORD", "marked-password")
+            .current_dir(&bin)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        bin.join(name).to_str().unwrap().to_owned()
+    };
+    let (ours, other) = (keys("ours"), keys("other"));
+    let env = |public: &str| {
+        [
+            ("PATH", path.clone()),
+            ("COSIGN_PASSWORD", "marked-password".to_owned()),
+            ("XTASK_SIGN_KEY", format!("{ours}.key")),
+            ("XTASK_SIGN_PUBLIC_KEY", public.to_owned()),
+            ("XTASK_SIGN_TRANSPARENCY_LOG", "false".to_owned()),
+        ]
+    };
+    let run = |public: &str| {
+        let env = env(public);
+        let env: Vec<_> = env
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        release.run_with(&push, &env)
+    };
+    let wrong = run(&format!("{other}.pub"));
+    assert_ne!(wrong.code, 0, "{}", wrong.stderr);
+    assert!(release.remote.digest(&it.version).is_none(), "no tag moved");
+    let right = run("");
+    assert_eq!(right.code, 0, "{}", right.stderr);
+    for ran in [&wrong, &right] {
+        assert!(!ran.stderr.contains("marked"), "{}", ran.stderr);
+    }
+    assert_eq!(release.receipt(&it.version)["signed"], true);
+    let verified = std::process::Command::new(&cosign)
+        .args([
+            "verify",
+            "--insecure-ignore-tlog=true",
+            "--allow-http-registry",
+            "--key",
+        ])
+        .arg(format!("{ours}.pub"))
+        .arg(right.stdout.trim())
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+fn edit(file: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(from), "{}", file.display());
+    fs::write(file, text.replace(from, to)).unwrap();
+}
+
+/// The smallest that BuildKit takes for a generator: it names the Python packages it finds.
+/// <https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md>
+const GENERATOR: &str = r#"
+import json, os, pathlib
+source = pathlib.Path(os.environ["BUILDKIT_SCAN_SOURCE"])
+names = sorted(one.name.split("-")[0] for one in source.rglob("*.dist-info"))
+document = {
+    "spdxVersion": "SPDX-2.3", "SPDXID": "SPDXRef-DOCUMENT", "name": "e2e",
+    "packages": [{"name": name, "SPDXID": "SPDXRef-" + name} for name in names],
+}
+statement = {
+    "_type": "https://in-toto.io/Statement/v0.1",
+    "predicateType": "https://spdx.dev/Document", "predicate": document,
+}
+folder = pathlib.Path(os.environ["BUILDKIT_SCAN_DESTINATION"])
+(folder / "sbom.spdx.json").write_text(json.dumps(statement))
+"#;
+
+/// Each platform's list of content is made by the generator that the channel names, and lies in
+/// the registry beside the image.
+pub fn listed_content(it: &Checkout) {
+    let (Some(remote), Some([base])) = (Remote::open("sbom"), needed(["XTASK_BUILD_BASE_IMAGE"]))
+    else {
+        return;
+    };
+    let folder = it.src().join("target/generator");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("scan.py"), GENERATOR).unwrap();
+    let dockerfile =
+        format!("FROM {base}\nCOPY scan.py /\nENTRYPOINT [\"python3\", \"/scan.py\"]\n");
+    fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
+    let generator = format!("{}/e2e/sbom-generator:1", remote.host);
+    for line in [
+        &["build", "-q", "-t", &generator, folder.to_str().unwrap()][..],
+        &["push", "-q", &generator],
+    ] {
+        let ran = it.real.ask(line);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    edit(
+        &it.src().join("xtask.toml"),
+        "sbom = \"off\"",
+        &format!("sbom = \"{generator}\""),
+    );
+    let release = Publisher::new(it, remote);
+    release.ok(&["push-multiarch", "--version", &it.version]);
+    it.real.ask(&["image", "rm", &generator]);
+    let index = release.remote.manifest(&it.version);
+    let attestations: Vec<_> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["platform"]["os"] == "unknown")
+        .collect();
+    assert_eq!(attestations.len(), 2, "{index}");
+    for one in attestations {
+        let manifest = release.remote.manifest(one["digest"].as_str().unwrap());
+        let layer = manifest["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|layer| {
+                layer["annotations"]["in-toto.io/predicate-type"] == "https://spdx.dev/Document"
+            })
+            .unwrap_or_else(|| panic!("{manifest}"));
+        let content = release.remote.blob(layer["digest"].as_str().unwrap());
+        let packages = content["predicate"]["packages"].as_array().unwrap();
+        assert!(
+            packages
+                .iter()
+                .any(|package| package["name"] == "temporalio"),
+            "{content}"
+        );
+    }
 }

@@ -317,7 +317,7 @@ fn report(cx: &Context, archive: &Archive, verified: &Verified, clock: Clock) ->
         cx.ui.status(
             "Platform",
             &format!(
-                "{}: {} to download, {} unpacked, {} programs and libraries of its own",
+                "{}: {} to download, {} unpacked, {} programs and libraries",
                 one.platform,
                 human_bytes(one.compressed),
                 human_bytes(one.unpacked),

@@ -45,7 +45,7 @@ pub fn run(cx: &Context, args: &VerifyArgs) -> Result<()> {
     let mut text = format!("{}\n", verified.digest);
     for one in &verified.platforms {
         text.push_str(&format!(
-            "{}  {}  {} to download, {} unpacked, {} programs and libraries of its own\n",
+            "{}  {}  {} to download, {} unpacked, {} programs and libraries\n",
             one.platform,
             one.digest,
             human_bytes(one.compressed),
