@@ -13,7 +13,7 @@ use crate::{
     image::human_bytes,
     oci::{Descriptor, Manifest, archive::Archive},
     probe::Git,
-    registry::{Fetched, Registry},
+    registry::{Fetched, Registry, auth::GITHUB},
     release::TagPlan,
 };
 
@@ -120,6 +120,7 @@ pub fn promote(
         }
     }
     let tags = preflight::tags(cx, registry, git)?;
+    let first = registry.host() == GITHUB && registry.tags().is_ok_and(|tags| tags.is_empty());
     for tag in &tags.moves {
         cx.exec.check()?;
         registry.put_manifest(tag, image)?;
@@ -141,6 +142,10 @@ pub fn promote(
                 settings.image.repository.tagged(tag)
             ),
         );
+    }
+    if first {
+        // https://docs.github.com/packages/learn-github-packages/configuring-a-packages-access-control-and-visibility
+        cx.ui.hint("the first push of a package: it is private until you make it public (the package's settings, Change visibility); the label `org.opencontainers.image.source` links it to its repository");
     }
     for one in &tags.stays {
         cx.ui.status(
