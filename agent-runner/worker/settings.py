@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graphton import ModelConfig, Provider
 from stigmer_stubs import backend, temporal
+from worker.endpoint import Endpoint
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
@@ -78,6 +79,11 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _endpoint(value: str) -> str:
+    Endpoint.parse(value)
+    return value
+
+
 def _http_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -86,6 +92,7 @@ def _http_url(value: str) -> str:
 
 
 HostPort = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_host_port)]
+EndpointText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_endpoint)]
 HttpUrl = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_http_url)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 
@@ -123,7 +130,7 @@ class Settings(BaseSettings):
     shutdown_grace_seconds: float = Field(default=8.0, ge=0, le=3600)
     """How long running activities may finish after SIGTERM. Engines kill after 10 s."""
 
-    stigmer_backend_endpoint: HostPort = backend.DEFAULT_ENDPOINT
+    stigmer_backend_endpoint: EndpointText = backend.DEFAULT_ENDPOINT
     stigmer_api_key: SecretStr | None = None
 
     openai_api_key: SecretStr | None = None
