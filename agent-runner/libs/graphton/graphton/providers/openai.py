@@ -1,0 +1,126 @@
+"""OpenAI's chat completions, and all the services that speak them too."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from graphton.chat import Message, Reply, Role, ToolUse, Usage
+from graphton.model import ModelConfig
+from graphton.providers.http import Answer, Service
+from graphton.tools import Tool, as_json
+
+
+class OpenAIChat:
+    """A model behind `POST {base_url}/chat/completions`."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
+        self._model = config.model
+        self._service = Service(config, headers)
+
+    async def reply(
+        self,
+        system: str,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+        on_text: Callable[[str], None],
+    ) -> Reply:
+        """See ChatModel."""
+        body = {
+            "model": self._model,
+            "messages": [{"role": "system", "content": system}, *map(_message, messages)],
+            "tools": function_tools(tools),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        async with self._service.post("/chat/completions", body) as answer:
+            return await (_stream(answer, on_text) if answer.streams else _whole(answer))
+
+    async def close(self) -> None:
+        """See ChatModel."""
+        await self._service.close()
+
+
+def function_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Tools, as OpenAI and Ollama want them."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": t.name, "description": t.description, "parameters": t.schema},
+        }
+        for t in tools
+    ]
+
+
+def _message(message: Message) -> dict[str, Any]:
+    match message.role:
+        case Role.TOOL:
+            return {
+                "role": "tool",
+                "tool_call_id": message.tool_use_id,
+                "content": message.text,
+            }
+        case Role.ASSISTANT if message.tool_uses:
+            calls = [
+                {
+                    "id": use.id,
+                    "type": "function",
+                    "function": {"name": use.name, "arguments": as_json(use.arguments)},
+                }
+                for use in message.tool_uses
+            ]
+            return {"role": "assistant", "content": message.text or None, "tool_calls": calls}
+    return {"role": message.role.value, "content": message.text}
+
+
+def _usage(value: dict[str, Any] | None) -> Usage:
+    value = value or {}
+    return Usage(int(value.get("prompt_tokens") or 0), int(value.get("completion_tokens") or 0))
+
+
+async def _whole(answer: Answer) -> Reply:
+    value = await answer.whole()
+    choice = (value.get("choices") or [{}])[0]
+    message = choice.get("message") or {}
+    uses = [
+        ToolUse.parse(
+            str(call.get("id") or f"call_{number}"),
+            str(call["function"]["name"]),
+            str(call["function"].get("arguments") or ""),
+        )
+        for number, call in enumerate(message.get("tool_calls") or [])
+    ]
+    return Reply(
+        str(message.get("content") or ""),
+        tuple(uses),
+        _usage(value.get("usage")),
+        cut_off=choice.get("finish_reason") == "length",
+    )
+
+
+async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
+    text, usage, reason = "", Usage(), None
+    calls: dict[int, dict[str, str]] = {}
+    async for event in answer.events():
+        if event.get("usage"):
+            usage = _usage(event["usage"])
+        for choice in event.get("choices") or []:
+            delta = choice.get("delta") or {}
+            reason = choice.get("finish_reason") or reason
+            if delta.get("content"):
+                text += delta["content"]
+                on_text(text)
+            for part in delta.get("tool_calls") or []:
+                call = calls.setdefault(
+                    int(part.get("index") or 0), {"id": "", "name": "", "arguments": ""}
+                )
+                function = part.get("function") or {}
+                call["id"] = part.get("id") or call["id"]
+                call["name"] = function.get("name") or call["name"]
+                call["arguments"] += function.get("arguments") or ""
+    if reason is None:
+        raise answer.broken_off()
+    uses = [
+        ToolUse.parse(call["id"] or f"call_{number}", call["name"], call["arguments"])
+        for number, call in sorted(calls.items())
+    ]
+    return Reply(text, tuple(uses), usage, cut_off=reason == "length")

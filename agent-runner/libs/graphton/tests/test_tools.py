@@ -1,0 +1,188 @@
+"""The tools on a real folder, with real commands."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+
+import pytest
+
+from graphton import commands
+from graphton.files import Folder
+from graphton.tools import RESULT_CHARACTERS, SandboxTools, ToolError, shortened
+
+Use = Callable[..., Coroutine[None, None, str]]
+
+needs_landlock = pytest.mark.skipif(not commands.confined(), reason="the kernel has no Landlock")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "box/.tmp").mkdir(parents=True)
+    return tmp_path / "box"
+
+
+@pytest.fixture
+def use(root: Path) -> Iterator[Use]:
+    def redact(text: str) -> str:
+        return text.replace("hunter2", "[secret]")
+
+    with Folder(root) as folder:
+        box = SandboxTools(folder, {"GREETING": "hi", "PASSWORD": "hunter2"}, redact)
+        tools = {tool.name: tool for tool in box.all}
+
+        async def call(name: str, /, **arguments: object) -> str:
+            return await tools[name].call(arguments)
+
+        yield call
+
+
+async def test_files(use: Use, root: Path) -> None:
+    assert await use("write_file", path="a/b.txt", content="one\ntwo\n") == (
+        "made `a/b.txt`: 8 bytes"
+    )
+    assert await use("read_file", path="a/b.txt") == "     1  one\n     2  two"
+    assert await use("read_file", path="a/b.txt", offset=2) == "     2  two"
+    assert await use("read_file", path="a/b.txt", limit=1) == "     1  one\n[1 more lines]"
+    assert await use("edit_file", path="a/b.txt", old="two", new="drei") == (
+        "replaced 1 place in `a/b.txt`"
+    )
+    assert (root / "a/b.txt").read_text() == "one\ndrei\n"
+    assert await use("list_files") == ".tmp/\na/"
+    assert await use("list_files", path="a") == "b.txt  9 bytes"
+    assert await use("search_files", pattern="dr[e]i|none") == "a/b.txt:2:drei\n"
+    assert await use("search_files", pattern="drei", name="*.py") == "(nothing found)"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("read_file", {"path": "none"}, "No such file"),
+        ("read_file", {"path": "../x"}, "outside of the working folder"),
+        ("read_file", {"path": "few", "offset": 9}, "has only 2 lines"),
+        ("read_file", {"path": "bytes"}, "is not a text file"),
+        ("read_file", {}, "wrong arguments for read_file: path: Field required"),
+        ("read_file", {"path": "few", "lines": 1}, "lines: Extra inputs"),
+        ("write_file", {"path": "few/x", "content": ""}, "Not a directory"),
+        ("write_file", {"path": "x", "content": "\ud800"}, "lone surrogate"),
+        ("edit_file", {"path": "few", "old": "x", "new": ""}, "is not in `few`"),
+        ("edit_file", {"path": "few", "old": "a", "new": ""}, "2 times"),
+        ("search_files", {"pattern": "("}, "grep: "),
+        ("search_files", {"pattern": "x", "path": "../outside"}, "is outside of"),
+        ("run_command", {"command": "echo no; exit 3"}, "no\n\\[exit code 3\\]"),
+        ("run_command", {"command": "kill -9 $$"}, "ended by signal 9"),
+        ("run_command", {"command": "true", "timeout_seconds": 9999}, "less than or equal to 540"),
+    ],
+)
+async def test_what_cannot_be_done_is_told(
+    use: Use, root: Path, name: str, arguments: dict[str, object], words: str
+) -> None:
+    (root / "few").write_text("a\na\n")
+    (root / "bytes").write_bytes(b"\xff\xfe")
+    (root.parent / "outside").mkdir()
+    (root.parent / "outside/x").write_text("x")
+    with pytest.raises(ToolError, match=words):
+        await use(name, **arguments)
+
+
+async def test_a_command_gets_its_environment_and_not_the_workers(
+    use: Use, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STIGMER_API_KEY", "of the worker")
+    names = set((await use("run_command", command="env | sed 's/=.*//'")).split())
+    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR"}
+    assert ours <= names <= ours | {*commands.HANDED_ON, "PWD", "SHLVL", "_"}
+    assert await use("run_command", command="echo $GREETING; pwd") == f"hi\n{root}\n"
+
+
+async def test_no_result_holds_a_secret(use: Use, root: Path) -> None:
+    (root / "hunter2.txt").write_text("hunter2")
+    for name, arguments in {
+        "run_command": {"command": "echo $PASSWORD"},
+        "read_file": {"path": "hunter2.txt"},
+        "search_files": {"pattern": "hunter"},
+        "list_files": {},
+    }.items():
+        result = await use(name, **arguments)
+        assert "[secret]" in result
+        assert "hunter2" not in result
+    with pytest.raises(ToolError, match=r"\[secret\]"):
+        await use("run_command", command="echo $PASSWORD; false")
+
+
+async def test_a_command_that_takes_too_long_is_ended(use: Use, root: Path) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ToolError, match=r"begun\n\[ended after 1 s\]"):
+        await use("run_command", command="echo begun; trap '' TERM; sleep 60", timeout_seconds=1)
+    assert time.monotonic() - begun < 4
+
+
+async def test_nothing_is_left_running(use: Use, root: Path) -> None:
+    """Neither what a command leaves in the background nor what a cancelled one was at."""
+    begun = time.monotonic()
+    loop = "(while :; do date +%N > clock; sleep 0.02; done) &"
+    assert await use("run_command", command=f"{loop} sleep 0.2; echo done") == "done\n"
+    running = asyncio.create_task(use("run_command", command=f"{loop} touch up; wait"))
+    while not (root / "up").exists():  # noqa: ASYNC110 (another process makes it)
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.monotonic() - begun < 5
+    await asyncio.sleep(0.1)
+    before = (root / "clock").read_text()
+    await asyncio.sleep(0.2)
+    assert (root / "clock").read_text() == before
+
+
+async def test_much_output_is_cut_in_the_middle(use: Use) -> None:
+    result = await use("run_command", command="echo first; yes | head -n 2000000; echo last")
+    assert len(result) < RESULT_CHARACTERS + 200
+    assert result.startswith("first\n")
+    assert result.endswith("last\n")
+    assert "left out" in result
+
+
+def test_shortened() -> None:
+    assert shortened("x" * 8, 8) == "x" * 8
+    assert shortened("abcdefghi", 8) == "abcdef\n[… 1 characters left out …]\nhi"
+
+
+@needs_landlock
+async def test_a_command_cannot_leave_the_sandbox(use: Use, root: Path) -> None:
+    outside = root.parent / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("not yours")
+    (root / "link").symlink_to(outside)
+    for command in (
+        f"cat {outside}/secret",
+        "cat link/secret",
+        f"ls {outside}",
+        f"echo x > {outside}/new",
+        f"mv {outside}/secret .",
+        f"ln {outside}/secret hard",
+        "echo x > /tmp/agent-was-here",
+        f"cat /proc/{os.getpid()}/environ",
+        f"cat /proc/{os.getpid()}/root{outside}/secret",
+        f"kill -0 {os.getpid()}",
+    ):
+        with pytest.raises(ToolError, match=r"denied|not permitted|cross-device"):
+            await use("run_command", command=command)
+    assert [p.name for p in outside.iterdir()] == ["secret"]
+
+
+@needs_landlock
+async def test_a_command_can_do_its_work(use: Use, root: Path) -> None:
+    script = (
+        "import json, multiprocessing, sqlite3, subprocess, tempfile\n"
+        "tempfile.NamedTemporaryFile()\n"
+        "sqlite3.connect('db').execute('create table t (x)')\n"
+        "subprocess.run(['sh', '-c', 'echo sub > /dev/null'], check=True)\n"
+        "print(multiprocessing.Pool(1).map(abs, [-1]))\n"
+    )
+    (root / "script.py").write_text(script)
+    assert await use("run_command", command=f"{sys.executable} script.py") == "[1]\n"
+    command = "mkdir -p a/b && echo x > a/b/c && mv a d && ln d/b/c e && cat <(cat e) && rm -r d"
+    assert await use("run_command", command=command) == "x\n"
