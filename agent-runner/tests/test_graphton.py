@@ -1,0 +1,271 @@
+"""The agent's loop, with a model that is scripted but answers over HTTP as the real ones do."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devserver.model import ModelServer
+from graphton.agent import Agent, LimitError, Limits, Outcome
+from graphton.chat import Message, ModelError, Reply, Role, ToolUse
+from graphton.files import Folder
+from graphton.memory import Thread, remembered
+from graphton.model import ModelConfig, Provider
+from graphton.providers import connect
+from graphton.tools import SandboxTools
+
+
+@pytest.fixture
+def server() -> Iterator[ModelServer]:
+    server = ModelServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    (tmp_path / "box/.tmp").mkdir(parents=True)
+    with Folder(tmp_path / "box") as folder:
+        yield folder
+
+
+class Seen:
+    """What an observer is told, a line each."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.texts: list[str] = []
+
+    def text(self, text: str) -> None:
+        self.texts.append(text)
+
+    def replied(self, reply: Reply) -> None:
+        self.lines.append(f"replied {reply.text!r} {[use.name for use in reply.tool_uses]}")
+
+    def retrying(self, error: ModelError, pause: float) -> None:
+        self.lines.append(f"retrying {error.status}")
+
+    def tool_began(self, use: ToolUse) -> None:
+        self.lines.append(f"began {use.name}")
+
+    def tool_ended(self, use: ToolUse, result: str, failed: bool) -> None:
+        self.lines.append(f"{'failed' if failed else 'ended'} {use.name}: {result}")
+
+
+def config(server: ModelServer, provider: Provider = Provider.OPENAI) -> ModelConfig:
+    path = "/v1" if provider is Provider.OPENAI else ""
+    return ModelConfig.resolve(
+        provider, model="scripted", base_url=server.url + path, api_key="k-1"
+    )
+
+
+async def run(
+    model: ModelConfig,
+    folder: Folder,
+    request: str,
+    seen: Seen | None = None,
+    *,
+    limits: Limits | None = None,
+    thread: str = "t",
+    redact: Callable[[str], str] = str,
+) -> Outcome:
+    chat = connect(model)
+    agent = Agent(
+        chat,
+        system="You are a test.",
+        tools=SandboxTools(folder, {}, redact).all,
+        limits=limits or Limits(),
+        redact=redact,
+    )
+    memory = Thread(folder, thread)
+    try:
+        return await agent.run(memory.load(), request, seen or Seen(), memory.save)
+    finally:
+        await chat.close()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("provider", Provider)
+async def test_tools_are_used_until_the_last_word(
+    server: ModelServer, folder: Folder, provider: Provider, streams: bool
+) -> None:
+    server.stream = streams
+    seen = Seen()
+    request = (
+        '!tool write_file {"path": "a.txt", "content": "grün"}\n'
+        '!and list_files {}\n!tool read_file {"path": "none"}\n!say {system} It is {result}'
+    )
+    outcome = await run(config(server, provider), folder, request, seen)
+    answer = "You are a test. It is `none`: No such file or directory"
+    assert outcome.text == answer
+    assert (outcome.rounds, outcome.usage.input_tokens, outcome.usage.output_tokens) == (3, 30, 15)
+    assert folder.read("a.txt", 10) == "grün".encode()
+    assert seen.lines == [
+        "replied '' ['write_file', 'list_files']",
+        "began write_file",
+        "ended write_file: made `a.txt`: 5 bytes",
+        "began list_files",
+        "ended list_files: .tmp/\na.txt  5 bytes",
+        "replied '' ['read_file']",
+        "began read_file",
+        "failed read_file: `none`: No such file or directory",
+        f"replied {answer!r} []",
+    ]
+    if streams:
+        assert seen.texts[0] == "You"
+        assert seen.texts[-1] == answer
+    # What the service was told is what its documentation says.
+    path, headers, body = server.requests[-1]
+    assert path == {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}.get(
+        provider, "/api/chat"
+    )
+    key = "x-api-key" if provider is Provider.ANTHROPIC else "authorization"
+    assert headers[key].removeprefix("Bearer ") == "k-1"
+    assert body["model"] == "scripted"
+
+
+async def test_results_go_back_under_the_names_they_were_asked_by(
+    server: ModelServer, folder: Folder
+) -> None:
+    request = "!tool list_files {}\n!and list_files {}\n!tool list_files {}\n!say x"
+    await run(config(server), folder, request)
+    messages = server.requests[-1][2]["messages"]
+    asked = [call["id"] for m in messages for call in m.get("tool_calls", [])]
+    answered = [m["tool_call_id"] for m in messages if m["role"] == "tool"]
+    assert asked == answered
+    assert len(set(asked)) == 3
+
+
+async def test_a_thread_is_remembered_and_others_are_not(
+    server: ModelServer, folder: Folder
+) -> None:
+    await run(config(server), folder, "my name is Ada", thread="thread-1")
+    await run(config(server), folder, "run: echo hi", thread="thread-1")
+    other = await run(config(server), folder, "what did I ask before?", thread="thread-2")
+    assert other.text == "You asked before: "
+    # Another service can go on with it.
+    for provider in Provider:
+        outcome = await run(
+            config(server, provider), folder, "what did I ask before?", thread="thread-1"
+        )
+        assert outcome.text.startswith("You asked before: my name is Ada | run: echo hi")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 529])
+async def test_what_passes_is_asked_again(server: ModelServer, folder: Folder, status: int) -> None:
+    seen = Seen()
+    outcome = await run(config(server), folder, f"!fail {status} 1\n!say at last", seen)
+    assert outcome.text == "at last"
+    assert seen.lines[0] == f"retrying {status}"
+
+
+async def test_an_answer_that_breaks_off_is_asked_for_again(
+    server: ModelServer, folder: Folder
+) -> None:
+    for provider in Provider:
+        seen = Seen()
+        request = f"!cut\n!say one two three four five six {provider}"
+        outcome = await run(config(server, provider), folder, request, seen)
+        assert outcome.text == f"one two three four five six {provider}"
+        assert seen.lines[0] == "retrying None"
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_a_refusal_is_told_at_once_and_without_the_key(
+    server: ModelServer, folder: Folder, provider: Provider
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        await run(config(server, provider), folder, "!fail 401\n!say x")
+    assert "401 scripted failure 401 (is its API key set, and right?)" in str(caught.value)
+    assert "k-1" not in str(caught.value)
+    assert len(server.requests) == 1
+
+
+async def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
+    monkeypatch.setattr("graphton.agent.FIRST_PAUSE", 0.01)
+    gone = ModelConfig.resolve(Provider.OLLAMA, base_url="http://127.0.0.1:1")
+    with pytest.raises(ModelError, match=r"ollama at .*:1 cannot be reached.*6 times"):
+        await run(gone, folder, "x")
+
+
+async def test_an_ollama_that_only_speaks_as_openai(server: ModelServer, folder: Folder) -> None:
+    from devserver import model
+
+    paths = dict(model._APIS)
+    del model._APIS["/api/chat"]
+    try:
+        outcome = await run(config(server, Provider.OLLAMA), folder, "hello")
+    finally:
+        model._APIS.update(paths)
+    assert outcome.text == "You said: hello"
+
+
+async def test_limits(server: ModelServer, folder: Folder) -> None:
+    endless = "\n".join(["!tool list_files {}"] * 10)
+    for limits, words in (
+        (Limits(rounds=3), "after 3 rounds"),
+        (Limits(tokens=40), "after 45 tokens: a run may use 40"),
+    ):
+        with pytest.raises(LimitError, match=words):
+            await run(config(server), folder, endless, limits=limits)
+    begun = time.monotonic()
+    slow = '!tool run_command {"command": "sleep 30"}\n!say x'
+    with pytest.raises(LimitError, match="stopped after 1 s"):
+        await run(config(server), folder, slow, limits=Limits(seconds=1))
+    assert time.monotonic() - begun < 5
+
+
+async def test_tools_that_are_not_there_and_arguments_that_are_wrong(
+    server: ModelServer, folder: Folder
+) -> None:
+    seen = Seen()
+    await run(config(server), folder, '!tool fly {}\n!and read_file {"x": 1}\n!say ok', seen)
+    assert seen.lines[2].startswith("failed fly: there is no tool `fly`; there are: read_file")
+    assert seen.lines[4].startswith("failed read_file: wrong arguments for read_file: path")
+
+
+async def test_no_secret_is_remembered(server: ModelServer, folder: Folder) -> None:
+    def redact(text: str) -> str:
+        return text.replace("hunter2", "[secret]")
+
+    request = '!tool run_command {"command": "echo hunter2"}\n!say it is {result}'
+    seen = Seen()
+    await run(config(server), folder, request, seen, redact=redact)
+    assert "ended run_command: [secret]\n" in seen.lines
+    results = [m for m in server.requests[-1][2]["messages"] if m["role"] == "tool"]
+    assert [m["content"] for m in results] == ["[secret]\n"]
+
+
+def say(role: Role, text: str) -> Message:
+    return Message(role=role, text=text)
+
+
+def test_the_oldest_turns_are_forgotten_first() -> None:
+    turns = [
+        message
+        for n in range(5)
+        for message in (say(Role.USER, f"{n}" * 10), say(Role.ASSISTANT, "a" * 10))
+    ]
+    assert remembered(turns, 45) == turns[-4:]
+    assert remembered(turns, 1) == turns[-2:]
+    assert remembered(turns, 1000) == turns
+
+
+def test_a_memory_that_is_broken_is_an_empty_one(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    thread = Thread(folder, "odd/../name")
+    use = ToolUse("1", "t", {"a": [1]})
+    said = [say(Role.USER, "ä"), Message(role=Role.ASSISTANT, tool_uses=(use,))]
+    thread.save(said)
+    assert thread.load() == said
+    (stored,) = (folder.root / ".graphton/threads").iterdir()
+    broken: Sequence[Any] = ("", "{", "[]", '{"version": 2}', '{"version": 1, "messages": [{}]}')
+    for text in broken:
+        stored.write_text(text)
+        assert thread.load() == []
+        assert "cannot be read" in caplog.text
+        caplog.clear()
