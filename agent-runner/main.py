@@ -4,8 +4,10 @@ Exit codes: 0 stopped by SIGTERM or SIGINT, 1 something unforeseen, 2 the config
 folder it names cannot be used.
 """
 
+import ctypes
 import logging
 import os
+import platform
 import signal
 import sys
 from typing import NoReturn
@@ -22,7 +24,8 @@ def main() -> int:
     try:
         settings = Settings.load()
         settings.prepare_sandbox_root()
-        logs.configure(settings.log_level, settings.log_format)
+        logs.configure(settings.log_level, settings.log_format, settings.secrets.values())
+        hide_environment()
 
         # Temporal's libraries cost most of the start: a wrong setting is told before that.
         from worker import health, service
@@ -36,18 +39,38 @@ def main() -> int:
         return 2
 
     log = logging.getLogger("agent-runner")
-    log.info(
-        "starting: mode %s, sandboxes in %s, model %s of %s, config %s",
-        settings.mode,
-        settings.sandbox_root_dir,
-        settings.llm.model,
-        settings.llm.provider,
-        settings.digest,
-    )
+    log.info("starting", extra={"fields": banner(settings)})
     if settings.llm.missing_api_key:
         log.warning("no API key for %s is set: its models cannot be called", settings.llm.provider)
     service.run(settings, proof)
     return 0
+
+
+def banner(settings: Settings) -> dict[str, object]:
+    """What this worker is, in a line of its log."""
+    from graphton import commands
+
+    return {
+        "mode": settings.mode.value,
+        "sandboxes": settings.sandbox_root_dir,
+        "commands": "confined" if commands.confined() else "not confined: no Landlock",
+        "server": settings.stigmer_backend_endpoint,
+        "model": settings.llm.model,
+        "provider": settings.llm.provider.value,
+        "concurrency": settings.temporal_max_concurrency,
+        "python": platform.python_version(),
+        "config": settings.digest,
+    }
+
+
+def hide_environment() -> None:
+    """Let no other process of this user read this one's environment: it holds keys.
+
+    Commands of agents are confined, where the kernel can; this holds everywhere on Linux.
+    """
+    if sys.platform == "linux":
+        pr_set_dumpable = 4
+        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
 
 
 def end(code: int) -> NoReturn:

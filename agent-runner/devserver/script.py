@@ -80,15 +80,23 @@ def answer(system: str, turns: Sequence[Turn]) -> Answer:
     return chosen
 
 
+def _arguments(text: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = json.loads(text)
+    for name, value in arguments.items():
+        if match := re.fullmatch(r"\{(.)\*(\d+)\}", str(value)):
+            arguments[name] = match[1] * int(match[2])
+    return arguments
+
+
 def _spelled_out(request: str) -> list[Answer]:
     steps: list[Answer] = []
     pending = Answer()
     for line in request.splitlines():
         match line.split(maxsplit=2):
             case ["!tool", name, arguments]:
-                pending.tools.append((name, json.loads(arguments)))
+                pending.tools.append((name, _arguments(arguments)))
             case ["!and", name, arguments]:
-                steps[-1].tools.append((name, json.loads(arguments)))
+                steps[-1].tools.append((name, _arguments(arguments)))
                 continue
             case ["!say", *_]:
                 pending.text = line.removeprefix("!say").strip()

@@ -1,18 +1,34 @@
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.logging import LogCaptureHandler
 
 from worker.settings import Settings
+
+PREFIXES = ("AGENT_MAX_", "ANTHROPIC_", "LOG_", "OPENAI_", "SANDBOX_", "STIGMER_", "TEMPORAL_")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Neither the developer's environment nor their .env decides a test."""
     for name in os.environ:
-        if name.startswith(("TEMPORAL_", "STIGMER_", "SANDBOX_", "LOG_", "OPENAI_", "ANTHROPIC_")):
+        if name.startswith(PREFIXES):
             monkeypatch.delenv(name)
     monkeypatch.delenv("MODE", raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
     monkeypatch.setenv("AGENT_RUNNER_HEALTH_FILE", str(tmp_path / "health" / "health.json"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
+def clean_logging() -> Iterator[None]:
+    """A test that configures the log does not do so for the others."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = [h for h in root.handlers if isinstance(h, LogCaptureHandler)]
+    root.handlers += [h for h in handlers if h not in root.handlers]
+    root.setLevel(level)

@@ -2,16 +2,20 @@ from pathlib import Path
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
+from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED, AgentExecution
 from worker.activities import Activities
+from worker.convert import CONVERTER
+from worker.settings import Settings
 
 
 @pytest.fixture
-def activities(tmp_path: Path) -> Activities:
-    return Activities(tmp_path)
+def activities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Activities:
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path))
+    monkeypatch.setenv("STIGMER_BACKEND_ENDPOINT", "127.0.0.1:1")
+    return Activities(Settings.load())
 
 
 async def test_a_session_has_one_thread(activities: Activities) -> None:
@@ -27,10 +31,27 @@ async def test_without_a_session_each_thread_is_new(activities: Activities) -> N
     assert first != second
 
 
-async def test_agents_cannot_be_run_yet(activities: Activities) -> None:
-    with pytest.raises(ApplicationError, match="cannot run agents yet") as caught:
-        await ActivityEnvironment().run(activities.execute_graphton, RawValue(Payload()), "t")
-    assert caught.value.non_retryable
+async def test_a_server_that_is_away_is_in_the_status(
+    activities: Activities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.backend.Backend.call.__kwdefaults__", {"patience": 0.2})
+    monkeypatch.setattr("worker.execution.END_PATIENCE", 0.5)
+    execution = AgentExecution()
+    execution.metadata.id, execution.spec.agent_id = "e1", "a1"
+    status = await ActivityEnvironment().run(activities.execute_graphton, execution, "t")
+    assert status.phase == EXECUTION_FAILED
+    assert status.error == "stigmer-server at 127.0.0.1:1 cannot be reached: Connection refused"
+    assert status.completed_at >= status.started_at > "2020"
+
+
+def test_a_newer_server_may_know_more_fields() -> None:
+    name = b"ai.stigmer.agentic.agentexecution.v1.AgentExecution"
+    data = b'{"metadata": {"id": "e1"}, "brandNew": {"x": 1}, "spec": {"message": "m", "new": 2}}'
+    metadata = {"encoding": b"json/protobuf", "messageType": name}
+    (value,) = CONVERTER.payload_converter.from_payloads(
+        [Payload(metadata=metadata, data=data)], [AgentExecution]
+    )
+    assert (value.metadata.id, value.spec.message) == ("e1", "m")
 
 
 async def test_a_sandbox_is_removed_and_its_links_are_not_followed(

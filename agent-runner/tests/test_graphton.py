@@ -269,3 +269,17 @@ def test_a_memory_that_is_broken_is_an_empty_one(
         assert thread.load() == []
         assert "cannot be read" in caplog.text
         caplog.clear()
+
+
+def test_a_memory_is_never_too_large_to_be_read(folder: Folder) -> None:
+    thread = Thread(folder, "t")
+    turn = [say(Role.USER, "do much")]
+    for n in range(900):
+        use = ToolUse(f"c{n}", "write_file", {"content": "x" * 500_000})
+        turn.append(Message(role=Role.ASSISTANT, tool_uses=(use,)))
+        turn.append(Message(role=Role.TOOL, text="y" * 30_000, tool_use_id=use.id))
+    thread.save(turn[:21])
+    assert len(thread.load()) == 21
+    assert len(thread.load()[1].tool_uses[0].arguments["content"]) < 2100
+    thread.save(turn)
+    assert thread.load() == turn[:1]

@@ -105,7 +105,9 @@ def test_a_place_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_every_dependency_is_proved() -> None:
-    assert sorted(health.prove_imports()) == [
+    assert sorted(health.prove_imports(late=True)) == [
+        "grpclib",
+        "httpx",
         "protobuf",
         "pydantic",
         "pydantic-settings",
@@ -121,3 +123,9 @@ def test_a_missing_dependency_is_no_health(
     assert health.main() == 1
     error = "unhealthy: ModuleNotFoundError: No module named 'no_such_module'\n"
     assert capsys.readouterr() == ("", error)
+
+
+def test_a_start_finds_out_that_something_late_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(health.LATE_DEPENDENCIES, "not_there", "not-there")
+    with pytest.raises(ImportError, match="no module named not_there"):
+        health.prove_imports()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError
-from temporalio.exceptions import ActivityError, ApplicationError
 
+from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
 from worker import service
 from worker.health import HealthFile
 from worker.settings import Settings
@@ -56,26 +56,25 @@ async def test_the_activities_answer_through_temporal(
 
     client = await Client.connect(TEMPORAL)
     async with Worker(client, task_queue=f"{queue}-workflows", workflows=[Calls]):
-        with pytest.raises(WorkflowFailureError) as caught:
-            await client.execute_workflow(
-                Calls.run, args=[queue, session], id=queue, task_queue=f"{queue}-workflows"
-            )
+        status = await client.execute_workflow(
+            Calls.run, args=[queue, session], id=queue, task_queue=f"{queue}-workflows"
+        )
     stop.set()
     await asyncio.wait_for(serving, 15)
     assert not (tmp_path / session).exists()
-    assert isinstance(caught.value.cause, ActivityError)
-    cause = caught.value.cause.cause
-    assert isinstance(cause, ApplicationError)
-    assert cause.message == "this build of the agent-runner cannot run agents yet"
+    assert status.phase == EXECUTION_FAILED
+    assert status.error == "the execution names no agent: neither by its session nor itself"
 
 
 WITH_A_SLOW_ACTIVITY = """
 import asyncio, main
 from temporalio import activity
+from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
 from worker import service
 
 class Slow:
-    def __init__(self, sandbox_root): pass
+    def __init__(self, settings): pass
+    def close(self): pass
 
     @activity.defn(name="EnsureThread")
     async def slow(self, session_id: str, agent_id: str) -> str:

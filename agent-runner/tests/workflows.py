@@ -1,6 +1,7 @@
 """What stigmer-server's workflow does with the runner, in small."""
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -9,18 +10,23 @@ from temporalio.common import RetryPolicy
 @workflow.defn
 class Calls:
     @workflow.run
-    async def run(self, queue: str, session: str) -> None:
+    async def run(self, queue: str, session: str) -> Any:
         async def call(name: str, *args: object) -> object:
             limit = timedelta(seconds=20)
             return await workflow.execute_activity(
-                name, args=args, task_queue=queue, start_to_close_timeout=limit
+                name,
+                args=args,
+                task_queue=queue,
+                start_to_close_timeout=limit,
+                retry_policy=RetryPolicy(maximum_attempts=1),
             )
 
         thread = await call("EnsureThread", session, "agent")
         if thread != f"thread-{session}":
             raise ValueError(thread)
         await call("CleanupSandbox", session)
-        await call("ExecuteGraphton", {"spec": {"session_id": session}}, thread)
+        # As plain JSON: not every caller's converter knows protobuf.
+        return await call("ExecuteGraphton", {"spec": {"message": "m", "new": 1}}, thread)
 
 
 @workflow.defn

@@ -6,7 +6,9 @@ stands on are 1 MB of Python, and the runner makes a few small calls a second.
 
 import asyncio
 import logging
+import os
 import random
+import socket
 import ssl
 import time
 from typing import Final
@@ -110,8 +112,8 @@ class Backend:
             ) from None
         except (OSError, StreamTerminatedError, ProtocolError) as error:
             self._drop(channel)
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise BackendError(Status.UNAVAILABLE, f"{where} cannot be reached: {reason}") from None
+            reason = f"{where} cannot be reached: {_reason(error)}"
+            raise BackendError(Status.UNAVAILABLE, reason) from None
 
     def _connected(self) -> Channel:
         if self._channel is None:
@@ -138,6 +140,15 @@ def _tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["h2"])
     return context
+
+
+def _reason(error: Exception) -> str:
+    """What the system says, where it said something: asyncio's own words name the address again."""
+    if isinstance(error, ssl.SSLError) or not isinstance(error, OSError) or not error.errno:
+        return str(error) or type(error).__name__
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _refused(where: str, what: str, error: GRPCError) -> str:

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -30,6 +31,11 @@ DEPENDENCIES = {
 }
 
 
+LATE_DEPENDENCIES = {"grpclib": "grpclib", "httpx": "httpx"}
+"""What only an execution needs. Importing it would take as long as all the rest: a start finds out
+whether it is there, the full check imports it too."""
+
+
 class Phase(StrEnum):
     """What the worker is at. It is healthy in all of them."""
 
@@ -38,8 +44,11 @@ class Phase(StrEnum):
     DRAINING = "draining"
 
 
-def prove_imports() -> dict[str, str]:
+def prove_imports(*, late: bool = False) -> dict[str, str]:
     """Import every dependency.
+
+    Args:
+        late: Also what only an execution needs; else that is only looked for.
 
     Returns:
         The installed version of each package.
@@ -49,7 +58,13 @@ def prove_imports() -> dict[str, str]:
     """
     for module in DEPENDENCIES:
         importlib.import_module(module)
-    packages = sorted({package for package in DEPENDENCIES.values() if package})
+    if late:
+        importlib.import_module("worker.execution")
+    for module in LATE_DEPENDENCIES:
+        if importlib.util.find_spec(module) is None:
+            raise ImportError(f"no module named {module}")
+    known = DEPENDENCIES | LATE_DEPENDENCIES
+    packages = sorted({package for package in known.values() if package})
     return {package: importlib.metadata.version(package) for package in packages}
 
 
@@ -119,7 +134,7 @@ class HealthFile:
 
 def _full() -> int:
     try:
-        packages = prove_imports()
+        packages = prove_imports(late=True)
         settings = Settings.load()
     except (ImportError, SettingsError) as error:
         print(f"unhealthy: {type(error).__name__}: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import importlib
 import logging
 import os
 import re
@@ -24,13 +25,16 @@ from temporalio.runtime import (
 from temporalio.worker import Worker
 
 from worker import probe
-from worker.activities import Activities
+from worker.activities import HEARTBEAT_SECONDS, Activities
+from worker.convert import CONVERTER
 from worker.health import HealthFile, Phase
 from worker.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+HEARTBEAT_INTERVAL = timedelta(seconds=HEARTBEAT_SECONDS)
 
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 15.0
@@ -114,7 +118,11 @@ async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asynci
                 settings.temporal_agent_execution_runner_task_queue,
             )
             waits, reason = pauses(), ""
-            await _poll(_worker(client, settings), health, stop)
+            activities = Activities(settings)
+            try:
+                await _poll(_worker(client, settings, activities), health, stop)
+            finally:
+                activities.close()
         except Exception as error:  # whatever it is, Temporal may come back
             if _one_line(error) != reason:
                 reason = _one_line(error)
@@ -132,6 +140,7 @@ async def _connect(settings: Settings, runtime: Runtime) -> Client:
         client = await Client.connect(
             settings.temporal_service_address,
             namespace=settings.temporal_namespace,
+            data_converter=CONVERTER,
             identity=f"agent-runner-{os.getpid()}@{os.uname().nodename}",
             runtime=runtime,
         )
@@ -141,13 +150,16 @@ async def _connect(settings: Settings, runtime: Runtime) -> Client:
         return client
 
 
-def _worker(client: Client, settings: Settings) -> Worker:
+def _worker(client: Client, settings: Settings, activities: Activities) -> Worker:
     return Worker(
         client,
         task_queue=settings.temporal_agent_execution_runner_task_queue,
-        activities=Activities(settings.sandbox_root_dir).all,
+        activities=activities.all,
         max_concurrent_activities=settings.temporal_max_concurrency,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        # A cancellation comes back with a heartbeat. By default one is sent every 24 s of 30.
+        max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
     )
 
 
@@ -159,13 +171,23 @@ async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None
     """
     polling = asyncio.create_task(worker.run())
     health.enter(Phase.POLLING)
+    warming = asyncio.create_task(asyncio.to_thread(_warm_up))
     try:
         await _unless(stop, asyncio.shield(polling))
         health.enter(Phase.DRAINING)
     finally:
+        warming.cancel()
         if not polling.done():
             await worker.shutdown()
         await polling
+
+
+def _warm_up() -> None:
+    """Load what only an execution needs, so that the first one need not wait for it."""
+    try:
+        importlib.import_module("worker.execution")
+    except Exception:  # the execution will say it too
+        _log.exception("agents cannot be run")
 
 
 async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:

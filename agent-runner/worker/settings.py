@@ -7,6 +7,7 @@ capitals; `.env.example` describes them for people.
 import hashlib
 import os
 import re
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -127,6 +128,12 @@ class Settings(BaseSettings):
     temporal_max_concurrency: int = Field(default=10, ge=1, le=1000)
     """Activities that run at the same time."""
 
+    agent_max_rounds: int = Field(default=100, ge=1, le=10_000)
+    """How often one execution may ask the model."""
+
+    agent_max_tokens: int = Field(default=2_000_000, ge=1)
+    """How many tokens, in and out, all replies of one execution may cost together."""
+
     shutdown_grace_seconds: float = Field(default=8.0, ge=0, le=3600)
     """How long running activities may finish after SIGTERM. Engines kill after 10 s."""
 
@@ -195,14 +202,38 @@ class Settings(BaseSettings):
 
         The key of STIGMER_LLM_API_KEY wins over the provider's own variable.
         """
-        own = {Provider.OPENAI: self.openai_api_key, Provider.ANTHROPIC: self.anthropic_api_key}
-        key = self.stigmer_llm_api_key or own.get(self.stigmer_llm_provider)
+        key = self.stigmer_llm_api_key or self._own_key(self.stigmer_llm_provider)
         return ModelConfig.resolve(
             self.stigmer_llm_provider,
             model=self.stigmer_llm_model,
             base_url=self.stigmer_llm_base_url,
             api_key=key.get_secret_value() if key else None,
         )
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The keys that are set, by the names of their variables. Nobody gets to see them."""
+        names = ("stigmer_api_key", "stigmer_llm_api_key", "openai_api_key", "anthropic_api_key")
+        keys = {name.upper(): getattr(self, name) for name in names}
+        return {name: key.get_secret_value() for name, key in keys.items() if key is not None}
+
+    def _own_key(self, provider: Provider) -> SecretStr | None:
+        own = {Provider.OPENAI: self.openai_api_key, Provider.ANTHROPIC: self.anthropic_api_key}
+        return own.get(provider)
+
+    def llm_for(self, model_name: str) -> ModelConfig:
+        """The model of this name, which an execution asks for; the configured one without a name.
+
+        Served by the configured provider, unless the name is clearly another's, whose key is set,
+        and no URL is configured: behind one, anything may be served.
+        """
+        if not model_name:
+            return self.llm
+        other = Provider.of_model(model_name)
+        key = self._own_key(other) if other else None
+        if not other or other is self.stigmer_llm_provider or self.stigmer_llm_base_url or not key:
+            return replace(self.llm, model=model_name)
+        return ModelConfig.resolve(other, model=model_name, api_key=key.get_secret_value())
 
     @property
     def digest(self) -> str:

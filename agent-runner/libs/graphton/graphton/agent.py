@@ -1,6 +1,7 @@
 """An agent: a model that is asked, and asked again with what its tools found, until it is done."""
 
 import asyncio
+import json
 import logging
 import random
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from graphton.chat import ChatModel, Message, ModelError, Reply, Role, ToolUse, Usage
-from graphton.tools import Tool, ToolError
+from graphton.tools import Tool, ToolError, as_json
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Agent:
                         usage.input_tokens + reply.usage.input_tokens,
                         usage.output_tokens + reply.usage.output_tokens,
                     )
-                    reply = _with_own_ids(reply, messages)
+                    reply = _tidied(reply, messages)
                     observer.replied(reply)
                     messages.append(
                         Message(
@@ -211,12 +212,21 @@ class Agent:
         return Message(role=Role.TOOL, text=result, tool_use_id=use.id, failed=failed)
 
 
-def _with_own_ids(reply: Reply, messages: Sequence[Message]) -> Reply:
-    """The reply, with each use of a tool under a name that no other use of this thread has."""
+def _tidied(reply: Reply, messages: Sequence[Message]) -> Reply:
+    """The reply, with nothing in it that no UTF-8 or JSON can hold.
+
+    And with each use of a tool under a name that no other use of this thread has.
+    """
     taken = {use.id for message in messages for use in message.tool_uses}
     uses = []
     for use in reply.tool_uses:
         own = use if use.id not in taken else replace(use, id=f"call_{uuid.uuid4().hex}")
         taken.add(own.id)
-        uses.append(own)
-    return replace(reply, tool_uses=tuple(uses))
+        uses.append(
+            replace(own, arguments=json.loads(_utf8(as_json(use.arguments)), parse_constant=str))
+        )
+    return replace(reply, text=_utf8(reply.text), tool_uses=tuple(uses))
+
+
+def _utf8(text: str) -> str:
+    return text.encode(errors="replace").decode()

@@ -38,7 +38,7 @@ class ToolUse:
         """Read arguments that came as JSON text."""
         try:
             value = json.loads(arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return cls(use_id, name, {}, f"the arguments are not JSON: {error}")
         if not isinstance(value, dict):
             return cls(use_id, name, {}, "the arguments are not a JSON object")

@@ -22,6 +22,8 @@ PRIVATE: Final = ".graphton"
 """The folder inside for what is not the agent's: no path of the agent's leads there."""
 
 _MAX_LINKS: Final = 40
+_MAX_DEPTH: Final = 100
+"""Components of a path: each on the way is an open file."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -196,7 +198,7 @@ class Folder:
             os.fsync(new_parent)
 
     def remove(self, path: str, *, private: bool = False) -> None:
-        """Remove a folder and all in it, links not followed; or a file. Nothing there is fine.
+        """Remove a folder and all in it, links not followed; or a file. No such one is fine.
 
         Raises:
             FilesError: if something cannot be removed.
@@ -212,7 +214,8 @@ class Folder:
 
     def clear_temporary(self) -> None:
         """Remove what killed writers left. Nobody may be writing."""
-        self.remove(f"{PRIVATE}/partial", private=True)
+        if self.is_folder(f"{PRIVATE}/partial", private=True):
+            self.remove(f"{PRIVATE}/partial", private=True)
 
     def relative(self, path: str) -> str:
         """A path as seen from the folder: `./a/b`, or `.` for the folder itself.
@@ -232,7 +235,10 @@ class Folder:
             if path != root and not path.startswith(f"{root}/"):
                 raise FilesError(f"`{path}` is outside of the working folder")
             path = path[len(root) :]
-        return [part for part in path.split("/") if part not in ("", ".")]
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        if len(parts) > _MAX_DEPTH:
+            raise FilesError(f"`{path[:100]}…` has more than {_MAX_DEPTH} components")
+        return parts
 
     @contextlib.contextmanager
     def _at(  # noqa: PLR0912 (one walk: what may happen to a component stands in one place)
@@ -264,6 +270,8 @@ class Folder:
                         raise FilesError(f"`{path}` leads in a circle")
                     target = os.readlink(part, dir_fd=here[-1])
                     todo = [p for p in self._link(target, path) if p not in ("", ".")] + todo
+                    if len(todo) > _MAX_DEPTH:
+                        raise FilesError(f"`{path}` is too deep")
                     if target.startswith("/"):
                         while len(here) > 1:
                             os.close(here.pop())

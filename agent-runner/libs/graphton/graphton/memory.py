@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from graphton.chat import Message, Role, ToolUse
 from graphton.files import PRIVATE, FilesError, Folder
+from graphton.tools import shortened
 
 _log = logging.getLogger(__name__)
 
@@ -20,6 +21,9 @@ REMEMBERED_CHARACTERS: Final = 200_000
 
 STORED_BYTES: Final = 20_000_000
 """No file of ours is larger."""
+
+STORED_CHARACTERS: Final = 2000
+"""The longest argument of a tool that is kept. Texts may be ten times as long."""
 
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -59,10 +63,12 @@ class Thread:
         Raises:
             FilesError: if it cannot be written.
         """
-        kept = remembered(messages)
-        stored = {"version": VERSION, "messages": [_stored(message) for message in kept]}
-        data = json.dumps(stored, ensure_ascii=False, separators=(",", ":"))
-        self._folder.write(self._path, data.encode(errors="replace"), mode=0o600, private=True)
+        kept = remembered([_shortened(message) for message in messages])
+        data = _encoded(kept)
+        if len(data) > STORED_BYTES:
+            # A turn with thousands of uses of tools, then: what was asked is what counts.
+            data = _encoded([message for message in kept if message.role is Role.USER])
+        self._folder.write(self._path, data, mode=0o600, private=True)
 
 
 def remembered(messages: Sequence[Message], limit: int = REMEMBERED_CHARACTERS) -> list[Message]:
@@ -85,12 +91,28 @@ def remembered(messages: Sequence[Message], limit: int = REMEMBERED_CHARACTERS) 
     return [message for turn in kept for message in turn]
 
 
+def _encoded(messages: Sequence[Message]) -> bytes:
+    stored = {"version": VERSION, "messages": [dataclasses.asdict(m) for m in messages]}
+    return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
 def _size(message: Message) -> int:
     return len(message.text) + sum(len(json.dumps(use.arguments)) for use in message.tool_uses)
 
 
-def _stored(message: Message) -> dict[str, Any]:
-    return dataclasses.asdict(message)
+def _shortened(message: Message) -> Message:
+    """A message without most of what is long in it: whoever wrote a file can read it again."""
+
+    def short(value: Any) -> Any:
+        return shortened(value, STORED_CHARACTERS) if isinstance(value, str) else value
+
+    uses = tuple(
+        dataclasses.replace(use, arguments={k: short(v) for k, v in use.arguments.items()})
+        for use in message.tool_uses
+    )
+    return dataclasses.replace(
+        message, text=shortened(message.text, 10 * STORED_CHARACTERS), tool_uses=uses
+    )
 
 
 def _message(value: dict[str, Any]) -> Message:

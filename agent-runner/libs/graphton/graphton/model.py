@@ -1,5 +1,6 @@
 """The provider of a language model and what is needed to call it."""
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -10,6 +11,15 @@ class Provider(StrEnum):
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
+
+    @classmethod
+    def of_model(cls, name: str) -> "Provider | None":
+        """Whose model this is, if its name says so."""
+        if name.startswith("claude-"):
+            return cls.ANTHROPIC
+        if name.startswith(("gpt-", "chatgpt-")) or re.match(r"o[1-9](-|$)", name):
+            return cls.OPENAI
+        return None
 
     @property
     def default_model(self) -> str:
@@ -74,5 +84,6 @@ class ModelConfig:
 
     @property
     def missing_api_key(self) -> bool:
-        """Whether calls will be refused for want of a key."""
-        return self.provider.needs_api_key and self.api_key is None
+        """Whether calls will be refused for want of a key. At another URL nobody can know."""
+        own_url = self.base_url == self.provider.default_base_url
+        return self.provider.needs_api_key and own_url and self.api_key is None

@@ -1,0 +1,150 @@
+"""What people get to see of an execution, and what they do not."""
+
+import base64
+import json
+import math
+from urllib.parse import quote
+
+import pytest
+from google.protobuf.json_format import MessageToDict, MessageToJson
+
+from graphton.chat import ModelError, Reply, ToolUse
+from stigmer_stubs import agentexecution_pb2 as pb
+from worker.progress import STATUS_BYTES, Progress, bounded
+from worker.redaction import Redactor
+
+KEY = "hun/ter 2+\nsecond-line-that-is-long"
+
+
+def test_a_secret_is_replaced_in_all_its_forms() -> None:
+    redact = Redactor([("KEY", KEY), ("PIN", "1"), ("NAME", "hun/ter")])
+    for form in (
+        KEY,
+        json.dumps(KEY)[1:-1],
+        quote(KEY, safe=""),
+        base64.b64encode(KEY.encode()).decode(),
+        "second-line-that-is-long",
+    ):
+        assert redact(f"a {form} b") == "a [secret KEY] b"
+    assert redact("hun/ter 1") == "[secret NAME] 1"
+    assert redact.within({"a": ["hun/ter", 1, {"hun/ter": None}]}) == {
+        "a": ["[secret NAME]", 1, {"[secret NAME]": None}]
+    }
+    assert Redactor()("\ud800x") == "?x"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("say hunter2 now", "say [secret P] now"),
+        ("say hunt", "say "),
+        ("say h", "say "),
+        ("say hunger", "say hunger"),
+        ("say ", "say "),
+        ("hunter2", "[secret P]"),
+    ],
+)
+def test_a_text_that_goes_on_never_shows_half_a_secret(text: str, shown: str) -> None:
+    redact = Redactor([("P", "hunter2")])
+    for end in range(len(text)):
+        begun = redact.begun(text[:end])
+        assert not any(begun.endswith("hunter2"[:n]) for n in range(1, 8)), begun
+    assert redact.begun(text) == shown or text == "hunter2"
+
+
+def begin(request: str, redactor: Redactor) -> Progress:
+    progress = Progress(request, Redactor())
+    progress.learn(redactor)
+    return progress
+
+
+def finished(progress: Progress, use: ToolUse, result: str, failed: bool = False) -> None:
+    progress.replied(Reply("", (use,)))
+    progress.tool_began(use)
+    progress.tool_ended(use, result, failed)
+
+
+def test_the_status_grows() -> None:
+    progress = begin("do it with hunter2", Redactor([("P", "hunter2")]))
+    progress.text("I wi")
+    progress.text("I will")
+    assert [m.content for m in progress.status.messages] == ["do it with [secret P]", "I will"]
+    use = ToolUse("c1", "run_command", {"command": "echo hunter2", "n": math.nan})
+    progress.replied(Reply("I will.", (use,)))
+    (call,) = progress.status.tool_calls
+    assert call.status == pb.TOOL_CALL_PENDING
+    progress.tool_began(use)
+    assert call.status == progress.status.messages[1].tool_calls[0].status == pb.TOOL_CALL_RUNNING
+    progress.tool_ended(use, "hunter2", failed=False)
+    progress.replied(Reply("Done: hunter2"))
+    progress.end(pb.EXECUTION_COMPLETED)
+
+    shown = MessageToDict(progress.status, preserving_proto_field_name=True)
+    assert "hunter2" not in json.dumps(shown)
+    assert [m["type"] for m in shown["messages"]] == [
+        "MESSAGE_HUMAN",
+        "MESSAGE_AI",
+        "MESSAGE_TOOL",
+        "MESSAGE_AI",
+    ]
+    assert shown["messages"][2]["metadata"] == {"tool_call_id": "c1", "tool_name": "run_command"}
+    assert shown["tool_calls"][0]["args"] == {"command": "echo [secret P]", "n": "nan"}
+    assert shown["tool_calls"][0]["result"] == "[secret P]"
+    assert shown["phase"] == "EXECUTION_COMPLETED"
+
+
+def test_what_is_asked_is_shown_once_all_secrets_are_known() -> None:
+    progress = Progress("use hunter2", Redactor())
+    assert not progress.status.messages
+    progress.learn(Redactor([("P", "hunter2")]))
+    assert [m.content for m in progress.status.messages] == ["use [secret P]"]
+    early = Progress("hello", Redactor())
+    early.end(pb.EXECUTION_FAILED, "nobody there")
+    assert [m.content for m in early.status.messages] == ["hello"]
+
+
+def test_what_is_said_before_a_retry_is_void() -> None:
+    progress = begin("x", Redactor())
+    progress.text("half an ans")
+    progress.retrying(ModelError("broken"), 1)
+    progress.text("whole")
+    assert [m.content for m in progress.status.messages] == ["x", "whole"]
+
+
+def test_what_was_begun_has_failed_at_the_end() -> None:
+    progress = begin("x", Redactor())
+    use = ToolUse("c1", "t", {})
+    progress.replied(Reply("", (use,)))
+    progress.tool_began(use)
+    progress.end(pb.EXECUTION_CANCELLED, "cancelled")
+    assert progress.status.tool_calls[0].status == pb.TOOL_CALL_FAILED
+    assert progress.status.messages[1].tool_calls[0].status == pb.TOOL_CALL_FAILED
+    assert progress.status.error == "cancelled"
+
+
+def test_a_status_is_never_too_large_for_temporal() -> None:
+    progress = begin("first", Redactor())
+    for n in range(400):
+        use = ToolUse(f"c{n}", "write_file", {"content": "\x01" * 20_000, "deep": {"er": ["x"]}})
+        finished(progress, use, "ü\n" * 6000, failed=bool(n % 2))
+    progress.replied(Reply("last " + "w" * 50_000))
+    small = bounded(progress.status)
+    assert len(MessageToJson(small, indent=None)) <= STATUS_BYTES
+    assert small.messages[0].content == "first"
+    assert small.messages[-1].content == progress.status.messages[-1].content
+    assert len(small.tool_calls) > 100
+    many = begin("first", Redactor())
+    for _ in range(20_000):
+        many.note("x" * 100)
+    assert len(MessageToJson(bounded(many.status), indent=None)) <= STATUS_BYTES
+
+
+def test_arguments_that_no_reader_could_read() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(150):
+        deep = {"d": deep}
+    progress = begin("x", Redactor())
+    progress.replied(Reply("", (ToolUse("c1", "t", deep),)))
+    sent = progress.status.SerializeToString()
+    assert pb.AgentExecutionStatus.FromString(sent) == progress.status
+    MessageToJson(progress.status)

@@ -1,0 +1,205 @@
+"""Skills, written into the sandbox: a page for the agent, and the files beside it.
+
+An archive comes from whoever made the skill. Nothing in it decides where it is unpacked to or how
+much of the disk it takes.
+"""
+
+import hashlib
+import io
+import re
+import secrets
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Final
+
+from graphton.files import PRIVATE, FilesError, Folder
+
+FOLDER: Final = "bin/skills"
+PAGE: Final = "SKILL.md"
+
+MAX_ENTRIES: Final = 5000
+MAX_BYTES: Final = 100_000_000
+"""How much one skill may be, unpacked."""
+
+_HASH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_CHUNK: Final = 1 << 20
+
+
+class SkillError(Exception):
+    """A skill that cannot be used. The message names what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """A skill in the sandbox.
+
+    Attributes:
+        name: How people call it.
+        description: What it is for, in one line; may be empty.
+        page: Where its page is, in the sandbox.
+    """
+
+    name: str
+    description: str
+    page: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    name: str
+    mode: int
+    link: str | None = None
+    folder: bool = False
+    content: IO[bytes] | None = None
+
+
+def place(version_hash: str, page: str) -> str:
+    """The folder of a skill in the sandbox. Without a hash of the server's, the page's.
+
+    Raises:
+        SkillError: if the hash could name anything else than a folder.
+    """
+    name = version_hash or hashlib.sha256(page.encode()).hexdigest()
+    if not _HASH.fullmatch(name):
+        raise SkillError(f"the version hash `{name[:100]}` is none")
+    return f"{FOLDER}/{name}"
+
+
+def install(folder: Folder, name: str, where: str, page: str, artifact: bytes) -> Skill:
+    """Unpack a skill, all of it or nothing, unless it is there.
+
+    Args:
+        folder: The sandbox.
+        name: The skill's.
+        where: Its folder, from `place`.
+        page: The text of SKILL.md; if empty, the archive's own counts.
+        artifact: A zip or tar.gz archive; may be empty.
+
+    Raises:
+        SkillError: if the archive is none, or holds what it must not.
+        FilesError: if it cannot be written.
+    """
+    if not folder.is_folder(where):
+        partial = f"{PRIVATE}/partial/{secrets.token_hex(8)}"
+        try:
+            folder.make_folder(partial, private=True)
+            if artifact:
+                _unpack(folder, partial, artifact)
+            folder.move(partial, where)
+        finally:
+            folder.remove(partial, private=True)
+    path = f"{where}/{PAGE}"
+    if page:
+        folder.write(path, page.encode(errors="replace"))
+    else:
+        page = folder.read(path, _CHUNK).decode(errors="replace")
+    return Skill(name, _description(page), path)
+
+
+def _description(page: str) -> str:
+    """What a page says of itself: `description:` in its front matter, or its first line."""
+    if match := re.match(r"---\n(.*?)\n---", page, re.S):
+        line = re.search(r"^description:\s*(.+)$", match[1], re.M)
+        return line[1].strip().strip("\"'")[:500] if line else ""
+    first = next((line for line in page.splitlines() if line.strip()), "")
+    return first.strip("# ").strip()[:500]
+
+
+def _unpack(folder: Folder, where: str, artifact: bytes) -> None:
+    left, count = MAX_BYTES, 0
+    try:
+        for entry in _entries(artifact):
+            count += 1
+            if count > MAX_ENTRIES:
+                raise SkillError(f"the archive has more than {MAX_ENTRIES} entries")
+            parts = _parts(entry.name)
+            if not parts:
+                continue
+            path = "/".join([where, *parts])
+            if entry.folder:
+                folder.make_folder(path, private=True)
+            elif entry.link is not None:
+                _check_link(entry.name, entry.link, len(parts) - 1)
+                folder.link(path, entry.link, private=True)
+            elif entry.content is not None:
+                data = _read(entry.content, left, entry.name)
+                left -= len(data)
+                mode = 0o755 if entry.mode & 0o111 else 0o644
+                folder.write(path, data, mode=mode, private=True)
+    except (SkillError, FilesError):
+        raise
+    except Exception as error:  # there is no end to the ways in which an archive can be broken
+        raise SkillError(f"the archive cannot be read: {error}") from None
+
+
+def _read(content: IO[bytes], left: int, name: str) -> bytes:
+    """What an entry holds. Its header may say anything: what counts is what comes out."""
+    chunks, size = [], 0
+    while chunk := content.read(_CHUNK):
+        size += len(chunk)
+        if size > left:
+            raise SkillError(
+                f"`{name}`: the archive is larger than {MAX_BYTES // 1_000_000} MB, unpacked"
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parts(name: str) -> list[str]:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise SkillError(f"the archive holds `{name}`, which leads out of it")
+    return parts
+
+
+def _check_link(name: str, target: str, depth: int) -> None:
+    """Let a link only lead down, or up and down again, within the archive.
+
+    `..` after another name could go up from where a second link leads.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
+    if target.startswith("/") or ".." in parts[ups:] or ups > depth or "\\" in target:
+        raise SkillError(f"the archive holds the link `{name}`, which leads out of it")
+
+
+def _entries(artifact: bytes) -> Iterator[_Entry]:
+    if artifact.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        yield from _zip_entries(artifact)
+    elif artifact.startswith(b"\x1f\x8b"):
+        yield from _tar_entries(artifact)
+    else:
+        raise SkillError("the archive is neither zip nor tar.gz")
+
+
+def _zip_entries(artifact: bytes) -> Iterator[_Entry]:
+    with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
+        for item in archive.infolist():
+            mode = item.external_attr >> 16
+            if item.is_dir():
+                yield _Entry(item.filename, mode, folder=True)
+                continue
+            with archive.open(item) as content:
+                if stat.S_ISLNK(mode):
+                    target = _read(content, 4096, item.filename).decode()
+                    yield _Entry(item.filename, mode, link=target)
+                elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
+                    yield _Entry(item.filename, mode, content=content)
+                else:
+                    raise SkillError(f"the archive holds `{item.filename}`, which is no file")
+
+
+def _tar_entries(artifact: bytes) -> Iterator[_Entry]:
+    with tarfile.open(fileobj=io.BytesIO(artifact), mode="r|gz") as archive:
+        for item in archive:
+            if item.isdir():
+                yield _Entry(item.name, item.mode, folder=True)
+            elif item.issym():
+                yield _Entry(item.name, item.mode, link=item.linkname)
+            elif item.isreg():
+                yield _Entry(item.name, item.mode, content=archive.extractfile(item))
+            else:
+                raise SkillError(f"the archive holds `{item.name}`, which is no file")
