@@ -1,0 +1,129 @@
+"""The devserver's command line.
+
+python -m devserver              serves until SIGTERM
+python -m devserver ask "…"      creates an execution, follows it, prints the answer
+python -m devserver health       tells whether executions can be created
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from stigmer_stubs import temporal
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m devserver", description="A stigmer-server for development"
+    )
+    commands = parser.add_subparsers(dest="command")
+    serve = commands.add_parser("serve", help="serve until SIGTERM; the default")
+    serve.add_argument("--host", default="127.0.0.1", help="the address to listen on")
+    serve.add_argument("--port", type=int, default=7234, help="of gRPC")
+    serve.add_argument("--model-port", type=int, default=7235, help="of the model, and of /health")
+    serve.add_argument("--api-key", help="the key that callers need")
+    serve.add_argument(
+        "--temporal", default=os.environ.get("TEMPORAL_SERVICE_ADDRESS", temporal.DEFAULT_ADDRESS)
+    )
+    serve.add_argument(
+        "--namespace", default=os.environ.get("TEMPORAL_NAMESPACE", temporal.DEFAULT_NAMESPACE)
+    )
+    serve.add_argument(
+        "--task-queue", default=temporal.WORKFLOW_TASK_QUEUE, help="of the workflows"
+    )
+    serve.add_argument("--runner-task-queue", default=temporal.RUNNER_TASK_QUEUE)
+    serve.add_argument("--resources", type=Path, help="a JSON list of agents, sessions, skills …")
+    ask = commands.add_parser("ask", help="create an execution and follow it")
+    ask.add_argument("message")
+    ask.add_argument("--server", default="127.0.0.1:7234")
+    ask.add_argument("--session", default="", help="the conversation; it is made if there is none")
+    ask.add_argument("--agent", default="dev-agent")
+    ask.add_argument("--model", default="", help="in place of the runner's own")
+    health = commands.add_parser("health", help="exit code 0 if executions can be created")
+    health.add_argument("--url", default="http://127.0.0.1:7235/health")
+    return parser
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    from devserver.model import ModelServer
+    from devserver.server import DevServer, Options
+    from devserver.workflow import Timing
+
+    options = Options(
+        host=arguments.host,
+        port=arguments.port,
+        api_key=arguments.api_key,
+        temporal=arguments.temporal,
+        namespace=arguments.namespace,
+        queue=arguments.task_queue,
+        timing=Timing(queue=arguments.runner_task_queue),
+    )
+    server = DevServer(options)
+    if arguments.resources:
+        server.store.load(arguments.resources)
+    model = ModelServer(arguments.host, arguments.model_port)
+    model.ready = lambda: server.ready
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    model.start()
+    await server.start()
+    logging.getLogger("devserver").info(
+        "listening: gRPC on port %d, model at http://%s:%d/v1",
+        server.port,
+        arguments.host,
+        model.port,
+    )
+    await stop.wait()
+    await server.stop()
+    model.stop()
+
+
+def _health(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 (the user's own URL)
+            print(answer.read().decode())
+            return 0
+    except (urllib.error.URLError, OSError) as error:
+        print(f"unhealthy: {error}", file=sys.stderr)
+        return 1
+
+
+def main() -> int:
+    """The command line."""
+    known = {"serve", "ask", "health", "-h", "--help"}
+    words = sys.argv[1:]
+    arguments = _parser().parse_args(words if words and words[0] in known else ["serve", *words])
+    match arguments.command:
+        case "ask":
+            from devserver.ask import ask
+
+            return asyncio.run(
+                ask(
+                    arguments.server,
+                    arguments.message,
+                    session=arguments.session,
+                    agent=arguments.agent,
+                    model=arguments.model,
+                    api_key=os.environ.get("STIGMER_API_KEY", ""),
+                )
+            )
+        case "health":
+            return _health(arguments.url)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    asyncio.run(_serve(arguments))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.flush()
+    code = main()
+    sys.stdout.flush()
+    # Temporal's and gRPC's native threads may abort an interpreter that is being taken down.
+    os._exit(code)

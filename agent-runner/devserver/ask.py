@@ -1,0 +1,71 @@
+"""A client: create an execution, show how it goes, print the answer and the files made."""
+
+import sys
+from typing import Any
+
+import grpc.aio
+
+from stigmer_stubs import agentexecution_pb2 as pb
+from stigmer_stubs import backend as contract
+from stigmer_stubs.backend import Method
+
+
+def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
+    make = channel.unary_stream if method.streams else channel.unary_unary
+    return make(
+        method.path,
+        request_serializer=method.request.SerializeToString,
+        response_deserializer=method.reply.FromString,
+    )
+
+
+async def ask(
+    server: str, message: str, *, session: str, agent: str, model: str, api_key: str
+) -> int:
+    """Ask an agent. The answer goes to stdout, how it is got to stderr.
+
+    Returns:
+        0 for a completed execution, else 1.
+    """
+    execution = pb.AgentExecution(api_version="agentic.stigmer.ai/v1", kind="AgentExecution")
+    execution.spec.session_id, execution.spec.agent_id = session, agent
+    execution.spec.message = message
+    execution.spec.execution_config.model_name = model
+    metadata = [("authorization", f"Bearer {api_key}")] if api_key else []
+    async with grpc.aio.insecure_channel(server) as channel:
+        try:
+            created = await _call(channel, contract.CREATE_EXECUTION)(execution, metadata=metadata)
+            print(f"execution {created.metadata.id}", file=sys.stderr)
+            last, shown = created, set[tuple[str, str]]()
+            changes = _call(channel, contract.SUBSCRIBE_EXECUTION)(
+                pb.AgentExecutionId(value=created.metadata.id), metadata=metadata
+            )
+            async for last in changes:
+                for call in last.status.tool_calls:
+                    line = (call.id, pb.ToolCallStatus.Name(call.status).removeprefix("TOOL_CALL_"))
+                    if line not in shown:
+                        shown.add(line)
+                        print(f"  {call.name}: {line[1].lower()}", file=sys.stderr)
+        except grpc.aio.AioRpcError as error:
+            print(f"{server}: {error.code().name}: {error.details()}", file=sys.stderr)
+            return 1
+    return report(last.status)
+
+
+def report(status: pb.AgentExecutionStatus) -> int:
+    """Print how an execution ended. Returns the exit code."""
+    said = [m.content for m in status.messages if m.type == pb.MESSAGE_AI and m.content]
+    if said:
+        print(said[-1])
+    made = {
+        str(call.args.fields["path"].string_value)
+        for call in status.tool_calls
+        if call.name in {"write_file", "edit_file"} and call.status == pb.TOOL_CALL_COMPLETED
+    }
+    for path in sorted(made):
+        print(f"file: {path}", file=sys.stderr)
+    if status.phase != pb.EXECUTION_COMPLETED:
+        phase = pb.ExecutionPhase.Name(status.phase)
+        print(f"{phase}: {status.error}" if status.error else phase, file=sys.stderr)
+        return 1
+    return 0

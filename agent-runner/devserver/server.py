@@ -1,0 +1,234 @@
+"""The contract's gRPC services, on grpcio, and the workflow's host."""
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+
+from devserver.store import Store
+from devserver.workflow import AgentExecutionWorkflow, ServerActivities, Timing
+from stigmer_stubs import agentexecution_pb2 as pb
+from stigmer_stubs import backend as contract
+from stigmer_stubs.agent_pb2 import Agent
+from stigmer_stubs.agentinstance_pb2 import AgentInstance
+from stigmer_stubs.environment_pb2 import Environment
+from stigmer_stubs.session_pb2 import Session
+from stigmer_stubs.skill_pb2 import GetArtifactResponse, Skill
+from stigmer_stubs.temporal import DEFAULT_ADDRESS, DEFAULT_NAMESPACE, WORKFLOW_TASK_QUEUE
+
+_log = logging.getLogger(__name__)
+
+Context = Any
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+MAX_MESSAGE_BYTES: Final = 100_000_000
+"""Artifacts come in one message."""
+
+
+@dataclass
+class Options:
+    """Where to listen, and what for.
+
+    Attributes:
+        host: The address to listen on.
+        port: Of gRPC; 0 for any.
+        api_key: The key that callers need; None for none.
+        temporal: Temporal's frontend.
+        namespace: Its namespace.
+        queue: Where the workflows are polled.
+        timing: What the workflow asks of the runner.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7234
+    api_key: str | None = None
+    temporal: str = DEFAULT_ADDRESS
+    namespace: str = DEFAULT_NAMESPACE
+    queue: str = WORKFLOW_TASK_QUEUE
+    timing: Timing = field(default_factory=Timing)
+
+
+class DevServer:
+    """The server. `start` it, and `stop` it.
+
+    Attributes:
+        store: What it knows.
+        port: Where it listens.
+        calls: How often each method was called.
+        failing: Methods that fail, by path, with a status.
+        ready: Whether executions can be created.
+    """
+
+    def __init__(self, options: Options, store: Store | None = None) -> None:
+        self.options = options
+        self.store = store or Store()
+        self.calls: Counter[str] = Counter()
+        self.failing: dict[str, grpc.StatusCode] = {}
+        self.ready = False
+        self.port = options.port
+        self._client: Client | None = None
+        self._grpc: grpc.aio.Server | None = None
+        self._hosting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listen, and host the workflows once Temporal is there."""
+        await self.listen()
+        self._hosting = asyncio.create_task(self._host())
+
+    async def listen(self) -> None:
+        """Serve gRPC."""
+        size = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.so_reuseport", 0)]  # fmt: skip
+        self._grpc = grpc.aio.server(options=size)
+        self._grpc.add_generic_rpc_handlers(tuple(self._handlers()))
+        self.port = self._grpc.add_insecure_port(f"{self.options.host}:{self.port}")
+        await self._grpc.start()
+
+    async def hang_up(self) -> None:
+        """Serve gRPC no more; what is known stays."""
+        if self._grpc is not None:
+            await self._grpc.stop(None)
+
+    async def stop(self) -> None:
+        """Do nothing more."""
+        if self._hosting is not None:
+            self._hosting.cancel()
+            await asyncio.gather(self._hosting, return_exceptions=True)
+        await self.hang_up()
+
+    async def _host(self) -> None:
+        while self._client is None:
+            try:
+                self._client = await Client.connect(
+                    self.options.temporal, namespace=self.options.namespace
+                )
+            except RuntimeError as error:
+                _log.info("waiting for Temporal at %s: %s", self.options.temporal, error)
+                await asyncio.sleep(1)
+        async with Worker(
+            self._client,
+            task_queue=self.options.queue,
+            workflows=[AgentExecutionWorkflow],
+            activities=[ServerActivities(self.store).fail],
+        ):
+            self.ready = True
+            _log.info("ready: gRPC on port %d, workflows on `%s`", self.port, self.options.queue)
+            await asyncio.Event().wait()
+
+    def workflow(self, execution_id: str) -> WorkflowHandle[Any, pb.AgentExecutionStatus]:
+        """The workflow of an execution."""
+        assert self._client, "Temporal is not there yet"
+        return self._client.get_workflow_handle(execution_id, result_type=pb.AgentExecutionStatus)
+
+    def _handlers(self) -> list[grpc.GenericRpcHandler]:
+        methods: dict[contract.Method[Any, Any], Handler] = {
+            contract.CREATE_EXECUTION: self._create,
+            contract.UPDATE_EXECUTION_STATUS: self._update,
+            contract.GET_EXECUTION: self._get_execution,
+            contract.GET_SESSION: self._getter(Session),
+            contract.GET_AGENT: self._getter(Agent),
+            contract.GET_AGENT_INSTANCE: self._getter(AgentInstance),
+            contract.GET_SKILL: self._finder(Skill),
+            contract.GET_ENVIRONMENT: self._finder(Environment),
+            contract.GET_SKILL_ARTIFACT: self._artifact,
+        }
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for method, handler in methods.items():
+            service, name = method.path.removeprefix("/").split("/")
+            services.setdefault(service, {})[name] = grpc.unary_unary_rpc_method_handler(
+                self._checked(method.path, handler),
+                request_deserializer=method.request.FromString,
+                response_serializer=method.reply.SerializeToString,
+            )
+        method = contract.SUBSCRIBE_EXECUTION
+        service, name = method.path.removeprefix("/").split("/")
+        services[service][name] = grpc.unary_stream_rpc_method_handler(
+            self._subscribe,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.reply.SerializeToString,
+        )
+        return [grpc.method_handlers_generic_handler(*item) for item in services.items()]
+
+    async def _check(self, path: str, context: Context) -> None:
+        self.calls[path] += 1
+        if path in self.failing:
+            await context.abort(self.failing[path], "scripted failure")
+        key = self.options.api_key
+        sent = dict(context.invocation_metadata() or ()).get("authorization")
+        if key is not None and sent != f"Bearer {key}":
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such key")
+
+    def _checked(self, path: str, handler: Handler) -> Handler:
+        async def checked(request: Any, context: Context) -> Any:
+            await self._check(path, context)
+            try:
+                return await handler(request, context)
+            except KeyError as error:
+                await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {error}")
+
+        return checked
+
+    async def _create(self, execution: pb.AgentExecution, context: Context) -> pb.AgentExecution:
+        if self._client is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Temporal is not there yet")
+            raise AssertionError
+        created = self.store.create(execution)
+        created.status.phase = pb.EXECUTION_PENDING
+        await self._client.start_workflow(
+            AgentExecutionWorkflow.run,
+            args=[created, self.options.timing],
+            id=created.metadata.id,
+            task_queue=self.options.queue,
+        )
+        return created
+
+    async def _update(
+        self, request: pb.AgentExecutionUpdateStatusInput, context: Context
+    ) -> pb.AgentExecution:
+        return await self.store.update(request.execution_id, request.status)
+
+    async def _get_execution(
+        self, request: pb.AgentExecutionId, context: Context
+    ) -> pb.AgentExecution:
+        return self.store.executions[request.value]
+
+    async def _subscribe(
+        self, request: pb.AgentExecutionId, context: Context
+    ) -> AsyncIterator[pb.AgentExecution]:
+        await self._check(contract.SUBSCRIBE_EXECUTION.path, context)
+        try:
+            async with contextlib.aclosing(self.store.follow(request.value)) as changes:  # type: ignore[type-var]
+                async for execution in changes:
+                    yield execution
+        except KeyError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {error}")
+
+    def _getter(self, kind: type[Any]) -> Handler:
+        async def get(request: Any, context: Context) -> Any:
+            found = self.store.get(kind, request.value)
+            if found is None:
+                raise KeyError(f"{kind.DESCRIPTOR.name} {request.value}")
+            return found
+
+        return get
+
+    def _finder(self, kind: type[Any]) -> Handler:
+        async def find(request: Any, context: Context) -> Any:
+            found = self.store.get(kind, request.slug)
+            if found is None:
+                raise KeyError(f"{kind.DESCRIPTOR.name} {request.slug}")
+            return found
+
+        return find
+
+    async def _artifact(self, request: Any, context: Context) -> GetArtifactResponse:
+        return GetArtifactResponse(artifact=self.store.artifacts[request.artifact_storage_key])

@@ -1,0 +1,90 @@
+"""What stigmer-server's workflow does: EnsureThread, then ExecuteGraphton."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import activity, workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from devserver.store import Store
+    from stigmer_stubs import agentexecution_pb2 as pb
+    from stigmer_stubs import temporal
+
+FAIL_EXECUTION = "DevserverFailExecution"
+
+
+@dataclass
+class Timing:
+    """The queue and the timeouts of ExecuteGraphton; the defaults are the contract's.
+
+    Attributes:
+        queue: Where the runner polls.
+        start_to_close: Seconds that it may run.
+        schedule_to_start: Seconds that it may wait for a runner.
+        heartbeat: Seconds between two signs of life.
+    """
+
+    queue: str = temporal.RUNNER_TASK_QUEUE
+    start_to_close: float = 600
+    schedule_to_start: float = 60
+    heartbeat: float = 30
+
+
+@workflow.defn(name="DevserverAgentExecution")
+class AgentExecutionWorkflow:
+    """One execution. Cancelling it cancels the activity, and waits for how that ends."""
+
+    @workflow.run
+    async def run(self, execution: pb.AgentExecution, timing: Timing) -> pb.AgentExecutionStatus:
+        """Returns what ExecuteGraphton returned.
+
+        Raises:
+            ActivityError: if the runner did not answer; the execution has failed then.
+        """
+        once = RetryPolicy(maximum_attempts=1)
+        try:
+            thread_id = await workflow.execute_activity(
+                temporal.ENSURE_THREAD,
+                args=[execution.spec.session_id, execution.spec.agent_id],
+                task_queue=timing.queue,
+                result_type=str,
+                start_to_close_timeout=timedelta(seconds=30),
+                schedule_to_start_timeout=timedelta(seconds=timing.schedule_to_start),
+                retry_policy=once,
+            )
+            status: pb.AgentExecutionStatus = await workflow.execute_activity(
+                temporal.EXECUTE_GRAPHTON,
+                args=[execution, thread_id],
+                task_queue=timing.queue,
+                result_type=pb.AgentExecutionStatus,
+                start_to_close_timeout=timedelta(seconds=timing.start_to_close),
+                schedule_to_start_timeout=timedelta(seconds=timing.schedule_to_start),
+                heartbeat_timeout=timedelta(seconds=timing.heartbeat),
+                retry_policy=once,
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            )
+        except ActivityError as error:
+            await workflow.execute_activity(
+                FAIL_EXECUTION,
+                args=[execution.metadata.id, str(error.cause or error)],
+                start_to_close_timeout=timedelta(seconds=30),
+            )
+            raise
+        return status
+
+
+class ServerActivities:
+    """What the workflow has the server do itself."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @activity.defn(name=FAIL_EXECUTION)
+    async def fail(self, execution_id: str, reason: str) -> None:
+        """The runner did not say how it ended, so that the server has to."""
+        status = pb.AgentExecutionStatus()
+        status.CopyFrom(self._store.executions[execution_id].status)
+        status.phase, status.error = pb.EXECUTION_FAILED, reason
+        await self._store.update(execution_id, status)

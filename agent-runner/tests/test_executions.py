@@ -1,0 +1,441 @@
+"""Executions, from the server's `create` to their end, with a real Temporal and a real worker."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+from temporalio.client import WorkflowFailureError
+
+from devserver.workflow import Timing
+from stigmer_stubs import agentexecution_pb2 as pb
+from stigmer_stubs import backend as contract
+from stigmer_stubs.agent_pb2 import Agent
+from stigmer_stubs.agentinstance_pb2 import AgentInstance
+from stigmer_stubs.environment_pb2 import Environment
+from stigmer_stubs.session_pb2 import Session
+from stigmer_stubs.skill_pb2 import Skill
+from tests.stack import MODEL_KEY, TEMPORAL, WORKER_KEY, Proxy, Stack, answer, stack, until
+from tests.test_skills import tarred, zipped
+
+pytestmark = [
+    pytest.mark.skipif(not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+module = pytest_asyncio.fixture(loop_scope="module", scope="module")
+
+
+@module
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A stack for the tests that do it no harm, with one worker."""
+    async with stack(tmp_path_factory.mktemp("shared") / "workspace") as made:
+        runner = await made.runner(TEMPORAL_MAX_CONCURRENCY="60")
+        yield made
+        assert await runner.end() == 0
+        log = "".join(runner.log)
+        for key in (WORKER_KEY, MODEL_KEY, "hunter2", "s3cret-"):
+            assert key not in log
+        assert "Traceback" not in log
+
+
+def tool(name: str, **arguments: object) -> str:
+    return f"!tool {name} {json.dumps(arguments)}\n"
+
+
+async def test_an_execution_writes_a_file(shared: Stack) -> None:
+    execution_id = await shared.create("write a haiku into haiku.txt", "haiku")
+    returned = await shared.server.workflow(execution_id).result()
+    status = await shared.ended(execution_id)
+    assert status == returned
+    assert answer(status) == "I wrote haiku into haiku.txt."
+    text = (shared.files("haiku") / "haiku.txt").read_text()
+    assert len(text.splitlines()) == 3
+    human, asked, result, _ = status.messages
+    assert (human.type, human.content) == (pb.MESSAGE_HUMAN, "write a haiku into haiku.txt")
+    assert (asked.type, result.type) == (pb.MESSAGE_AI, pb.MESSAGE_TOOL)
+    (call,) = status.tool_calls
+    assert (call.name, call.status) == ("write_file", pb.TOOL_CALL_COMPLETED)
+    assert call.args["content"] == text
+    assert status.started_at <= call.started_at <= call.completed_at <= status.completed_at
+    updates = [s for i, s in shared.server.store.updates if i == execution_id]
+    assert [s.phase for s in updates[:1]] == [pb.EXECUTION_IN_PROGRESS]
+    assert [s.phase for s in updates].count(pb.EXECUTION_COMPLETED) == 1
+    assert updates[-1].phase == pb.EXECUTION_COMPLETED
+
+
+async def test_progress_is_told_while_it_goes_on(shared: Stack) -> None:
+    message = tool("list_files") + "!sleep 1.5\n!say done"
+    execution_id = await shared.create(message, "progress")
+    await until(lambda: len(shared.status(execution_id).tool_calls) == 1, 5)
+    assert shared.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
+    await shared.ended(execution_id)
+    count = len([1 for i, _ in shared.server.store.updates if i == execution_id])
+    assert count <= 6  # throttled
+
+
+async def test_a_second_one_in_the_session_goes_on(shared: Stack) -> None:
+    await shared.run("write blue into color.txt", "second")
+    assert "blue" in answer(await shared.run("read color.txt", "second"))
+    remembered = answer(await shared.run("what did I ask before?", "second"))
+    assert remembered == "You asked before: write blue into color.txt | read color.txt"
+    assert answer(await shared.run("what did I ask before?", "other")) == "You asked before: "
+
+
+def add_agent(made: Stack, name: str) -> Agent:
+    """An agent with an instance and a session, all of that name."""
+    agent, instance, session = Agent(), AgentInstance(), Session()
+    for resource in (agent, instance, session):
+        resource.metadata.id = name
+        made.server.store.add(resource)
+    agent.spec.instructions = f"You are {name}."
+    instance.spec.agent_id = name
+    session.spec.agent_instance_id = name
+    return agent
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+async def test_a_skill_is_unpacked_named_and_used(shared: Stack, pack: object) -> None:
+    name = f"skilled-{getattr(pack, '__name__', '')}"
+    agent = add_agent(shared, name)
+    agent.spec.skill_refs.add(slug=name)
+    skill = Skill()
+    skill.metadata.slug = skill.metadata.name = name
+    skill.spec.skill_md = "---\ndescription: Greets people.\n---\nRun greet.sh."
+    skill.status.version_hash, skill.status.artifact_storage_key = "abc123", name
+    shared.server.store.add(skill)
+    script = b"#!/bin/sh\necho greetings from $0\n"
+    assert callable(pack)
+    shared.server.store.artifacts[name] = pack({"SKILL.md": b"old", "tools/greet.sh": script})
+
+    said = answer(await shared.run(f"use the skill {name}", name))
+    assert "Run greet.sh." in said
+    system = answer(await shared.run("!say {system}", name))
+    assert f"`{name}`: Greets people. (`bin/skills/abc123/SKILL.md`)" in system
+    assert system.startswith(f"You are {name}.")
+    ran = await shared.run("run: sh bin/skills/abc123/tools/greet.sh", name)
+    assert "greetings from bin/skills/abc123/tools/greet.sh" in answer(ran)
+
+
+async def test_a_skill_that_leads_out_fails_the_execution(shared: Stack) -> None:
+    add_agent(shared, "evil").spec.skill_refs.add(slug="evil")
+    skill = Skill()
+    skill.metadata.slug = skill.metadata.name = "evil"
+    skill.status.version_hash, skill.status.artifact_storage_key = "evil", "evil"
+    shared.server.store.add(skill)
+    shared.server.store.artifacts["evil"] = zipped({"../../../../evil": b"x"})
+    status = await shared.run("hello", "evil")
+    assert status.phase == pb.EXECUTION_FAILED
+    assert status.error == (
+        "skill `evil`: the archive holds `../../../../evil`, which leads out of it"
+    )
+
+
+async def test_environments_merge_in_order_and_secrets_stay_secret(shared: Stack) -> None:
+    agent = add_agent(shared, "env")
+    values = {"A": "agent", "B": "agent", "C": "agent", "D": "agent"}
+    for name, value in values.items():
+        agent.spec.env_spec.data[name].value = value
+    instance = shared.server.store.get(AgentInstance, "env")
+    assert instance
+    for number, names in {"env-1": "BCD", "env-2": "CD"}.items():
+        environment = Environment()
+        environment.metadata.slug = number
+        for name in names:
+            environment.spec.data[name].value = number
+        environment.spec.data["TOKEN"].value = f"s3cret-{number}"
+        environment.spec.data["TOKEN"].is_secret = True
+        shared.server.store.add(environment)
+        instance.spec.environment_refs.add(slug=number)
+
+    command = "echo $A $B $C $D; echo $TOKEN; env; echo $TOKEN > f; echo s3cret-env-1"
+    status = await shared.run(f"run: {command}", "env", **{"D": "run", "MY_SECRET": "hunter2"})
+    said = answer(status)
+    assert "agent env-1 env-2 run\n[secret TOKEN]\n" in said
+    assert "MY_SECRET=[secret MY_SECRET]\n" in said
+    assert "STIGMER" not in said
+    assert "API_KEY" not in said
+    assert said.endswith("\n[secret TOKEN]\n")
+    told = [s.SerializeToString() for _, s in shared.server.store.updates]
+    asked = json.dumps([body for _, _, body in shared.model.requests])
+    kept = b"".join(p.read_bytes() for p in shared.files("env").rglob(".graphton/**/*.json"))
+    assert kept
+    for secret in ("hunter2", "s3cret-env-", WORKER_KEY, MODEL_KEY):
+        assert not any(secret.encode() in status for status in told)
+        assert secret not in asked
+        assert secret.encode() not in kept
+    # The commands themselves did get them.
+    assert (shared.files("env") / "f").read_text() == "s3cret-env-2\n"
+    length = answer(await shared.run("run: echo ${#TOKEN}", "env"))
+    assert length == "The command says: 12\n"
+
+
+async def test_without_a_session_the_agents_default_instance_counts(shared: Stack) -> None:
+    agent = add_agent(shared, "alone")
+    agent.status.default_instance_id = "alone-instance"
+    instance, environment = AgentInstance(), Environment()
+    instance.metadata.id = environment.metadata.slug = "alone-instance"
+    instance.spec.environment_refs.add(slug="alone-instance")
+    environment.spec.data["WHO"].value = "default instance"
+    shared.server.store.add(instance)
+    shared.server.store.add(environment)
+    assert "default instance" in answer(await shared.run("run: echo $WHO", agent="alone"))
+    agent.status.default_instance_id = ""
+    assert answer(await shared.run("run: echo [$WHO]", agent="alone")) == ("The command says: []\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "agent", "words"),
+    [
+        ("!fail 401\n!say x", "dev-agent", "401 scripted failure 401 (is its API key set"),
+        ("!fail 404\n!say x", "dev-agent", "404 scripted failure 404"),
+        ("x", "nobody", "AgentQueryController/get: NOT_FOUND: there is no 'Agent nobody'"),
+        ("x", "", "the execution names no agent: neither by its session nor itself"),
+    ],
+)
+async def test_what_goes_wrong_is_in_the_status(
+    shared: Stack, message: str, agent: str, words: str
+) -> None:
+    execution_id = await shared.create(message, agent=agent)
+    returned = await shared.server.workflow(execution_id).result()
+    status = await shared.ended(execution_id)
+    assert status == returned
+    assert status.phase == pb.EXECUTION_FAILED
+    assert words in status.error
+    assert status.completed_at
+
+
+async def test_what_passes_does_not_fail_an_execution(shared: Stack) -> None:
+    path = contract.GET_AGENT.path
+    shared.server.failing[path] = grpc.StatusCode.UNAVAILABLE
+    execution_id = await shared.create("!fail 503 2\n!say at last", "passes")
+    await until(lambda: shared.server.calls[path] >= 2)
+    del shared.server.failing[path]
+    assert answer(await shared.ended(execution_id)) == "at last"
+
+
+async def test_a_session_chooses_its_sandbox(shared: Stack) -> None:
+    add_agent(shared, "chooser")
+    session = shared.server.store.get(Session, "chooser")
+    assert session
+    session.spec.sandbox_id = "chosen"
+    await shared.run("write x into a.txt", "chooser")
+    assert (shared.root / "chosen/a.txt").read_text() == "x\n"
+    session.spec.sandbox_id = "../../out"
+    await shared.run("write y into b.txt", "chooser")
+    assert (shared.files("chooser") / "b.txt").read_text() == "y\n"
+
+
+async def test_what_is_not_done_is_said(shared: Stack) -> None:
+    agent = add_agent(shared, "mcp")
+    agent.spec.mcp_servers.add(name="github")
+    status = await shared.run("hello", "mcp")
+    notes = [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM]
+    assert notes == ["This agent-runner starts no MCP servers: left out: github"]
+
+
+async def test_a_cancelled_execution_ends_soon(shared: Stack) -> None:
+    loop = "while :; do date +%N > clock; sleep 0.05; done"
+    execution_id = await shared.create(tool("run_command", command=loop), "cancelled")
+    clock = shared.files("cancelled") / "clock"
+    await until(clock.exists)
+    begun = time.monotonic()
+    handle = shared.server.workflow(execution_id)
+    await handle.cancel()
+    returned = await handle.result()
+    assert time.monotonic() - begun < 6
+    status = await shared.ended(execution_id)
+    assert status == returned
+    assert (status.phase, status.error) == (pb.EXECUTION_CANCELLED, "cancelled")
+    assert status.tool_calls[0].status == pb.TOOL_CALL_FAILED
+    before = clock.read_text()
+    await asyncio.sleep(0.3)
+    assert clock.read_text() == before
+    assert "You asked before" in answer(await shared.run("what did I ask before?", "cancelled"))
+
+
+async def test_a_terminated_workflow_ends_the_run_too(shared: Stack) -> None:
+    execution_id = await shared.create(tool("run_command", command="sleep 60"), "terminated")
+    await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
+    await shared.server.workflow(execution_id).terminate()
+    status = await shared.ended(execution_id, 8)
+    assert status.phase == pb.EXECUTION_CANCELLED
+
+
+async def test_a_server_that_says_cancelled_is_believed(shared: Stack) -> None:
+    message = tool("run_command", command="sleep 2") * 30
+    execution_id = await shared.create(message, "told")
+    await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
+    update = shared.server.store.update
+
+    async def stays_cancelled(which: str, status: pb.AgentExecutionStatus) -> pb.AgentExecution:
+        if which == execution_id:
+            status.phase = pb.EXECUTION_CANCELLED
+        return await update(which, status)
+
+    shared.server.store.update = stays_cancelled  # type: ignore[assignment,method-assign]
+    try:
+        returned = await asyncio.wait_for(shared.server.workflow(execution_id).result(), 10)
+    finally:
+        shared.server.store.update = update  # type: ignore[method-assign]
+    assert returned.phase == pb.EXECUTION_CANCELLED
+
+
+async def test_fifty_at_once_are_not_mixed_up(shared: Stack) -> None:
+    def message(n: int) -> str:
+        return (
+            tool("write_file", path="mine.txt", content=f"number {n}")
+            + tool("run_command", command='sleep 0.1; cat mine.txt; echo " $WHO $PWD"')
+            + "!say {result}"
+        )
+
+    ids = await asyncio.gather(
+        *(shared.create(message(n), f"fifty-{n}", WHO=f"who-{n}") for n in range(50))
+    )
+    ended = await asyncio.gather(*(shared.ended(i, 60) for i in ids))
+    for n, status in enumerate(ended):
+        assert answer(status).split() == [
+            "number",
+            str(n),
+            f"who-{n}",
+            str(shared.files(f"fifty-{n}")),
+        ]
+        assert status.messages[0].content == message(n)
+    again = await asyncio.gather(
+        *(shared.run("what did I ask before?", f"fifty-{n}") for n in range(50))
+    )
+    for n, status in enumerate(again):
+        assert f'number {n}"' in answer(status)
+
+
+async def test_one_session_does_one_thing_at_a_time(shared: Stack) -> None:
+    command = "test ! -e busy || echo OVERLAP; touch busy; sleep 0.2; rm busy; echo x >> done"
+    ended = await asyncio.gather(*(shared.run(f"run: {command}", "queue") for _ in range(5)))
+    assert all("OVERLAP" not in answer(status) for status in ended)
+    assert (shared.files("queue") / "done").read_text() == "x\n" * 5
+    remembered = answer(await shared.run("what did I ask before?", "queue"))
+    assert remembered.count("run:") == 5
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "workspace"
+
+
+async def test_the_callers_time_ends_a_run_before_temporal_does(root: Path) -> None:
+    async with stack(root, Timing(start_to_close=4)) as made:
+        runner = await made.runner()
+        execution_id = await made.create(tool("run_command", command="sleep 60"), "slow")
+        returned = await made.server.workflow(execution_id).result()
+        assert (await made.ended(execution_id)) == returned
+        assert returned.phase == pb.EXECUTION_FAILED
+        assert returned.error.endswith("s: no more time was given")
+        assert await runner.end() == 0
+
+
+async def begun(made: Stack, session: str, path: str = "begun") -> None:
+    await until((made.files(session) / path).exists)
+
+
+@pytest.mark.parametrize(("grace", "finishes"), [("8", True), ("0.5", False)])
+async def test_a_worker_that_is_stopped_drains(root: Path, grace: str, finishes: bool) -> None:
+    async with stack(root) as made:
+        runner = await made.runner(SHUTDOWN_GRACE_SECONDS=grace)
+        command = "touch begun; sleep 2; echo finished"
+        execution_id = await made.create(f"run: {command}", "drain")
+        await begun(made, "drain")
+        asked = time.monotonic()
+        assert await runner.end() == 0
+        returned = await made.server.workflow(execution_id).result()
+        assert (await made.ended(execution_id)) == returned
+        if finishes:
+            assert answer(returned) == "The command says: finished\n"
+        else:
+            assert time.monotonic() - asked < 4
+            assert returned.phase == pb.EXECUTION_FAILED
+            assert returned.error == "the agent-runner was stopped before the agent was done"
+
+
+async def test_a_worker_that_is_killed_loses_no_file(root: Path) -> None:
+    async with stack(root, Timing(heartbeat=4)) as made:
+        runner = await made.runner()
+        size = 1_000_000
+        await made.run("write before into before.txt", "killed")
+        message = "".join(
+            tool("write_file", path="big.txt", content=f"{{{n % 10}*{size}}}") for n in range(60)
+        )
+        execution_id = await made.create(message, "killed")
+        await begun(made, "killed", "big.txt")
+        await asyncio.sleep(0.3)
+        assert await runner.end(signal.SIGKILL) == -signal.SIGKILL
+
+        with pytest.raises(WorkflowFailureError):
+            await made.server.workflow(execution_id).result()
+        status = await made.ended(execution_id)
+        assert status.phase == pb.EXECUTION_FAILED
+        assert "eartbeat" in status.error
+        data = (made.files("killed") / "big.txt").read_bytes()
+        assert len(data) == size
+        assert len(set(data)) == 1
+        # Another worker goes on where the last whole step was.
+        runner = await made.runner()
+        assert "before" in answer(await made.run("read before.txt", "killed"))
+        remembered = answer(await made.run("what did I ask before?", "killed"))
+        assert remembered.startswith("You asked before: write before into before.txt | ")
+        assert list((made.files("killed") / ".graphton/partial").iterdir()) == []
+        assert await runner.end() == 0
+
+
+async def test_the_server_may_go_away_and_come_back(root: Path) -> None:
+    async with stack(root) as made:
+        proxy = Proxy(f"127.0.0.1:{made.server.port}")
+        await proxy.mend()
+        runner = await made.runner(STIGMER_BACKEND_ENDPOINT=f"127.0.0.1:{proxy.port}")
+        execution_id = await made.create("run: touch begun; sleep 1; echo still here", "away")
+        await begun(made, "away")
+        await proxy.cut()
+        await runner.said("the server gets no updates")
+        await asyncio.sleep(2)
+        assert made.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
+        await proxy.mend()
+        assert answer(await made.ended(execution_id)) == "The command says: still here\n"
+        assert await made.server.workflow(execution_id).result() == made.status(execution_id)
+        assert await runner.end() == 0
+        await proxy.cut()
+
+
+async def test_temporal_may_go_away_and_come_back(root: Path) -> None:
+    async with stack(root) as made:
+        proxy = Proxy(TEMPORAL)
+        await proxy.mend()
+        runner = await made.runner(TEMPORAL_SERVICE_ADDRESS=f"127.0.0.1:{proxy.port}")
+        execution_id = await made.create("run: touch begun; sleep 3; echo still here", "away")
+        await begun(made, "away")
+        await proxy.cut()
+        status = await made.ended(execution_id)
+        assert answer(status) == "The command says: still here\n"
+        await proxy.mend()
+        assert await asyncio.wait_for(made.server.workflow(execution_id).result(), 40) == status
+        assert "again" in answer(await made.run("run: echo again", "away"))
+        assert await runner.end() == 0
+        await proxy.cut()
+
+
+async def test_the_worker_hides_its_environment(root: Path) -> None:
+    async with stack(root) as made:
+        runner = await made.runner()
+        owner = Path(f"/proc/{runner.process.pid}/environ").stat().st_uid
+        assert owner == 0
+        if os.getuid() != 0:
+            with pytest.raises(PermissionError):
+                Path(f"/proc/{runner.process.pid}/environ").read_bytes()
+        pid = runner.process.pid
+        said = await made.run(f"run: cat /proc/{pid}/environ || echo refused", "environ")
+        assert "refused" in answer(said)
+        assert await runner.end() == 0
