@@ -135,9 +135,6 @@ them as well would cost 4 MB."""
 PACKAGES_BYTECODE_ONLY = "*_pb2*.py"
 """Generated, 4 MB, and no line of it says anything in a traceback."""
 
-PACKAGES_SOURCE_ONLY = ["pydantic/v1", "temporalio/contrib", "temporalio/testing"]
-"""There for who imports them, but nobody here does so far."""
-
 PACKAGES_LEFT_OUT_SUFFIXES = {
     # Nothing at run time reads type stubs, sources of native code, and what builds them.
     *(".pyi", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pyx", ".rs"),
@@ -152,8 +149,19 @@ PACKAGES_LEFT_OUT = [
     "temporalio/bridge/Cargo.lock",
     "temporalio/bridge/Cargo.toml",
     "temporalio/**/*_pb2_grpc.py",  # for grpcio; temporalio itself speaks through its bridge
-    "temporalio/contrib/aws",  # for workers that are a cloud's functions
-    "temporalio/contrib/gcp",
+    "temporalio/contrib",  # for libraries that are not here
+    "temporalio/testing",
+    "pydantic/v1",  # for who has not moved to v2
+    "idna/uts46data.py",  # for names of hosts that browsers would correct; nobody here asks for it
+    "multidict/*.so",  # 1.5 MB to be faster with a few headers; the same in Python is beside it
+    "anyio/_backends/_trio.py",
+    "anyio/pytest_plugin.py",
+    "grpclib/channelz",
+    "grpclib/health",  # of servers, as are the next two
+    "grpclib/plugin",
+    "grpclib/reflection",
+    "grpclib/testing.py",
+    "httpx/_main.py",  # its command line
     "pydantic/mypy.py",  # a plug-in of the type checker
     "*/tests",
     "*/test",
@@ -624,16 +632,12 @@ def main() -> int:
                 forget_time(args.output)
             case "packages":
                 strip_packages(args.folder)
-                source_only = [args.folder / path for path in PACKAGES_SOURCE_ONLY]
-                modules = args.folder.rglob("*.py")
-                compile_sources(
-                    args.folder,
-                    args.runtime_path,
-                    [m for m in modules if not any(m.is_relative_to(s) for s in source_only)],
-                )
+                compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 make_readable(args.folder)
                 forget_time(args.folder)
             case "app":
+                for stub in args.folder.rglob("*.pyi"):
+                    stub.unlink()
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 make_readable(args.folder)
                 forget_time(args.folder)
