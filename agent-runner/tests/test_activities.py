@@ -34,7 +34,9 @@ async def test_without_a_session_each_thread_is_new(activities: Activities) -> N
 async def test_a_server_that_is_away_is_in_the_status(
     activities: Activities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.backend.Backend.call.__kwdefaults__", {"patience": 0.2})
+    monkeypatch.setattr(
+        "worker.backend.Backend.call.__kwdefaults__", {"patience": 0.2, "seconds": 1}
+    )
     monkeypatch.setattr("worker.execution.END_PATIENCE", 0.5)
     execution = AgentExecution()
     execution.metadata.id, execution.spec.agent_id = "e1", "a1"

@@ -68,7 +68,7 @@ def test_the_status_grows() -> None:
     progress = begin("do it with hunter2", Redactor([("P", "hunter2")]))
     progress.text("I wi")
     progress.text("I will")
-    assert [m.content for m in progress.status.messages] == ["do it with [secret P]", "I will"]
+    assert [m.content for m in progress.snapshot().messages] == ["do it with [secret P]", "I will"]
     use = ToolUse("c1", "run_command", {"command": "echo hunter2", "n": math.nan})
     progress.replied(Reply("I will.", (use,)))
     (call,) = progress.status.tool_calls
@@ -108,7 +108,7 @@ def test_what_is_said_before_a_retry_is_void() -> None:
     progress.text("half an ans")
     progress.retrying(ModelError("broken"), 1)
     progress.text("whole")
-    assert [m.content for m in progress.status.messages] == ["x", "whole"]
+    assert [m.content for m in progress.snapshot().messages] == ["x", "whole"]
 
 
 def test_what_was_begun_has_failed_at_the_end() -> None:

@@ -132,3 +132,26 @@ def test_a_sandbox_root_that_cannot_be_written(
     monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "shut"))
     with pytest.raises(SettingsError, match="is not writable for uid"):
         Settings.load().prepare_sandbox_root()
+
+
+def test_a_model_that_is_clearly_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
+    settings = Settings.load()
+    assert settings.llm_for("") == settings.llm
+    claude = settings.llm_for("claude-sonnet-4-5")
+    assert claude == ModelConfig.resolve(
+        Provider.ANTHROPIC, model="claude-sonnet-4-5", api_key="a-key"
+    )
+    for name in ("qwen3:8b", "gpt-4.1", "o3"):  # without OpenAI's key it cannot be OpenAI's
+        assert settings.llm_for(name) == ModelConfig.resolve(Provider.OLLAMA, model=name)
+    monkeypatch.setenv("OPENAI_API_KEY", "o-key")
+    assert Settings.load().llm_for("o3").provider is Provider.OPENAI
+    monkeypatch.setenv("STIGMER_LLM_BASE_URL", "http://gateway/v1")
+    gateway = Settings.load().llm_for("claude-sonnet-4-5")
+    assert (gateway.provider, gateway.base_url) == (Provider.OLLAMA, "http://gateway/v1")
+
+
+def test_words_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STIGMER_API_KEY", "local")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    assert Settings.load().secrets == {"OPENAI_API_KEY": "sk-0123456789"}

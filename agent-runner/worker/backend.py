@@ -23,7 +23,7 @@ from worker.endpoint import Endpoint
 _log = logging.getLogger(__name__)
 
 CALL_SECONDS: Final = 10.0
-"""How long one attempt may take."""
+"""How long one attempt may take, if nothing else is said."""
 
 PATIENCE_SECONDS: Final = 30.0
 """How long a server that is away is waited for."""
@@ -65,6 +65,7 @@ class Backend:
         request: RequestT,
         *,
         patience: float = PATIENCE_SECONDS,
+        seconds: float = CALL_SECONDS,
     ) -> ReplyT:
         """Call a method that may be called again: all that the runner calls.
 
@@ -73,6 +74,7 @@ class Backend:
             request: What to send.
             patience: How many seconds to wait for a server that is away. One attempt is always
                 made.
+            seconds: How long one attempt may take.
 
         Raises:
             BackendError: if the server refuses, or is away for longer.
@@ -82,7 +84,7 @@ class Backend:
         while True:
             left = until - time.monotonic()
             try:
-                return await self._attempt(method, request, min(CALL_SECONDS, max(left, 1.0)))
+                return await self._attempt(method, request, min(seconds, max(left, 1.0)))
             except BackendError as error:
                 rest = pause * random.uniform(0.5, 1)  # noqa: S311 (so that not all come at once)
                 if error.code not in _TRANSIENT or time.monotonic() + rest >= until:

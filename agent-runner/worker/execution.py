@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from typing import Final
 
@@ -16,7 +17,7 @@ from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
-from worker.progress import Progress, Reporter, bounded
+from worker.progress import Progress, Reporter
 from worker.prompt import system_prompt
 from worker.redaction import Redactor
 from worker.resolve import Resolved, ResolveError, artifact, resolve
@@ -63,7 +64,8 @@ class Execution:
         self._server = server
         self._execution = execution
         self._id = execution.metadata.id
-        self._thread_id = thread_id
+        # Nobody shares the thread of a caller that names none.
+        self._thread_id = thread_id or f"execution-{self._id or uuid.uuid4().hex}"
         given = execution.spec.runtime_env.items()
         secrets = [(name, value.value) for name, value in given if value.is_secret]
         self._progress = Progress(
@@ -117,7 +119,7 @@ class Execution:
             await reporter.finish(patience)
         finally:
             reporter.abandon()
-        status = bounded(self._progress.status)
+        status = self._progress.snapshot()
         _log.info(
             "execution %s ended: %s after %.1f s, %d tool calls%s",
             self._id or "without an id",

@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 UPDATE_SECONDS: Final = 0.5
 """The shortest time between two updates: what happens meanwhile goes in the next."""
 
+FAILED_UPDATE_SECONDS: Final = 3.0
+"""The same after an update that the server did not take."""
+
 UPDATE_PATIENCE: Final = 5.0
 """Seconds that an update on the way may be waited for. The next one says all it says, and more."""
 
@@ -56,6 +59,7 @@ class Progress(Observer):
         self.changed = asyncio.Event()
         self.status = pb.AgentExecutionStatus(phase=pb.EXECUTION_IN_PROGRESS, started_at=now())
         self._speaking: pb.AgentMessage | None = None
+        self._said = ""
         self._request: str | None = request
         self.changed.set()
 
@@ -82,8 +86,14 @@ class Progress(Observer):
         """See Observer."""
         if self._speaking is None:
             self._speaking = self._say(pb.MESSAGE_AI, "")
-        self._speaking.content = self.redactor.begun(text)
+        self._said = text
         self.changed.set()
+
+    def snapshot(self) -> pb.AgentExecutionStatus:
+        """The status as it is now, small enough for everybody."""
+        if self._speaking is not None:  # only now: there is a new word every few milliseconds
+            self._speaking.content = self.redactor.begun(self._said)
+        return bounded(self.status)
 
     def retrying(self, error: ModelError, pause: float) -> None:
         """See Observer. What was said before is void."""
@@ -146,6 +156,9 @@ class Progress(Observer):
                     call.status = pb.TOOL_CALL_FAILED
                     call.error = call.error or "the execution ended before"
                     call.completed_at = now()
+        if self._speaking is not None:
+            self._speaking.content = self.redactor.begun(self._said)
+            self._speaking = None
         self.status.phase = phase
         self.status.error = self.redactor(error)
         self.status.completed_at = now()
@@ -225,6 +238,7 @@ class Reporter:
             if self._stopping.is_set():
                 return
             self._progress.changed.clear()
+            pause = UPDATE_SECONDS
             try:
                 known = await self._send(UPDATE_PATIENCE)
                 self._failing = False
@@ -232,16 +246,17 @@ class Reporter:
                     self.cancelled.set()
             except BackendError as error:
                 self._progress.changed.set()
+                pause = FAILED_UPDATE_SECONDS
                 if not self._failing:
                     self._failing = True
                     _log.warning("execution %s: the server gets no updates: %s", self._id, error)
-            await _first(self._stopping.wait(), asyncio.sleep(UPDATE_SECONDS))
+            await _first(self._stopping.wait(), asyncio.sleep(pause))
 
     async def _send(self, patience: float) -> pb.AgentExecution:
         if not self._id:
             return pb.AgentExecution()
         update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
-        update.status.CopyFrom(bounded(self._progress.status))
+        update.status.CopyFrom(self._progress.snapshot())
         return await self._server.call(contract.UPDATE_EXECUTION_STATUS, update, patience=patience)
 
     async def finish(self, patience: float) -> None:

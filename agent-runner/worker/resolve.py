@@ -21,8 +21,8 @@ from worker.backend import Backend
 
 _log = logging.getLogger(__name__)
 
-ARTIFACT_PATIENCE: Final = 60.0
-"""Seconds: an artifact is larger than the rest."""
+ARTIFACT_SECONDS: Final = 60.0
+"""How long it may take to get one: an artifact is larger than the rest."""
 
 
 class ResolveError(Exception):
@@ -129,6 +129,7 @@ async def artifact(server: Backend, skill: SkillResource) -> bytes:
     reply = await server.call(
         contract.GET_SKILL_ARTIFACT,
         GetArtifactRequest(artifact_storage_key=key),
-        patience=ARTIFACT_PATIENCE,
+        patience=ARTIFACT_SECONDS,
+        seconds=ARTIFACT_SECONDS,
     )
     return reply.artifact

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -27,6 +27,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from graphton import ModelConfig, Provider
 from stigmer_stubs import backend, temporal
 from worker.endpoint import Endpoint
+
+SHORTEST_KEY: Final = 8
+"""Characters of a key that is worth hiding."""
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
@@ -212,10 +215,15 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> dict[str, str]:
-        """The keys that are set, by the names of their variables. Nobody gets to see them."""
+        """The keys that are set, by the names of their variables. Nobody gets to see them.
+
+        Without those that are shorter than any real one: where none is needed people set `local`
+        or `dummy`, and these are words.
+        """
         names = ("stigmer_api_key", "stigmer_llm_api_key", "openai_api_key", "anthropic_api_key")
         keys = {name.upper(): getattr(self, name) for name in names}
-        return {name: key.get_secret_value() for name, key in keys.items() if key is not None}
+        values = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
+        return {name: value for name, value in values.items() if len(value) >= SHORTEST_KEY}
 
     def _own_key(self, provider: Provider) -> SecretStr | None:
         own = {Provider.OPENAI: self.openai_api_key, Provider.ANTHROPIC: self.anthropic_api_key}

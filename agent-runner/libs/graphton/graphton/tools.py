@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -268,7 +269,7 @@ class SandboxTools:
         path = await asyncio.to_thread(self.folder.relative, arguments.path)
         names = [f"--include={arguments.name}"] if arguments.name else []
         done = await commands.run(
-            ["grep", "-rInE", f"--exclude-dir={PRIVATE}", *names, "-e", arguments.pattern,
+            [program("grep"), "-rInE", f"--exclude-dir={PRIVATE}", *names, "-e", arguments.pattern,
              "--", path],
             self.folder.root,
             environment={},
@@ -288,7 +289,7 @@ class SandboxTools:
 
     async def _run(self, arguments: RunCommand) -> str:
         done = await commands.run(
-            ["bash", "-c", arguments.command],
+            [program("bash"), "-c", arguments.command],
             self.folder.root,
             environment=self.environment,
             timeout=arguments.timeout_seconds,
@@ -306,6 +307,12 @@ class SandboxTools:
         if text and not text.endswith("\n"):
             text += "\n"
         raise ToolError(f"{text}[{ended}]")
+
+
+@cache
+def program(name: str) -> str:
+    """Where a program is: whatever PATH an agent's commands get, this is not looked for there."""
+    return shutil.which(name) or name
 
 
 def _encoded(text: str) -> bytes:

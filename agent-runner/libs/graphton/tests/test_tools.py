@@ -97,6 +97,12 @@ async def test_a_command_gets_its_environment_and_not_the_workers(
     assert await use("run_command", command="echo $GREETING; pwd") == f"hi\n{root}\n"
 
 
+async def test_a_path_of_its_own_does_not_hide_the_shell(root: Path) -> None:
+    with Folder(root) as folder:
+        run = next(t for t in SandboxTools(folder, {"PATH": "/none"}).all if "run" in t.name)
+        assert await run.call({"command": "echo $PATH"}) == "/none\n"
+
+
 async def test_no_result_holds_a_secret(use: Use, root: Path) -> None:
     (root / "hunter2.txt").write_text("hunter2")
     for name, arguments in {
