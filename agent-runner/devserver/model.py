@@ -20,6 +20,7 @@ class ModelServer:
         port: Where it listens.
         requests: What was asked: the path, the headers, the body.
         stream: Whether it streams to whoever wants that.
+        loose: Whether it leaves out of OpenAI's stream what some services leave out.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -32,6 +33,7 @@ class ModelServer:
         self.port = int(self._server.server_address[1])
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.stream = True
+        self.loose = False
         self.ready: Callable[[], bool] = lambda: True
         self._failed: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -98,7 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         cut = said.cut and self.server_of.failures(f"cut {key}") == 1
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if body.get("stream") and self.server_of.stream:
-                self._stream(api.kind, list(api().events(said)), cut)
+                events = list(api().events(said))
+                if self.server_of.loose:
+                    events = [_loosened(event) for event in events]
+                self._stream(api.kind, events, cut)
             else:
                 self._json(200, api().whole(said))
 
@@ -145,6 +150,18 @@ def _conversation(body: dict[str, Any]) -> tuple[str, list[Turn]]:
             if texts or not results:
                 turns.append(Turn(message["role"], "".join(texts)))
     return system, turns
+
+
+def _loosened(event: str) -> str:
+    """An event of OpenAI's without an end's reason and without the numbers of tool calls."""
+    if not event.startswith("data: {"):
+        return event
+    value = json.loads(event.removeprefix("data: "))
+    for choice in value["choices"]:
+        choice.pop("finish_reason")
+        for call in choice["delta"].get("tool_calls", []):
+            call.pop("index")
+    return f"data: {json.dumps(value)}\n\n"
 
 
 def _words(text: str) -> Iterator[str]:

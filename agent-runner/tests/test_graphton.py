@@ -203,6 +203,21 @@ async def test_an_ollama_that_only_speaks_as_openai(server: ModelServer, folder:
     assert outcome.text == "You said: hello"
 
 
+async def test_a_service_that_leaves_much_out(server: ModelServer, folder: Folder) -> None:
+    server.loose = True
+    model = ModelConfig.resolve(Provider.OPENAI, base_url=server.url)  # without /v1
+    request = (
+        '!tool write_file {"path": "a", "content": "1"}\n'
+        '!and write_file {"path": "b", "content": "22"}\n!say both: {result}'
+    )
+    assert (await run(model, folder, request)).text == "both: made `b`: 2 bytes"
+    assert folder.read("a", 9) + folder.read("b", 9) == b"122"
+    assert [path for path, _, _ in server.requests] == [
+        "/chat/completions",
+        *["/v1/chat/completions"] * 2,
+    ]
+
+
 async def test_limits(server: ModelServer, folder: Folder) -> None:
     endless = "\n".join(["!tool list_files {}"] * 10)
     for limits, words in (

@@ -10,7 +10,7 @@ from google.protobuf.json_format import MessageToDict, MessageToJson
 
 from graphton.chat import ModelError, Reply, ToolUse
 from stigmer_stubs import agentexecution_pb2 as pb
-from worker.progress import STATUS_BYTES, Progress, bounded
+from worker.progress import STATUS_BYTES, Progress, bounded, json_size, wire_size
 from worker.redaction import Redactor
 
 KEY = "hun/ter 2+\nsecond-line-that-is-long"
@@ -68,7 +68,10 @@ def test_the_status_grows() -> None:
     progress = begin("do it with hunter2", Redactor([("P", "hunter2")]))
     progress.text("I wi")
     progress.text("I will")
-    assert [m.content for m in progress.snapshot().messages] == ["do it with [secret P]", "I will"]
+    assert [m.content for m in progress.snapshot(wire_size).messages] == [
+        "do it with [secret P]",
+        "I will",
+    ]
     use = ToolUse("c1", "run_command", {"command": "echo hunter2", "n": math.nan})
     progress.replied(Reply("I will.", (use,)))
     (call,) = progress.status.tool_calls
@@ -108,7 +111,7 @@ def test_what_is_said_before_a_retry_is_void() -> None:
     progress.text("half an ans")
     progress.retrying(ModelError("broken"), 1)
     progress.text("whole")
-    assert [m.content for m in progress.snapshot().messages] == ["x", "whole"]
+    assert [m.content for m in progress.snapshot(wire_size).messages] == ["x", "whole"]
 
 
 def test_what_was_begun_has_failed_at_the_end() -> None:
@@ -128,7 +131,9 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
         use = ToolUse(f"c{n}", "write_file", {"content": "\x01" * 20_000, "deep": {"er": ["x"]}})
         finished(progress, use, "ü\n" * 6000, failed=bool(n % 2))
     progress.replied(Reply("last " + "w" * 50_000))
-    small = bounded(progress.status)
+    sent = bounded(progress.status, wire_size)
+    assert sent.ByteSize() <= STATUS_BYTES < progress.status.ByteSize()
+    small = bounded(progress.status, json_size)
     assert len(MessageToJson(small, indent=None)) <= STATUS_BYTES
     assert small.messages[0].content == "first"
     assert small.messages[-1].content == progress.status.messages[-1].content
@@ -136,7 +141,7 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     many = begin("first", Redactor())
     for _ in range(20_000):
         many.note("x" * 100)
-    assert len(MessageToJson(bounded(many.status), indent=None)) <= STATUS_BYTES
+    assert len(MessageToJson(bounded(many.status, json_size), indent=None)) <= STATUS_BYTES
 
 
 def test_arguments_that_no_reader_could_read() -> None:

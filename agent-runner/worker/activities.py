@@ -73,7 +73,8 @@ class Activities:
             key = self._settings.stigmer_api_key
             self._server = Backend(
                 Endpoint.parse(self._settings.stigmer_backend_endpoint),
-                key.get_secret_value() if key else None,
+                # A local server takes any key, but may want one.
+                key.get_secret_value() if key else "local",
             )
         return self._server
 

@@ -17,7 +17,7 @@ from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
-from worker.progress import Progress, Reporter
+from worker.progress import Progress, Reporter, json_size
 from worker.prompt import system_prompt
 from worker.redaction import Redactor
 from worker.resolve import Resolved, ResolveError, artifact, resolve
@@ -119,7 +119,7 @@ class Execution:
             await reporter.finish(patience)
         finally:
             reporter.abandon()
-        status = self._progress.snapshot()
+        status = self._progress.snapshot(json_size)
         _log.info(
             "execution %s ended: %s after %.1f s, %d tool calls%s",
             self._id or "without an id",

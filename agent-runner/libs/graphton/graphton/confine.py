@@ -68,12 +68,14 @@ def restrict(folder: str, readable: list[str]) -> bool:
     allowed += [(path, _READ) for path in [*SYSTEM.split(), *readable]]
     allowed += [(path, _READ | _WRITE_FILE | 1 << 15) for path in DEVICES.split()]
     for path, rights in allowed:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            mask = everything if os.path.isdir(path) else _FILE_ONLY  # noqa: PTH112
-            rule = struct.pack("=Qi", rights & mask & everything, fd)
-            call(_ADD, ruleset, 1, rule, 0)
-            os.close(fd)
+        except (FileNotFoundError, PermissionError):
+            continue  # not every system has all of them
+        mask = everything if os.path.isdir(path) else _FILE_ONLY  # noqa: PTH112
+        rule = struct.pack("=Qi", rights & mask & everything, fd)
+        call(_ADD, ruleset, 1, rule, 0)
+        os.close(fd)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     call(_RESTRICT, ruleset, 0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -177,6 +178,16 @@ async def test_a_command_cannot_leave_the_sandbox(use: Use, root: Path) -> None:
         with pytest.raises(ToolError, match=r"denied|not permitted|cross-device"):
             await use("run_command", command=command)
     assert [p.name for p in outside.iterdir()] == ["secret"]
+
+
+def test_where_the_kernel_cannot_confine_a_command_it_runs(root: Path) -> None:
+    code = (
+        "import sys; from graphton import confine; confine.version = lambda: 0\n"
+        "sys.argv = ['confine.py', '.', '/', 'sh', '-c', 'echo ran; ls ..']; confine.main()"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "ran\nbox\n"
 
 
 @needs_landlock

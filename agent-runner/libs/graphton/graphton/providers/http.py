@@ -89,9 +89,14 @@ class Service:
 
 
 class Answer:
-    """The answer to a request: one JSON object, or a stream of them."""
+    """The answer to a request: one JSON object, or a stream of them.
+
+    Attributes:
+        done: Whether the stream said that this was its end.
+    """
 
     def __init__(self, response: httpx.Response, name: str) -> None:
+        self.done = False
         self._response = response
         self._name = name
 
@@ -120,6 +125,7 @@ class Answer:
             if not text or line.startswith((":", "event:", "id:", "retry:")):
                 continue
             if text == "[DONE]":
+                self.done = True
                 return
             event = self._object(text)
             if event.get("error"):

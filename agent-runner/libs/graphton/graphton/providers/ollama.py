@@ -37,7 +37,7 @@ class OllamaChat:
                 return await self._native(system, messages, tools, on_text)
             except ModelError as error:
                 # Ollama has no such model: it says so. Somebody else has no such path.
-                if error.status != 404 or "model '" in str(error):
+                if error.status not in {404, 405, 501} or "model '" in str(error):
                     raise
             url = f"{self._config.base_url}/v1"
             self._compatible = OpenAIChat(replace(self._config, base_url=url))

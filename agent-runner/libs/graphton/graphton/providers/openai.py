@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from graphton.chat import Message, Reply, Role, ToolUse, Usage
+from graphton.chat import Message, ModelError, Reply, Role, ToolUse, Usage
 from graphton.model import ModelConfig
 from graphton.providers.http import Answer, Service
 from graphton.tools import Tool, as_json
@@ -16,6 +17,8 @@ class OpenAIChat:
         headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
         self._model = config.model
         self._service = Service(config, headers)
+        self._path = "/chat/completions"
+        self._bare = urlsplit(config.base_url).path == ""
 
     async def reply(
         self,
@@ -32,7 +35,17 @@ class OpenAIChat:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        async with self._service.post("/chat/completions", body) as answer:
+        try:
+            return await self._ask(body, on_text)
+        except ModelError as error:
+            if error.status != 404 or not self._bare:
+                raise
+        # A URL without a path is easily given for one that ends in /v1.
+        self._path, self._bare = "/v1/chat/completions", False
+        return await self._ask(body, on_text)
+
+    async def _ask(self, body: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
+        async with self._service.post(self._path, body) as answer:
             return await (_stream(answer, on_text) if answer.streams else _whole(answer))
 
     async def close(self) -> None:
@@ -110,14 +123,15 @@ async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
                 text += delta["content"]
                 on_text(text)
             for part in delta.get("tool_calls") or []:
-                call = calls.setdefault(
-                    int(part.get("index") or 0), {"id": "", "name": "", "arguments": ""}
-                )
+                index = part.get("index")
+                if index is None:  # some leave it out: then a name or id begins another call
+                    index = len(calls) - (0 if part.get("id") or not calls else 1)
+                call = calls.setdefault(int(index), {"id": "", "name": "", "arguments": ""})
                 function = part.get("function") or {}
                 call["id"] = part.get("id") or call["id"]
                 call["name"] = function.get("name") or call["name"]
                 call["arguments"] += function.get("arguments") or ""
-    if reason is None:
+    if reason is None and not answer.done:
         raise answer.broken_off()
     uses = [
         ToolUse.parse(call["id"] or f"call_{number}", call["name"], call["arguments"])
