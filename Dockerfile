@@ -5,7 +5,9 @@
 #   base      the part of it that the runner needs, picked out by agent-runner/image/assemble.py
 #   packages  the locked packages for the target, without what no run reads, compiled
 #   app       the runner's code, compiled: the same for every target, hence built once
+#   dev       what development needs: every locked package
 #   check     ruff and mypy over agent-runner; builds only if they have nothing to say
+#   devserver the development stigmer-server: not in the image
 #   runtime   base + packages + app, in layers from what changes least to what changes most
 #
 # Every command runs on the architecture that builds, so an image for another one needs no
@@ -77,7 +79,8 @@ COPY agent-runner/main.py /app/
 RUN PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app
 
 
-FROM tools AS check
+# What development needs beside what runs: for `check` and `devserver`, on the machine that builds.
+FROM tools AS dev
 ARG CACHE_ID=agent-runner
 COPY agent-runner/image/requirements.py /image/
 COPY agent-runner/poetry.lock /image/
@@ -87,6 +90,10 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
  && python3 -m venv --without-pip /venv \
  && sh /image/fetch.sh /uv/bin/uv pip install --quiet --python /venv/bin/python --link-mode copy \
         --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt
+
+
+FROM dev AS check
+ARG CACHE_ID=agent-runner
 COPY agent-runner /agent-runner
 WORKDIR /agent-runner
 # Each has its say, also after another has failed.
@@ -96,6 +103,17 @@ RUN --mount=type=cache,id=${CACHE_ID}-mypy,target=/agent-runner/.mypy_cache \
     /venv/bin/ruff format --check . || status=1; \
     /venv/bin/mypy --python-executable /venv/bin/python || status=1; \
     exit $status
+
+
+# The development stigmer-server of `cargo xtask up`, with its scripted model.
+FROM dev AS devserver
+COPY agent-runner/libs /agent-runner/libs
+COPY agent-runner/devserver /agent-runner/devserver
+WORKDIR /agent-runner
+ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/agent-runner:/agent-runner/libs/graphton:/agent-runner/libs/stigmer-stubs
+USER 1000:1000
+ENTRYPOINT ["/venv/bin/python", "-m", "devserver"]
 
 
 FROM scratch AS runtime

@@ -23,6 +23,7 @@ export XTASK_BUILD_SECRETS=id=ca,src=$CA_BUNDLE
 EOF
         if [[ -x $TEMPORAL ]]; then
             echo "export XTASK_E2E_TEMPORAL=$TEMPORAL"
+            echo "export XTASK_STACK_TEMPORAL_IMAGE=$TEMPORAL_IMAGE"
         fi
         if [[ -x $COSIGN ]]; then
             echo "export XTASK_E2E_COSIGN=$COSIGN"

@@ -75,6 +75,14 @@ pub enum Command {
     Shell(ShellArgs),
     /// Stop the container gracefully
     Stop,
+    /// Start the whole stack: Temporal, a stigmer-server with a scripted model, and the runner
+    Up(UpArgs),
+    /// Stop and remove what `up` started
+    Down,
+    /// Ask an agent something, and see its answer and the files it made
+    Ask(AskArgs),
+    /// Prove the image: an agent at work, apart from all else
+    Smoke(SmokeArgs),
     /// Remove our container and this version's images
     Clean(CleanArgs),
     /// Sign in to the image's registry
@@ -114,6 +122,10 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "status",
             "shell",
             "stop",
+            "up",
+            "down",
+            "ask",
+            "smoke",
             "clean",
         ],
     ),
@@ -223,6 +235,38 @@ pub struct TestArgs {
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct JsonArgs {
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct AskArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    /// What to ask
+    pub message: String,
+    /// The conversation; it is made if there is none [default: one for this question]
+    #[arg(long, value_name = "ID")]
+    pub session: Option<String>,
+    /// The agent [default: the development server's]
+    #[arg(long, value_name = "ID")]
+    pub agent: Option<String>,
+    /// A model in place of the runner's own
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct SmokeArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -407,6 +451,9 @@ impl Cli {
             Command::BuildImage(args) => &args.version,
             Command::RunLocal(args) => &args.version,
             Command::TestImage(args) => &args.version,
+            Command::Up(args) => &args.version,
+            Command::Ask(args) => &args.version,
+            Command::Smoke(args) => &args.version,
             Command::Clean(args) => &args.version,
             Command::Config(args) => &args.version,
             Command::PushImage(args) => &args.version,
@@ -419,6 +466,7 @@ impl Cli {
             | Command::Status(_)
             | Command::Shell(_)
             | Command::Stop
+            | Command::Down
             | Command::DockerLogin(_)
             | Command::Doctor(_)
             | Command::Completions { .. }
@@ -453,6 +501,10 @@ impl Cli {
                 None
             }
             Command::TestImage(_)
+            | Command::Up(_)
+            | Command::Down
+            | Command::Ask(_)
+            | Command::Smoke(_)
             | Command::Logs(_)
             | Command::Status(_)
             | Command::Shell(_)

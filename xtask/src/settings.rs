@@ -31,6 +31,7 @@ pub struct Settings {
     pub builder: BuilderSettings,
     pub sign: SignSettings,
     pub run: RunSettings,
+    pub stack: StackSettings,
     pub health: HealthSettings,
     pub budget: Budget,
     /// All values by path, with their origins.
@@ -178,6 +179,13 @@ pub struct RunSettings {
     pub relabel: Relabel,
 }
 
+/// What `up` starts around the runner.
+#[derive(Clone, Debug)]
+pub struct StackSettings {
+    pub temporal_image: String,
+    pub server_target: String,
+}
+
 #[derive(Clone, Debug)]
 pub struct HealthSettings {
     pub budget: Duration,
@@ -299,6 +307,10 @@ impl Settings {
                 transparency_log: read.flag("sign.transparency-log"),
             },
             run: read.run(),
+            stack: StackSettings {
+                temporal_image: read.owned("stack.temporal-image"),
+                server_target: read.owned("stack.server-target"),
+            },
             health: HealthSettings {
                 budget: read.duration("health.budget"),
                 command: read.list("health.command"),

@@ -2,6 +2,7 @@
 
 mod build_image;
 mod check;
+mod checks;
 mod clean;
 mod completions;
 mod config;
@@ -12,6 +13,7 @@ mod logs;
 mod publish;
 mod run_local;
 mod shell;
+mod stack;
 mod status;
 mod stop;
 mod test_image;
@@ -144,6 +146,10 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         | Command::Status(_)
         | Command::Shell(_)
         | Command::Stop
+        | Command::Up(_)
+        | Command::Down
+        | Command::Ask(_)
+        | Command::Smoke(_)
         | Command::Clean(_)
         | Command::DockerLogin(_)
         | Command::PushImage(_)
@@ -172,6 +178,10 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::Status(args) => status::run(cx, args),
         Command::Shell(args) => shell::run(cx, args),
         Command::Stop => stop::run(cx),
+        Command::Up(args) => stack::up::run(cx, args),
+        Command::Down => stack::down::run(cx),
+        Command::Ask(args) => stack::ask::run(cx, args),
+        Command::Smoke(args) => stack::smoke::run(cx, args),
         Command::Clean(args) => clean::run(cx, args),
         Command::DockerLogin(args) => docker_login::run(cx, args),
         Command::PushImage(args) => publish::push::run_image(cx, args),

@@ -38,12 +38,20 @@ pub struct RunFacts {
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
     pub env_file: Option<EnvFile>,
+    pub started_by: StartedBy,
 }
 
 /// The container's log when it fails: so many lines.
 const LAST_LINES: u64 = 20;
 
-fn facts(cx: &Context) -> Result<RunFacts> {
+/// Which command starts it: what `up` starts, `down` removes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartedBy {
+    RunLocal,
+    Up,
+}
+
+fn facts(cx: &Context, started_by: StartedBy) -> Result<RunFacts> {
     let settings = cx.settings;
     let reference = cx.reference()?;
     let wanted = Wanted {
@@ -63,6 +71,7 @@ fn facts(cx: &Context) -> Result<RunFacts> {
         env_file: env_file(settings, cx.env)?,
         world,
         reference,
+        started_by,
     })
 }
 
@@ -84,16 +93,21 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, args: &RunArgs)
         }
     };
     let container_env = container_env(settings, env, facts);
+    let mut labels = vec![
+        (label::CONTAINER.to_owned(), label::RUN.to_owned()),
+        (
+            label::VERSION.to_owned(),
+            settings.version.value.to_string(),
+        ),
+    ];
+    match facts.started_by {
+        StartedBy::RunLocal => {}
+        StartedBy::Up => labels.push((label::STACK.to_owned(), run.container.clone())),
+    }
     Run {
         name: run.container.clone(),
         image: facts.reference.clone(),
-        labels: vec![
-            (label::CONTAINER.to_owned(), label::RUN.to_owned()),
-            (
-                label::VERSION.to_owned(),
-                settings.version.value.to_string(),
-            ),
-        ],
+        labels,
         mode: if args.foreground {
             Mode::Foreground {
                 tty: env.stdin_tty && env.stdout_tty,
@@ -115,6 +129,8 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, args: &RunArgs)
         },
         hardening: hardening(settings),
         stop_grace: run.stop_grace,
+        ports: Vec::new(),
+        command: Vec::new(),
     }
 }
 
@@ -195,8 +211,22 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
 }
 
 pub fn run(cx: &Context, args: &RunArgs) -> Result<()> {
+    start(cx, args, StartedBy::RunLocal)?;
+    if !cx.dry_run {
+        cx.ui.hint(
+            "next: `cargo xtask logs`, `cargo xtask status`, `cargo xtask shell`, `cargo xtask stop`",
+        );
+    }
+    Ok(())
+}
+
+/// Starts it, and waits until it is healthy.
+///
+/// # Errors
+/// When it does not start, or is not healthy in time.
+pub fn start(cx: &Context, args: &RunArgs, started_by: StartedBy) -> Result<()> {
     let clock = Clock::start();
-    let facts = facts(cx)?;
+    let facts = facts(cx, started_by)?;
     let plan = plan(cx.settings, cx.env, &facts, args)?;
     if !cx.dry_run {
         warnings(cx, &facts);
@@ -243,9 +273,6 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<()> {
             }
         }
     }
-    cx.ui.hint(
-        "next: `cargo xtask logs`, `cargo xtask status`, `cargo xtask shell`, `cargo xtask stop`",
-    );
     Ok(cx.ui.result(&format!("{name}\n"))?)
 }
 

@@ -189,6 +189,7 @@ impl Machine {
             }],
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
+            started_by: run_local::StartedBy::RunLocal,
         }
     }
 
@@ -254,43 +255,11 @@ impl Machine {
                 };
                 run_local::plan(&settings, &env, &facts, args).unwrap()
             }
-            Command::TestImage(_) => {
-                let facts = TestFacts {
-                    engine: self.engine(),
-                    reference,
-                    image,
-                    person: self.user,
-                    run_id: 7,
-                };
-                test_image::plan(&settings, &facts).as_plan()
-            }
+            Command::TestImage(_) => self.test_plan(&settings, reference, image),
             Command::Logs(args) => logs::plan(&settings, &engine, args, Follow::Yes),
             Command::Shell(args) => shell::plan(&settings, &engine, args, true),
             Command::Stop => stop::plan(&settings, &engine, Some(&ours)),
-            Command::Clean(_) => {
-                let doomed = Doomed {
-                    id: "sha256:1".to_owned(),
-                    size: 100,
-                    references: vec![reference],
-                    kept_by_others: false,
-                };
-                let facts = CleanFacts {
-                    builders: engine
-                        .our_builders()
-                        .iter()
-                        .map(|(name, _)| *name)
-                        .take(1)
-                        .collect(),
-                    engine,
-                    container: Some(ours),
-                    images: vec![doomed],
-                    caches: vec![CacheMount {
-                        place: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
-                        id: "agent-runner-uv".to_owned(),
-                    }],
-                };
-                clean::plan(&settings, &facts)
-            }
+            Command::Clean(_) => self.clean_plan(&settings, reference, ours),
             Command::DockerLogin(args) => {
                 let request =
                     docker_login::request(&settings, &env, args, GitHubCli::SignedIn).unwrap();
@@ -301,6 +270,10 @@ impl Machine {
             | Command::PushArchive(_)
             | Command::VerifyImage(_)
             | Command::PackArchive(_)
+            | Command::Up(_)
+            | Command::Down
+            | Command::Ask(_)
+            | Command::Smoke(_)
             | Command::Status(_)
             | Command::Doctor(_)
             | Command::Config(_)
@@ -308,6 +281,39 @@ impl Machine {
             | Command::Help { .. } => Plan::default(),
         };
         plan.render()
+    }
+
+    fn test_plan(&self, settings: &Settings, reference: String, image: Image) -> Plan {
+        let facts = TestFacts {
+            engine: self.engine(),
+            reference,
+            image,
+            person: self.user,
+            run_id: 7,
+        };
+        test_image::plan(settings, &facts).as_plan()
+    }
+
+    fn clean_plan(&self, settings: &Settings, reference: String, ours: Container) -> Plan {
+        let engine = self.engine().engine;
+        let builders = engine.our_builders();
+        let doomed = Doomed {
+            id: "sha256:1".to_owned(),
+            size: 100,
+            references: vec![reference],
+            kept_by_others: false,
+        };
+        let facts = CleanFacts {
+            builders: builders.iter().map(|(name, _)| *name).take(1).collect(),
+            engine,
+            container: Some(ours),
+            images: vec![doomed],
+            caches: vec![CacheMount {
+                place: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
+                id: "agent-runner-uv".to_owned(),
+            }],
+        };
+        clean::plan(settings, &facts)
     }
 }
 

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::{
     Context,
+    checks::{self, Check},
     health::{self, Wait, Waited},
     run_local::hardening,
 };
@@ -93,6 +93,8 @@ pub fn plan(settings: &Settings, facts: &TestFacts) -> TestPlan {
         limits: Limits::default(),
         hardening: hardening(settings),
         stop_grace: settings.run.stop_grace,
+        ports: Vec::new(),
+        command: Vec::new(),
     };
     let sh = |script: &str| engine.exec(&name, ["/bin/sh", "-c", script]);
     TestPlan {
@@ -113,24 +115,6 @@ pub fn plan(settings: &Settings, facts: &TestFacts) -> TestPlan {
     }
 }
 
-/// One promise, and whether it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    pub name: &'static str,
-    pub ok: bool,
-    pub detail: String,
-}
-
-impl Check {
-    fn new(name: &'static str, ok: bool, detail: impl Into<String>) -> Self {
-        Self {
-            name,
-            ok,
-            detail: detail.into(),
-        }
-    }
-}
-
 pub fn run(cx: &Context, args: &TestArgs) -> Result<()> {
     let clock = Clock::start();
     let facts = facts(cx)?;
@@ -142,43 +126,8 @@ pub fn run(cx: &Context, args: &TestArgs) -> Result<()> {
     let cleaned = clean_up(cx, &plan);
     let checks = checks?;
     cleaned?;
-    let failed = checks.iter().filter(|check| !check.ok).count();
-    if args.json {
-        let json = serde_json::json!({
-            "image": facts.reference,
-            "engine": facts.engine.describe(),
-            "ok": failed == 0,
-            "checks": checks,
-        });
-        cx.ui
-            .result(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
-    } else {
-        let lines: String = checks
-            .iter()
-            .map(|check| {
-                let mark = if check.ok { "ok  " } else { "FAIL" };
-                format!("{mark} {:<22} {}\n", check.name, check.detail)
-            })
-            .collect();
-        cx.ui.result(&lines)?;
-    }
-    if failed > 0 {
-        return Err(Failure::new(format!(
-            "{failed} of {} checks failed for {}",
-            checks.len(),
-            facts.reference
-        ))
-        .into());
-    }
-    cx.ui.status(
-        "Tested",
-        &format!(
-            "{}: {} checks passed in {clock}",
-            facts.reference,
-            checks.len()
-        ),
-    );
-    Ok(())
+    let engine = facts.engine.describe();
+    checks::report(cx, args.json, &facts.reference, &engine, &checks, clock)
 }
 
 fn facts(cx: &Context) -> Result<TestFacts> {

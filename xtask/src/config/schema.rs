@@ -107,6 +107,8 @@ pub const KEYS: &[Key] = &[
     key("run.hardening.tmpfs", "XTASK_RUN_HARDENING_TMPFS", Kind::List(absolute), "folders in memory that can be written"),
     key("run.hardening.init", "XTASK_RUN_HARDENING_INIT", Kind::Bool, "a small init is process 1: it hands signals on and reaps children"),
     key("run.hardening.selinux-relabel", "XTASK_RUN_HARDENING_SELINUX_RELABEL", Kind::Choice(&["auto", "yes", "no"]), "`:z` on bind mounts; `auto` where SELinux is enforcing"),
+    key("stack.temporal-image", "XTASK_STACK_TEMPORAL_IMAGE", Kind::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
+    key("stack.server-target", "XTASK_STACK_SERVER_TARGET", Kind::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that they start"),
     key("health.budget", "XTASK_HEALTH_BUDGET", Kind::Duration, "how long a started container may take to become healthy"),
     key("health.command", "XTASK_HEALTH_COMMAND", Kind::List(not_empty), "the health check to run where the image's own cannot be read (Podman with an image that BuildKit made in OCI format); empty for none"),
     key("budget.compressed", "XTASK_BUDGET_COMPRESSED", Kind::Size, "the most the image may take to download: the gzip of its file system; empty for no limit"),

@@ -128,6 +128,13 @@ pub mod label {
     /// On containers: the image version.
     pub const VERSION: &str = "ai.stigmer.xtask.version";
 
+    /// On the containers that `up` started, the runner's among them: `down` removes those.
+    pub const STACK: &str = "ai.stigmer.xtask.stack";
+
+    /// The values of [`CONTAINER`] for what is around the runner.
+    pub const TEMPORAL: &str = "temporal";
+    pub const SERVER: &str = "server";
+
     /// The value of [`CONTAINER`] for `run-local`.
     pub const RUN: &str = "run";
     /// The value of [`CONTAINER`] for `test-image`.

@@ -32,6 +32,10 @@ pub struct Run {
     pub limits: Limits,
     pub hardening: Hardening,
     pub stop_grace: Duration,
+    /// Ports that this machine's loopback hands on, where the network is not the host's own.
+    pub ports: Vec<u16>,
+    /// What the image's entry point is told.
+    pub command: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +196,11 @@ impl EngineFacts {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
         }
         cmd = self.network_args(cmd, &run.network);
+        if self.network(&run.network) == Network::Bridge {
+            for port in &run.ports {
+                cmd = cmd.args(["--publish", &format!("127.0.0.1:{port}:{port}")]);
+            }
+        }
         if let Some(userns) = userns {
             cmd = cmd.arg(format!("--userns={userns}"));
         }
@@ -205,7 +214,7 @@ impl EngineFacts {
         cmd = limit_args(cmd, &run.limits);
         cmd = hardening_args(cmd, &run.hardening);
         cmd = cmd.args(["--stop-timeout", &run.stop_grace.as_secs().to_string()]);
-        cmd.arg(run.image.as_str())
+        cmd.arg(run.image.as_str()).args(run.command.clone())
     }
 
     fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {

@@ -12,6 +12,7 @@ mod publish;
 mod real;
 mod registry;
 mod remote;
+mod stack;
 mod temporal;
 
 use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
@@ -62,6 +63,7 @@ on_every_engine!(
     promises::published_is_pulled,
     publish::release,
     registry::login,
+    stack::smoke,
     temporal::worker_polls,
 );
 
@@ -75,6 +77,12 @@ on_engines!(publish::nodes: docker = DOCKER);
 on_engines!(publish::own_builder: docker = DOCKER);
 on_engines!(publish::signed: docker = DOCKER);
 on_engines!(publish::listed_content: docker_containerd = DOCKER_CONTAINERD);
+on_engines!(stack::smoke_finds_fault: docker = DOCKER);
+
+#[test]
+fn a_day_with_the_whole_stack() {
+    stack::daily_use();
+}
 
 #[test]
 fn docker_and_podman_publish_alike() {

@@ -1,0 +1,91 @@
+//! `ask`: starts an execution, shows how it goes, and ends with the answer and the files made.
+
+use anyhow::Result;
+
+use super::{SERVER_PORT, build_server, find_image, server_image};
+use crate::{
+    cli::AskArgs,
+    commands::{Context, build_image},
+    engine::{
+        EngineFacts, label,
+        run::{Hardening, Limits, Mode, Run},
+    },
+    error::Failure,
+    plan::{Output, Plan, Step},
+    probe,
+    settings::{Network, RunUser, Settings},
+};
+
+/// A client in a container of its own, from the devserver's image.
+fn client(settings: &Settings, engine: &EngineFacts, env: &crate::env::Env, args: &AskArgs) -> Run {
+    let network = engine.network(&Network::Auto);
+    let host = match network {
+        Network::Host => "localhost",
+        Network::Auto | Network::Bridge | Network::Named(_) => engine.host_name(),
+    };
+    let mut command = vec![
+        "ask".to_owned(),
+        "--server".to_owned(),
+        format!("{host}:{SERVER_PORT}"),
+    ];
+    for (flag, value) in [
+        ("--session", &args.session),
+        ("--agent", &args.agent),
+        ("--model", &args.model),
+    ] {
+        if let Some(value) = value {
+            command.extend([flag.to_owned(), value.clone()]);
+        }
+    }
+    command.push(args.message.clone());
+    let key = "STIGMER_API_KEY";
+    Run {
+        name: format!("{}-ask-{}", settings.run.container, std::process::id()),
+        image: server_image(settings),
+        labels: vec![(label::CONTAINER.to_owned(), "ask".to_owned())],
+        mode: Mode::Foreground { tty: false },
+        network,
+        user: RunUser::Image,
+        person: env.user,
+        volumes: Vec::new(),
+        env: Vec::new(),
+        env_by_name: env
+            .get(key)
+            .map(|_| (key.to_owned(), None))
+            .into_iter()
+            .collect(),
+        env_file: None,
+        limits: Limits::default(),
+        hardening: Hardening {
+            no_new_privileges: true,
+            drop_capabilities: vec!["ALL".to_owned()],
+            read_only: true,
+            tmpfs: vec!["/tmp".to_owned()],
+            init: true,
+        },
+        stop_grace: settings.run.stop_grace,
+        ports: Vec::new(),
+        command,
+    }
+}
+
+pub fn run(cx: &Context, args: &AskArgs) -> Result<()> {
+    let settings = cx.settings;
+    if !cx.dry_run && !probe::listens(&format!("localhost:{SERVER_PORT}")) {
+        return Err(Failure::new(format!(
+            "nothing answers on localhost:{SERVER_PORT}: there is no stigmer-server"
+        ))
+        .hint("start one, with all that belongs to it: `cargo xtask up`")
+        .into());
+    }
+    let facts = build_image::facts(cx)?;
+    let engine = &facts.engine;
+    let mut plan = Plan::default();
+    if find_image(cx, engine, &server_image(settings)).is_none() {
+        plan.steps.extend(build_server(settings, &facts)?);
+    }
+    let run = client(settings, engine, cx.env, args);
+    plan.push(Step::new(engine.run_plain(&run), Output::Result));
+    cx.carry_out(&plan)?;
+    Ok(())
+}

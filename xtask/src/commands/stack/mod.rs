@@ -1,0 +1,248 @@
+//! The runner with all that it works with: a Temporal server, a stigmer-server for development with
+//! a scripted model, and the runner itself.
+
+pub mod ask;
+pub mod down;
+pub mod smoke;
+pub mod up;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Context, build_image, health::last_words};
+use crate::{
+    engine::{
+        EngineFacts,
+        container::Container,
+        image::{self, Image},
+        label,
+        run::{Hardening, Limits, Mode, Run},
+    },
+    env::User,
+    error::Failure,
+    plan::{Cmd, Output, Plan, Step},
+    settings::{Network, RunUser, Settings},
+    ui::{Clock, human_time},
+};
+
+/// Where everything listens: the runner's contract, and the devserver's model.
+pub const TEMPORAL_PORT: u16 = 7233;
+pub const SERVER_PORT: u16 = 7234;
+pub const MODEL_PORT: u16 = 7235;
+
+/// How long a part may take until it answers.
+const BUDGET: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(200);
+const ONE_QUESTION: Duration = Duration::from_secs(10);
+
+/// What the devserver's image starts its program with.
+const DEVSERVER: [&str; 3] = ["/venv/bin/python", "-m", "devserver"];
+
+/// The names of one stack's containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    pub temporal: String,
+    pub server: String,
+    pub runner: String,
+}
+
+impl Names {
+    /// Beside the configured runner.
+    pub fn beside(runner: &str) -> Self {
+        Self {
+            temporal: format!("{runner}-temporal"),
+            server: format!("{runner}-server"),
+            runner: runner.to_owned(),
+        }
+    }
+}
+
+/// The devserver's image: built here, for here.
+pub fn server_image(settings: &Settings) -> String {
+    let path = settings.image.repository.path();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    format!("localhost/{name}-devserver:{}", settings.version.value)
+}
+
+/// The model that answers without a key: what the runner is told of it, at a host's name.
+pub fn scripted_model(host: &str) -> [(&'static str, String); 4] {
+    [
+        ("STIGMER_LLM_PROVIDER", "openai".to_owned()),
+        ("STIGMER_LLM_MODEL", "scripted".to_owned()),
+        (
+            "STIGMER_LLM_BASE_URL",
+            format!("http://{host}:{MODEL_PORT}/v1"),
+        ),
+        // The model asks for none, and the runner for some.
+        ("STIGMER_LLM_API_KEY", "none-needed".to_owned()),
+    ]
+}
+
+/// A container of the stack that is not the runner.
+struct Part<'a> {
+    name: &'a str,
+    image: &'a str,
+    what: &'static str,
+    network: Network,
+    ports: Vec<u16>,
+    command: Vec<String>,
+    /// The stack's mark, for `down`; none where the caller removes it itself.
+    mark: Option<&'a str>,
+}
+
+impl Part<'_> {
+    fn run(&self, engine: &EngineFacts, person: User) -> Cmd {
+        let mut labels = vec![(label::CONTAINER.to_owned(), self.what.to_owned())];
+        labels.extend(
+            self.mark
+                .map(|mark| (label::STACK.to_owned(), mark.to_owned())),
+        );
+        engine.run_plain(&Run {
+            name: self.name.to_owned(),
+            image: self.image.to_owned(),
+            labels,
+            mode: Mode::Detached,
+            network: self.network.clone(),
+            user: RunUser::Image,
+            person,
+            volumes: Vec::new(),
+            env: Vec::new(),
+            env_by_name: Vec::new(),
+            env_file: None,
+            limits: Limits::default(),
+            hardening: Hardening {
+                no_new_privileges: true,
+                drop_capabilities: vec!["ALL".to_owned()],
+                read_only: false,
+                tmpfs: Vec::new(),
+                init: true,
+            },
+            stop_grace: Duration::from_secs(5),
+            ports: self.ports.clone(),
+            command: self.command.clone(),
+        })
+    }
+}
+
+/// Temporal's server for development, in memory.
+fn temporal<'a>(settings: &'a Settings, name: &'a str, network: Network) -> Part<'a> {
+    let everywhere = matches!(network, Network::Bridge);
+    let ip = if everywhere { "0.0.0.0" } else { "127.0.0.1" };
+    let command = ["server", "start-dev", "--headless", "--ip", ip];
+    Part {
+        name,
+        image: &settings.stack.temporal_image,
+        what: label::TEMPORAL,
+        network,
+        ports: vec![TEMPORAL_PORT],
+        command: command.map(str::to_owned).into(),
+        mark: None,
+    }
+}
+
+/// The development stigmer-server, with its model.
+fn server<'a>(name: &'a str, image: &'a str, network: Network, temporal_host: &str) -> Part<'a> {
+    let everywhere = matches!(network, Network::Bridge);
+    let ip = if everywhere { "0.0.0.0" } else { "127.0.0.1" };
+    let temporal = format!("{temporal_host}:{TEMPORAL_PORT}");
+    let command = ["serve", "--host", ip, "--temporal", &temporal];
+    Part {
+        name,
+        image,
+        what: label::SERVER,
+        network,
+        ports: vec![SERVER_PORT, MODEL_PORT],
+        command: command.map(str::to_owned).into(),
+        mark: None,
+    }
+}
+
+/// Builds the devserver's image, from this checkout.
+fn build_server(
+    settings: &Settings,
+    facts: &build_image::BuildFacts,
+) -> Result<Vec<Step>, Failure> {
+    let mut build = build_image::request(settings, facts, None)?;
+    build.target.clone_from(&settings.stack.server_target);
+    build.references = vec![server_image(settings)];
+    let cmd = facts.engine.build(&build);
+    let mut steps: Vec<_> = build_image::cache_step(facts).into_iter().collect();
+    steps.push(Step::new(cmd, Output::Talk).say("Building", "the development stigmer-server"));
+    Ok(steps)
+}
+
+/// The image, if the engine has it.
+fn find_image(cx: &Context, engine: &EngineFacts, reference: &str) -> Option<Image> {
+    let cmd = image::inspect_cmd(&engine.engine.program, reference);
+    let answer = cx.exec.ask(&cmd, ONE_QUESTION);
+    image::read_inspect(&answer, ONE_QUESTION).ok().flatten()
+}
+
+/// Asks until a question has a good answer.
+///
+/// # Errors
+/// When it has none within the budget: what it said last, and the last lines of the containers
+/// that it depends on, its own at the end.
+fn wait_until(
+    cx: &Context,
+    engine: &EngineFacts,
+    names: &[&str],
+    mut ask: impl FnMut() -> Result<(), String>,
+) -> Result<()> {
+    let clock = Clock::start();
+    let name = names.last().copied().unwrap_or_default();
+    loop {
+        let Err(why) = ask() else {
+            cx.ui.progress_done();
+            return Ok(());
+        };
+        cx.exec.check()?;
+        if clock.elapsed() > BUDGET {
+            cx.ui.progress_done();
+            for name in names {
+                let logs = engine.engine.logs(name, false, Some(10), None);
+                if let Ok(done) = cx.exec.ask(&logs, ONE_QUESTION) {
+                    cx.ui.line(&format!("the last lines of {name}'s log:"));
+                    cx.ui.raw(&done.stdout);
+                    cx.ui.raw(&done.stderr);
+                }
+            }
+            let budget = human_time(BUDGET);
+            return Err(
+                Failure::new(format!("`{name}` did not answer within {budget}: {why}")).into(),
+            );
+        }
+        let time = human_time(clock.elapsed());
+        cx.ui
+            .progress(&format!("     Waiting for {name}, {time} ({why})"));
+        cx.exec.pause(PAUSE).map_err(Failure::signal)?;
+    }
+}
+
+/// Whether a command in a container succeeds.
+fn succeeds(cx: &Context, cmd: &Cmd) -> Result<(), String> {
+    match cx.exec.ask(cmd, ONE_QUESTION) {
+        Ok(done) if done.ok() => Ok(()),
+        Ok(done) => Err(last_words(&done)),
+        Err(why) => Err(format!("{why:?}")),
+    }
+}
+
+/// The devserver's own word on its health.
+fn server_health(engine: &EngineFacts, name: &str) -> Cmd {
+    engine
+        .engine
+        .exec(name, DEVSERVER.iter().copied().chain(["health"]))
+}
+
+/// Removes one of our containers: asked to stop first, where it runs.
+fn remove_steps(engine: &EngineFacts, name: &str, container: &Container, grace: Duration) -> Plan {
+    let mut plan = Plan::default();
+    if container.state.running {
+        let stop = Step::new(engine.engine.stop(name, grace), Output::Quiet);
+        plan.push(stop.say("Stopping", name));
+    }
+    plan.push(Step::new(engine.engine.remove(name), Output::Quiet));
+    plan
+}

@@ -1,0 +1,214 @@
+//! `up`: a Temporal server if none answers, a development stigmer-server if none answers, and the
+//! runner. What is there already stays as it is.
+
+use anyhow::Result;
+
+use super::{
+    Names, SERVER_PORT, TEMPORAL_PORT, build_server, find_image, remove_steps, scripted_model,
+    server, server_health, server_image, succeeds, temporal, wait_until,
+};
+use crate::{
+    cli::{RunArgs, UpArgs},
+    commands::{
+        Context,
+        build_image::{self, BuildFacts},
+        refuse_foreign,
+        run_local::{self, StartedBy},
+    },
+    engine::container::{self, Container},
+    error::Failure,
+    plan::{Output, Plan, Step},
+    probe,
+    settings::{Network, Settings},
+};
+
+/// What is there before.
+pub struct UpFacts {
+    pub build: BuildFacts,
+    pub temporal: PartFacts,
+    pub server: PartFacts,
+    pub has_runner_image: bool,
+}
+
+/// What is there of one part.
+pub struct PartFacts {
+    /// Something answers at its port, be it ours or not.
+    pub answers: bool,
+    /// A container of its name.
+    pub container: Option<Container>,
+    pub has_image: bool,
+}
+
+fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
+    let settings = cx.settings;
+    let build = build_image::facts(cx)?;
+    let engine = &build.engine;
+    let has = |reference: &str| find_image(cx, engine, reference).is_some();
+    let part = |name: &str, port: u16, image: &str| -> Result<PartFacts> {
+        let program = &engine.engine.program;
+        let answer = cx.probe().ask(&container::inspect_cmd(program, name));
+        let (_, container) = container::read_inspect(program, &answer, settings.engine.timeout)
+            .map_err(Failure::new)?;
+        if let Some(container) = &container {
+            refuse_foreign(name, container)?;
+        }
+        Ok(PartFacts {
+            answers: probe::listens(&format!("localhost:{port}")),
+            container,
+            has_image: has(image),
+        })
+    };
+    Ok(UpFacts {
+        temporal: part(
+            &names.temporal,
+            TEMPORAL_PORT,
+            &settings.stack.temporal_image,
+        )?,
+        server: part(&names.server, SERVER_PORT, &server_image(settings))?,
+        has_runner_image: has(&cx.reference()?),
+        build,
+    })
+}
+
+/// Brings Temporal up, if nothing answers for it.
+pub fn plan_temporal(
+    settings: &Settings,
+    facts: &UpFacts,
+    names: &Names,
+    person: crate::env::User,
+) -> Plan {
+    let mut plan = Plan::default();
+    if facts.temporal.answers {
+        return plan;
+    }
+    let engine = &facts.build.engine;
+    if !facts.temporal.has_image {
+        let image = &settings.stack.temporal_image;
+        plan.push(
+            Step::new(engine.engine.pull(image), Output::Talk).say("Pulling", image.as_str()),
+        );
+    }
+    if let Some(old) = &facts.temporal.container {
+        plan.steps
+            .extend(remove_steps(engine, &names.temporal, old, settings.run.stop_grace).steps);
+    }
+    let mut part = temporal(settings, &names.temporal, engine.network(&Network::Auto));
+    part.mark = Some(&names.runner);
+    let start = Step::new(part.run(engine, person), Output::Quiet);
+    plan.push(start.say("Starting", format!("Temporal as {}", names.temporal)));
+    plan
+}
+
+/// Brings the development stigmer-server up, if nothing answers for it.
+///
+/// # Errors
+/// When its image cannot be planned.
+pub fn plan_server(
+    settings: &Settings,
+    facts: &UpFacts,
+    names: &Names,
+    person: crate::env::User,
+) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    if facts.server.answers {
+        return Ok(plan);
+    }
+    let engine = &facts.build.engine;
+    if !facts.server.has_image {
+        plan.steps.extend(build_server(settings, &facts.build)?);
+    }
+    if let Some(old) = &facts.server.container {
+        plan.steps
+            .extend(remove_steps(engine, &names.server, old, settings.run.stop_grace).steps);
+    }
+    let network = engine.network(&Network::Auto);
+    let host = match network {
+        Network::Host => "localhost",
+        Network::Auto | Network::Bridge | Network::Named(_) => engine.host_name(),
+    };
+    let image = server_image(settings);
+    let mut part = server(&names.server, &image, network, host);
+    part.mark = Some(&names.runner);
+    let start = Step::new(part.run(engine, person), Output::Quiet);
+    plan.push(start.say("Starting", format!("a stigmer-server as {}", names.server)));
+    Ok(plan)
+}
+
+/// Whether a model is configured: then the scripted one is not for the runner.
+fn has_model(cx: &Context) -> bool {
+    [
+        "STIGMER_LLM_PROVIDER",
+        "STIGMER_LLM_MODEL",
+        "STIGMER_LLM_BASE_URL",
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+    ]
+    .iter()
+    .any(|&name| cx.env.get(name).is_some() || cx.settings.run.env.contains_key(name))
+}
+
+pub fn run(cx: &Context, args: &UpArgs) -> Result<()> {
+    let names = Names::beside(&cx.settings.run.container);
+    let facts = facts(cx, &names)?;
+    let engine = &facts.build.engine;
+    let person = cx.env.user;
+    let first = plan_temporal(cx.settings, &facts, &names, person);
+    let second = plan_server(cx.settings, &facts, &names, person)?;
+    for (plan, what, port) in [
+        (&first, "Temporal", TEMPORAL_PORT),
+        (&second, "stigmer-server", SERVER_PORT),
+    ] {
+        if plan.steps.is_empty() {
+            cx.ui
+                .status("Found", &format!("{what} on localhost:{port}"));
+        }
+        cx.carry_out(plan)?;
+        if cx.dry_run || plan.steps.is_empty() {
+            continue;
+        }
+        if port == TEMPORAL_PORT {
+            wait_until(cx, engine, &[&names.temporal], || {
+                let listens = probe::listens(&format!("localhost:{port}"));
+                listens
+                    .then_some(())
+                    .ok_or_else(|| format!("nothing listens on {port}"))
+            })?;
+        } else {
+            let health = server_health(engine, &names.server);
+            wait_until(cx, engine, &[&names.server], || succeeds(cx, &health))?;
+        }
+    }
+    if !facts.has_runner_image && cx.settings.channel.publish != crate::settings::Publish::Yes {
+        let plan = build_image::plan(cx.settings, &facts.build, &crate::cli::BuildArgs::default())?;
+        cx.carry_out(&plan)?;
+    }
+    start_runner(cx, &facts, args)
+}
+
+/// The runner as `run-local` starts it, with the scripted model where no other is configured and
+/// the server is ours.
+fn start_runner(cx: &Context, facts: &UpFacts, args: &UpArgs) -> Result<()> {
+    let mut settings = cx.settings.clone();
+    let ours = !facts.server.answers || facts.server.container.is_some();
+    if ours && !has_model(cx) {
+        for (name, value) in scripted_model("localhost") {
+            settings.run.env.insert(name.to_owned(), value);
+        }
+        cx.ui.hint("the model is scripted: it needs no key and knows little; set `STIGMER_LLM_PROVIDER` and its key for a real one");
+    }
+    let cx = Context {
+        settings: &settings,
+        ..*cx
+    };
+    let run = RunArgs {
+        version: args.version.clone(),
+        ..RunArgs::default()
+    };
+    run_local::start(&cx, &run, StartedBy::Up)?;
+    if !cx.dry_run {
+        cx.ui.hint(
+            "next: `cargo xtask ask \"write a haiku into haiku.txt\"`, and `cargo xtask down`",
+        );
+    }
+    Ok(())
+}
