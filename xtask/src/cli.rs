@@ -99,6 +99,8 @@ pub enum Command {
     VerifyImage(VerifyArgs),
     /// Make one OCI archive of several, or of what an engine wrote
     PackArchive(PackArgs),
+    /// Find out what would keep a job from publishing, before it builds
+    CiCheck(CiCheckArgs),
     /// Find out what is wrong with engines, ports, folders and settings
     Doctor(JsonArgs),
     /// Show the effective configuration and where each value comes from
@@ -139,6 +141,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "push-archive",
             "verify-image",
             "pack-archive",
+            "ci-check",
         ],
     ),
     ("Environment", &["doctor", "config", "completions", "help"]),
@@ -435,6 +438,15 @@ pub struct PackArgs {
     pub output: PathBuf,
 }
 
+#[derive(Args, Clone, Debug, Default)]
+pub struct CiCheckArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// A setting that was typed: its key, its text, and the flag that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Typed {
@@ -461,6 +473,7 @@ impl Cli {
             Command::PushMultiarch(args) => &args.version,
             Command::PushArchive(args) => &args.version,
             Command::VerifyImage(args) => &args.version,
+            Command::CiCheck(args) => &args.version,
             Command::PackArchive(_)
             | Command::Logs(_)
             | Command::Status(_)
@@ -515,6 +528,7 @@ impl Cli {
             | Command::PushArchive(_)
             | Command::VerifyImage(_)
             | Command::PackArchive(_)
+            | Command::CiCheck(_)
             | Command::Doctor(_)
             | Command::Config(_)
             | Command::Completions { .. }

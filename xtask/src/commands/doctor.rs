@@ -3,10 +3,10 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
-use serde::Serialize;
 
 use super::{
     Context,
+    findings::{self, Finding, failure, ok, warning},
     run_local::environment::{addresses, env_file},
 };
 use crate::{
@@ -21,51 +21,6 @@ use crate::{
     secret,
     settings::Prefer,
 };
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Ok,
-    Warning,
-    Failure,
-}
-
-/// One line of the report.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Finding {
-    what: &'static str,
-    level: Level,
-    detail: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    fix: Option<String>,
-}
-
-fn ok(what: &'static str, detail: impl Into<String>) -> Finding {
-    Finding {
-        what,
-        level: Level::Ok,
-        detail: detail.into(),
-        fix: None,
-    }
-}
-
-fn warning(what: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding {
-        what,
-        level: Level::Warning,
-        detail: detail.into(),
-        fix: Some(fix.into()),
-    }
-}
-
-fn failure(what: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
-    Finding {
-        what,
-        level: Level::Failure,
-        detail: detail.into(),
-        fix: Some(fix.into()),
-    }
-}
 
 /// Less than this free, and a build may fail in its middle.
 const WANTED_FREE: u64 = 5_000_000_000;
@@ -107,36 +62,12 @@ pub fn run(cx: &Context, args: &JsonArgs) -> Result<()> {
         };
         findings.push(ok("SELinux", state));
     }
-    show(cx, args, &findings)?;
-    let broken = findings
-        .iter()
-        .any(|finding| finding.level == Level::Failure);
-    if broken {
-        Err(Failure::new("something is broken: see above").into())
-    } else {
+    findings::show(cx, args.json, &findings)?;
+    if findings::broken(&findings).is_empty() {
         Ok(())
+    } else {
+        Err(Failure::new("something is broken: see above").into())
     }
-}
-
-fn show(cx: &Context, args: &JsonArgs, findings: &[Finding]) -> Result<()> {
-    if args.json {
-        return Ok(cx
-            .ui
-            .result(&format!("{}\n", serde_json::to_string_pretty(&findings)?))?);
-    }
-    let mut out = String::new();
-    for finding in findings {
-        let mark = match finding.level {
-            Level::Ok => "\x1b[32mok  \x1b[0m",
-            Level::Warning => "\x1b[33mwarn\x1b[0m",
-            Level::Failure => "\x1b[31mFAIL\x1b[0m",
-        };
-        out.push_str(&format!("{mark} {:<14} {}\n", finding.what, finding.detail));
-        if let Some(fix) = &finding.fix {
-            out.push_str(&format!("     {:<14} → {fix}\n", ""));
-        }
-    }
-    Ok(cx.ui.result(&out)?)
 }
 
 /// Which engine is chosen and why, and what the other candidates say.
@@ -203,7 +134,7 @@ fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
 }
 
 /// What builds: `BuildKit` through buildx, or Buildah.
-fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
+pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     let Some(version) = engine.engine.builder_version() else {
         return Some(ok("builder", "a part of the engine"));
     };
@@ -220,7 +151,7 @@ fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
 }
 
 /// Only for running foreign images: building needs none.
-fn emulation(engine: &EngineFacts) -> Finding {
+pub fn emulation(engine: &EngineFacts) -> Finding {
     let what = "emulation";
     let (other, handler) = match engine.platform.arch.as_str() {
         "amd64" => ("arm64", "qemu-aarch64"),

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod docker_login;
 mod doctor;
+mod findings;
 mod health;
 mod logs;
 mod publish;
@@ -158,6 +159,7 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         | Command::PushArchive(_)
         | Command::VerifyImage(_)
         | Command::PackArchive(_)
+        | Command::CiCheck(_)
         | Command::Doctor(_)
         | Command::Config(_) => return Ok(false),
     }
@@ -190,6 +192,7 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::PushArchive(args) => publish::push::run_archive(cx, args),
         Command::VerifyImage(args) => publish::verify_image::run(cx, args),
         Command::PackArchive(args) => publish::archive::run(cx, args),
+        Command::CiCheck(args) => publish::ci_check::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Completions { .. } | Command::Help { .. } => Ok(()),

@@ -274,6 +274,7 @@ impl Machine {
             | Command::Down
             | Command::Ask(_)
             | Command::Smoke(_)
+            | Command::CiCheck(_)
             | Command::Status(_)
             | Command::Doctor(_)
             | Command::Config(_)

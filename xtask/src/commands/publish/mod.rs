@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod build_multiarch;
+pub mod ci_check;
 pub mod github;
 pub mod preflight;
 mod promote;
@@ -168,6 +169,12 @@ pub fn remarks(settings: &Settings, facts: &MultiFacts) -> Vec<String> {
 /// The registry of the configured repository, as whoever the engines' clients or the
 /// environment say we are.
 pub fn registry<'a>(cx: &'a Context) -> Registry<'a> {
+    let scratch = cx.settings.root.join(FOLDER);
+    let repository = &cx.settings.image.repository;
+    Registry::new(cx.exec, cx.ui, repository, credentials(cx), &scratch)
+}
+
+fn credentials(cx: &Context) -> Option<Credentials> {
     let repository = &cx.settings.image.repository;
     let program = |kind: Kind| Engine {
         kind,
@@ -177,15 +184,13 @@ pub fn registry<'a>(cx: &'a Context) -> Registry<'a> {
         .into_iter()
         .flat_map(|kind| program(kind).credential_files(cx.env))
         .collect();
-    let credentials = Credentials::find(
+    Credentials::find(
         cx.exec,
         cx.env,
         &files,
         (repository.registry(), repository.path()),
         &cx.settings.registry_user,
-    );
-    let scratch = cx.settings.root.join(FOLDER);
-    Registry::new(cx.exec, cx.ui, repository, credentials, &scratch)
+    )
 }
 
 /// What the image must be to be published as this version.

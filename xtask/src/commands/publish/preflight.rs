@@ -78,7 +78,8 @@ pub fn run(cx: &Context, registry: &Registry, git: &Git, options: Options) -> Re
     Ok(released)
 }
 
-fn work_tree_hint(settings: &Settings) -> String {
+/// How the work tree becomes as the channel wants it.
+pub fn work_tree_hint(settings: &Settings) -> String {
     let version = &settings.version.value;
     format!(
         "commit, then tag the commit: `git tag v{version}` (`work-tree` of the channel `{}` in xtask.toml asks for it)",
@@ -86,7 +87,8 @@ fn work_tree_hint(settings: &Settings) -> String {
     )
 }
 
-fn refuse_overwrite(settings: &Settings, which: &str) -> Failure {
+/// The refusal of a version that is released otherwise.
+pub fn refuse_overwrite(settings: &Settings, which: &str) -> Failure {
     let version = &settings.version.value;
     Failure::new(format!(
         "{} is released already, {which}",

@@ -1,0 +1,105 @@
+//! What `doctor` and `ci-check` report: one line each, with the fix.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Context;
+use crate::error::Failure;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    Ok,
+    Warning,
+    Failure,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub what: &'static str,
+    pub level: Level,
+    pub detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+pub fn ok(what: &'static str, detail: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        level: Level::Ok,
+        detail: detail.into(),
+        fix: None,
+    }
+}
+
+pub fn warning(what: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        level: Level::Warning,
+        detail: detail.into(),
+        fix: Some(fix.into()),
+    }
+}
+
+pub fn failure(what: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding {
+        what,
+        level: Level::Failure,
+        detail: detail.into(),
+        fix: Some(fix.into()),
+    }
+}
+
+/// What a failure says, and what helps.
+pub fn failed(what: &'static str, why: &Failure) -> Finding {
+    let message = why.to_string();
+    let lines: Vec<_> = message.lines().map(str::trim).collect();
+    Finding {
+        what,
+        level: Level::Failure,
+        detail: lines.join("; "),
+        fix: Some(why.hint_lines().join("; ")).filter(|fix| !fix.is_empty()),
+    }
+}
+
+/// The same of any error.
+pub fn failed_with(what: &'static str, why: &anyhow::Error) -> Finding {
+    match why.downcast_ref::<Failure>() {
+        Some(why) => failed(what, why),
+        None => failed(what, &Failure::new(format!("{why:#}"))),
+    }
+}
+
+/// The names of what is broken.
+pub fn broken(findings: &[Finding]) -> Vec<&'static str> {
+    let broken = findings
+        .iter()
+        .filter(|finding| finding.level == Level::Failure);
+    broken.map(|finding| finding.what).collect()
+}
+
+/// Prints them.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn show(cx: &Context, json: bool, findings: &[Finding]) -> Result<()> {
+    if json {
+        return Ok(cx
+            .ui
+            .result(&format!("{}\n", serde_json::to_string_pretty(&findings)?))?);
+    }
+    let mut out = String::new();
+    for finding in findings {
+        let mark = match finding.level {
+            Level::Ok => "\x1b[32mok  \x1b[0m",
+            Level::Warning => "\x1b[33mwarn\x1b[0m",
+            Level::Failure => "\x1b[31mFAIL\x1b[0m",
+        };
+        out.push_str(&format!("{mark} {:<14} {}\n", finding.what, finding.detail));
+        if let Some(fix) = &finding.fix {
+            out.push_str(&format!("     {:<14} → {fix}\n", ""));
+        }
+    }
+    Ok(cx.ui.result(&out)?)
+}

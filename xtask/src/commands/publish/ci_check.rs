@@ -1,0 +1,330 @@
+//! `ci-check`: what would keep a job from publishing, one line each, before it builds for a
+//! quarter of an hour. It changes nothing: an upload is begun and taken back.
+
+use anyhow::Result;
+
+use super::{
+    Context, credentials, facts, github,
+    preflight::{self, Released},
+    promote::short,
+    registry, release, sign,
+};
+use crate::{
+    cli::CiCheckArgs,
+    commands::{
+        build_image, doctor,
+        findings::{self, Finding, failed, failed_with, failure, ok, warning},
+    },
+    engine::{Kind, detect, multiarch::Builder},
+    env::Env,
+    error::Failure,
+    plan::{Output, Plan, Step},
+    probe::{self, Git},
+    registry::{Registry, auth},
+    settings::{Cache, Settings, Sign},
+};
+
+pub fn run(cx: &Context, args: &CiCheckArgs) -> Result<()> {
+    if cx.dry_run {
+        return dry_run(cx);
+    }
+    let (settings, env) = (cx.settings, cx.env);
+    let git = probe::git(cx.exec, &settings.root);
+    let mut all = vec![surroundings(env), version(settings)];
+    all.push(work_tree(settings, &git));
+    if git.values.sha.is_some() {
+        let (_, shallow) = probe::git_tags(cx.exec, &settings.root);
+        all.push(clone(shallow));
+    }
+    let registry = registry(cx);
+    let push = permission(&registry, settings);
+    cx.exec.check()?;
+    let may_push = push.level == findings::Level::Ok;
+    all.push(token(cx, may_push));
+    all.push(push);
+    if may_push {
+        all.push(released(settings, &registry, &git));
+    }
+    all.push(signing(cx));
+    let engine = building(cx, &mut all);
+    all.push(cache(settings, env, engine));
+    cx.exec.check()?;
+    findings::show(cx, args.json, &all)?;
+    let broken = findings::broken(&all);
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let names = broken.join(", ");
+    Err(Failure::new(format!("publishing cannot work: {names} (see above)")).into())
+}
+
+/// Only questions: of the engines, and of the registry, which are no shell commands.
+fn dry_run(cx: &Context) -> Result<()> {
+    let steps = Kind::ALL
+        .map(|kind| Step::new(detect::version_cmd(kind.program()), Output::Result))
+        .to_vec();
+    let settings = cx.settings;
+    let place = settings.image.repository.as_str();
+    let text = Plan { steps }.render()
+        + &format!(
+            "# ask whether {place} may be pushed to: an upload is begun and taken back\n\
+             # ask what {} names\n",
+            settings
+                .image
+                .repository
+                .tagged(settings.version.value.as_str())
+        );
+    Ok(cx.ui.result(&text)?)
+}
+
+/// Whether this is a job at all: elsewhere what a job is given is not to be seen.
+fn surroundings(env: &Env) -> Finding {
+    let what = "CI";
+    let get = |name: &str| env.get(name).unwrap_or("?");
+    if github::is_here(env) {
+        let (event, kind, name) = (
+            get("GITHUB_EVENT_NAME"),
+            get("GITHUB_REF_TYPE"),
+            get("GITHUB_REF_NAME"),
+        );
+        ok(
+            what,
+            format!("GitHub Actions: {event} of the {kind} `{name}`"),
+        )
+    } else if env.get("CI").is_some() {
+        ok(what, "another than GitHub Actions")
+    } else {
+        ok(
+            what,
+            "none: what follows holds for whoever runs it here, not for a job",
+        )
+    }
+}
+
+fn version(settings: &Settings) -> Finding {
+    let what = "version";
+    match preflight::may_publish(settings) {
+        Ok(()) => ok(
+            what,
+            format!(
+                "{} (from {}), channel `{}`",
+                settings.version.value, settings.version.origin, settings.channel.name
+            ),
+        ),
+        Err(why) => failed(what, &why),
+    }
+}
+
+fn work_tree(settings: &Settings, git: &Git) -> Finding {
+    let what = "work tree";
+    match build_image::unpublishable(settings, git) {
+        Some(why) => failure(what, why, preflight::work_tree_hint(settings)),
+        None => ok(what, "as the channel wants it"),
+    }
+}
+
+/// The tags say what is released where the registry does not list it.
+fn clone(shallow: bool) -> Finding {
+    let what = "clone";
+    if shallow {
+        warning(
+            what,
+            "shallow, so git does not know all tags: a registry that lists none cannot be published to",
+            "`git fetch --tags --unshallow`; in GitHub Actions `fetch-depth: 0` for actions/checkout",
+        )
+    } else {
+        ok(what, "whole, with all tags")
+    }
+}
+
+fn permission(registry: &Registry, settings: &Settings) -> Finding {
+    let what = "permission";
+    match registry.check_push() {
+        Ok(()) => ok(
+            what,
+            format!("{} can be pushed to", settings.image.repository.as_str()),
+        ),
+        Err(why) => failed_with(what, &why),
+    }
+}
+
+/// Where the token is from. Only a registry that asks for one needs one.
+fn token(cx: &Context, may_push: bool) -> Finding {
+    let what = "token";
+    let registry = cx.settings.image.repository.registry();
+    if let Some(found) = credentials(cx) {
+        return ok(what, format!("from {}", found.from));
+    }
+    if may_push {
+        return ok(what, format!("none, and {registry} asks for none"));
+    }
+    let names = auth::token_names(registry);
+    if let Some(name) = names.iter().find(|name| cx.env.get(name).is_some()) {
+        return failure(
+            what,
+            format!("{name} is set, and not whose token it is"),
+            "name the user: `registry.user` in xtask.toml, or XTASK_REGISTRY_USER",
+        );
+    }
+    let fix = if github::is_here(cx.env) && registry == auth::GITHUB {
+        "`GITHUB_TOKEN: ${{ github.token }}` in the step's `env`".to_owned()
+    } else {
+        format!("`cargo xtask docker-login`, or {}", names.join(" or "))
+    };
+    failure(what, format!("none for {registry}"), fix)
+}
+
+fn released(settings: &Settings, registry: &Registry, git: &Git) -> Finding {
+    let what = "release";
+    let version = &settings.version.value;
+    if version.semver().is_none() {
+        return ok(
+            what,
+            format!("`{version}` is none: its tag may name another image each time"),
+        );
+    }
+    match preflight::released(settings, registry, git) {
+        Ok(Released::No) => ok(what, format!("{version} is not released yet")),
+        Ok(Released::Same(found)) => ok(
+            what,
+            format!(
+                "{version} is released from this commit already ({}): only what is missing is done",
+                short(&found.digest())
+            ),
+        ),
+        Ok(Released::Other(which)) => failed(what, &preflight::refuse_overwrite(settings, &which)),
+        Err(why) => failed_with(what, &why),
+    }
+}
+
+fn signing(cx: &Context) -> Finding {
+    let what = "signing";
+    let settings = cx.settings;
+    if let Err(why) = sign::check(cx) {
+        return failed_with(what, &why);
+    }
+    if let Err(why) = sign::plan(settings, "", false) {
+        return failed(what, &why);
+    }
+    let key = &settings.sign.key;
+    match settings.channel.sign {
+        Sign::No => ok(what, "none: the channel does not sign"),
+        Sign::Key if !key.contains("://") && !cx.env.cwd.join(key).is_file() => failure(
+            what,
+            format!("the key `{key}` is not there"),
+            "write it from the job's secrets in a step before, or set `sign.key`",
+        ),
+        Sign::Key
+            if !key.contains("://") && !cx.env.has("COSIGN_PASSWORD") && !cx.env.stdin_tty =>
+        {
+            failure(
+                what,
+                "COSIGN_PASSWORD is not set, and there is no terminal to ask on",
+                "set it from the job's secrets; for a key without a password, set it empty",
+            )
+        }
+        Sign::Key => ok(what, format!("cosign, with the key `{key}`")),
+        Sign::Keyless => identity(cx.env),
+    }
+}
+
+/// Who signs without a key: the job itself, where it may ask GitHub to say who it is.
+/// <https://docs.github.com/actions/concepts/security/openid-connect>
+fn identity(env: &Env) -> Finding {
+    let what = "signing";
+    let asked = [
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    ];
+    let missing = asked.iter().find(|name| env.get(name).is_none());
+    match missing {
+        None => ok(what, "cosign, as this job"),
+        Some(_) if env.get("SIGSTORE_ID_TOKEN").is_some() => {
+            ok(what, "cosign, as whom SIGSTORE_ID_TOKEN says")
+        }
+        Some(name) if github::is_here(env) => failure(
+            what,
+            format!("the job cannot say who it is: {name} is not set"),
+            "`permissions: id-token: write` for the job",
+        ),
+        Some(_) => warning(
+            what,
+            "no job's identity: cosign asks for one in a browser",
+            "publish in CI, or sign with a key: `sign = \"key\"` in the channel",
+        ),
+    }
+}
+
+/// What builds. It may be missing: parts that were built elsewhere need nothing of it.
+fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<Kind> {
+    let what = "builder";
+    let facts = match facts(cx) {
+        Ok(facts) => facts,
+        Err(why) => {
+            let found = failed_with(what, &why);
+            let fix = found.fix.unwrap_or_default();
+            all.push(warning(
+                what,
+                found.detail,
+                format!(
+                    "nothing where parts from other machines are published (`--merge`); else {fix}"
+                ),
+            ));
+            return None;
+        }
+    };
+    let engine = &facts.build.engine;
+    let broken = doctor::builder(cx, engine).filter(|found| found.level != findings::Level::Ok);
+    all.push(
+        broken.unwrap_or_else(|| match release(cx.settings, &facts) {
+            Err(why) => failed(what, &why),
+            Ok(release) => {
+                let name = match release.builder {
+                    Builder::Own => "its own builder".to_owned(),
+                    Builder::Named(name) => format!("the builder `{name}`"),
+                    Builder::Make(_, name) => format!("the builder `{name}`, which is made first"),
+                };
+                ok(what, format!("{}, {name}", engine.describe()))
+            }
+        }),
+    );
+    all.push(doctor::emulation(engine));
+    Some(engine.engine.kind)
+}
+
+/// What GitHub's cache wants, which a `run:` step is not given.
+/// <https://docs.docker.com/build/cache/backends/gha/#authentication>
+fn cache(settings: &Settings, env: &Env, engine: Option<Kind>) -> Finding {
+    let what = "cache";
+    match settings.builder.cache {
+        Cache::None => ok(what, "none: the builder keeps its own"),
+        Cache::Local => ok(what, "a folder of this machine"),
+        Cache::Registry => ok(what, "in the registry"),
+        Cache::GitHub if engine == Some(Kind::Podman) => warning(
+            what,
+            "Podman does not know GitHub's cache: it goes without",
+            "`build.cache = \"registry\"`",
+        ),
+        Cache::GitHub => {
+            let missing: Vec<_> = [
+                "ACTIONS_RUNTIME_TOKEN",
+                "ACTIONS_RESULTS_URL",
+                "ACTIONS_CACHE_SERVICE_V2",
+            ]
+            .into_iter()
+            .filter(|name| env.get(name).is_none())
+            .collect();
+            if missing.is_empty() {
+                return ok(what, "GitHub Actions'");
+            }
+            warning(
+                what,
+                format!(
+                    "GitHub's cache cannot be used: a `run:` step is not given {}",
+                    missing.join(", ")
+                ),
+                "expose them in a step before: `actions/github-script`, see docs/publishing.md",
+            )
+        }
+    }
+}
