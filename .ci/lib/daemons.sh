@@ -15,10 +15,14 @@ start_daemons() {
     # Forked first, waited for later: they take their seconds side by side.
     docker_answers "$DOCKER_SOCKET" || start_docker_classic
     docker_answers "$DOCKER_CONTAINERD_SOCKET" || start_docker_containerd
-    registry_answers 2>/dev/null || start_registry
-    auth_registry_answers 2>/dev/null || start_auth_registry
+    start_registries
     await docker docker_answers "$DOCKER_SOCKET"
     await docker-containerd docker_answers "$DOCKER_CONTAINERD_SOCKET"
+}
+
+start_registries() {
+    registry_answers 2>/dev/null || start_registry
+    auth_registry_answers 2>/dev/null || start_auth_registry
     await registry registry_answers
     await auth-registry auth_registry_answers
 }

@@ -1,10 +1,12 @@
-//! Holds README.md, CONTRIBUTING.md, CHANGELOG.md and docs/ to what is there: their commands run,
-//! their links lead somewhere, and no command is forgotten.
+//! Holds README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the workflows to what is there: their
+//! commands run, their links lead somewhere, and no command is forgotten.
 #![allow(clippy::disallowed_methods)] // tests start processes
 
 #[allow(dead_code)] // the command line's own tests use all of it
 #[path = "../cli/world.rs"]
 mod world;
+
+mod workflows;
 
 use std::{
     collections::BTreeMap,
