@@ -101,6 +101,8 @@ pub enum Command {
     PackArchive(PackArgs),
     /// Find out what would keep a job from publishing, before it builds
     CiCheck(CiCheckArgs),
+    /// Write the Homebrew formula and the list of versions of what was released
+    Formula(FormulaArgs),
     /// Find out what is wrong with engines, ports, folders and settings
     Doctor(JsonArgs),
     /// Show the effective configuration and where each value comes from
@@ -142,6 +144,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "verify-image",
             "pack-archive",
             "ci-check",
+            "formula",
         ],
     ),
     ("Environment", &["doctor", "config", "completions", "help"]),
@@ -447,6 +450,15 @@ pub struct CiCheckArgs {
     pub json: bool,
 }
 
+#[derive(Args, Clone, Debug, Default)]
+pub struct FormulaArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    /// The folder to write to; a versions.json that is there is added to [default: target/release]
+    #[arg(long, short, value_name = "FOLDER")]
+    pub output: Option<PathBuf>,
+}
+
 /// A setting that was typed: its key, its text, and the flag that gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Typed {
@@ -474,6 +486,7 @@ impl Cli {
             Command::PushArchive(args) => &args.version,
             Command::VerifyImage(args) => &args.version,
             Command::CiCheck(args) => &args.version,
+            Command::Formula(args) => &args.version,
             Command::PackArchive(_)
             | Command::Logs(_)
             | Command::Status(_)
@@ -529,6 +542,7 @@ impl Cli {
             | Command::VerifyImage(_)
             | Command::PackArchive(_)
             | Command::CiCheck(_)
+            | Command::Formula(_)
             | Command::Doctor(_)
             | Command::Config(_)
             | Command::Completions { .. }

@@ -160,6 +160,7 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         | Command::VerifyImage(_)
         | Command::PackArchive(_)
         | Command::CiCheck(_)
+        | Command::Formula(_)
         | Command::Doctor(_)
         | Command::Config(_) => return Ok(false),
     }
@@ -193,6 +194,7 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::VerifyImage(args) => publish::verify_image::run(cx, args),
         Command::PackArchive(args) => publish::archive::run(cx, args),
         Command::CiCheck(args) => publish::ci_check::run(cx, args),
+        Command::Formula(args) => publish::formula::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Config(args) => config::run(cx, args),
         Command::Completions { .. } | Command::Help { .. } => Ok(()),

@@ -275,6 +275,7 @@ impl Machine {
             | Command::Ask(_)
             | Command::Smoke(_)
             | Command::CiCheck(_)
+            | Command::Formula(_)
             | Command::Status(_)
             | Command::Doctor(_)
             | Command::Config(_)

@@ -211,10 +211,9 @@ impl EngineFacts {
             cmd = cmd.args(["--volume", volume]);
         }
         cmd = env_args(cmd, run);
-        cmd = limit_args(cmd, &run.limits);
-        cmd = hardening_args(cmd, &run.hardening);
-        cmd = cmd.args(["--stop-timeout", &run.stop_grace.as_secs().to_string()]);
-        cmd.arg(run.image.as_str()).args(run.command.clone())
+        cmd.args(options(&run.limits, &run.hardening, run.stop_grace))
+            .arg(run.image.as_str())
+            .args(run.command.clone())
     }
 
     fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {
@@ -236,6 +235,13 @@ impl EngineFacts {
             }
         }
     }
+}
+
+/// What every container is started with, in words that both engines know.
+pub fn options(limits: &Limits, hardening: &Hardening, stop_grace: Duration) -> Vec<String> {
+    let cmd = hardening_args(limit_args(Cmd::new(""), limits), hardening);
+    let grace = stop_grace.as_secs().to_string();
+    cmd.args(["--stop-timeout", &grace]).args
 }
 
 fn env_args(mut cmd: Cmd, run: &Run) -> Cmd {

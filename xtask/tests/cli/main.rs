@@ -5,6 +5,7 @@
 mod ci;
 mod commands;
 mod detection;
+mod formula;
 mod publish;
 mod talk;
 mod world;

@@ -4,6 +4,7 @@
 pub mod archive;
 pub mod build_multiarch;
 pub mod ci_check;
+pub mod formula;
 pub mod github;
 pub mod preflight;
 mod promote;
