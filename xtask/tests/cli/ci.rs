@@ -346,3 +346,38 @@ fn no_engine_is_needed_where_parts_are_merged() {
         )
     );
 }
+
+/// A job that runs again finds what it made in the folder that it merges.
+#[test]
+fn a_merge_leaves_out_what_the_one_before_made() {
+    let world = World::new(PROJECT);
+    let release = world.path("src/target/release");
+    std::fs::create_dir_all(&release).unwrap();
+    for name in ["-linux-amd64", "-linux-arm64", ""] {
+        std::fs::write(release.join(format!("y-1.2.3{name}.oci.tar")), "").unwrap();
+    }
+    let args = [
+        "build-multiarch",
+        "--version",
+        "1.2.3",
+        "--merge",
+        "../../target/release",
+        "--dry-run",
+    ];
+    let ran = world.run(&args);
+    let words: Vec<_> = ran.stdout.split_whitespace().collect();
+    let below = |name: &str| format!("/src/deep/er/../../target/release/y-1.2.3{name}.oci.tar");
+    assert_eq!(
+        words,
+        [
+            "cargo",
+            "xtask",
+            "pack-archive",
+            &below("-linux-amd64"),
+            &below("-linux-arm64"),
+            "--output",
+            "/src/target/release/y-1.2.3.oci.tar"
+        ],
+        "{ran:?}"
+    );
+}

@@ -1,7 +1,7 @@
 //! `build-multiarch`: the image for all platforms, as a verified OCI archive, or in the engine's
 //! store. One platform at a time on machines of their own, and the parts put together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -264,11 +264,14 @@ fn merge(cx: &Context, args: &MultiArgs) -> Result<()> {
     report(cx, &archive, &verified, clock)
 }
 
-/// The archives that were named, a folder standing for all that are in it.
+/// The archives that were named, a folder standing for all that are in it but for what a merge
+/// before has made of them.
 ///
 /// # Errors
 /// When there is none.
 pub fn merged(cx: &Context, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let whole = archive_path(cx.settings, None).canonicalize().ok();
+    let is_whole = |path: &Path| whole.is_some() && path.canonicalize().ok() == whole;
     let mut found = Vec::new();
     for path in named.iter().map(|path| cx.env.cwd.join(path)) {
         if !path.is_dir() {
@@ -279,7 +282,7 @@ pub fn merged(cx: &Context, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> 
             .into_iter()
             .flatten()
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| path.to_string_lossy().ends_with(".oci.tar"))
+            .filter(|path| path.to_string_lossy().ends_with(".oci.tar") && !is_whole(path))
             .collect();
         below.sort();
         if below.is_empty() {
