@@ -94,6 +94,9 @@ class _Handler(BaseHTTPRequestHandler):
         said = answer(system, turns)
         time.sleep(said.sleep)
         key = json.dumps(body["messages"], sort_keys=True)
+        if said.fail == 200:
+            self._json(200, {"choices": [{"message": {"tool_calls": [{"id": 1}]}}]})
+            return
         if said.fail and not 0 < said.times < self.server_of.failures(key):
             self._json(said.fail, {"error": {"message": f"scripted failure {said.fail}"}})
             return

@@ -4,7 +4,8 @@ A request may spell out what is to happen, a step a line:
 
     !tool write_file {"path": "a.txt", "content": "x"}
     !say done: {result}
-    !fail 503 2                 the next step's request fails with this status, twice (else: always)
+    !fail 503 2                 the next step's request fails with this status, twice (else:
+                                always); 200 is an answer that nobody understands
     !sleep 1.5                  the next step takes this many seconds longer
     !cut                        the next step's answer breaks off, once
 

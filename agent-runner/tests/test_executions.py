@@ -4,7 +4,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,6 +16,8 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowFailureError
 
+from devserver.model import ModelServer
+from devserver.server import DevServer, Options
 from devserver.workflow import Timing
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
@@ -439,3 +444,55 @@ async def test_the_worker_hides_its_environment(root: Path) -> None:
         said = await made.run(f"run: cat /proc/{pid}/environ || echo refused", "environ")
         assert "refused" in answer(said)
         assert await runner.end() == 0
+
+
+async def test_the_devservers_command_line(root: Path) -> None:
+    """`python -m devserver`, `health` and `ask`, as processes, and a worker between them."""
+    queue = f"test-{uuid.uuid4().hex}"
+
+    async def devserver(*words: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "devserver", *words),
+            cwd=Path(__file__).parent.parent,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def said(*words: str) -> tuple[int | None, str, str]:
+        process = await devserver(*words)
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+        return process.returncode, out.decode(), err.decode()
+
+    port, model_port = free_port(), free_port()
+    health = f"http://127.0.0.1:{model_port}/health"
+    assert (await said("health", "--url", health))[0] == 1
+    queues = ("--task-queue", f"{queue}-workflows", "--runner-task-queue", queue)
+    ports = ("--port", str(port), "--model-port", str(model_port))
+    serving = await devserver(*ports, *queues, "--temporal", TEMPORAL)
+    try:
+        async with asyncio.timeout(20):
+            while (await said("health", "--url", health))[0]:
+                pass
+        here = Stack(root, DevServer(Options(port=port)), ModelServer(), queue)
+        url = f"http://127.0.0.1:{model_port}/v1"
+        runner = await here.runner(STIGMER_LLM_BASE_URL=url)
+        server = ("--server", f"127.0.0.1:{port}", "--session", "s")
+        code, out, err = await said("ask", *server, "write a haiku into haiku.txt")
+        assert (code, out) == (0, "I wrote haiku into haiku.txt.\n")
+        assert "  write_file: completed\n" in err
+        assert "file: haiku.txt\n" in err
+        assert (root / "thread-s/haiku.txt").exists()
+        code, out, err = await said("ask", *server, "!fail 400\n!say x")
+        assert (code, out) == (1, "")
+        assert "EXECUTION_FAILED: openai at" in err
+        assert await runner.end() == 0
+    finally:
+        serving.terminate()
+        assert await asyncio.wait_for(serving.wait(), 10) == 0
+
+
+def free_port() -> int:
+    """A port that nobody listens on right now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])

@@ -191,6 +191,23 @@ async def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch, fold
         await run(gone, folder, "x")
 
 
+async def test_an_answer_that_is_not_understood(server: ModelServer, folder: Folder) -> None:
+    with pytest.raises(ModelError, match="answered what is not understood"):
+        await run(config(server), folder, "!fail 200\n!say x")
+
+
+async def test_a_proxy_is_not_asked_for_this_machine_and_no_password_is_told(
+    server: ModelServer, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    url = server.url.replace("//", "//user:pass@") + "/v1"
+    with_password = ModelConfig.resolve(Provider.OPENAI, base_url=url)
+    assert (await run(with_password, folder, "hello")).text == "You said: hello"
+    with pytest.raises(ModelError) as caught:
+        await run(with_password, folder, "!fail 400\n!say x")
+    assert f"openai at {server.url}/v1 refused" in str(caught.value)
+
+
 async def test_an_ollama_that_only_speaks_as_openai(server: ModelServer, folder: Folder) -> None:
     from devserver import model
 

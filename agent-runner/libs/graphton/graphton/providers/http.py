@@ -2,19 +2,27 @@
 
 import contextlib
 import json
+import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from graphton.chat import ModelError
 from graphton.model import ModelConfig
 
+_log = logging.getLogger(__name__)
+
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 180.0
 """How long a service may say nothing: a local model is read from disk first."""
+
+_THIS_MACHINE: Final = frozenset(
+    {"localhost", "127.0.0.1", "::1", "host.docker.internal", "host.containers.internal"}
+)
 
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -35,20 +43,27 @@ class Service:
 
     def __init__(self, config: ModelConfig, headers: Mapping[str, str]) -> None:
         self._config = config
+        url = urlsplit(config.base_url)
+        host = url.hostname or ""
+        port = f":{url.port}" if url.port else ""
+        # Without a user and password, which a URL can hold.
+        self._where = f"{url.scheme}://{host}{port}{url.path}"
         self._client = httpx.AsyncClient(
             headers=dict(headers),
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
-            verify=_tls() if config.base_url.startswith("https:") else False,
+            verify=_tls() if url.scheme == "https" else False,
+            # A proxy cannot know what this machine calls itself.
+            trust_env=host not in _THIS_MACHINE,
         )
 
     @property
     def name(self) -> str:
         """The service and where it is, for messages."""
-        return f"{self._config.provider} at {self._config.base_url}"
+        return f"{self._config.provider} at {self._where}"
 
     @contextlib.asynccontextmanager
     async def post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator["Answer"]:
-        """Send a request. Errors inside the block that are the connection's are told as ModelError.
+        """Send a request. What goes wrong inside the block is told as ModelError too.
 
         Raises:
             ModelError: if there is no answer, or none with status 200.
@@ -71,6 +86,12 @@ class Service:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ModelError(f"{self.name} cannot be reached: {reason}", transient=True) from None
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # From the block: it took the answer for something else than it is.
+            _log.debug("%s: an answer that is not understood", self.name, exc_info=True)
+            raise ModelError(
+                f"{self.name} answered what is not understood ({type(error).__name__})"
+            ) from None
 
     def _refusal(self, response: httpx.Response) -> ModelError:
         code = response.status_code
