@@ -129,6 +129,19 @@ class DevServer:
         assert self._client, "Temporal is not there yet"
         return self._client.get_workflow_handle(execution_id, result_type=pb.AgentExecutionStatus)
 
+    async def create(self, execution: pb.AgentExecution) -> pb.AgentExecution:
+        """Keep an execution, and start its workflow. Returns it with its id."""
+        assert self._client, "Temporal is not there yet"
+        created = self.store.create(execution)
+        created.status.phase = pb.EXECUTION_PENDING
+        await self._client.start_workflow(
+            AgentExecutionWorkflow.run,
+            args=[created, self.options.timing],
+            id=created.metadata.id,
+            task_queue=self.options.queue,
+        )
+        return created
+
     def _handlers(self) -> list[grpc.GenericRpcHandler]:
         methods: dict[contract.Method[Any, Any], Handler] = {
             contract.CREATE_EXECUTION: self._create,
@@ -180,16 +193,7 @@ class DevServer:
     async def _create(self, execution: pb.AgentExecution, context: Context) -> pb.AgentExecution:
         if self._client is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "Temporal is not there yet")
-            raise AssertionError
-        created = self.store.create(execution)
-        created.status.phase = pb.EXECUTION_PENDING
-        await self._client.start_workflow(
-            AgentExecutionWorkflow.run,
-            args=[created, self.options.timing],
-            id=created.metadata.id,
-            task_queue=self.options.queue,
-        )
-        return created
+        return await self.create(execution)
 
     async def _update(
         self, request: pb.AgentExecutionUpdateStatusInput, context: Context

@@ -105,8 +105,8 @@ class Stack:
         for name, value in fields.items():
             execution.spec.runtime_env[name].value = value
             execution.spec.runtime_env[name].is_secret = "SECRET" in name
-        created = await self.server._create(execution, None)
-        return str(created.metadata.id)
+        created = await self.server.create(execution)
+        return created.metadata.id
 
     def status(self, execution_id: str) -> pb.AgentExecutionStatus:
         """What the server knows of an execution."""

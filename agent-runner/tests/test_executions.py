@@ -313,9 +313,9 @@ async def test_fifty_at_once_are_not_mixed_up(shared: Stack) -> None:
         ]
         assert status.messages[0].content == message(n)
     again = await asyncio.gather(
-        *(shared.run("what did I ask before?", f"fifty-{n}") for n in range(50))
+        *(shared.run("what did I ask before?", f"fifty-{n}") for n in range(0, 50, 5))
     )
-    for n, status in enumerate(again):
+    for n, status in zip(range(0, 50, 5), again, strict=True):
         assert f'number {n}"' in answer(status)
 
 
@@ -368,7 +368,7 @@ async def test_a_worker_that_is_stopped_drains(root: Path, grace: str, finishes:
 
 
 async def test_a_worker_that_is_killed_loses_no_file(root: Path) -> None:
-    async with stack(root, Timing(heartbeat=4)) as made:
+    async with stack(root, Timing(heartbeat=3)) as made:
         runner = await made.runner()
         size = 1_000_000
         await made.run("write before into before.txt", "killed")
@@ -406,7 +406,7 @@ async def test_the_server_may_go_away_and_come_back(root: Path) -> None:
         await begun(made, "away")
         await proxy.cut()
         await runner.said("the server gets no updates")
-        await asyncio.sleep(2)
+        await asyncio.sleep(1)
         assert made.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
         await proxy.mend()
         assert answer(await made.ended(execution_id)) == "The command says: still here\n"
@@ -420,7 +420,7 @@ async def test_temporal_may_go_away_and_come_back(root: Path) -> None:
         proxy = Proxy(TEMPORAL)
         await proxy.mend()
         runner = await made.runner(TEMPORAL_SERVICE_ADDRESS=f"127.0.0.1:{proxy.port}")
-        execution_id = await made.create("run: touch begun; sleep 3; echo still here", "away")
+        execution_id = await made.create("run: touch begun; sleep 2; echo still here", "away")
         await begun(made, "away")
         await proxy.cut()
         status = await made.ended(execution_id)
