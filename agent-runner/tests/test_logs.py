@@ -27,3 +27,41 @@ def test_json_is_one_line_also_with_an_exception(capsys: pytest.CaptureFixture[s
     entry = json.loads(line)
     assert (entry["level"], entry["logger"], entry["message"]) == ("error", "a", "failed")
     assert entry["exception"].endswith("ValueError: é\n2")
+
+
+FIELDS = {"fields": {"mode": "local", "where": "a b", "count": 3}}
+
+
+def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(LogLevel.INFO, LogFormat.TEXT)
+    logging.getLogger("a").info("starting", extra=FIELDS)
+    assert capsys.readouterr().err.endswith('a: starting mode=local where="a b" count=3\n')
+    logs.configure(LogLevel.INFO, LogFormat.JSON)
+    logging.getLogger("a").info("starting", extra=FIELDS)
+    entry = json.loads(capsys.readouterr().err)
+    assert (entry["message"], entry["mode"], entry["count"]) == ("starting", "local", 3)
+
+
+@pytest.mark.parametrize("style", LogFormat)
+def test_no_record_holds_a_secret(capsys: pytest.CaptureFixture[str], style: LogFormat) -> None:
+    logs.configure(LogLevel.DEBUG, style, ["key-1", "key-1-and-more"])
+    try:
+        raise ValueError("key-1-and-more")
+    except ValueError:
+        logging.getLogger("a").exception(
+            "failed with %s", "key-1", extra={"fields": {"k": "key-1"}}
+        )
+    err = capsys.readouterr().err
+    assert "key-1" not in err
+    assert err.count("[secret]") == 4
+
+
+def test_libraries_that_log_headers_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(LogLevel.DEBUG, LogFormat.TEXT)
+    for library in ("hpack.hpack", "h2.config", "httpcore.http11", "httpx", "temporalio.worker"):
+        logging.getLogger(library).debug("Bearer key")
+    logging.getLogger("worker").debug("said")
+    assert [line.split()[-1] for line in capsys.readouterr().err.splitlines()] == ["said"]
+    logs.configure(LogLevel.ERROR, LogFormat.TEXT)
+    logging.getLogger("httpx").warning("not this")
+    assert capsys.readouterr().err == ""

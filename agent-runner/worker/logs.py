@@ -25,8 +25,8 @@ class _Utc(logging.Formatter):
 
 
 class _Text(_Utc):
-    def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        text = super().formatMessage(record)
         fields = getattr(record, "fields", {})
         return " ".join([text, *(f"{name}={_value(value)}" for name, value in fields.items())])
 

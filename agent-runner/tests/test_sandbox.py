@@ -1,0 +1,90 @@
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from graphton.files import FilesError
+from worker import sandbox
+
+HOLDER = """
+import asyncio, sys
+from pathlib import Path
+from worker import sandbox
+
+async def main():
+    async with sandbox.locked(Path(sys.argv[1]), "s1"):
+        print("locked", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_another_process_has_to_wait_until_it_ends(tmp_path: Path) -> None:
+    holder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLDER, str(tmp_path)),
+        cwd=Path(sandbox.__file__).parent.parent,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert holder.stdout
+    assert await holder.stdout.readline() == b"locked\n"
+
+    async def lock(name: str) -> None:
+        async with sandbox.locked(tmp_path, name):
+            pass
+
+    await asyncio.wait_for(lock("s2"), 5)
+    waiting = asyncio.create_task(lock("s1"))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    holder.kill()  # its lock goes with it
+    await asyncio.wait_for(waiting, 5)
+    await holder.wait()
+
+
+async def test_nobody_locks_what_is_removed_meanwhile(tmp_path: Path) -> None:
+    """Removing a sandbox removes its lock: who waited for that must not hold it for nothing."""
+    sandbox.open_sandbox(tmp_path, "s1").close()
+    inside = 0
+
+    async def work(n: int) -> None:
+        nonlocal inside
+        async with sandbox.locked(tmp_path, "s1"):
+            inside += 1
+            assert inside == 1
+            sandbox.open_sandbox(tmp_path, "s1").close()
+            await asyncio.sleep(0.01)
+            inside -= 1
+
+    jobs = [work(n) for n in range(10)]
+    removals = [sandbox.remove_sandbox(tmp_path, "s1") for _ in range(5)]
+    await asyncio.gather(*(job for pair in zip(jobs[:5], removals, strict=True) for job in pair))
+    await asyncio.gather(*jobs[5:])
+
+
+def test_which_sandbox_a_thread_works_in() -> None:
+    assert sandbox.sandbox_id("chosen", "thread-1") == "chosen"
+    assert sandbox.sandbox_id("", "thread-1") == "thread-1"
+    for wrong in ("../x", ".locks", "a/b", ""):
+        assert sandbox.sandbox_id(wrong, "thread-1") == "thread-1"
+    odd = sandbox.sandbox_id("", "thread-ä/../b")
+    assert odd == sandbox.sandbox_id("", "thread-ä/../b") != sandbox.sandbox_id("", "thread-ä")
+    assert odd.startswith("thread-")
+    assert "/" not in odd
+
+
+def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
+    partial = tmp_path / "s1/.graphton/partial"
+    partial.mkdir(parents=True)
+    (partial / "half").write_text("x")
+    with sandbox.open_sandbox(tmp_path, "s1") as folder:
+        assert not partial.exists()
+        assert [entry.name for entry in folder.entries()] == [".tmp"]
+
+
+def test_a_link_is_no_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "s1").symlink_to("real")
+    with pytest.raises(FilesError, match="is no folder"):
+        sandbox.open_sandbox(tmp_path, "s1")
