@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ KILL_SECONDS: Final = 1.0
 
 HANDED_ON: Final = ("LANG", "LC_ALL", "PATH", "TZ")
 """What a command gets of this process's environment. It holds keys: nothing else goes along."""
+
+MARK: Final = "GRAPHTON_COMMAND"
+"""The variable by which processes are known as a command's, wherever they went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ async def run(
     timeout: float,  # noqa: ASYNC109 (the command is ended, not only its waiter)
     output_limit: int,
 ) -> Finished:
-    """Run a program in a folder. It and all in its process group has ended when this returns.
+    """Run a program in a folder. It and all that it started has ended when this returns.
 
     Args:
         arguments: The program and its arguments.
@@ -62,6 +66,7 @@ async def run(
     """
     base = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     own = {"HOME": str(folder), "TMPDIR": f"{folder}/.tmp", "PWD": str(folder)}
+    mark = {MARK: secrets.token_hex(16)}
     readable = ":".join(sorted({sys.prefix, sys.base_prefix}))  # Python, wherever it is
     wrapper = [sys.executable, "-I", "-S", str(Path(confine.__file__)), str(folder), readable]
     # A pipe of our own: asyncio's would have us wait for all who hold it, not for the command.
@@ -72,7 +77,7 @@ async def run(
             *wrapper,
             *arguments,
             cwd=folder,
-            env=base | own | dict(environment),
+            env=base | own | dict(environment) | mark,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=input_end,
             stderr=input_end,
@@ -96,7 +101,8 @@ async def run(
     finally:
         # Also what it left in the background, and all of it if we are cancelled.
         _signal(process.pid, signal.SIGKILL)
-        # Somebody who left the process group may still hold the pipe.
+        _kill_marked(mark[MARK])
+        # Somebody who has cleared its environment may still hold the pipe.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KILL_SECONDS):
                 await asyncio.shield(reading)
@@ -114,6 +120,21 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _signal(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+def _kill_marked(mark: str) -> None:
+    """End who left the process group (a daemon does), told by the environment it began with."""
+    wanted = f"{MARK}={mark}".encode()
+    for _ in range(5):  # one may start another while we look
+        found = False
+        for name in os.listdir("/proc") if sys.platform == "linux" else ():  # noqa: PTH208 (names)
+            if name.isdigit():
+                with contextlib.suppress(OSError):
+                    if wanted in Path(f"/proc/{name}/environ").read_bytes():
+                        os.kill(int(name), signal.SIGKILL)
+                        found = True
+        if not found:
+            return
 
 
 async def _read(pipe: BinaryIO, kept: "_Ends") -> None:

@@ -93,7 +93,7 @@ async def test_a_command_gets_its_environment_and_not_the_workers(
 ) -> None:
     monkeypatch.setenv("STIGMER_API_KEY", "of the worker")
     names = set((await use("run_command", command="env | sed 's/=.*//'")).split())
-    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR"}
+    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR", commands.MARK}
     assert ours <= names <= ours | {*commands.HANDED_ON, "PWD", "SHLVL", "_"}
     assert await use("run_command", command="echo $GREETING; pwd") == f"hi\n{root}\n"
 
@@ -155,6 +155,26 @@ async def test_much_output_is_cut_in_the_middle(use: Use) -> None:
 def test_shortened() -> None:
     assert shortened("x" * 8, 8) == "x" * 8
     assert shortened("abcdefghi", 8) == "abcdef\n[… 1 characters left out …]\nhi"
+
+
+async def test_a_daemon_is_ended_too(use: Use, root: Path) -> None:
+    daemon = "setsid sh -c 'echo $$ > pid; while :; do sleep 0.05; done' > /dev/null 2>&1 &"
+    begun = time.monotonic()
+    assert await use("run_command", command=f"{daemon} sleep 0.3; cat pid") == (
+        (root / "pid").read_text()
+    )
+    assert time.monotonic() - begun < 3
+    status = Path(f"/proc/{int((root / 'pid').read_text())}/status")
+
+    def gone() -> bool:  # a zombie, at most, until init sees to it
+        try:
+            return "Z (zombie)" in status.read_text()
+        except FileNotFoundError:
+            return True
+
+    async with asyncio.timeout(2):
+        while not gone():  # noqa: ASYNC110 (the kernel ends it)
+            await asyncio.sleep(0.01)
 
 
 @needs_landlock
