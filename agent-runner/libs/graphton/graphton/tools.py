@@ -49,7 +49,9 @@ class Tool:
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the arguments."""
-        return _plain(self.arguments.model_json_schema())
+        schema = _plain(self.arguments.model_json_schema())
+        del schema["description"]  # it is for who reads this code
+        return schema
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """Check the arguments, and do it.
@@ -131,7 +133,7 @@ class SearchFiles(_Arguments):
 
     pattern: Annotated[str, Field(description="an extended regular expression", min_length=1)]
     path: Path = "."
-    name: Annotated[str | None, Field(description="only files of such names: *.py")] = None
+    name: Annotated[str, Field(description="only files of such names: *.py")] = ""
 
 
 class RunCommand(_Arguments):
