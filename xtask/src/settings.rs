@@ -232,6 +232,13 @@ pub enum Sbom {
     Generator(String),
 }
 
+/// Whether an image is proven at work before it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmokeFirst {
+    Yes,
+    No,
+}
+
 /// Whether cosign signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sign {
@@ -263,6 +270,7 @@ pub struct Channel {
     pub provenance: Provenance,
     pub sbom: Sbom,
     pub sign: Sign,
+    pub smoke: SmokeFirst,
     pub work_tree: WorkTree,
 }
 
@@ -494,6 +502,11 @@ fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> 
             "key" => Sign::Key,
             "keyless" => Sign::Keyless,
             _no => Sign::No,
+        },
+        smoke: if read.flag(&at("smoke")) {
+            SmokeFirst::Yes
+        } else {
+            SmokeFirst::No
         },
         work_tree: match read.text(&at("work-tree")) {
             "clean" => WorkTree::Clean,

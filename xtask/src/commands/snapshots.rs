@@ -205,7 +205,7 @@ impl Machine {
                 },
                 ours_is_there: false,
             },
-            github_cache: false,
+            github_cache_lacks: Vec::new(),
         }
     }
 

@@ -132,6 +132,7 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("provenance", "", Kind::Choice(&["off", "min", "max"]), "how much a provenance attestation tells of the build (Docker alone writes one)"),
     key("sbom", "", Kind::Text(not_empty), "a list of the image's content as an attestation: `off`, `on`, or the image of another generator (Docker alone writes one)"),
     key("sign", "", Kind::Choice(&["no", "key", "keyless"]), "whether cosign signs what is published"),
+    key("smoke", "", Kind::Bool, "whether `push-image` and `push-multiarch` prove the image with `smoke` first, on this machine's platform"),
     key("work-tree", "", Kind::Choice(&["any", "clean", "tagged"]), "what publishing needs: `clean` no uncommitted change, `tagged` also the version's tag on HEAD"),
 ];
 

@@ -257,6 +257,12 @@ impl EngineFacts {
     /// archive of its own platform, to be packed.
     fn build_on_nodes(&self, build: &Build, release: &Release, archive: &str) -> ToArchive {
         let folder = format!("{archive}.parts");
+        // Each keeps its own cache; one name for all would hold the last one's only.
+        let release = &Release {
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
+            ..release.clone()
+        };
         let (mut steps, cmd) = self.buildx(build, release);
         let cmd = cmd
             .args(["--output", "type=cacheonly"])
@@ -422,7 +428,13 @@ impl EngineFacts {
     }
 
     /// How a cache is named to the engine: where it is read from and where it is written to.
-    pub fn cache_words(&self, cache: Cache, repository: &str, folder: &str) -> CacheWords {
+    pub fn cache_words(
+        &self,
+        cache: Cache,
+        repository: &str,
+        folder: &str,
+        scope: Option<&str>,
+    ) -> CacheWords {
         let words = |from: String, to: String| CacheWords {
             from: vec![from],
             to: vec![to],
@@ -438,7 +450,11 @@ impl EngineFacts {
                 format!("type=registry,ref={repository},mode=max"),
             ),
             (Kind::Docker, Cache::GitHub) => {
-                words("type=gha".to_owned(), "type=gha,mode=max".to_owned())
+                let scope = scope.map_or(String::new(), |scope| format!(",scope={scope}"));
+                words(
+                    format!("type=gha{scope}"),
+                    format!("type=gha{scope},mode=max"),
+                )
             }
             // A bare repository, without a tag. https://github.com/containers/buildah/issues/4935
             (Kind::Podman, Cache::Registry) => words(repository.to_owned(), repository.to_owned()),

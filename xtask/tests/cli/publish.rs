@@ -164,14 +164,18 @@ fn caches_are_named_in_each_engines_words() {
     // GitHub's wants a token that a step is not given.
     let ran = dry(docker(CONTAINERD), "gha");
     assert!(
-        ran.stderr
-            .starts_with("warning: build.cache = \"gha\" needs ACTIONS_RUNTIME_TOKEN"),
+        ran.stderr.starts_with(
+            "warning: build.cache = \"gha\" needs ACTIONS_RUNTIME_TOKEN, ACTIONS_RESULTS_URL, ACTIONS_CACHE_SERVICE_V2, "
+        ),
         "{}",
         ran.stderr
     );
     assert!(ran.stdout.contains(registry), "{}", ran.stdout);
     let ran = dry(
-        docker(CONTAINERD).env("ACTIONS_RUNTIME_TOKEN", "marked"),
+        docker(CONTAINERD)
+            .env("ACTIONS_RUNTIME_TOKEN", "marked")
+            .env("ACTIONS_CACHE_SERVICE_V2", "true")
+            .env("ACTIONS_RESULTS_URL", "https://results.example.com"),
         "gha",
     );
     assert_eq!(ran.stderr, "");
@@ -182,6 +186,16 @@ fn caches_are_named_in_each_engines_words() {
         ran.stdout
     );
     assert!(!ran.stdout.contains("marked"));
+    // What shards keep is each its own.
+    let ran = docker(CONTAINERD)
+        .env("XTASK_BUILD_CACHE", "registry")
+        .run(&["build-multiarch", "--dry-run", "--shard", "linux/arm64"]);
+    assert!(
+        ran.stdout
+            .contains("--cache-to type=registry,ref=ghcr.io/x/y/cache/linux-arm64,mode=max"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]

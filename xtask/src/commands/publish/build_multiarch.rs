@@ -102,7 +102,7 @@ pub fn plan(
         Some(path) => settings.root.join(path),
         None => archive_path(settings, shard),
     };
-    let release = release(settings, facts)?;
+    let release = release(settings, facts, shard)?;
     let build = request(settings, facts, &platforms, args)?;
     let mut before = before(settings, facts, args, check_first)?;
     before.push(folder_step(&archive));
@@ -171,7 +171,7 @@ fn load_plan(
     let steps = facts
         .build
         .engine
-        .build_and_load(&build, &release(settings, facts)?);
+        .build_and_load(&build, &release(settings, facts, None)?);
     plan.steps.extend(steps);
     Ok(plan)
 }

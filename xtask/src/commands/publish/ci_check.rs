@@ -276,7 +276,7 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<Kind> {
     let engine = &facts.build.engine;
     let broken = doctor::builder(cx, engine).filter(|found| found.level != findings::Level::Ok);
     all.push(
-        broken.unwrap_or_else(|| match release(cx.settings, &facts) {
+        broken.unwrap_or_else(|| match release(cx.settings, &facts, None) {
             Err(why) => failed(what, &why),
             Ok(release) => {
                 let name = match release.builder {
@@ -292,8 +292,6 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<Kind> {
     Some(engine.engine.kind)
 }
 
-/// What GitHub's cache wants, which a `run:` step is not given.
-/// <https://docs.docker.com/build/cache/backends/gha/#authentication>
 fn cache(settings: &Settings, env: &Env, engine: Option<Kind>) -> Finding {
     let what = "cache";
     match settings.builder.cache {
@@ -306,14 +304,7 @@ fn cache(settings: &Settings, env: &Env, engine: Option<Kind>) -> Finding {
             "`build.cache = \"registry\"`",
         ),
         Cache::GitHub => {
-            let missing: Vec<_> = [
-                "ACTIONS_RUNTIME_TOKEN",
-                "ACTIONS_RESULTS_URL",
-                "ACTIONS_CACHE_SERVICE_V2",
-            ]
-            .into_iter()
-            .filter(|name| env.get(name).is_none())
-            .collect();
+            let missing = super::github_cache_lacks(env);
             if missing.is_empty() {
                 return ok(what, "GitHub Actions'");
             }

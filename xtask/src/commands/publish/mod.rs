@@ -20,9 +20,10 @@ use anyhow::Result;
 use super::{Context, build_image};
 use crate::{
     engine::{
-        Engine, EngineFacts, Kind, label,
+        Engine, Kind, label,
         multiarch::{BuilderFacts, CacheWords, Release, Store},
     },
+    env::Env,
     error::Failure,
     image::{Platform, VERSION_LABEL},
     oci::verify::{Attestations, Expected},
@@ -61,13 +62,27 @@ pub fn folder_step(archive: &Path) -> Step {
     )
 }
 
+/// What BuildKit needs to use GitHub's cache. Actions are given it, steps of commands are not.
+/// <https://docs.docker.com/build/cache/backends/gha/#authentication>
+const GITHUB_CACHE: &[&str] = &[
+    "ACTIONS_RUNTIME_TOKEN",
+    "ACTIONS_RESULTS_URL",
+    "ACTIONS_CACHE_SERVICE_V2",
+];
+
+/// What of it is missing.
+fn github_cache_lacks(env: &Env) -> Vec<&'static str> {
+    let missing = |name: &&&str| env.get(name).is_none();
+    GITHUB_CACHE.iter().filter(missing).copied().collect()
+}
+
 /// What a multi-architecture build needs to know.
 #[derive(Clone, Debug)]
 pub struct MultiFacts {
     pub build: build_image::BuildFacts,
     pub builder: BuilderFacts,
-    /// GitHub's cache can be used: its token is in the environment.
-    pub github_cache: bool,
+    /// What the environment lacks for GitHub's cache.
+    pub github_cache_lacks: Vec<&'static str>,
 }
 
 /// Asks for them.
@@ -86,7 +101,7 @@ pub fn facts(cx: &Context) -> Result<MultiFacts> {
             store: engine.read_store(store.as_ref()),
             ours_is_there: ours.is_some_and(|answer| answer.ok()),
         },
-        github_cache: cx.env.get("ACTIONS_RUNTIME_TOKEN").is_some(),
+        github_cache_lacks: github_cache_lacks(cx.env),
         build,
     })
 }
@@ -97,7 +112,11 @@ pub fn holds_several(facts: &MultiFacts) -> bool {
 }
 
 /// What the settings and the engine make of a release's build.
-pub fn release(settings: &Settings, facts: &MultiFacts) -> Result<Release, Failure> {
+pub fn release(
+    settings: &Settings,
+    facts: &MultiFacts,
+    shard: Option<&Platform>,
+) -> Result<Release, Failure> {
     let engine = &facts.build.engine;
     let config = Some(&settings.builder.config)
         .filter(|config| !config.is_empty())
@@ -110,7 +129,7 @@ pub fn release(settings: &Settings, facts: &MultiFacts) -> Result<Release, Failu
             &settings.build.network,
         )
         .map_err(Failure::usage)?;
-    let CacheWords { from, to } = cache(settings, engine, facts.github_cache);
+    let CacheWords { from, to } = cache(settings, facts, shard);
     let channel = &settings.channel;
     let attests = engine.attests();
     Ok(Release {
@@ -131,17 +150,28 @@ pub fn release(settings: &Settings, facts: &MultiFacts) -> Result<Release, Failu
     })
 }
 
-fn cache(settings: &Settings, engine: &EngineFacts, github: bool) -> CacheWords {
+/// Shards that kept their cache under one name would overwrite each other's.
+fn cache(settings: &Settings, facts: &MultiFacts, shard: Option<&Platform>) -> CacheWords {
     let wanted = match settings.builder.cache {
-        Cache::GitHub if !github => Cache::Registry,
+        Cache::GitHub if !facts.github_cache_lacks.is_empty() => Cache::Registry,
         wanted => wanted,
     };
-    let repository = match settings.builder.cache_ref.as_str() {
+    let shard = shard.map(|platform| platform.to_string().replace('/', "-"));
+    let mut repository = match settings.builder.cache_ref.as_str() {
         "" => format!("{}/cache", settings.image.repository.as_str()),
         repository => repository.to_owned(),
     };
-    let folder = settings.root.join("target/build-cache");
-    engine.cache_words(wanted, &repository, &folder.to_string_lossy())
+    let mut folder = settings.root.join("target/build-cache");
+    if let Some(shard) = &shard {
+        repository.push_str(&format!("/{shard}"));
+        folder.push(shard);
+    }
+    facts.build.engine.cache_words(
+        wanted,
+        &repository,
+        &folder.to_string_lossy(),
+        shard.as_deref(),
+    )
 }
 
 /// What is left out or done in another way than the configuration has it; each is said.
@@ -156,13 +186,13 @@ pub fn remarks(settings: &Settings, facts: &MultiFacts) -> Vec<String> {
             facts.build.engine.engine.kind
         ));
     }
-    if settings.builder.cache == Cache::GitHub && !facts.github_cache {
-        remarks.push(
-            "build.cache = \"gha\" needs ACTIONS_RUNTIME_TOKEN, which a `run:` step is not given: \
-             expose it in a step before (`actions/github-script`, see docs/publishing.md); \
-             the registry's cache is used instead"
-                .to_owned(),
-        );
+    let lacks = &facts.github_cache_lacks;
+    if settings.builder.cache == Cache::GitHub && !lacks.is_empty() {
+        remarks.push(format!(
+            "build.cache = \"gha\" needs {}, which a `run:` step is not given: expose them in a step \
+             before (`actions/github-script`, see docs/publishing.md); the registry's cache is used instead",
+            lacks.join(", ")
+        ));
     }
     remarks
 }

@@ -15,8 +15,8 @@ use super::{
     registry, remarks, shown, sign,
 };
 use crate::{
-    cli::{MultiArgs, PushArchiveArgs, PushImageArgs, PushMultiArgs},
-    commands::build_image,
+    cli::{BuildArgs, CheckChoice, MultiArgs, PushArchiveArgs, PushImageArgs, PushMultiArgs},
+    commands::{build_image, stack::smoke},
     engine::multiarch::ToArchive,
     error::Failure,
     image::Platform,
@@ -28,7 +28,7 @@ use crate::{
     plan::{Plan, Step},
     probe::{self, Git, Wanted},
     registry::{Fetched, Registry},
-    settings::Settings,
+    settings::{Settings, SmokeFirst},
     ui::{Clock, human_time},
 };
 
@@ -190,17 +190,47 @@ pub fn run_multiarch(cx: &Context, args: &PushMultiArgs) -> Result<()> {
     let plan = build_multiarch::plan(cx.settings, &facts, &multi, check_first)?;
     let wanted = expected(cx.settings, &facts.build.git, plan.attestations);
     if cx.dry_run {
-        let text = plan.render() + &archive_line(cx.settings, &plan.archive, options);
+        let smoke = match cx.settings.channel.smoke {
+            SmokeFirst::Yes => {
+                native_plan(cx.settings, &facts.build)?.render() + &smoke_line(cx.settings)
+            }
+            SmokeFirst::No => String::new(),
+        };
+        let text = smoke + &plan.render() + &archive_line(cx.settings, &plan.archive, options);
         return Ok(cx.ui.result(&text)?);
     }
+    let native = native_plan(cx.settings, &facts.build)?;
     let git = facts.build.git;
     publish(cx, git, options, &wanted, |release, wanted| {
+        if cx.settings.channel.smoke == SmokeFirst::Yes {
+            release.phase("smoke", |it| {
+                it.cx.exec.run(&native)?;
+                smoke::must_hold(it.cx)
+            })?;
+        }
         let MultiPlan { archive, .. } = &plan;
         cx.ui.status("Writing", &shown(cx.settings, archive));
         let made = release.phase("build", |it| plan.run(it.cx))?;
         release.phase("check", |it| build_multiarch::look(it.cx, &made, wanted))?;
         Ok(made)
     })
+}
+
+/// The image for this machine's platform, in the engine's store: what `smoke` runs. Its steps are
+/// the release's, so one of the two builds is for nothing.
+fn native_plan(settings: &Settings, facts: &build_image::BuildFacts) -> Result<Plan, Failure> {
+    let args = BuildArgs {
+        check: CheckChoice {
+            no_check: true,
+            ..CheckChoice::default()
+        },
+        ..BuildArgs::default()
+    };
+    build_image::plan(settings, facts, &args)
+}
+
+fn smoke_line(settings: &Settings) -> String {
+    format!("cargo xtask smoke --version {}\n", settings.version.value)
 }
 
 fn push_merged(cx: &Context, args: &PushMultiArgs, options: Options) -> Result<()> {
@@ -313,16 +343,24 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
             steps: saved.after.clone(),
         };
         let before = Plan { steps: saved.steps };
+        let smoke = match settings.channel.smoke {
+            SmokeFirst::Yes => smoke_line(settings),
+            SmokeFirst::No => String::new(),
+        };
         let push = archive_line(settings, &path, options).replace(
             "push-archive",
             &format!("push-archive --platform {platform}"),
         );
-        let text = before.render() + &archive::line(&pack, &path) + &after.render() + &push;
+        let text =
+            smoke + &before.render() + &archive::line(&pack, &path) + &after.render() + &push;
         return Ok(cx.ui.result(&text)?);
     }
     let mut wanted = expected(settings, &git, Attestations::NotAsked);
     wanted.platforms = vec![platform];
     publish(cx, git, options, &wanted, |release, wanted| {
+        if settings.channel.smoke == SmokeFirst::Yes {
+            release.phase("smoke", |it| smoke::must_hold(it.cx))?;
+        }
         let made = release.phase("save", |it| save(it.cx, &saved, &path))?;
         release.phase("check", |it| build_multiarch::look(it.cx, &made, wanted))?;
         Ok(made)

@@ -199,24 +199,50 @@ pub fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlan, Failur
 }
 
 pub fn run(cx: &Context, args: &SmokeArgs) -> Result<()> {
-    let clock = Clock::start();
     let facts = facts(cx)?;
-    let plan = plan(cx.settings, &facts)?;
     if cx.dry_run {
-        return Ok(cx.ui.result(&plan.render())?);
+        return Ok(cx.ui.result(&plan(cx.settings, &facts)?.render())?);
     }
+    let clock = Clock::start();
+    let checks = prove(cx, &facts)?;
+    let engine = facts.build.engine.describe();
+    checks::report(cx, args.json, &facts.reference, &engine, &checks, clock)
+}
+
+/// What `push-image` and `push-multiarch` ask of an image that is here, before they publish it.
+///
+/// # Errors
+/// When it does not keep a promise.
+pub fn must_hold(cx: &Context) -> Result<()> {
+    let checks = prove(cx, &facts(cx)?)?;
+    let failed = checks.iter().find(|check| !check.ok);
+    failed.map_or(Ok(()), |check| {
+        let message = format!(
+            "`smoke` failed, so nothing was pushed: {}: {}",
+            check.name, check.detail
+        );
+        let version = &cx.settings.version.value;
+        Err(Failure::new(message)
+            .hint(format!(
+                "see it by itself: `cargo xtask smoke --version {version}`"
+            ))
+            .into())
+    })
+}
+
+fn prove(cx: &Context, facts: &SmokeFacts) -> Result<Vec<Check>> {
+    let plan = plan(cx.settings, facts)?;
     let checks = cx
         .exec
         .run(&plan.images)
-        .and_then(|()| carry_out(cx, &facts, &plan));
+        .and_then(|()| carry_out(cx, facts, &plan));
     // Also after a failure or Ctrl-C: all of it goes.
     cx.exec.cleaning(|| {
         for step in &plan.after.steps {
             let _ = cx.exec.step(step);
         }
     });
-    let engine = facts.build.engine.describe();
-    checks::report(cx, args.json, &facts.reference, &engine, &checks?, clock)
+    checks
 }
 
 fn facts(cx: &Context) -> Result<SmokeFacts> {
