@@ -12,6 +12,7 @@ from graphton.chat import ModelError
 from graphton.files import FilesError, Folder
 from graphton.memory import Thread
 from graphton.providers import connect
+from graphton.threads import in_thread
 from graphton.tools import SandboxTools
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
@@ -164,8 +165,7 @@ class Execution:
         self._tell_what_is_not_done(resolved)
         root = self._settings.sandbox_root_dir
         async with sandbox.locked(root, name):
-            folder = await asyncio.to_thread(sandbox.open_sandbox, root, name)
-            with folder:
+            with sandbox.open_sandbox(root, name) as folder:
                 installed = [await self._install(folder, skill) for skill in resolved.skills]
                 chat = connect(model)
                 try:
@@ -184,7 +184,7 @@ class Execution:
                         ),
                         redact=redactor,
                     )
-                    history = await asyncio.to_thread(thread.load)
+                    history = await in_thread(thread.load)
                     outcome = await agent.run(
                         history, redactor(spec.message), self._progress, thread.save
                     )
@@ -203,9 +203,9 @@ class Execution:
         page = skill.spec.skill_md
         try:
             where = skills.place(skill.status.version_hash, page)
-            there = await asyncio.to_thread(folder.is_folder, where)
+            there = await in_thread(folder.is_folder, where)
             archive = b"" if there else await artifact(self._server, skill)
-            return await asyncio.to_thread(skills.install, folder, name, where, page, archive)
+            return await in_thread(skills.install, folder, name, where, page, archive)
         except (skills.SkillError, FilesError) as error:
             raise skills.SkillError(f"skill `{name}`: {error}") from None
 

@@ -281,7 +281,7 @@ class Reporter:
         """
         self._stopping.set()
         until = time.monotonic() + patience
-        done, _ = await asyncio.wait({self._task}, timeout=patience)
+        done, _ = await asyncio.wait({self._task}, timeout=patience / 2)
         if not done:
             self._task.cancel()
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from graphton.files import Folder
+from graphton.threads import in_thread
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -121,6 +122,6 @@ async def remove_sandbox(root: Path, name: str) -> bool:
         raise ValueError(f"`{folder}` is not a folder")
     async with locked(root, name):
         with contextlib.suppress(FileNotFoundError):
-            await asyncio.to_thread(shutil.rmtree, folder)
+            await in_thread(shutil.rmtree, folder)
         (root / LOCKS / f"{name}.lock").unlink(missing_ok=True)
     return True

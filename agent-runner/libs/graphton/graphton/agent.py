@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from graphton.chat import ChatModel, Message, ModelError, Reply, Role, ToolUse, Usage
+from graphton.threads import in_thread
 from graphton.tools import Tool, ToolError, as_json
 
 _log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class Agent:
         time_limit = asyncio.timeout(self._limits.seconds)
         try:
             async with time_limit:
-                await asyncio.to_thread(remember, tuple(messages))
+                await in_thread(remember, tuple(messages))
                 while True:
                     self._check(rounds, usage)
                     reply = await self._ask(messages, observer)
@@ -147,7 +148,7 @@ class Agent:
                     )
                     for use in reply.tool_uses:
                         messages.append(await self._use(use, reply.cut_off, observer))
-                    await asyncio.to_thread(remember, tuple(messages))
+                    await in_thread(remember, tuple(messages))
                     if not reply.tool_uses:
                         if reply.cut_off:
                             raise LimitError("the model's answer was longer than it may be")

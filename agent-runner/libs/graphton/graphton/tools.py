@@ -1,6 +1,5 @@
 """What an agent can do in its sandbox: read, write, edit, list, search, run."""
 
-import asyncio
 import json
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphton import commands
 from graphton.files import PRIVATE, FilesError, Folder
+from graphton.threads import in_thread
 
 RESULT_CHARACTERS: Final = 30_000
 """The longest result that a model gets: about 8000 tokens."""
@@ -205,7 +205,7 @@ class SandboxTools:
         )
 
     async def _read(self, arguments: ReadFile) -> str:
-        text = await asyncio.to_thread(self._text, arguments.path)
+        text = await in_thread(self._text, arguments.path)
         lines = text.splitlines()
         first = arguments.offset - 1
         chosen = lines[first : first + arguments.limit]
@@ -230,7 +230,7 @@ class SandboxTools:
         data = _encoded(arguments.content)
         if len(data) > FILE_BYTES:
             raise ToolError(f"the content is larger than {FILE_BYTES // 1_000_000} MB")
-        new = await asyncio.to_thread(self.folder.write, arguments.path, data)
+        new = await in_thread(self.folder.write, arguments.path, data)
         return f"{'made' if new else 'replaced'} `{arguments.path}`: {len(data)} bytes"
 
     async def _edit(self, arguments: EditFile) -> str:
@@ -250,11 +250,11 @@ class SandboxTools:
             self.folder.write(arguments.path, data)
             return count
 
-        count = await asyncio.to_thread(edit)
+        count = await in_thread(edit)
         return f"replaced {count} {'place' if count == 1 else 'places'} in `{arguments.path}`"
 
     async def _list(self, arguments: ListFiles) -> str:
-        entries = await asyncio.to_thread(self.folder.entries, arguments.path)
+        entries = await in_thread(self.folder.entries, arguments.path)
         shown = []
         for entry in entries:
             match entry.kind:
@@ -268,7 +268,7 @@ class SandboxTools:
 
     async def _search(self, arguments: SearchFiles) -> str:
         # Not Python's `re`: a pattern can keep it busy for ever, and all threads with it.
-        path = await asyncio.to_thread(self.folder.relative, arguments.path)
+        path = await in_thread(self.folder.relative, arguments.path)
         names = [f"--include={arguments.name}"] if arguments.name else []
         done = await commands.run(
             [program("grep"), "-rInE", f"--exclude-dir={PRIVATE}", *names, "-e", arguments.pattern,
