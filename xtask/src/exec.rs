@@ -93,6 +93,16 @@ impl Exec {
         Ok(Self { caught, ui })
     }
 
+    /// One for tests, that says nothing.
+    #[cfg(test)]
+    pub fn silent() -> Self {
+        Self::new(Ui {
+            verbosity: Verbosity::Quiet,
+            live: false,
+        })
+        .unwrap()
+    }
+
     /// The signal that told us to stop, if one did.
     pub fn caught(&self) -> Option<i32> {
         match self.caught.load(Ordering::SeqCst) {

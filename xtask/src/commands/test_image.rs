@@ -16,7 +16,7 @@ use crate::{
         Engine, EngineFacts, container,
         image::Image,
         label,
-        run::{IMAGE_USER, Limits, Mode, Run},
+        run::{IMAGE_USER, Run},
     },
     env::User,
     error::Failure,
@@ -26,7 +26,7 @@ use crate::{
     plan::{Cmd, Output, Plan, Step},
     probe::Wanted,
     secret,
-    settings::{Network, RunUser, Settings},
+    settings::{Network, Settings},
     ui::{Clock, human_time},
 };
 
@@ -76,25 +76,14 @@ pub struct TestFacts {
 pub fn plan(settings: &Settings, facts: &TestFacts) -> TestPlan {
     let engine = &facts.engine.engine;
     let name = format!("{}-test-{}", settings.run.container, facts.run_id);
+    // What an image promises must not depend on what else runs here. An engine makes the image's
+    // own volume for it.
+    let apart = Network::Named("none".to_owned());
     let run = Run {
-        name: name.clone(),
-        image: facts.reference.clone(),
         labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
-        mode: Mode::Detached,
-        // What an image promises must not depend on what else runs here.
-        network: Network::Named("none".to_owned()),
-        user: RunUser::Image,
-        person: facts.person,
-        // The image's own volume: an engine makes one for it.
-        volumes: Vec::new(),
-        env: Vec::new(),
-        env_by_name: Vec::new(),
-        env_file: None,
-        limits: Limits::default(),
         hardening: hardening(settings),
         stop_grace: settings.run.stop_grace,
-        ports: Vec::new(),
-        command: Vec::new(),
+        ..Run::of(&name, &facts.reference, facts.person, apart)
     };
     let sh = |script: &str| engine.exec(&name, ["/bin/sh", "-c", script]);
     TestPlan {

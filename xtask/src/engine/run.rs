@@ -38,6 +38,37 @@ pub struct Run {
     pub command: Vec<String>,
 }
 
+impl Run {
+    /// An image as it is, in the background, with nothing of this machine but what is added: the
+    /// tightest that any program of ours runs in.
+    pub fn of(name: &str, image: &str, person: User, network: Network) -> Self {
+        Self {
+            name: name.to_owned(),
+            image: image.to_owned(),
+            labels: Vec::new(),
+            mode: Mode::Detached,
+            network,
+            user: RunUser::Image,
+            person,
+            volumes: Vec::new(),
+            env: Vec::new(),
+            env_by_name: Vec::new(),
+            env_file: None,
+            limits: Limits::default(),
+            hardening: Hardening {
+                no_new_privileges: true,
+                drop_capabilities: vec!["ALL".to_owned()],
+                read_only: true,
+                tmpfs: vec!["/tmp".to_owned()],
+                init: true,
+            },
+            stop_grace: Duration::from_secs(5),
+            ports: Vec::new(),
+            command: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// In the background.

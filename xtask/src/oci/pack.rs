@@ -352,15 +352,6 @@ fn bare(digest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ui::{Ui, Verbosity};
-
-    fn exec() -> Exec {
-        let ui = Ui {
-            verbosity: Verbosity::Quiet,
-            live: false,
-        };
-        Exec::new(ui).unwrap()
-    }
 
     /// An archive with one image of a platform.
     fn image(path: &Path, arch: &str) {
@@ -397,18 +388,18 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         image(&at("amd64"), "amd64");
         image(&at("arm64"), "arm64");
-        let one = pack(&exec(), &[at("amd64"), at("arm64")], &at("one")).unwrap();
-        let other = pack(&exec(), &[at("arm64"), at("amd64")], &at("other")).unwrap();
+        let one = pack(&Exec::silent(), &[at("amd64"), at("arm64")], &at("one")).unwrap();
+        let other = pack(&Exec::silent(), &[at("arm64"), at("amd64")], &at("other")).unwrap();
         assert_eq!(platforms(&one), ["linux/amd64", "linux/arm64"]);
         assert_eq!(one.root, other.root);
         assert_eq!(one.root.media_type, media::DOCKER_INDEX);
 
         // Packed once more, it is the same.
-        let again = pack(&exec(), &[at("one")], &at("again")).unwrap();
+        let again = pack(&Exec::silent(), &[at("one")], &at("again")).unwrap();
         assert_eq!(again.root, one.root);
         assert_eq!(platforms(&again), platforms(&one));
 
-        let error = pack(&exec(), &[at("amd64"), at("one")], &at("x")).unwrap_err();
+        let error = pack(&Exec::silent(), &[at("amd64"), at("one")], &at("x")).unwrap_err();
         assert!(
             error.to_string().contains("another input holds too"),
             "{error}"
@@ -431,7 +422,7 @@ mod tests {
         let content = serde_json::to_vec(&manifest).unwrap();
         let root = writer.content(media::DOCKER_MANIFEST, &content).unwrap();
         writer.finish(&root).unwrap();
-        let error = pack(&exec(), &[at("a"), at("b")], &at("c")).unwrap_err();
+        let error = pack(&Exec::silent(), &[at("a"), at("b")], &at("c")).unwrap_err();
         assert!(
             error.to_string().contains("another input holds too"),
             "{error}"
@@ -457,14 +448,14 @@ mod tests {
             br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l/layer.tar"]}]"#,
         );
         tar.into_inner().unwrap();
-        let archive = pack(&exec(), &[at("saved.tar")], &at("a")).unwrap();
+        let archive = pack(&Exec::silent(), &[at("saved.tar")], &at("a")).unwrap();
         let content = archive.read(&archive.root.digest).unwrap();
         let manifest: Manifest = serde_json::from_slice(&content).unwrap();
         let layer = &manifest.layers[0];
         assert!(layer.size < 1000, "{}", layer.size);
         let (reader, _) = archive.reader(&layer.digest).unwrap();
         let mut text = Vec::new();
-        exec()
+        Exec::silent()
             .gzip(&["-dc"], reader)
             .unwrap()
             .read_to_end(&mut text)
@@ -492,7 +483,7 @@ mod tests {
         let list = Manifest::index(vec![one.clone()]);
         write("manifest.json", &serde_json::to_vec(&list).unwrap());
         let output = folder.path().join("out/a.tar");
-        let archive = pack(&exec(), &[folder.path().to_owned()], &output).unwrap();
+        let archive = pack(&Exec::silent(), &[folder.path().to_owned()], &output).unwrap();
         let content = archive.read(&archive.root.digest).unwrap();
         let manifest: Manifest = serde_json::from_slice(&content).unwrap();
         assert_eq!(manifest.layers.len(), 0);
@@ -504,7 +495,7 @@ mod tests {
         );
 
         write(&format!("{}.manifest.json", bare(&one.digest)), b"{}");
-        let error = pack(&exec(), &[folder.path().to_owned()], &output).unwrap_err();
+        let error = pack(&Exec::silent(), &[folder.path().to_owned()], &output).unwrap_err();
         assert!(error.to_string().contains("is another"), "{error}");
     }
 }

@@ -284,18 +284,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{
-        oci::{archive::Writer, media},
-        ui::{Ui, Verbosity},
-    };
-
-    fn exec() -> Exec {
-        let ui = Ui {
-            verbosity: Verbosity::Quiet,
-            live: false,
-        };
-        Exec::new(ui).unwrap()
-    }
+    use crate::oci::{archive::Writer, media};
 
     /// A layer with one program for a processor, as a plain tar.
     fn layer(machine: u8) -> Vec<u8> {
@@ -373,7 +362,7 @@ mod tests {
         };
         change(&mut expected);
         verify(
-            &exec(),
+            &Exec::silent(),
             Place::Archive(&archive),
             &archive.root.digest,
             &expected,

@@ -8,12 +8,12 @@ use crate::{
     commands::{Context, build_image},
     engine::{
         EngineFacts, label,
-        run::{Hardening, Limits, Mode, Run},
+        run::{Mode, Run},
     },
     error::Failure,
     plan::{Output, Plan, Step},
     probe,
-    settings::{Network, RunUser, Settings},
+    settings::{Network, Settings},
 };
 
 /// A client in a container of its own, from the devserver's image.
@@ -39,33 +39,17 @@ fn client(settings: &Settings, engine: &EngineFacts, env: &crate::env::Env, args
     }
     command.push(args.message.clone());
     let key = "STIGMER_API_KEY";
+    let name = format!("{}-ask-{}", settings.run.container, std::process::id());
     Run {
-        name: format!("{}-ask-{}", settings.run.container, std::process::id()),
-        image: server_image(settings),
         labels: vec![(label::CONTAINER.to_owned(), "ask".to_owned())],
         mode: Mode::Foreground { tty: false },
-        network,
-        user: RunUser::Image,
-        person: env.user,
-        volumes: Vec::new(),
-        env: Vec::new(),
         env_by_name: env
             .get(key)
             .map(|_| (key.to_owned(), None))
             .into_iter()
             .collect(),
-        env_file: None,
-        limits: Limits::default(),
-        hardening: Hardening {
-            no_new_privileges: true,
-            drop_capabilities: vec!["ALL".to_owned()],
-            read_only: true,
-            tmpfs: vec!["/tmp".to_owned()],
-            init: true,
-        },
-        stop_grace: settings.run.stop_grace,
-        ports: Vec::new(),
         command,
+        ..Run::of(&name, &server_image(settings), env.user, network)
     }
 }
 

@@ -17,12 +17,12 @@ use crate::{
         container::Container,
         image::{self, Image},
         label,
-        run::{Hardening, Limits, Mode, Run},
+        run::Run,
     },
     env::User,
     error::Failure,
     plan::{Cmd, Output, Plan, Step},
-    settings::{Network, RunUser, Settings},
+    settings::{Network, Settings},
     ui::{Clock, human_time},
 };
 
@@ -98,29 +98,14 @@ impl Part<'_> {
             self.mark
                 .map(|mark| (label::STACK.to_owned(), mark.to_owned())),
         );
+        let mut run = Run::of(self.name, self.image, person, self.network.clone());
+        // A server of somebody else's may want to write somewhere.
+        run.hardening.read_only = false;
         engine.run_plain(&Run {
-            name: self.name.to_owned(),
-            image: self.image.to_owned(),
             labels,
-            mode: Mode::Detached,
-            network: self.network.clone(),
-            user: RunUser::Image,
-            person,
-            volumes: Vec::new(),
-            env: Vec::new(),
-            env_by_name: Vec::new(),
-            env_file: None,
-            limits: Limits::default(),
-            hardening: Hardening {
-                no_new_privileges: true,
-                drop_capabilities: vec!["ALL".to_owned()],
-                read_only: false,
-                tmpfs: Vec::new(),
-                init: true,
-            },
-            stop_grace: Duration::from_secs(5),
             ports: self.ports.clone(),
             command: self.command.clone(),
+            ..run
         })
     }
 }

@@ -17,14 +17,11 @@ use crate::{
         health,
         run_local::hardening,
     },
-    engine::{
-        EngineFacts, label,
-        run::{Limits, Mode, Run},
-    },
+    engine::{EngineFacts, label, run::Run},
     env::User,
     error::Failure,
     plan::{Cmd, Output, Plan, Step},
-    settings::{Network, RunUser, Settings},
+    settings::{Network, Settings},
     ui::Clock,
 };
 
@@ -89,23 +86,13 @@ fn runner(
     env.retain(|(name, _)| model.iter().all(|(other, _)| other != name));
     env.extend(model.map(|(name, value)| (name.to_owned(), value)));
     engine.run_plain(&Run {
-        name: names.runner.clone(),
-        image: image.to_owned(),
         labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
-        mode: Mode::Detached,
-        network: beside(&names.temporal),
-        user: RunUser::Image,
-        person,
         // A volume of its own, which outlives a restart and goes with the rest.
         volumes: vec![format!("{}:/workspace", names.runner)],
         env,
-        env_by_name: Vec::new(),
-        env_file: None,
-        limits: Limits::default(),
         hardening: hardening(settings),
         stop_grace: settings.run.stop_grace,
-        ports: Vec::new(),
-        command: Vec::new(),
+        ..Run::of(&names.runner, image, person, beside(&names.temporal))
     })
 }
 
