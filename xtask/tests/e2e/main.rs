@@ -73,6 +73,7 @@ on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::in_github_actions: docker = DOCKER, podman = PODMAN);
 on_engines!(publish::loaded: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
+on_engines!(publish::cached: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::nodes: docker = DOCKER);
 on_engines!(publish::own_builder: docker = DOCKER);
 on_engines!(publish::signed: docker = DOCKER);

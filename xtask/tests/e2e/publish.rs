@@ -527,6 +527,11 @@ pub fn nodes(it: &Checkout) {
         let said: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
         assert_eq!(said["Platform"], serde_json::json!([platform]), "{node}");
     }
+    // One that is there already is taken by its name.
+    let line = ["build-multiarch", "--shard", "linux/arm64"];
+    let named = [("XTASK_BUILD_BUILDER", "agent-runner-xtask-nodes")];
+    let built = it.run_with(&line, &named);
+    assert_eq!(built.code, 0, "{}", built.stderr);
 }
 
 /// Where Docker's own store cannot hold several platforms, a builder of ours makes them, and
@@ -753,4 +758,45 @@ pub fn loaded(it: &Checkout) {
     }
     it.ok(&["clean", "--yes"]);
     assert_eq!(it.real.inspect("image", &it.reference()), None);
+}
+
+/// A build leaves its cache where the configuration says, for the next machine, and takes it from
+/// there.
+pub fn cached(it: &Checkout) {
+    let Some(remote) = Remote::open("cached") else {
+        return;
+    };
+    let release = Publisher::new(it, remote);
+    let build = |cache: &str| {
+        let line = [
+            "build-multiarch",
+            "--shard",
+            "linux/amd64",
+            "--progress",
+            "plain",
+        ];
+        let ran = release.run_with(&line, &[("XTASK_BUILD_CACHE", cache)]);
+        assert_eq!(ran.code, 0, "{cache}: {}", ran.stderr);
+        ran.stderr
+    };
+    build("registry");
+    let cache = Remote {
+        host: release.remote.host.clone(),
+        path: format!("{}/cache/linux-amd64", release.remote.path),
+        auth: None,
+    };
+    assert!(!cache.tags().is_empty(), "the registry has it");
+    let again = build("registry");
+    if it.real.program == "docker" {
+        let import = format!("importing cache manifest from {}", cache.repository());
+        assert!(again.contains(&import), "{again}");
+        build("local");
+        let local = it.src().join("target/build-cache/linux-amd64/index.json");
+        assert!(local.is_file());
+        let again = build("local");
+        assert!(
+            again.contains("importing cache manifest from local:"),
+            "{again}"
+        );
+    }
 }
