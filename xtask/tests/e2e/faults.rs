@@ -405,6 +405,54 @@ fn a_shallow_clone_does_not_know_what_is_released() {
     assert!(digest.remote.tags().is_empty());
 }
 
+/// Overwriting what is released takes a person who types the tag.
+#[test]
+fn a_released_tag_is_overwritten_only_by_who_types_it() {
+    let Some(mut world) = World::new("typed") else {
+        return;
+    };
+    world.publishes();
+    let before = world.digest.clone();
+    world.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    world.git(&["tag", "-f", "v1.2.3"]);
+    world.digest = world.write_archive();
+    assert_ne!(world.digest, before);
+
+    let type_it = |typed: &str| {
+        let line = format!(
+            "{} push-archive --version 1.2.3 --force {}",
+            env!("CARGO_BIN_EXE_xtask"),
+            world.archive.display()
+        );
+        let mut child = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(world.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), typed.as_bytes()).unwrap();
+        ran(&child.wait_with_output().unwrap())
+    };
+    let refused = type_it("latest\n");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused
+            .stdout
+            .contains("not overwritten: that was not the tag"),
+        "{refused:?}"
+    );
+    assert_eq!(world.remote.digest("1.2.3"), Some(before));
+
+    let done = type_it("1.2.3\n");
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        done.stdout.contains("Whoever uses it gets another image"),
+        "{done:?}"
+    );
+    world.is_published();
+}
+
 /// Killed at twenty moments of a release, from its first request to its last: no tag ever names
 /// what was not looked at, and the next run finishes.
 #[test]
