@@ -71,3 +71,18 @@ stop_rootless_pause() {
     [[ -e $ROOTLESS_RUNTIME_DIR/libpod ]] || return 0
     rootless podman system migrate >/dev/null 2>&1 || true
 }
+
+# Every build looks each of its steps up among all images of the store: a hundred images more cost
+# a second a build. What the tests of earlier runs left goes, and with it their cache.
+TOO_MANY_IMAGES=150
+
+tidy_podman_store() {
+    local count
+    count=$(podman image ls --all --quiet | wc -l)
+    ((count > TOO_MANY_IMAGES)) || return 0
+    say "removing untagged images from Podman's store of $count"
+    # Interrupted builds leave containers of Buildah's, which keep images; and it ends at the first
+    # image that it cannot remove.
+    buildah rm --all >"$STATE/log/podman-prune.log" 2>&1 || true
+    podman image prune --force >>"$STATE/log/podman-prune.log" 2>&1 || true
+}

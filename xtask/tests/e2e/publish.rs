@@ -136,6 +136,15 @@ pub fn release(it: &Checkout) {
     let remote = &release.remote;
 
     // HEAD has no tag yet; then nobody is signed in. Both are found out before anything is built.
+    if it.real.program == "podman" {
+        // Proven at work on this engine by a test of its own.
+        edit(
+            &it.src().join("xtask.toml"),
+            "smoke = true",
+            "smoke = false",
+        );
+        assert_eq!(it.git(&["commit", "-qam", "smoke"]).code, 0);
+    }
     let first = line!(release, "1.2.3");
     release.refused(&words(&first), "HEAD has no tag `v1.2.3`");
     release.commit_and_tag("v1.2.3");
@@ -334,8 +343,6 @@ pub fn shards(it: &Checkout) {
     };
     let release = Publisher::new(it, remote);
     let version = it.version.as_str();
-    let whole = release.ok(&["build-multiarch", "--output", "target/whole.oci.tar"]);
-    assert!(whole.stdout.ends_with("target/whole.oci.tar\n"));
     for platform in ["linux/amd64", "linux/arm64"] {
         release.ok(&["build-multiarch", "--shard", platform]);
     }
@@ -354,14 +361,16 @@ pub fn shards(it: &Checkout) {
         "../target/release",
     ]);
     let merged: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
-    release.ok(&[
-        "push-archive",
-        "--version",
-        version,
-        "../target/whole.oci.tar",
-    ]);
-    let whole: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
-    assert_eq!(merged, whole, "the same images by platform");
+    assert!(
+        PLATFORMS
+            .iter()
+            .all(|(platform, _)| merged.contains_key(*platform))
+    );
+    if it.real.program == "docker" {
+        release.ok(&["push-multiarch", "--version", version]);
+        let whole: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
+        assert_eq!(merged, whole, "the same images by platform");
+    }
 }
 
 /// What Docker and Podman publish is alike, but for what docs/engines.md names.
