@@ -98,10 +98,10 @@ pub fn plan(
 ) -> Result<MultiPlan, Failure> {
     let platforms = platforms(settings, args.shard.as_deref())?;
     let shard = args.shard.as_ref().and(platforms.first());
-    let archive = match &args.output {
-        Some(path) => settings.root.join(path),
-        None => archive_path(settings, shard),
-    };
+    let archive = args
+        .output
+        .clone()
+        .unwrap_or_else(|| archive_path(settings, shard));
     let release = release(settings, facts, shard)?;
     let build = request(settings, facts, &platforms, args)?;
     let mut before = before(settings, facts, args, check_first)?;
@@ -208,6 +208,12 @@ fn wanted(
 
 pub fn run(cx: &Context, args: &MultiArgs) -> Result<()> {
     let (settings, ui) = (cx.settings, cx.ui);
+    // What is typed is typed where one stands.
+    let output = args.output.as_ref().map(|path| cx.env.cwd.join(path));
+    let args = &MultiArgs {
+        output,
+        ..args.clone()
+    };
     if args.matrix_json {
         return Ok(ui.result(&format!("{}\n", matrix(settings)))?);
     }
@@ -247,10 +253,10 @@ fn merge(cx: &Context, args: &MultiArgs) -> Result<()> {
     let clock = Clock::start();
     let settings = cx.settings;
     let inputs = merged(cx, &args.merge)?;
-    let output = match &args.output {
-        Some(path) => settings.root.join(path),
-        None => archive_path(settings, None),
-    };
+    let output = args
+        .output
+        .clone()
+        .unwrap_or_else(|| archive_path(settings, None));
     if cx.dry_run {
         return Ok(cx.ui.result(&archive::line(&inputs, &output))?);
     }
