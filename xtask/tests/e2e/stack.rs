@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real},
+    real::{Checkout, Ran},
     remote::needed,
 };
 
@@ -70,37 +70,87 @@ fn remove_server_image(it: &Checkout) {
     it.real.ask(&["image", "rm", &image]);
 }
 
-/// A day with `up`, `ask` and `down`, with one engine after the other: there is one port 7234.
-pub fn daily_use() {
-    for engine in [DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS] {
-        let Some(real) = Real::find(engine) else {
-            continue;
-        };
-        if needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]).is_none() {
-            return;
-        }
-        day(&Checkout::new(&real, "daily-use"));
+/// A day with `up`, `ask` and `down`, beside a Temporal that runs already.
+pub fn daily_use(it: &Checkout) {
+    if needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]).is_none() {
+        return;
+    }
+    day(it, 7233);
+}
+
+/// The same where there is no Temporal: one of our own is started, and taken down.
+pub fn whole_stack(it: &Checkout) {
+    if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
+        return;
+    }
+    day(it, free_port());
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Two ports beside each other: the server's and its model's.
+fn free_pair() -> u16 {
+    (0..100)
+        .map(|_| free_port())
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok())
+        .unwrap()
+}
+
+/// Ports of its own, for engines that are tested at the same time.
+struct Day<'a> {
+    it: &'a Checkout<'a>,
+    env: [(&'static str, String); 2],
+}
+
+impl Day<'_> {
+    fn run(&self, args: &[&str]) -> Ran {
+        let env: Vec<_> = self
+            .env
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        self.it.run_with(args, &env)
+    }
+
+    fn ok(&self, args: &[&str]) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(
+            ran.code, 0,
+            "{} {args:?}: {}",
+            self.it.real.name, ran.stderr
+        );
+        ran
     }
 }
 
-fn day(it: &Checkout) {
-    let parts = ["", "-server", "-temporal"].map(|part| format!("{}{part}", it.container));
+fn day(on: &Checkout, temporal: u16) {
+    let it = Day {
+        it: on,
+        env: [
+            ("TEMPORAL_SERVICE_ADDRESS", format!("localhost:{temporal}")),
+            (
+                "STIGMER_BACKEND_ENDPOINT",
+                format!("localhost:{}", free_pair()),
+            ),
+        ],
+    };
+    let parts = ["", "-server", "-temporal"].map(|part| format!("{}{part}", on.container));
     let running = |name: &str| {
-        let found = it.real.inspect("container", name);
+        let found = on.real.inspect("container", name);
         found.is_some_and(|found| found["State"]["Running"] == true)
     };
-    // CI's Temporal answers, and is used as it is.
-    let up = it.run(&["up"]);
-    assert_eq!(up.code, 0, "{}: {}", it.real.name, up.stderr);
-    assert!(
-        up.stderr.contains("Found Temporal on localhost:7233"),
-        "{}",
-        up.stderr
-    );
-    assert!(running(&parts[0]) && running(&parts[1]) && !running(&parts[2]));
+    let up = it.ok(&["up"]);
+    let found = format!("Found Temporal on localhost:{temporal}");
+    let usual = temporal == 7233;
+    assert_eq!(up.stderr.contains(&found), usual, "{}", up.stderr);
+    assert!(running(&parts[0]) && running(&parts[1]));
+    assert_eq!(running(&parts[2]), !usual);
 
     let asked = it.run(&["ask", "--session", "one", "write a haiku into haiku.txt"]);
-    assert_eq!(asked.code, 0, "{}: {}", it.real.name, asked.stderr);
+    assert_eq!(asked.code, 0, "{}: {}", on.real.name, asked.stderr);
     assert_eq!(asked.stdout, "I wrote haiku into haiku.txt.\n");
     assert!(
         asked.stderr.contains("file: haiku.txt\n"),
@@ -108,12 +158,12 @@ fn day(it: &Checkout) {
         asked.stderr
     );
     let made = std::process::Command::new("find")
-        .arg(it.workspace())
+        .arg(on.workspace())
         .args([
             "-name",
             "haiku.txt",
             "-uid",
-            &it.real.expected_owner().to_string(),
+            &on.real.expected_owner().to_string(),
         ])
         .output()
         .unwrap();
@@ -121,10 +171,10 @@ fn day(it: &Checkout) {
     assert_eq!(made.stdout.lines().count(), 1, "{made:?}");
 
     // Again: what is there stays, and the runner is the newest build's; the session goes on.
-    let server = it.real.inspect("container", &parts[1]).unwrap()["Id"].clone();
+    let server = on.real.inspect("container", &parts[1]).unwrap()["Id"].clone();
     it.ok(&["up"]);
     assert_eq!(
-        it.real.inspect("container", &parts[1]).unwrap()["Id"],
+        on.real.inspect("container", &parts[1]).unwrap()["Id"],
         server
     );
     let asked = it.run(&["ask", "--session", "one", "read haiku.txt"]);
@@ -143,7 +193,7 @@ fn day(it: &Checkout) {
     assert!(
         parts
             .iter()
-            .all(|name| it.real.inspect("container", name).is_none())
+            .all(|name| on.real.inspect("container", name).is_none())
     );
     let down = it.run(&["down"]);
     assert_eq!(down.code, 0);
@@ -170,5 +220,5 @@ fn day(it: &Checkout) {
         down.stderr
     );
     assert!(running(&parts[0]));
-    remove_server_image(it);
+    remove_server_image(on);
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{SERVER_PORT, build_server, find_image, server_image};
+use super::{Ports, build_server, find_image, server_image};
 use crate::{
     cli::AskArgs,
     commands::{Context, build_image},
@@ -17,7 +17,13 @@ use crate::{
 };
 
 /// A client in a container of its own, from the devserver's image.
-fn client(settings: &Settings, engine: &EngineFacts, env: &crate::env::Env, args: &AskArgs) -> Run {
+fn client(
+    settings: &Settings,
+    engine: &EngineFacts,
+    env: &crate::env::Env,
+    port: u16,
+    args: &AskArgs,
+) -> Run {
     let network = engine.network(&Network::Auto);
     let host = match network {
         Network::Host => "localhost",
@@ -26,7 +32,7 @@ fn client(settings: &Settings, engine: &EngineFacts, env: &crate::env::Env, args
     let mut command = vec![
         "ask".to_owned(),
         "--server".to_owned(),
-        format!("{host}:{SERVER_PORT}"),
+        format!("{host}:{port}"),
     ];
     for (flag, value) in [
         ("--session", &args.session),
@@ -55,9 +61,10 @@ fn client(settings: &Settings, engine: &EngineFacts, env: &crate::env::Env, args
 
 pub fn run(cx: &Context, args: &AskArgs) -> Result<()> {
     let settings = cx.settings;
-    if !cx.dry_run && !probe::listens(&format!("localhost:{SERVER_PORT}")) {
+    let port = Ports::of(settings, cx.env)?.server;
+    if !cx.dry_run && !probe::listens(&format!("localhost:{port}")) {
         return Err(Failure::new(format!(
-            "nothing answers on localhost:{SERVER_PORT}: there is no stigmer-server"
+            "nothing answers on localhost:{port}: there is no stigmer-server"
         ))
         .hint("start one, with all that belongs to it: `cargo xtask up`")
         .into());
@@ -68,7 +75,7 @@ pub fn run(cx: &Context, args: &AskArgs) -> Result<()> {
     if find_image(cx, engine, &server_image(settings)).is_none() {
         plan.steps.extend(build_server(settings, &facts)?);
     }
-    let run = client(settings, engine, cx.env, args);
+    let run = client(settings, engine, cx.env, port, args);
     plan.push(Step::new(engine.run_plain(&run), Output::Result));
     cx.carry_out(&plan)?;
     Ok(())

@@ -19,17 +19,62 @@ use crate::{
         label,
         run::Run,
     },
-    env::User,
+    env::{Env, User},
     error::Failure,
     plan::{Cmd, Output, Plan, Step},
+    probe,
     settings::{Network, Settings},
     ui::{Clock, human_time},
 };
 
-/// Where everything listens: the runner's contract, and the devserver's model.
-pub const TEMPORAL_PORT: u16 = 7233;
-pub const SERVER_PORT: u16 = 7234;
-pub const MODEL_PORT: u16 = 7235;
+/// Where everything listens on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub temporal: u16,
+    pub server: u16,
+    /// The scripted model's, beside its server's.
+    pub model: u16,
+}
+
+impl Ports {
+    /// Those of the runner's defaults.
+    pub const USUAL: Self = Self {
+        temporal: 7233,
+        server: 7234,
+        model: 7235,
+    };
+
+    /// Those of the addresses that the runner is told.
+    ///
+    /// # Errors
+    /// When one of them is on another machine.
+    pub fn of(settings: &Settings, env: &Env) -> Result<Self, Failure> {
+        let port = |name: &str, usual: u16| {
+            let handed_on = settings.run.pass_env.iter().any(|one| one == name);
+            let value = env.get(name).filter(|_| handed_on).or(settings
+                .run
+                .env
+                .get(name)
+                .map(String::as_str));
+            let Some((host, port)) = value.and_then(probe::host_and_port) else {
+                return Ok(usual);
+            };
+            if matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") {
+                return Ok(port);
+            }
+            Err(Failure::usage(format!(
+                "`{name}` is {host}:{port}, and `up` starts what is missing on this machine"
+            ))
+            .hint("start the runner alone: `cargo xtask run-local`"))
+        };
+        let server = port("STIGMER_BACKEND_ENDPOINT", Self::USUAL.server)?;
+        Ok(Self {
+            temporal: port("TEMPORAL_SERVICE_ADDRESS", Self::USUAL.temporal)?,
+            server,
+            model: server.saturating_add(1),
+        })
+    }
+}
 
 /// How long a part may take until it answers.
 const BUDGET: Duration = Duration::from_secs(60);
@@ -65,14 +110,14 @@ pub fn server_image(settings: &Settings) -> String {
     format!("localhost/{name}-devserver:{}", settings.version.value)
 }
 
-/// The model that answers without a key: what the runner is told of it, at a host's name.
-pub fn scripted_model(host: &str) -> [(&'static str, String); 4] {
+/// The model that answers without a key: what the runner is told of it.
+pub fn scripted_model(ports: Ports) -> [(&'static str, String); 4] {
     [
         ("STIGMER_LLM_PROVIDER", "openai".to_owned()),
         ("STIGMER_LLM_MODEL", "scripted".to_owned()),
         (
             "STIGMER_LLM_BASE_URL",
-            format!("http://{host}:{MODEL_PORT}/v1"),
+            format!("http://localhost:{}/v1", ports.model),
         ),
         // The model asks for none, and the runner for some.
         ("STIGMER_LLM_API_KEY", "none-needed".to_owned()),
@@ -111,33 +156,59 @@ impl Part<'_> {
 }
 
 /// Temporal's server for development, in memory.
-fn temporal<'a>(settings: &'a Settings, name: &'a str, network: Network) -> Part<'a> {
+fn temporal<'a>(settings: &'a Settings, name: &'a str, network: Network, ports: Ports) -> Part<'a> {
     let everywhere = matches!(network, Network::Bridge);
     let ip = if everywhere { "0.0.0.0" } else { "127.0.0.1" };
-    let command = ["server", "start-dev", "--headless", "--ip", ip];
+    let port = ports.temporal.to_string();
+    let command = [
+        "server",
+        "start-dev",
+        "--headless",
+        "--ip",
+        ip,
+        "--port",
+        &port,
+    ];
     Part {
         name,
         image: &settings.stack.temporal_image,
         what: label::TEMPORAL,
         network,
-        ports: vec![TEMPORAL_PORT],
+        ports: vec![ports.temporal],
         command: command.map(str::to_owned).into(),
         mark: None,
     }
 }
 
 /// The development stigmer-server, with its model.
-fn server<'a>(name: &'a str, image: &'a str, network: Network, temporal_host: &str) -> Part<'a> {
+fn server<'a>(
+    name: &'a str,
+    image: &'a str,
+    network: Network,
+    temporal_host: &str,
+    ports: Ports,
+) -> Part<'a> {
     let everywhere = matches!(network, Network::Bridge);
     let ip = if everywhere { "0.0.0.0" } else { "127.0.0.1" };
-    let temporal = format!("{temporal_host}:{TEMPORAL_PORT}");
-    let command = ["serve", "--host", ip, "--temporal", &temporal];
+    let temporal = format!("{temporal_host}:{}", ports.temporal);
+    let (port, model) = (ports.server.to_string(), ports.model.to_string());
+    let command = [
+        "serve",
+        "--host",
+        ip,
+        "--port",
+        &port,
+        "--model-port",
+        &model,
+        "--temporal",
+        &temporal,
+    ];
     Part {
         name,
         image,
         what: label::SERVER,
         network,
-        ports: vec![SERVER_PORT, MODEL_PORT],
+        ports: vec![ports.server, ports.model],
         command: command.map(str::to_owned).into(),
         mark: None,
     }
@@ -215,10 +286,12 @@ fn succeeds(cx: &Context, cmd: &Cmd) -> Result<(), String> {
 }
 
 /// The devserver's own word on its health.
-fn server_health(engine: &EngineFacts, name: &str) -> Cmd {
+fn server_health(engine: &EngineFacts, name: &str, ports: Ports) -> Cmd {
+    let url = format!("http://127.0.0.1:{}/health", ports.model);
+    let words = ["health", "--url", &url];
     engine
         .engine
-        .exec(name, DEVSERVER.iter().copied().chain(["health"]))
+        .exec(name, DEVSERVER.iter().copied().chain(words))
 }
 
 /// Removes one of our containers: asked to stop first, where it runs.

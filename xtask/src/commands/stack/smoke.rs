@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
-    DEVSERVER, Names, Part, build_server, find_image, scripted_model, server, server_health,
+    DEVSERVER, Names, Part, Ports, build_server, find_image, scripted_model, server, server_health,
     server_image, succeeds, temporal, wait_until,
 };
 use crate::{
@@ -82,7 +82,7 @@ fn runner(
         .iter()
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let model = scripted_model("localhost");
+    let model = scripted_model(Ports::USUAL);
     env.retain(|(name, _)| model.iter().all(|(other, _)| other != name));
     env.extend(model.map(|(name, value)| (name.to_owned(), value)));
     engine.run_plain(&Run {
@@ -145,7 +145,7 @@ pub fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlan, Failur
         .args(["volume", "rm", "--force", &names.runner]);
     Ok(SmokePlan {
         images,
-        temporal: start(&temporal(settings, &names.temporal, apart)).say(
+        temporal: start(&temporal(settings, &names.temporal, apart, Ports::USUAL)).say(
             "Starting",
             "Temporal, a stigmer-server and the runner, apart from all else",
         ),
@@ -154,8 +154,9 @@ pub fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlan, Failur
             &image,
             beside(&names.temporal),
             "localhost",
+            Ports::USUAL,
         )),
-        server_health: server_health(engine, &names.server),
+        server_health: server_health(engine, &names.server, Ports::USUAL),
         runner: Step::new(
             runner(settings, engine, &names, facts.person, &facts.reference),
             Output::Quiet,

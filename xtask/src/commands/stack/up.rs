@@ -4,8 +4,8 @@
 use anyhow::Result;
 
 use super::{
-    Names, SERVER_PORT, TEMPORAL_PORT, build_server, find_image, remove_steps, scripted_model,
-    server, server_health, server_image, succeeds, temporal, wait_until,
+    Names, Ports, build_server, find_image, remove_steps, scripted_model, server, server_health,
+    server_image, succeeds, temporal, wait_until,
 };
 use crate::{
     cli::{RunArgs, UpArgs},
@@ -25,6 +25,7 @@ use crate::{
 /// What is there before.
 pub struct UpFacts {
     pub build: BuildFacts,
+    pub ports: Ports,
     pub temporal: PartFacts,
     pub server: PartFacts,
     pub has_runner_image: bool,
@@ -41,6 +42,7 @@ pub struct PartFacts {
 
 fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
     let settings = cx.settings;
+    let ports = Ports::of(settings, cx.env)?;
     let build = build_image::facts(cx)?;
     let engine = &build.engine;
     let has = |reference: &str| find_image(cx, engine, reference).is_some();
@@ -61,11 +63,12 @@ fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
     Ok(UpFacts {
         temporal: part(
             &names.temporal,
-            TEMPORAL_PORT,
+            ports.temporal,
             &settings.stack.temporal_image,
         )?,
-        server: part(&names.server, SERVER_PORT, &server_image(settings))?,
+        server: part(&names.server, ports.server, &server_image(settings))?,
         has_runner_image: has(&cx.reference()?),
+        ports,
         build,
     })
 }
@@ -92,7 +95,12 @@ pub fn plan_temporal(
         plan.steps
             .extend(remove_steps(engine, &names.temporal, old, settings.run.stop_grace).steps);
     }
-    let mut part = temporal(settings, &names.temporal, engine.network(&Network::Auto));
+    let mut part = temporal(
+        settings,
+        &names.temporal,
+        engine.network(&Network::Auto),
+        facts.ports,
+    );
     part.mark = Some(&names.runner);
     let start = Step::new(part.run(engine, person), Output::Quiet);
     plan.push(start.say("Starting", format!("Temporal as {}", names.temporal)));
@@ -127,7 +135,7 @@ pub fn plan_server(
         Network::Auto | Network::Bridge | Network::Named(_) => engine.host_name(),
     };
     let image = server_image(settings);
-    let mut part = server(&names.server, &image, network, host);
+    let mut part = server(&names.server, &image, network, host, facts.ports);
     part.mark = Some(&names.runner);
     let start = Step::new(part.run(engine, person), Output::Quiet);
     plan.push(start.say("Starting", format!("a stigmer-server as {}", names.server)));
@@ -155,8 +163,8 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<()> {
     let first = plan_temporal(cx.settings, &facts, &names, person);
     let second = plan_server(cx.settings, &facts, &names, person)?;
     for (plan, what, port) in [
-        (&first, "Temporal", TEMPORAL_PORT),
-        (&second, "stigmer-server", SERVER_PORT),
+        (&first, "Temporal", facts.ports.temporal),
+        (&second, "stigmer-server", facts.ports.server),
     ] {
         if plan.steps.is_empty() {
             cx.ui
@@ -166,7 +174,7 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<()> {
         if cx.dry_run || plan.steps.is_empty() {
             continue;
         }
-        if port == TEMPORAL_PORT {
+        if port == facts.ports.temporal {
             wait_until(cx, engine, &[&names.temporal], || {
                 let listens = probe::listens(&format!("localhost:{port}"));
                 listens
@@ -174,7 +182,7 @@ pub fn run(cx: &Context, args: &UpArgs) -> Result<()> {
                     .ok_or_else(|| format!("nothing listens on {port}"))
             })?;
         } else {
-            let health = server_health(engine, &names.server);
+            let health = server_health(engine, &names.server, facts.ports);
             wait_until(cx, engine, &[&names.server], || succeeds(cx, &health))?;
         }
     }
@@ -191,7 +199,7 @@ fn start_runner(cx: &Context, facts: &UpFacts, args: &UpArgs) -> Result<()> {
     let mut settings = cx.settings.clone();
     let ours = !facts.server.answers || facts.server.container.is_some();
     if ours && !has_model(cx) {
-        for (name, value) in scripted_model("localhost") {
+        for (name, value) in scripted_model(facts.ports) {
             settings.run.env.insert(name.to_owned(), value);
         }
         cx.ui.hint("the model is scripted: it needs no key and knows little; set `STIGMER_LLM_PROVIDER` and its key for a real one");
