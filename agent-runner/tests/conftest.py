@@ -32,3 +32,10 @@ def clean_logging() -> Iterator[None]:
     root.handlers[:] = [h for h in root.handlers if isinstance(h, LogCaptureHandler)]
     root.handlers += [h for h in handlers if h not in root.handlers]
     root.setLevel(level)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests measured, also where all is well."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"measured: {name}: {value}")

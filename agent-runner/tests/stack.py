@@ -1,64 +1,33 @@
 """All that an execution takes, on this machine: a Temporal, the devserver, its model, the worker.
 
-Temporal is the one of AGENT_RUNNER_TEST_TEMPORAL; the worker is a process of its own, as in its
-container. Queues have names of their own, so that any number of stacks can share one Temporal.
+Temporal is the one of AGENT_RUNNER_TEST_TEMPORAL; the worker is a process or a container, as
+tests/runners.py says. Queues have names of their own, so that any number of stacks can share one
+Temporal.
 """
 
 import asyncio
 import contextlib
 import os
-import signal
-import sys
-import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
 from devserver.workflow import Timing
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.backend import FINAL_PHASES
+from tests.runners import ENGINE, MOUNTED, ContainerRunner, Runner, until
 
 TEMPORAL = os.environ.get("AGENT_RUNNER_TEST_TEMPORAL", "")
+if ENGINE and not TEMPORAL:  # an image was to be proven: nothing may be skipped
+    raise pytest.UsageError("AGENT_RUNNER_TEST_ENGINE needs AGENT_RUNNER_TEST_TEMPORAL=host:port")
 
 WORKER_KEY = "the-workers-own-key"
 MODEL_KEY = "the-models-own-key"
-
-
-class Runner:
-    """A worker process."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.log: list[str] = []
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stderr
-        async for line in self.process.stderr:
-            self.log.append(line.decode())
-
-    async def said(self, words: str, seconds: float = 20) -> None:
-        """Wait until a line of its log has these words in it."""
-        await until(lambda: any(words in line for line in self.log), seconds, words)
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send it a signal, and wait for its end. Returns its exit code."""
-        if self.process.returncode is None:
-            self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), 20)
-        await self._reading
-        return code
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20, what: str = "it") -> None:
-    """Wait for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        await asyncio.sleep(0.02)
 
 
 @dataclass
@@ -70,30 +39,24 @@ class Stack:
     model: ModelServer
     queue: str
     environment: dict[str, str] = field(default_factory=dict)
+    runners: list[Runner] = field(default_factory=list)
 
     async def runner(self, **environment: str) -> Runner:
         """Start a worker, and wait until it polls."""
         base = {
-            "PATH": os.environ["PATH"],
             "LOG_LEVEL": "debug",
             "OPENAI_API_KEY": MODEL_KEY,
-            "SANDBOX_ROOT_DIR": str(self.root),
             "STIGMER_API_KEY": WORKER_KEY,
             "STIGMER_BACKEND_ENDPOINT": f"127.0.0.1:{self.server.port}",
             "STIGMER_LLM_BASE_URL": f"{self.model.url}/v1",
             "STIGMER_LLM_PROVIDER": "openai",
             "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": self.queue,
             "TEMPORAL_SERVICE_ADDRESS": TEMPORAL,
-            "AGENT_RUNNER_HEALTH_FILE": str(self.root.parent / uuid.uuid4().hex / "health.json"),
         }
-        main = Path(__file__).parent.parent / "main.py"
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(main)),
-            env=base | self.environment | environment,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        runner = Runner(process)
-        await runner.said("polling `")
+        kind = ContainerRunner if ENGINE else Runner
+        runner = kind(self.root, base | self.environment | environment)
+        self.runners.append(runner)
+        await runner.start()
         return runner
 
     async def create(self, message: str, session: str = "", **fields: str) -> str:
@@ -125,6 +88,10 @@ class Stack:
         """Where the files of a session are."""
         return self.root / f"thread-{session}"
 
+    def seen(self, session: str) -> Path:
+        """Where they are for the worker."""
+        return (MOUNTED if ENGINE else self.root) / f"thread-{session}"
+
 
 def answer(status: pb.AgentExecutionStatus) -> str:
     """The agent's last word."""
@@ -148,7 +115,13 @@ async def stack(root: Path, timing: Timing | None = None) -> AsyncIterator[Stack
     try:
         await until(lambda: server.ready, what="the devserver")
         root.mkdir(exist_ok=True)
-        yield Stack(root, server, model, queue)
+        made = Stack(root, server, model, queue)
+        try:
+            yield made
+        finally:
+            async with contextlib.AsyncExitStack() as exits:
+                for runner in made.runners:
+                    exits.push_async_callback(runner.remove)
     finally:
         await server.stop()
         model.stop()

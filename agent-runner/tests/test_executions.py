@@ -1,4 +1,7 @@
-"""Executions, from the server's `create` to their end, with a real Temporal and a real worker."""
+"""Executions, from the server's `create` to their end, with a real Temporal and a real worker.
+
+Those marked `image` are what `.ci/run` also proves through the image, on each engine.
+"""
 
 import asyncio
 import json
@@ -8,7 +11,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
@@ -26,7 +29,8 @@ from stigmer_stubs.agentinstance_pb2 import AgentInstance
 from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
-from tests.stack import MODEL_KEY, TEMPORAL, WORKER_KEY, Proxy, Stack, answer, stack, until
+from tests.runners import ContainerRunner, until
+from tests.stack import MODEL_KEY, TEMPORAL, WORKER_KEY, Proxy, Stack, answer, stack
 from tests.test_skills import tarred, zipped
 
 pytestmark = [
@@ -54,6 +58,7 @@ def tool(name: str, **arguments: object) -> str:
     return f"!tool {name} {json.dumps(arguments)}\n"
 
 
+@pytest.mark.image
 async def test_an_execution_writes_a_file(shared: Stack) -> None:
     execution_id = await shared.create("write a haiku into haiku.txt", "haiku")
     returned = await shared.server.workflow(execution_id).result()
@@ -105,6 +110,7 @@ def add_agent(made: Stack, name: str) -> Agent:
     return agent
 
 
+@pytest.mark.image
 @pytest.mark.parametrize("pack", [zipped, tarred])
 async def test_a_skill_is_unpacked_named_and_used(shared: Stack, pack: object) -> None:
     name = f"skilled-{getattr(pack, '__name__', '')}"
@@ -142,6 +148,7 @@ async def test_a_skill_that_leads_out_fails_the_execution(shared: Stack) -> None
     )
 
 
+@pytest.mark.image
 async def test_environments_merge_in_order_and_secrets_stay_secret(shared: Stack) -> None:
     agent = add_agent(shared, "env")
     values = {"A": "agent", "B": "agent", "C": "agent", "D": "agent"}
@@ -195,6 +202,7 @@ async def test_without_a_session_the_agents_default_instance_counts(shared: Stac
     assert answer(await shared.run("run: echo [$WHO]", agent="alone")) == ("The command says: []\n")
 
 
+@pytest.mark.image
 @pytest.mark.parametrize(
     ("message", "agent", "words"),
     [
@@ -245,6 +253,7 @@ async def test_what_is_not_done_is_said(shared: Stack) -> None:
     assert notes == ["This agent-runner starts no MCP servers: left out: github"]
 
 
+@pytest.mark.image
 async def test_a_cancelled_execution_ends_soon(shared: Stack) -> None:
     loop = "while :; do date +%N > clock; sleep 0.05; done"
     execution_id = await shared.create(tool("run_command", command=loop), "cancelled")
@@ -265,6 +274,7 @@ async def test_a_cancelled_execution_ends_soon(shared: Stack) -> None:
     assert "You asked before" in answer(await shared.run("what did I ask before?", "cancelled"))
 
 
+@pytest.mark.image
 async def test_a_terminated_workflow_ends_the_run_too(shared: Stack) -> None:
     execution_id = await shared.create(tool("run_command", command="sleep 60"), "terminated")
     await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
@@ -292,7 +302,10 @@ async def test_a_server_that_says_cancelled_is_believed(shared: Stack) -> None:
     assert returned.phase == pb.EXECUTION_CANCELLED
 
 
-async def test_fifty_at_once_are_not_mixed_up(shared: Stack) -> None:
+@pytest.mark.image
+async def test_fifty_at_once_are_not_mixed_up(
+    shared: Stack, record_property: Callable[[str, object], None]
+) -> None:
     def message(n: int) -> str:
         return (
             tool("write_file", path="mine.txt", content=f"number {n}")
@@ -300,16 +313,20 @@ async def test_fifty_at_once_are_not_mixed_up(shared: Stack) -> None:
             + "!say {result}"
         )
 
+    began = time.monotonic()
     ids = await asyncio.gather(
         *(shared.create(message(n), f"fifty-{n}", WHO=f"who-{n}") for n in range(50))
     )
     ended = await asyncio.gather(*(shared.ended(i, 60) for i in ids))
+    seconds, megabytes = time.monotonic() - began, await shared.runners[0].peak_memory()
+    record_property("50 executions at once", f"{seconds:.1f} s, at most {megabytes:.0f} MB")
+    assert megabytes < 250
     for n, status in enumerate(ended):
         assert answer(status).split() == [
             "number",
             str(n),
             f"who-{n}",
-            str(shared.files(f"fifty-{n}")),
+            str(shared.seen(f"fifty-{n}")),
         ]
         assert status.messages[0].content == message(n)
     again = await asyncio.gather(
@@ -344,10 +361,24 @@ async def test_the_callers_time_ends_a_run_before_temporal_does(root: Path) -> N
         assert await runner.end() == 0
 
 
+@pytest.mark.image
+async def test_a_session_goes_on_after_a_restart(root: Path) -> None:
+    async with stack(root) as made:
+        runner = await made.runner()
+        await made.run("write blue into color.txt", "restarted")
+        assert await runner.end() == 0
+        await runner.start()
+        assert "blue" in answer(await made.run("read color.txt", "restarted"))
+        remembered = answer(await made.run("what did I ask before?", "restarted"))
+        assert remembered == "You asked before: write blue into color.txt | read color.txt"
+        assert await runner.end() == 0
+
+
 async def begun(made: Stack, session: str, path: str = "begun") -> None:
     await until((made.files(session) / path).exists)
 
 
+@pytest.mark.image
 @pytest.mark.parametrize(("grace", "finishes"), [("8", True), ("0.5", False)])
 async def test_a_worker_that_is_stopped_drains(root: Path, grace: str, finishes: bool) -> None:
     async with stack(root) as made:
@@ -367,6 +398,7 @@ async def test_a_worker_that_is_stopped_drains(root: Path, grace: str, finishes:
             assert returned.error == "the agent-runner was stopped before the agent was done"
 
 
+@pytest.mark.image
 async def test_a_worker_that_is_killed_loses_no_file(root: Path) -> None:
     async with stack(root, Timing(heartbeat=3)) as made:
         runner = await made.runner()
@@ -397,6 +429,7 @@ async def test_a_worker_that_is_killed_loses_no_file(root: Path) -> None:
         assert await runner.end() == 0
 
 
+@pytest.mark.image
 async def test_the_server_may_go_away_and_come_back(root: Path) -> None:
     async with stack(root) as made:
         proxy = Proxy(f"127.0.0.1:{made.server.port}")
@@ -415,6 +448,7 @@ async def test_the_server_may_go_away_and_come_back(root: Path) -> None:
         await proxy.cut()
 
 
+@pytest.mark.image
 async def test_temporal_may_go_away_and_come_back(root: Path) -> None:
     async with stack(root) as made:
         proxy = Proxy(TEMPORAL)
@@ -432,17 +466,23 @@ async def test_temporal_may_go_away_and_come_back(root: Path) -> None:
         await proxy.cut()
 
 
+@pytest.mark.image
 async def test_the_worker_hides_its_environment(root: Path) -> None:
     async with stack(root) as made:
         runner = await made.runner()
-        owner = Path(f"/proc/{runner.process.pid}/environ").stat().st_uid
-        assert owner == 0
-        if os.getuid() != 0:
-            with pytest.raises(PermissionError):
-                Path(f"/proc/{runner.process.pid}/environ").read_bytes()
-        pid = runner.process.pid
-        said = await made.run(f"run: cat /proc/{pid}/environ || echo refused", "environ")
-        assert "refused" in answer(said)
+        file = Path(f"/proc/{await runner.pid()}/environ")
+        if isinstance(runner, ContainerRunner):
+            # The same user, not confined as the agents' commands are.
+            with pytest.raises(AssertionError, match="Permission denied"):
+                await runner.engine("exec", runner.name, "cat", str(file))
+        else:
+            assert file.stat().st_uid == 0
+            if os.getuid() != 0:
+                with pytest.raises(PermissionError):
+                    file.read_bytes()
+        for hidden in (file, "/proc/1/environ"):  # an init has the same environment
+            said = await made.run(f"run: wc -c {hidden} || echo refused", "environ")
+            assert "refused" in answer(said)
         assert await runner.end() == 0
 
 
