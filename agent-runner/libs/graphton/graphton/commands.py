@@ -67,6 +67,7 @@ async def run(
     base = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
     own = {"HOME": str(folder), "TMPDIR": f"{folder}/.tmp", "PWD": str(folder)}
     mark = {MARK: secrets.token_hex(16)}
+    given = {f"{confine.GIVEN}{n}": value for n, value in environment.items() if n != MARK}
     readable = ":".join(sorted({sys.prefix, sys.base_prefix}))  # Python, wherever it is
     wrapper = [sys.executable, "-I", "-S", str(Path(confine.__file__)), str(folder), readable]
     # A pipe of our own: asyncio's would have us wait for all who hold it, not for the command.
@@ -77,7 +78,7 @@ async def run(
             *wrapper,
             *arguments,
             cwd=folder,
-            env=base | own | dict(environment) | mark,
+            env=base | own | mark | given,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=input_end,
             stderr=input_end,

@@ -2,6 +2,9 @@
 
     confine.py FOLDER READABLE:… PROGRAM ARG…
 
+A variable whose name begins with GIVEN is the command's, under the rest of its name: before the
+restriction it must mean nothing, to the loader least of all, which LD_PRELOAD has run code.
+
 By Landlock, where the kernel has it: the command may read the system and what is READABLE, and
 read and write FOLDER; it may look into no other process of the same user (whose environment holds
 keys) and send it no signal. Where the kernel has no Landlock, the command runs without. Root's
@@ -34,6 +37,9 @@ SYSTEM = (
     "/var/lib/dpkg /run/systemd/resolve"
 )
 DEVICES = "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/pts"
+
+
+GIVEN = "GRAPHTON_GIVEN_"
 
 
 def version() -> int:
@@ -105,8 +111,14 @@ def main() -> None:
     except OSError as error:
         print(f"the command cannot be confined: {error}", file=sys.stderr)
         sys.exit(125)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(GIVEN)}
+    given = {
+        name.removeprefix(GIVEN): value
+        for name, value in os.environ.items()
+        if name.startswith(GIVEN)
+    }
     try:
-        os.execvp(program, [program, *arguments])  # noqa: S606
+        os.execvpe(program, [program, *arguments], own | given)  # noqa: S606
     except OSError as error:
         print(f"{program}: {error.strerror}", file=sys.stderr)
         sys.exit(127)

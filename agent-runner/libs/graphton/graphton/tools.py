@@ -290,13 +290,16 @@ class SandboxTools:
         raise ToolError(text.strip())
 
     async def _run(self, arguments: RunCommand) -> str:
-        done = await commands.run(
-            [program("bash"), "-c", arguments.command],
-            self.folder.root,
-            environment=self.environment,
-            timeout=arguments.timeout_seconds,
-            output_limit=4 * RESULT_CHARACTERS,
-        )
+        try:
+            done = await commands.run(
+                [program("bash"), "-c", arguments.command],
+                self.folder.root,
+                environment=self.environment,
+                timeout=arguments.timeout_seconds,
+                output_limit=4 * RESULT_CHARACTERS,
+            )
+        except OSError as error:  # it, or a variable, is too long: a file may be longer
+            raise ToolError(f"the command cannot be started: {error.strerror}") from None
         output = self.redact(done.output.decode(errors="replace"))
         if done.code == 0:
             return output or "(no output)"

@@ -200,6 +200,24 @@ async def test_a_command_cannot_leave_the_sandbox(use: Use, root: Path) -> None:
     assert [p.name for p in outside.iterdir()] == ["secret"]
 
 
+@needs_landlock
+async def test_variables_do_nothing_before_a_command_is_confined(root: Path) -> None:
+    """The loader obeys some of them: with LD_PRELOAD it even runs code."""
+    given = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": f"{root.parent}/trace", commands.MARK: "x"}
+    with Folder(root) as folder:
+        run = next(t for t in SandboxTools(folder, given).all if "run" in t.name)
+        said = await run.call({"command": f"echo =$LD_DEBUG-${{#{commands.MARK}}}="})
+    assert "=files-32=" in said
+    assert [path.name for path in root.parent.iterdir()] == [root.name]
+
+
+async def test_what_is_too_long_for_a_command_is_told(root: Path) -> None:
+    with Folder(root) as folder:
+        run = next(t for t in SandboxTools(folder, {"LONG": "x" * 200_000}).all if "run" in t.name)
+        with pytest.raises(ToolError, match="cannot be started: Argument list too long"):
+            await run.call({"command": "true"})
+
+
 def test_where_the_kernel_cannot_confine_a_command_it_runs(root: Path) -> None:
     code = (
         "import sys; from graphton import confine; confine.version = lambda: 0\n"
