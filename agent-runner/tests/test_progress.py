@@ -138,6 +138,11 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     assert small.messages[0].content == "first"
     assert small.messages[-1].content == progress.status.messages[-1].content
     assert len(small.tool_calls) > 100
+    long = begin("first", Redactor())
+    long.replied(Reply("last " + "\x01" * 300_000))
+    shown = bounded(long.status, json_size)
+    assert len(MessageToJson(shown, indent=None)) <= STATUS_BYTES
+    assert shown.messages[-1].content.startswith("last \x01")
     many = begin("first", Redactor())
     for _ in range(20_000):
         many.note("x" * 100)

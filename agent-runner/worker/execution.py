@@ -202,7 +202,8 @@ class Execution:
         name = skill.metadata.name or skill.metadata.slug
         page = skill.spec.skill_md
         try:
-            where = skills.place(skill.status.version_hash, page)
+            content = page + skill.status.artifact_storage_key
+            where = skills.place(skill.status.version_hash, content)
             there = await in_thread(folder.is_folder, where)
             archive = b"" if there else await artifact(self._server, skill)
             return await in_thread(skills.install, folder, name, where, page, archive)
@@ -213,8 +214,8 @@ class Execution:
         """Nobody should wonder why a tool is missing."""
         spec = resolved.agent.spec
         missing = {
-            "MCP servers": [server.name for server in spec.mcp_servers],
-            "sub-agents": [agent.name for agent in spec.sub_agents],
+            "MCP servers": [server.name or "one without a name" for server in spec.mcp_servers],
+            "sub-agents": [agent.name or "one without a name" for agent in spec.sub_agents],
         }
         for what, names in missing.items():
             if names:

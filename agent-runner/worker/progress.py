@@ -202,6 +202,10 @@ def bounded(
         _shorten(small, longest)
         if size(small) <= STATUS_BYTES:
             return small
+    if small.messages:
+        # Six bytes a character, in JSON, at worst: then half of it is left for the rest.
+        last = small.messages[-1]
+        last.content = shortened(last.content, STATUS_BYTES // 12)
     while size(small) > STATUS_BYTES and len(small.messages) > 1:
         # Thousands of them, then. The first is what was asked.
         half = max(1, len(small.messages) // 2)

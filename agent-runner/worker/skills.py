@@ -56,13 +56,17 @@ class _Entry:
     content: IO[bytes] | None = None
 
 
-def place(version_hash: str, page: str) -> str:
-    """The folder of a skill in the sandbox. Without a hash of the server's, the page's.
+def place(version_hash: str, content: str) -> str:
+    """The folder of a skill in the sandbox.
+
+    Args:
+        version_hash: The server's.
+        content: Tells one skill from another where there is no hash.
 
     Raises:
         SkillError: if the hash could name anything else than a folder.
     """
-    name = version_hash or hashlib.sha256(page.encode()).hexdigest()
+    name = version_hash or hashlib.sha256(content.encode(errors="replace")).hexdigest()
     if not _HASH.fullmatch(name):
         raise SkillError(f"the version hash `{name[:100]}` is none")
     return f"{FOLDER}/{name}"
@@ -79,7 +83,7 @@ def install(folder: Folder, name: str, where: str, page: str, artifact: bytes) -
         artifact: A zip or tar.gz archive; may be empty.
 
     Raises:
-        SkillError: if the archive is none, or holds what it must not.
+        SkillError: if the archive is none, or holds what it must not, or there is no page.
         FilesError: if it cannot be written.
     """
     if not folder.is_folder(where):
@@ -95,7 +99,10 @@ def install(folder: Folder, name: str, where: str, page: str, artifact: bytes) -
     if page:
         folder.write(path, page.encode(errors="replace"))
     else:
-        page = folder.read(path, _CHUNK).decode(errors="replace")
+        try:
+            page = folder.read(path, _CHUNK).decode(errors="replace")
+        except FilesError as error:
+            raise SkillError(f"it has no page: {error}") from None
     return Skill(name, _description(page), path)
 
 
