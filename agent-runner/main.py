@@ -66,7 +66,8 @@ def banner(settings: Settings) -> dict[str, object]:
 def hide_environment() -> None:
     """Let no other process of this user read this one's environment: it holds keys.
 
-    Commands of agents are confined, where the kernel can; this holds everywhere on Linux.
+    Commands of agents are confined, where the kernel can; this holds everywhere on Linux. It does
+    nothing for a container's init, which has the same environment: there only the former helps.
     """
     if sys.platform == "linux":
         pr_set_dumpable = 4
