@@ -54,7 +54,6 @@ macro_rules! on_every_engine {
 on_every_engine!(
     journey::whole_day,
     promises::check_finds_fault,
-    promises::cross_build,
     promises::ownership,
     promises::unhealthy,
     promises::secrets,
@@ -64,10 +63,11 @@ on_every_engine!(
     publish::release,
     registry::login,
     stack::smoke,
-    temporal::worker_polls,
 );
 
 // What does not depend on how an engine is run, once for each that can do it.
+on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(temporal::worker_polls: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);

@@ -274,8 +274,9 @@ pub fn published_is_pulled(it: &Checkout) {
     assert_eq!(pushed.code, 0, "{pushed:?}");
     let started = run(&["run-local"]);
     assert!(!started.stderr.contains("Pulling"), "{}", started.stderr);
-    run(&["clean", "--yes"]);
-    assert_eq!(it.real.inspect("image", &reference), None);
+    let cleaned = run(&["clean", "--yes"]);
+    let left = it.real.inspect("image", &reference);
+    assert!(left.is_none(), "{}", cleaned.stderr);
 
     let started = run(&["run-local"]);
     assert!(

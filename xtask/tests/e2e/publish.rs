@@ -193,7 +193,7 @@ pub fn release(it: &Checkout) {
     release.ok(&verify(it, "1.2.3"));
 
     // What follows is between us and the registry, whoever builds: once is enough.
-    if it.real.program == "docker" {
+    if it.real.name == DOCKER {
         second_release(&release, &digest);
     }
     for version in ["1.2.3", "1.1.9"] {
