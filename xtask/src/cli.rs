@@ -107,6 +107,11 @@ pub enum Command {
     Doctor(JsonArgs),
     /// Show the effective configuration and where each value comes from
     Config(ConfigArgs),
+    /// Explain a known failure: why, and what to do
+    Explain {
+        /// Its code; without one all are listed
+        code: Option<String>,
+    },
     /// Print a completion script for a shell
     Completions { shell: Shell },
     /// Show help for a command
@@ -147,7 +152,10 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "formula",
         ],
     ),
-    ("Environment", &["doctor", "config", "completions", "help"]),
+    (
+        "Environment",
+        &["doctor", "config", "explain", "completions", "help"],
+    ),
 ];
 
 #[derive(Args, Clone, Debug, Default)]
@@ -495,6 +503,7 @@ impl Cli {
             | Command::Down
             | Command::DockerLogin(_)
             | Command::Doctor(_)
+            | Command::Explain { .. }
             | Command::Completions { .. }
             | Command::Help { .. } => return None,
         };
@@ -545,6 +554,7 @@ impl Cli {
             | Command::Formula(_)
             | Command::Doctor(_)
             | Command::Config(_)
+            | Command::Explain { .. }
             | Command::Completions { .. }
             | Command::Help { .. } => None,
         };

@@ -14,7 +14,8 @@ use std::{
 use duct::unix::HandleExt;
 
 use crate::{
-    error::{self, Failure},
+    catalogue,
+    error::Failure,
     plan::{Cmd, OnFailure, Output, Plan, Step},
     ui::{Ui, Verbosity},
 };
@@ -210,7 +211,7 @@ impl Exec {
             words.join(" "),
             finished.code
         ))
-        .hints(error::hints_for(&said))
+        .hints(catalogue::hints_for(&said))
         .code(code)
         .with_said(said)
         .into())

@@ -3,6 +3,7 @@
 //! One direction: arguments + environment + TOML → settings (pure) → facts (read-only) →
 //! plan (pure) → run.
 
+mod catalogue;
 mod cli;
 mod commands;
 mod config;

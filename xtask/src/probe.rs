@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    catalogue,
     engine::{
         Engine, EngineFacts, Kind,
         container::{self, Container},
@@ -170,11 +171,8 @@ fn none_answers(env: &Env, prefer: Prefer, passed_over: &[PassedOver]) -> Failur
         Prefer::Podman => "Podman was asked for and does not answer",
     };
     let failure = Failure::new(format!("{what}\n{}", lines.join("\n")));
-    match passed_over
-        .iter()
-        .find_map(|one| detect::how_to_mend(&one.why))
-    {
-        Some(mend) => failure.hint(mend),
+    match passed_over.iter().find_map(|one| catalogue::find(&one.why)) {
+        Some(known) => failure.hints(known.hints()),
         None => failure.hint(detect::how_to_install(env.os)),
     }
 }

@@ -195,9 +195,11 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
     };
     let registry = &request.registry;
     let meant = |message: String| Failure::new(message).code(failure.exit_code());
-    let explained = match login::refusal(failure.said()) {
-        None => return error,
-        Some(Refusal::WrongToken) => {
+    let Some(refusal) = login::refusal(failure.said()) else {
+        return error;
+    };
+    let explained = match refusal {
+        Refusal::WrongToken => {
             let refused = meant(format!("{registry} does not take this token of {}", request.user));
             if registry == GITHUB {
                 refused
@@ -207,17 +209,17 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
                 refused.hint("check the user's name, and make a new token where this one was made")
             }
         }
-        Some(Refusal::Unreachable) => meant(format!("{registry} cannot be reached"))
+        Refusal::Unreachable => meant(format!("{registry} cannot be reached"))
             .hint("check the name and the network; behind a proxy, the engine's daemon needs its address too"),
-        Some(Refusal::PlainHttp) => {
+        Refusal::PlainHttp => {
             meant(format!("{registry} speaks plain HTTP, and {} wants TLS", engine.kind)).hint(engine.allow_plain_http(registry))
         }
-        Some(Refusal::Certificate) => meant(format!("the certificate of {registry} is not trusted"))
+        Refusal::Certificate => meant(format!("the certificate of {registry} is not trusted"))
             .hint(format!("give the engine its CA: /etc/docker/certs.d/{registry}/ca.crt or /etc/containers/certs.d/{registry}/ca.crt")),
-        Some(Refusal::Helper) => meant("the credential helper does not work, so nothing was kept".to_owned())
+        Refusal::Helper => meant("the credential helper does not work, so nothing was kept".to_owned())
             .hint("remove `credsStore` or `credHelpers` from the engine's config.json, or install the helper it names"),
     };
-    explained.into()
+    explained.more(refusal.code()).into()
 }
 
 #[cfg(test)]

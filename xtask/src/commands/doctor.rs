@@ -145,7 +145,7 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
         failure(
             "builder",
             "buildx is missing or broken, and the legacy builder cannot build this image",
-            "install it: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS); if it is installed, make its plugin file executable",
+            "install it: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS); if it is installed, make its plugin file executable; more: `cargo xtask explain buildx-missing`",
         )
     })
 }

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod docker_login;
 mod doctor;
+mod explain;
 mod findings;
 mod health;
 mod logs;
@@ -138,6 +139,7 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         Command::Help {
             command: Some(name),
         } => ui.result(&help::of_command(name)?)?,
+        Command::Explain { code } => explain::run(code.as_deref(), ui)?,
         Command::Completions { shell } => completions::run(*shell, ui)?,
         Command::Check(_)
         | Command::BuildImage(_)
@@ -197,6 +199,6 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::Formula(args) => publish::formula::run(cx, args),
         Command::Doctor(args) => doctor::run(cx, args),
         Command::Config(args) => config::run(cx, args),
-        Command::Completions { .. } | Command::Help { .. } => Ok(()),
+        Command::Explain { .. } | Command::Completions { .. } | Command::Help { .. } => Ok(()),
     }
 }

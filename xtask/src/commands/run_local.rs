@@ -13,6 +13,7 @@ use super::{
     refuse_foreign,
 };
 use crate::{
+    catalogue,
     cli::RunArgs,
     engine::{
         Place,
@@ -297,10 +298,12 @@ fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
         .engine
         .engine
         .logs(name, false, Some(LAST_LINES), None);
+    let mut known = Vec::new();
     if let Ok(done) = cx.exec.ask(&logs, cx.settings.engine.timeout) {
         cx.ui.line(&format!("the last lines of {name}'s log:"));
         cx.ui.raw(&done.stdout);
         cx.ui.raw(&done.stderr);
+        known = catalogue::hints_for(&format!("{}\n{}", done.stdout, done.stderr));
     }
     match how {
         Waited::Ended(container) => {
@@ -313,6 +316,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
                 "the container `{name}` {how} before it was healthy"
             ))
             .hint("its whole log: `cargo xtask logs`")
+            .hints(known)
         }
         Waited::Healthy(_) => Failure::new(format!("the container `{name}` is healthy")),
         Waited::TooLong(words) => {

@@ -279,6 +279,7 @@ impl Machine {
             | Command::Status(_)
             | Command::Doctor(_)
             | Command::Config(_)
+            | Command::Explain { .. }
             | Command::Completions { .. }
             | Command::Help { .. } => Plan::default(),
         };

@@ -239,22 +239,6 @@ fn place_of(endpoint: &str, otherwise: &Place) -> Place {
     }
 }
 
-/// What to do about a candidate that is there but does not answer, where we know it.
-pub fn how_to_mend(why: &str) -> Option<&'static str> {
-    let why = why.to_lowercase();
-    if why.contains("permission denied") {
-        Some(
-            "you may not talk to Docker's daemon: `sudo usermod -aG docker $USER`, then sign in again; or use rootless Docker or Podman",
-        )
-    } else if why.contains("context not found") {
-        Some("Docker's current context is gone: `docker context use default`")
-    } else if why.contains("is too old. minimum supported api version") {
-        Some("Docker's client is older than its daemon accepts: update the client")
-    } else {
-        None
-    }
-}
-
 /// How to get an engine on this OS, for someone who has none.
 pub fn how_to_install(os: Os) -> &'static str {
     match os {

@@ -79,7 +79,21 @@ impl Engine {
     }
 }
 
-/// What a failed sign-in says, in either engine's words.
+impl Refusal {
+    /// Where the catalogue tells more.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::WrongToken => "token-refused",
+            Self::Unreachable => "registry-unreachable",
+            Self::PlainHttp => "plain-http",
+            Self::Certificate => "proxy-ca",
+            Self::Helper => "credential-helper",
+        }
+    }
+}
+
+/// What a failed sign-in says, in either engine's words. More words than in the catalogue: what
+/// `connection refused` means is certain only where nothing else was tried.
 pub fn refusal(output: &str) -> Option<Refusal> {
     let output = output.to_lowercase();
     let says = |parts: &[&str]| parts.iter().any(|part| output.contains(part));

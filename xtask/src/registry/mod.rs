@@ -327,9 +327,11 @@ impl<'a> Registry<'a> {
         match why {
             Unanswered::Network(words) => Failure::new(format!("{} cannot be reached: {words}", self.host))
                 .hint("check the registry's name, the network and the proxy (HTTPS_PROXY, NO_PROXY), then run the same command again: it goes on where it stopped")
+                .more(if words.contains("certificate") { "proxy-ca" } else { "registry-unreachable" })
                 .into(),
             Unanswered::NoCurl => Failure::new("curl is not installed: registries are spoken to with it")
                 .hint("install it: `apt-get install curl`, `dnf install curl` or `brew install curl`")
+                .more("curl-missing")
                 .into(),
             Unanswered::Interrupted(signal) => Failure::signal(signal).into(),
         }
@@ -343,23 +345,28 @@ impl<'a> Registry<'a> {
         match (answer.status, from) {
             (401, None) => Failure::new(format!("not signed in to {}, which is needed to {what} {place}", self.host))
                 .hint("sign in: `cargo xtask docker-login`")
-                .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)"),
+                .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
+                .more("not-signed-in"),
             (401, Some(from)) => Failure::new(format!("{} does not take the credentials from {from}: {said}", self.host))
-                .hint("sign in again: `cargo xtask docker-login`"),
+                .hint("sign in again: `cargo xtask docker-login`")
+                .more("token-refused"),
             (403, _) => {
                 let denied = Failure::new(format!("you may not {what} {place}: {said}"));
-                if self.host == auth::GITHUB {
+                let denied = if self.host == auth::GITHUB {
                     denied
                         .hint("a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`")
                         .hint("in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)")
                 } else {
                     denied.hint("ask the repository's owner for the right to push, or set `image.repository` to one of yours")
-                }
+                };
+                denied.more("push-denied")
             }
             (429, _) => Failure::new(format!("{} has had enough requests for now: {said}", self.host))
-                .hint("wait a few minutes, then run the same command again: it goes on where it stopped"),
+                .hint("wait a few minutes, then run the same command again: it goes on where it stopped")
+                .more("too-many-requests"),
             (500.., _) => Failure::new(format!("{} fails: {said}", self.host))
-                .hint("that is the registry's own trouble: run the same command again later, it goes on where it stopped"),
+                .hint("that is the registry's own trouble: run the same command again later, it goes on where it stopped")
+                .more("registry-fails"),
             _ => Failure::new(format!("{} does not let us {what} {place}: {said}", self.host)),
         }
     }

@@ -221,7 +221,8 @@ fn without_curl_that_is_said() {
         (
             1,
             "error: curl is not installed: registries are spoken to with it\n\
-             hint: install it: `apt-get install curl`, `dnf install curl` or `brew install curl`\n"
+             hint: install it: `apt-get install curl`, `dnf install curl` or `brew install curl`\n\
+             hint: more: `cargo xtask explain curl-missing`\n"
         )
     );
 }
@@ -237,7 +238,8 @@ fn a_refusal_is_told_with_what_helps() {
             1,
             "error: you may not read ghcr.io/x/y: status 403, denied: permission_denied: write_package\n\
              hint: a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`\n\
-             hint: in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)\n"
+             hint: in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)\n\
+             hint: more: `cargo xtask explain push-denied`\n"
         )
     );
     let world = registry(World::new(PROJECT), "HTTP/2 401", "");

@@ -196,6 +196,43 @@ fn secrets_of_the_environment_reach_neither_arguments_nor_output() {
 }
 
 #[test]
+fn explain_needs_neither_a_configuration_nor_an_engine() {
+    let world = World::new("schema = 7\n");
+    let ran = world.run(&["explain"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(
+        ran.stdout.starts_with("The engine:\n  daemon-down "),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(
+        world.run(&["explain", "name-taken"]).stdout,
+        "name-taken: another run took the container's name in this moment\n\n\
+         It is printed as (in any case of letters)\n  \
+         is already in use … container name\n\n\
+         Why\n  \
+         xtask looks first whether the name is free, so somebody took it since: two runs at the same time.\n\n\
+         What to do\n  \
+         another run took the container's name in this moment: try again\n  \
+         for two at the same time give one another name: `XTASK_RUN_CONTAINER=other cargo xtask run-local`\n\n\
+         Does trying again help?\n  \
+         yes, at once\n"
+    );
+    let ran = world.run(&["explain", "disk-fill"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            2,
+            "error: there is no known failure `disk-fill`\nhint: did you mean `disk-full`?\n"
+        )
+    );
+    assert_eq!(
+        world.run(&["explain", "zzz"]).stderr,
+        "error: there is no known failure `zzz`\nhint: `cargo xtask explain` lists them\n"
+    );
+}
+
+#[test]
 fn completions_are_printed_for_each_shell() {
     let world = World::new(PROJECT);
     for shell in ["bash", "zsh", "fish"] {
