@@ -188,7 +188,6 @@ pub const ENTRIES: &[Entry] = &[
             &["buildx component is missing or broken"],
             &["unknown command: docker buildx"],
             &["'buildx' is not a docker command"],
-            &["the --mount option requires buildkit"],
         ],
         cause: "BuildKit is reached through the plugin `docker-buildx`, which is a package of its own. A plugin file that cannot be run, or a dangling link, gives the same words as none. The old builder cannot build this image, so xtask does not let Docker fall back to it.",
         fix: &[
@@ -288,22 +287,6 @@ pub const ENTRIES: &[Entry] = &[
         links: &["https://docs.docker.com/engine/network/ca-certs/"],
     },
     Entry {
-        code: "base-image-missing",
-        part: Part::Build,
-        title: "an image cannot be had from its registry",
-        says: &[
-            &["failed to resolve source metadata"],
-            &["initializing source docker://"],
-        ],
-        cause: "The name is wrong, the registry cannot be reached from where the engine runs, or it wants a sign-in. The engine's words end with which of them.",
-        fix: &[
-            "the image cannot be had from its registry: check the name and the network, or set a mirror: `build.base-image` in `xtask.local.toml`, or `XTASK_BUILD_BASE_IMAGE`",
-            "the daemon has proxy settings of its own; those of your shell are not its",
-        ],
-        retry: Retry::Later,
-        links: &["https://docs.docker.com/engine/daemon/proxy/"],
-    },
-    Entry {
         code: "buildah-cache-denied",
         part: Part::Build,
         title: "Buildah's cache folder belongs to another user",
@@ -319,11 +302,7 @@ pub const ENTRIES: &[Entry] = &[
         code: "unknown-flag",
         part: Part::Build,
         title: "this engine does not know an option",
-        says: &[
-            &["unknown flag: "],
-            &["flag provided but not defined"],
-            &["unrecognized command `podman"],
-        ],
+        says: &[&["unknown flag: "], &["flag provided but not defined"]],
         cause: "The engine is older than the option, or it is the other engine's. xtask gives each engine what its version knows; options in your own Dockerfile or settings it cannot know.",
         fix: &[
             "update the engine, or remove the option: it is in the Dockerfile, or in `[build]` or `[run]` of `xtask.local.toml`",
@@ -368,7 +347,6 @@ pub const ENTRIES: &[Entry] = &[
         title: "the registry knows you, and you may not do this",
         says: &[
             &["denied: permission_denied"],
-            &["requested access to the resource is denied"],
             &["denied: installation not allowed"],
         ],
         cause: "The token has too few scopes, or the repository is somebody else's. On ghcr.io a token needs `write:packages`, and a package must let the repository's jobs write.",
@@ -389,9 +367,9 @@ pub const ENTRIES: &[Entry] = &[
         says: &[
             &["no basic auth credentials"],
             &["unauthorized: authentication required"],
-            &["may require authorization: authorization failed"],
+            &["pull access denied"],
         ],
-        cause: "There are no credentials for this registry: nobody signed in, root and you have separate ones, or Podman's were lost at a reboot.",
+        cause: "There are no credentials for this registry: nobody signed in, root and you have separate ones, or Podman's were lost at a reboot. To whom it does not know, a registry does not tell a private repository from one that is not there.",
         fix: &[
             "sign in: `cargo xtask docker-login`",
             "in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)",
@@ -423,11 +401,7 @@ pub const ENTRIES: &[Entry] = &[
         code: "image-not-published",
         part: Part::Registry,
         title: "the registry has no image of that name",
-        says: &[
-            &["manifest unknown"],
-            &["manifest_unknown"],
-            &["not found: manifest"],
-        ],
+        says: &[&["manifest unknown"]],
         cause: "The tag or digest was never pushed or was deleted, or the name has a typing error. Clean-up jobs that delete what has no tag destroy images for several platforms: their parts have none.",
         fix: &[
             "what the registry has: `cargo xtask verify-image`; or build it here: `cargo xtask build-image`",
@@ -452,6 +426,22 @@ pub const ENTRIES: &[Entry] = &[
         ],
         retry: Retry::Later,
         links: &[],
+    },
+    Entry {
+        code: "base-image-missing",
+        part: Part::Build,
+        title: "an image cannot be had from its registry",
+        says: &[
+            &["failed to resolve source metadata"],
+            &["initializing source docker://"],
+        ],
+        cause: "The name is wrong, the registry cannot be reached from where the engine runs, or it wants a sign-in. The engine's words end with which of them.",
+        fix: &[
+            "the image cannot be had from its registry: check the name and the network, or set a mirror: `build.base-image` in `xtask.local.toml`, or `XTASK_BUILD_BASE_IMAGE`",
+            "the daemon has proxy settings of its own; those of your shell are not its",
+        ],
+        retry: Retry::Later,
+        links: &["https://docs.docker.com/engine/daemon/proxy/"],
     },
     Entry {
         code: "registry-unreachable",

@@ -2,6 +2,7 @@
 //! printed, and the exit codes.
 #![allow(clippy::disallowed_methods)] // tests start processes
 
+mod catalogue;
 mod ci;
 mod commands;
 mod detection;
