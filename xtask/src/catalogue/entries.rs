@@ -59,6 +59,7 @@ pub struct Entry {
     /// What to do. The first is the hint under the failure.
     pub fix: &'static [&'static str],
     pub retry: Retry,
+    /// Addresses, and pages of this repository.
     pub links: &'static [&'static str],
 }
 
@@ -266,7 +267,10 @@ pub const ENTRIES: &[Entry] = &[
             "sign in: `docker login docker.io` or `podman login docker.io`",
         ],
         retry: Retry::Later,
-        links: &["https://docs.docker.com/docker-hub/usage/"],
+        links: &[
+            "docs/configuration.md#a-mirror",
+            "https://docs.docker.com/docker-hub/usage/",
+        ],
     },
     Entry {
         code: "proxy-ca",
@@ -284,7 +288,10 @@ pub const ENTRIES: &[Entry] = &[
             "for the engine's own pulls: the CA in /etc/docker/certs.d/REGISTRY/ca.crt or /etc/containers/certs.d/REGISTRY/ca.crt",
         ],
         retry: Retry::AfterFix,
-        links: &["https://docs.docker.com/engine/network/ca-certs/"],
+        links: &[
+            "docs/configuration.md#a-corporate-ca",
+            "https://docs.docker.com/engine/network/ca-certs/",
+        ],
     },
     Entry {
         code: "buildah-cache-denied",
@@ -375,7 +382,10 @@ pub const ENTRIES: &[Entry] = &[
             "in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)",
         ],
         retry: Retry::AfterFix,
-        links: &["https://docs.docker.com/reference/cli/docker/login/"],
+        links: &[
+            "docs/docker.md#signing-in-to-a-registry",
+            "https://docs.docker.com/reference/cli/docker/login/",
+        ],
     },
     Entry {
         code: "token-refused",
@@ -441,7 +451,10 @@ pub const ENTRIES: &[Entry] = &[
             "the daemon has proxy settings of its own; those of your shell are not its",
         ],
         retry: Retry::Later,
-        links: &["https://docs.docker.com/engine/daemon/proxy/"],
+        links: &[
+            "docs/configuration.md#a-mirror",
+            "https://docs.docker.com/engine/daemon/proxy/",
+        ],
     },
     Entry {
         code: "registry-unreachable",
@@ -509,7 +522,10 @@ pub const ENTRIES: &[Entry] = &[
             "Podman needs its init: install `catatonit`, or set `run.hardening.init = false` in `xtask.local.toml`",
         ],
         retry: Retry::AfterFix,
-        links: &["https://docs.podman.io/en/latest/markdown/podman-run.1.html"],
+        links: &[
+            "docs/docker.md#hardening",
+            "https://docs.podman.io/en/latest/markdown/podman-run.1.html",
+        ],
     },
     Entry {
         code: "selinux-labels",
@@ -522,6 +538,7 @@ pub const ENTRIES: &[Entry] = &[
         ],
         retry: Retry::AfterFix,
         links: &[
+            "docs/docker.md#selinux",
             "https://github.com/containers/podman/issues/25919",
             "https://github.com/containers/podman/issues/3415",
         ],
@@ -564,7 +581,10 @@ pub const ENTRIES: &[Entry] = &[
             "make it yours again: `sudo chown -R $(id -u):$(id -g) ~/.stigmer/data/workspace`",
         ],
         retry: Retry::AfterFix,
-        links: &["https://github.com/containers/podman/blob/main/troubleshooting.md"],
+        links: &[
+            "docs/docker.md#who-owns-the-files",
+            "https://github.com/containers/podman/blob/main/troubleshooting.md",
+        ],
     },
     Entry {
         code: "read-only-root",
@@ -576,6 +596,6 @@ pub const ENTRIES: &[Entry] = &[
             "write to `/workspace` or `/tmp`; or add a folder to `run.hardening.tmpfs`, or set `run.hardening.read-only = false`, in `xtask.local.toml`",
         ],
         retry: Retry::AfterFix,
-        links: &[],
+        links: &["docs/docker.md#hardening"],
     },
 ];

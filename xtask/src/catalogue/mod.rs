@@ -2,6 +2,8 @@
 //! length by `cargo xtask explain`. docs/troubleshooting.md is made of it.
 
 mod entries;
+#[cfg(test)]
+mod page;
 
 use std::fmt::Write as _;
 

@@ -25,6 +25,7 @@ const PAGES: &[&str] = &[
     "docs/engines.md",
     "docs/performance.md",
     "docs/publishing.md",
+    "docs/troubleshooting.md",
 ];
 
 /// A table of the page stands between these lines.
