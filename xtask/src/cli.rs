@@ -109,7 +109,7 @@ pub enum Command {
     Config(ConfigArgs),
     /// Explain a known failure: why, and what to do
     Explain {
-        /// Its code; without one all are listed
+        /// Its code, or a line that was printed; without one all are listed
         code: Option<String>,
     },
     /// Print a completion script for a shell

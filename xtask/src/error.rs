@@ -45,6 +45,12 @@ impl Failure {
         self
     }
 
+    /// Adds what the catalogue tells of this code.
+    #[must_use]
+    pub fn known(self, code: &str) -> Self {
+        self.hints(catalogue::hints_of(code))
+    }
+
     /// Says under which code the catalogue tells more.
     #[must_use]
     pub fn more(self, code: &'static str) -> Self {

@@ -206,12 +206,19 @@ impl Exec {
             .collect();
         let code = u8::try_from(finished.code).unwrap_or(1);
         let said = format!("{}\n{}", finished.stdout, finished.stderr);
+        // An engine draws its progress on the terminal only where it has it for itself.
+        let unread = step.output == Output::Talk && self.ui.live && said.trim().is_empty();
+        let hints = if unread {
+            vec![catalogue::UNREAD.to_owned()]
+        } else {
+            catalogue::hints_for(&said)
+        };
         Err(Failure::new(format!(
             "`{}` failed with exit code {}",
             words.join(" "),
             finished.code
         ))
-        .hints(catalogue::hints_for(&said))
+        .hints(hints)
         .code(code)
         .with_said(said)
         .into())
@@ -415,4 +422,33 @@ fn handover(cmd: &Cmd) -> Failure {
     }
     let error = command.exec();
     Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_engine_printed_on_the_terminal_can_be_asked_about() {
+        let hints = |live, script: &str| {
+            let exec = Exec::new(Ui {
+                verbosity: Verbosity::Normal,
+                live,
+            })
+            .unwrap();
+            let step = Step::new(Cmd::new("sh").args(["-c", script]), Output::Talk);
+            let error = exec.step(&step).unwrap_err();
+            error
+                .downcast_ref::<Failure>()
+                .unwrap()
+                .hint_lines()
+                .to_vec()
+        };
+        assert_eq!(hints(true, "exit 3"), [catalogue::UNREAD]);
+        assert_eq!(hints(false, "exit 3"), [""; 0]);
+        assert_eq!(
+            hints(false, "echo no space left on device >&2; exit 3"),
+            catalogue::hints_of("disk-full")
+        );
+    }
 }

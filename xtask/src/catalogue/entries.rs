@@ -63,7 +63,7 @@ pub struct Entry {
     pub links: &'static [&'static str],
 }
 
-/// How a certificate is made known; three programs complain of it in words of their own.
+/// How a build gets to know a proxy's certificate.
 const GIVE_CA: &str = "a proxy with a certificate of its own is in the way: give its CA bundle to the build, in `xtask.local.toml`: `[build]` `secrets = [\"id=ca,src=/path/to/ca.pem\"]`";
 
 /// All of them. The first that fits is told, so the more telling stand before the more general.
@@ -285,6 +285,7 @@ pub const ENTRIES: &[Entry] = &[
         cause: "A proxy opens TLS with a certificate of its own. This machine knows its CA; containers, builds and the engine do not.",
         fix: &[
             GIVE_CA,
+            "for xtask's own requests to registries: the CA among the system's (`update-ca-certificates`), or `CURL_CA_BUNDLE=/path/to/ca.pem` in front of the command",
             "for the engine's own pulls: the CA in /etc/docker/certs.d/REGISTRY/ca.crt or /etc/containers/certs.d/REGISTRY/ca.crt",
         ],
         retry: Retry::AfterFix,
@@ -360,10 +361,12 @@ pub const ENTRIES: &[Entry] = &[
         fix: &[
             "a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`",
             "in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)",
+            "where a new package is refused: the organization must let jobs create packages (its settings, Packages), or somebody pushes it by hand once",
             "before a long build: `cargo xtask ci-check` asks the registry first, and so does every push",
         ],
         retry: Retry::AfterFix,
         links: &[
+            "https://github.com/docker/build-push-action/issues/606",
             "https://docs.github.com/en/packages/working-with-a-github-packages-registry/working-with-the-container-registry",
         ],
     },

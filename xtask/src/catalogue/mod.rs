@@ -28,6 +28,15 @@ pub fn hints_for(said: &str) -> Vec<String> {
     find(said).map(Entry::hints).unwrap_or_default()
 }
 
+/// The same of a failure whose code is known.
+pub fn hints_of(code: &str) -> Vec<String> {
+    debug_assert!(of_code(code).is_some(), "no entry `{code}`");
+    of_code(code).map(Entry::hints).unwrap_or_default()
+}
+
+/// What is told where an engine printed on the terminal itself, so that nobody else read it.
+pub const UNREAD: &str = "what it printed may be known: `cargo xtask explain \"its last line\"`";
+
 /// The line that leads to an entry's long form.
 pub fn more(code: &str) -> String {
     debug_assert!(of_code(code).is_some(), "no entry `{code}`");
@@ -97,6 +106,7 @@ pub fn list() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::login::Refusal;
 
     #[test]
     fn entries_are_well_formed() {
@@ -128,6 +138,13 @@ mod tests {
                 let found = find(&way.join(" and ")).map(|found| found.code);
                 assert_eq!(found, Some(entry.code), "{way:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_refused_sign_in_leads_to_an_entry() {
+        for code in Refusal::ALL.map(Refusal::code) {
+            assert!(of_code(code).is_some(), "{code}");
         }
     }
 

@@ -20,8 +20,10 @@ const HEAD: &str = "\
 <!-- Made of xtask/src/catalogue: change it there, and write it as page.rs there says. -->
 
 What `cargo xtask` knows of failures, by what is printed. Under a failure that it recognises it names
-one of these codes; `cargo xtask explain disk-full` prints what is said here. First of all:
-`cargo xtask doctor`, and `--verbose`, which shows every command as it runs.
+one of these codes; `cargo xtask explain disk-full` prints what is said here. On a terminal engines draw
+their progress themselves, and what they print is not read: give its last line to
+`cargo xtask explain \"no space left on device\"`. First of all: `cargo xtask doctor`, and `--verbose`,
+which shows every command as it runs.
 
 What xtask says itself, without an engine's words, is in [docker.md](docker.md#troubleshooting) and
 [publishing.md](publishing.md#when-it-fails).

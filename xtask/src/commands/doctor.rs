@@ -10,6 +10,7 @@ use super::{
     run_local::environment::{addresses, env_file},
 };
 use crate::{
+    catalogue,
     cli::JsonArgs,
     engine::{EngineFacts, Kind, Place, detect, diagnosis::EndpointEnv},
     env::{Env, Os},
@@ -78,7 +79,15 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
                 findings.push(warning(
                     "engine",
                     format!("{} {}", other.program, other.why),
-                    "nothing to do if you don't use it",
+                    catalogue::find(&other.why).map_or_else(
+                        || "nothing to do if you don't use it".to_owned(),
+                        |known| {
+                            format!(
+                                "nothing to do if you don't use it; else `cargo xtask explain {}`",
+                                known.code
+                            )
+                        },
+                    ),
                 ));
             }
             let origin = cx
@@ -145,7 +154,7 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
         failure(
             "builder",
             "buildx is missing or broken, and the legacy builder cannot build this image",
-            "install it: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS); if it is installed, make its plugin file executable; more: `cargo xtask explain buildx-missing`",
+            catalogue::hints_of("buildx-missing").join("; "),
         )
     })
 }

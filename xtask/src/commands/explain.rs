@@ -1,4 +1,5 @@
-//! `explain`: what is known of a failure, at length; without a code, all that are known.
+//! `explain`: what is known of a failure, by its code or by what was printed, at length; without
+//! either, all that are known.
 
 use anyhow::Result;
 
@@ -11,8 +12,9 @@ use crate::{
 
 pub fn run(code: Option<&str>, ui: Ui) -> Result<()> {
     let text = match code {
-        Some(code) => catalogue::of_code(code)
-            .ok_or_else(|| unknown(code))?
+        Some(text) => catalogue::of_code(text)
+            .or_else(|| catalogue::find(text))
+            .ok_or_else(|| unknown(text))?
             .explain(),
         None => catalogue::list(),
     };

@@ -80,6 +80,15 @@ impl Engine {
 }
 
 impl Refusal {
+    #[cfg(test)]
+    pub const ALL: [Self; 5] = [
+        Self::WrongToken,
+        Self::Unreachable,
+        Self::PlainHttp,
+        Self::Certificate,
+        Self::Helper,
+    ];
+
     /// Where the catalogue tells more.
     pub fn code(self) -> &'static str {
         match self {

@@ -325,14 +325,22 @@ impl<'a> Registry<'a> {
 
     fn unanswered(&self, why: Unanswered) -> anyhow::Error {
         match why {
-            Unanswered::Network(words) => Failure::new(format!("{} cannot be reached: {words}", self.host))
-                .hint("check the registry's name, the network and the proxy (HTTPS_PROXY, NO_PROXY), then run the same command again: it goes on where it stopped")
-                .more(if words.contains("certificate") { "proxy-ca" } else { "registry-unreachable" })
-                .into(),
-            Unanswered::NoCurl => Failure::new("curl is not installed: registries are spoken to with it")
-                .hint("install it: `apt-get install curl`, `dnf install curl` or `brew install curl`")
-                .more("curl-missing")
-                .into(),
+            Unanswered::Network(words) if words.contains("certificate") => {
+                Failure::new(format!("{} cannot be reached: {words}", self.host))
+                    .hint("this machine does not trust that certificate: add its CA to the system's, or name a bundle: `CURL_CA_BUNDLE=/path/to/ca.pem` in front of the command")
+                    .more("proxy-ca")
+                    .into()
+            }
+            Unanswered::Network(words) => {
+                Failure::new(format!("{} cannot be reached: {words}", self.host))
+                    .known("registry-unreachable")
+                    .into()
+            }
+            Unanswered::NoCurl => {
+                Failure::new("curl is not installed: registries are spoken to with it")
+                    .known("curl-missing")
+                    .into()
+            }
             Unanswered::Interrupted(signal) => Failure::signal(signal).into(),
         }
     }
@@ -364,9 +372,9 @@ impl<'a> Registry<'a> {
             (429, _) => Failure::new(format!("{} has had enough requests for now: {said}", self.host))
                 .hint("wait a few minutes, then run the same command again: it goes on where it stopped")
                 .more("too-many-requests"),
-            (500.., _) => Failure::new(format!("{} fails: {said}", self.host))
-                .hint("that is the registry's own trouble: run the same command again later, it goes on where it stopped")
-                .more("registry-fails"),
+            (500.., _) => {
+                Failure::new(format!("{} fails: {said}", self.host)).known("registry-fails")
+            }
             _ => Failure::new(format!("{} does not let us {what} {place}: {said}", self.host)),
         }
     }

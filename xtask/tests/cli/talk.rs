@@ -218,6 +218,10 @@ fn explain_needs_neither_a_configuration_nor_an_engine() {
          Does trying again help?\n  \
          yes, at once\n"
     );
+    assert_eq!(
+        world.run(&["explain", "ERROR: write /x: No space left on device"]),
+        world.run(&["explain", "disk-full"])
+    );
     let ran = world.run(&["explain", "disk-fill"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
