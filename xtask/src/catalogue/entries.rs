@@ -193,7 +193,7 @@ pub const ENTRIES: &[Entry] = &[
         cause: "BuildKit is reached through the plugin `docker-buildx`, which is a package of its own. A plugin file that cannot be run, or a dangling link, gives the same words as none. The old builder cannot build this image, so xtask does not let Docker fall back to it.",
         fix: &[
             "install the buildx plugin: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS)",
-            "if it is installed: `docker info` says below Plugins why it cannot be used; `chmod +x ~/.docker/cli-plugins/docker-buildx` where it lacks its run bit",
+            "if it is installed: `docker info` warns of it, and says why it cannot be used; `chmod +x ~/.docker/cli-plugins/docker-buildx` where it lacks its run bit",
         ],
         retry: Retry::AfterFix,
         links: &["https://docs.docker.com/go/buildx/"],
@@ -432,7 +432,7 @@ pub const ENTRIES: &[Entry] = &[
             &["502 bad gateway"],
             &["503 service unavailable"],
         ],
-        cause: "The registry answers with an error of its own. xtask tries each request five times, with pauses that grow, before it gives up. No tag has moved then.",
+        cause: "The registry answers with an error of its own. xtask tries each request five times, with pauses that grow, before it gives up. A tag moves only when all that it names is there.",
         fix: &[
             "that is the registry's own trouble: run the same command again later, it goes on where it stopped",
             "the registries' own pages: `https://www.githubstatus.com`, `https://www.dockerstatus.com`",
