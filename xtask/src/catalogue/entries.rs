@@ -92,7 +92,7 @@ pub const ENTRIES: &[Entry] = &[
         says: &[&["cannot connect to podman"]],
         cause: "On macOS containers run in Podman's virtual machine, which is not there or is stopped. On Linux CONTAINER_HOST leads to a service that does not run.",
         fix: &[
-            "start Podman's machine: `podman machine start` (the first time `podman machine init` before it)",
+            "start Podman's machine: `podman machine start` (macOS; the first time `podman machine init` before it), or unset CONTAINER_HOST (Linux)",
             "see which address is used: `podman system connection list`, and `echo $CONTAINER_HOST`",
         ],
         retry: Retry::AfterFix,
@@ -163,6 +163,7 @@ pub const ENTRIES: &[Entry] = &[
         cause: "The client knows an option or a language that the daemon does not know yet.",
         fix: &[
             "update Docker's daemon; or let the client speak its language: `DOCKER_API_VERSION=1.41` in front of the command, with the version that the message names",
+            "if DOCKER_API_VERSION is set already, unset it: client and daemon agree on one by themselves",
         ],
         retry: Retry::AfterFix,
         links: &["https://docs.docker.com/reference/api/engine/#versioned-api-and-sdk"],

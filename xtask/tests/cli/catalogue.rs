@@ -7,6 +7,8 @@
 //! of QEMU, too few ids, a registry's 5xx). Names and digests are made up. Exit codes that were not
 //! recorded are those that the engine has for failures of the kind.
 
+use std::{io::Write as _, os::unix::fs::symlink, process::Command};
+
 use serde_json::{Value, json};
 
 use crate::world::{
@@ -704,6 +706,60 @@ fn what_registries_answer_to_us_is_explained() {
         let tries = world.calls().len();
         let transient = matches!(code, "registry-fails" | "too-many-requests");
         assert_eq!(tries >= 5, transient, "{code}: {tries} calls");
+    }
+}
+
+/// The real program in a world with nothing else; none where this machine lacks it.
+fn with_real(program: &str) -> Option<World> {
+    let found = which::which(program).ok();
+    if found.is_none() {
+        let _ = writeln!(std::io::stderr(), "skipped: no {program}");
+    }
+    let world = World::new(PROJECT);
+    symlink(found?, world.path("bin").join(program)).unwrap();
+    Some(world)
+}
+
+/// The ends of the failures that real programs can be brought to without an engine that runs.
+#[test]
+fn real_programs_are_recognised_too() {
+    let leads_to = |world: World, args: &[&str], code: &str| {
+        let ran = world.run(args);
+        let entry = entry(code);
+        let wanted = format!(
+            "hint: {}\nhint: more: `cargo xtask explain {code}`\n",
+            entry.fix[0]
+        );
+        assert!(ran.stderr.ends_with(&wanted), "{code}: {ran:?}");
+        assert_eq!(ran.code, 1, "{code}");
+    };
+    // `docker` may be Podman's; that has no contexts.
+    let docker = || {
+        let world = with_real("docker")?;
+        let is_docker = Command::new("docker").args(["context", "ls"]).output();
+        is_docker
+            .is_ok_and(|ran| ran.status.success())
+            .then_some(world)
+    };
+    let stop = ["stop", "--engine", "docker"];
+    if let Some(world) = docker() {
+        let world = world.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+        leads_to(world, &stop, "daemon-down");
+    }
+    if let Some(world) = docker() {
+        let world = world.env("DOCKER_CONTEXT", "nowhere");
+        leads_to(world, &stop, "context-missing");
+    }
+    if let Some(world) = with_real("podman") {
+        let world = world
+            .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
+            .env("XTASK_ENGINE_TIMEOUT", "20s");
+        leads_to(world, &["stop", "--engine", "podman"], "podman-down");
+    }
+    if let Some(world) = with_real("curl") {
+        let world = world.env("XTASK_IMAGE_REPOSITORY", "nowhere.invalid/x/y");
+        let args = ["verify-image", "--version", "1.2.3"];
+        leads_to(world, &args, "registry-unreachable");
     }
 }
 
