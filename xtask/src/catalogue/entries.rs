@@ -495,7 +495,7 @@ pub const ENTRIES: &[Entry] = &[
             &["bind: address already in use"],
             &["port is already allocated"],
         ],
-        cause: "Something on this machine, often another container, listens at a port that this one wants: on a bridge network `up` publishes its servers' ports 7233 and 7234. What the failed run left is removed again.",
+        cause: "Something on this machine, often another container, listens at a port that this one wants: on a bridge network `up` publishes its servers' ports, usually 7233 and 7234. What the failed run left is removed again.",
         fix: &[
             "another program has the port; `ss -ltnp` (Linux) or `lsof -iTCP -sTCP:LISTEN` (macOS) says which",
             "if it is a Temporal or a stigmer-server: `cargo xtask up` uses what answers there as it is",
