@@ -69,3 +69,10 @@ enable_emulation() {
     [[ $(uname -m) == aarch64 || -e /proc/sys/fs/binfmt_misc/qemu-aarch64 ]] ||
         update-binfmts --enable qemu-aarch64
 }
+
+# Of two lookups at the same moment, as two builds make them, one answer may be lost. The resolver
+# then waits five seconds, longer than most of what is tested here takes.
+configure_resolver() {
+    grep -q '^options.*timeout' /etc/resolv.conf && return
+    echo "options timeout:1 attempts:5" >>/etc/resolv.conf
+}

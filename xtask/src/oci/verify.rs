@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read},
+    thread,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -120,18 +121,29 @@ pub fn verify(exec: &Exec, place: Place, root: &str, expected: &Expected) -> Res
             ..Descriptor::default()
         }]
     };
-    let mut look = Look {
-        exec,
-        place,
-        expected,
-        layers: BTreeMap::new(),
-        problems: Vec::new(),
-    };
-    let mut platforms = Vec::new();
-    for child in children.iter().filter(|child| !child.is_attestation()) {
-        exec.check()?;
-        platforms.push(look.image(child)?);
-    }
+    // Side by side: each platform is unpacked and read whole.
+    let looked = thread::scope(|scope| {
+        let images = children.iter().filter(|child| !child.is_attestation());
+        let running: Vec<_> = images
+            .map(|child| {
+                let mut look = Look {
+                    exec,
+                    place,
+                    expected,
+                    problems: Vec::new(),
+                };
+                scope.spawn(move || look.image(child).map(|found| (found, look.problems)))
+            })
+            .collect();
+        let died = || bail!("a thread that looks at a platform died");
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| died()))
+            .collect::<Result<Vec<_>>>()
+    });
+    exec.check()?;
+    let (platforms, problems): (Vec<_>, Vec<_>) = looked?.into_iter().unzip();
+    let mut problems: Vec<String> = problems.into_iter().flatten().collect();
     let attestations = children.iter().filter(|one| one.is_attestation()).count();
     for wanted in &expected.platforms {
         match platforms
@@ -139,25 +151,22 @@ pub fn verify(exec: &Exec, place: Place, root: &str, expected: &Expected) -> Res
             .filter(|one| one.platform == wanted.to_string())
             .count()
         {
-            0 => look.problems.push(format!("{wanted} is missing")),
+            0 => problems.push(format!("{wanted} is missing")),
             1 => {}
-            more => look
-                .problems
-                .push(format!("{wanted} is there {more} times")),
+            more => problems.push(format!("{wanted} is there {more} times")),
         }
     }
     for found in &platforms {
         let wanted = |one: &Platform| one.to_string() == found.platform;
         if !expected.platforms.iter().any(wanted) {
-            look.problems
-                .push(format!("{} was not asked for", found.platform));
+            problems.push(format!("{} was not asked for", found.platform));
         }
     }
     if expected.attestations == Attestations::Wanted && attestations < platforms.len() {
-        look.problems.push("attestations are missing".to_owned());
+        problems.push("attestations are missing".to_owned());
     }
-    if !look.problems.is_empty() {
-        bail!("{}", look.problems.join("\n"));
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
     }
     Ok(Verified {
         digest: root.to_owned(),
@@ -171,8 +180,6 @@ struct Look<'a> {
     exec: &'a Exec,
     place: Place<'a>,
     expected: &'a Expected,
-    /// Platforms share layers.
-    layers: BTreeMap<String, Measured>,
     problems: Vec<String>,
 }
 
@@ -202,10 +209,12 @@ impl Look<'_> {
             programs: 0,
         };
         for layer in &manifest.layers {
-            let measured = self.layer(layer)?;
+            let measured = self
+                .read_layer(layer)
+                .with_context(|| format!("layer {}", layer.digest))?;
             found.compressed += layer.size;
             found.unpacked += measured.unpacked.unwrap_or(0);
-            programs.extend(measured.programs.iter().cloned());
+            programs.extend(measured.programs);
         }
         found.programs = programs.len();
         wrong.extend(filesystem::complaint(&programs, &platform));
@@ -244,16 +253,6 @@ impl Look<'_> {
         if check.is_none_or(|check| check["Test"].as_array().is_none_or(Vec::is_empty)) {
             wrong.push("it has no health check".to_owned());
         }
-    }
-
-    fn layer(&mut self, layer: &Descriptor) -> Result<&Measured> {
-        if !self.layers.contains_key(&layer.digest) {
-            let measured = self
-                .read_layer(layer)
-                .with_context(|| format!("layer {}", layer.digest))?;
-            self.layers.insert(layer.digest.clone(), measured);
-        }
-        Ok(&self.layers[&layer.digest])
     }
 
     fn read_layer(&self, layer: &Descriptor) -> Result<Measured> {

@@ -11,7 +11,10 @@ use std::{
     fs::File,
     io::Read,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,8 @@ pub struct Registry<'a> {
     auth: Mutex<Auth>,
     /// Downloads are kept here while they are read.
     scratch: PathBuf,
+    /// How many there were.
+    scratches: AtomicUsize,
 }
 
 /// A manifest as the registry has it, byte by byte.
@@ -89,6 +94,7 @@ impl<'a> Registry<'a> {
             credentials,
             auth: Mutex::new(Auth::Nobody),
             scratch: scratch.to_owned(),
+            scratches: AtomicUsize::new(0),
         }
     }
 
@@ -213,8 +219,12 @@ impl<'a> Registry<'a> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
         let name = digest.trim_start_matches("sha256:");
+        // Two platforms may want the same blob at the same time.
+        let number = self.scratches.fetch_add(1, Ordering::Relaxed);
         let process = std::process::id();
-        Ok(Scratch(folder.join(format!("{what}-{process}-{name}"))))
+        Ok(Scratch(
+            folder.join(format!("{what}-{process}-{number}-{name}")),
+        ))
     }
 
     /// Whether the registry has a blob.
