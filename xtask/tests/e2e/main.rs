@@ -80,8 +80,13 @@ on_engines!(publish::signed: docker = DOCKER);
 on_engines!(publish::listed_content: docker_containerd = DOCKER_CONTAINERD);
 on_engines!(stack::smoke_finds_fault: docker = DOCKER);
 
-on_engines!(stack::daily_use: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
-on_engines!(stack::whole_stack: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+// Two at once would meet on the one Temporal that runs already.
+on_engines!(stack::daily_use: docker_containerd = DOCKER_CONTAINERD);
+on_engines!(
+    stack::whole_stack: docker = DOCKER,
+    podman = PODMAN,
+    podman_rootless = PODMAN_ROOTLESS,
+);
 
 #[test]
 fn docker_and_podman_publish_alike() {

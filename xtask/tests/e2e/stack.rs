@@ -102,7 +102,7 @@ fn free_pair() -> u16 {
 /// Ports of its own, for engines that are tested at the same time.
 struct Day<'a> {
     it: &'a Checkout<'a>,
-    env: [(&'static str, String); 2],
+    env: [(&'static str, String); 3],
 }
 
 impl Day<'_> {
@@ -134,6 +134,11 @@ fn day(on: &Checkout, temporal: u16) {
             (
                 "STIGMER_BACKEND_ENDPOINT",
                 format!("localhost:{}", free_pair()),
+            ),
+            // A queue of its own, which the server must know as well.
+            (
+                "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+                format!("queue-{}", on.container),
             ),
         ],
     };

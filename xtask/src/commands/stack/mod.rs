@@ -76,6 +76,14 @@ impl Ports {
     }
 }
 
+/// What the runner is told of a variable: yours where it is handed on, else the fixed one.
+fn told<'a>(settings: &'a Settings, env: &'a Env, name: &str) -> Option<&'a str> {
+    let handed_on = settings.run.pass_env.iter().any(|one| one == name);
+    env.get(name)
+        .filter(|_| handed_on)
+        .or(settings.run.env.get(name).map(String::as_str))
+}
+
 /// How long a part may take until it answers.
 const BUDGET: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(200);

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use super::{
     Names, Ports, build_server, find_image, remove_steps, scripted_model, server, server_health,
-    server_image, succeeds, temporal, wait_until,
+    server_image, succeeds, temporal, told, wait_until,
 };
 use crate::{
     cli::{RunArgs, UpArgs},
@@ -22,10 +22,21 @@ use crate::{
     settings::{Network, Settings},
 };
 
+/// By these variables the runner knows where it is met, and by these flags the server.
+const MEETING: &[(&str, &str)] = &[
+    ("--namespace", "TEMPORAL_NAMESPACE"),
+    (
+        "--runner-task-queue",
+        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+    ),
+];
+
 /// What is there before.
 pub struct UpFacts {
     pub build: BuildFacts,
     pub ports: Ports,
+    /// What the server must know to meet the runner: the namespace, the task queue.
+    pub meeting: Vec<String>,
     pub temporal: PartFacts,
     pub server: PartFacts,
     pub has_runner_image: bool,
@@ -69,6 +80,11 @@ fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
         server: part(&names.server, ports.server, &server_image(settings))?,
         has_runner_image: has(&cx.reference()?),
         ports,
+        meeting: MEETING
+            .iter()
+            .filter_map(|(flag, name)| Some((flag, told(settings, cx.env, name)?)))
+            .flat_map(|(flag, value)| [(*flag).to_owned(), value.to_owned()])
+            .collect(),
         build,
     })
 }
@@ -136,6 +152,7 @@ pub fn plan_server(
     };
     let image = server_image(settings);
     let mut part = server(&names.server, &image, network, host, facts.ports);
+    part.command.extend(facts.meeting.iter().cloned());
     part.mark = Some(&names.runner);
     let start = Step::new(part.run(engine, person), Output::Quiet);
     plan.push(start.say("Starting", format!("a stigmer-server as {}", names.server)));
