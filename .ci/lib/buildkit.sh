@@ -29,6 +29,7 @@ start_buildkitd() {
     say "starting buildkitd for $arch"
     background "buildkit-$arch" "$BUILDKITD" --config "$STATE/buildkitd.toml" \
         --root "$DATA/buildkit-$arch" --addr "$(buildkit_address "$arch")" \
+        --otel-socket-path "$STATE/buildkit-$arch-otel.sock" \
         --allow-insecure-entitlement network.host
 }
 
