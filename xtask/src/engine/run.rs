@@ -134,6 +134,14 @@ impl EngineFacts {
         }
     }
 
+    /// The name of this machine on a network.
+    pub fn host_on(&self, network: &Network) -> &'static str {
+        match self.network(network) {
+            Network::Host => "localhost",
+            Network::Auto | Network::Bridge | Network::Named(_) => self.host_name(),
+        }
+    }
+
     /// Whether a container on a bridge can be let through to what listens on the host's loopback
     /// alone, as a Temporal dev server does: with slirp4netns, which rootless Podman uses before
     /// version 5. <https://docs.podman.io/en/v4.3/markdown/options/network.html>

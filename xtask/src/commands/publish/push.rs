@@ -25,7 +25,7 @@ use crate::{
         pack,
         verify::{self, Attestations, Expected, Place, Verified},
     },
-    plan::{Plan, Step},
+    plan::Plan,
     probe::{self, Git, Wanted},
     registry::{Fetched, Registry},
     settings::{Settings, SmokeFirst},
@@ -374,19 +374,19 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
 fn save(cx: &Context, saved: &ToArchive, path: &std::path::Path) -> Result<Archive> {
     cx.ui.status("Saving", &shown(cx.settings, path));
     let parts = saved.pack.iter().map(PathBuf::from).collect::<Vec<_>>();
-    let made = run_steps(cx, &saved.steps).and_then(|()| pack::pack(cx.exec, &parts, path));
+    let before = Plan {
+        steps: saved.steps.clone(),
+    };
+    let made = cx
+        .exec
+        .run(&before)
+        .and_then(|()| pack::pack(cx.exec, &parts, path));
     cx.exec.cleaning(|| {
         for step in &saved.after {
             let _ = cx.exec.step(step);
         }
     });
     made
-}
-
-fn run_steps(cx: &Context, steps: &[Step]) -> Result<()> {
-    steps
-        .iter()
-        .try_for_each(|step| cx.exec.step(step).map(|_| ()))
 }
 
 fn begin<'a>(

@@ -25,10 +25,7 @@ fn client(
     args: &AskArgs,
 ) -> Run {
     let network = engine.network(&Network::Auto);
-    let host = match network {
-        Network::Host => "localhost",
-        Network::Auto | Network::Bridge | Network::Named(_) => engine.host_name(),
-    };
+    let host = engine.host_on(&network);
     let mut command = vec![
         "ask".to_owned(),
         "--server".to_owned(),

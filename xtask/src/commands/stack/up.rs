@@ -146,10 +146,7 @@ pub fn plan_server(
             .extend(remove_steps(engine, &names.server, old, settings.run.stop_grace).steps);
     }
     let network = engine.network(&Network::Auto);
-    let host = match network {
-        Network::Host => "localhost",
-        Network::Auto | Network::Bridge | Network::Named(_) => engine.host_name(),
-    };
+    let host = engine.host_on(&network);
     let image = server_image(settings);
     let mut part = server(&names.server, &image, network, host, facts.ports);
     part.command.extend(facts.meeting.iter().cloned());
