@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::http::{Auth, Request};
+use super::http::{Auth, Body, Request};
 use crate::{
     env::Env,
     exec::Exec,
@@ -86,11 +86,14 @@ fn in_file(config: &Value, registry: &str, path: &str) -> Option<Auth> {
     if registry == "docker.io" {
         names.push(DOCKER_HUB.to_owned());
     }
-    names
-        .iter()
-        .find_map(|name| config["auths"][name]["auth"].as_str())
-        .filter(|auth| !auth.is_empty())
-        .map(|auth| Auth::Header(format!("Basic {auth}")))
+    names.iter().find_map(|name| {
+        let entry = &config["auths"][name];
+        let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
+        // Beside an identity token, `auth` has the user's name and an empty password.
+        text("identitytoken")
+            .map(|token| Auth::Identity(token.to_owned()))
+            .or_else(|| text("auth").map(|auth| Auth::Header(format!("Basic {auth}"))))
+    })
 }
 
 /// The program that keeps the registry's credentials, if one does.
@@ -101,6 +104,10 @@ fn helper(config: &Value, registry: &str) -> Option<String> {
         .filter(|name| !name.is_empty())
         .map(|name| format!("docker-credential-{name}"))
 }
+
+/// What a helper calls the user of an identity token.
+/// <https://docs.docker.com/reference/cli/docker/login/#credential-helper-protocol>
+const IDENTITY: &str = "<token>";
 
 /// <https://github.com/docker/docker-credential-helpers#usage>
 fn ask_helper(exec: &Exec, program: &str, registry: &str) -> Option<Auth> {
@@ -117,7 +124,12 @@ fn ask_helper(exec: &Exec, program: &str, registry: &str) -> Option<Auth> {
     let answer = exec.ask(&cmd, std::time::Duration::from_secs(10)).ok()?;
     let said: Value = serde_json::from_str(&answer.stdout).ok()?;
     let text = |name: &str| said[name].as_str().map(str::to_owned);
-    Some(Auth::User(text("Username")?, text("Secret")?))
+    let (user, secret) = (text("Username")?, text("Secret")?);
+    Some(if user == IDENTITY {
+        Auth::Identity(secret)
+    } else {
+        Auth::User(user, secret)
+    })
 }
 
 /// What a registry wants to see, from the `WWW-Authenticate` header of its refusal.
@@ -152,8 +164,23 @@ impl Challenge {
 
 /// Asks for a token that may pull and push.
 pub fn token_request(realm: &str, service: &str, path: &str, auth: Auth) -> Request {
+    let scope = format!("repository:{path}:pull,push");
+    if let Auth::Identity(token) = auth {
+        let mut request = Request::new("POST", realm);
+        request.body = Body::Form(vec![
+            ("grant_type", "refresh_token".to_owned()),
+            ("client_id", "agent-runner-xtask".to_owned()),
+            ("service", service.to_owned()),
+            ("scope", scope),
+            ("refresh_token", token),
+        ]);
+        return request;
+    }
     let mark = if realm.contains('?') { '&' } else { '?' };
-    let scope = format!("repository%3A{}%3Apull%2Cpush", path.replace('/', "%2F"));
+    let scope = scope
+        .replace(':', "%3A")
+        .replace('/', "%2F")
+        .replace(',', "%2C");
     let service = service.replace([' ', '&', '#', '%'], "");
     let mut request = Request::new(
         "GET",
@@ -210,6 +237,23 @@ mod tests {
         is("a/b", "a");
         is("b/c", "all");
         assert_eq!(in_file(&config, "quay.io", "a/b"), None);
+    }
+
+    #[test]
+    fn an_identity_token_is_exchanged_in_secret() {
+        let config =
+            json!({ "auths": { "r.io": { "auth": "bWU6", "identitytoken": "marked&token" } } });
+        let found = in_file(&config, "r.io", "a/b").unwrap();
+        assert_eq!(found, Auth::Identity("marked&token".into()));
+        let request = token_request("https://r.io/token", "r.io", "a/b", found);
+        let cmd = request.cmd();
+        assert!(!format!("{:?}", cmd.args).contains("marked"), "{cmd:?}");
+        assert!(!format!("{:?}", request.auth).contains("marked"));
+        let asked = cmd.stdin.unwrap().secret;
+        assert!(asked.contains("data-urlencode = \"grant_type=refresh_token\"\n"));
+        assert!(asked.contains("data-urlencode = \"scope=repository:a/b:pull,push\"\n"));
+        assert!(asked.contains("data-urlencode = \"refresh_token=marked&token\"\n"));
+        assert!(!asked.contains("user ="), "{asked}");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum Body {
     None,
     /// A manifest, with its media type.
     Text(String, String),
+    /// The fields of a form; they may be secret.
+    Form(Vec<(&'static str, String)>),
     /// A file of this path.
     File(String),
     /// Nothing; what comes back is written to a file of this path.
@@ -34,13 +36,16 @@ pub enum Auth {
     /// The value of an `Authorization` header.
     Header(String),
     User(String, String),
+    /// An identity token: worth nothing to the registry itself, but who gives out its tokens takes
+    /// it. <https://distribution.github.io/distribution/spec/auth/oauth/>
+    Identity(String),
 }
 
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Nobody => "Nobody",
-            Self::Header(_) | Self::User(..) => crate::secret::MASK,
+            Self::Header(_) | Self::User(..) | Self::Identity(_) => crate::secret::MASK,
         })
     }
 }
@@ -78,7 +83,7 @@ impl Request {
         }
         match (self.method, &self.body) {
             ("HEAD", _) => cmd = cmd.args(["--head", "--output", "/dev/null"]),
-            (method, Body::None) => cmd = cmd.args(["--request", method]),
+            (method, Body::None | Body::Form(_)) => cmd = cmd.args(["--request", method]),
             (_, Body::Download(file)) => cmd = cmd.args(["--location", "--output", file]),
             (method, Body::Text(media_type, _)) => {
                 let header = format!("Content-Type: {media_type}");
@@ -100,14 +105,21 @@ impl Request {
     /// What curl reads as its configuration file.
     fn config(&self) -> String {
         let mut lines = match &self.auth {
-            Auth::Nobody => String::new(),
+            Auth::Nobody | Auth::Identity(_) => String::new(),
             Auth::Header(value) => {
                 format!("header = {}\n", quoted(&format!("Authorization: {value}")))
             }
             Auth::User(user, secret) => format!("user = {}\n", quoted(&format!("{user}:{secret}"))),
         };
-        if let Body::Text(_, text) = &self.body {
-            lines.push_str(&format!("data-binary = {}\n", quoted(text)));
+        match &self.body {
+            Body::Text(_, text) => lines.push_str(&format!("data-binary = {}\n", quoted(text))),
+            Body::Form(fields) => {
+                for (name, value) in fields {
+                    let field = quoted(&format!("{name}={value}"));
+                    lines.push_str(&format!("data-urlencode = {field}\n"));
+                }
+            }
+            Body::None | Body::File(_) | Body::Download(_) => {}
         }
         lines
     }

@@ -139,7 +139,8 @@ impl<'a> Registry<'a> {
         let ours = self.credentials.as_ref().map(|found| found.auth.clone());
         let challenge = refusal.header("www-authenticate").and_then(Challenge::read);
         let auth = match challenge {
-            Some(Challenge::Basic) => ours,
+            // Where nobody gives out tokens, an identity token is for nothing.
+            Some(Challenge::Basic) => ours.filter(|auth| !matches!(auth, Auth::Identity(_))),
             Some(Challenge::Token { realm, service }) => {
                 let request =
                     auth::token_request(&realm, &service, &self.path, ours.unwrap_or(Auth::Nobody));
@@ -250,10 +251,23 @@ impl<'a> Registry<'a> {
         File::create(&file.0)
             .and_then(|mut copy| std::io::copy(content, &mut copy))
             .with_context(|| format!("cannot write `{}`", file.0.display()))?;
+        let mut answer = self.upload_file(&file, digest, size)?;
+        // A token may expire between the upload's beginning and its end.
+        if answer.status == 401 && self.sign_in(&answer)? {
+            answer = self.upload_file(&file, digest, size)?;
+        }
+        if answer.status == 201 {
+            Ok(())
+        } else {
+            Err(self.refused("push", &answer).into())
+        }
+    }
+
+    fn upload_file(&self, file: &Scratch, digest: &str, size: u64) -> Result<Answer> {
         let begin = Request::new("POST", self.url("blobs/uploads/"));
         // Signs in where that is due, so that nothing big is sent for nothing.
         let mut first = Some(self.send(&begin)?);
-        let answer = http::again(
+        http::again(
             self.exec,
             |what| self.told(what),
             || {
@@ -277,12 +291,7 @@ impl<'a> Registry<'a> {
                 http::send_once(self.exec, &put)
             },
         )
-        .map_err(|why| self.unanswered(why))?;
-        if answer.status == 201 {
-            Ok(())
-        } else {
-            Err(self.refused("push", &answer).into())
-        }
+        .map_err(|why| self.unanswered(why))
     }
 
     /// Writes a manifest under a tag or its digest.

@@ -22,10 +22,10 @@ use crate::{
 const TAGS: [&str; 4] = ["1", "1.2", "1.2.3", "latest"];
 
 /// A workspace, an archive in it that is right in all that is looked at, and a registry.
-struct World {
+pub struct World {
     folder: TempDir,
-    remote: Remote,
-    proxy: Proxy,
+    pub remote: Remote,
+    pub proxy: Proxy,
     archive: PathBuf,
     digest: String,
 }
@@ -33,7 +33,13 @@ struct World {
 impl World {
     fn new(purpose: &str) -> Option<Self> {
         let remote = Remote::open(purpose)?;
-        let proxy = Proxy::before(&remote.host);
+        let host = remote.host.clone();
+        Some(Self::at(remote, &host))
+    }
+
+    /// Publishes to a registry through a proxy; what is there then is asked at `remote`.
+    pub fn at(remote: Remote, registry: &str) -> Self {
+        let proxy = Proxy::before(registry);
         let folder = TempDir::new().unwrap();
         let project = format!(
             "schema = 1\n[image]\nrepository = '{}/{}'\n",
@@ -53,7 +59,7 @@ impl World {
         world.git(&["commit", "-q", "-m", "x"]);
         world.git(&["tag", "v1.2.3"]);
         world.digest = world.write_archive();
-        Some(world)
+        world
     }
 
     fn git(&self, args: &[&str]) -> String {
@@ -125,7 +131,11 @@ impl World {
     }
 
     fn publish(&self) -> Ran {
-        ran(&self.command().output().unwrap())
+        self.publish_with(&[])
+    }
+
+    pub fn publish_with(&self, env: &[(&str, &str)]) -> Ran {
+        ran(&self.command().envs(env.iter().copied()).output().unwrap())
     }
 
     /// All is published, and all tags name what was looked at.
@@ -141,7 +151,11 @@ impl World {
     }
 
     fn publishes(&self) -> Ran {
-        let done = self.publish();
+        self.publishes_with(&[])
+    }
+
+    pub fn publishes_with(&self, env: &[(&str, &str)]) -> Ran {
+        let done = self.publish_with(env);
         assert_eq!(done.code, 0, "{}", done.stderr);
         self.is_published();
         done

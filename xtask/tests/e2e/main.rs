@@ -14,6 +14,7 @@ mod registry;
 mod remote;
 mod stack;
 mod temporal;
+mod tokens;
 
 use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
 

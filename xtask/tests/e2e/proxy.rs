@@ -6,6 +6,7 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
 /// What happens to a request.
@@ -19,6 +20,8 @@ pub enum Fault {
     Drop,
     /// The line breaks when the request has come through, and the answer is lost.
     LoseAnswer,
+    /// It comes through this much later.
+    Late(Duration),
     /// One byte of the answer's body is another.
     Spoil,
 }
@@ -98,6 +101,10 @@ fn serve(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> std::io
     };
     match fault {
         None => forward(client, upstream, &head, |_| {}),
+        Some(Fault::Late(time)) => {
+            thread::sleep(time);
+            forward(client, upstream, &head, |_| {})
+        }
         Some(Fault::Spoil) => forward(client, upstream, &head, |body| {
             if let Some(byte) = body.last_mut() {
                 *byte ^= 1;

@@ -55,6 +55,11 @@ impl Remote {
         Some(Self::new(host, purpose, Some(format!("{user}:{password}"))))
     }
 
+    /// In another one, which wants no password.
+    pub fn at(host: &str, purpose: &str) -> Self {
+        Self::new(host.to_owned(), purpose, None)
+    }
+
     fn new(host: String, purpose: &str, auth: Option<String>) -> Self {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)

@@ -1,0 +1,369 @@
+//! A registry that takes tokens, as the big ones do: Debian's real registry, and a server of
+//! tokens that are signed as it wants them and are good for less than a second.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    faults::World,
+    proxy::Fault,
+    real::{DOCKER, Ran, Real, ran, var},
+    remote::Remote,
+};
+
+const SERVICE: &str = "e2e";
+/// How long after its end the registry still takes a token, in seconds.
+/// <https://github.com/distribution/distribution/blob/v2.8.2/registry/auth/token/token.go#L25>
+const LEEWAY: u64 = 60;
+
+/// Two registries over one store: one wants tokens, its twin nothing, so that what the first
+/// holds can be looked at.
+struct Registries {
+    strict: String,
+    twin: String,
+    given: Given,
+    children: Vec<Child>,
+    _folder: TempDir,
+}
+
+/// For what tokens were given out: `anonymous`, `password`, `refresh_token`, `refused`.
+type Given = Arc<Mutex<Vec<&'static str>>>;
+
+impl Registries {
+    /// None where this machine has no registry to start.
+    fn start() -> Option<Self> {
+        if Command::new("docker-registry")
+            .arg("--version")
+            .output()
+            .is_err()
+        {
+            assert!(
+                var("XTASK_E2E_REQUIRE").is_none(),
+                "required: docker-registry"
+            );
+            let _ = writeln!(std::io::stderr(), "skipped: no docker-registry");
+            return None;
+        }
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj"])
+            .args(["/CN=e2e", "-days", "2", "-keyout"])
+            .arg(at("key.pem"))
+            .arg("-out")
+            .arg(at("cert.pem"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let given = Given::default();
+        let realm = serve_tokens(folder.path(), &given);
+        let auth = format!(
+            "auth: {{token: {{realm: \"http://{realm}/token\", service: {SERVICE}, issuer: {SERVICE}, rootcertbundle: {}}}}}\n",
+            at("cert.pem").display()
+        );
+        let mut children = Vec::new();
+        let mut start = |name: &str, auth: &str| {
+            let address = free_address();
+            let config = at(&format!("{name}.yml"));
+            let store = at("store");
+            fs::write(
+                &config,
+                format!("version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp: {{addr: \"{address}\"}}\n{auth}", store.display()),
+            )
+            .unwrap();
+            let child = Command::new("docker-registry")
+                .arg("serve")
+                .arg(&config)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            children.push(child);
+            until_it_answers(&address);
+            address
+        };
+        let (strict, twin) = (start("strict", &auth), start("twin", ""));
+        Some(Self {
+            strict,
+            twin,
+            given,
+            children,
+            _folder: folder,
+        })
+    }
+
+    /// A workspace that publishes to the strict one, through a proxy.
+    fn world(&self, purpose: &str) -> World {
+        World::at(Remote::at(&self.twin, purpose), &self.strict)
+    }
+
+    fn count(&self, what: &str) -> usize {
+        let given = self.given.lock().unwrap();
+        given.iter().filter(|one| **one == what).count()
+    }
+}
+
+impl Drop for Registries {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+fn until_it_answers(address: &str) {
+    let begin = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{address}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Gives out tokens to user `e2e` with password `marked-password`, who is given an identity
+/// token as well where it is asked for, and to whoever shows that.
+/// <https://distribution.github.io/distribution/spec/auth/token/>
+fn serve_tokens(folder: &Path, given: &Given) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (folder, given) = (folder.to_owned(), Arc::clone(given));
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            // A client that has gone is no fault of ours.
+            drop(answer(client, &folder, &given));
+        }
+    });
+    address
+}
+
+fn answer(mut client: TcpStream, folder: &Path, given: &Given) -> std::io::Result<()> {
+    let (mut head, mut byte) = (Vec::new(), [0; 1]);
+    while !head.ends_with(b"\r\n\r\n") {
+        client.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let header = |name: &str| {
+        head.lines().find_map(|line| {
+            let (found, value) = line.split_once(": ")?;
+            found
+                .eq_ignore_ascii_case(name)
+                .then(|| value.trim().to_owned())
+        })
+    };
+    let length = header("content-length").and_then(|length| length.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    client.read_exact(&mut body)?;
+    let target = head.split(' ').nth(1).unwrap_or_default();
+    let mut fields = form(target.split_once('?').map_or("", |(_, query)| query));
+    fields.extend(form(&String::from_utf8_lossy(&body)));
+    let field = |name: &str| fields.get(name).map_or("", String::as_str);
+
+    let right = format!("Basic {}", base64(b"e2e:marked-password", folder));
+    let who = match (field("grant_type"), header("authorization")) {
+        ("refresh_token", _) if field("refresh_token") == "marked+identity/token=" => {
+            "refresh_token"
+        }
+        ("", Some(shown)) if shown == right => "password",
+        ("", None) => "anonymous",
+        _ => "refused",
+    };
+    given.lock().unwrap().push(who);
+    let (status, said) = if who == "refused" {
+        (
+            "401 Unauthorized",
+            json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] }),
+        )
+    } else {
+        let token = token(folder, field("scope"), who != "anonymous");
+        let mut said = json!({ "token": token, "access_token": token });
+        if who == "password" && field("offline_token") == "true" {
+            said["refresh_token"] = "marked+identity/token=".into();
+        }
+        ("200 OK", said)
+    };
+    let said = said.to_string();
+    write!(
+        client,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{said}",
+        said.len()
+    )
+}
+
+fn form(text: &str) -> BTreeMap<String, String> {
+    text.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.to_owned(), percent_decoded(value)))
+        .collect()
+}
+
+fn percent_decoded(text: &str) -> String {
+    let (mut out, mut bytes) = (Vec::new(), text.bytes());
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'+' => out.push(b' '),
+            b'%' => {
+                let hex: String = bytes.by_ref().take(2).map(char::from).collect();
+                out.push(u8::from_str_radix(&hex, 16).unwrap());
+            }
+            byte => out.push(byte),
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// A signed token that ends within a second.
+fn token(folder: &Path, scope: &str, may: bool) -> String {
+    let cert = fs::read_to_string(folder.join("cert.pem")).unwrap();
+    let der: String = cert
+        .lines()
+        .filter(|line| !line.starts_with("-----"))
+        .collect();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    let access: Vec<Value> = match scope.split(':').collect::<Vec<_>>()[..] {
+        [kind, name, actions] if may => {
+            let actions: Vec<_> = actions.split(',').collect();
+            vec![json!({ "type": kind, "name": name, "actions": actions })]
+        }
+        _ => Vec::new(),
+    };
+    let header = json!({ "typ": "JWT", "alg": "RS256", "x5c": [der] });
+    let claims = json!({
+        "iss": SERVICE, "aud": SERVICE, "sub": "e2e", "jti": "1", "access": access,
+        "iat": now, "nbf": now - 10, "exp": now - LEEWAY + 1,
+    });
+    let part = |value: &Value| url_safe(&base64(value.to_string().as_bytes(), folder));
+    let signed = format!("{}.{}", part(&header), part(&claims));
+    let signature = openssl(
+        &["dgst", "-sha256", "-sign", "key.pem"],
+        signed.as_bytes(),
+        folder,
+    );
+    format!("{signed}.{}", url_safe(&base64(&signature, folder)))
+}
+
+fn url_safe(text: &str) -> String {
+    text.replace('+', "-")
+        .replace('/', "_")
+        .trim_end_matches('=')
+        .to_owned()
+}
+
+fn base64(bytes: &[u8], folder: &Path) -> String {
+    String::from_utf8(openssl(&["base64", "-A"], bytes, folder)).unwrap()
+}
+
+fn openssl(args: &[&str], input: &[u8], folder: &Path) -> Vec<u8> {
+    let mut child = Command::new("openssl")
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap().stdout
+}
+
+/// A release goes on when its token ends: while a blob is on its way, before a tag is written,
+/// while it is looked at.
+#[test]
+fn a_token_that_ends_midway_is_renewed() {
+    let Some(registries) = Registries::start() else {
+        return;
+    };
+    let world = registries.world("ends");
+    let late = || Fault::Late(Duration::from_millis(1100));
+    world.proxy.fail("PUT", "/blobs/uploads/", late(), 1);
+    world.proxy.fail("GET", "/blobs/sha256:", late(), 1);
+    world.proxy.fail("PUT", "/manifests/1.2.3", late(), 1);
+    let password = [
+        ("REGISTRY_TOKEN", "marked-password"),
+        ("XTASK_REGISTRY_USER", "e2e"),
+    ];
+    let done = world.publishes_with(&password);
+    assert!(registries.count("password") >= 4, "{}", done.stderr);
+    assert!(
+        !(done.stderr + &done.stdout).contains("marked"),
+        "no secret is shown"
+    );
+}
+
+/// What `docker login` keeps of such a registry is no password, and is not sent as one.
+#[test]
+fn an_identity_token_publishes() {
+    let (Some(docker), Some(registries)) = (Real::find(DOCKER), Registries::start()) else {
+        return;
+    };
+    let world = registries.world("identity");
+    let kept = TempDir::new().unwrap();
+    let config = [("DOCKER_CONFIG", kept.path().to_str().unwrap())];
+    let login = |host: &str| -> Ran {
+        let args = ["login", "--username", "e2e", "--password-stdin", host];
+        let mut child = docker
+            .command(Path::new(docker.program), &args, &config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"marked-password").unwrap();
+        drop(input);
+        ran(&child.wait_with_output().unwrap())
+    };
+    let signed_in = login(&world.proxy.address);
+    assert_eq!(signed_in.code, 0, "{}", signed_in.stderr);
+    let file = kept.path().join("config.json");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"identitytoken\""), "{text}");
+
+    let done = world.publishes_with(&config);
+    assert!(registries.count("refresh_token") > 0, "{}", done.stderr);
+    assert_eq!(registries.count("refused"), 0);
+
+    // One that is worth nothing any more.
+    let world = registries.world("stale");
+    let stale = text
+        .replace("marked+identity", "marked+stale")
+        .replace(&login_of(&text), &world.proxy.address);
+    fs::write(&file, stale).unwrap();
+    let refused = world.publish_with(&config);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let why = format!(
+        "{} does not take the credentials from {}",
+        world.proxy.address,
+        file.display()
+    );
+    assert!(refused.stderr.contains(&why), "{}", refused.stderr);
+    assert!(refused.stderr.contains("`cargo xtask docker-login`"));
+    assert!(!(refused.stderr + &refused.stdout).contains("marked"));
+    assert!(world.remote.tags().is_empty());
+}
+
+/// The registry that a configuration of Docker's knows.
+fn login_of(config: &str) -> String {
+    let config: Value = serde_json::from_str(config).unwrap();
+    let auths = config["auths"].as_object().unwrap();
+    auths.keys().next().unwrap().clone()
+}
