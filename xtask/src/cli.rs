@@ -420,8 +420,18 @@ pub struct PushArchiveArgs {
     /// The one platform it is for [default: all of the version's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArg,
     /// An archive of build-multiarch or pack-archive
     pub archive: PathBuf,
+}
+
+/// Where it is published.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PlaceArg {
+    /// Another place for the same image, such as a mirror [default: image.repository]
+    #[arg(long, value_name = "HOST/PATH")]
+    pub repository: Option<String>,
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -431,8 +441,10 @@ pub struct VerifyArgs {
     /// The one platform it is for [default: all of the version's]
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    #[command(flatten)]
+    pub place: PlaceArg,
     /// Look at an archive, not at the registry
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "repository")]
     pub archive: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]

@@ -419,6 +419,44 @@ fn a_shallow_clone_does_not_know_what_is_released() {
     assert!(digest.remote.tags().is_empty());
 }
 
+/// The same image at another place, such as behind an air gap: digest for digest.
+#[test]
+fn a_mirror_holds_what_was_built_for_another_place() {
+    let (Some(world), Some(mirror)) = (World::new("mirrored"), Remote::open("mirror")) else {
+        return;
+    };
+    world.publishes();
+    let receipt = world.folder.path().join("target/release/1.2.3.json");
+    let before = fs::read_to_string(&receipt).unwrap();
+    let place = mirror.repository();
+    let run = |command: &str, more: &[&str]| {
+        let mut line = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        line.args([command, "--version", "1.2.3"]).args(more);
+        ran(&line.current_dir(world.folder.path()).output().unwrap())
+    };
+    let archive = world.archive.to_str().unwrap();
+
+    // Without the option it is an image of somebody else's.
+    let env = [("XTASK_IMAGE_REPOSITORY", place.as_str())];
+    let refused = world.publish_with(&env);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    let hint = format!("push-archive --version 1.2.3 --repository {place} ");
+    assert!(refused.stderr.contains(&hint), "{}", refused.stderr);
+    assert!(mirror.tags().is_empty());
+
+    let done = run("push-archive", &["--repository", &place, archive]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(done.stdout, format!("{place}@{}\n", world.digest));
+    assert_eq!(mirror.tags(), TAGS);
+    assert_eq!(mirror.digest("latest").as_ref(), Some(&world.digest));
+    let verified = run("verify-image", &["--repository", &place]);
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
+    assert!(verified.stdout.starts_with(&world.digest));
+    // The release's own receipt is not the mirror's.
+    assert_eq!(fs::read_to_string(&receipt).unwrap(), before);
+    assert_eq!(world.remote.tags(), TAGS);
+}
+
 /// Overwriting what is released takes a person who types the tag.
 #[test]
 fn a_released_tag_is_overwritten_only_by_who_types_it() {

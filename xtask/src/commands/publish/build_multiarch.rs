@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::MultiArgs,
     commands::{build_image, check},
-    engine::multiarch::ToArchive,
+    engine::{label, multiarch::ToArchive},
     error::Failure,
     image::{Platform, human_bytes},
     oci::{
@@ -315,8 +315,19 @@ pub fn look(cx: &Context, archive: &Archive, wanted: &verify::Expected) -> Resul
             return error;
         }
         let path = shown(cx.settings, archive.path());
-        Failure::new(format!("`{path}` is not what it should be\n{error:#}"))
-            .hint("it was not pushed; it is kept so that you can look at it")
+        let wrong = format!("{error:#}");
+        let failure = Failure::new(format!("`{path}` is not what it should be\n{wrong}"))
+            .hint("it was not pushed; it is kept so that you can look at it");
+        if !wrong.contains(label::IMAGE) {
+            return failure.into();
+        }
+        let settings = cx.settings;
+        failure
+            .hint(format!(
+                "it was built for another place: leave `image.repository` as it was then, and name a mirror: `cargo xtask push-archive --version {} --repository {} {path}`",
+                settings.version.value,
+                settings.image.repository.as_str()
+            ))
             .into()
     })
 }

@@ -19,13 +19,14 @@ use anyhow::Result;
 
 use super::{Context, build_image};
 use crate::{
+    cli::PlaceArg,
     engine::{
         Engine, Kind, label,
         multiarch::{BuilderFacts, CacheWords, Release, Store},
     },
     env::Env,
     error::Failure,
-    image::{Platform, VERSION_LABEL},
+    image::{Platform, Repository, VERSION_LABEL},
     oci::verify::{Attestations, Expected},
     plan::{Cmd, Output, Step},
     probe::Git,
@@ -195,6 +196,20 @@ pub fn remarks(settings: &Settings, facts: &MultiFacts) -> Vec<String> {
         ));
     }
     remarks
+}
+
+/// The settings for publishing the same image at another place. What the image says of itself
+/// stays: a mirror holds what was built for `image.repository`, digest for digest.
+///
+/// # Errors
+/// When it is no repository.
+pub fn placed(settings: &Settings, place: &PlaceArg) -> Result<Settings, Failure> {
+    let mut settings = settings.clone();
+    if let Some(text) = &place.repository {
+        settings.image.repository = Repository::parse(text)
+            .map_err(|why| Failure::usage(format!("`--repository {text}` {why}")))?;
+    }
+    Ok(settings)
 }
 
 /// The registry of the configured repository, as whoever the engines' clients or the

@@ -9,6 +9,7 @@ use super::{
     build_multiarch::{self, MultiPlan},
     expected, facts, folder_step,
     github::{self, Group},
+    placed,
     preflight::{self, Options, Released},
     promote,
     receipt::Receipt,
@@ -38,6 +39,8 @@ struct Release<'a> {
     registry: &'a Registry<'a>,
     git: Git,
     options: Options,
+    /// Whether it goes to another place than the one that the image was built for.
+    is_mirror: bool,
     seconds: Vec<(String, f64)>,
 }
 
@@ -90,7 +93,7 @@ impl Release<'_> {
             promote::promote(it.cx, it.registry, &it.git, image, overwrite)
         })?;
         let receipt = Receipt::new(cx, &self.git, &verified, &tags, signed, self.seconds);
-        let path = receipt.write(cx)?;
+        let path = receipt.write(cx, self.is_mirror)?;
         github::tell(cx, &receipt)?;
         let phases: Vec<_> = receipt
             .seconds
@@ -253,18 +256,26 @@ pub fn run_archive(cx: &Context, args: &PushArchiveArgs) -> Result<()> {
     let options = args.options.options();
     preflight::may_publish(cx.settings)?;
     let path = cx.env.cwd.join(&args.archive);
+    let settings = placed(cx.settings, &args.place)?;
+    // What the image is to say of itself is still what it was built for.
+    let built_for = cx.settings;
+    let cx = &Context {
+        settings: &settings,
+        ..*cx
+    };
     if cx.dry_run {
         return dry_run_archive(cx, &path);
     }
-    let git = probe::git(cx.exec, &cx.settings.root);
+    let git = probe::git(cx.exec, &settings.root);
     let archive = Archive::open(&path)?;
-    let mut wanted = expected(cx.settings, &git, Attestations::NotAsked);
+    let mut wanted = expected(built_for, &git, Attestations::NotAsked);
     if let Some(platform) = &args.platform {
         wanted.platforms = vec![one_platform(platform)?];
     }
     let root = archive.root.digest.clone();
     let registry = registry(cx);
     let mut release = begin(cx, &registry, git, options);
+    release.is_mirror = settings.image.repository != built_for.image.repository;
     let released = release.preflight()?;
     let overwrite = overwrites(cx, &released, options)?;
     if let Released::Same(found) = &released
@@ -400,6 +411,7 @@ fn begin<'a>(
         registry,
         git,
         options,
+        is_mirror: false,
         seconds: Vec::new(),
     }
 }

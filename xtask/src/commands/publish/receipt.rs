@@ -81,16 +81,18 @@ impl Receipt {
         }
     }
 
-    /// Writes it; where to.
+    /// Writes it; where to. A mirror's does not take the place of the release's own.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write(&self, cx: &Context) -> Result<PathBuf> {
-        let path = cx
-            .settings
-            .root
-            .join(FOLDER)
-            .join(format!("{}.json", self.version));
+    pub fn write(&self, cx: &Context, is_mirror: bool) -> Result<PathBuf> {
+        let name = if is_mirror {
+            let place = self.image.replace(['/', ':'], "-");
+            format!("{}.{place}.json", self.version)
+        } else {
+            format!("{}.json", self.version)
+        };
+        let path = cx.settings.root.join(FOLDER).join(name);
         std::fs::create_dir_all(cx.settings.root.join(FOLDER))?;
         std::fs::write(&path, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(path)

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Context, build_multiarch, expected, push::verify_in_registry, registry};
+use super::{Context, build_multiarch, expected, placed, push::verify_in_registry, registry};
 use crate::{
     cli::VerifyArgs,
     error::Failure,
@@ -12,13 +12,14 @@ use crate::{
 };
 
 pub fn run(cx: &Context, args: &VerifyArgs) -> Result<()> {
-    let settings = cx.settings;
     // Whatever commit it is from: only pushing asks for this one.
-    let mut wanted = expected(settings, &Git::default(), Attestations::NotAsked);
+    let mut wanted = expected(cx.settings, &Git::default(), Attestations::NotAsked);
     if let Some(platform) = &args.platform {
         let why = |why| Failure::usage(format!("`--platform {platform}` {why}"));
         wanted.platforms = vec![platform.parse().map_err(why)?];
     }
+    let settings = &placed(cx.settings, &args.place)?;
+    let cx = &Context { settings, ..*cx };
     let verified = if let Some(path) = &args.archive {
         let path = cx.env.cwd.join(path);
         if cx.dry_run {
