@@ -12,6 +12,7 @@ mod publish;
 mod real;
 mod registry;
 mod remote;
+mod secrets;
 mod stack;
 mod temporal;
 mod tokens;
@@ -57,7 +58,6 @@ on_every_engine!(
     promises::check_finds_fault,
     promises::ownership,
     promises::unhealthy,
-    promises::secrets,
     promises::interrupted_build,
     promises::interrupted_test,
     promises::published_is_pulled,
@@ -79,6 +79,7 @@ on_engines!(publish::nodes: docker = DOCKER);
 on_engines!(publish::own_builder: docker = DOCKER);
 on_engines!(publish::signed: docker = DOCKER);
 on_engines!(publish::listed_content: docker_containerd = DOCKER_CONTAINERD);
+on_engines!(secrets::nowhere: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(stack::smoke_finds_fault: docker = DOCKER);
 
 // Two at once would meet on the one Temporal that runs already.

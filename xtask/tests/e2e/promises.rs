@@ -135,66 +135,6 @@ pub fn unhealthy(it: &Checkout) {
     );
 }
 
-/// A secret is in the container and nowhere else.
-pub fn secrets(it: &Checkout) {
-    const MARK: &str = "marked-3f9a61c7";
-    it.ok(&["build-image"]);
-    let env = [("OPENAI_API_KEY", MARK)];
-    let dry = it.run_with(&["run-local", "--dry-run"], &env);
-    assert!(
-        dry.stdout.contains("--env OPENAI_API_KEY") && !dry.stdout.contains(MARK),
-        "{dry:?}"
-    );
-
-    let child = it
-        .command(&["run-local", "--verbose"], &env)
-        .spawn()
-        .unwrap();
-    let watch = thread::spawn(|| {
-        let mut seen = Vec::new();
-        for _ in 0..40 {
-            seen.extend(command_lines_with(MARK));
-            thread::sleep(Duration::from_millis(25));
-        }
-        seen
-    });
-    let started = ran(&child.wait_with_output().unwrap());
-    assert_eq!(started.code, 0, "{started:?}");
-    assert_eq!(
-        watch.join().unwrap(),
-        Vec::<String>::new(),
-        "on a command line"
-    );
-    assert!(!format!("{started:?}").contains(MARK), "{started:?}");
-    assert_eq!(it.inside("printenv OPENAI_API_KEY").stdout.trim(), MARK);
-    let container = it.real.inspect("container", &it.container).unwrap();
-    assert!(
-        !container["Config"]["CreateCommand"]
-            .to_string()
-            .contains(MARK)
-    );
-    for line in [
-        &["logs", "--no-follow"][..],
-        &["status", "--json"],
-        &["config", "--json"],
-        &["doctor"],
-    ] {
-        let ran = it.run_with(line, &env);
-        assert!(!format!("{ran:?}").contains(MARK), "{line:?}");
-    }
-    let history = it.real.ask(&["history", "--no-trunc", &it.reference()]);
-    assert!(!history.stdout.contains(MARK));
-}
-
-fn command_lines_with(mark: &str) -> Vec<String> {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
-        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(mark))
-        .collect()
-}
-
 /// A build that a signal ends is a failure with the signal's code, though Podman's own is 0.
 pub fn interrupted_build(it: &Checkout) {
     let child = it

@@ -645,7 +645,7 @@ pub fn signed(it: &Checkout) {
     assert!(verified.status.success(), "{verified:?}");
 }
 
-fn edit(file: &Path, from: &str, to: &str) {
+pub fn edit(file: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(file).unwrap();
     assert!(text.contains(from), "{}", file.display());
     fs::write(file, text.replace(from, to)).unwrap();

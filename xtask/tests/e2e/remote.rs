@@ -3,7 +3,7 @@
 
 use std::{
     io::Write as _,
-    process::{self, Command},
+    process::{self, Command, Stdio},
     time::SystemTime,
 };
 
@@ -82,12 +82,20 @@ impl Remote {
     fn get(&self, what: &str, more: &[&str]) -> Ran {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-f", "-L", "-H", &format!("Accept: {MANIFESTS}")]);
-        if let Some(auth) = &self.auth {
-            curl.args(["-u", auth]);
-        }
         curl.args(more);
         curl.arg(format!("http://{}/v2/{}/{what}", self.host, self.path));
-        ran(&curl.output().unwrap())
+        // A test beside this one looks for the password on all command lines.
+        curl.args(["--config", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = curl.spawn().unwrap();
+        let mut config = child.stdin.take().unwrap();
+        if let Some(auth) = &self.auth {
+            writeln!(config, "user = \"{auth}\"").unwrap();
+        }
+        drop(config);
+        ran(&child.wait_with_output().unwrap())
     }
 
     pub fn tags(&self) -> Vec<String> {

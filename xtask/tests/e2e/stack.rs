@@ -92,7 +92,7 @@ fn free_port() -> u16 {
 }
 
 /// Two ports beside each other: the server's and its model's.
-fn free_pair() -> u16 {
+pub fn free_pair() -> u16 {
     (0..100)
         .map(|_| free_port())
         .find(|port| std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok())

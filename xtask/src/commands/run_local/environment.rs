@@ -86,6 +86,18 @@ pub struct ContainerEnv {
     pub by_name: Vec<(String, Option<EnvValue>)>,
 }
 
+impl ContainerEnv {
+    /// Adds a fixed value, on the way that it may take.
+    pub fn fix(&mut self, name: &str, value: String) {
+        if secret::is_secret_name(name) || secret::looks_like_secret(&value) {
+            let value = Some(EnvValue::Secret(value));
+            self.by_name.push((name.to_owned(), value));
+        } else {
+            self.shown.push((name.to_owned(), value));
+        }
+    }
+}
+
 /// Fixed values, then what is handed on from ours. Secrets go by name, and an address on this
 /// machine is rewritten where `localhost` would be the container itself.
 pub fn container_env(settings: &Settings, env: &Env, facts: &RunFacts) -> ContainerEnv {
@@ -112,13 +124,7 @@ pub fn container_env(settings: &Settings, env: &Env, facts: &RunFacts) -> Contai
         if passed(name) || in_file(name) {
             continue;
         }
-        let value = rewrite(name, value).unwrap_or_else(|| value.clone());
-        if secret::is_secret_name(name) || secret::looks_like_secret(&value) {
-            out.by_name
-                .push((name.clone(), Some(EnvValue::Secret(value))));
-        } else {
-            out.shown.push((name.clone(), value));
-        }
+        out.fix(name, rewrite(name, value).unwrap_or_else(|| value.clone()));
     }
     for name in settings.run.pass_env.iter().filter(|name| env.has(name)) {
         // Docker takes a name that is not set as an order to unset the image's value, so only

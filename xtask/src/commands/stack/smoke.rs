@@ -15,7 +15,7 @@ use crate::{
         Context, build_image,
         checks::{self, Check},
         health,
-        run_local::hardening,
+        run_local::{environment::ContainerEnv, hardening},
     },
     engine::{EngineFacts, label, run::Run},
     env::User,
@@ -76,20 +76,22 @@ fn runner(
     person: User,
     image: &str,
 ) -> Cmd {
-    let mut env: Vec<_> = settings
-        .run
-        .env
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
+    let mut env = ContainerEnv::default();
     let model = scripted_model(Ports::USUAL);
-    env.retain(|(name, _)| model.iter().all(|(other, _)| other != name));
-    env.extend(model.map(|(name, value)| (name.to_owned(), value)));
+    for (name, value) in &settings.run.env {
+        if model.iter().all(|(other, _)| other != name) {
+            env.fix(name, value.clone());
+        }
+    }
+    // Its key is none: it can be shown.
+    env.shown
+        .extend(model.map(|(name, value)| (name.to_owned(), value)));
     engine.run_plain(&Run {
         labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
         // A volume of its own, which outlives a restart and goes with the rest.
         volumes: vec![format!("{}:/workspace", names.runner)],
-        env,
+        env: env.shown,
+        env_by_name: env.by_name,
         hardening: hardening(settings),
         stop_grace: settings.run.stop_grace,
         ..Run::of(&names.runner, image, person, beside(&names.temporal))

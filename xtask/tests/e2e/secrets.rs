@@ -1,0 +1,462 @@
+//! Every command with secrets from every place they can come from, and everything searched for
+//! them: command lines, what is printed, what is written, the image, the engine's events.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    publish::{Publisher, edit},
+    real::{Checkout, Ran, ran},
+    remote::{Remote, needed},
+    stack::free_pair,
+};
+
+/// What every secret of this test begins with; the registry's password is another one.
+const MARK: &str = "marked-4be1f0c2";
+/// Each kind of secret, so that one that shows says where it is from.
+const IN_ENV: &str = "marked-4be1f0c2-env";
+const IN_ENV_FILE: &str = "marked-4be1f0c2-env-file";
+const IN_TOML: &str = "marked-4be1f0c2-toml";
+const BUILD_FILE: &str = "marked-4be1f0c2-build-file";
+const BUILD_ENV: &str = "marked-4be1f0c2-build-env";
+const SIGNING: &str = "marked-4be1f0c2-cosign";
+
+/// No command shows a secret, on no way.
+pub fn nowhere(it: &Checkout) {
+    let (Some(remote), Some(_)) = (
+        Remote::with_password("secrets"),
+        needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]),
+    ) else {
+        return;
+    };
+    let began = seconds();
+    let world = Secrets::new(it, remote);
+    let watch = Watch::start(world.marks());
+    let tried = world.every_command();
+    let seen = watch.stop();
+    assert_eq!(seen, BTreeSet::new(), "on a command line");
+    assert_eq!(tried, commands(it), "every command was tried");
+
+    world.no_hit("argument", &fs::read_to_string(&world.calls).unwrap());
+    let events = match it.real.program {
+        "podman" => vec!["events", "--stream=false", "--since", &began],
+        _ => vec!["events", "--since", &began, "--until", "0s"],
+    };
+    let events = it.real.ask(&events);
+    assert!(events.stdout.contains(&it.container), "{events:?}");
+    world.no_hit("event", &events.stdout);
+    world.nothing_written();
+}
+
+fn seconds() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap().as_secs().to_string()
+}
+
+/// The commands that there are, in `help`'s own words.
+fn commands(it: &Checkout) -> BTreeSet<String> {
+    let help = it.ok(&["help"]);
+    let listed = help.lines().take_while(|line| !line.starts_with("Options"));
+    listed
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+struct Secrets<'a> {
+    it: &'a Checkout<'a>,
+    release: Publisher<'a>,
+    env: Vec<(&'static str, String)>,
+    /// The arguments of all programs that were called.
+    calls: PathBuf,
+}
+
+impl<'a> Secrets<'a> {
+    fn new(it: &'a Checkout<'a>, remote: Remote) -> Self {
+        let src = it.src();
+        let release = Publisher::new(it, remote);
+        // In the way of every program that is handed a secret: it notes its arguments.
+        let (bin, calls) = (src.join("target/noted"), src.join("target/calls"));
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(&calls, "").unwrap();
+        for program in [it.real.program, "curl", "git", "cosign"] {
+            let real = match std::env::var("XTASK_E2E_COSIGN") {
+                Ok(cosign) if program == "cosign" => PathBuf::from(cosign),
+                _ => which(program),
+            };
+            let script = format!(
+                "#!/bin/sh\nprintf '%s\\n' \"{program} $*\" >>{}\nexec {} \"$@\"\n",
+                calls.display(),
+                real.display()
+            );
+            fs::write(bin.join(program), script).unwrap();
+            fs::set_permissions(bin.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        fs::write(src.join(".env"), format!("FROM_FILE_TOKEN={IN_ENV_FILE}\n")).unwrap();
+        fs::write(
+            src.join("xtask.local.toml"),
+            format!("schema = 1\n[run.env]\nFROM_TOML_PASSWORD = \"{IN_TOML}\"\n"),
+        )
+        .unwrap();
+        fs::write(src.join("marked"), BUILD_FILE).unwrap();
+        // The build sees both secrets, and fails if it does not.
+        let must_be = |id: &str, secret: &str| {
+            let sum = sha256(secret);
+            format!("test \"$(sha256sum /run/secrets/{id} | cut -c 1-64)\" = {sum} && ")
+        };
+        edit(
+            &src.join("Dockerfile"),
+            "RUN PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app",
+            &format!(
+                "RUN --mount=type=secret,id=file --mount=type=secret,id=env {}{}PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app",
+                must_be("file", BUILD_FILE),
+                must_be("env", BUILD_ENV)
+            ),
+        );
+        let secrets = [
+            std::env::var("XTASK_BUILD_SECRETS").unwrap_or_default(),
+            format!("id=file,src={}", src.join("marked").display()),
+            "id=env,env=MARKED_BUILD".to_owned(),
+        ];
+        let path = std::env::var("PATH").unwrap();
+        let env = vec![
+            ("PATH", format!("{}:{path}", bin.display())),
+            ("XTASK_BUILD_SECRETS", secrets.join("\n").trim().to_owned()),
+            ("MARKED_BUILD", BUILD_ENV.to_owned()),
+            ("STIGMER_API_KEY", IN_ENV.to_owned()),
+            ("COSIGN_PASSWORD", SIGNING.to_owned()),
+            (
+                "STIGMER_BACKEND_ENDPOINT",
+                format!("localhost:{}", free_pair()),
+            ),
+            (
+                "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+                format!("queue-{}", it.container),
+            ),
+        ];
+        // Hands all of it to the one who runs the engine.
+        it.make_folder(&bin);
+        Self {
+            it,
+            release,
+            env,
+            calls,
+        }
+    }
+
+    fn password(&self) -> &str {
+        let auth = self.release.remote.auth.as_deref().unwrap();
+        auth.split_once(':').unwrap().1
+    }
+
+    fn marks(&self) -> Vec<String> {
+        vec![MARK.to_owned(), self.password().to_owned()]
+    }
+
+    fn no_hit(&self, what: &str, text: &str) {
+        for mark in self.marks() {
+            let hit = text.lines().find(|line| line.contains(&mark));
+            assert_eq!(hit, None, "{}: {what}", self.it.real.name);
+        }
+    }
+
+    fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> Ran {
+        let mut env: Vec<_> = self.env.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        env.extend(more);
+        let ran = self.release.run_with(args, &env);
+        for text in [&ran.stdout, &ran.stderr] {
+            self.no_hit(&args.join(" "), text);
+        }
+        ran
+    }
+
+    /// Runs it as a rehearsal, which tells most, and then for good.
+    fn ok(&self, args: &[&str]) -> Ran {
+        // What reads an archive needs one, also for a rehearsal.
+        let rehearsed = self.run_with(&[args, &["--dry-run"]].concat(), &[]);
+        assert_eq!(rehearsed.code, 0, "{args:?}: {}", rehearsed.stderr);
+        let ran = self.run_with(args, &[]);
+        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.stdout, ran.stderr);
+        ran
+    }
+
+    /// The names of what was run.
+    fn every_command(&self) -> BTreeSet<String> {
+        let it = self.it;
+        let mut tried = BTreeSet::new();
+        let mut ok = |args: &[&str]| {
+            tried.insert(args[0].to_owned());
+            self.ok(args)
+        };
+        ok(&["check", "--verbose"]);
+        ok(&["build-image", "--verbose"]);
+        ok(&["config"]);
+        ok(&["config", "--json"]);
+        ok(&["doctor"]);
+        ok(&["explain"]);
+        ok(&["completions", "bash"]);
+        ok(&["help"]);
+        ok(&["run-local", "--verbose"]);
+        ok(&["status", "--json"]);
+        ok(&["logs", "--no-follow"]);
+        ok(&["shell", "--", "true"]);
+        self.they_arrived();
+        ok(&["stop"]);
+        ok(&["test-image", "--json", "--verbose"]);
+        ok(&["smoke", "--verbose"]);
+        ok(&["up", "--verbose"]);
+        ok(&["ask", "--verbose", "write a haiku into haiku.txt"]);
+        ok(&["down"]);
+        self.sign_in();
+        tried.extend(self.publish());
+        self.image_is_clean();
+        tried.insert("clean".to_owned());
+        self.ok(&["clean", "--yes"]);
+        let server = format!("localhost/agent-runner-devserver:{}", it.version);
+        it.real.ask(&["image", "rm", &server]);
+        tried
+    }
+
+    /// The container has what it was to be given: the search is not for what was never there.
+    fn they_arrived(&self) {
+        for (name, value) in [
+            ("STIGMER_API_KEY", IN_ENV),
+            ("FROM_FILE_TOKEN", IN_ENV_FILE),
+            ("FROM_TOML_PASSWORD", IN_TOML),
+        ] {
+            let said = self.it.inside(&format!("printenv {name}"));
+            assert_eq!(said.stdout.trim(), value, "{name}");
+        }
+        let container = self.it.real.inspect("container", &self.it.container);
+        let mut container = container.unwrap();
+        container["Config"]["Env"].take();
+        self.no_hit("inspect", &container.to_string());
+    }
+
+    /// A wrong token, then the right one: none is shown.
+    fn sign_in(&self) {
+        let auth = self.release.remote.auth.as_deref().unwrap();
+        let (user, password) = auth.split_once(':').unwrap();
+        let login = |token: &str| {
+            let args = ["docker-login", "--username", user, "--verbose"];
+            self.run_with(&args, &[("REGISTRY_TOKEN", token)])
+        };
+        assert_ne!(login(&format!("{MARK}-wrong")).code, 0);
+        let signed_in = login(password);
+        assert_eq!(signed_in.code, 0, "{}", signed_in.stderr);
+        let rehearsed = self.run_with(
+            &["docker-login", "--username", user, "--dry-run"],
+            &[("REGISTRY_TOKEN", password)],
+        );
+        assert_eq!(rehearsed.code, 0, "{}", rehearsed.stderr);
+    }
+
+    fn publish(&self) -> BTreeSet<String> {
+        let it = self.it;
+        let version = it.version.as_str();
+        let mut tried = BTreeSet::from(["docker-login".to_owned()]);
+        let mut ok = |args: &[&str]| {
+            tried.insert(args[0].to_owned());
+            self.ok(args)
+        };
+        if it.real.program == "docker" {
+            self.signs();
+        }
+        let built = ok(&["build-multiarch"]).stdout;
+        let archive = built.trim();
+        ok(&["verify-image", "--archive", archive]);
+        ok(&["push-archive", "--version", version, archive, "--verbose"]);
+        // What it would build was built above.
+        ok(&["push-multiarch", "--version", version, "--merge", archive]);
+        ok(&["push-image", "--version", version]);
+        ok(&["verify-image", "--platform", "linux/amd64", "--json"]);
+        let packed = it.src().join("target/packed.oci.tar");
+        ok(&["pack-archive", archive, "-o", packed.to_str().unwrap()]);
+        ok(&["ci-check", "--version", version]);
+        self.archive_is_clean(Path::new(archive), "\"arm64\"");
+        fs::remove_file(archive).unwrap();
+        fs::remove_file(packed).unwrap();
+        tried.insert("formula".to_owned());
+        self.formula();
+        tried
+    }
+
+    /// A formula is for everybody to read: one that would hold a secret is refused.
+    fn formula(&self) {
+        let receipts = self.it.src().join("target/release");
+        let version = &self.it.version;
+        let receipt = fs::read_to_string(receipts.join(format!("{version}.json"))).unwrap();
+        let stable = receipt.replace(&format!("\"{version}\""), "\"1.2.3\"");
+        fs::write(receipts.join("1.2.3.json"), stable).unwrap();
+        let refused = self.run_with(&["formula", "--version", "1.2.3"], &[]);
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(
+            refused.stderr.contains("FROM_TOML_PASSWORD"),
+            "{}",
+            refused.stderr
+        );
+    }
+
+    /// From here on, what is published is signed, with a key behind a password.
+    fn signs(&self) {
+        let bin = self.it.src().join("target/noted");
+        let made = Command::new(bin.join("cosign"))
+            .arg("generate-key-pair")
+            .env("COSIGN_PASSWORD", SIGNING)
+            .current_dir(&bin)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let local = self.it.src().join("xtask.local.toml");
+        let mut text = fs::read_to_string(&local).unwrap();
+        text.push_str(&format!(
+            "[sign]\nkey = '{}'\ntransparency-log = false\n[[channel]]\nname = 'dev'\nsign = 'key'\n",
+            bin.join("cosign.key").display()
+        ));
+        fs::write(local, text).unwrap();
+    }
+
+    /// Configuration, history and every layer of the image in the engine's store.
+    fn image_is_clean(&self) {
+        let it = self.it;
+        let reference = format!("{}:{}", self.release.remote.repository(), it.version);
+        for args in [
+            &["image", "inspect", &reference][..],
+            &["history", "--no-trunc", &reference],
+        ] {
+            let said = it.real.ask(args);
+            assert_eq!(said.code, 0, "{said:?}");
+            self.no_hit(args[0], &said.stdout);
+        }
+        let file = it.src().join("target/saved.tar");
+        let saved = it
+            .real
+            .ask(&["save", "-o", file.to_str().unwrap(), &reference]);
+        assert_eq!(saved.code, 0, "{saved:?}");
+        self.archive_is_clean(&file, "\"amd64\"");
+        fs::remove_file(file).unwrap();
+    }
+
+    /// Every file of an archive, compressed or not.
+    fn archive_is_clean(&self, archive: &Path, must_have: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let unpacked = Command::new("tar")
+            .arg("-xf")
+            .arg(archive)
+            .arg("-C")
+            .arg(folder.path())
+            .status()
+            .unwrap();
+        assert!(unpacked.success());
+        let search = |word: &str| {
+            let script = "find . -type f | while read -r file; do \
+                (gzip -dc \"$file\" 2>/dev/null || cat \"$file\") | grep -aqF -e \"$1\" && echo \"$file\"; done; true";
+            let found = Command::new("sh")
+                .args(["-c", script, "sh", word])
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            ran(&found).stdout
+        };
+        // The search finds what is there: in a configuration, and in a layer.
+        for there in ["ai.stigmer.xtask.image", "stigmer:x:1000", must_have] {
+            assert_ne!(search(there), "", "{there}");
+        }
+        for mark in self.marks() {
+            assert_eq!(search(&mark), "", "{}: {mark}", archive.display());
+        }
+    }
+
+    /// What was written to the workspace: receipts, archives, all below `target/`.
+    fn nothing_written(&self) {
+        let target = self.it.src().join("target");
+        let receipt = target.join(format!("release/{}.json", self.it.version));
+        assert!(receipt.exists());
+        for mark in self.marks() {
+            let found = Command::new("grep")
+                .args(["-rlaF", "--exclude-dir=auth", &mark])
+                .arg(&target)
+                .output()
+                .unwrap();
+            assert_eq!(ran(&found).stdout, "", "{mark}");
+        }
+    }
+}
+
+fn sha256(text: &str) -> String {
+    let sum = Sha256::digest(text.as_bytes());
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn which(program: &str) -> PathBuf {
+    let found = Command::new("sh")
+        .args(["-c", "command -v \"$1\"", "sh", program])
+        .output()
+        .unwrap();
+    PathBuf::from(ran(&found).stdout.trim())
+}
+
+/// Looks at the command lines of all processes, over and over.
+struct Watch {
+    over: Arc<AtomicBool>,
+    seen: Arc<Mutex<BTreeSet<String>>>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// A process that is there to be seen.
+const CONTROL: &str = "control-4be1f0c2";
+
+impl Watch {
+    fn start(mut marks: Vec<String>) -> Self {
+        marks.push(CONTROL.to_owned());
+        let (over, seen) = (Arc::default(), Arc::default());
+        let (until, into): (Arc<AtomicBool>, Arc<Mutex<BTreeSet<String>>>) =
+            (Arc::clone(&over), Arc::clone(&seen));
+        let thread = thread::spawn(move || {
+            while !until.load(Ordering::SeqCst) {
+                into.lock().unwrap().extend(command_lines(&marks));
+                thread::sleep(Duration::from_millis(15));
+            }
+        });
+        Self { over, seen, thread }
+    }
+
+    /// What was seen, but for the control, which must have been.
+    fn stop(self) -> BTreeSet<String> {
+        let control = Command::new("sh")
+            .args(["-c", "sleep 0.3; :", CONTROL])
+            .status();
+        assert!(control.unwrap().success());
+        self.over.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap();
+        let seen = self.seen.lock().unwrap().clone();
+        let (control, seen): (BTreeSet<_>, BTreeSet<_>) =
+            seen.into_iter().partition(|line| line.contains(CONTROL));
+        assert!(!control.is_empty(), "it would have been seen");
+        seen
+    }
+}
+
+fn command_lines(marks: &[String]) -> Vec<String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        // `grep`, which searches for them, is the test's own.
+        .filter(|line| !line.starts_with("grep ") && !line.starts_with("sh -c find "))
+        .filter(|line| marks.iter().any(|mark| line.contains(mark)))
+        .collect()
+}
