@@ -42,7 +42,7 @@ pub struct Probe<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
     pub container: Option<&'a str>,
-    pub image: Option<&'a str>,
+    pub images: &'a [String],
 }
 
 /// The engine, and what it has of what was wanted.
@@ -50,7 +50,8 @@ pub struct Wanted<'a> {
 pub struct World {
     pub engine: EngineFacts,
     pub container: Option<Container>,
-    pub image: Option<Image>,
+    /// Those that it has, in the order in which they were wanted.
+    pub images: Vec<Image>,
 }
 
 impl Probe<'_> {
@@ -111,9 +112,9 @@ impl Probe<'_> {
             let container = wanted
                 .container
                 .map(|name| scope.spawn(move || self.ask(&container::inspect_cmd(program, name))));
-            let image = wanted
-                .image
-                .map(|name| scope.spawn(move || self.ask(&image::inspect_cmd(program, name))));
+            let images = (!wanted.images.is_empty()).then(|| {
+                scope.spawn(move || self.ask(&image::inspect_cmd(program, wanted.images)))
+            });
             let version = self.ask(&detect::version_cmd(program));
             let (mut engine, open) = detect::read_version(program, &version, limit, self.env)?;
             if let Some(open) = open
@@ -130,14 +131,14 @@ impl Probe<'_> {
                 Some(handle) => container::read_inspect(program, &joined(handle), limit)?.1,
                 None => None,
             };
-            let image = match image {
+            let images = match images {
                 Some(handle) => image::read_inspect(&joined(handle), limit)?,
-                None => None,
+                None => Vec::new(),
             };
             Ok(World {
                 engine,
                 container,
-                image,
+                images,
             })
         })
     }

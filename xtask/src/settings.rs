@@ -340,6 +340,16 @@ impl Settings {
         Ok(self.image.repository.tagged(&tags[0]))
     }
 
+    /// All its references: one a tag.
+    ///
+    /// # Errors
+    /// When a tag's template needs what is not there.
+    pub fn references(&self, git: &GitValues) -> Result<Vec<String>, Failure> {
+        let tags = self.tags(git)?;
+        let tagged = |tag: &String| self.image.repository.tagged(tag);
+        Ok(tags.iter().map(tagged).collect())
+    }
+
     /// The version's tags, in the channel's order.
     ///
     /// # Errors

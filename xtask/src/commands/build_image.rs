@@ -22,8 +22,8 @@ use crate::{
     error::Failure,
     image::{Platform, human_bytes},
     plan::{Cmd, Output, Plan, Step},
-    probe::{self, Folder, Git, Wanted},
-    settings::{CheckFirst, Settings, WorkTree},
+    probe::{self, Folder, Git, Wanted, World},
+    settings::{CheckFirst, GitValues, Settings, WorkTree},
     ui::Clock,
 };
 
@@ -39,15 +39,33 @@ pub struct BuildFacts {
     pub secrets: Vec<BuildSecret>,
     /// See [`Build::tmpdir`].
     pub tmpdir: Option<String>,
+    /// Those of the version's references that name an image of somebody else's.
+    pub foreign: Vec<String>,
 }
 
 /// Asks for them; git and the engine are asked at the same time.
 pub fn facts(cx: &Context) -> Result<BuildFacts> {
+    // Few tags need to know what git says.
+    let early = cx.settings.references(&GitValues::default());
+    let early = early.unwrap_or_default();
     let (world, git) = std::thread::scope(|scope| {
         let git = scope.spawn(|| probe::git(cx.exec, &cx.settings.root));
-        let world = cx.probe().world(Wanted::default());
+        let world = cx.probe().world(Wanted {
+            container: None,
+            images: &early,
+        });
         (world, git.join().unwrap_or_default())
     });
+    let World { engine, images, .. } = world?;
+    let foreign = if early.is_empty() {
+        let references = cx.settings.references(&git.values)?;
+        let cmd = image::inspect_cmd(&engine.engine.program, &references);
+        let answer = cx.probe().ask(&cmd);
+        let images = image::read_inspect(&answer, cx.settings.engine.timeout);
+        foreign(&references, &images.map_err(Failure::new)?)
+    } else {
+        foreign(&early, &images)
+    };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
@@ -55,14 +73,46 @@ pub fn facts(cx: &Context) -> Result<BuildFacts> {
         .env
         .get("SOURCE_DATE_EPOCH")
         .and_then(|epoch| epoch.parse().ok());
-    let engine = world?.engine;
     Ok(BuildFacts {
+        foreign,
         tmpdir: own_cache(cx, &engine),
         engine,
         created: epoch.or(git.commit_time).unwrap_or(now),
         git,
         secrets: secrets(cx.settings, cx.env)?,
     })
+}
+
+/// The references that a build would take from images of somebody else's.
+fn foreign(references: &[String], images: &[Image]) -> Vec<String> {
+    let theirs = images.iter().filter(|image| !image.is_ours());
+    let tags: Vec<_> = theirs
+        .flat_map(|image| image.repo_tags.iter().flatten())
+        .collect();
+    let taken = |reference: &&String| tags.contains(reference);
+    references.iter().filter(taken).cloned().collect()
+}
+
+/// A build gives its tags to what it builds. An image that has no other name would be as good as
+/// lost: no list shows what it was.
+///
+/// # Errors
+/// When a tag is somebody else's.
+pub fn may_take_tags(settings: &Settings, facts: &BuildFacts) -> Result<(), Failure> {
+    let Some(reference) = facts.foreign.first() else {
+        return Ok(());
+    };
+    let program = &facts.engine.engine.program;
+    let version = &settings.version.value;
+    Err(Failure::new(format!(
+        "`{}` is there already, and xtask did not build it: it has no label `{}`",
+        facts.foreign.join("`, `"),
+        label::IMAGE
+    ))
+    .hint(format!(
+        "keep it under another name: `{program} tag {reference} localhost/kept:{version} && {program} image rm {reference}`"
+    ))
+    .hint("or build another version: `--version dev-other`"))
 }
 
 /// A cache folder of our own, where the engine's belongs to another user of this machine.
@@ -151,11 +201,7 @@ pub fn request(
         args,
         secrets: facts.secrets.clone(),
         labels: labels(settings, facts)?,
-        references: settings
-            .tags(git)?
-            .iter()
-            .map(|tag| settings.image.repository.tagged(tag))
-            .collect(),
+        references: settings.references(git)?,
         network: settings.build.network.clone(),
         pull: settings.build.pull,
         no_cache: false,
@@ -254,6 +300,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildArgs) -> Result
         CheckFirst::Yes => plan.push(check::step(settings, facts, args.build.no_cache)?),
         CheckFirst::No => {}
     }
+    may_take_tags(settings, facts)?;
     let mut build = request(settings, facts, args.platform.as_deref())?;
     build.no_cache = args.build.no_cache;
     let what = format!(
@@ -281,13 +328,13 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<()> {
     let reference = cx.settings.reference(&facts.git.values)?;
     let limit = cx.settings.engine.timeout.max(Duration::from_secs(10));
     let answer = cx.exec.ask(
-        &image::inspect_cmd(&facts.engine.engine.program, &reference),
+        &image::inspect_cmd(&facts.engine.engine.program, &[&reference]),
         limit,
     );
     // Podman 4.3 exits with 0 when a signal ends its build, so only the image itself is proof.
     let built = image::read_inspect(&answer, limit)
         .ok()
-        .flatten()
+        .and_then(|found| found.into_iter().next())
         .ok_or_else(|| {
             Failure::new(format!(
                 "the build ended, but there is no image `{reference}`"

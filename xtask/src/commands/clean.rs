@@ -59,7 +59,7 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let settings = cx.settings;
     let wanted = Wanted {
         container: Some(&settings.run.container),
-        image: None,
+        images: &[],
     };
     let world = cx.probe().world(wanted)?;
     let folders = world
@@ -81,7 +81,7 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let images: Vec<Image> = if ids.is_empty() {
         Vec::new()
     } else {
-        image::read_images(&ask(engine.inspect_images(&ids))).map_err(Failure::new)?
+        image::read_images(&ask(image::inspect_cmd(&engine.program, &ids))).map_err(Failure::new)?
     };
     let git = probe::git(cx.exec, &settings.root).values;
     Ok(CleanFacts {
@@ -332,10 +332,10 @@ fn still_there(cx: &Context, facts: &CleanFacts) -> Vec<Doomed> {
         .filter(|doomed| !doomed.kept_by_others)
         .filter(|doomed| {
             let answer = cx.exec.ask(
-                &image::inspect_cmd(&facts.engine.program, &doomed.id),
+                &image::inspect_cmd(&facts.engine.program, &[&doomed.id]),
                 limit,
             );
-            matches!(image::read_inspect(&answer, limit), Ok(Some(_)))
+            image::read_inspect(&answer, limit).is_ok_and(|found| !found.is_empty())
         })
         .cloned()
         .collect()

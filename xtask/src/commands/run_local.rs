@@ -57,7 +57,7 @@ fn facts(cx: &Context, started_by: StartedBy) -> Result<RunFacts> {
     let reference = cx.reference()?;
     let wanted = Wanted {
         container: Some(&settings.run.container),
-        image: Some(&reference),
+        images: std::slice::from_ref(&reference),
     };
     let world = cx.probe().world(wanted)?;
     let mounts = settings
@@ -156,7 +156,7 @@ pub fn plan(
     let engine = &facts.world.engine;
     let name = &settings.run.container;
     let mut plan = Plan::default();
-    if facts.world.image.is_none() {
+    if facts.world.images.is_empty() {
         plan.push(pull_step(settings, facts)?);
     }
     if let Some(container) = &facts.world.container {
@@ -282,11 +282,12 @@ fn health_check(cx: &Context, facts: &RunFacts) -> Option<Vec<String>> {
     let pulled = || {
         let wanted = Wanted {
             container: None,
-            image: Some(&facts.reference),
+            images: std::slice::from_ref(&facts.reference),
         };
-        cx.probe().world(wanted).ok().and_then(|world| world.image)
+        let world = cx.probe().world(wanted).ok()?;
+        world.images.into_iter().next()
     };
-    let image = facts.world.image.clone().or_else(pulled);
+    let image = facts.world.images.first().cloned().or_else(pulled);
     health::command(image.as_ref(), &cx.settings.health)
 }
 

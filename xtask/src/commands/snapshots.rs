@@ -149,6 +149,7 @@ impl Machine {
 
     fn build_facts(&self) -> BuildFacts {
         BuildFacts {
+            foreign: Vec::new(),
             engine: self.engine(),
             git: Git {
                 values: GitValues {
@@ -179,7 +180,7 @@ impl Machine {
             world: World {
                 engine: self.engine(),
                 container,
-                image,
+                images: image.into_iter().collect(),
             },
             reference: reference.to_owned(),
             mounts: vec![Mount {

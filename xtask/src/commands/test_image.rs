@@ -124,9 +124,9 @@ fn facts(cx: &Context) -> Result<TestFacts> {
     let reference = cx.reference()?;
     let world = cx.probe().world(Wanted {
         container: None,
-        image: Some(&reference),
+        images: std::slice::from_ref(&reference),
     })?;
-    let image = world.image.ok_or_else(|| {
+    let image = world.images.into_iter().next().ok_or_else(|| {
         Failure::new(format!("there is no image `{reference}` here")).hint(format!(
             "build it: `cargo xtask build-image --version {}`",
             settings.version.value

@@ -66,6 +66,11 @@ impl Image {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }
 
+    /// Whether xtask built it.
+    pub fn is_ours(&self) -> bool {
+        self.label(label::IMAGE).is_some()
+    }
+
     pub fn platform(&self) -> String {
         format!("{}/{}", self.os, self.architecture)
     }
@@ -85,23 +90,26 @@ impl Image {
     }
 }
 
-/// Asks for an image by reference or id. Without a template: Podman's `{{json .}}` is an array
+/// Asks for images by reference or id. Without a template: Podman's `{{json .}}` is an array
 /// for images and an object for containers, while the plain answer is an array everywhere.
-pub fn inspect_cmd(program: &str, reference: &str) -> Cmd {
-    Cmd::new(program).args(["image", "inspect", reference])
+pub fn inspect_cmd<S: AsRef<str>>(program: &str, references: &[S]) -> Cmd {
+    Cmd::new(program)
+        .args(["image", "inspect"])
+        .args(references.iter().map(AsRef::as_ref))
 }
 
-/// Reads the answer to [`inspect_cmd`]: the image, if the engine has it.
+/// Reads the answer to [`inspect_cmd`]: the images that the engine has. Where one is missing,
+/// the others are told all the same.
 ///
 /// # Errors
 /// Why there is no answer.
 pub fn read_inspect(
     answer: &Result<Finished, NoAnswer>,
     limit: Duration,
-) -> Result<Option<Image>, String> {
+) -> Result<Vec<Image>, String> {
     let finished = answered(answer, limit)?;
     if finished.ok() {
-        return Ok(read_images(&finished.stdout)?.into_iter().next());
+        return read_images(&finished.stdout);
     }
     let complaint = finished.stderr.to_lowercase();
     // Docker: `No such image: x`; Podman: `x: image not known`, older: `failed to find image x`.
@@ -112,7 +120,7 @@ pub fn read_inspect(
         "unable to find",
     ];
     if missing.iter().any(|text| complaint.contains(text)) {
-        Ok(None)
+        read_images(&finished.stdout)
     } else {
         Err(format!("does not answer: {}", finished.complaint()))
     }
@@ -133,11 +141,6 @@ impl Engine {
         self.cmd()
             .args(["image", "ls", "--no-trunc", "--filter", &ours])
             .args(["--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])
-    }
-
-    /// Asks for several images at once.
-    pub fn inspect_images(&self, ids: &[String]) -> Cmd {
-        self.cmd().args(["image", "inspect"]).args(ids)
     }
 
     /// Removes one tag, and the image with its last one. Never `--force`: with it Podman
@@ -165,7 +168,7 @@ impl Engine {
     }
 }
 
-/// Reads the answer to [`Engine::inspect_images`].
+/// What an `image inspect` prints.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -223,8 +226,14 @@ mod tests {
                 stdout: "[]\n".into(),
                 stderr: stderr.into(),
             });
-            assert_eq!(read_inspect(&said, LIMIT), Ok(None), "{stderr}");
+            assert_eq!(read_inspect(&said, LIMIT), Ok(Vec::new()), "{stderr}");
         }
+        let one_of_two = Ok(Finished {
+            code: 1,
+            stdout: r#"[{"Id":"x"}]"#.into(),
+            stderr: "Error response from daemon: No such image: x:2\n".into(),
+        });
+        assert_eq!(read_inspect(&one_of_two, LIMIT).unwrap()[0].id, "x");
         let down = Ok(Finished {
             code: 1,
             stdout: String::new(),

@@ -47,8 +47,29 @@ fn a_build_prints_the_reference_and_nothing_else_on_stdout() {
         "{}",
         ran.stderr
     );
-    assert_eq!(world.calls().len(), 3);
-    assert!(world.calls()[2].ends_with("docker image inspect ghcr.io/x/y:dev-me"));
+    // Before: who answers, and whose the tag is. After: what was built.
+    assert_eq!(world.calls().len(), 4);
+    assert!(world.calls()[3].ends_with("docker image inspect ghcr.io/x/y:dev-me"));
+}
+
+#[test]
+fn a_build_takes_no_tag_from_an_image_of_somebody_elses() {
+    let mut theirs = image();
+    theirs["stdout"] = theirs["stdout"]
+        .as_str()
+        .unwrap()
+        .replace("ai.stigmer.xtask.image", "com.example.theirs")
+        .into();
+    let world = docker(&[docker_version(), theirs]);
+    let ran = world.run(&["build-image", "--version", "dev-me"]);
+    assert_eq!(ran.code, 1);
+    assert_eq!(
+        ran.stderr,
+        "error: `ghcr.io/x/y:dev-me` is there already, and xtask did not build it: it has no label `ai.stigmer.xtask.image`\n\
+         hint: keep it under another name: `docker tag ghcr.io/x/y:dev-me localhost/kept:dev-me && docker image rm ghcr.io/x/y:dev-me`\n\
+         hint: or build another version: `--version dev-other`\n"
+    );
+    assert_eq!(world.calls().len(), 2, "{:?}", world.calls());
 }
 
 #[test]
@@ -442,7 +463,7 @@ fn a_signal_ends_the_child_and_gives_its_exit_code() {
             json!({ "args": "build", "sleep_ms": 30_000 }),
         ]);
         let child = world.start(&["build-image", "--version", "dev-me"]);
-        wait_for(|| world.calls().len() == 2);
+        wait_for(|| world.calls().iter().any(|call| call.contains(" build ")));
         signal(child.id(), number);
         let ran = world.ran(&child.wait_with_output().unwrap());
         assert_eq!(ran.code, code, "{ran:?}");

@@ -148,7 +148,7 @@ fn a_build_without_buildx_fails_aloud_with_the_fix() {
         )
     );
     assert!(
-        world.calls()[1].starts_with("DOCKER_BUILDKIT=1 docker build "),
+        world.calls()[2].starts_with("DOCKER_BUILDKIT=1 docker build "),
         "{:?}",
         world.calls()
     );

@@ -211,7 +211,10 @@ pub fn image() -> Value {
     let found = json!([{
         "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64", "Size": 98_000_000,
         "RepoTags": ["ghcr.io/x/y:dev-me"], "GraphDriver": { "Name": "overlay2", "Data": {} },
-        "Config": { "User": "stigmer", "Healthcheck": { "Test": ["CMD", "probe"] } },
+        "Config": {
+            "User": "stigmer", "Healthcheck": { "Test": ["CMD", "probe"] },
+            "Labels": { "ai.stigmer.xtask.image": "ghcr.io/x/y" },
+        },
     }]);
     answer("image inspect", 0, &found.to_string(), "")
 }

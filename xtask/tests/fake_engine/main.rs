@@ -2,7 +2,8 @@
 //! be made to do at will: hang, fail, be old, be of another OS.
 //!
 //! It stands in PATH as `docker` or `podman`. Beside it, `NAME.json` holds its answers:
-//! the first whose `args` begin the call's own is given. Every call is noted in `calls`.
+//! the first whose `args` begin the call's own is given. An image that nobody told it of is not
+//! there. Every call is noted in `calls`.
 
 #![allow(clippy::disallowed_methods)] // it is a program of its own
 
@@ -43,6 +44,11 @@ fn main() {
         let fits = args.len() >= wanted.len() && wanted.iter().zip(&args).all(|(w, a)| w == a);
         (fits && still_wanted(&folder, &name, number, answer)).then_some(answer)
     }) else {
+        if let [what, question, reference, ..] = &args[..]
+            && (what.as_str(), question.as_str()) == ("image", "inspect")
+        {
+            no_such_image(&name, reference);
+        }
         die(&format!("no answer to {args:?}"))
     };
     if answer["read_stdin"].as_bool() == Some(true) {
@@ -56,6 +62,23 @@ fn main() {
         answer["sleep_ms"].as_u64().unwrap_or(0),
     ));
     std::process::exit(i32::try_from(answer["code"].as_i64().unwrap_or(0)).unwrap_or(1));
+}
+
+/// Its store is empty, unless it was told otherwise.
+fn no_such_image(name: &str, reference: &str) -> ! {
+    let (code, words) = match name {
+        "podman" => (
+            125,
+            format!("Error: inspecting object: {reference}: image not known"),
+        ),
+        _ => (
+            1,
+            format!("Error response from daemon: No such image: {reference}"),
+        ),
+    };
+    let _ = std::io::stdout().write_all(b"[]\n");
+    let _ = writeln!(std::io::stderr(), "{words}");
+    std::process::exit(code)
 }
 
 /// `times` limits how often an answer is given; the next one that fits comes after it.

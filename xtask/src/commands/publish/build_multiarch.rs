@@ -165,6 +165,7 @@ fn load_plan(
         .hint("leave `--load` away: the result is an archive")
         .hint("or turn on the containerd image store: https://docs.docker.com/engine/storage/containerd/"));
     }
+    build_image::may_take_tags(settings, &facts.build)?;
     let platforms = platforms(settings, args.shard.as_deref())?;
     let build = request(settings, facts, &platforms, args)?;
     let mut plan = before(settings, facts, args, check_first)?;

@@ -323,7 +323,7 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
     preflight::may_publish(settings)?;
     let reference = cx.reference()?;
     let wanted_image = Wanted {
-        image: Some(&reference),
+        images: std::slice::from_ref(&reference),
         ..Wanted::default()
     };
     let (world, git) = std::thread::scope(|scope| {
@@ -332,7 +332,7 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         (world, git.join().unwrap_or_default())
     });
     let world = world?;
-    let image = world.image.ok_or_else(|| {
+    let image = world.images.into_iter().next().ok_or_else(|| {
         let version = &settings.version.value;
         Failure::new(format!("there is no image `{reference}` to push"))
             .hint(format!(

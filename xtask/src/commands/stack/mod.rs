@@ -238,9 +238,12 @@ fn build_server(
 
 /// The image, if the engine has it.
 fn find_image(cx: &Context, engine: &EngineFacts, reference: &str) -> Option<Image> {
-    let cmd = image::inspect_cmd(&engine.engine.program, reference);
+    let cmd = image::inspect_cmd(&engine.engine.program, &[reference]);
     let answer = cx.exec.ask(&cmd, ONE_QUESTION);
-    image::read_inspect(&answer, ONE_QUESTION).ok().flatten()
+    image::read_inspect(&answer, ONE_QUESTION)
+        .ok()?
+        .into_iter()
+        .next()
 }
 
 /// Asks until a question has a good answer.
