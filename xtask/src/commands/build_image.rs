@@ -99,20 +99,24 @@ fn foreign(references: &[String], images: &[Image]) -> Vec<String> {
 /// # Errors
 /// When a tag is somebody else's.
 pub fn may_take_tags(settings: &Settings, facts: &BuildFacts) -> Result<(), Failure> {
-    let Some(reference) = facts.foreign.first() else {
-        return Ok(());
-    };
-    let program = &facts.engine.engine.program;
+    match facts.foreign.first() {
+        None => Ok(()),
+        Some(reference) => Err(not_ours(settings, &facts.engine, reference)),
+    }
+}
+
+/// The refusal to take an image's name.
+pub fn not_ours(settings: &Settings, engine: &EngineFacts, reference: &str) -> Failure {
+    let program = &engine.engine.program;
     let version = &settings.version.value;
-    Err(Failure::new(format!(
-        "`{}` is there already, and xtask did not build it: it has no label `{}`",
-        facts.foreign.join("`, `"),
+    Failure::new(format!(
+        "`{reference}` is there already, and xtask did not build it: it has no label `{}`",
         label::IMAGE
     ))
     .hint(format!(
         "keep it under another name: `{program} tag {reference} localhost/kept:{version} && {program} image rm {reference}`"
     ))
-    .hint("or build another version: `--version dev-other`"))
+    .hint("or build another version: `--version dev-other`")
 }
 
 /// A cache folder of our own, where the engine's belongs to another user of this machine.

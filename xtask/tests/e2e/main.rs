@@ -6,6 +6,7 @@
 
 mod faults;
 mod journey;
+mod lookalikes;
 mod promises;
 mod proxy;
 mod publish;
@@ -56,7 +57,7 @@ macro_rules! on_every_engine {
 on_every_engine!(
     journey::whole_day,
     promises::check_finds_fault,
-    promises::ownership,
+    lookalikes::untouched,
     promises::unhealthy,
     promises::interrupted_build,
     promises::interrupted_test,

@@ -236,6 +236,19 @@ fn build_server(
     Ok(steps)
 }
 
+/// Whether the server's image is there.
+///
+/// # Errors
+/// When its name is somebody else's: a build would take it.
+fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Failure> {
+    let reference = server_image(cx.settings);
+    match find_image(cx, engine, &reference) {
+        None => Ok(false),
+        Some(image) if image.is_ours() => Ok(true),
+        Some(_) => Err(build_image::not_ours(cx.settings, engine, &reference)),
+    }
+}
+
 /// The image, if the engine has it.
 fn find_image(cx: &Context, engine: &EngineFacts, reference: &str) -> Option<Image> {
     let cmd = image::inspect_cmd(&engine.engine.program, &[reference]);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::{
-    DEVSERVER, Names, Part, Ports, build_server, find_image, scripted_model, server, server_health,
-    server_image, succeeds, temporal, wait_until,
+    DEVSERVER, Names, Part, Ports, build_server, find_image, has_server_image, scripted_model,
+    server, server_health, server_image, succeeds, temporal, wait_until,
 };
 use crate::{
     cli::SmokeArgs,
@@ -254,7 +254,7 @@ fn facts(cx: &Context) -> Result<SmokeFacts> {
     })?;
     Ok(SmokeFacts {
         has_temporal_image: has(&settings.stack.temporal_image).is_some(),
-        has_server_image: has(&server_image(settings)).is_some(),
+        has_server_image: has_server_image(cx, &build.engine)?,
         reference,
         check,
         build,

@@ -4,8 +4,8 @@
 use anyhow::Result;
 
 use super::{
-    Names, Ports, build_server, find_image, remove_steps, scripted_model, server, server_health,
-    server_image, succeeds, temporal, told, wait_until,
+    Names, Ports, build_server, find_image, has_server_image, remove_steps, scripted_model, server,
+    server_health, server_image, succeeds, temporal, told, wait_until,
 };
 use crate::{
     cli::{RunArgs, UpArgs},
@@ -57,7 +57,7 @@ fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
     let build = build_image::facts(cx)?;
     let engine = &build.engine;
     let has = |reference: &str| find_image(cx, engine, reference).is_some();
-    let part = |name: &str, port: u16, image: &str| -> Result<PartFacts> {
+    let part = |name: &str, port: u16, has_image: bool| -> Result<PartFacts> {
         let program = &engine.engine.program;
         let answer = cx.probe().ask(&container::inspect_cmd(program, name));
         let (_, container) = container::read_inspect(program, &answer, settings.engine.timeout)
@@ -68,16 +68,16 @@ fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
         Ok(PartFacts {
             answers: probe::listens(&format!("localhost:{port}")),
             container,
-            has_image: has(image),
+            has_image,
         })
     };
     Ok(UpFacts {
         temporal: part(
             &names.temporal,
             ports.temporal,
-            &settings.stack.temporal_image,
+            has(&settings.stack.temporal_image),
         )?,
-        server: part(&names.server, ports.server, &server_image(settings))?,
+        server: part(&names.server, ports.server, has_server_image(cx, engine)?)?,
         has_runner_image: has(&cx.reference()?),
         ports,
         meeting: MEETING
