@@ -5,7 +5,7 @@ use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -76,6 +76,9 @@ pub enum NoAnswer {
 #[derive(Clone, Debug)]
 pub struct Exec {
     caught: Arc<AtomicUsize>,
+    cleaning: Arc<AtomicBool>,
+    /// A signal that waits for the cleaning's end.
+    put_off: Arc<AtomicUsize>,
     ui: Ui,
 }
 
@@ -91,7 +94,12 @@ impl Exec {
             let number = usize::try_from(signal).unwrap_or_default();
             signal_hook::flag::register_usize(signal, Arc::clone(&caught), number)?;
         }
-        Ok(Self { caught, ui })
+        Ok(Self {
+            caught,
+            cleaning: Arc::default(),
+            put_off: Arc::default(),
+            ui,
+        })
     }
 
     /// One for tests, that says nothing.
@@ -104,36 +112,39 @@ impl Exec {
         .unwrap()
     }
 
-    /// The signal that told us to stop, if one did.
+    /// The signal that told us to stop, if one did. While we clean up, none does.
     pub fn caught(&self) -> Option<i32> {
+        self.signal()
+            .filter(|_| !self.cleaning.load(Ordering::SeqCst))
+    }
+
+    fn signal(&self) -> Option<i32> {
         match self.caught.load(Ordering::SeqCst) {
             0 => None,
             signal => i32::try_from(signal).ok(),
         }
     }
 
-    /// Forgets the signal: cleaning up must run.
-    fn forget_signal(&self) {
-        self.caught.store(0, Ordering::SeqCst);
-    }
-
-    /// Takes it up again when the cleaning is done.
-    fn remember_signal(&self, signal: i32) {
-        self.caught.store(
-            usize::try_from(signal).unwrap_or_default(),
-            Ordering::SeqCst,
-        );
-    }
-
-    /// Does what must be done also when a signal told us to stop.
+    /// Does what must be done also when a signal told us to stop. One that comes meanwhile ends
+    /// the step that is under way, and no other: who presses Ctrl-C twice wants it to end, not to
+    /// find containers tomorrow.
     pub fn cleaning<T>(&self, work: impl FnOnce() -> T) -> T {
-        let signal = self.caught();
-        self.forget_signal();
+        self.put_off();
+        self.cleaning.store(true, Ordering::SeqCst);
         let done = work();
-        if let Some(signal) = signal {
-            self.remember_signal(signal);
-        }
+        self.put_off();
+        self.cleaning.store(false, Ordering::SeqCst);
+        self.caught
+            .store(self.put_off.swap(0, Ordering::SeqCst), Ordering::SeqCst);
         done
+    }
+
+    /// Keeps a signal for after the cleaning.
+    fn put_off(&self) {
+        let signal = self.caught.swap(0, Ordering::SeqCst);
+        if signal != 0 {
+            self.put_off.store(signal, Ordering::SeqCst);
+        }
     }
 
     /// # Errors
@@ -260,9 +271,26 @@ impl Exec {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn stream(&self, cmd: &Cmd) -> std::io::Result<duct::ReaderHandle> {
+    pub fn stream(&self, cmd: &Cmd) -> std::io::Result<Stream> {
         self.ui.verbose(&format!("+ {}", cmd.render()));
-        expression(cmd).stdin_null().stderr_capture().reader()
+        let reader = expression(cmd).stdin_null().stderr_capture().reader()?;
+        let stream = Stream {
+            reader: Arc::new(reader),
+            over: Arc::default(),
+        };
+        let (exec, reader, over) = (self.clone(), Arc::clone(&stream.reader), &stream.over);
+        let over = Arc::clone(over);
+        // A read does not return before there is something to read.
+        thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                if exec.caught().is_some() {
+                    let _ = reader.kill();
+                    break;
+                }
+                thread::sleep(TICK);
+            }
+        });
+        Ok(stream)
     }
 
     /// Starts `gzip` on a pipe; the thread tells how many bytes came out of it.
@@ -342,17 +370,38 @@ impl Exec {
         let handle = expression.start().map_err(|error| {
             Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
         })?;
+        if self.cleaning.load(Ordering::SeqCst) {
+            self.put_off();
+        }
         let mut handed_on = false;
         loop {
             if let Some(output) = handle.wait_timeout(TICK)? {
                 return Ok(finished(output));
             }
-            if let (Some(signal), false) = (self.caught(), handed_on) {
+            if let (Some(signal), false) = (self.signal(), handed_on) {
                 handed_on = true;
                 // On Ctrl-C the terminal told the child as well; once more does no harm.
                 handle.send_signal(signal)?;
             }
         }
+    }
+}
+
+/// What a process prints, as it comes. A signal that reached only us ends it.
+pub struct Stream {
+    reader: Arc<duct::ReaderHandle>,
+    over: Arc<AtomicBool>,
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        (&*self.reader).read(buffer)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
     }
 }
 

@@ -86,6 +86,18 @@ impl Probe<'_> {
         .map(|(found, _)| found)
     }
 
+    /// A container of an engine that is known already.
+    ///
+    /// # Errors
+    /// When it does not answer, and when a signal told us to stop.
+    pub fn container_of(&self, engine: &Engine, name: &str) -> Result<Option<Container>, Failure> {
+        let answer = self.ask(&container::inspect_cmd(&engine.program, name));
+        self.exec.check()?;
+        container::read_inspect(&engine.program, &answer, self.engine.timeout)
+            .map(|(_, container)| container)
+            .map_err(Failure::new)
+    }
+
     fn first_that_answers<T>(
         &self,
         ask: impl Fn(&'static str) -> Result<T, String>,

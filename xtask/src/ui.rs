@@ -82,9 +82,11 @@ impl Ui {
         talk(&format!("{text}{newline}"));
     }
 
-    /// Draws over the current line, where that can be seen.
+    /// Draws over the current line, where that can be seen. It stays within the line: what has
+    /// gone to the next one could not be drawn over again.
     pub fn progress(self, text: &str) {
         if self.live && self.verbosity >= Verbosity::Normal {
+            let text: String = text.chars().take(columns().saturating_sub(1)).collect();
             talk(&format!("\r\x1b[2K{DIM}{text}{RESET}"));
         }
     }
@@ -122,6 +124,24 @@ impl Ui {
     pub fn confirm(self, question: &str) -> bool {
         let answer = self.ask(&format!("{question} [y/N]"));
         matches!(answer.to_lowercase().as_str(), "y" | "yes")
+    }
+}
+
+/// How wide the terminal is; the usual 80 where it does not say.
+#[allow(unsafe_code)]
+fn columns() -> usize {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the call fills in the structure, which outlives it (ioctl_tty(2)).
+    let asked = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    match size.ws_col {
+        0 => 80,
+        _ if asked != 0 => 80,
+        columns => usize::from(columns),
     }
 }
 

@@ -335,6 +335,7 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<()> {
         &image::inspect_cmd(&facts.engine.engine.program, &[&reference]),
         limit,
     );
+    cx.exec.check()?;
     // Podman 4.3 exits with 0 when a signal ends its build, so only the image itself is proof.
     let built = image::read_inspect(&answer, limit)
         .ok()

@@ -66,22 +66,21 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
         .engine
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
     let engine = world.engine.engine;
-    let ask = |cmd| {
-        cx.exec
-            .ask(&cmd, LISTING)
-            .ok()
-            .filter(crate::exec::Finished::ok)
-            .map(|done| done.stdout)
-            .unwrap_or_default()
+    let ask = |cmd| -> Result<String, Failure> {
+        let answer = cx.exec.ask(&cmd, LISTING).ok();
+        cx.exec.check()?;
+        let answer = answer.filter(crate::exec::Finished::ok);
+        Ok(answer.map(|done| done.stdout).unwrap_or_default())
     };
-    let listed = image::read_list(&ask(engine.list_images(&settings.image.repository)));
+    let listed = image::read_list(&ask(engine.list_images(&settings.image.repository))?);
     let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
     ids.sort();
     ids.dedup();
     let images: Vec<Image> = if ids.is_empty() {
         Vec::new()
     } else {
-        image::read_images(&ask(image::inspect_cmd(&engine.program, &ids))).map_err(Failure::new)?
+        image::read_images(&ask(image::inspect_cmd(&engine.program, &ids))?)
+            .map_err(Failure::new)?
     };
     let git = probe::git(cx.exec, &settings.root).values;
     Ok(CleanFacts {

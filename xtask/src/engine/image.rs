@@ -120,7 +120,11 @@ pub fn read_inspect(
         "unable to find",
     ];
     if missing.iter().any(|text| complaint.contains(text)) {
-        read_images(&finished.stdout)
+        // Podman prints an empty list or nothing at all.
+        match finished.stdout.trim() {
+            "" => Ok(Vec::new()),
+            found => read_images(found),
+        }
     } else {
         Err(format!("does not answer: {}", finished.complaint()))
     }

@@ -2,8 +2,8 @@
 //! be made to do at will: hang, fail, be old, be of another OS.
 //!
 //! It stands in PATH as `docker` or `podman`. Beside it, `NAME.json` holds its answers:
-//! the first whose `args` begin the call's own is given. An image that nobody told it of is not
-//! there. Every call is noted in `calls`.
+//! the first whose `args` begin the call's own is given. An image or container that nobody told it
+//! of is not there. Every call is noted in `calls`; the one whose number is in `hang` never ends.
 
 #![allow(clippy::disallowed_methods)] // it is a program of its own
 
@@ -30,6 +30,7 @@ fn main() {
         .unwrap_or_else(|| die("no folder of PATH has its answers"));
     let args: Vec<_> = args.collect();
     note(&folder, &name, &args);
+    hang(&folder);
 
     let script = fs::read_to_string(folder.join(format!("{name}.json")))
         .unwrap_or_else(|error| die(&error.to_string()));
@@ -44,10 +45,10 @@ fn main() {
         let fits = args.len() >= wanted.len() && wanted.iter().zip(&args).all(|(w, a)| w == a);
         (fits && still_wanted(&folder, &name, number, answer)).then_some(answer)
     }) else {
-        if let [what, question, reference, ..] = &args[..]
-            && (what.as_str(), question.as_str()) == ("image", "inspect")
+        if let [what, question, asked, ..] = &args[..]
+            && question == "inspect"
         {
-            no_such_image(&name, reference);
+            not_there(&name, what, asked);
         }
         die(&format!("no answer to {args:?}"))
     };
@@ -64,17 +65,22 @@ fn main() {
     std::process::exit(i32::try_from(answer["code"].as_i64().unwrap_or(0)).unwrap_or(1));
 }
 
-/// Its store is empty, unless it was told otherwise.
-fn no_such_image(name: &str, reference: &str) -> ! {
-    let (code, words) = match name {
-        "podman" => (
+/// It has nothing, unless it was told otherwise.
+fn not_there(name: &str, what: &str, asked: &str) -> ! {
+    let (code, words) = match (name, what) {
+        ("podman", "image") => (
             125,
-            format!("Error: inspecting object: {reference}: image not known"),
+            format!("Error: inspecting object: {asked}: image not known"),
         ),
-        _ => (
+        ("podman", "container") => (
+            125,
+            format!("Error: inspecting object: no such container {asked}"),
+        ),
+        (_, "image" | "container") => (
             1,
-            format!("Error response from daemon: No such image: {reference}"),
+            format!("Error response from daemon: No such {what}: {asked}"),
         ),
+        _ => die(&format!("no answer to `{what} inspect`")),
     };
     let _ = std::io::stdout().write_all(b"[]\n");
     let _ = writeln!(std::io::stderr(), "{words}");
@@ -108,6 +114,17 @@ fn note(folder: &Path, name: &str, args: &[String]) {
         .open(folder.join("calls"));
     if let Ok(mut calls) = calls {
         let _ = calls.write_all(line.as_bytes());
+    }
+}
+
+/// The call whose number is in `hang` never ends.
+fn hang(folder: &Path) {
+    let Ok(number) = fs::read_to_string(folder.join("hang")) else {
+        return;
+    };
+    let calls = fs::read_to_string(folder.join("calls")).unwrap_or_default();
+    if calls.lines().count().to_string() == number {
+        thread::sleep(Duration::from_secs(60));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Ports, build_server, find_image, server_image};
+use super::{Ports, build_server, has_server_image, server_image};
 use crate::{
     cli::AskArgs,
     commands::{Context, build_image},
@@ -69,7 +69,7 @@ pub fn run(cx: &Context, args: &AskArgs) -> Result<()> {
     let facts = build_image::facts(cx)?;
     let engine = &facts.engine;
     let mut plan = Plan::default();
-    if find_image(cx, engine, &server_image(settings)).is_none() {
+    if !has_server_image(cx, engine)? {
         plan.steps.extend(build_server(settings, &facts)?);
     }
     let run = client(settings, engine, cx.env, port, args);

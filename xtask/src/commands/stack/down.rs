@@ -7,7 +7,7 @@ use crate::{
     commands::{Context, Ran},
     engine::{
         EngineFacts,
-        container::{self, Container, Owner},
+        container::{Container, Owner},
         label,
     },
     plan::Plan,
@@ -44,12 +44,7 @@ pub fn run(cx: &Context) -> Result<()> {
     let mut found = Vec::new();
     // The runner first: it is to drain while the others are there.
     for name in [names.runner, names.server, names.temporal] {
-        let answer = cx
-            .probe()
-            .ask(&container::inspect_cmd(&engine.engine.program, &name));
-        let limit = cx.settings.engine.timeout;
-        let (_, container) = container::read_inspect(&engine.engine.program, &answer, limit)
-            .map_err(crate::error::Failure::new)?;
+        let container = cx.probe().container_of(&engine.engine, &name)?;
         if let Some(container) = container {
             if !started_by_up(cx.settings, &container) {
                 cx.ui

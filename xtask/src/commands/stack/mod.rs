@@ -242,7 +242,7 @@ fn build_server(
 /// When its name is somebody else's: a build would take it.
 fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Failure> {
     let reference = server_image(cx.settings);
-    match find_image(cx, engine, &reference) {
+    match find_image(cx, engine, &reference)? {
         None => Ok(false),
         Some(image) if image.is_ours() => Ok(true),
         Some(_) => Err(build_image::not_ours(cx.settings, engine, &reference)),
@@ -250,13 +250,19 @@ fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Failure>
 }
 
 /// The image, if the engine has it.
-fn find_image(cx: &Context, engine: &EngineFacts, reference: &str) -> Option<Image> {
+///
+/// # Errors
+/// When a signal told us to stop.
+fn find_image(
+    cx: &Context,
+    engine: &EngineFacts,
+    reference: &str,
+) -> Result<Option<Image>, Failure> {
     let cmd = image::inspect_cmd(&engine.engine.program, &[reference]);
     let answer = cx.exec.ask(&cmd, ONE_QUESTION);
-    image::read_inspect(&answer, ONE_QUESTION)
-        .ok()?
-        .into_iter()
-        .next()
+    cx.exec.check()?;
+    let found = image::read_inspect(&answer, ONE_QUESTION).unwrap_or_default();
+    Ok(found.into_iter().next())
 }
 
 /// Asks until a question has a good answer.

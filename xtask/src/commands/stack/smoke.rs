@@ -240,7 +240,7 @@ fn facts(cx: &Context) -> Result<SmokeFacts> {
     let reference = cx.reference()?;
     let build = build_image::facts(cx)?;
     let has = |reference: &str| find_image(cx, &build.engine, reference);
-    let image = has(&reference).ok_or_else(|| {
+    let image = has(&reference)?.ok_or_else(|| {
         let version = &settings.version.value;
         Failure::new(format!("there is no image `{reference}` here")).hint(format!(
             "build it: `cargo xtask build-image --version {version}`"
@@ -253,7 +253,7 @@ fn facts(cx: &Context) -> Result<SmokeFacts> {
         .hint("set `health.command` in xtask.toml")
     })?;
     Ok(SmokeFacts {
-        has_temporal_image: has(&settings.stack.temporal_image).is_some(),
+        has_temporal_image: has(&settings.stack.temporal_image)?.is_some(),
         has_server_image: has_server_image(cx, &build.engine)?,
         reference,
         check,

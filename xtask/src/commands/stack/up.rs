@@ -15,7 +15,7 @@ use crate::{
         refuse_foreign,
         run_local::{self, StartedBy},
     },
-    engine::container::{self, Container},
+    engine::container::Container,
     error::Failure,
     plan::{Output, Plan, Step},
     probe,
@@ -56,12 +56,9 @@ fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
     let ports = Ports::of(settings, cx.env)?;
     let build = build_image::facts(cx)?;
     let engine = &build.engine;
-    let has = |reference: &str| find_image(cx, engine, reference).is_some();
+    let has = |reference: &str| find_image(cx, engine, reference).map(|found| found.is_some());
     let part = |name: &str, port: u16, has_image: bool| -> Result<PartFacts> {
-        let program = &engine.engine.program;
-        let answer = cx.probe().ask(&container::inspect_cmd(program, name));
-        let (_, container) = container::read_inspect(program, &answer, settings.engine.timeout)
-            .map_err(Failure::new)?;
+        let container = cx.probe().container_of(&engine.engine, name)?;
         if let Some(container) = &container {
             refuse_foreign(name, container)?;
         }
@@ -75,10 +72,10 @@ fn facts(cx: &Context, names: &Names) -> Result<UpFacts> {
         temporal: part(
             &names.temporal,
             ports.temporal,
-            has(&settings.stack.temporal_image),
+            has(&settings.stack.temporal_image)?,
         )?,
         server: part(&names.server, ports.server, has_server_image(cx, engine)?)?,
-        has_runner_image: has(&cx.reference()?),
+        has_runner_image: has(&cx.reference()?)?,
         ports,
         meeting: MEETING
             .iter()
