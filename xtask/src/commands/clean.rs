@@ -19,10 +19,14 @@ use crate::{
     plan::{Output, Plan, Step},
     probe::{self, Folder, Wanted},
     settings::{GitValues, Settings},
+    ui::Clock,
 };
 
 /// How long an engine may take to list what it has.
 const LISTING: Duration = Duration::from_secs(30);
+
+/// How long a removal that another run began may take.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 
 /// An image to remove: under each of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,12 +204,15 @@ pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
                     facts.engine.stop(name, settings.run.stop_grace),
                     Output::Quiet,
                 )
-                .say("Stopping", name.as_str()),
+                .say("Stopping", name.as_str())
+                .or_go_on(),
             );
         }
+        // Another run may be removing it at this moment, which is as good: it is looked for after.
         plan.push(
             Step::new(facts.engine.remove(name), Output::Quiet)
-                .say("Removing", format!("container {name}")),
+                .say("Removing", format!("container {name}"))
+                .or_go_on(),
         );
     }
     for image in &facts.images {
@@ -257,6 +264,7 @@ pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
     if cx.carry_out(&plan)? == Ran::No {
         return Ok(());
     }
+    container_must_be_gone(cx, &facts)?;
     let stayed = still_there(cx, &facts);
     for image in &stayed {
         cx.ui.warn(&format!(
@@ -319,6 +327,28 @@ fn ask_first(cx: &Context, args: &CleanArgs) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::new("nothing was removed"))
+    }
+}
+
+/// The container that was to go, once more if need be: what keeps it is then the engine's to say.
+fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
+    let Some(ours) = facts.container_of(Owner::Us) else {
+        return Ok(());
+    };
+    let name = &cx.settings.run.container;
+    let clock = Clock::start();
+    loop {
+        let found = cx.probe().container_of(&facts.engine, name)?;
+        if found.is_none_or(|found| found.id != ours.id) {
+            return Ok(());
+        }
+        if clock.elapsed() > UNDER_WAY {
+            let step = Step::new(facts.engine.remove(name), Output::Quiet);
+            return cx.exec.step(&step).map(|_| ());
+        }
+        cx.exec
+            .pause(Duration::from_millis(100))
+            .map_err(Failure::signal)?;
     }
 }
 

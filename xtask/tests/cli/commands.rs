@@ -356,9 +356,12 @@ fn clean_asks_or_wants_yes_and_never_forces() {
         "ghcr.io/x/y:dev-me sha256:0123456789abcdef\nelsewhere/z:1 sha256:0123456789abcdef\n",
         "",
     );
+    // After its removal it is gone.
+    let mut there = container("running", true);
+    there["times"] = 1.into();
     let answers = [
         docker_version(),
-        container("running", true),
+        there,
         image_ls,
         image(),
         ok("stop"),

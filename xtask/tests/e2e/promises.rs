@@ -120,6 +120,42 @@ pub fn interrupted_test(it: &Checkout) {
     assert_eq!(listed().trim(), "");
 }
 
+/// Two at once, of the same tag and the same container: each ends well or says what was in its
+/// way, and what is there at the end is one healthy container.
+pub fn two_at_once(it: &Checkout) {
+    let both = |args: &[&str]| {
+        let children = [(); 2].map(|()| it.command(args, &[]).spawn().unwrap());
+        children.map(|child| ran(&child.wait_with_output().unwrap()))
+    };
+    for built in both(&["build-image"]) {
+        assert_eq!(built.code, 0, "{}", built.stderr);
+    }
+    let started = both(&["run-local"]);
+    assert!(started.iter().any(|ran| ran.code == 0), "{started:?}");
+    for ran in &started {
+        let told = ran.stderr.contains("error: ") && ran.stderr.contains(&it.container);
+        assert!(ran.code == 0 || told, "{ran:?}");
+    }
+    let status = it.ok(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["health"], "healthy", "{status}");
+    let tested = both(&["test-image"]);
+    for tested in tested {
+        assert_eq!(tested.code, 0, "{}{}", tested.stdout, tested.stderr);
+    }
+    let stopped = both(&["stop"]);
+    for stopped in stopped {
+        assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    }
+    for cleaned in both(&["clean", "--yes"]) {
+        assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
+    }
+    let named = format!("name={}", it.container);
+    let left = it.real.ask(&["ps", "-aq", "--filter", &named]);
+    assert_eq!(left.stdout.trim(), "");
+    assert_eq!(it.real.inspect("image", &it.reference()), None);
+}
+
 /// A published version that is not here is pulled; what is here is preferred.
 pub fn published_is_pulled(it: &Checkout) {
     let Some(registry) = var("XTASK_E2E_REGISTRY") else {
