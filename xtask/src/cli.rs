@@ -65,6 +65,8 @@ pub enum Command {
     BuildImage(BuildArgs),
     /// Start the container and wait until it is healthy
     RunLocal(RunArgs),
+    /// Build and start, and again at every change of a file
+    Watch(WatchArgs),
     /// Check that the image keeps its promises
     TestImage(TestArgs),
     /// Show the container's log
@@ -126,6 +128,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "check",
             "build-image",
             "run-local",
+            "watch",
             "test-image",
             "logs",
             "status",
@@ -220,6 +223,17 @@ pub struct BuildArgs {
     pub check: CheckChoice,
 }
 
+/// What the container has of this machine.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ContainerOptions {
+    /// host, bridge or a network's name
+    #[arg(long, value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// A file of NAME=value lines for the container's environment
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<String>,
+}
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -230,12 +244,33 @@ pub struct RunArgs {
     /// Keep the terminal: Ctrl-C stops the container, which is removed when it ends
     #[arg(long, conflicts_with = "no_wait")]
     pub foreground: bool,
-    /// host, bridge or a network's name
-    #[arg(long, value_name = "NETWORK")]
-    pub network: Option<String>,
-    /// A file of NAME=value lines for the container's environment
-    #[arg(long, value_name = "FILE")]
-    pub env_file: Option<String>,
+    #[command(flatten)]
+    pub container: ContainerOptions,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub version: VersionArg,
+    #[command(flatten)]
+    pub check: CheckChoice,
+    #[command(flatten)]
+    pub container: ContainerOptions,
+}
+
+impl WatchArgs {
+    /// What its two halves are told.
+    pub fn parts(&self) -> (BuildArgs, RunArgs) {
+        let build = BuildArgs {
+            check: self.check,
+            ..BuildArgs::default()
+        };
+        let run = RunArgs {
+            container: self.container.clone(),
+            ..RunArgs::default()
+        };
+        (build, run)
+    }
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -494,6 +529,7 @@ impl Cli {
             Command::Check(args) => &args.version,
             Command::BuildImage(args) => &args.version,
             Command::RunLocal(args) => &args.version,
+            Command::Watch(args) => &args.version,
             Command::TestImage(args) => &args.version,
             Command::Up(args) => &args.version,
             Command::Ask(args) => &args.version,
@@ -534,6 +570,7 @@ impl Cli {
             }));
         };
         add("engine.prefer", "--engine", self.global.engine.as_deref());
+        let mut container = None;
         let build = match &self.command {
             Command::BuildImage(args) => {
                 add("build.target", "--target", args.target.as_deref());
@@ -543,8 +580,11 @@ impl Cli {
             Command::BuildMultiarch(args) => Some(&args.build),
             Command::PushMultiarch(args) => Some(&args.build),
             Command::RunLocal(args) => {
-                add("run.network", "--network", args.network.as_deref());
-                add("run.env-file", "--env-file", args.env_file.as_deref());
+                container = Some(&args.container);
+                None
+            }
+            Command::Watch(args) => {
+                container = Some(&args.container);
                 None
             }
             Command::TestImage(_)
@@ -570,6 +610,10 @@ impl Cli {
             | Command::Completions { .. }
             | Command::Help { .. } => None,
         };
+        if let Some(container) = container {
+            add("run.network", "--network", container.network.as_deref());
+            add("run.env-file", "--env-file", container.env_file.as_deref());
+        }
         if let Some(build) = build {
             add("build.progress", "--progress", build.progress.as_deref());
             add("build.pull", "--pull", build.pull.then_some("true"));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::catalogue;
+use crate::{catalogue, ui::Ui};
 
 /// An error made for the person who reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,16 @@ pub struct Failure {
     code: u8,
     /// What the engine said; it was shown, and is looked at for what it means.
     said: String,
+}
+
+/// Shows why something failed, and what to do. The exit code.
+pub fn show(error: &anyhow::Error, ui: Ui) -> u8 {
+    let failure = error.downcast_ref::<Failure>();
+    ui.error(
+        &format!("{error:#}"),
+        failure.map_or(&[], Failure::hint_lines),
+    );
+    failure.map_or(1, Failure::exit_code)
 }
 
 /// The exit code of a wrong call or a wrong configuration, as clap's.

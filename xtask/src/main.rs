@@ -46,12 +46,7 @@ fn main() -> ExitCode {
     match start(&cli, ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let (hints, code) = error
-                .downcast_ref::<Failure>()
-                .map_or((&[][..], 1), |failure| {
-                    (failure.hint_lines(), failure.exit_code())
-                });
-            ui.error(&format!("{error:#}"), hints);
+            let code = error::show(&error, ui);
             if let Ok(env) = Env::capture()
                 && commands::github::is_here(&env)
                 && let Some(failure) = error.downcast_ref::<Failure>()

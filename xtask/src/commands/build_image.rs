@@ -318,17 +318,30 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildArgs) -> Result
 }
 
 pub fn run(cx: &Context, args: &BuildArgs) -> Result<()> {
+    if let Some(reference) = build(cx, args)? {
+        let version = &cx.settings.version.value;
+        cx.ui.hint(&format!("next: `cargo xtask run-local --version {version}` or `cargo xtask test-image --version {version}`"));
+        cx.ui.result(&format!("{reference}\n"))?;
+    }
+    Ok(())
+}
+
+/// Builds it, and says what was built. The reference; none of a dry run.
+///
+/// # Errors
+/// When it is not built.
+pub fn build(cx: &Context, args: &BuildArgs) -> Result<Option<String>> {
     let clock = Clock::start();
     let facts = facts(cx)?;
     let plan = plan(cx.settings, &facts, args)?;
-    if cx.carry_out(&plan)? == Ran::No {
-        return Ok(());
+    match cx.carry_out(&plan)? {
+        Ran::No => Ok(None),
+        Ran::Yes => report(cx, &facts, clock).map(Some),
     }
-    report(cx, &facts, clock)
 }
 
-/// What was built, and what to do next. The reference alone is the result.
-fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<()> {
+/// What was built.
+fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
     let reference = cx.settings.reference(&facts.git.values)?;
     let limit = cx.settings.engine.timeout.max(Duration::from_secs(10));
     let answer = cx.exec.ask(
@@ -358,9 +371,7 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<()> {
     if let Some(warning) = unpublishable(cx.settings, &facts.git) {
         ui.warn(&warning);
     }
-    let version = &cx.settings.version.value;
-    ui.hint(&format!("next: `cargo xtask run-local --version {version}` or `cargo xtask test-image --version {version}`"));
-    Ok(ui.result(&format!("{reference}\n"))?)
+    Ok(reference)
 }
 
 /// The size that the engine tells, against the budget that counts the same.

@@ -19,6 +19,7 @@ mod stack;
 mod status;
 mod stop;
 mod test_image;
+mod watch;
 
 #[cfg(test)]
 mod snapshots;
@@ -144,6 +145,7 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
         Command::Check(_)
         | Command::BuildImage(_)
         | Command::RunLocal(_)
+        | Command::Watch(_)
         | Command::TestImage(_)
         | Command::Logs(_)
         | Command::Status(_)
@@ -178,6 +180,7 @@ pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
         Command::Check(args) => check::run(cx, args),
         Command::BuildImage(args) => build_image::run(cx, args),
         Command::RunLocal(args) => run_local::run(cx, args),
+        Command::Watch(args) => watch::run(cx, cli, args),
         Command::TestImage(args) => test_image::run(cx, args),
         Command::Logs(args) => logs::run(cx, args),
         Command::Status(args) => status::run(cx, args),

@@ -18,6 +18,7 @@ use crate::{
     engine::{
         Place,
         container::{self, Container},
+        image::Image,
         label,
         run::{Hardening, IMAGE_USER, Limits, Mode, Run},
     },
@@ -219,6 +220,19 @@ pub fn run(cx: &Context, args: &RunArgs) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What [`start`] would run if the version's image were here.
+///
+/// # Errors
+/// When the plan cannot be made or printed.
+pub fn preview(cx: &Context, args: &RunArgs) -> Result<()> {
+    let mut facts = facts(cx, StartedBy::RunLocal)?;
+    if facts.world.images.is_empty() {
+        facts.world.images.push(Image::default());
+    }
+    let plan = plan(cx.settings, cx.env, &facts, args)?;
+    Ok(cx.ui.result(&plan.render())?)
 }
 
 /// Starts it, and waits until it is healthy.

@@ -271,6 +271,8 @@ impl Machine {
             | Command::PushArchive(_)
             | Command::VerifyImage(_)
             | Command::PackArchive(_)
+            // Its rounds are two of the plans above.
+            | Command::Watch(_)
             | Command::Up(_)
             | Command::Down
             | Command::Ask(_)

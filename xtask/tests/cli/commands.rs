@@ -450,7 +450,7 @@ fn an_image_that_a_container_uses_stays_and_that_is_said() {
     );
 }
 
-fn signal(pid: u32, signal: i32) {
+pub fn signal(pid: u32, signal: i32) {
     #[allow(unsafe_code)]
     // SAFETY: takes two numbers and touches no memory; the child is ours and not waited for.
     unsafe {
@@ -501,7 +501,7 @@ fn test_image_cleans_up_after_a_signal() {
     );
 }
 
-fn wait_for(mut done: impl FnMut() -> bool) {
+pub fn wait_for(mut done: impl FnMut() -> bool) {
     for _ in 0..200 {
         if done() {
             return;

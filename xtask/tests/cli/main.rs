@@ -10,4 +10,5 @@ mod formula;
 mod odd;
 mod publish;
 mod talk;
+mod watch;
 mod world;

@@ -17,6 +17,7 @@ mod secrets;
 mod stack;
 mod temporal;
 mod tokens;
+mod watch;
 
 use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
 
@@ -71,6 +72,7 @@ on_every_engine!(
 on_engines!(promises::two_at_once: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(temporal::worker_polls: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(watch::rounds: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);

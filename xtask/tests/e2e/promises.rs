@@ -198,7 +198,7 @@ pub fn published_is_pulled(it: &Checkout) {
 }
 
 /// Sends a signal to the xtask itself, and waits for the end.
-fn interrupt(child: Child, signal: i32) -> Ran {
+pub fn interrupt(child: Child, signal: i32) -> Ran {
     for pid in xtask_pids(child.id()) {
         #[allow(unsafe_code)]
         // SAFETY: takes two numbers and touches no memory; the process is ours.
@@ -210,7 +210,7 @@ fn interrupt(child: Child, signal: i32) -> Ran {
 }
 
 /// The xtask below a child: `runuser` may stand between.
-fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
+pub fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
     let mut found = vec![child];
     let mut at = 0;
     while at < found.len() {

@@ -193,6 +193,12 @@ impl<'a> Secrets<'a> {
         ran
     }
 
+    /// Runs what prints and changes nothing.
+    fn prints(&self, args: &[&str]) {
+        let ran = self.run_with(args, &[]);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+    }
+
     /// The names of what was run.
     fn every_command(&self) -> BTreeSet<String> {
         let it = self.it;
@@ -209,6 +215,8 @@ impl<'a> Secrets<'a> {
         ok(&["explain"]);
         ok(&["completions", "bash"]);
         ok(&["help"]);
+        // Its rounds are the command before this and the one after.
+        self.prints(&["watch", "--dry-run"]);
         ok(&["run-local", "--verbose"]);
         ok(&["status", "--json"]);
         ok(&["logs", "--no-follow"]);
@@ -223,7 +231,7 @@ impl<'a> Secrets<'a> {
         self.sign_in();
         tried.extend(self.publish());
         self.image_is_clean();
-        tried.insert("clean".to_owned());
+        tried.extend(["clean", "watch"].map(str::to_owned));
         self.ok(&["clean", "--yes"]);
         let server = format!("localhost/agent-runner-devserver:{}", it.version);
         it.real.ask(&["image", "rm", &server]);

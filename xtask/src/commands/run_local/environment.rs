@@ -19,19 +19,23 @@ pub struct EnvFile {
     pub values: Vec<(String, String)>,
 }
 
-/// The environment file, if it is there; one that was asked for by name must be.
-pub fn env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, Failure> {
-    let Some(file) = &settings.run.env_file else {
-        return Ok(None);
-    };
+/// Where the environment file is, or would be.
+pub fn env_file_path(settings: &Settings, env: &Env) -> Option<PathBuf> {
+    let file = settings.run.env_file.as_ref()?;
     let base = match file.origin {
         // What is typed is typed where one stands.
         Origin::Flag(_) => &env.cwd,
         Origin::Default | Origin::File { .. } | Origin::Env(_) => &settings.root,
     };
-    let path = env
-        .expand(&file.value, base)
-        .unwrap_or_else(|| PathBuf::from(&file.value));
+    let path = env.expand(&file.value, base);
+    Some(path.unwrap_or_else(|| PathBuf::from(&file.value)))
+}
+
+/// The environment file, if it is there; one that was asked for by name must be.
+pub fn env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, Failure> {
+    let (Some(file), Some(path)) = (&settings.run.env_file, env_file_path(settings, env)) else {
+        return Ok(None);
+    };
     match std::fs::read_to_string(&path) {
         Ok(text) => parse_env_file(&path.to_string_lossy(), &text).map(Some),
         Err(error) => match file.origin {
