@@ -25,6 +25,7 @@ pub struct Cli {
 }
 
 /// What every command takes.
+#[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 #[derive(Args, Clone, Debug)]
 pub struct Global {
     /// Print the commands that would run, as lines for a shell, and run nothing
@@ -39,6 +40,9 @@ pub struct Global {
     /// Show only results, warnings and errors
     #[arg(long, short, global = true)]
     pub quiet: bool,
+    /// Show at the end what was run and how long it took
+    #[arg(long, global = true)]
+    pub timings: bool,
     /// Colour on the terminal
     #[arg(
         long,

@@ -17,6 +17,7 @@ use crate::{
     catalogue,
     error::Failure,
     plan::{Cmd, OnFailure, Output, Plan, Step},
+    timings::{Purpose, Timings, step_name},
     ui::{Ui, Verbosity},
 };
 
@@ -80,6 +81,7 @@ pub struct Exec {
     /// A signal that waits for the cleaning's end.
     put_off: Arc<AtomicUsize>,
     ui: Ui,
+    timings: Timings,
 }
 
 impl Exec {
@@ -88,7 +90,7 @@ impl Exec {
     ///
     /// # Errors
     /// When the handlers cannot be set.
-    pub fn new(ui: Ui) -> std::io::Result<Self> {
+    pub fn new(ui: Ui, timings: Timings) -> std::io::Result<Self> {
         let caught = Arc::new(AtomicUsize::new(0));
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             let number = usize::try_from(signal).unwrap_or_default();
@@ -99,17 +101,18 @@ impl Exec {
             cleaning: Arc::default(),
             put_off: Arc::default(),
             ui,
+            timings,
         })
     }
 
     /// One for tests, that says nothing.
     #[cfg(test)]
     pub fn silent() -> Self {
-        Self::new(Ui {
+        let ui = Ui {
             verbosity: Verbosity::Quiet,
             live: false,
-        })
-        .unwrap()
+        };
+        Self::new(ui, Timings::new(false)).unwrap()
     }
 
     /// The signal that told us to stop, if one did. While we clean up, none does.
@@ -154,6 +157,13 @@ impl Exec {
             .map_or(Ok(()), |signal| Err(Failure::signal(signal)))
     }
 
+    /// Shows what was run until now and how long it took, if that is wanted.
+    pub fn show_timings(&self) {
+        if let Some(table) = self.timings.table() {
+            self.ui.raw(&table);
+        }
+    }
+
     /// Runs a plan's steps until one fails.
     ///
     /// # Errors
@@ -174,7 +184,25 @@ impl Exec {
             self.ui.status(verb, object);
         }
         self.ui.verbose(&format!("+ {}", step.cmd.render()));
-        let finished = match step.output {
+        let began = Instant::now();
+        let finished = self.finish(step);
+        let failed = match &finished {
+            Ok(finished) => exit_code(finished),
+            Err(_) => Some("not started".to_owned()),
+        };
+        self.timings
+            .note(Purpose::Step, &step_name(step), began, failed);
+        let finished = finished?;
+        self.check()?;
+        if finished.ok() || step.on_failure == OnFailure::GoOn {
+            return Ok(finished);
+        }
+        Err(self.explain(step, &finished).into())
+    }
+
+    /// Runs it to its end.
+    fn finish(&self, step: &Step) -> anyhow::Result<Finished> {
+        match step.output {
             // Nobody wants to see it, unless it fails.
             Output::Talk if self.ui.verbosity == Verbosity::Quiet => self.wait(
                 &step.cmd,
@@ -182,25 +210,29 @@ impl Exec {
                     .stdin_null()
                     .stderr_to_stdout()
                     .stdout_capture(),
-            )?,
+            ),
             Output::Talk if self.ui.live => {
-                self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())?
+                self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())
             }
-            Output::Talk => self.talk(&step.cmd)?,
-            Output::Result => self.wait(&step.cmd, &expression(&step.cmd))?,
+            Output::Talk => self.talk(&step.cmd),
+            Output::Result => self.wait(&step.cmd, &expression(&step.cmd)),
             Output::Quiet | Output::Measured => self.wait(
                 &step.cmd,
                 &expression(&step.cmd)
                     .stdin_null()
                     .stdout_capture()
                     .stderr_capture(),
-            )?,
-            Output::Handover => return Err(handover(&step.cmd).into()),
-        };
-        self.check()?;
-        if finished.ok() || step.on_failure == OnFailure::GoOn {
-            return Ok(finished);
+            ),
+            Output::Handover => {
+                // Nothing of ours comes after it.
+                self.show_timings();
+                Err(handover(&step.cmd).into())
+            }
         }
+    }
+
+    /// Why a step failed, with what is known of such a failure.
+    fn explain(&self, step: &Step, finished: &Finished) -> Failure {
         if step.output == Output::Quiet || self.ui.verbosity == Verbosity::Quiet {
             self.ui.raw(&finished.stdout);
             self.ui.raw(&finished.stderr);
@@ -224,7 +256,7 @@ impl Exec {
         } else {
             catalogue::hints_for(&said)
         };
-        Err(Failure::new(format!(
+        Failure::new(format!(
             "`{}` failed with exit code {}",
             words.join(" "),
             finished.code
@@ -232,7 +264,6 @@ impl Exec {
         .hints(hints)
         .code(code)
         .with_said(said)
-        .into())
     }
 
     /// Asks a read-only question and keeps the answer, whatever its exit code.
@@ -241,6 +272,18 @@ impl Exec {
     /// When there is no answer in time.
     pub fn ask(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
         self.ui.verbose(&format!("? {}", cmd.render()));
+        let began = Instant::now();
+        let answer = self.answer(cmd, limit);
+        let failed = match &answer {
+            Ok(finished) => exit_code(finished),
+            Err(_) => Some("no answer".to_owned()),
+        };
+        self.timings
+            .note(Purpose::Probe, &cmd.render(), began, failed);
+        answer
+    }
+
+    fn answer(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
         let not_started = |error: std::io::Error| NoAnswer::NotStarted(error.to_string());
         let handle = expression(cmd)
             .stdin_null()
@@ -449,6 +492,11 @@ fn expression(cmd: &Cmd) -> duct::Expression {
     expression
 }
 
+/// An exit code that is not 0, in words.
+fn exit_code(finished: &Finished) -> Option<String> {
+    (!finished.ok()).then(|| format!("exit code {}", finished.code))
+}
+
 fn finished(output: &std::process::Output) -> Finished {
     let status = output.status;
     Finished {
@@ -480,11 +528,11 @@ mod tests {
     #[test]
     fn what_an_engine_printed_on_the_terminal_can_be_asked_about() {
         let hints = |live, script: &str| {
-            let exec = Exec::new(Ui {
+            let ui = Ui {
                 verbosity: Verbosity::Normal,
                 live,
-            })
-            .unwrap();
+            };
+            let exec = Exec::new(ui, Timings::new(false)).unwrap();
             let step = Step::new(Cmd::new("sh").args(["-c", script]), Output::Talk);
             let error = exec.step(&step).unwrap_err();
             error

@@ -20,6 +20,7 @@ mod registry;
 mod release;
 mod secret;
 mod settings;
+mod timings;
 mod ui;
 mod version;
 
@@ -34,6 +35,7 @@ use crate::{
     error::Failure,
     exec::Exec,
     settings::Settings,
+    timings::Timings,
     ui::{Ui, Verbosity},
 };
 
@@ -60,13 +62,13 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli, ui: Ui) -> Result<()> {
     let env = Env::capture()?;
-    let exec = Exec::new(ui)?;
+    let exec = Exec::new(ui, Timings::new(cli.global.timings))?;
     if commands::without_settings(cli, &env, ui)? {
         return Ok(());
     }
     let files = config::find(&env.cwd)?;
     let settings = Settings::resolve(cli, &env, &files)?;
-    commands::run(
+    let done = commands::run(
         cli,
         &commands::Context {
             env: &env,
@@ -75,7 +77,9 @@ fn start(cli: &Cli, ui: Ui) -> Result<()> {
             ui,
             dry_run: cli.global.dry_run,
         },
-    )
+    );
+    exec.show_timings();
+    done
 }
 
 fn ui_for(cli: &Cli) -> Ui {

@@ -299,3 +299,58 @@ fn each_refusal_has_its_own_message_and_fix() {
         "{gone}"
     );
 }
+
+#[test]
+fn timings_are_told_of_failures_too_and_stay_out_of_the_result() {
+    let mut failing = answer("build", 7, "", "no\n");
+    failing["sleep_ms"] = 150.into();
+    let world = World::new(PROJECT).engine("docker", &[docker_version(), failing]);
+    let ran = world.run(&["build-image", "--version", "dev-me", "--timings"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (7, ""));
+    let (_, table) = ran.stderr.split_once("   began       took\n").unwrap();
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|l| l.split("  ").map(str::trim).collect())
+        .collect();
+    let step = rows.iter().find(|row| row.contains(&"step")).unwrap();
+    let name = "Building ghcr.io/x/y:dev-me for linux/amd64 with Docker 28.…";
+    assert_eq!(*step.last().unwrap(), format!("{name}, exit code 7"));
+    let took = |row: &[&str]| -> f64 {
+        let column = row.iter().rev().find_map(|cell| cell.strip_suffix(" s"));
+        column.unwrap().trim().parse().unwrap()
+    };
+    assert!((0.15..5.0).contains(&took(step)), "{step:?}");
+    let probe = "docker version --format '{{json .}}'";
+    assert!(
+        rows.iter().any(|row| row.ends_with(&["probe", probe])),
+        "{rows:?}"
+    );
+    let whole = rows
+        .iter()
+        .find(|row| row.last() == Some(&"in all"))
+        .unwrap();
+    assert!(took(whole) >= took(step), "{rows:?}");
+    assert!(
+        ran.stderr
+            .ends_with("error: `docker build` failed with exit code 7\n"),
+        "{ran:?}"
+    );
+
+    let ran = world.run(&["build-image", "--version", "dev-me"]);
+    assert!(!ran.stderr.contains("in all"), "{ran:?}");
+}
+
+#[test]
+fn timings_come_before_a_command_that_takes_over() {
+    let answers = [
+        container("running", true),
+        answer("logs", 0, "its log\n", ""),
+    ];
+    let world = World::new(PROJECT).engine("docker", &answers);
+    let ran = world.run(&["logs", "--no-follow", "--timings"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "its log\n"));
+    assert!(
+        ran.stderr.contains("probe  docker container inspect box\n"),
+        "{ran:?}"
+    );
+}
