@@ -130,6 +130,13 @@ impl Env {
             .map(PathBuf::from)
     }
 
+    /// Our own caches': `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
+    pub fn cache_folder(&self) -> Option<PathBuf> {
+        let caches = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+        let caches = caches.or_else(|| self.home().map(|home| home.join(".cache")))?;
+        Some(caches.join("agent-runner"))
+    }
+
     /// `$PATH`, to look programs up in.
     pub fn path(&self) -> Option<&OsString> {
         self.vars.get(&OsString::from("PATH"))

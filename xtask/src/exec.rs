@@ -108,9 +108,11 @@ impl Exec {
     /// One for tests, that says nothing.
     #[cfg(test)]
     pub fn silent() -> Self {
+        use crate::called::Called;
         let ui = Ui {
             verbosity: Verbosity::Quiet,
             live: false,
+            called: Called::ByCargo,
         };
         Self::new(ui, Timings::new(false)).unwrap()
     }
@@ -524,6 +526,7 @@ fn handover(cmd: &Cmd) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::called::Called;
 
     #[test]
     fn what_an_engine_printed_on_the_terminal_can_be_asked_about() {
@@ -531,6 +534,7 @@ mod tests {
             let ui = Ui {
                 verbosity: Verbosity::Normal,
                 live,
+                called: Called::ByCargo,
             };
             let exec = Exec::new(ui, Timings::new(false)).unwrap();
             let step = Step::new(Cmd::new("sh").args(["-c", script]), Output::Talk);

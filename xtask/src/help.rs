@@ -10,27 +10,23 @@ use crate::{
     env::Env,
     error::Failure,
     settings::{GitValues, Publish, Settings},
-    ui::{Ui, Verbosity},
+    ui::Ui,
 };
 
 /// Prints what clap has to say, help or a wrong call, with its exit code.
-pub fn print_clap(error: &clap::Error) -> ExitCode {
+pub fn print_clap(error: &clap::Error, env: &Env, ui: Ui) -> ExitCode {
     let top_level = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) && error
         .render()
         .to_string()
-        .contains("Usage: cargo xtask [OPTIONS] <COMMAND>");
-    if top_level && let Ok(env) = Env::capture() {
-        let ui = Ui {
-            verbosity: Verbosity::Normal,
-            live: false,
-        };
+        .contains(&format!("Usage: {} [OPTIONS] <COMMAND>", ui.called.words()));
+    if top_level {
         if error.kind() == ErrorKind::DisplayHelp {
-            let _ = ui.result(&text(&env));
+            let _ = ui.words(&text(env));
         } else {
-            ui.raw(&text(&env));
+            ui.raw(&ui.called.say(&text(env)));
         }
     } else {
         let _ = error.print();

@@ -3,6 +3,7 @@
 //! One direction: arguments + environment + TOML → settings (pure) → facts (read-only) →
 //! plan (pure) → run.
 
+mod called;
 mod catalogue;
 mod cli;
 mod commands;
@@ -14,12 +15,14 @@ mod exec;
 mod help;
 mod image;
 mod oci;
+mod outdated;
 mod plan;
 mod probe;
 mod registry;
 mod release;
 mod secret;
 mod settings;
+mod sources;
 mod timings;
 mod ui;
 mod version;
@@ -27,9 +30,10 @@ mod version;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::{
+    called::Called,
     cli::{Cli, Color},
     env::Env,
     error::Failure,
@@ -40,17 +44,26 @@ use crate::{
 };
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return help::print_clap(&error),
+    let env = match Env::capture() {
+        Ok(env) => env,
+        Err(error) => {
+            let why = anyhow::Error::from(error).context("cannot tell the current folder");
+            return ExitCode::from(error::show(&why, plain_ui(Called::ByItself)));
+        }
     };
-    let ui = ui_for(&cli);
-    match start(&cli, ui) {
+    let called = Called::of(&env);
+    let command = Cli::command().bin_name(called.words());
+    let parsed = command.try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return help::print_clap(&error, &env, plain_ui(called)),
+    };
+    let ui = ui_for(&cli, called);
+    match start(&cli, &env, ui) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let code = error::show(&error, ui);
-            if let Ok(env) = Env::capture()
-                && commands::github::is_here(&env)
+            if commands::github::is_here(&env)
                 && let Some(failure) = error.downcast_ref::<Failure>()
             {
                 ui.raw(&commands::github::annotation(failure, "Dockerfile"));
@@ -60,18 +73,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: &Cli, ui: Ui) -> Result<()> {
-    let env = Env::capture()?;
+fn start(cli: &Cli, env: &Env, ui: Ui) -> Result<()> {
     let exec = Exec::new(ui, Timings::new(cli.global.timings))?;
-    if commands::without_settings(cli, &env, ui)? {
+    if commands::without_settings(cli, env, ui)? {
         return Ok(());
     }
     let files = config::find(&env.cwd)?;
-    let settings = Settings::resolve(cli, &env, &files)?;
+    let settings = Settings::resolve(cli, env, &files)?;
+    outdated::hint(env, ui, &files.root);
     let done = commands::run(
         cli,
         &commands::Context {
-            env: &env,
+            env,
             settings: &settings,
             exec: &exec,
             ui,
@@ -82,7 +95,16 @@ fn start(cli: &Cli, ui: Ui) -> Result<()> {
     done
 }
 
-fn ui_for(cli: &Cli) -> Ui {
+/// Before it is known what was typed.
+fn plain_ui(called: Called) -> Ui {
+    Ui {
+        verbosity: Verbosity::Normal,
+        live: false,
+        called,
+    }
+}
+
+fn ui_for(cli: &Cli, called: Called) -> Ui {
     match cli.global.color {
         // NO_COLOR, CLICOLOR_FORCE, TERM and terminals are anstream's to know.
         Color::Auto => {}
@@ -96,5 +118,6 @@ fn ui_for(cli: &Cli) -> Ui {
             (false, false) => Verbosity::Normal,
         },
         live: std::io::IsTerminal::is_terminal(&std::io::stderr()),
+        called,
     }
 }

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::called::Called;
+
 /// How much talk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
@@ -21,6 +23,8 @@ pub struct Ui {
     pub verbosity: Verbosity,
     /// Standard error is a terminal: a line can be drawn over.
     pub live: bool,
+    /// How what we say names us.
+    pub called: Called,
 }
 
 const BOLD_GREEN: &str = "\x1b[1;32m";
@@ -34,6 +38,7 @@ impl Ui {
     /// What is being done: a verb and its object, as cargo writes it.
     pub fn status(self, verb: &str, object: &str) {
         if self.verbosity >= Verbosity::Normal {
+            let object = self.called.say(object);
             talk(&format!("{BOLD_GREEN}{verb:>12}{RESET} {object}\n"));
         }
     }
@@ -54,20 +59,22 @@ impl Ui {
 
     /// Something that may surprise later; shown even with `--quiet`.
     pub fn warn(self, text: &str) {
+        let text = self.called.say(text);
         talk(&format!("{BOLD_YELLOW}warning:{RESET} {text}\n"));
     }
 
     /// What to do about a warning or next.
     pub fn hint(self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
+            let text = self.called.say(text);
             talk(&format!("{BOLD_CYAN}hint:{RESET} {text}\n"));
         }
     }
 
     pub fn error(self, text: &str, hints: &[String]) {
-        let mut out = format!("{BOLD_RED}error:{RESET} {text}\n");
+        let mut out = format!("{BOLD_RED}error:{RESET} {}\n", self.called.say(text));
         for hint in hints {
-            let _ = writeln!(out, "{BOLD_CYAN}hint:{RESET} {hint}");
+            let _ = writeln!(out, "{BOLD_CYAN}hint:{RESET} {}", self.called.say(hint));
         }
         talk(&out);
     }
@@ -96,6 +103,14 @@ impl Ui {
         if self.live && self.verbosity >= Verbosity::Normal {
             talk("\r\x1b[2K");
         }
+    }
+
+    /// A result in our own words, such as help: see [`Ui::result`].
+    ///
+    /// # Errors
+    /// As those.
+    pub fn words(self, text: &str) -> std::io::Result<()> {
+        self.result(&self.called.say(text))
     }
 
     /// A result, to standard output.

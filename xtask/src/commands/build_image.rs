@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -132,18 +131,8 @@ fn own_cache(cx: &Context, engine: &EngineFacts) -> Option<String> {
         Folder::Other => return None,
     };
     (owner != cx.env.user.euid)
-        .then(|| own_cache_folder(cx.env))?
+        .then(|| cx.env.cache_folder())?
         .and_then(|folder| folder.to_str().map(str::to_owned))
-}
-
-/// `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
-pub fn own_cache_folder(env: &Env) -> Option<PathBuf> {
-    let caches = env.get("XDG_CACHE_HOME").map(PathBuf::from);
-    Some(
-        caches
-            .or_else(|| env.home().map(|home| home.join(".cache")))?
-            .join("agent-runner"),
-    )
 }
 
 /// The configured secrets, each of which must be there.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 
-use super::{Context, Ran, build_image};
+use super::{Context, Ran};
 use crate::{
     cli::CleanArgs,
     engine::{
@@ -123,9 +123,7 @@ fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMo
         .map(|done| read_cache_mounts(&done.stdout))
         .unwrap_or_default();
     // Where somebody else owns the shared folder, builds used one of ours: see `own_cache`.
-    let own = folder
-        .as_ref()
-        .and_then(|_| build_image::own_cache_folder(cx.env));
+    let own = folder.as_ref().and_then(|_| cx.env.cache_folder());
     for folder in folder
         .into_iter()
         .chain(own.map(|own| own.join("buildah-cache")))

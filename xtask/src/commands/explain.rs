@@ -18,7 +18,7 @@ pub fn run(code: Option<&str>, ui: Ui) -> Result<()> {
             .explain(),
         None => catalogue::list(),
     };
-    Ok(ui.result(&text)?)
+    Ok(ui.words(&text)?)
 }
 
 fn unknown(code: &str) -> Failure {

@@ -136,10 +136,10 @@ fn not_running(name: &str) -> Failure {
 /// When the result cannot be written.
 pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
     match &cli.command {
-        Command::Help { command: None } => ui.result(&help::text(env))?,
+        Command::Help { command: None } => ui.words(&help::text(env))?,
         Command::Help {
             command: Some(name),
-        } => ui.result(&help::of_command(name)?)?,
+        } => ui.words(&help::of_command(name)?)?,
         Command::Explain { code } => explain::run(code.as_deref(), ui)?,
         Command::Completions { shell } => completions::run(*shell, ui)?,
         Command::Check(_)

@@ -7,6 +7,7 @@ mod ci;
 mod commands;
 mod detection;
 mod formula;
+mod installed;
 mod odd;
 mod publish;
 mod talk;

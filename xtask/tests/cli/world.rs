@@ -6,13 +6,13 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
-const FAKE: &str = env!("CARGO_BIN_EXE_fake-engine");
 
 pub struct World {
     folder: TempDir,
@@ -52,7 +52,7 @@ impl World {
 
     /// Puts an engine into PATH, with its answers.
     pub fn engine(self, name: &str, answers: &[Value]) -> Self {
-        symlink(FAKE, self.path("bin").join(name)).unwrap();
+        symlink(fake_engine(), self.path("bin").join(name)).unwrap();
         fs::write(
             self.path("bin").join(format!("{name}.json")),
             json!(answers).to_string(),
@@ -67,13 +67,20 @@ impl World {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(XTASK);
+        self.command_of(Path::new(XTASK), args)
+    }
+
+    /// The same with another xtask.
+    pub fn command_of(&self, xtask: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(xtask);
         command
             .args(args)
             .current_dir(self.path("src/deep/er"))
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("home"))
+            // As `cargo xtask` is called.
+            .env("CARGO_PKG_NAME", "xtask")
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -115,6 +122,29 @@ impl World {
             .map(|line| line.replace(&root, ""))
             .collect()
     }
+}
+
+/// The fake engine's program, beside xtask's own. It is an example, and Cargo builds none for a test
+/// that was chosen, so it is asked for here; where all is built that takes a tenth of a second.
+fn fake_engine() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let folder = Path::new(XTASK).parent().unwrap();
+        let profile = match folder.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            other => other,
+        };
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--package", "xtask"])
+            .args(["--example", "fake-engine", "--profile", profile])
+            .arg("--target-dir")
+            .arg(folder.parent().unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success(), "the fake engine is not built");
+        folder.join("examples/fake-engine")
+    })
 }
 
 pub fn has(path: &Path) -> bool {

@@ -157,6 +157,7 @@ fn run_script(world: &World, script: &str) -> Output {
         .env_clear()
         .env("PATH", world.path("bin"))
         .env("HOME", world.path("home"))
+        .env("CARGO_PKG_NAME", "xtask")
         // As in a CI job for a tag, so that `docker-login` and `push-multiarch` find what they need.
         .env("GITHUB_REF_TYPE", "tag")
         .env("GITHUB_REF_NAME", "v1.2.3")
