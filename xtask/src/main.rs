@@ -20,6 +20,7 @@ mod plan;
 mod probe;
 mod registry;
 mod release;
+mod script;
 mod secret;
 mod settings;
 mod sources;
@@ -88,7 +89,7 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> Result<()> {
             settings: &settings,
             exec: &exec,
             ui,
-            dry_run: cli.global.dry_run,
+            dry_run: cli.global.dry_run || cli.global.eject,
         },
     );
     exec.show_timings();

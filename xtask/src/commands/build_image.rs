@@ -226,25 +226,29 @@ fn choose_platform(
     )))
 }
 
+/// A time in seconds since 1970 as a label has it.
+pub fn created(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+/// The commit as a label has it.
+pub fn revision(git: &Git) -> Option<String> {
+    let sha = git.values.sha.as_ref()?;
+    Some(if git.dirty {
+        format!("{sha}-dirty")
+    } else {
+        sha.clone()
+    })
+}
+
 /// The OCI's labels, ours, the configured ones, and the channel's, later over earlier.
 /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
 fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, String>, Failure> {
-    let created = UNIX_EPOCH + Duration::from_secs(facts.created);
-    let revision = facts.git.values.sha.as_ref().map(|sha| {
-        if facts.git.dirty {
-            format!("{sha}-dirty")
-        } else {
-            sha.clone()
-        }
-    });
     let image = &settings.image;
     let oci = [
         ("version", settings.version.value.to_string()),
-        (
-            "created",
-            humantime::format_rfc3339_seconds(created).to_string(),
-        ),
-        ("revision", revision.unwrap_or_default()),
+        ("created", created(facts.created)),
+        ("revision", revision(&facts.git).unwrap_or_default()),
         ("source", image.source.clone()),
         ("title", image.title.clone()),
         ("description", image.description.clone()),

@@ -33,7 +33,7 @@ pub enum TokenFrom {
 
 impl TokenFrom {
     /// The command that gives it, for the line of a dry run.
-    fn command(&self) -> String {
+    pub fn command(&self) -> String {
         match self {
             Self::Stdin | Self::Prompt => "cat".to_owned(),
             Self::Env(name) => format!("printenv {name}"),
@@ -151,7 +151,7 @@ fn holds(file: &std::path::Path, registry: &str) -> bool {
 }
 
 /// Asks for nothing but whether; the token itself is fetched when it is needed.
-fn github_cli(cx: &Context) -> GitHubCli {
+pub fn github_cli(cx: &Context) -> GitHubCli {
     let status = Cmd::new("gh").args(["auth", "status", "--hostname", "github.com"]);
     let signed_in = cx.probe().find("gh").is_some()
         && cx

@@ -25,7 +25,7 @@ use crate::{
     env::{Env, Os},
     error::Failure,
     image::human_bytes,
-    plan::{OnFailure, Output, Plan, Step},
+    plan::{OnFailure, Output, Plan, Step, When},
     probe::{self, Wanted, World},
     settings::{Publish, Relabel, Settings},
     ui::{Clock, human_time},
@@ -53,7 +53,11 @@ pub enum StartedBy {
     Up,
 }
 
-fn facts(cx: &Context, started_by: StartedBy) -> Result<RunFacts> {
+/// Asks for them.
+///
+/// # Errors
+/// When no engine answers, or a folder or a file of the settings is not as it must be.
+pub fn facts(cx: &Context, started_by: StartedBy) -> Result<RunFacts> {
     let settings = cx.settings;
     let reference = cx.reference()?;
     let wanted = Wanted {
@@ -169,15 +173,16 @@ pub fn plan(
         }
     }
     if let Some(container) = &facts.world.container {
+        let ours = || When::OurContainer(name.clone());
         let say = format!("our earlier container {name} ({})", container.short_id());
         if container.state.running {
             let stop = Step::new(
                 engine.engine.stop(name, settings.run.stop_grace),
                 Output::Quiet,
             );
-            plan.push(stop.say("Stopping", say));
+            plan.push(stop.say("Stopping", say).when(ours()));
         }
-        plan.push(Step::new(engine.engine.remove(name), Output::Quiet));
+        plan.push(Step::new(engine.engine.remove(name), Output::Quiet).when(ours()));
     }
     let run = run_request(settings, env, facts, args);
     let cmd = engine.run(&run);
@@ -199,7 +204,8 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
     match settings.channel.publish {
         Publish::Yes => Ok(
             Step::new(facts.world.engine.engine.pull(reference), Output::Talk)
-                .say("Pulling", reference.as_str()),
+                .say("Pulling", reference.as_str())
+                .when(When::NoImage(reference.clone())),
         ),
         Publish::ByName | Publish::No => Err(Failure::new(format!(
             "there is no image `{reference}` here, and the channel `{}` does not publish any",

@@ -39,7 +39,7 @@ impl World {
             folder,
             env: Vec::new(),
         };
-        for tool in ["sh", "mkdir", "chown", "gzip"] {
+        for tool in ["sh", "mkdir", "chown", "gzip", "id", "sleep"] {
             let real = which::which(tool).unwrap();
             symlink(real, world.path("bin").join(tool)).unwrap();
         }

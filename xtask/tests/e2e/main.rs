@@ -4,6 +4,7 @@
 //! Set `XTASK_BUILD_BASE_IMAGE` where docker.io cannot be reached.
 #![allow(clippy::disallowed_methods)] // tests start processes and read the environment
 
+mod eject;
 mod faults;
 mod journey;
 mod lookalikes;
@@ -73,6 +74,7 @@ on_engines!(promises::two_at_once: docker = DOCKER, podman_rootless = PODMAN_ROO
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(temporal::worker_polls: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(watch::rounds: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(eject::ejected_scripts: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
