@@ -28,6 +28,8 @@ const LINES: &[&[&str]] = &[
     &["check"],
     &["build-image"],
     &["run-local", "--no-wait"],
+    // For good it would not end.
+    &["watch", "--dry-run"],
     &["test-image"],
     &["logs", "--no-follow"],
     &["status"],
