@@ -80,11 +80,15 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
     ids.sort();
     ids.dedup();
-    let images: Vec<Image> = if ids.is_empty() {
+    let images = if ids.is_empty() {
         Vec::new()
     } else {
-        image::read_images(&ask(image::inspect_cmd(&engine.program, &ids))?)
-            .map_err(Failure::new)?
+        // One that has gone since is none to remove.
+        let answer = cx
+            .exec
+            .ask(&image::inspect_cmd(&engine.program, &ids), LISTING);
+        cx.exec.check()?;
+        image::read_inspect(&answer, LISTING).map_err(Failure::new)?
     };
     let git = probe::git(cx.exec, &settings.root).values;
     Ok(CleanFacts {
@@ -263,7 +267,7 @@ pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
         return Ok(());
     }
     container_must_be_gone(cx, &facts)?;
-    let stayed = still_there(cx, &facts);
+    let stayed = try_again(cx, &facts, still_there(cx, &facts));
     for image in &stayed {
         cx.ui.warn(&format!(
             "image {} stays: a container uses it",
@@ -348,6 +352,19 @@ fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
             .pause(Duration::from_millis(100))
             .map_err(Failure::signal)?;
     }
+}
+
+/// What stayed because our own container still counted: it went a moment ago, and where two runs
+/// remove it, one is told that it has gone while the other is still at it.
+fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Doomed>) -> Vec<Doomed> {
+    if stayed.is_empty() || facts.container_of(Owner::Us).is_none() {
+        return stayed;
+    }
+    for reference in stayed.iter().flat_map(|image| &image.references) {
+        let step = Step::new(facts.engine.remove_image(reference), Output::Quiet);
+        let _ = cx.exec.step(&step.or_go_on());
+    }
+    still_there(cx, facts)
 }
 
 /// Images that the engine kept because containers use them.

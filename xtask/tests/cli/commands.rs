@@ -387,7 +387,9 @@ fn clean_asks_or_wants_yes_and_never_forces() {
         [
             "docker stop -t 10 box",
             "docker rm --force --volumes box",
-            "docker image rm ghcr.io/x/y:dev-me"
+            "docker image rm ghcr.io/x/y:dev-me",
+            // It is there still: perhaps only until its container is whole gone.
+            "docker image rm ghcr.io/x/y:dev-me",
         ]
     );
 }

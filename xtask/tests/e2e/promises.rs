@@ -147,13 +147,15 @@ pub fn two_at_once(it: &Checkout) {
     for stopped in stopped {
         assert_eq!(stopped.code, 0, "{}", stopped.stderr);
     }
-    for cleaned in both(&["clean", "--yes"]) {
+    let cleaned = both(&["clean", "--yes"]);
+    for cleaned in &cleaned {
         assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
     }
     let named = format!("name={}", it.container);
     let left = it.real.ask(&["ps", "-aq", "--filter", &named]);
     assert_eq!(left.stdout.trim(), "");
-    assert_eq!(it.real.inspect("image", &it.reference()), None);
+    let left = it.real.inspect("image", &it.reference());
+    assert!(left.is_none(), "{cleaned:#?}");
 }
 
 /// A published version that is not here is pulled; what is here is preferred.
