@@ -17,5 +17,7 @@
 . "$LIB/tools.sh"
 # shellcheck source=buildkit.sh
 . "$LIB/buildkit.sh"
+# shellcheck source=ages.sh
+. "$LIB/ages.sh"
 # shellcheck source=env.sh
 . "$LIB/env.sh"

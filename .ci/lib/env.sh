@@ -28,6 +28,10 @@ EOF
         if [[ -x $COSIGN ]]; then
             echo "export XTASK_E2E_COSIGN=$COSIGN"
         fi
+        if ages_answer; then
+            echo "export XTASK_E2E_REQUIRE=\"\$XTASK_E2E_REQUIRE ${AGES_NAMES[*]}\""
+            echo "export XTASK_E2E_AGES=$AGES"
+        fi
         if has_buildkit_image && buildkit_answers amd64 && buildkit_answers arm64; then
             echo "export XTASK_E2E_BUILDKIT_AMD64=$(buildkit_address amd64)"
             echo "export XTASK_E2E_BUILDKIT_ARM64=$(buildkit_address arm64)"

@@ -62,6 +62,22 @@ EOF
     apt_update
 }
 
+# download_packages SUITE FOLDER PACKAGE...: checked by apt; the machine's own lists stay as they are.
+download_packages() {
+    local suite=$1 folder=$2 apt
+    apt=(apt-get -o "Dir::Etc::sourcelist=$folder/apt/list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::lists=$folder/apt/lists" -o Dir::State::status=/dev/null
+        -o "Dir::Cache=$folder/apt/cache" -o APT::Sandbox::User=root)
+    mkdir -p "$folder/apt/lists/partial" "$folder/apt/cache/archives/partial"
+    echo "deb [signed-by=$DEBIAN_KEYRING] $DEBIAN_MIRROR $suite main" >"$folder/apt/list"
+    (
+        cd "$folder" # apt downloads to the working folder
+        quietly "$STATE/log/download-$suite.log" "${apt[@]}" update
+        quietly "$STATE/log/download-$suite.log" "${apt[@]}" download "${@:3}"
+    )
+    rm -r "$folder/apt"
+}
+
 # The kernel hands foreign programs to qemu, also inside containers.
 enable_emulation() {
     [[ -e /proc/sys/fs/binfmt_misc/status ]] ||

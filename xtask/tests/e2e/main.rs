@@ -4,6 +4,7 @@
 //! Set `XTASK_BUILD_BASE_IMAGE` where docker.io cannot be reached.
 #![allow(clippy::disallowed_methods)] // tests start processes and read the environment
 
+mod ages;
 mod eject;
 mod faults;
 mod journey;
@@ -20,7 +21,10 @@ mod temporal;
 mod tokens;
 mod watch;
 
-use real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, PODMAN_ROOTLESS, Real};
+use real::{
+    Checkout, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
+    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, Real,
+};
 
 /// A test of engines by their names.
 macro_rules! on_engines {
@@ -67,6 +71,16 @@ on_every_engine!(
     publish::release,
     registry::login,
     stack::smoke,
+);
+
+// What engines of other ages do otherwise.
+on_engines!(
+    ages::a_day:
+    docker_20 = DOCKER_20,
+    docker_20_client = DOCKER_20_CLIENT,
+    docker_26 = DOCKER_26,
+    docker_26_containerd = DOCKER_26_CONTAINERD,
+    podman_5 = PODMAN_5,
 );
 
 // What does not depend on how an engine is run, once for each that can do it.

@@ -25,6 +25,12 @@ pub const DOCKER: &str = "docker";
 pub const DOCKER_CONTAINERD: &str = "docker-containerd";
 pub const PODMAN: &str = "podman";
 pub const PODMAN_ROOTLESS: &str = "podman-rootless";
+/// Those of other ages, reached by a program of the same name in a folder of theirs.
+pub const DOCKER_20: &str = "docker-20";
+pub const DOCKER_20_CLIENT: &str = "docker-20-client";
+pub const DOCKER_26: &str = "docker-26";
+pub const DOCKER_26_CONTAINERD: &str = "docker-26-containerd";
+pub const PODMAN_5: &str = "podman-5";
 
 impl Real {
     /// The engine, if this machine has it. Where it has not, that is said, and in CI
@@ -78,6 +84,10 @@ impl Real {
                 let runtime = var("XTASK_E2E_ROOTLESS_RUNTIME_DIR")?;
                 real("podman", env(&[("XDG_RUNTIME_DIR", runtime)]), Some(user))
             }
+            DOCKER_20 | DOCKER_20_CLIENT | DOCKER_26 | DOCKER_26_CONTAINERD => {
+                real("docker", env(&[("PATH", path_of_age(name)?)]), None)
+            }
+            PODMAN_5 => real("podman", env(&[("PATH", path_of_age(name)?)]), None),
             _ => None,
         }
     }
@@ -408,6 +418,12 @@ pub fn ran(output: &Output) -> Ran {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// `PATH` with the engine's folder at its head.
+fn path_of_age(name: &str) -> Option<String> {
+    let ages = var("XTASK_E2E_AGES")?;
+    Some(format!("{ages}/{name}:{}", var("PATH")?))
 }
 
 pub fn var(name: &str) -> Option<String> {
