@@ -14,6 +14,7 @@ use crate::{
     engine::{
         EngineFacts,
         build::Build,
+        capabilities::Capability,
         image::{self, Image, SizeMeans},
         label,
     },
@@ -124,7 +125,7 @@ pub fn not_ours(settings: &Settings, engine: &EngineFacts, reference: &str) -> F
 fn own_cache(cx: &Context, engine: &EngineFacts) -> Option<String> {
     let shared = engine
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid)
-        .filter(|_| engine.shares_cache_folder())?;
+        .filter(|_| !engine.can(Capability::OwnCacheFolder))?;
     let owner = match probe::folder(&shared) {
         Folder::There { uid, .. } => uid,
         Folder::Missing => 0,

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EngineFacts, Kind, Place};
+use super::{EngineFacts, Kind, Place, capabilities::Capability};
 use crate::{
     config::schema::{BuildSecret, SecretSource},
     image::Platform,
@@ -132,32 +132,18 @@ impl EngineFacts {
         let name = match self.engine.kind {
             Kind::Docker => return None,
             Kind::Podman if self.place != Place::Here => return None,
-            Kind::Podman if self.shares_cache_folder() => "buildah-cache".to_owned(),
-            Kind::Podman => format!("buildah-cache-{euid}"),
+            Kind::Podman if self.can(Capability::OwnCacheFolder) => format!("buildah-cache-{euid}"),
+            Kind::Podman => "buildah-cache".to_owned(),
         };
         Some(Path::new(tmpdir.unwrap_or("/var/tmp")).join(name))
-    }
-
-    /// Whether that folder is for all users of a machine: whoever builds first owns it, and
-    /// nobody else can build. Buildah did so up to 1.28, which is in Podman 4.3.
-    /// <https://github.com/containers/buildah/pull/4402>
-    pub fn shares_cache_folder(&self) -> bool {
-        match self.engine.kind {
-            Kind::Docker => false,
-            Kind::Podman => self.release() < (4, 4),
-        }
     }
 
     /// A build that is done for its steps, such as checks: no image is kept of it where the
     /// engine can do without.
     pub fn build_and_forget(&self, build: &Build) -> Cmd {
         let mut cmd = self.build(build);
-        match self.engine.kind {
-            // Older ones know no such output, and Podman needs the image as its cache.
-            Kind::Docker if self.release() >= (23, 0) => {
-                cmd.args.insert(1, "--output=type=cacheonly".to_owned());
-            }
-            Kind::Docker | Kind::Podman => {}
+        if self.can(Capability::BuildWithoutImage) {
+            cmd.args.insert(1, "--output=type=cacheonly".to_owned());
         }
         cmd
     }

@@ -374,22 +374,4 @@ mod tests {
         EndpointAsk::DockerContext.apply(&mut facts, &said(0, "tcp://box:2376\n", "").unwrap());
         assert_eq!(facts.place, Place::Remote("tcp://box:2376".to_owned()));
     }
-
-    #[test]
-    fn capabilities_follow_the_version() {
-        let facts = |version: &str| EngineFacts {
-            engine: Engine {
-                kind: Kind::Podman,
-                program: "podman".into(),
-            },
-            version: version.into(),
-            platform: Platform::linux("amd64"),
-            rootless: true,
-            place: Place::Here,
-        };
-        assert!(facts("4.3.1").keep_id_takes_ids());
-        assert!(facts("5.0.0-dev").keep_id_takes_ids());
-        assert!(!facts("4.2.0").keep_id_takes_ids());
-        assert!(!facts("").keep_id_takes_ids());
-    }
 }

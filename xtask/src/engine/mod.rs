@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod cache;
+pub mod capabilities;
 pub mod container;
 pub mod detect;
 pub mod diagnosis;
@@ -89,15 +90,6 @@ impl EngineFacts {
             .split(['.', '-'])
             .map(|part| part.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-    }
-
-    /// Whether `--userns=keep-id` takes `uid=` and `gid=`.
-    /// <https://docs.podman.io/en/v4.3/markdown/options/userns.container.html>
-    pub fn keep_id_takes_ids(&self) -> bool {
-        match self.engine.kind {
-            Kind::Docker => false,
-            Kind::Podman => self.release() >= (4, 3),
-        }
     }
 
     /// One line for people: `Podman 4.3.1, rootless`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Engine, EngineFacts, Kind, build::Build};
+use super::{Engine, EngineFacts, Kind, build::Build, capabilities::Capability};
 use crate::{
     config::schema::Node,
     exec::Finished,
@@ -106,12 +106,15 @@ impl EngineFacts {
     /// Reads the answer. <https://docs.docker.com/engine/storage/containerd/>
     pub fn read_store(&self, answer: Option<&Finished>) -> Store {
         let snapshotter = "io.containerd.snapshotter";
-        match self.engine.kind {
-            Kind::Podman => Store::SeveralPlatforms,
-            Kind::Docker if answer.is_some_and(|said| said.stdout.contains(snapshotter)) => {
-                Store::SeveralPlatforms
-            }
-            Kind::Docker => Store::OnePlatform,
+        let containerd = if answer.is_some_and(|said| said.stdout.contains(snapshotter)) {
+            Store::SeveralPlatforms
+        } else {
+            Store::OnePlatform
+        };
+        if self.can_with(Capability::SeveralPlatforms, containerd) {
+            Store::SeveralPlatforms
+        } else {
+            Store::OnePlatform
         }
     }
 
@@ -126,37 +129,37 @@ impl EngineFacts {
         config: Option<&str>,
         network: &str,
     ) -> Result<Builder, String> {
-        match self.engine.kind {
-            Kind::Podman if !settings.nodes.is_empty() => Err(
-                "Podman builds on this machine alone: `build.nodes` is for Docker's buildx"
-                    .to_owned(),
-            ),
-            Kind::Podman => match &settings.choice {
+        let kind = self.engine.kind;
+        if !self.can(Capability::Builders) {
+            if !settings.nodes.is_empty() {
+                return Err(format!(
+                    "{kind} builds on this machine alone: `build.nodes` is for Docker's buildx"
+                ));
+            }
+            return match &settings.choice {
                 BuilderChoice::Auto => Ok(Builder::Own),
                 BuilderChoice::Named(name) => Err(format!(
-                    "Podman has no builders, so `build.builder = \"{name}\"` means nothing to it"
+                    "{kind} has no builders, so `build.builder = \"{name}\"` means nothing to it"
                 )),
-            },
-            Kind::Docker => Ok(match &settings.choice {
-                BuilderChoice::Named(name) => Builder::Named(name.clone()),
-                BuilderChoice::Auto if !settings.nodes.is_empty() => {
-                    Builder::Make(self.make_nodes(&settings.nodes), OUR_NODES.to_owned())
-                }
-                BuilderChoice::Auto
-                    if facts.store == Store::SeveralPlatforms
-                        && settings.driver == "docker-container" =>
-                {
-                    Builder::Own
-                }
-                BuilderChoice::Auto if facts.ours_is_there => {
-                    Builder::Named(OUR_BUILDER.to_owned())
-                }
-                BuilderChoice::Auto => {
-                    let make = self.make_builder(settings, config, network);
-                    Builder::Make(vec![make], OUR_BUILDER.to_owned())
-                }
-            }),
+            };
         }
+        Ok(match &settings.choice {
+            BuilderChoice::Named(name) => Builder::Named(name.clone()),
+            BuilderChoice::Auto if !settings.nodes.is_empty() => {
+                Builder::Make(self.make_nodes(&settings.nodes), OUR_NODES.to_owned())
+            }
+            BuilderChoice::Auto
+                if facts.store == Store::SeveralPlatforms
+                    && settings.driver == "docker-container" =>
+            {
+                Builder::Own
+            }
+            BuilderChoice::Auto if facts.ours_is_there => Builder::Named(OUR_BUILDER.to_owned()),
+            BuilderChoice::Auto => {
+                let make = self.make_builder(settings, config, network);
+                Builder::Make(vec![make], OUR_BUILDER.to_owned())
+            }
+        })
     }
 
     fn make_builder(&self, settings: &BuilderSettings, config: Option<&str>, network: &str) -> Cmd {
@@ -417,14 +420,6 @@ impl EngineFacts {
             Output::Quiet,
         )
         .or_go_on()
-    }
-
-    /// What the engine cannot attest; it is left out, and that is said.
-    pub fn attests(&self) -> bool {
-        match self.engine.kind {
-            Kind::Docker => true,
-            Kind::Podman => false,
-        }
     }
 
     /// How a cache is named to the engine: where it is read from and where it is written to.

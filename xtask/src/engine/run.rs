@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{EngineFacts, Kind, Place};
+use super::{EngineFacts, Kind, Place, capabilities::Capability};
 use crate::{
     env::User,
     plan::{Cmd, EnvValue},
@@ -142,14 +142,9 @@ impl EngineFacts {
         }
     }
 
-    /// Whether a container on a bridge can be let through to what listens on the host's loopback
-    /// alone, as a Temporal dev server does: with slirp4netns, which rootless Podman uses before
-    /// version 5. <https://docs.podman.io/en/v4.3/markdown/options/network.html>
+    /// Whether a container on a bridge is let through to this machine's loopback.
     fn reaches_loopback(&self) -> bool {
-        match self.engine.kind {
-            Kind::Docker => false,
-            Kind::Podman => self.rootless && self.place == Place::Here && self.release() < (5, 0),
-        }
+        self.rootless && self.place == Place::Here && self.can(Capability::LoopbackFromBridge)
     }
 
     /// Who the container runs as, such that its files belong to the person on the host.
@@ -159,7 +154,7 @@ impl EngineFacts {
         match (self.engine.kind, self.rootless, wanted) {
             // Podman maps the person to any user inside.
             (Kind::Podman, true, RunUser::Auto | RunUser::Image) => {
-                if self.keep_id_takes_ids() {
+                if self.can(Capability::KeepIdTakesIds) {
                     let userns = format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}");
                     Identity {
                         user: Some(image),

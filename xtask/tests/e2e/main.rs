@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // tests start processes and read the environment
 
 mod ages;
+mod capabilities;
 mod eject;
 mod faults;
 mod journey;
@@ -76,6 +77,20 @@ on_every_engine!(
 // What engines of other ages do otherwise.
 on_engines!(
     ages::a_day:
+    docker_20 = DOCKER_20,
+    docker_20_client = DOCKER_20_CLIENT,
+    docker_26 = DOCKER_26,
+    docker_26_containerd = DOCKER_26_CONTAINERD,
+    podman_5 = PODMAN_5,
+);
+
+// What the table in docs/engines.md says of each.
+on_engines!(
+    capabilities::of_the_table:
+    docker = DOCKER,
+    docker_containerd = DOCKER_CONTAINERD,
+    podman = PODMAN,
+    podman_rootless = PODMAN_ROOTLESS,
     docker_20 = DOCKER_20,
     docker_20_client = DOCKER_20_CLIENT,
     docker_26 = DOCKER_26,

@@ -144,6 +144,26 @@ impl Real {
         found.get(0).cloned()
     }
 
+    /// Gives a folder and all that is in it to the one who runs the engine.
+    pub fn hand_over(&self, folder: &Path) {
+        if self.user.is_none() {
+            return;
+        }
+        let (uid, gid) = (self.id("-u"), self.id("-g"));
+        let mut folders = vec![folder.to_owned()];
+        while let Some(folder) = folders.pop() {
+            chown(&folder, Some(uid), Some(gid)).unwrap();
+            for entry in fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    chown(&path, Some(uid), Some(gid)).unwrap();
+                }
+            }
+        }
+    }
+
     fn home(&self) -> String {
         let entry = self.user.as_ref().map(|user| {
             ran(&Command::new("getent")
@@ -241,28 +261,9 @@ impl<'a> Checkout<'a> {
             version: format!("dev-e2e-{}-{purpose}", real.name),
             folder,
         };
-        checkout.own_all();
+        checkout.real.hand_over(checkout.folder.path());
         checkout.commit();
         checkout
-    }
-
-    /// Hands everything to the one who runs the engine.
-    fn own_all(&self) {
-        if self.real.user.is_some() {
-            let (uid, gid) = (self.real.id("-u"), self.real.id("-g"));
-            let mut folders = vec![self.folder.path().to_owned()];
-            while let Some(folder) = folders.pop() {
-                chown(&folder, Some(uid), Some(gid)).unwrap();
-                for entry in fs::read_dir(&folder).unwrap() {
-                    let path = entry.unwrap().path();
-                    if path.is_dir() {
-                        folders.push(path);
-                    } else {
-                        chown(&path, Some(uid), Some(gid)).unwrap();
-                    }
-                }
-            }
-        }
     }
 
     fn commit(&self) {
@@ -368,7 +369,7 @@ impl<'a> Checkout<'a> {
     /// Makes a folder that belongs to the one who runs the engine.
     pub fn make_folder(&self, folder: &Path) {
         fs::create_dir_all(folder).unwrap();
-        self.own_all();
+        self.real.hand_over(self.folder.path());
     }
 
     pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {

@@ -21,7 +21,9 @@ use super::{Context, build_image};
 use crate::{
     cli::PlaceArg,
     engine::{
-        Engine, Kind, label,
+        Engine, Kind,
+        capabilities::Capability,
+        label,
         multiarch::{BuilderFacts, CacheWords, Release, Store},
     },
     env::Env,
@@ -132,7 +134,7 @@ pub fn release(
         .map_err(Failure::usage)?;
     let CacheWords { from, to } = cache(settings, facts, shard);
     let channel = &settings.channel;
-    let attests = engine.attests();
+    let attests = engine.can(Capability::Attestations);
     Ok(Release {
         builder,
         provenance: if attests {
@@ -179,7 +181,7 @@ fn cache(settings: &Settings, facts: &MultiFacts, shard: Option<&Platform>) -> C
 pub fn remarks(settings: &Settings, facts: &MultiFacts) -> Vec<String> {
     let mut remarks = Vec::new();
     let channel = &settings.channel;
-    if !facts.build.engine.attests()
+    if !facts.build.engine.can(Capability::Attestations)
         && (channel.provenance != Provenance::Off || channel.sbom != Sbom::Off)
     {
         remarks.push(format!(
