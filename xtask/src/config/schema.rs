@@ -83,7 +83,7 @@ pub const KEYS: &[Key] = &[
     key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", Kind::Choice(&["docker-container", "kubernetes"]), "what our own builder runs on"),
     key("build.builder-opts", "XTASK_BUILD_BUILDER_OPTS", Kind::List(assignment), "options of its driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
     key("build.builder-config", "XTASK_BUILD_BUILDER_CONFIG", Kind::Text(any), "a buildkitd.toml for it: mirrors, registries without TLS"),
-    key("build.nodes", "XTASK_BUILD_NODES", Kind::List(node), "BuildKit daemons to build on, each for its platform: `linux/arm64=tcp://builder.example.com:1234`"),
+    key("build.nodes", "XTASK_BUILD_NODES", Kind::List(node), "Machines to build on, each for its platform: BuildKit daemons for Docker, such as `linux/arm64=tcp://builder.example.com:1234`, services of Podman for Podman, such as `linux/arm64=ssh://me@builder.example.com`"),
     key("build.cache", "XTASK_BUILD_CACHE", Kind::Choice(&["none", "local", "registry", "gha"]), "where multi-architecture builds keep their cache between machines"),
     key("build.cache-ref", "XTASK_BUILD_CACHE_REF", Kind::Text(any), "the repository of the `registry` cache; empty for `cache` below the image's own"),
     key("sign.key", "XTASK_SIGN_KEY", Kind::Text(any), "what cosign signs with: a key file, or a key's address in a KMS; the password is cosign's `COSIGN_PASSWORD`"),
@@ -365,7 +365,7 @@ fn node(text: &str) -> Result<(), String> {
     Node::parse(text).map(|_| ())
 }
 
-/// A BuildKit daemon, and what it builds for.
+/// A machine's builder, and what it builds for: a BuildKit daemon, or a service of Podman.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub platform: image::Platform,

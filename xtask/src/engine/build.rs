@@ -56,16 +56,30 @@ impl EngineFacts {
             }
             Kind::Podman => {}
         }
-        cmd = self.add_build(cmd, build);
+        cmd = self.add_build(cmd, &self.with_build_platform(build));
         for reference in &build.references {
             cmd = cmd.args(["--tag", reference]);
         }
         cmd.arg(build.context.as_str())
     }
 
+    /// The build as this machine's own builder takes it. Buildah 1.28 does not know by itself what
+    /// it runs on, and stages that are to run here would run emulated.
+    /// <https://github.com/containers/buildah/issues/4742>
+    pub(super) fn with_build_platform(&self, build: &Build) -> Build {
+        let mut build = build.clone();
+        match self.engine.kind {
+            Kind::Docker => {}
+            Kind::Podman => {
+                let args = build.args.entry("BUILDPLATFORM".to_owned());
+                args.or_insert_with(|| self.platform.to_string());
+            }
+        }
+        build
+    }
+
     /// What every build takes, whatever becomes of its result.
     pub(super) fn add_build(&self, mut cmd: Cmd, build: &Build) -> Cmd {
-        let mut args = build.args.clone();
         match self.engine.kind {
             Kind::Docker => {
                 // Without buildx, or with a broken one, `docker build` quietly takes the legacy
@@ -85,10 +99,6 @@ impl EngineFacts {
                 // The OCI format has no place for HEALTHCHECK: Buildah drops it with a warning,
                 // and without one when the step is cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
-                // Buildah 1.28 does not know it by itself, and stages that are to run here would
-                // run emulated. https://github.com/containers/buildah/issues/4742
-                args.entry("BUILDPLATFORM".to_owned())
-                    .or_insert_with(|| self.platform.to_string());
                 if let Some(tmpdir) = &build.tmpdir {
                     cmd = cmd.env("TMPDIR", EnvValue::Plain(tmpdir.clone()));
                 }
@@ -115,7 +125,7 @@ impl EngineFacts {
         if build.no_cache {
             cmd = cmd.arg("--no-cache");
         }
-        for (name, value) in &args {
+        for (name, value) in &build.args {
             cmd = cmd.args(["--build-arg", &format!("{name}={value}")]);
         }
         for secret in &build.secrets {

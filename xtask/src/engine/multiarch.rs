@@ -41,14 +41,9 @@ pub enum Builder {
     /// One that is there, by its name.
     Named(String),
     /// Ours, made first.
-    Make(Vec<Cmd>, String),
-}
-
-impl Builder {
-    /// Whether it builds on several machines.
-    fn has_nodes(&self) -> bool {
-        matches!(self, Self::Make(_, name) if name == OUR_NODES)
-    }
+    Make(Cmd, String),
+    /// Machines, each for its platform.
+    Nodes(Vec<Node>),
 }
 
 /// What is wanted beside what every build takes.
@@ -131,13 +126,14 @@ impl EngineFacts {
     ) -> Result<Builder, String> {
         let kind = self.engine.kind;
         if !self.can(Capability::Builders) {
-            if !settings.nodes.is_empty() {
-                return Err(format!(
-                    "{kind} builds on this machine alone: `build.nodes` is for Docker's buildx"
-                ));
-            }
             return match &settings.choice {
+                BuilderChoice::Auto if !settings.nodes.is_empty() => podman_nodes(&settings.nodes),
                 BuilderChoice::Auto => Ok(Builder::Own),
+                BuilderChoice::Named(name) if name.starts_with("farm:") => Err(format!(
+                    "`build.builder = \"{name}\"`: `podman farm build` pushes before anybody has looked at \
+                     the image; name the farm's machines in `build.nodes` instead, as \
+                     `linux/arm64=ssh://…` (`podman system connection list` shows their addresses)"
+                )),
                 BuilderChoice::Named(name) => Err(format!(
                     "{kind} has no builders, so `build.builder = \"{name}\"` means nothing to it"
                 )),
@@ -146,7 +142,7 @@ impl EngineFacts {
         Ok(match &settings.choice {
             BuilderChoice::Named(name) => Builder::Named(name.clone()),
             BuilderChoice::Auto if !settings.nodes.is_empty() => {
-                Builder::Make(self.make_nodes(&settings.nodes), OUR_NODES.to_owned())
+                Builder::Nodes(settings.nodes.clone())
             }
             BuilderChoice::Auto
                 if facts.store == Store::SeveralPlatforms
@@ -157,7 +153,7 @@ impl EngineFacts {
             BuilderChoice::Auto if facts.ours_is_there => Builder::Named(OUR_BUILDER.to_owned()),
             BuilderChoice::Auto => {
                 let make = self.make_builder(settings, config, network);
-                Builder::Make(vec![make], OUR_BUILDER.to_owned())
+                Builder::Make(make, OUR_BUILDER.to_owned())
             }
         })
     }
@@ -211,9 +207,12 @@ impl EngineFacts {
     /// Builds for all platforms and writes an archive.
     pub fn build_archive(&self, build: &Build, release: &Release, archive: &Path) -> ToArchive {
         let text = archive.display().to_string();
+        if let (Kind::Podman, Builder::Nodes(nodes)) = (self.engine.kind, &release.builder) {
+            return self.build_on_services(nodes, build, release, &text);
+        }
         match self.engine.kind {
             Kind::Docker => {
-                if release.builder.has_nodes() && build.platforms.len() > 1 {
+                if matches!(release.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
                     return self.build_on_nodes(build, release, &text);
                 }
                 // It gets its name when it is whole: BuildKit leaves what it had written so far.
@@ -298,6 +297,66 @@ impl EngineFacts {
         }
     }
 
+    /// Podman's services, each builds for its platform and hands over what it built. Unlike
+    /// `podman farm build`, nothing is pushed before it was looked at, and what a machine builds for
+    /// is said, not taken from what it is. A platform without a machine is built here.
+    fn build_on_services(
+        &self,
+        nodes: &[Node],
+        build: &Build,
+        release: &Release,
+        archive: &str,
+    ) -> ToArchive {
+        let folder = format!("{archive}.parts");
+        let mut made = ToArchive {
+            steps: vec![
+                remove_folder(&folder),
+                Step::new(Cmd::new("mkdir").args(["-p", &folder]), Output::Quiet),
+            ],
+            pack: Vec::new(),
+            after: vec![remove_folder(&folder)],
+        };
+        for platform in &build.platforms {
+            let node = nodes.iter().find(|node| node.platform == *platform);
+            let engine = || match node {
+                Some(node) => self
+                    .engine
+                    .cmd()
+                    .env("CONTAINER_HOST", EnvValue::Plain(node.endpoint.clone())),
+                None => self.engine.cmd(),
+            };
+            let mut build = build.clone();
+            build.platforms = vec![platform.clone()];
+            let mut place = "here".to_owned();
+            match node {
+                Some(node) => {
+                    place = format!("at {}", node.endpoint);
+                    build.tmpdir = None;
+                }
+                None => build = self.with_build_platform(&build),
+            }
+            let name = platform.to_string().replace('/', "-");
+            let image = format!("{LIST}:{}-{name}", list_tag(&build.references));
+            let part = format!("{folder}/{name}.tar");
+            let cmd = self
+                .add_build(engine().arg("build"), &build)
+                .args(["--timestamp", &release.epoch.to_string(), "--tag", &image])
+                .arg(build.context.as_str());
+            let what = format!("for {platform} with {} {place}", self.engine.kind);
+            made.steps
+                .push(Step::new(cmd, Output::Talk).say("Building", what));
+            let save = ["save", "--format", "docker-archive", "--output", &part];
+            let save = engine().args(save).arg(image.as_str());
+            let what = format!("what was built for {platform}");
+            made.steps
+                .push(Step::new(save, Output::Quiet).say("Fetching", what));
+            let remove = engine().args(["image", "rm", &image]);
+            made.after.push(Step::new(remove, Output::Quiet).or_go_on());
+            made.pack.push(part);
+        }
+        made
+    }
+
     /// Builds for all platforms into the engine's store, under the build's references.
     pub fn build_and_load(&self, build: &Build, release: &Release) -> Vec<Step> {
         match self.engine.kind {
@@ -365,16 +424,17 @@ impl EngineFacts {
     /// `docker buildx build` up to its output, and what comes before it.
     fn buildx(&self, build: &Build, release: &Release) -> (Vec<Step>, Cmd) {
         let (make, name) = match &release.builder {
-            Builder::Own => (&[][..], ENGINES_OWN),
-            Builder::Named(name) => (&[][..], name.as_str()),
-            Builder::Make(make, name) => (&make[..], name.as_str()),
+            Builder::Own => (Vec::new(), ENGINES_OWN),
+            Builder::Named(name) => (Vec::new(), name.as_str()),
+            Builder::Make(make, name) => (vec![make.clone()], name.as_str()),
+            Builder::Nodes(nodes) => (self.make_nodes(nodes), OUR_NODES),
         };
         let mut steps = Vec::new();
         if !make.is_empty() {
             // What a run that was interrupted may have left.
             steps.push(self.engine.remove_builder(name));
         }
-        steps.extend(make.iter().map(|cmd| Step::new(cmd.clone(), Output::Quiet)));
+        steps.extend(make.into_iter().map(|cmd| Step::new(cmd, Output::Quiet)));
         let cmd = self
             .engine
             .cmd()
@@ -406,6 +466,7 @@ impl EngineFacts {
     }
 
     fn build_list(&self, build: &Build, release: &Release, list: &str) -> Cmd {
+        let build = &self.with_build_platform(build);
         let cmd = self.add_build(self.engine.cmd().arg("build"), build);
         // It appends to a list of that name, hence the list was removed before.
         let epoch = release.epoch.to_string();
@@ -456,6 +517,19 @@ impl EngineFacts {
             // Its own store is the local cache, and GitHub's it does not know.
             (Kind::Podman, Cache::Local | Cache::GitHub) => CacheWords::default(),
         }
+    }
+}
+
+/// Podman's services at the nodes' addresses.
+fn podman_nodes(nodes: &[Node]) -> Result<Builder, String> {
+    let understood = ["ssh://", "tcp://", "unix://"];
+    let reached = |node: &&Node| !understood.iter().any(|one| node.endpoint.starts_with(one));
+    match nodes.iter().find(reached) {
+        None => Ok(Builder::Nodes(nodes.to_vec())),
+        Some(node) => Err(format!(
+            "`build.nodes`: Podman reaches no service at `{}`, only at ssh://, tcp:// and unix:// addresses",
+            node.endpoint
+        )),
     }
 }
 
@@ -521,7 +595,7 @@ mod tests {
         let nodes = ["linux/amd64=tcp://a:1", "linux/arm64=tcp://b:1"]
             .map(|node| Node::parse(node).unwrap());
         let release = Release {
-            builder: Builder::Make(docker.make_nodes(&nodes), OUR_NODES.to_owned()),
+            builder: Builder::Nodes(nodes.to_vec()),
             provenance: Provenance::Off,
             sbom: Sbom::Off,
             cache_from: Vec::new(),

@@ -115,13 +115,13 @@ fn the_classic_store_holds_one_platform() {
 #[test]
 fn podman_says_what_it_has_no_use_for() {
     let ran = podman()
-        .env("XTASK_BUILD_NODES", "linux/arm64=tcp://box:1234")
+        .env("XTASK_BUILD_NODES", "linux/arm64=kube-pod://x")
         .run(&["build-multiarch"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: Podman builds on this machine alone: `build.nodes` is for Docker's buildx\n"
+            "error: `build.nodes`: Podman reaches no service at `kube-pod://x`, only at ssh://, tcp:// and unix:// addresses\n"
         )
     );
     let ran = podman()
@@ -133,6 +133,64 @@ fn podman_says_what_it_has_no_use_for() {
             2,
             "error: Podman has no builders, so `build.builder = \"big\"` means nothing to it\n"
         )
+    );
+    let ran = podman()
+        .env("XTASK_BUILD_BUILDER", "farm:big")
+        .run(&["build-multiarch"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            2,
+            "error: `build.builder = \"farm:big\"`: `podman farm build` pushes before anybody has looked at \
+             the image; name the farm's machines in `build.nodes` instead, as `linux/arm64=ssh://…` \
+             (`podman system connection list` shows their addresses)\n"
+        )
+    );
+    let ran = podman()
+        .env("XTASK_BUILD_NODES", "linux/arm64=ssh://me@box")
+        .run(&["build-multiarch", "--load"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            2,
+            "error: `--load`: what the machines of `build.nodes` build gets into no store\n\
+             hint: leave `--load` away: the result is an archive\n"
+        )
+    );
+}
+
+/// A machine knows by itself what it runs on; what has no machine is built here.
+#[test]
+fn podmans_machines_build_and_hand_over() {
+    let ran = podman()
+        .env("XTASK_BUILD_NODES", "linux/arm64=ssh://me@box")
+        .run(&["build-multiarch", "--dry-run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let lines: Vec<_> = ran
+        .stdout
+        .lines()
+        .filter(|line| line.contains("podman "))
+        .map(|line| {
+            let words = line.split_whitespace().filter(|word| {
+                ["CONTAINER_HOST=", "podman", "build", "save", "image", "rm"]
+                    .iter()
+                    .any(|one| word == one || (one.ends_with('=') && word.starts_with(one)))
+                    || word.starts_with("linux/")
+                    || word.starts_with("BUILDPLATFORM=")
+            });
+            words.collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "podman build linux/amd64 BUILDPLATFORM=linux/amd64",
+            "podman save",
+            "CONTAINER_HOST=ssh://me@box podman build linux/arm64",
+            "CONTAINER_HOST=ssh://me@box podman save",
+            "podman image rm",
+            "CONTAINER_HOST=ssh://me@box podman image rm",
+        ]
     );
 }
 

@@ -1,11 +1,19 @@
 //! Engines of other ages: the oldest that Debian's stable releases have, and newer ones.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
-use crate::real::{
-    Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, PODMAN_5,
+use crate::{
+    publish::Publisher,
+    real::{
+        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, PODMAN_5, Real,
+    },
+    remote::Remote,
 };
 
 /// An age: what the engine says that it is, and whether its store holds several platforms.
@@ -102,4 +110,87 @@ fn clean(it: &Checkout) {
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
     assert_eq!(it.real.inspect("container", &it.container), None);
     assert_eq!(it.real.inspect("image", &it.reference()), None);
+}
+
+/// A service of Podman with a store of its own, as another machine's is.
+struct Service {
+    child: Child,
+    address: String,
+}
+
+impl Service {
+    /// Starts it. The socket is where the engine sees it, which may be no folder of ours.
+    fn start(real: &Real, name: &str) -> Self {
+        let address = format!("unix:///run/xtask-e2e-{name}.sock");
+        let child = real
+            .engine(&[
+                "--root",
+                &format!("/var/lib/containers/xtask-e2e-{name}"),
+                "--runroot",
+                &format!("/run/xtask-e2e-{name}"),
+                "system",
+                "service",
+                "--time=0",
+                &address,
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let service = Self { child, address };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while service.ask(real, &["version"]) != 0 {
+            assert!(
+                Instant::now() < deadline,
+                "{address} does not answer",
+                address = service.address
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+        service
+    }
+
+    fn ask(&self, real: &Real, args: &[&str]) -> i32 {
+        real.ask(&[&["--url", &self.address], args].concat()).code
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Each machine builds for its platform and keeps nothing by a name; what they built is one release.
+pub fn podman_nodes(it: &Checkout) {
+    let Some(remote) = Remote::open("podman-nodes") else {
+        return;
+    };
+    let nodes = ["amd64", "arm64"].map(|arch| (arch, Service::start(it.real, arch)));
+    let words: Vec<_> = nodes
+        .iter()
+        .map(|(arch, node)| format!("linux/{arch}={}", node.address))
+        .collect();
+    let words = words.join(",");
+    let release = Publisher::new(it, remote);
+    let args = ["push-multiarch", "--no-check", "--version", &it.version];
+    let pushed = release.run_with(&args, &[("XTASK_BUILD_NODES", &words)]);
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+    for (arch, node) in &nodes {
+        let built = format!(
+            "Building for linux/{arch} with Podman at {}\n",
+            node.address
+        );
+        assert!(pushed.stderr.contains(&built), "{}", pushed.stderr);
+        let kept = format!(
+            "localhost/agent-runner-xtask-release:{}-linux-{arch}",
+            it.version
+        );
+        assert_eq!(node.ask(it.real, &["image", "exists", &kept]), 1, "{kept}");
+    }
+    // What the registry holds is verified in this call too; both platforms, with their health check.
+    let verified = release.run(&["verify-image", "--version", &it.version]);
+    assert_eq!(verified.code, 0, "{}", verified.stderr);
 }

@@ -84,6 +84,8 @@ on_engines!(
     podman_5 = PODMAN_5,
 );
 
+on_engines!(ages::podman_nodes: podman_5 = PODMAN_5);
+
 // What the table in docs/engines.md says of each.
 on_engines!(
     capabilities::of_the_table:

@@ -12,7 +12,11 @@ use super::{
 use crate::{
     cli::MultiArgs,
     commands::{build_image, check},
-    engine::{label, multiarch::ToArchive},
+    engine::{
+        capabilities::Capability,
+        label,
+        multiarch::{Builder, ToArchive},
+    },
     error::Failure,
     image::{Platform, human_bytes},
     oci::{
@@ -165,14 +169,19 @@ fn load_plan(
         .hint("leave `--load` away: the result is an archive")
         .hint("or turn on the containerd image store: https://docs.docker.com/engine/storage/containerd/"));
     }
+    let release = release(settings, facts, None)?;
+    if matches!(release.builder, Builder::Nodes(_)) && !facts.build.engine.can(Capability::Builders)
+    {
+        return Err(Failure::usage(
+            "`--load`: what the machines of `build.nodes` build gets into no store",
+        )
+        .hint("leave `--load` away: the result is an archive"));
+    }
     build_image::may_take_tags(settings, &facts.build)?;
     let platforms = platforms(settings, args.shard.as_deref())?;
     let build = request(settings, facts, &platforms, args)?;
     let mut plan = before(settings, facts, args, check_first)?;
-    let steps = facts
-        .build
-        .engine
-        .build_and_load(&build, &release(settings, facts, None)?);
+    let steps = facts.build.engine.build_and_load(&build, &release);
     plan.steps.extend(steps);
     Ok(plan)
 }

@@ -283,6 +283,10 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<Kind> {
                     Builder::Own => "its own builder".to_owned(),
                     Builder::Named(name) => format!("the builder `{name}`"),
                     Builder::Make(_, name) => format!("the builder `{name}`, which is made first"),
+                    Builder::Nodes(nodes) => {
+                        let at: Vec<_> = nodes.iter().map(|node| node.endpoint.as_str()).collect();
+                        format!("the machines of build.nodes: {}", at.join(", "))
+                    }
                 };
                 ok(what, format!("{}, {name}", engine.describe()))
             }
