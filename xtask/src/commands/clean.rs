@@ -16,7 +16,7 @@ use crate::{
     },
     error::Failure,
     image::{VERSION_LABEL, human_bytes},
-    plan::{Output, Plan, Step},
+    plan::{Cmd, Output, Plan, Step},
     probe::{self, Folder, Wanted},
     settings::{GitValues, Settings},
     ui::Clock,
@@ -24,6 +24,12 @@ use crate::{
 
 /// How long an engine may take to list what it has.
 const LISTING: Duration = Duration::from_secs(30);
+/// Before each time that it is asked.
+const LISTING_PAUSES: &[Duration] = &[
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_secs(1),
+];
 
 /// How long a removal that another run began may take.
 const UNDER_WAY: Duration = Duration::from_secs(5);
@@ -59,6 +65,34 @@ impl CleanFacts {
     }
 }
 
+/// Asks for images. Engines fail when one is removed while they list them, so they are asked again;
+/// what cannot be listed is not said to be nothing.
+fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
+    let kind = engine.kind;
+    let mut complaint = format!("no answer within {}", humantime::format_duration(LISTING));
+    for pause in LISTING_PAUSES {
+        cx.exec.check()?;
+        std::thread::sleep(*pause);
+        match cx.exec.ask(cmd, LISTING) {
+            Ok(done) if done.ok() => return Ok(done.stdout),
+            Ok(done) => done.complaint().clone_into(&mut complaint),
+            Err(_) => break,
+        }
+    }
+    cx.exec.check()?;
+    let failure = Failure::new(format!("{kind} cannot list its images: {complaint}"));
+    // A list of images stays when `podman image prune` removes those that it lists, and Podman 4.3
+    // then lists none at all.
+    let pruned = complaint.split("for image with ID \"").nth(1);
+    Err(match pruned.and_then(|rest| rest.split('"').next()) {
+        Some(id) => failure.hint(format!(
+            "the images of a list were pruned; remove the list: `{} manifest rm {id}`",
+            engine.program
+        )),
+        None => failure,
+    })
+}
+
 fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let settings = cx.settings;
     let wanted = Wanted {
@@ -70,13 +104,8 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
         .engine
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
     let engine = world.engine.engine;
-    let ask = |cmd| -> Result<String, Failure> {
-        let answer = cx.exec.ask(&cmd, LISTING).ok();
-        cx.exec.check()?;
-        let answer = answer.filter(crate::exec::Finished::ok);
-        Ok(answer.map(|done| done.stdout).unwrap_or_default())
-    };
-    let listed = image::read_list(&ask(engine.list_images(&settings.image.repository))?);
+    let cmd = engine.list_images(&settings.image.repository);
+    let listed = image::read_list(&list_images(cx, &engine, &cmd)?);
     let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
     ids.sort();
     ids.dedup();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::world::{
     PROJECT, World, answer, container, docker_version, has, image, no_container,
-    no_container_at_first, no_image,
+    no_container_at_first, no_image, podman_version,
 };
 
 fn ok(args: &str) -> Value {
@@ -391,6 +391,31 @@ fn clean_asks_or_wants_yes_and_never_forces() {
             // It is there still: perhaps only until its container is whole gone.
             "docker image rm ghcr.io/x/y:dev-me",
         ]
+    );
+}
+
+/// Podman 4.3.1, after `podman image prune` took the images of a list.
+#[test]
+fn images_that_cannot_be_listed_are_not_said_to_be_none() {
+    let broken = "Error: reading manifest for image instance \"sha256:44c7\": locating item named \"manifest-sha256:44c7\" for image with ID \"e90f\" (consider removing the image to resolve the issue): file does not exist\n";
+    let world = World::new(PROJECT).engine(
+        "podman",
+        &[
+            podman_version(),
+            no_container("podman"),
+            answer("image ls", 125, "", broken),
+        ],
+    );
+    let ran = world.run(&["clean", "--yes"]);
+    assert_eq!(
+        (ran.code, ran.stderr),
+        (
+            1,
+            format!(
+                "error: Podman cannot list its images: {}\nhint: the images of a list were pruned; remove the list: `podman manifest rm e90f`\n",
+                broken.trim_end()
+            )
+        )
     );
 }
 
