@@ -339,8 +339,8 @@ impl EngineFacts {
             let image = format!("{LIST}:{}-{name}", list_tag(&build.references));
             let part = format!("{folder}/{name}.tar");
             let cmd = self
-                .add_build(engine().arg("build"), &build)
-                .args(["--timestamp", &release.epoch.to_string(), "--tag", &image])
+                .build_at(engine(), &build, release)
+                .args(["--tag", &image])
                 .arg(build.context.as_str());
             let what = format!("for {platform} with {} {place}", self.engine.kind);
             made.steps
@@ -467,12 +467,20 @@ impl EngineFacts {
 
     fn build_list(&self, build: &Build, release: &Release, list: &str) -> Cmd {
         let build = &self.with_build_platform(build);
-        let cmd = self.add_build(self.engine.cmd().arg("build"), build);
         // It appends to a list of that name, hence the list was removed before.
-        let epoch = release.epoch.to_string();
-        add_cache(cmd, release)
-            .args(["--timestamp", &epoch, "--manifest", list])
+        add_cache(self.build_at(self.engine.cmd(), build, release), release)
+            .args(["--manifest", list])
             .arg(build.context.as_str())
+    }
+
+    /// `podman build` up to its output, of a build whose files and steps have the release's time.
+    fn build_at(&self, podman: Cmd, build: &Build, release: &Release) -> Cmd {
+        let epoch = release.epoch.to_string();
+        // Podman 5.8 reads the variable as an option of its own, which `--timestamp` excludes; older ones
+        // have `--timestamp` alone.
+        let podman = podman.env("SOURCE_DATE_EPOCH", EnvValue::Plain(String::new()));
+        self.add_build(podman.arg("build"), build)
+            .args(["--timestamp", &epoch])
     }
 
     fn remove_list(&self, list: &str) -> Step {

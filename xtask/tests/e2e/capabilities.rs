@@ -117,8 +117,9 @@ impl<'a> Trial<'a> {
     /// Whether something has the name; nothing has it afterwards.
     fn there(&self) -> bool {
         let there = self.run(&["image", "inspect", &self.tag()], &[]).code == 0;
-        // Podman 4.3 does not find a list by `image rm`, for which Docker has no word.
-        for kind in ["image", "manifest"] {
+        // Podman's `image rm` takes only the name of a list and leaves the rest of it, which keeps the
+        // engine from listing its images once those of the list are gone.
+        for kind in ["manifest", "image"] {
             self.run(&[kind, "rm", &self.tag()], &[]);
         }
         there
