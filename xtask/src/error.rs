@@ -17,11 +17,28 @@ pub struct Failure {
 /// Shows why something failed, and what to do. The exit code.
 pub fn show(error: &anyhow::Error, ui: Ui) -> u8 {
     let failure = error.downcast_ref::<Failure>();
-    ui.error(
-        &format!("{error:#}"),
-        failure.map_or(&[], Failure::hint_lines),
-    );
+    let hints = failure.map_or_else(|| of_system(error), |failure| failure.hints.clone());
+    ui.error(&format!("{error:#}"), &hints);
     failure.map_or(1, Failure::exit_code)
+}
+
+/// What to do where the system itself refused us.
+fn of_system(error: &anyhow::Error) -> Vec<String> {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let kind = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .map(std::io::Error::kind);
+    let hint = match kind {
+        Some(StorageFull | QuotaExceeded) => {
+            "make room on that disk (`df -h` shows them), then run the same command again"
+        }
+        Some(PermissionDenied | ReadOnlyFilesystem) => {
+            "make that place writable for you, then run the same command again"
+        }
+        Some(_) | None => return Vec::new(),
+    };
+    vec![hint.to_owned()]
 }
 
 /// The exit code of a wrong call or a wrong configuration, as clap's.

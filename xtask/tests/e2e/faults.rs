@@ -419,6 +419,46 @@ fn a_shallow_clone_does_not_know_what_is_released() {
     assert!(digest.remote.tags().is_empty());
 }
 
+/// A disk that is full while blobs are on their way: it is said, nothing half is published, and
+/// what was written is gone.
+#[test]
+fn a_full_disk_moves_no_tag() {
+    let Some(world) = World::new("full") else {
+        return;
+    };
+    let scratch = world.folder.path().join("target/release");
+    fs::create_dir_all(&scratch).unwrap();
+    let words: String = ["push-archive", "--version", "1.2.3", "target/a.oci.tar"]
+        .map(|word| format!(" {word}"))
+        .concat();
+    // A small disk that nobody else sees.
+    let line = format!(
+        "mount -t tmpfs -o size=64k tmpfs target/release || exit 99; {}{words}; code=$?; ls target/release; exit $code",
+        env!("CARGO_BIN_EXE_xtask")
+    );
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", &line]);
+    let failed = ran(&unshare.current_dir(world.folder.path()).output().unwrap());
+    if failed.code == 99 || failed.stderr.starts_with("unshare: ") {
+        assert!(
+            crate::real::var("XTASK_E2E_REQUIRE").is_none(),
+            "{failed:?}"
+        );
+        let _ = std::io::Write::write_all(
+            &mut std::io::stderr(),
+            b"skipped: no right to mount a disk\n",
+        );
+        return;
+    }
+    assert_eq!(failed.code, 1, "{failed:?}");
+    let why = "No space left on device";
+    assert!(failed.stderr.contains(why), "{}", failed.stderr);
+    assert!(failed.stderr.contains("hint: "), "{}", failed.stderr);
+    assert_eq!(failed.stdout, "", "nothing is left on it");
+    assert!(world.remote.tags().is_empty());
+    world.publishes();
+}
+
 /// The same image at another place, such as behind an air gap: digest for digest.
 #[test]
 fn a_mirror_holds_what_was_built_for_another_place() {
