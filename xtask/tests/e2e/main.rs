@@ -63,15 +63,10 @@ macro_rules! on_every_engine {
 
 on_every_engine!(
     journey::whole_day,
-    promises::check_finds_fault,
     lookalikes::untouched,
-    promises::unhealthy,
     promises::interrupted_build,
-    promises::interrupted_test,
-    promises::published_is_pulled,
     publish::release,
     registry::login,
-    stack::smoke,
 );
 
 // What engines of other ages do otherwise.
@@ -101,6 +96,12 @@ on_engines!(
 );
 
 // What does not depend on how an engine is run, once for each that can do it.
+on_engines!(promises::check_finds_fault: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
+on_engines!(promises::unhealthy: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(promises::interrupted_test: docker = DOCKER, podman = PODMAN);
+on_engines!(promises::published_is_pulled: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
+// `secrets::nowhere` has the others at work.
+on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::two_at_once: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(temporal::worker_polls: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
@@ -123,7 +124,6 @@ on_engines!(stack::smoke_finds_fault: docker = DOCKER);
 on_engines!(stack::daily_use: docker_containerd = DOCKER_CONTAINERD);
 on_engines!(
     stack::whole_stack: docker = DOCKER,
-    podman = PODMAN,
     podman_rootless = PODMAN_ROOTLESS,
 );
 
