@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{commands::Options, config::schema::KEYS};
+use crate::{commands::Options, config::schema::KEYS, oci::timestamps};
 
 /// Build, run, test and manage the agent-runner container, with Docker or Podman.
 #[derive(Debug, Parser)]
@@ -498,6 +498,9 @@ pub struct PackArgs {
     /// OCI archives, archives of `docker save`, or folders of `podman push … dir:`
     #[arg(required = true, value_name = "ARCHIVE|FOLDER")]
     pub inputs: Vec<PathBuf>,
+    /// The time of every file and step, in seconds since 1970; OCI archives have theirs already
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=timestamps::LAST))]
+    pub timestamp: Option<u64>,
     /// Where to write the archive
     #[arg(long, short, value_name = "FILE")]
     pub output: PathBuf,

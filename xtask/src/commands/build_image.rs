@@ -21,6 +21,7 @@ use crate::{
     env::Env,
     error::Failure,
     image::{Platform, human_bytes},
+    oci::timestamps,
     plan::{Cmd, Output, Plan, Step},
     probe::{self, Folder, Git, Wanted, World},
     settings::{CheckFirst, GitValues, Settings, WorkTree},
@@ -227,11 +228,6 @@ fn choose_platform(
     )))
 }
 
-/// A time in seconds since 1970 as a label has it.
-pub fn created(seconds: u64) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
-}
-
 /// The commit as a label has it.
 pub fn revision(git: &Git) -> Option<String> {
     let sha = git.values.sha.as_ref()?;
@@ -248,7 +244,7 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
     let image = &settings.image;
     let oci = [
         ("version", settings.version.value.to_string()),
-        ("created", created(facts.created)),
+        ("created", timestamps::rfc3339(facts.created)),
         ("revision", revision(&facts.git).unwrap_or_default()),
         ("source", image.source.clone()),
         ("title", image.title.clone()),

@@ -18,6 +18,7 @@ use crate::{
     config::schema::SecretSource,
     engine::{EngineFacts, container::Container, image::Image},
     error::Failure,
+    oci::timestamps,
     plan::{EnvValue, Plan},
     probe::Folder,
     script::{Must, Script},
@@ -154,7 +155,7 @@ fn build_image(cx: &Context, args: &BuildArgs) -> Result<Script> {
             script.words.push((
                 format!(
                     "org.opencontainers.image.created={}",
-                    build_image::created(facts.created)
+                    timestamps::rfc3339(facts.created)
                 ),
                 "\"org.opencontainers.image.created=$created\"",
             ));

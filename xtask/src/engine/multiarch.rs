@@ -64,6 +64,8 @@ pub struct ToArchive {
     pub steps: Vec<Step>,
     /// What the steps leave, if that is not the archive itself.
     pub pack: Vec<String>,
+    /// The time that packing gives to files and steps, if the steps above don't.
+    pub timestamp: Option<u64>,
     /// What takes away what is left over.
     pub after: Vec<Step>,
 }
@@ -225,6 +227,7 @@ impl EngineFacts {
                 ToArchive {
                     steps,
                     pack: Vec::new(),
+                    timestamp: None,
                     after: vec![remove_folder(&partial)],
                 }
             }
@@ -249,6 +252,7 @@ impl EngineFacts {
                     ],
                     after: vec![self.remove_list(&list), remove_folder(&folder)],
                     pack: vec![folder],
+                    timestamp: Some(release.epoch),
                 }
             }
         }
@@ -293,6 +297,7 @@ impl EngineFacts {
         ToArchive {
             steps,
             pack,
+            timestamp: None,
             after: vec![remove_folder(&folder)],
         }
     }
@@ -314,6 +319,7 @@ impl EngineFacts {
                 Step::new(Cmd::new("mkdir").args(["-p", &folder]), Output::Quiet),
             ],
             pack: Vec::new(),
+            timestamp: Some(release.epoch),
             after: vec![remove_folder(&folder)],
         };
         for platform in &build.platforms {
@@ -339,7 +345,7 @@ impl EngineFacts {
             let image = format!("{LIST}:{}-{name}", list_tag(&build.references));
             let part = format!("{folder}/{name}.tar");
             let cmd = self
-                .build_at(engine(), &build, release)
+                .podman_build(engine(), &build)
                 .args(["--tag", &image])
                 .arg(build.context.as_str());
             let what = format!("for {platform} with {} {place}", self.engine.kind);
@@ -400,6 +406,7 @@ impl EngineFacts {
                 )],
                 after: vec![remove_folder(&parts)],
                 pack: vec![parts],
+                timestamp: None,
             },
             Kind::Podman => ToArchive {
                 steps: vec![
@@ -417,6 +424,7 @@ impl EngineFacts {
                 ],
                 after: vec![remove_folder(&parts)],
                 pack: vec![parts],
+                timestamp: None,
             },
         }
     }
@@ -468,19 +476,17 @@ impl EngineFacts {
     fn build_list(&self, build: &Build, release: &Release, list: &str) -> Cmd {
         let build = &self.with_build_platform(build);
         // It appends to a list of that name, hence the list was removed before.
-        add_cache(self.build_at(self.engine.cmd(), build, release), release)
+        add_cache(self.podman_build(self.engine.cmd(), build), release)
             .args(["--manifest", list])
             .arg(build.context.as_str())
     }
 
-    /// `podman build` up to its output, of a build whose files and steps have the release's time.
-    fn build_at(&self, podman: Cmd, build: &Build, release: &Release) -> Cmd {
-        let epoch = release.epoch.to_string();
-        // Podman 5.8 reads the variable as an option of its own, which `--timestamp` excludes; older ones
-        // have `--timestamp` alone.
+    /// `podman build` up to its output. Packing sets the times: of the steps that come from the cache
+    /// Podman leaves them as they are.
+    fn podman_build(&self, podman: Cmd, build: &Build) -> Cmd {
+        // Podman 5.8 reads it as an option, by which some times would be other ones already.
         let podman = podman.env("SOURCE_DATE_EPOCH", EnvValue::Plain(String::new()));
         self.add_build(podman.arg("build"), build)
-            .args(["--timestamp", &epoch])
     }
 
     fn remove_list(&self, list: &str) -> Step {

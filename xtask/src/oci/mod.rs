@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod filesystem;
 pub mod pack;
+pub mod timestamps;
 pub mod verify;
 
 use std::{collections::BTreeMap, fmt::Write as _};

@@ -18,9 +18,9 @@ use serde::Deserialize;
 use super::{
     Config, Descriptor, Hashing, Manifest,
     archive::{Archive, TarIndex, Writer},
-    digest, media,
+    digest, media, timestamps,
 };
-use crate::exec::Exec;
+use crate::exec::{Exec, Piped};
 
 /// What can be packed.
 enum Input {
@@ -55,25 +55,45 @@ impl Input {
     }
 
     /// Copies all blobs; the manifests that an index would list.
-    fn copy(&self, exec: &Exec, writer: &mut Writer) -> Result<Vec<Descriptor>> {
+    fn copy(
+        &self,
+        exec: &Exec,
+        timestamp: Option<u64>,
+        writer: &mut Writer,
+    ) -> Result<Vec<Descriptor>> {
         match self {
             Self::Oci(archive) => copy_oci(archive, writer),
-            Self::Docker(tar) => copy_docker(exec, tar, writer).map(|one| vec![one]),
-            Self::Folder(folder) => copy_folder(exec, folder, writer),
+            Self::Docker(tar) => copy_docker(exec, tar, timestamp, writer).map(|one| vec![one]),
+            Self::Folder(folder) => copy_folder(exec, folder, timestamp, writer),
         }
     }
 }
 
-/// Packs the inputs into one archive.
+/// Packs the inputs into one archive. With a timestamp, in seconds since 1970, it is every file's
+/// and every step's time.
 ///
 /// # Errors
-/// When an input cannot be read, two of them are for the same platform, or the archive cannot
-/// be written.
-pub fn pack(exec: &Exec, inputs: &[PathBuf], output: &Path) -> Result<Archive> {
+/// When an input cannot be read, or is an OCI archive and a timestamp is given; two of them are for
+/// the same platform, or the archive cannot be written.
+pub fn pack(
+    exec: &Exec,
+    inputs: &[PathBuf],
+    timestamp: Option<u64>,
+    output: &Path,
+) -> Result<Archive> {
     let opened = inputs
         .iter()
         .map(|path| Input::open(path))
         .collect::<Result<Vec<_>>>()?;
+    for (input, path) in opened.iter().zip(inputs) {
+        if let (Input::Oci(_), Some(_)) = (input, timestamp) {
+            bail!(
+                "`{}` is an OCI archive, which keeps the times that it was built with: set them \
+                 there, and leave `--timestamp` away",
+                path.display()
+            );
+        }
+    }
     let mut writer = Writer::create(output)?;
     if let [Input::Oci(archive)] = &opened[..] {
         // Its own index stays as it is, and so its digest.
@@ -84,7 +104,7 @@ pub fn pack(exec: &Exec, inputs: &[PathBuf], output: &Path) -> Result<Archive> {
     }
     let mut manifests: Vec<Descriptor> = Vec::new();
     for (input, path) in opened.iter().zip(inputs) {
-        for manifest in input.copy(exec, &mut writer)? {
+        for manifest in input.copy(exec, timestamp, &mut writer)? {
             let twice = manifests
                 .iter()
                 .any(|other| !manifest.is_attestation() && other.platform == manifest.platform);
@@ -167,7 +187,12 @@ struct Saved {
     layers: Vec<String>,
 }
 
-fn copy_docker(exec: &Exec, tar: &TarIndex, writer: &mut Writer) -> Result<Descriptor> {
+fn copy_docker(
+    exec: &Exec,
+    tar: &TarIndex,
+    timestamp: Option<u64>,
+    writer: &mut Writer,
+) -> Result<Descriptor> {
     let saved: Vec<Saved> = serde_json::from_slice(&tar.read("manifest.json")?)
         .with_context(|| format!("`{}`: `manifest.json` cannot be read", tar.path.display()))?;
     let [saved] = &saved[..] else {
@@ -197,7 +222,8 @@ fn copy_docker(exec: &Exec, tar: &TarIndex, writer: &mut Writer) -> Result<Descr
             packed,
         });
     }
-    let (manifest, config) = write_image(exec, &tar.read(&saved.config)?, layers, writer)?;
+    let (manifest, config) =
+        write_image(exec, &tar.read(&saved.config)?, layers, timestamp, writer)?;
     Ok(listed(manifest, &config))
 }
 
@@ -223,26 +249,17 @@ fn write_image<R: Read + Send + 'static>(
     exec: &Exec,
     config: &[u8],
     layers: Vec<Layer<R>>,
+    timestamp: Option<u64>,
     writer: &mut Writer,
 ) -> Result<(Descriptor, Vec<u8>)> {
-    let config = without_chance(config)?;
+    let mut config = without_chance(config)?;
     // Side by side: compressing takes longest of all.
     let running: Vec<_> = layers
         .into_iter()
-        .map(|layer| {
-            if layer.packed {
-                Ok((layer.descriptor, Packed::Already(layer.content)))
-            } else {
-                let mut gzip = exec.gzip(&["-n", "-6"], layer.content)?;
-                let thread = thread::spawn(move || {
-                    let mut content = Vec::new();
-                    gzip.read_to_end(&mut content).map(|_| content)
-                });
-                Ok((layer.descriptor, Packed::Now(thread)))
-            }
-        })
+        .map(|layer| Ok((layer.descriptor.clone(), layer.pack(exec, timestamp)?)))
         .collect::<Result<_>>()?;
     let mut descriptors = Vec::new();
+    let mut diff_ids = Vec::new();
     for (descriptor, packed) in running {
         descriptors.push(match packed {
             Packed::Already(content) => {
@@ -250,13 +267,19 @@ fn write_image<R: Read + Send + 'static>(
                 descriptor
             }
             Packed::Now(thread) => {
-                let content = thread
+                let (content, diff_id) = thread
                     .join()
-                    .map_err(|_| anyhow!("the thread that compresses a layer died"))??;
+                    .map_err(|_| anyhow!("the thread that compresses a layer died"))?
+                    .context("a layer cannot be packed")?;
+                diff_ids.extend(diff_id);
                 writer.content(media::DOCKER_LAYER, &content)?
             }
         });
     }
+    if let Some(timestamp) = timestamp {
+        timestamps::in_config(&mut config, timestamp, &diff_ids)?;
+    }
+    let config = serde_json::to_vec(&config)?;
     let manifest = Manifest {
         schema_version: 2,
         media_type: media::DOCKER_MANIFEST.to_owned(),
@@ -270,12 +293,49 @@ fn write_image<R: Read + Send + 'static>(
 
 enum Packed<R> {
     Already(R),
-    Now(thread::JoinHandle<io::Result<Vec<u8>>>),
+    Now(Compressing),
+}
+
+/// A compressed layer, and the digest of what it was before, where that is asked for.
+type Compressing = thread::JoinHandle<io::Result<(Vec<u8>, Option<String>)>>;
+
+impl<R: Read + Send + 'static> Layer<R> {
+    fn pack(self, exec: &Exec, timestamp: Option<u64>) -> io::Result<Packed<R>> {
+        let gzip = ["-n", "-6"];
+        Ok(match (timestamp, self.packed) {
+            (None, true) => Packed::Already(self.content),
+            (None, false) => {
+                let compressed = exec.gzip(&gzip, self.content)?;
+                Packed::Now(compressing(compressed, |_| None))
+            }
+            (Some(timestamp), packed) => {
+                let content: Box<dyn Read + Send> = if packed {
+                    Box::new(exec.gzip(&["-dc"], self.content)?)
+                } else {
+                    Box::new(self.content)
+                };
+                let content = Hashing::new(timestamps::Layer::new(content, timestamp));
+                let compressed = exec.gzip(&gzip, content)?;
+                Packed::Now(compressing(compressed, |content| Some(content.digest())))
+            }
+        })
+    }
+}
+
+fn compressing<R: Read + Send + 'static>(
+    mut gzip: Piped<R>,
+    diff_id: impl FnOnce(R) -> Option<String> + Send + 'static,
+) -> Compressing {
+    thread::spawn(move || {
+        let mut content = Vec::new();
+        gzip.read_to_end(&mut content)?;
+        Ok((content, diff_id(gzip.finish()?)))
+    })
 }
 
 /// Docker's configuration names the container in which the last step ran, and Buildah's history
 /// the image that each step began with: others each time. No engine reads them.
-fn without_chance(config: &[u8]) -> Result<Vec<u8>> {
+fn without_chance(config: &[u8]) -> Result<serde_json::Value> {
     let mut config: serde_json::Value =
         serde_json::from_slice(config).context("the configuration cannot be read")?;
     if let Some(config) = config.as_object_mut() {
@@ -299,10 +359,15 @@ fn without_chance(config: &[u8]) -> Result<Vec<u8>> {
             }
         }
     }
-    Ok(serde_json::to_vec(&config)?)
+    Ok(config)
 }
 
-fn copy_folder(exec: &Exec, folder: &Path, writer: &mut Writer) -> Result<Vec<Descriptor>> {
+fn copy_folder(
+    exec: &Exec,
+    folder: &Path,
+    timestamp: Option<u64>,
+    writer: &mut Writer,
+) -> Result<Vec<Descriptor>> {
     let read = |name: &str| {
         fs::read(folder.join(name))
             .with_context(|| format!("cannot read `{}`", folder.join(name).display()))
@@ -339,7 +404,8 @@ fn copy_folder(exec: &Exec, folder: &Path, writer: &mut Writer) -> Result<Vec<De
                 content,
             });
         }
-        let (manifest, config) = write_image(exec, &read(bare(&config.digest))?, layers, writer)?;
+        let config = read(bare(&config.digest))?;
+        let (manifest, config) = write_image(exec, &config, layers, timestamp, writer)?;
         copied.push(listed(manifest, &config));
     }
     Ok(copied)
@@ -388,18 +454,30 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         image(&at("amd64"), "amd64");
         image(&at("arm64"), "arm64");
-        let one = pack(&Exec::silent(), &[at("amd64"), at("arm64")], &at("one")).unwrap();
-        let other = pack(&Exec::silent(), &[at("arm64"), at("amd64")], &at("other")).unwrap();
+        let one = pack(
+            &Exec::silent(),
+            &[at("amd64"), at("arm64")],
+            None,
+            &at("one"),
+        )
+        .unwrap();
+        let other = pack(
+            &Exec::silent(),
+            &[at("arm64"), at("amd64")],
+            None,
+            &at("other"),
+        )
+        .unwrap();
         assert_eq!(platforms(&one), ["linux/amd64", "linux/arm64"]);
         assert_eq!(one.root, other.root);
         assert_eq!(one.root.media_type, media::DOCKER_INDEX);
 
         // Packed once more, it is the same.
-        let again = pack(&Exec::silent(), &[at("one")], &at("again")).unwrap();
+        let again = pack(&Exec::silent(), &[at("one")], None, &at("again")).unwrap();
         assert_eq!(again.root, one.root);
         assert_eq!(platforms(&again), platforms(&one));
 
-        let error = pack(&Exec::silent(), &[at("amd64"), at("one")], &at("x")).unwrap_err();
+        let error = pack(&Exec::silent(), &[at("amd64"), at("one")], None, &at("x")).unwrap_err();
         assert!(
             error.to_string().contains("another input holds too"),
             "{error}"
@@ -422,7 +500,7 @@ mod tests {
         let content = serde_json::to_vec(&manifest).unwrap();
         let root = writer.content(media::DOCKER_MANIFEST, &content).unwrap();
         writer.finish(&root).unwrap();
-        let error = pack(&Exec::silent(), &[at("a"), at("b")], &at("c")).unwrap_err();
+        let error = pack(&Exec::silent(), &[at("a"), at("b")], None, &at("c")).unwrap_err();
         assert!(
             error.to_string().contains("another input holds too"),
             "{error}"
@@ -448,7 +526,7 @@ mod tests {
             br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l/layer.tar"]}]"#,
         );
         tar.into_inner().unwrap();
-        let archive = pack(&Exec::silent(), &[at("saved.tar")], &at("a")).unwrap();
+        let archive = pack(&Exec::silent(), &[at("saved.tar")], None, &at("a")).unwrap();
         let content = archive.read(&archive.root.digest).unwrap();
         let manifest: Manifest = serde_json::from_slice(&content).unwrap();
         let layer = &manifest.layers[0];
@@ -461,6 +539,110 @@ mod tests {
             .read_to_end(&mut text)
             .unwrap();
         assert_eq!(text, vec![7; 100_000]);
+    }
+
+    /// A folder of `podman push … dir:` with a layer of one file, all made at some time.
+    fn podmans_folder(path: &Path, time: u64, packed: bool) {
+        fs::create_dir_all(path).unwrap();
+        let write = |name: &str, content: &[u8]| fs::write(path.join(name), content).unwrap();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(3);
+        header.set_mtime(time);
+        tar.append_data(&mut header, "app/x", &b"abc"[..]).unwrap();
+        let mut layer = tar.into_inner().unwrap();
+        let diff_id = digest(&layer);
+        let mut media_type = media::DOCKER_LAYER;
+        if packed {
+            let mut gzip = Exec::silent()
+                .gzip(&["-1"], io::Cursor::new(layer))
+                .unwrap();
+            layer = Vec::new();
+            gzip.read_to_end(&mut layer).unwrap();
+        } else {
+            media_type = media_type.trim_end_matches(".gzip");
+        }
+        let layer_is = Descriptor::of(media_type, &layer);
+        write(bare(&layer_is.digest), &layer);
+        let created = timestamps::rfc3339(time);
+        let config = serde_json::json!({
+            "architecture": "amd64", "created": created, "os": "linux",
+            "history": [{"created": created, "created_by": "COPY"}],
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        });
+        let config = config.to_string().into_bytes();
+        let config_is = Descriptor::of(media::DOCKER_CONFIG, &config);
+        write(bare(&config_is.digest), &config);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media::DOCKER_MANIFEST.to_owned(),
+            config: Some(config_is),
+            layers: vec![layer_is],
+            ..Manifest::default()
+        };
+        write("manifest.json", &serde_json::to_vec(&manifest).unwrap());
+    }
+
+    #[test]
+    fn an_image_has_the_time_that_it_is_packed_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (name, time, packed) in [("old", 5, false), ("new", 99, false), ("gzip", 99, true)] {
+            podmans_folder(&at(name), time, packed);
+        }
+        let pack_at = |name: &str, timestamp| {
+            let output = at(&format!("{name}-{timestamp:?}.tar"));
+            pack(&Exec::silent(), &[at(name)], timestamp, &output).unwrap()
+        };
+        let old = pack_at("old", Some(7));
+        assert_eq!(pack_at("new", Some(7)).root, old.root);
+        assert_eq!(pack_at("gzip", Some(7)).root, old.root);
+        assert_ne!(pack_at("new", Some(8)).root, old.root);
+        assert_ne!(pack_at("new", None).root, pack_at("old", None).root);
+
+        let manifest: Manifest =
+            serde_json::from_slice(&old.read(&old.root.digest).unwrap()).unwrap();
+        let config = old.read(&manifest.config.unwrap().digest).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        let (layer, _) = old.reader(&manifest.layers[0].digest).unwrap();
+        let mut text = Vec::new();
+        let mut layer = Exec::silent().gzip(&["-dc"], layer).unwrap();
+        layer.read_to_end(&mut text).unwrap();
+        assert_eq!(config["rootfs"]["diff_ids"][0], digest(&text));
+        let mut layer = tar::Archive::new(&text[..]);
+        let file = layer.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(file.header().mtime().unwrap(), 7);
+        for created in [&config["created"], &config["history"][0]["created"]] {
+            assert_eq!(created, "1970-01-01T00:00:07Z");
+        }
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_read_makes_no_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        podmans_folder(&at("in"), 5, false);
+        let manifest: Manifest =
+            serde_json::from_slice(&fs::read(at("in/manifest.json")).unwrap()).unwrap();
+        let layer = at("in").join(bare(&manifest.layers[0].digest));
+        fs::write(layer, [7; 1024]).unwrap();
+        let error = pack(&Exec::silent(), &[at("in")], Some(7), &at("out")).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "a layer cannot be packed: it is no tar file, or a damaged one"
+        );
+        assert!(!at("out").exists());
+    }
+
+    #[test]
+    fn an_oci_archive_keeps_its_times() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        image(&at("a"), "amd64");
+        let error = pack(&Exec::silent(), &[at("a")], Some(7), &at("b")).unwrap_err();
+        let why = "is an OCI archive, which keeps the times that it was built with";
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(!at("b.partial").exists());
     }
 
     #[test]
@@ -483,7 +665,7 @@ mod tests {
         let list = Manifest::index(vec![one.clone()]);
         write("manifest.json", &serde_json::to_vec(&list).unwrap());
         let output = folder.path().join("out/a.tar");
-        let archive = pack(&Exec::silent(), &[folder.path().to_owned()], &output).unwrap();
+        let archive = pack(&Exec::silent(), &[folder.path().to_owned()], None, &output).unwrap();
         let content = archive.read(&archive.root.digest).unwrap();
         let manifest: Manifest = serde_json::from_slice(&content).unwrap();
         assert_eq!(manifest.layers.len(), 0);
@@ -495,7 +677,7 @@ mod tests {
         );
 
         write(&format!("{}.manifest.json", bare(&one.digest)), b"{}");
-        let error = pack(&Exec::silent(), &[folder.path().to_owned()], &output).unwrap_err();
+        let error = pack(&Exec::silent(), &[folder.path().to_owned()], None, &output).unwrap_err();
         assert!(error.to_string().contains("is another"), "{error}");
     }
 }

@@ -8,7 +8,8 @@ use super::{Context, shown};
 use crate::{cli::PackArgs, oci::pack};
 
 /// The line that does it, for a dry run.
-pub fn line(inputs: &[PathBuf], output: &Path) -> String {
+pub fn line(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> String {
+    let timestamp = timestamp.map_or(String::new(), |time| format!("--timestamp {time} "));
     let words: Vec<_> = inputs
         .iter()
         .chain([&output.to_path_buf()])
@@ -18,7 +19,7 @@ pub fn line(inputs: &[PathBuf], output: &Path) -> String {
         .split_last()
         .map_or((&words[0], &words[..0]), |both| both);
     format!(
-        "cargo xtask pack-archive {} --output {output}\n",
+        "cargo xtask pack-archive {timestamp}{} --output {output}\n",
         inputs.join(" ")
     )
 }
@@ -28,9 +29,9 @@ pub fn run(cx: &Context, args: &PackArgs) -> Result<()> {
     let inputs: Vec<_> = args.inputs.iter().map(at).collect();
     let output = at(&args.output);
     if cx.dry_run {
-        return Ok(cx.ui.result(&line(&inputs, &output))?);
+        return Ok(cx.ui.result(&line(&inputs, args.timestamp, &output))?);
     }
-    let archive = pack::pack(cx.exec, &inputs, &output)?;
+    let archive = pack::pack(cx.exec, &inputs, args.timestamp, &output)?;
     cx.ui.status(
         "Packed",
         &format!(

@@ -12,11 +12,7 @@ use super::{
 use crate::{
     cli::MultiArgs,
     commands::{build_image, check},
-    engine::{
-        capabilities::Capability,
-        label,
-        multiarch::{Builder, ToArchive},
-    },
+    engine::{capabilities::Capability, label, multiarch::Builder},
     error::Failure,
     image::{Platform, human_bytes},
     oci::{
@@ -34,6 +30,8 @@ pub struct MultiPlan {
     pub before: Plan,
     /// What is packed into it, if it is not written at once.
     pub pack: Vec<PathBuf>,
+    /// The time that packing gives it.
+    pub timestamp: Option<u64>,
     pub after: Plan,
     pub archive: PathBuf,
     pub attestations: Attestations,
@@ -44,7 +42,7 @@ impl MultiPlan {
         let pack = if self.pack.is_empty() {
             String::new()
         } else {
-            archive::line(&self.pack, &self.archive)
+            archive::line(&self.pack, self.timestamp, &self.archive)
         };
         self.before.render() + &pack + &self.after.render()
     }
@@ -56,7 +54,7 @@ impl MultiPlan {
                 return Archive::open(&self.archive);
             }
             cx.ui.status("Packing", &shown(cx.settings, &self.archive));
-            pack::pack(cx.exec, &self.pack, &self.archive)
+            pack::pack(cx.exec, &self.pack, self.timestamp, &self.archive)
         });
         // What is left over goes, also after a failure or Ctrl-C.
         cx.exec.cleaning(|| {
@@ -110,13 +108,13 @@ pub fn plan(
     let build = request(settings, facts, &platforms, args)?;
     let mut before = before(settings, facts, args, check_first)?;
     before.push(folder_step(&archive));
-    let ToArchive { steps, pack, after } =
-        facts.build.engine.build_archive(&build, &release, &archive);
-    before.steps.extend(steps);
+    let made = facts.build.engine.build_archive(&build, &release, &archive);
+    before.steps.extend(made.steps);
     Ok(MultiPlan {
         before,
-        pack: pack.into_iter().map(PathBuf::from).collect(),
-        after: Plan { steps: after },
+        pack: made.pack.into_iter().map(PathBuf::from).collect(),
+        timestamp: made.timestamp,
+        after: Plan { steps: made.after },
         archive,
         attestations: if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
             Attestations::NotAsked
@@ -268,9 +266,9 @@ fn merge(cx: &Context, args: &MultiArgs) -> Result<()> {
         .clone()
         .unwrap_or_else(|| archive_path(settings, None));
     if cx.dry_run {
-        return Ok(cx.ui.result(&archive::line(&inputs, &output))?);
+        return Ok(cx.ui.result(&archive::line(&inputs, None, &output))?);
     }
-    let archive = pack::pack(cx.exec, &inputs, &output)?;
+    let archive = pack::pack(cx.exec, &inputs, None, &output)?;
     let git = crate::probe::git(cx.exec, &settings.root);
     let verified = look(
         cx,

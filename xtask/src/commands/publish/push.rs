@@ -240,13 +240,14 @@ fn push_merged(cx: &Context, args: &PushMultiArgs, options: Options) -> Result<(
     let inputs = build_multiarch::merged(cx, &args.merge)?;
     let output = archive_path(cx.settings, None);
     if cx.dry_run {
-        let text = archive::line(&inputs, &output) + &archive_line(cx.settings, &output, options);
+        let text =
+            archive::line(&inputs, None, &output) + &archive_line(cx.settings, &output, options);
         return Ok(cx.ui.result(&text)?);
     }
     let git = probe::git(cx.exec, &cx.settings.root);
     let wanted = expected(cx.settings, &git, Attestations::NotAsked);
     publish(cx, git, options, &wanted, |release, wanted| {
-        let made = release.phase("merge", |it| pack::pack(it.cx.exec, &inputs, &output))?;
+        let made = release.phase("merge", |it| pack::pack(it.cx.exec, &inputs, None, &output))?;
         release.phase("check", |it| build_multiarch::look(it.cx, &made, wanted))?;
         Ok(made)
     })
@@ -362,8 +363,11 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
             "push-archive",
             &format!("push-archive --platform {platform}"),
         );
-        let text =
-            smoke + &before.render() + &archive::line(&pack, &path) + &after.render() + &push;
+        let text = smoke
+            + &before.render()
+            + &archive::line(&pack, saved.timestamp, &path)
+            + &after.render()
+            + &push;
         return Ok(cx.ui.result(&text)?);
     }
     let mut wanted = expected(settings, &git, Attestations::NotAsked);
@@ -391,7 +395,7 @@ fn save(cx: &Context, saved: &ToArchive, path: &std::path::Path) -> Result<Archi
     let made = cx
         .exec
         .run(&before)
-        .and_then(|()| pack::pack(cx.exec, &parts, path));
+        .and_then(|()| pack::pack(cx.exec, &parts, saved.timestamp, path));
     cx.exec.cleaning(|| {
         for step in &saved.after {
             let _ = cx.exec.step(step);
