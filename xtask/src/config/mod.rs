@@ -201,9 +201,23 @@ fn report(problems: &[Problem]) -> Failure {
     Failure::usage(format!("{count}\n\n{}", all.join("\n\n")))
 }
 
+/// A text as a TOML string. <https://toml.io/en/v1.0.0#string>
+pub fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
 /// A value as TOML, for people; a secret-looking entry is not shown.
 pub fn show(path: &str, value: &Value) -> String {
-    let quote = |text: &str| format!("{text:?}");
     match value {
         Value::Bool(yes) => yes.to_string(),
         Value::Count(count) => count.to_string(),
@@ -211,13 +225,13 @@ pub fn show(path: &str, value: &Value) -> String {
         Value::Size(Some(bytes)) => quote(&bytes.to_string()),
         Value::Duration(duration) => quote(&humantime::format_duration(*duration).to_string()),
         Value::Text(_) if secret::is_secret_name(path) => format!("\"{}\"", secret::MASK),
-        Value::Text(text) => quote(text),
+        Value::Text(text) => quote(&secret::redact(text)),
         Value::List(items) => {
             format!(
                 "[{}]",
                 items
                     .iter()
-                    .map(|item| quote(item))
+                    .map(|item| quote(&secret::redact(item)))
                     .collect::<Vec<_>>()
                     .join(", ")
             )
@@ -234,11 +248,11 @@ pub fn to_json(path: &str, value: &Value) -> serde_json::Value {
         Value::Size(bytes) => (*bytes).into(),
         Value::Duration(duration) => duration.as_secs_f64().into(),
         Value::Text(_) if secret::is_secret_name(path) => secret::MASK.into(),
-        Value::Text(text) => text.as_str().into(),
-        Value::List(items) => items.as_slice().into(),
+        Value::Text(text) => secret::redact(text).into(),
+        Value::List(items) => items.iter().map(|item| secret::redact(item)).collect(),
         Value::Map(entries) => entries
             .iter()
-            .map(|(k, v)| (k.clone(), v.as_str().into()))
+            .map(|(k, v)| (k.clone(), secret::redact(v).into()))
             .collect::<serde_json::Map<_, _>>()
             .into(),
     }

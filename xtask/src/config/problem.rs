@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use crate::secret;
+
 /// A text and the name it goes by in messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -28,13 +30,14 @@ fn floor_char_boundary(text: &str, at: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// One problem, rendered as compilers do: message, place, the line with carets, help.
+/// One problem, rendered as compilers do: message, place, the line with carets, help. What looks
+/// like a secret is not shown, be it in the line or in the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(String);
 
 impl Problem {
     /// A problem at a place in a file.
-    pub fn at(source: Source, span: Range<usize>, message: &str, help: Option<String>) -> Self {
+    pub fn at(source: Source, span: Range<usize>, message: &str, help: &str) -> Self {
         let (line, column) = source.place(span.start);
         let text = source.text.lines().nth(line - 1).unwrap_or("");
         // A tab stays a tab under the line, so that the caret stands where it should.
@@ -51,20 +54,24 @@ impl Problem {
                 .map_or(0, |first| first.chars().count())
         });
         let carets = "^".repeat(wanted.min(in_line).max(1));
+        let shown = secret::redact_line(text);
+        // Under another line the carets would stand in the wrong place.
+        let carets = if shown == text {
+            format!(" {indent}{carets}")
+        } else {
+            String::new()
+        };
         let gutter = " ".repeat(line.to_string().len());
-        let mut out = format!(
-            "{message}\n{gutter}--> {name}:{line}:{column}\n{gutter} |\n{line} | {text}\n{gutter} | {indent}{carets}",
+        Self(format!(
+            "{message}\n{gutter}--> {name}:{line}:{column}\n{gutter} |\n{line} | {shown}\n{gutter} |{carets}\n{gutter} = help: {help}",
+            message = secret::redact(message),
             name = source.name,
-        );
-        if let Some(help) = help {
-            out.push_str(&format!("\n{gutter} = help: {help}"));
-        }
-        Self(out)
+        ))
     }
 
-    /// A problem with a file as a whole, or with an environment variable.
-    pub fn general(message: String) -> Self {
-        Self(message)
+    /// A problem with an environment variable.
+    pub fn general(message: &str) -> Self {
+        Self(secret::redact(message))
     }
 }
 
@@ -85,12 +92,7 @@ mod tests {
             text: "a = 1\n\tä = \"x\"\n",
         };
         let at = source.text.find("\"x\"").unwrap();
-        let problem = Problem::at(
-            source,
-            at..at + 3,
-            "must be a number",
-            Some("drop the quotes".into()),
-        );
+        let problem = Problem::at(source, at..at + 3, "must be a number", "drop the quotes");
         assert_eq!(
             problem.to_string(),
             "must be a number\n --> xtask.toml:2:6\n  |\n2 | \tä = \"x\"\n  | \t    ^^^\n  = help: drop the quotes"
@@ -104,7 +106,7 @@ mod tests {
             text: "ä",
         };
         for at in 0..5 {
-            let _ = Problem::at(source, at..at + 1, "m", None);
+            let _ = Problem::at(source, at..at + 1, "m", "h");
         }
         let _ = Problem::at(
             Source {
@@ -113,7 +115,7 @@ mod tests {
             },
             0..0,
             "m",
-            None,
+            "h",
         );
     }
 }

@@ -21,17 +21,29 @@ use crate::env::Env;
 /// How our environment variables begin.
 const ENV_PREFIX: &str = "XTASK_";
 
+const HOW_TOML_IS_WRITTEN: &str = "how TOML is written: https://toml.io/en/v1.0.0";
+const NO_CHANNEL: &str = "channels are written as `[[channel]]`";
+const HOW_CHANNELS_ARE_WRITTEN: &str =
+    "write `[[channel]]` for each, and its `name` and other keys below";
+const ALL_KEYS: &str = "all keys are in docs/configuration.md";
+
 /// Reads one document: its schema first, then all of it.
 pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     let (document, errors) = DeTable::parse_recoverable(source.text);
+    let mut document = document.into_inner();
+    let schema = read_schema(source, &document);
     if !errors.is_empty() {
+        let newer = schema.map_err(|found| (found.newer, found.problem));
+        if let Err((true, problem)) = newer {
+            return Err(vec![problem]);
+        }
+        let at = |error: &toml::de::Error| error.span().unwrap_or(0..0);
         return Err(errors
             .iter()
-            .map(|error| Problem::at(source, error.span().unwrap_or(0..0), error.message(), None))
+            .map(|error| Problem::at(source, at(error), error.message(), HOW_TOML_IS_WRITTEN))
             .collect());
     }
-    let mut document = document.into_inner();
-    let schema = read_schema(source, &document)?;
+    let schema = schema.map_err(|found| vec![found.problem])?;
     document.remove(SCHEMA_KEY);
     migrate::migrate(&mut document, schema, migrate::MIGRATIONS);
 
@@ -56,31 +68,50 @@ pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     }
 }
 
+/// A schema that is not read.
+struct NoSchema {
+    /// It is one of a newer xtask's: then nothing else in the file is to be judged here.
+    newer: bool,
+    problem: Problem,
+}
+
 /// The first pass: nothing but the schema's number, so that an old xtask says
-/// "update me" and not "unknown key".
-fn read_schema(source: Source, document: &DeTable) -> Result<u64, Vec<Problem>> {
+/// "update me" and not "unknown key", nor that it is no TOML: TOML has newer versions too.
+fn read_schema(source: Source, document: &DeTable) -> Result<u64, NoSchema> {
+    let problem = |newer, span, message: &str, help: &str| {
+        Err(NoSchema {
+            newer,
+            problem: Problem::at(source, span, message, help),
+        })
+    };
     let Some(value) = document.get(SCHEMA_KEY) else {
-        return Err(vec![Problem::general(format!(
-            "`{name}` does not say which schema it is written in\n  = help: add this line at its top: `{SCHEMA_KEY} = {SCHEMA}`",
-            name = source.name,
-        ))]);
+        return problem(
+            false,
+            0..0,
+            &format!(
+                "`{}` does not say which schema it is written in",
+                source.name
+            ),
+            &format!("add this line at its top: `{SCHEMA_KEY} = {SCHEMA}`"),
+        );
     };
     let number = value
         .get_ref()
         .as_integer()
         .and_then(|i| i.as_str().parse::<u64>().ok());
-    let problem = |message: &str, help: String| {
-        Err(vec![Problem::at(source, value.span(), message, Some(help))])
-    };
     match number {
         Some(schema) if schema > SCHEMA => problem(
+            true,
+            value.span(),
             &format!("the file is written in schema {schema}, this xtask reads up to {SCHEMA}"),
-            "update your checkout: `git pull`".to_owned(),
+            "update your checkout: `git pull`",
         ),
         Some(schema) if schema > 0 => Ok(schema),
         _ => problem(
+            false,
+            value.span(),
             &format!("`{SCHEMA_KEY}` must be a whole number from 1 to {SCHEMA}"),
-            format!("write `{SCHEMA_KEY} = {SCHEMA}`"),
+            &format!("write `{SCHEMA_KEY} = {SCHEMA}`"),
         ),
     }
 }
@@ -94,7 +125,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn problem(&mut self, span: std::ops::Range<usize>, message: &str, help: Option<String>) {
+    fn problem(&mut self, span: std::ops::Range<usize>, message: &str, help: &str) {
         self.problems
             .push((span.start, Problem::at(self.source, span, message, help)));
     }
@@ -116,7 +147,11 @@ impl Reader<'_> {
             } else if keys.iter().any(|key| key.path.starts_with(&below)) {
                 match value.get_ref() {
                     DeValue::Table(inner) => self.table(inner, &below, store, keys),
-                    _ => self.problem(value.span(), &format!("`{path}` must be a table"), None),
+                    _ => self.problem(
+                        value.span(),
+                        &format!("`{path}` must be a table"),
+                        &format!("write `[{path}]`, and its keys below"),
+                    ),
                 }
             } else {
                 self.unknown(name, &path, prefix, keys);
@@ -144,11 +179,11 @@ impl Reader<'_> {
             .find(|key| key.path.rsplit('.').next() == Some(name.get_ref().as_ref()))
             .map(|key| key.path);
         let help = match (sibling, elsewhere) {
-            (Some(near), _) => Some(format!("did you mean `{near}`?")),
-            (None, Some(path)) => Some(format!("there is a key `{path}`")),
-            (None, None) => None,
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(path)) => format!("there is a key `{path}`"),
+            (None, None) => ALL_KEYS.to_owned(),
         };
-        self.problem(name.span(), &format!("unknown key `{path}`"), help);
+        self.problem(name.span(), &format!("unknown key `{path}`"), &help);
     }
 
     fn value(&mut self, key: &Key, path: &str, value: &Spanned<DeValue>) {
@@ -176,7 +211,10 @@ impl Reader<'_> {
             }
             (Kind::Map(check), DeValue::Table(entries)) => {
                 for (name, item) in entries {
-                    if let Some(text) = self.item(key, check, item) {
+                    if let Err(why) = schema::entry_name(name.get_ref()) {
+                        let message = format!("a name in `{}` {why}", key.path);
+                        self.problem(name.span(), &message, key.doc);
+                    } else if let Some(text) = self.item(key, check, item) {
                         let origin = self.origin(name.span().start);
                         let path = format!("{path}.{}", name.get_ref());
                         self.layer.set(&path, Value::Text(text), origin);
@@ -185,7 +223,7 @@ impl Reader<'_> {
                 return;
             }
             (_, other) => {
-                self.problem(value.span(), &wrong_type(other), Some(key.doc.to_owned()));
+                self.problem(value.span(), &wrong_type(other), key.doc);
                 return;
             }
         };
@@ -195,11 +233,7 @@ impl Reader<'_> {
                 self.layer.set(path, read, origin);
             }
             Err(why) => {
-                self.problem(
-                    value.span(),
-                    &format!("`{}` {why}", key.path),
-                    Some(key.doc.to_owned()),
-                );
+                self.problem(value.span(), &format!("`{}` {why}", key.path), key.doc);
             }
         }
     }
@@ -211,7 +245,7 @@ impl Reader<'_> {
             self.problem(
                 item.span(),
                 &format!("`{}` must hold texts, but this is {found}", key.path),
-                None,
+                key.doc,
             );
             return None;
         };
@@ -219,7 +253,7 @@ impl Reader<'_> {
             self.problem(
                 item.span(),
                 &format!("`{text}` in `{}` {why}", key.path),
-                None,
+                key.doc,
             );
             return None;
         }
@@ -228,16 +262,12 @@ impl Reader<'_> {
 
     fn channels(&mut self, value: &Spanned<DeValue>) {
         let DeValue::Array(channels) = value.get_ref() else {
-            self.problem(value.span(), "channels are written as `[[channel]]`", None);
+            self.problem(value.span(), NO_CHANNEL, HOW_CHANNELS_ARE_WRITTEN);
             return;
         };
         for channel in channels {
             let DeValue::Table(table) = channel.get_ref() else {
-                self.problem(
-                    channel.span(),
-                    "channels are written as `[[channel]]`",
-                    None,
-                );
+                self.problem(channel.span(), NO_CHANNEL, HOW_CHANNELS_ARE_WRITTEN);
                 continue;
             };
             let mut table = table.clone();
@@ -245,7 +275,7 @@ impl Reader<'_> {
                 self.problem(
                     channel.span(),
                     "a channel needs a name",
-                    Some("add `name = \"…\"`".to_owned()),
+                    "add `name = \"…\"`",
                 );
                 continue;
             };
@@ -256,7 +286,7 @@ impl Reader<'_> {
                         self.problem(
                             name.span(),
                             &format!("there is a channel `{text}` already"),
-                            None,
+                            "put the keys of both under one of them, or give this one another name",
                         );
                         continue;
                     }
@@ -266,7 +296,7 @@ impl Reader<'_> {
                 _ => self.problem(
                     name.span(),
                     "a channel's name must be lower-case letters, digits and `-`",
-                    None,
+                    "such as `name = \"nightly\"`",
                 ),
             }
         }
@@ -293,7 +323,7 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
                 }
             }
             Ok(value) => layer.set(key.path, value, origin()),
-            Err(why) => problems.push(Problem::general(format!(
+            Err(why) => problems.push(Problem::general(&format!(
                 "environment variable `{}`: `{}` {why}",
                 key.env, key.path
             ))),
@@ -312,7 +342,7 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
             continue;
         }
         if let Some(near) = nearest(rest, KEYS.iter().map(|key| bare(key.env))) {
-            problems.push(Problem::general(format!(
+            problems.push(Problem::general(&format!(
                 "environment variable `{name}` is no setting\n  = help: did you mean `{ENV_PREFIX}{near}`?"
             )));
         }

@@ -216,11 +216,25 @@ impl Kind {
                     let (name, value) = line
                         .split_once('=')
                         .ok_or("must be lines of `NAME=value`".to_owned())?;
+                    entry_name(name.trim()).map_err(|why| format!("has a name that {why}"))?;
                     check(value).map(|()| (name.trim().to_owned(), value.to_owned()))
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Map),
         }
+    }
+}
+
+/// A name in a table of texts: engines take the table as `NAME=value`.
+///
+/// # Errors
+/// Why it is none, as a sentence without a subject.
+pub fn entry_name(name: &str) -> Result<(), String> {
+    let bad = |c: char| c == '=' || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.contains(bad) {
+        Err("must not be empty, nor have `=` or spaces in it".to_owned())
+    } else {
+        Ok(())
     }
 }
 

@@ -79,11 +79,28 @@ fn a_newer_schema_says_update_and_nothing_of_its_unknown_keys() {
 }
 
 #[test]
+fn a_newer_schema_comes_before_what_it_has_of_a_newer_toml() {
+    assert!(problems("schema = 2\n<<<\n").contains("is written in schema 2"));
+    assert!(problems("schema = 1\n<<<\n").contains("= help: how TOML is written: "));
+}
+
+#[test]
+fn names_in_tables_are_words() {
+    let report = problems("schema = 1\n[run.env]\n\"A=B\" = \"x\"\n\"\" = \"x\"\n");
+    assert!(
+        report.contains("a name in `run.env` must not be empty"),
+        "{report}"
+    );
+    assert!(report.contains("--> xtask.toml:3:1"), "{report}");
+}
+
+#[test]
 fn a_missing_schema_says_which_line_to_add() {
     assert_eq!(
         problems("[run]\ncontainer = 'a'\n"),
         "the configuration has a problem\n\n\
-         `xtask.toml` does not say which schema it is written in\n  = help: add this line at its top: `schema = 1`"
+         `xtask.toml` does not say which schema it is written in\n\
+         \x20--> xtask.toml:1:1\n  |\n1 | [run]\n  | ^\n  = help: add this line at its top: `schema = 1`"
     );
     assert!(problems("schema = 'one'").contains("must be a whole number from 1 to 1"));
     assert!(problems("schema = 0").contains("must be a whole number from 1 to 1"));
@@ -156,12 +173,14 @@ unknown key `run.memory`
    |
 14 | tags = ['{nope}', 3]
    |         ^^^^^^^^
+   = help: the image's tags, as templates
 
 `tags` must hold texts, but this is a whole number
   --> xtask.toml:14:19
    |
 14 | tags = ['{nope}', 3]
-   |                   ^";
+   |                   ^
+   = help: the image's tags, as templates";
     assert_eq!(report, expected);
 }
 
@@ -240,4 +259,12 @@ fn secrets_are_not_shown() {
     assert_eq!(show("run.env.API_KEY", &value), "\"***\"");
     assert_eq!(to_json("run.env.API_KEY", &value), "***");
     assert_eq!(show("run.env.MODE", &value), "\"sk-secret\"");
+    let proxy = Value::Text("http://me:pw@box".to_owned());
+    assert_eq!(show("run.env.MODE", &proxy), "\"http://me:***@box\"");
+    let list = Value::List(vec!["image=ghp_abcdefghijklmnopqrst".to_owned()]);
+    assert_eq!(show("build.builder-opts", &list), "[\"image=***\"]");
+    assert_eq!(
+        to_json("build.builder-opts", &list),
+        serde_json::json!(["image=***"])
+    );
 }
