@@ -20,23 +20,21 @@ impl Repository {
             }
             _ => (None, text),
         };
-        let part_ok = |part: &str| {
-            !part.is_empty()
-                && part
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
-                && part.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && part.ends_with(|c: char| c.is_ascii_alphanumeric())
-        };
         if path.contains([':', '@']) {
             return Err("must not have a tag or digest: the version makes the tags".to_owned());
         }
-        if host.is_none() {
+        let Some(host) = host else {
             // Docker would read it as docker.io/…, Podman as localhost/…
             return Err("must begin with the registry's host, such as `ghcr.io/`".to_owned());
+        };
+        if !is_host(host) {
+            return Err("must begin with a host, such as `ghcr.io` or `127.0.0.1:5000`".to_owned());
         }
-        if !path.split('/').all(part_ok) {
-            return Err("must be lower-case letters, digits, `.`, `_`, `-` and `/`".to_owned());
+        if !path.split('/').all(is_component) {
+            return Err(
+                "must be lower-case letters and digits, parted by `/`, `.`, `_`, `__` or dashes"
+                    .to_owned(),
+            );
         }
         Ok(Self(text.to_owned()))
     }
@@ -59,6 +57,38 @@ impl Repository {
     pub fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.0)
     }
+}
+
+/// A name or an address (IPv6 in brackets), and a port where there is one.
+/// <https://github.com/distribution/reference/blob/main/regexp.go>
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !text.ends_with(']') => (name, port),
+        _ => (text, "443"),
+    };
+    let is_label = |label: &str| {
+        let edge = |c: char| c.is_ascii_alphanumeric();
+        label.starts_with(edge)
+            && label.ends_with(edge)
+            && label.chars().all(|c| edge(c) || c == '-')
+    };
+    let is_name = match name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => name.split('.').all(is_label),
+    };
+    is_name && !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// A part of a repository's name: words with one separator between two.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
+fn is_component(text: &str) -> bool {
+    let of_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separates =
+        |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|c| c == b'-');
+    text.starts_with(of_word) && text.ends_with(of_word) && text.split(of_word).all(separates)
 }
 
 /// What an image is built for: `linux/amd64`, `linux/arm64`, `linux/arm/v7`.
@@ -148,6 +178,7 @@ mod tests {
             "ghcr.io/stigmer/agent-runner",
             "localhost/x",
             "127.0.0.1:5000/a/b_c",
+            "[::1]:5000/a/b__c--d.e",
         ] {
             assert_eq!(Repository::parse(good).unwrap().as_str(), good);
         }
@@ -157,6 +188,12 @@ mod tests {
             "ghcr.io/x:1",
             "ghcr.io/",
             "ghcr.io/a//b",
+            "ghcr.io/a..b",
+            "ghcr.io/a___b",
+            "--output.x/a",
+            "ghcr.io:http/a",
+            "me:pw@ghcr.io/a",
+            "ghcr.io\n/a",
         ] {
             assert!(Repository::parse(bad).is_err(), "{bad}");
         }

@@ -106,7 +106,13 @@ impl Script {
             );
         }
         for (name, why) in &self.needs {
-            let _ = writeln!(out, ": \"${{{name}?{why}}}\"");
+            let why = quote(&format!("{name}: {why}"));
+            let _ = if is_variable(name) {
+                writeln!(out, "[ -n \"${{{name}+set}}\" ] || die {why}")
+            } else {
+                // A shell hands it on and cannot say its name.
+                writeln!(out, "printenv {} >/dev/null || die {why}", quote(name))
+            };
         }
         let finds = self.finds.join("\n");
         let uses_root = [steps, &finds]
@@ -308,6 +314,12 @@ impl Script {
     }
 }
 
+/// Whether a shell can have a variable of this name.
+fn is_variable(name: &str) -> bool {
+    let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    name.chars().all(fine) && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,7 +377,10 @@ mod tests {
         script.needs.push(("KEY".into(), "is a secret".into()));
         let text = script.render();
         assert!(!text.contains("sk-1"), "{text}");
-        assert!(text.contains(": \"${KEY?is a secret}\"\n"), "{text}");
+        assert!(
+            text.contains("[ -n \"${KEY+set}\" ] || die 'KEY: is a secret'\n"),
+            "{text}"
+        );
         assert!(
             text.contains("A='b c' docker run --env KEY >/dev/null\n"),
             "{text}"

@@ -91,12 +91,6 @@ pub fn check_tag(tag: &str) -> Result<(), String> {
     if tag.is_empty() {
         return Err("is empty".to_owned());
     }
-    if tag.len() > TAG_MAX {
-        return Err(format!(
-            "has {} characters, a tag at most {TAG_MAX}",
-            tag.chars().count()
-        ));
-    }
     if let Some(bad) = tag
         .chars()
         .find(|&c| !(c.is_ascii_alphanumeric() || "_.-".contains(c)))
@@ -105,22 +99,36 @@ pub fn check_tag(tag: &str) -> Result<(), String> {
             "has {bad:?}, a tag only letters, digits, `_`, `.` and `-`"
         ));
     }
+    if tag.len() > TAG_MAX {
+        return Err(format!(
+            "has {} characters, a tag at most {TAG_MAX}",
+            tag.len()
+        ));
+    }
     if tag.starts_with(['.', '-']) {
         return Err("begins with `.` or `-`, a tag with a letter, a digit or `_`".to_owned());
     }
     Ok(())
 }
 
-/// `*` stands for any text, everything else for itself.
+/// `*` stands for any text, everything else for itself. The first place that fits is taken for each
+/// part, so many stars take no longer.
 fn glob_matches(glob: &str, text: &str) -> bool {
-    match glob.split_once('*') {
-        None => glob == text,
-        Some((before, rest)) => text.strip_prefix(before).is_some_and(|tail| {
-            (0..=tail.len())
-                .filter(|&at| tail.is_char_boundary(at))
-                .any(|at| glob_matches(rest, &tail[at..]))
-        }),
-    }
+    let Some((first, rest)) = glob.split_once('*') else {
+        return glob == text;
+    };
+    let (middle, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let Some(text) = text
+        .strip_prefix(first)
+        .and_then(|text| text.strip_suffix(last))
+    else {
+        return false;
+    };
+    let mut parts = middle.split('*');
+    let left = parts.try_fold(text, |text, part| {
+        text.split_once(part).map(|(_, after)| after)
+    });
+    left.is_some()
 }
 
 /// What a template's `{names}` stand for.

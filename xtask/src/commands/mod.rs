@@ -14,13 +14,13 @@ mod findings;
 mod health;
 mod logs;
 mod publish;
-mod run_local;
+pub mod run_local;
 mod shell;
 mod stack;
 mod status;
 mod stop;
 mod test_image;
-mod watch;
+pub mod watch;
 
 #[cfg(test)]
 mod snapshots;

@@ -57,21 +57,34 @@ pub fn env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, Failu
 
 /// Reads a file as both engines do: no quotes, no expansion. What they understand differently
 /// is refused: of `export A=1` Docker complains and Podman makes a variable `export A`.
-fn parse_env_file(path: &str, text: &str) -> Result<EnvFile, Failure> {
+pub fn parse_env_file(path: &str, text: &str) -> Result<EnvFile, Failure> {
+    // The line itself may hold a secret, so only its number is told.
+    let wrong = |number, why| Err(Failure::usage(format!("`{path}:{number}`: {why}")));
     let mut values = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_start().trim_end_matches('\r');
+    for (number, line) in (1..).zip(text.split('\n')) {
+        let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
+        if line.starts_with('\u{feff}') {
+            return wrong(
+                number,
+                "begins with a byte order mark, which Docker takes away and Podman does not: save the file as UTF-8 without one",
+            );
+        }
+        if line.contains('\0') {
+            return wrong(
+                number,
+                "has a NUL in it, which no variable can have: save the file as UTF-8",
+            );
+        }
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let (name, value) = line.split_once('=').unwrap_or((line, ""));
         let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name.is_empty() || !name.chars().all(fine) {
-            // The line itself may hold a secret, so only its number is told.
-            return Err(Failure::usage(format!(
-                "`{path}:{}`: a line must be `NAME=value`, without `export`, spaces or quotes around the name",
-                number + 1
-            )));
+            return wrong(
+                number,
+                "a line must be `NAME=value`, without `export`, spaces or quotes around the name",
+            );
         }
         values.push((name.to_owned(), value.to_owned()));
     }
