@@ -83,7 +83,7 @@ impl Env {
     }
 
     /// A world for tests: Linux on amd64, user 1001, no terminal.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn fake(vars: &[(&str, &str)]) -> Self {
         Self {
             vars: vars

@@ -41,18 +41,17 @@ impl Finished {
     }
 
     /// The first line of its complaint that says something.
-    pub fn complaint(&self) -> &str {
-        let line = self
-            .stderr
+    pub fn complaint(&self) -> String {
+        self.stderr
             .lines()
-            .map(str::trim)
-            .find(|line| !line.is_empty());
-        line.unwrap_or("it said nothing")
+            .map(crate::ui::plain)
+            .find(|line| !line.is_empty())
+            .unwrap_or_else(|| "it said nothing".to_owned())
     }
 }
 
 /// An answer as a probe gives it, for tests.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[allow(clippy::unnecessary_wraps)]
 pub fn said(code: i32, stdout: &str, stderr: &str) -> Result<Finished, NoAnswer> {
     Ok(Finished {

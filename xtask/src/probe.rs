@@ -230,15 +230,27 @@ pub fn git(exec: &Exec, root: &Path) -> Git {
     let git = |args: &[&str]| git_says(exec, root, args);
     thread::scope(|scope| {
         let status = scope.spawn(|| git(&["status", "--porcelain", "--untracked-files=normal"]));
-        let head = git(&["log", "-1", "--decorate=full", "--format=%H%n%ct%n%D"]);
+        let head = git(&[
+            "log",
+            "-1",
+            "--no-show-signature",
+            "--decorate=full",
+            "--format=%H%n%ct%n%D",
+        ]);
         let status = status.join().ok().flatten();
         head.map_or_else(Git::default, |head| read_git(&head, status.as_deref()))
     })
 }
 
-fn read_git(head: &str, status: Option<&str>) -> Git {
+pub fn read_git(head: &str, status: Option<&str>) -> Git {
     let mut lines = head.lines();
-    let sha = lines.next().map(str::to_owned);
+    let hex = |sha: &&str| !sha.is_empty() && sha.bytes().all(|c| b"0123456789abcdef".contains(&c));
+    let Some(sha) = lines.next().filter(hex).map(str::to_owned) else {
+        return Git {
+            dirty: true,
+            ..Git::default()
+        };
+    };
     let commit_time = lines.next().and_then(|time| time.parse().ok());
     let refs = lines.next().unwrap_or("");
     let of = |prefix: &str| {
@@ -249,7 +261,7 @@ fn read_git(head: &str, status: Option<&str>) -> Git {
     let branch: Vec<String> = of("HEAD -> refs/heads/");
     Git {
         values: GitValues {
-            sha,
+            sha: Some(sha),
             branch: branch.into_iter().next(),
         },
         commit_time,

@@ -194,3 +194,11 @@ impl std::fmt::Display for Clock {
         f.write_str(&human_time(self.elapsed()))
     }
 }
+
+/// What somebody else said, fit for a line of ours: without colours, and without all else that would
+/// move a terminal's cursor.
+pub fn plain(text: &str) -> String {
+    let text = anstream::adapter::strip_str(text).to_string();
+    let text = text.replace(['\r', '\n', '\t'], " ");
+    text.trim().replace(char::is_control, "")
+}

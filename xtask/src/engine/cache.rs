@@ -1,7 +1,7 @@
 //! The build cache that is ours: the cache mounts of our Dockerfile, known by their ids.
 //! The rest of a builder's cache has no owner, so it is left alone.
 
-use super::{Engine, Kind};
+use super::{Engine, Kind, is_name};
 use crate::plan::Cmd;
 
 /// How the Dockerfile's cache mounts begin: its `CACHE_ID`.
@@ -67,7 +67,8 @@ pub fn read_cache_mounts(text: &str) -> Vec<CacheMount> {
                 .trim_start_matches('/');
             ours(id).then_some(())?;
             Some(CacheMount {
-                place: field(block, "ID")?,
+                // Nothing would be a filter that takes everybody's.
+                place: field(block, "ID").filter(|id| is_name(id))?,
                 id: id.to_owned(),
             })
         })

@@ -11,6 +11,7 @@ use crate::{
     exec::{Finished, NoAnswer},
     image::Platform,
     plan::Cmd,
+    ui::plain,
 };
 
 /// The one question that every engine answers, in 20 to 50 ms. Fields must not be picked in the
@@ -174,7 +175,7 @@ fn podman(
             kind: Kind::Podman,
             program: program.to_owned(),
         },
-        version,
+        version: plain(&version),
         platform: os_arch
             .parse()
             .unwrap_or_else(|_| Platform::linux(&env.arch)),
@@ -208,7 +209,7 @@ fn docker(
             kind: Kind::Docker,
             program: program.to_owned(),
         },
-        version: server.version.clone(),
+        version: plain(&server.version),
         platform: format!("{}/{}", server.os, server.arch)
             .parse()
             .unwrap_or_else(|_| Platform::linux(&env.arch)),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Engine, Kind, container::Healthcheck, detect::answered, label};
+use super::{Engine, Kind, container::Healthcheck, detect::answered, is_name, label};
 use crate::{
     exec::{Finished, NoAnswer},
     image::Repository,
@@ -181,10 +181,11 @@ pub fn read_images(text: &str) -> Result<Vec<Image>, String> {
         .map_err(|error| format!("answers what cannot be read: {error}"))
 }
 
-/// Reads [`Engine::list_images`].
+/// Reads [`Engine::list_images`]. A line that is something else, such as a warning, names no image.
 pub fn read_list(text: &str) -> Vec<Listed> {
     text.lines()
-        .filter_map(|line| line.trim().rsplit_once(' '))
+        .filter_map(|line| line.trim().split_once(' '))
+        .filter(|(reference, id)| is_name(reference) && is_name(id))
         .map(|(reference, id)| Listed {
             reference: (!reference.contains("<none>")).then(|| reference.to_owned()),
             id: id.to_owned(),

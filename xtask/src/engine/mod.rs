@@ -110,6 +110,13 @@ impl EngineFacts {
     }
 }
 
+/// Whether what an engine listed is the name of one thing, to be handed back to it: one word, and no
+/// option.
+fn is_name(text: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    !text.is_empty() && !text.contains(bad) && !text.starts_with('-')
+}
+
 /// Labels by which we know our own. Containers inherit their image's labels, so one key for
 /// both would make everybody's containers from our image ours.
 pub mod label {

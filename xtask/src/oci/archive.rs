@@ -32,8 +32,18 @@ impl TarIndex {
     /// # Errors
     /// When it cannot be read, or is no tar file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
-        let mut tar = tar::Archive::new(file);
+        Ok(Self {
+            path: path.to_owned(),
+            files: Self::of(File::open(path)?)?,
+        })
+    }
+
+    /// Where each file of a tar file is.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no tar file.
+    pub fn of(tar: impl Read + Seek) -> io::Result<BTreeMap<String, Span>> {
+        let mut tar = tar::Archive::new(tar);
         let mut files = BTreeMap::new();
         for entry in tar.entries_with_seek()? {
             let entry = entry?;
@@ -49,10 +59,7 @@ impl TarIndex {
                 },
             );
         }
-        Ok(Self {
-            path: path.to_owned(),
-            files,
-        })
+        Ok(files)
     }
 
     pub fn has(&self, name: &str) -> bool {

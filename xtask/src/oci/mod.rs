@@ -10,7 +10,7 @@ pub mod verify;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use sha2::{Digest as _, Sha256};
 
 use crate::image::Platform;
@@ -37,6 +37,7 @@ const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 #[serde(rename_all = "camelCase", default)]
 pub struct Descriptor {
     pub media_type: String,
+    #[serde(deserialize_with = "read_digest")]
     pub digest: String,
     /// In bytes.
     pub size: u64,
@@ -44,6 +45,32 @@ pub struct Descriptor {
     pub platform: Option<DescriptorPlatform>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
+}
+
+/// Takes what is a digest by its form. It becomes a part of paths and addresses, and whoever wrote
+/// the manifest chose it.
+fn read_digest<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
+    let text = String::deserialize(source)?;
+    if text.is_empty() || is_digest(&text) {
+        Ok(text)
+    } else {
+        Err(D::Error::custom(format!("{text:?} is no digest")))
+    }
+}
+
+/// `algorithm:encoded`.
+/// <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>
+fn is_digest(text: &str) -> bool {
+    let of_algorithm = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.split_once(':').is_some_and(|(algorithm, encoded)| {
+        algorithm
+            .split(['+', '.', '_', '-'])
+            .all(|part| !part.is_empty() && part.bytes().all(of_algorithm))
+            && !encoded.is_empty()
+            && encoded
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || b"=_-".contains(&c))
+    })
 }
 
 /// The platform as an index tells it.

@@ -77,7 +77,7 @@ fn stored(exec: &Exec, files: &[PathBuf], (registry, path): (&str, &str)) -> Opt
 
 /// The entry for a repository, from the most to the least particular: Podman keeps them by
 /// repository too. <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>
-fn in_file(config: &Value, registry: &str, path: &str) -> Option<Auth> {
+pub fn in_file(config: &Value, registry: &str, path: &str) -> Option<Auth> {
     let mut names = vec![format!("{registry}/{path}")];
     while let Some((shorter, _)) = names.last()?.rsplit_once('/') {
         names.push(shorter.to_owned());
@@ -156,10 +156,20 @@ impl Challenge {
         };
         scheme.eq_ignore_ascii_case("bearer").then_some(())?;
         Some(Self::Token {
-            realm: value("realm")?,
+            realm: value("realm").filter(|realm| is_address(realm))?,
             service: value("service").unwrap_or_default(),
         })
     }
+}
+
+/// Whether a registry's word is an address of the web: curl would also take it for an option, or for
+/// a file of this machine.
+pub fn is_address(text: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    ["https://", "http://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme))
+        && !text.contains(bad)
 }
 
 /// Asks for a token that may pull and push.
@@ -177,11 +187,7 @@ pub fn token_request(realm: &str, service: &str, path: &str, auth: Auth) -> Requ
         return request;
     }
     let mark = if realm.contains('?') { '&' } else { '?' };
-    let scope = scope
-        .replace(':', "%3A")
-        .replace('/', "%2F")
-        .replace(',', "%2C");
-    let service = service.replace([' ', '&', '#', '%'], "");
+    let (service, scope) = (percent_encoded(service), percent_encoded(&scope));
     let mut request = Request::new(
         "GET",
         format!("{realm}{mark}service={service}&scope={scope}"),
@@ -190,10 +196,24 @@ pub fn token_request(realm: &str, service: &str, path: &str, auth: Auth) -> Requ
     request
 }
 
+/// A value as a part of an address. <https://www.rfc-editor.org/rfc/rfc3986#section-2.1>
+fn percent_encoded(text: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~".contains(&c);
+    text.bytes().fold(String::new(), |out, c| {
+        if plain(c) {
+            out + &char::from(c).to_string()
+        } else {
+            out + &format!("%{c:02X}")
+        }
+    })
+}
+
 /// The token in the answer.
 pub fn read_token(body: &str) -> Option<Auth> {
     let said: Value = serde_json::from_str(body).ok()?;
     let token = said["token"].as_str().or(said["access_token"].as_str())?;
+    // It becomes a header's value.
+    (!token.contains(char::is_control)).then_some(())?;
     Some(Auth::Header(format!("Bearer {token}")))
 }
 

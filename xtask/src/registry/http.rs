@@ -126,7 +126,7 @@ impl Request {
 }
 
 /// A value in curl's configuration. <https://curl.se/docs/manpage.html#-K>
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -168,7 +168,8 @@ impl Answer {
         let error = &body["errors"][0];
         let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
         let told = [text("code").to_lowercase(), text("message")]
-            .into_iter()
+            .iter()
+            .map(|part| crate::ui::plain(part))
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join(": ");
@@ -186,7 +187,7 @@ impl Answer {
 
     /// Reads what `curl --dump-header -` prints: the headers of each answer on the way (a proxy's, a
     /// redirect's), then the last one's body.
-    fn read(text: &str) -> Option<Self> {
+    pub fn read(text: &str) -> Option<Self> {
         let (mut answer, mut rest) = (None, text);
         while rest.starts_with("HTTP/") {
             let (head, body) = rest.split_once("\r\n\r\n").unwrap_or((rest, ""));
@@ -280,8 +281,10 @@ pub fn send_once(exec: &Exec, request: &Request) -> Attempt {
             NoAnswer::Interrupted(signal) => (Unanswered::Interrupted(signal), false),
         })?;
     let broken = |done: &Finished| {
-        let words = done.complaint();
-        let words = words.split_once(") ").map_or(words, |(_, rest)| rest);
+        let complaint = done.complaint();
+        let words = complaint
+            .split_once(") ")
+            .map_or(complaint.as_str(), |(_, rest)| rest);
         let again = BROKEN_LINE.contains(&done.code);
         (Unanswered::Network(words.to_owned()), again)
     };

@@ -8,6 +8,7 @@ pub mod auth;
 pub mod http;
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -314,7 +315,8 @@ impl<'a> Registry<'a> {
     /// # Errors
     /// When the registry doesn't say.
     pub fn tags(&self) -> Result<Vec<String>> {
-        let (mut tags, mut next) = (Vec::new(), Some(self.url("tags/list?n=1000")));
+        let (mut tags, mut asked) = (Vec::new(), BTreeSet::new());
+        let mut next = Some(self.url("tags/list?n=1000"));
         while let Some(url) = next.take() {
             let answer = self.send(&Request::new("GET", url))?;
             if answer.status == 404 {
@@ -329,16 +331,18 @@ impl<'a> Registry<'a> {
             next = answer
                 .header("link")
                 .and_then(next_page)
-                .map(|page| self.absolute(page));
+                .map(|page| self.absolute(page))
+                // One that leads back to itself would have no end.
+                .filter(|page| asked.insert(page.clone()));
         }
         Ok(tags)
     }
 
     fn absolute(&self, location: &str) -> String {
-        if location.starts_with('/') {
-            format!("{}{location}", self.base)
-        } else {
+        if auth::is_address(location) {
             location.to_owned()
+        } else {
+            format!("{}/{}", self.base, location.trim_start_matches('/'))
         }
     }
 
@@ -432,12 +436,14 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The address in `Link: </v2/x/tags/list?n=1&last=a>; rel="next"`.
-fn next_page(link: &str) -> Option<&str> {
+pub fn next_page(link: &str) -> Option<&str> {
     link.contains("rel=\"next\"").then_some(())?;
     link.split_once('<')?
         .1
         .split_once('>')
         .map(|(address, _)| address)
+        .filter(|page| page.starts_with('/') || auth::is_address(page))
+        .filter(|page| !page.contains(|c: char| c.is_whitespace() || c.is_control()))
 }
 
 #[cfg(test)]
