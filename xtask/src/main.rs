@@ -3,6 +3,8 @@
 //! One direction: arguments + environment + TOML → settings (pure) → facts (read-only) →
 //! plan (pure) → run.
 
+#![cfg_attr(fuzzing, no_main, allow(dead_code))] // libFuzzer brings its own main
+
 mod called;
 mod catalogue;
 mod cli;
@@ -18,6 +20,8 @@ mod oci;
 mod outdated;
 mod plan;
 mod probe;
+#[cfg(any(test, fuzzing))]
+mod properties;
 mod registry;
 mod release;
 mod script;

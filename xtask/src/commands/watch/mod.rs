@@ -2,7 +2,7 @@
 
 mod alarm;
 mod files;
-mod ignore;
+pub mod ignore;
 
 use std::time::{Duration, Instant};
 
