@@ -30,11 +30,19 @@ const ALL_KEYS: &str = "all keys are in docs/configuration.md";
 /// Reads one document: its schema first, then all of it.
 pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     let (document, errors) = DeTable::parse_recoverable(source.text);
-    let mut document = document.into_inner();
-    let schema = read_schema(source, &document);
     if !errors.is_empty() {
-        let newer = schema.map_err(|found| (found.newer, found.problem));
-        if let Err((true, problem)) = newer {
+        // What the parser makes of a broken file is a guess. What stands before the first table is
+        // not, and there the schema stands.
+        let head = source
+            .text
+            .split_once("\n[")
+            .map_or(source.text, |(head, _)| head);
+        let (head, _) = DeTable::parse_recoverable(head);
+        if let Err(NoSchema {
+            newer: true,
+            problem,
+        }) = read_schema(source, head.get_ref())
+        {
             return Err(vec![problem]);
         }
         let at = |error: &toml::de::Error| error.span().unwrap_or(0..0);
@@ -43,7 +51,8 @@ pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
             .map(|error| Problem::at(source, at(error), error.message(), HOW_TOML_IS_WRITTEN))
             .collect());
     }
-    let schema = schema.map_err(|found| vec![found.problem])?;
+    let mut document = document.into_inner();
+    let schema = read_schema(source, &document).map_err(|found| vec![found.problem])?;
     document.remove(SCHEMA_KEY);
     migrate::migrate(&mut document, schema, migrate::MIGRATIONS);
 

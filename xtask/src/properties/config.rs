@@ -1,7 +1,10 @@
-use std::{fmt::Write as _, path::PathBuf};
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf};
 
-use super::text;
+use clap::Parser as _;
+
+use super::{text, version::is_tag};
 use crate::{
+    cli::Cli,
     config::{
         self, Files, Layer,
         schema::{CHANNEL, CHANNEL_KEYS, KEYS, Key, Kind, SCHEMA},
@@ -9,6 +12,7 @@ use crate::{
     env::Env,
     error::{Failure, USAGE},
     secret,
+    settings::{GitValues, Settings},
 };
 
 fn read(project: &str) -> Result<Layer, Failure> {
@@ -116,6 +120,41 @@ fn print_keys(out: &mut String, layer: &Layer, store: &str, keys: &[Key]) {
                 key.path,
                 config::show(&path, &sourced.value)
             );
+        }
+    }
+}
+
+/// Whatever a file's channels say, and whatever a branch is called, an image has tags by the
+/// specification's grammar, each once, or the reason is told.
+pub fn tags(input: &[u8]) {
+    let project = text(input);
+    let branch = project.lines().next_back().unwrap_or("").to_owned();
+    let files = Files {
+        root: PathBuf::from("/src"),
+        project: project.into_owned(),
+        local: None,
+    };
+    let git = GitValues {
+        sha: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        branch: Some(branch),
+    };
+    for version in ["1.2.3", "2.0.0-rc.1+build.5", "dev-me"] {
+        let cli = Cli::parse_from(["xtask", "config", "--version", version]);
+        let tags = Settings::resolve(&cli, &Env::fake(&[]), &files)
+            .and_then(|settings| settings.tags(&git));
+        match tags {
+            Ok(tags) => {
+                assert!(
+                    !tags.is_empty() && tags.iter().all(|tag| is_tag(tag)),
+                    "{tags:?}"
+                );
+                let once: BTreeSet<_> = tags.iter().collect();
+                assert_eq!(once.len(), tags.len(), "{tags:?}");
+            }
+            Err(failure) => {
+                assert_eq!(failure.exit_code(), USAGE);
+                super::says_why(&failure.to_string());
+            }
         }
     }
 }

@@ -40,6 +40,7 @@ const fn property(name: &'static str, check: fn(&[u8])) -> Property {
 pub const ALL: &[Property] = &[
     property("config", config::is_read_or_told),
     property("config-read-back", config::reads_back),
+    property("config-tags", config::tags),
     property("config-newer-schema", config::newer_schema),
     property("config-hides-secrets", config::hides_secrets),
     property("environment-variable", config::environment_variable),

@@ -6,7 +6,7 @@ use crate::{
 
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`:
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
-fn is_tag(text: &str) -> bool {
+pub(super) fn is_tag(text: &str) -> bool {
     let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
     match text.as_bytes() {
         [first, rest @ ..] => {
