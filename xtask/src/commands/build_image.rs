@@ -70,10 +70,7 @@ pub fn facts(cx: &Context) -> Result<BuildFacts> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs());
-    let epoch = cx
-        .env
-        .get("SOURCE_DATE_EPOCH")
-        .and_then(|epoch| epoch.parse().ok());
+    let epoch = epoch(cx.env)?;
     Ok(BuildFacts {
         foreign,
         tmpdir: own_cache(cx, &engine),
@@ -82,6 +79,24 @@ pub fn facts(cx: &Context) -> Result<BuildFacts> {
         git,
         secrets: secrets(cx.settings, cx.env)?,
     })
+}
+
+/// `SOURCE_DATE_EPOCH`, in seconds since 1970, where it is set.
+/// <https://reproducible-builds.org/specs/source-date-epoch/>
+///
+/// # Errors
+/// When it is no time.
+fn epoch(env: &Env) -> Result<Option<u64>, Failure> {
+    let Some(text) = env.get("SOURCE_DATE_EPOCH") else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(time) if time <= timestamps::LAST => Ok(Some(time)),
+        Ok(_) | Err(_) => Err(Failure::usage(format!(
+            "`SOURCE_DATE_EPOCH={text}` must be seconds since 1970, before the year 10000"
+        ))
+        .hint("the commit's: `export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`; or unset it")),
+    }
 }
 
 /// The references that a build would take from images of somebody else's.

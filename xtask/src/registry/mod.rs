@@ -119,7 +119,7 @@ impl<'a> Registry<'a> {
     /// Sends a request, as whoever we are; signs in where the registry asks for it.
     fn send(&self, request: &Request) -> Result<Answer> {
         let answer = self.send_as_known(request)?;
-        if answer.status != 401 || !self.sign_in(&answer)? {
+        if answer.status != 401 || !self.sign_in(&request.url, &answer)? {
             return Ok(answer);
         }
         self.send_as_known(request)
@@ -127,16 +127,29 @@ impl<'a> Registry<'a> {
 
     fn send_as_known(&self, request: &Request) -> Result<Answer> {
         let mut request = request.clone();
-        request.auth = self.known();
+        request.auth = self.known(&request.url);
         http::send(self.exec, &request, |what| self.told(what)).map_err(|why| self.unanswered(why))
     }
 
-    fn known(&self) -> Auth {
+    /// What an address is shown: nothing where a registry sends us to another host, which may be
+    /// anybody's.
+    fn known(&self, url: &str) -> Auth {
+        if !self.is_its(url) {
+            return Auth::Nobody;
+        }
         self.auth.lock().map_or(Auth::Nobody, |auth| auth.clone())
     }
 
+    fn is_its(&self, url: &str) -> bool {
+        url.strip_prefix(&self.base)
+            .is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// Answers the registry's challenge. False where we have nothing new to show.
-    fn sign_in(&self, refusal: &Answer) -> Result<bool> {
+    fn sign_in(&self, url: &str, refusal: &Answer) -> Result<bool> {
+        if !self.is_its(url) {
+            return Ok(false);
+        }
         let ours = self.credentials.as_ref().map(|found| found.auth.clone());
         let challenge = refusal.header("www-authenticate").and_then(Challenge::read);
         let auth = match challenge {
@@ -252,10 +265,10 @@ impl<'a> Registry<'a> {
         File::create(&file.0)
             .and_then(|mut copy| std::io::copy(content, &mut copy))
             .with_context(|| format!("cannot write `{}`", file.0.display()))?;
-        let mut answer = self.upload_file(&file, digest, size)?;
+        let (mut answer, place) = self.upload_file(&file, digest, size)?;
         // A token may expire between the upload's beginning and its end.
-        if answer.status == 401 && self.sign_in(&answer)? {
-            answer = self.upload_file(&file, digest, size)?;
+        if answer.status == 401 && self.sign_in(&place, &answer)? {
+            (answer, _) = self.upload_file(&file, digest, size)?;
         }
         if answer.status == 201 {
             Ok(())
@@ -264,16 +277,18 @@ impl<'a> Registry<'a> {
         }
     }
 
-    fn upload_file(&self, file: &Scratch, digest: &str, size: u64) -> Result<Answer> {
+    /// What is answered last, and by which address.
+    fn upload_file(&self, file: &Scratch, digest: &str, size: u64) -> Result<(Answer, String)> {
         let begin = Request::new("POST", self.url("blobs/uploads/"));
         // Signs in where that is due, so that nothing big is sent for nothing.
         let mut first = Some(self.send(&begin)?);
-        http::again(
+        let mut place = begin.url.clone();
+        let answer = http::again(
             self.exec,
             |what| self.told(what),
             || {
                 let mut begin = begin.clone();
-                begin.auth = self.known();
+                begin.auth = self.known(&begin.url);
                 let began = match first.take() {
                     Some(began) => began,
                     None => http::send_once(self.exec, &begin)?,
@@ -286,13 +301,15 @@ impl<'a> Registry<'a> {
                 let mark = if location.contains('?') { '&' } else { '?' };
                 let digest = digest.replace(':', "%3A");
                 let mut put = Request::new("PUT", format!("{location}{mark}digest={digest}"));
-                put.auth = begin.auth;
+                put.auth = self.known(&put.url);
+                place.clone_from(&put.url);
                 put.body = Body::File(file.text());
                 put.limit = Duration::from_secs(60 + size / SLOWEST);
                 http::send_once(self.exec, &put)
             },
         )
-        .map_err(|why| self.unanswered(why))
+        .map_err(|why| self.unanswered(why))?;
+        Ok((answer, place))
     }
 
     /// Writes a manifest under a tag or its digest.

@@ -173,6 +173,21 @@ fn with_an_empty_or_strange_environment() {
 }
 
 #[test]
+fn a_time_that_is_none_is_refused() {
+    let world = machine();
+    for time in ["yesterday", "-1", "1.5", "999999999999999"] {
+        every_command(time, &world, |command| {
+            command.env("SOURCE_DATE_EPOCH", time);
+        });
+        let mut command = world.command(&["build-image", "--dry-run"]);
+        let output = command.env("SOURCE_DATE_EPOCH", time).output().unwrap();
+        let (code, _, stderr) = ran(&output);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("must be seconds since 1970"), "{stderr}");
+    }
+}
+
+#[test]
 fn arguments_that_are_no_text_are_refused() {
     let world = machine();
     let mut command = world.command(&["build-image", "--version"]);

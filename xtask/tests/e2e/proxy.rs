@@ -22,6 +22,8 @@ pub enum Fault {
     LoseAnswer,
     /// It comes through this much later.
     Late(Duration),
+    /// An upload is to go to this host.
+    Elsewhere(String),
     /// One byte of the answer's body is another.
     Spoil,
 }
@@ -128,6 +130,10 @@ fn serve(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> std::io
                 "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
             )
         }
+        Some(Fault::Elsewhere(host)) => write!(
+            client,
+            "HTTP/1.1 202 x\r\nLocation: http://{host}/upload\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ),
         Some(Fault::TooMany(seconds)) => write!(
             client,
             "HTTP/1.1 429 x\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
@@ -136,7 +142,7 @@ fn serve(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> std::io
 }
 
 /// Up to the empty line.
-fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+pub fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let (mut head, mut byte) = (Vec::new(), [0; 1]);
     while !head.ends_with(b"\r\n\r\n") {
         client.read_exact(&mut byte)?;

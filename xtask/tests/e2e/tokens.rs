@@ -1,5 +1,5 @@
 //! A registry that takes tokens, as the big ones do: Debian's real registry, and a server of
-//! tokens that are signed as it wants them and are good for less than a second.
+//! tokens that are signed as it wants them and are good for less than two seconds.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::{
     faults::World,
-    proxy::Fault,
+    proxy::{Fault, read_head},
     real::{DOCKER, Ran, Real, ran, var},
     remote::Remote,
 };
@@ -154,12 +154,7 @@ fn serve_tokens(folder: &Path, given: &Given) -> String {
 }
 
 fn answer(mut client: TcpStream, folder: &Path, given: &Given) -> std::io::Result<()> {
-    let (mut head, mut byte) = (Vec::new(), [0; 1]);
-    while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
+    let head = String::from_utf8_lossy(&read_head(&mut client)?).into_owned();
     let header = |name: &str| {
         head.lines().find_map(|line| {
             let (found, value) = line.split_once(": ")?;
@@ -229,7 +224,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// A signed token that ends within a second.
+/// A signed token that ends in one second to two: it counts whole ones.
 fn token(folder: &Path, scope: &str, may: bool) -> String {
     let cert = fs::read_to_string(folder.join("cert.pem")).unwrap();
     let der: String = cert
@@ -250,7 +245,7 @@ fn token(folder: &Path, scope: &str, may: bool) -> String {
     let header = json!({ "typ": "JWT", "alg": "RS256", "x5c": [der] });
     let claims = json!({
         "iss": SERVICE, "aud": SERVICE, "sub": "e2e", "jti": "1", "access": access,
-        "iat": now, "nbf": now - 10, "exp": now - LEEWAY + 1,
+        "iat": now, "nbf": now - 10, "exp": now - LEEWAY + 2,
     });
     let part = |value: &Value| url_safe(&base64(value.to_string().as_bytes(), folder));
     let signed = format!("{}.{}", part(&header), part(&claims));
@@ -293,7 +288,7 @@ fn a_token_that_ends_midway_is_renewed() {
         return;
     };
     let world = registries.world("ends");
-    let late = || Fault::Late(Duration::from_millis(1100));
+    let late = || Fault::Late(Duration::from_millis(2100));
     world.proxy.fail("PUT", "/blobs/uploads/", late(), 1);
     world.proxy.fail("GET", "/blobs/sha256:", late(), 1);
     world.proxy.fail("PUT", "/manifests/1.2.3", late(), 1);
@@ -307,6 +302,47 @@ fn a_token_that_ends_midway_is_renewed() {
         !(done.stderr + &done.stdout).contains("marked"),
         "no secret is shown"
     );
+}
+
+/// Where a registry sends an upload to another host, that host is not shown who we are, whatever it
+/// asks for.
+#[test]
+fn another_host_is_shown_nothing() {
+    let Some(registries) = Registries::start() else {
+        return;
+    };
+    let world = registries.world("elsewhere");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let elsewhere = listener.local_addr().unwrap().to_string();
+    let (sender, heads) = mpsc::channel();
+    thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let head = read_head(&mut client).unwrap_or_default();
+            let _ = sender.send(String::from_utf8_lossy(&head).into_owned());
+            let _ = write!(
+                client,
+                "HTTP/1.1 401 x\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
+    });
+    let fault = Fault::Elsewhere(elsewhere);
+    world.proxy.fail("POST", "/blobs/uploads/", fault, 9);
+    let refused = world.publish_with(&[
+        ("REGISTRY_TOKEN", "marked-password"),
+        ("XTASK_REGISTRY_USER", "e2e"),
+    ]);
+    assert_eq!(refused.code, 1, "{}", refused.stderr);
+    assert!(registries.count("password") > 0, "it was signed in");
+    let heads: Vec<_> = heads.try_iter().collect();
+    assert!(
+        heads
+            .iter()
+            .any(|head| head.starts_with("PUT /upload?digest="))
+    );
+    for head in heads {
+        assert!(!head.to_lowercase().contains("authorization"), "{head}");
+    }
+    assert!(world.remote.tags().is_empty());
 }
 
 /// What `docker login` keeps of such a registry is no password, and is not sent as one.
