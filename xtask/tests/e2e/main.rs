@@ -65,7 +65,6 @@ on_every_engine!(
     journey::whole_day,
     lookalikes::untouched,
     promises::interrupted_build,
-    publish::release,
     registry::login,
 );
 
@@ -100,7 +99,12 @@ on_engines!(promises::check_finds_fault: docker_containerd = DOCKER_CONTAINERD, 
 on_engines!(promises::unhealthy: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::interrupted_test: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::published_is_pulled: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
-// `secrets::nowhere` has the others at work.
+// `secrets::nowhere` has the others at work, and publishes without root.
+on_engines!(
+    publish::release: docker = DOCKER,
+    docker_containerd = DOCKER_CONTAINERD,
+    podman = PODMAN,
+);
 on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::two_at_once: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
@@ -110,7 +114,7 @@ on_engines!(eject::ejected_scripts: docker = DOCKER, podman_rootless = PODMAN_RO
 on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
-on_engines!(publish::in_github_actions: docker = DOCKER, podman = PODMAN);
+on_engines!(publish::in_github_actions: docker = DOCKER);
 on_engines!(publish::loaded: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::cached: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::nodes: docker = DOCKER);

@@ -463,11 +463,7 @@ pub fn in_github_actions(it: &Checkout) {
     fs::write(&file, text.replace("FROM scratch AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM scratch AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
     let failed = release.run_with(&["build-image"], &env);
     assert_ne!(failed.code, 0);
-    let place = if it.real.program == "docker" {
-        "::error file=Dockerfile,line="
-    } else {
-        "::error::"
-    };
+    let place = "::error file=Dockerfile,line=";
     assert!(failed.stderr.contains(place), "{}", failed.stderr);
 }
 
