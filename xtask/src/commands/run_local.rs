@@ -258,7 +258,9 @@ pub fn start(cx: &Context, args: &RunArgs, started_by: StartedBy) -> Result<()> 
         Ok(Ran::No) => return Ok(()),
         Ok(Ran::Yes) => {}
         Err(error) => {
-            remove_leftover(cx, &facts);
+            if !took_our_name(&error) {
+                remove_leftover(cx, &facts);
+            }
             return Err(error);
         }
     }
@@ -349,6 +351,14 @@ fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
             .hint("a slow machine may need more: `health.budget` in `xtask.local.toml`")
         }
     }
+}
+
+/// Whether the name was taken by a run at the same time: what has it now is that one's, and may
+/// just be starting.
+fn took_our_name(error: &anyhow::Error) -> bool {
+    let said = error.downcast_ref::<Failure>().map(Failure::said);
+    said.and_then(catalogue::find)
+        .is_some_and(|entry| entry.code == "name-taken")
 }
 
 /// A run that failed leaves a container that holds the name. It is removed if it is ours.

@@ -252,6 +252,29 @@ fn run_local_removes_what_a_failed_run_left() {
     );
 }
 
+/// Of two at once the slower one must not take away what the other is just starting.
+#[test]
+fn run_local_leaves_alone_what_took_its_name_meanwhile() {
+    let world = docker(&[
+        docker_version(),
+        no_container_at_first(),
+        container("created", true),
+        image(),
+        answer(
+            "run",
+            125,
+            "",
+            "docker: Error response from daemon: Conflict. The container name \"/box\" is already in use by container \"0123456789abcdef\". You have to remove (or rename) that container to be able to reuse that name.\n",
+        ),
+        ok("rm"),
+    ]);
+    let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(ran.code, 125);
+    let hint = "hint: another run took the container's name in this moment: try again";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    assert!(!world.calls().iter().any(|call| call.contains(" rm ")));
+}
+
 #[test]
 fn a_foreign_container_is_left_alone_by_every_command() {
     for line in ["stop", "logs", "shell", "run-local --version dev-me"] {
