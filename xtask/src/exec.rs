@@ -24,7 +24,7 @@ use crate::{
 /// How much of an engine's talk is kept to find its failure in.
 const TAIL: usize = 64 * 1024;
 /// How often a running child is looked at for a signal that reached only us.
-const TICK: Duration = Duration::from_millis(100);
+pub const TICK: Duration = Duration::from_millis(100);
 
 /// What a finished process left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

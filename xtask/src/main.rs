@@ -18,6 +18,8 @@ mod help;
 mod image;
 mod oci;
 mod outdated;
+#[cfg(test)]
+mod pages;
 mod plan;
 mod probe;
 #[cfg(any(test, fuzzing))]

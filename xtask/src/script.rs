@@ -36,6 +36,26 @@ pub struct Script {
     pub result: Option<String>,
 }
 
+impl Script {
+    /// A plan with nothing around it.
+    pub fn of(made_of: String, plan: Plan, program: &str, root: &str) -> Self {
+        Self {
+            made_of,
+            plan,
+            program: program.to_owned(),
+            root: root.to_owned(),
+            needs: Vec::new(),
+            uid: None,
+            commit: None,
+            words: Vec::new(),
+            finds: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+            result: None,
+        }
+    }
+}
+
 /// What must be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Must {

@@ -4,13 +4,10 @@
 //! cargo test -p xtask --bin xtask -- --ignored write_the_troubleshooting
 //! ```
 
-use std::{
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write as _, fs};
 
 use super::{Entry, Part, of_part};
+use crate::pages::{file, must_be, read};
 
 const PAGE: &str = "docs/troubleshooting.md";
 
@@ -187,14 +184,6 @@ const IMPOSSIBLE: &[Impossible] = &[
     ),
 ];
 
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
 fn render() -> String {
     let mut out = HEAD.to_owned();
     for part in Part::ALL {
@@ -256,17 +245,7 @@ fn section(entry: &Entry) -> String {
 
 #[test]
 fn the_page_is_the_catalogues() {
-    let (page, wanted) = (read(PAGE), render());
-    for (number, (is, should)) in page.lines().zip(wanted.lines()).enumerate() {
-        assert_eq!(
-            is,
-            should,
-            "{PAGE}:{}: write it with the command at the top of {}",
-            number + 1,
-            file!()
-        );
-    }
-    assert_eq!(page.len(), wanted.len());
+    must_be(PAGE, &render(), file!());
 }
 
 #[test]

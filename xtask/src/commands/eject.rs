@@ -94,25 +94,13 @@ fn refuse(why: &str, hint: &str) -> Result<()> {
 /// A script of this plan, with nothing around it.
 fn script(cx: &Context, name: &str, engine: &str, program: &str, plan: Plan) -> Script {
     let settings = cx.settings;
-    Script {
-        made_of: format!(
-            "`{name}` for the version {}, as xtask {} of {} does it with {engine}.",
-            settings.version.value,
-            env!("CARGO_PKG_VERSION"),
-            settings.root.display(),
-        ),
-        plan,
-        program: program.to_owned(),
-        root: settings.root.to_string_lossy().into_owned(),
-        needs: Vec::new(),
-        uid: None,
-        commit: None,
-        words: Vec::new(),
-        finds: Vec::new(),
-        before: Vec::new(),
-        after: Vec::new(),
-        result: None,
-    }
+    let made_of = format!(
+        "`{name}` for the version {}, as xtask {} of {} does it with {engine}.",
+        settings.version.value,
+        env!("CARGO_PKG_VERSION"),
+        settings.root.display(),
+    );
+    Script::of(made_of, plan, program, &settings.root.to_string_lossy())
 }
 
 fn of_facts(cx: &Context, name: &str, engine: &EngineFacts, plan: Plan) -> Script {

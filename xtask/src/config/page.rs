@@ -13,6 +13,7 @@ use super::{
     schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, SCHEMA, SCHEMA_KEY},
     *,
 };
+use crate::pages::{file, must_be, read};
 
 /// The page, and every other one that may show a piece of xtask.toml.
 const PAGE: &str = "docs/configuration.md";
@@ -31,14 +32,6 @@ const PAGES: &[&str] = &[
 /// A table of the page stands between these lines.
 const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- /table -->";
-
-fn file(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
 
 /// The tables by name: a key belongs to the one that its path begins with.
 fn tables() -> Vec<&'static str> {
@@ -169,16 +162,7 @@ fn every_key_stands_in_its_table() {
     met.sort();
     tables.sort_unstable();
     assert_eq!(met, tables, "the page's tables");
-    for (number, (is, should)) in page.lines().zip(wanted.lines()).enumerate() {
-        assert_eq!(
-            is,
-            should,
-            "{PAGE}:{}: write it with the command at the top of {}",
-            number + 1,
-            file!()
-        );
-    }
-    assert_eq!(page.len(), wanted.len());
+    must_be(PAGE, &wanted, file!());
 }
 
 #[test]

@@ -176,7 +176,7 @@ impl Engine {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn read_images(text: &str) -> Result<Vec<Image>, String> {
+fn read_images(text: &str) -> Result<Vec<Image>, String> {
     serde_json::from_str(text.trim())
         .map_err(|error| format!("answers what cannot be read: {error}"))
 }

@@ -57,20 +57,10 @@ pub fn script(input: &[u8]) {
     let last = words.last().cloned().unwrap_or_default();
     let mut said = Step::new(printf(&words), Output::Result).say("Saying", last.as_str());
     said.on_failure = OnFailure::GoOn;
-    let mut script = Script {
-        made_of: last.clone(),
-        plan: Plan { steps: vec![said] },
-        program: "true".to_owned(),
-        root: "/no/such/checkout".to_owned(),
-        needs: vec![("PATH".to_owned(), last.clone())],
-        uid: None,
-        commit: None,
-        words: Vec::new(),
-        finds: Vec::new(),
-        before: Vec::new(),
-        after: Vec::new(),
-        result: Some(last.clone()),
-    };
+    let plan = Plan { steps: vec![said] };
+    let mut script = Script::of(last.clone(), plan, "true", "/no/such/checkout");
+    script.needs = vec![("PATH".to_owned(), last.clone())];
+    script.result = Some(last.clone());
     if words.iter().any(|word| word.contains(&script.root)) {
         return;
     }

@@ -224,21 +224,24 @@ fn run_local_gives_up_when_the_budget_is_over_and_leaves_the_container() {
     );
 }
 
-#[test]
-fn run_local_removes_what_a_failed_run_left() {
-    let world = docker(&[
+/// A `run` that fails with these words, and a container of ours that never ran after it.
+fn run_that_fails(id: &str, words: &str) -> World {
+    docker(&[
         docker_version(),
         no_container_at_first(),
         container("created", true),
         image(),
-        answer(
-            "run",
-            125,
-            "0123456789abcdef\n",
-            "docker: Error response from daemon: driver failed programming external connectivity: bind: address already in use.\n",
-        ),
+        answer("run", 125, id, words),
         ok("rm"),
-    ]);
+    ])
+}
+
+#[test]
+fn run_local_removes_what_a_failed_run_left() {
+    let world = run_that_fails(
+        "0123456789abcdef\n",
+        "docker: Error response from daemon: driver failed programming external connectivity: bind: address already in use.\n",
+    );
     let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
     assert_eq!(ran.code, 125);
     assert!(
@@ -255,19 +258,10 @@ fn run_local_removes_what_a_failed_run_left() {
 /// Of two at once the slower one must not take away what the other is just starting.
 #[test]
 fn run_local_leaves_alone_what_took_its_name_meanwhile() {
-    let world = docker(&[
-        docker_version(),
-        no_container_at_first(),
-        container("created", true),
-        image(),
-        answer(
-            "run",
-            125,
-            "",
-            "docker: Error response from daemon: Conflict. The container name \"/box\" is already in use by container \"0123456789abcdef\". You have to remove (or rename) that container to be able to reuse that name.\n",
-        ),
-        ok("rm"),
-    ]);
+    let world = run_that_fails(
+        "",
+        "docker: Error response from daemon: Conflict. The container name \"/box\" is already in use by container \"0123456789abcdef\". You have to remove (or rename) that container to be able to reuse that name.\n",
+    );
     let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
     assert_eq!(ran.code, 125);
     let hint = "hint: another run took the container's name in this moment: try again";

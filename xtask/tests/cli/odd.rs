@@ -4,7 +4,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Write as _,
     os::unix::{
         ffi::OsStrExt,
         fs::symlink,
@@ -18,9 +17,10 @@ use std::{
 
 use serde_json::Value;
 
+use crate::commands::signal;
 use crate::world::{
     PROJECT, World, XTASK, answer, container, docker_version, image, no_container,
-    no_container_at_first, podman_version,
+    no_container_at_first, podman_version, skipped,
 };
 
 /// Every command, in the form in which it changes least.
@@ -526,15 +526,6 @@ fn forty_columns_are_enough() {
     }
 }
 
-/// Said past the test harness; where engines are required, as in CI, it is a failure.
-fn skipped(what: &str) {
-    assert!(
-        std::env::var("XTASK_E2E_REQUIRE").is_err(),
-        "required: {what}"
-    );
-    let _ = writeln!(std::io::stderr(), "skipped: no {what}");
-}
-
 /// How many characters are seen.
 fn visible(text: &str) -> usize {
     let mut count = 0;
@@ -563,10 +554,12 @@ fn those_that_need_nothing_work_anywhere() {
     }
 }
 
-/// A machine on which everything works at once.
-fn willing() -> World {
+/// A machine on which everything works at once, and a Temporal answers at this port: `up` would
+/// wait a minute for one that never comes.
+fn willing(temporal: u16) -> World {
     let ok = |args: &str| answer(args, 0, "", "");
-    World::new(PROJECT).engine(
+    let address = format!("env = {{ TEMPORAL_SERVICE_ADDRESS = 'localhost:{temporal}' }}\n");
+    World::new(&format!("{PROJECT}{address}")).engine(
         "docker",
         &[
             docker_version(),
@@ -598,6 +591,8 @@ fn willing() -> World {
 /// what was only started for the time being is gone.
 #[test]
 fn an_interruption_at_any_call_ends_at_once() {
+    let temporal = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = temporal.local_addr().unwrap().port();
     let (mut moments, mut started) = (0, 0);
     for line in [
         &["check"][..],
@@ -618,13 +613,13 @@ fn an_interruption_at_any_call_ends_at_once() {
             &line[..]
         };
         let (count, usual) = {
-            let world = willing();
+            let world = willing(port);
             let ran = world.run(line);
             (world.calls().len(), ran.code)
         };
         assert!(count > 0, "{line:?}");
         for number in 1..=count {
-            let world = willing();
+            let world = willing(port);
             fs::write(world.path("bin/hang"), number.to_string()).unwrap();
             let child = world.start(line);
             let begin = Instant::now();
@@ -675,12 +670,4 @@ fn names_of(world: &World, kind: &str) -> Vec<String> {
             }
         })
         .collect()
-}
-
-fn signal(pid: u32, signal: i32) {
-    #[allow(unsafe_code)]
-    // SAFETY: takes two numbers and touches no memory; the child is ours and not waited for.
-    unsafe {
-        libc::kill(libc::pid_t::try_from(pid).unwrap(), signal)
-    };
 }

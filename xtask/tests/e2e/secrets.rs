@@ -95,7 +95,7 @@ impl<'a> Secrets<'a> {
         for program in [it.real.program, "curl", "git", "cosign"] {
             let real = match std::env::var("XTASK_E2E_COSIGN") {
                 Ok(cosign) if program == "cosign" => PathBuf::from(cosign),
-                _ => which(program),
+                _ => which::which(program).unwrap(),
             };
             let script = format!(
                 "#!/bin/sh\nprintf '%s\\n' \"{program} $*\" >>{}\nexec {} \"$@\"\n",
@@ -410,14 +410,6 @@ impl<'a> Secrets<'a> {
 fn sha256(text: &str) -> String {
     let sum = Sha256::digest(text.as_bytes());
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn which(program: &str) -> PathBuf {
-    let found = Command::new("sh")
-        .args(["-c", "command -v \"$1\"", "sh", program])
-        .output()
-        .unwrap();
-    PathBuf::from(ran(&found).stdout.trim())
 }
 
 /// Looks at the command lines of all processes, over and over.

@@ -86,7 +86,7 @@ pub fn whole_stack(it: &Checkout) {
     day(it, free_port());
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

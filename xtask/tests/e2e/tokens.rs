@@ -21,6 +21,7 @@ use crate::{
     proxy::{Fault, read_head},
     real::{DOCKER, Ran, Real, ran, var},
     remote::Remote,
+    stack::free_port,
 };
 
 const SERVICE: &str = "e2e";
@@ -75,7 +76,7 @@ impl Registries {
         );
         let mut children = Vec::new();
         let mut start = |name: &str, auth: &str| {
-            let address = free_address();
+            let address = format!("127.0.0.1:{}", free_port());
             let config = at(&format!("{name}.yml"));
             let store = at("store");
             fs::write(
@@ -122,11 +123,6 @@ impl Drop for Registries {
             let _ = child.wait();
         }
     }
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 fn until_it_answers(address: &str) {

@@ -12,7 +12,11 @@ use super::{
 use crate::{
     cli::MultiArgs,
     commands::{build_image, check},
-    engine::{capabilities::Capability, label, multiarch::Builder},
+    engine::{
+        capabilities::Capability,
+        label,
+        multiarch::{Builder, ToArchive},
+    },
     error::Failure,
     image::{Platform, human_bytes},
     oci::{
@@ -38,6 +42,24 @@ pub struct MultiPlan {
 }
 
 impl MultiPlan {
+    /// What an engine takes for an archive, after what comes first.
+    pub fn new(
+        mut before: Plan,
+        made: ToArchive,
+        archive: PathBuf,
+        attestations: Attestations,
+    ) -> Self {
+        before.steps.extend(made.steps);
+        Self {
+            before,
+            pack: made.pack.into_iter().map(PathBuf::from).collect(),
+            timestamp: made.timestamp,
+            after: Plan { steps: made.after },
+            archive,
+            attestations,
+        }
+    }
+
     pub fn render(&self) -> String {
         let pack = if self.pack.is_empty() {
             String::new()
@@ -49,13 +71,27 @@ impl MultiPlan {
 
     /// Runs it; what it made, not yet looked at.
     pub fn run(&self, cx: &Context) -> Result<Archive> {
-        let made = cx.exec.run(&self.before).and_then(|()| {
+        self.make(cx, || {
             if self.pack.is_empty() {
                 return Archive::open(&self.archive);
             }
             cx.ui.status("Packing", &shown(cx.settings, &self.archive));
-            pack::pack(cx.exec, &self.pack, self.timestamp, &self.archive)
-        });
+            self.packed(cx)
+        })
+    }
+
+    /// The same of an image that is saved, not built.
+    pub fn save(&self, cx: &Context) -> Result<Archive> {
+        cx.ui.status("Saving", &shown(cx.settings, &self.archive));
+        self.make(cx, || self.packed(cx))
+    }
+
+    fn packed(&self, cx: &Context) -> Result<Archive> {
+        pack::pack(cx.exec, &self.pack, self.timestamp, &self.archive)
+    }
+
+    fn make(&self, cx: &Context, archive: impl FnOnce() -> Result<Archive>) -> Result<Archive> {
+        let made = cx.exec.run(&self.before).and_then(|()| archive());
         // What is left over goes, also after a failure or Ctrl-C.
         cx.exec.cleaning(|| {
             for step in &self.after.steps {
@@ -109,19 +145,12 @@ pub fn plan(
     let mut before = before(settings, facts, args, check_first)?;
     before.push(folder_step(&archive));
     let made = facts.build.engine.build_archive(&build, &release, &archive);
-    before.steps.extend(made.steps);
-    Ok(MultiPlan {
-        before,
-        pack: made.pack.into_iter().map(PathBuf::from).collect(),
-        timestamp: made.timestamp,
-        after: Plan { steps: made.after },
-        archive,
-        attestations: if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
-            Attestations::NotAsked
-        } else {
-            Attestations::Wanted
-        },
-    })
+    let attestations = if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
+        Attestations::NotAsked
+    } else {
+        Attestations::Wanted
+    };
+    Ok(MultiPlan::new(before, made, archive, attestations))
 }
 
 fn request(

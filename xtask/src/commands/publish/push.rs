@@ -1,7 +1,5 @@
 //! `push-image`, `push-multiarch` and `push-archive`: the same release from three beginnings.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result};
 
 use super::{
@@ -18,7 +16,6 @@ use super::{
 use crate::{
     cli::{BuildArgs, CheckChoice, MultiArgs, PushArchiveArgs, PushImageArgs, PushMultiArgs},
     commands::{build_image, stack::smoke},
-    engine::multiarch::ToArchive,
     error::Failure,
     image::Platform,
     oci::{
@@ -347,28 +344,21 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         variant: None,
     };
     let path = archive_path(settings, Some(&platform));
-    let mut saved = world.engine.save(&reference, &path);
-    saved.steps.insert(0, folder_step(&path));
+    let before = Plan {
+        steps: vec![folder_step(&path)],
+    };
+    let saved = world.engine.save(&reference, &path);
+    let plan = MultiPlan::new(before, saved, path, Attestations::NotAsked);
     if cx.dry_run {
-        let pack = saved.pack.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let after = Plan {
-            steps: saved.after.clone(),
-        };
-        let before = Plan { steps: saved.steps };
         let smoke = match settings.channel.smoke {
             SmokeFirst::Yes => smoke_line(settings),
             SmokeFirst::No => String::new(),
         };
-        let push = archive_line(settings, &path, options).replace(
+        let push = archive_line(settings, &plan.archive, options).replace(
             "push-archive",
             &format!("push-archive --platform {platform}"),
         );
-        let text = smoke
-            + &before.render()
-            + &archive::line(&pack, saved.timestamp, &path)
-            + &after.render()
-            + &push;
-        return Ok(cx.ui.result(&text)?);
+        return Ok(cx.ui.result(&(smoke + &plan.render() + &push))?);
     }
     let mut wanted = expected(settings, &git, Attestations::NotAsked);
     wanted.platforms = vec![platform];
@@ -376,32 +366,13 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         if settings.channel.smoke == SmokeFirst::Yes {
             release.phase("smoke", |it| smoke::must_hold(it.cx))?;
         }
-        let made = release.phase("save", |it| save(it.cx, &saved, &path))?;
+        let made = release.phase("save", |it| plan.save(it.cx))?;
         release.phase("check", |it| build_multiarch::look(it.cx, &made, wanted))?;
         Ok(made)
     })?;
     // The engine's store has it.
-    let _ = std::fs::remove_file(&path);
+    let _ = std::fs::remove_file(&plan.archive);
     Ok(())
-}
-
-/// Writes an image of the engine's store to an archive.
-fn save(cx: &Context, saved: &ToArchive, path: &std::path::Path) -> Result<Archive> {
-    cx.ui.status("Saving", &shown(cx.settings, path));
-    let parts = saved.pack.iter().map(PathBuf::from).collect::<Vec<_>>();
-    let before = Plan {
-        steps: saved.steps.clone(),
-    };
-    let made = cx
-        .exec
-        .run(&before)
-        .and_then(|()| pack::pack(cx.exec, &parts, saved.timestamp, path));
-    cx.exec.cleaning(|| {
-        for step in &saved.after {
-            let _ = cx.exec.step(step);
-        }
-    });
-    made
 }
 
 fn begin<'a>(

@@ -9,10 +9,10 @@ use std::{
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::{error::Failure, exec::Exec};
-
-/// How often a signal is looked for meanwhile.
-const TICK: Duration = Duration::from_millis(100);
+use crate::{
+    error::Failure,
+    exec::{Exec, TICK},
+};
 
 /// Rings when something happens in one of the folders that are watched.
 pub struct Alarm {
@@ -71,16 +71,15 @@ impl Alarm {
     /// # Errors
     /// When a signal told us to stop.
     pub fn wait(&self, exec: &Exec, longest: Duration) -> Result<(), Failure> {
+        if self.watcher.is_none() {
+            return exec.pause(longest).map_err(Failure::signal);
+        }
         let end = Instant::now() + longest;
         loop {
             exec.check()?;
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.rings.recv_timeout(left.min(TICK)).is_ok() {
                 return Ok(());
-            }
-            if self.watcher.is_none() {
-                // Nobody rings any more, so the call above came back at once.
-                std::thread::sleep(left.min(TICK));
             }
         }
     }

@@ -4,9 +4,10 @@
 //! cargo test -p xtask --bin xtask -- --ignored write_the_capabilities
 //! ```
 
-use std::{fs, path::Path};
+use std::fs;
 
 use super::*;
+use crate::pages::{file, must_be, read};
 
 const PAGE: &str = "docs/engines.md";
 const BEGIN: &str = "<!-- table: capabilities -->\n";
@@ -113,12 +114,6 @@ fn render() -> String {
     out
 }
 
-fn page() -> (std::path::PathBuf, String) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(PAGE);
-    let text = fs::read_to_string(&path).unwrap();
-    (path, text)
-}
-
 /// The page with the table that it should have.
 fn with_table(page: &str) -> String {
     let (head, rest) = page.split_once(BEGIN).expect("the table's begin");
@@ -128,18 +123,11 @@ fn with_table(page: &str) -> String {
 
 #[test]
 fn the_table_is_the_codes() {
-    let (_, page) = page();
-    assert_eq!(
-        page,
-        with_table(&page),
-        "{PAGE}: write it with the command at the top of {}",
-        file!()
-    );
+    must_be(PAGE, &with_table(&read(PAGE)), file!());
 }
 
 #[test]
 #[ignore = "writes docs/engines.md"]
 fn write_the_capabilities() {
-    let (path, page) = page();
-    fs::write(path, with_table(&page)).unwrap();
+    fs::write(file(PAGE), with_table(&read(PAGE))).unwrap();
 }
