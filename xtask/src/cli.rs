@@ -31,9 +31,6 @@ pub struct Global {
     /// Print the commands that would run, as lines for a shell, and run nothing
     #[arg(long, global = true)]
     pub dry_run: bool,
-    /// Print a script for `sh` that does what the command does, without xtask, and run nothing
-    #[arg(long, global = true, conflicts_with = "dry_run")]
-    pub eject: bool,
     /// The engine to use: auto takes the first of Docker and Podman that answers
     #[arg(long, global = true, value_name = "auto|docker|podman")]
     pub engine: Option<String>,

@@ -12,9 +12,8 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Os {
     Linux,
+    /// macOS: engines run in a virtual machine.
     Mac,
-    /// Windows and the rest: engines are expected behind a VM, as on macOS.
-    Other,
 }
 
 /// Who runs xtask.
@@ -59,10 +58,10 @@ impl Env {
         let mut env = Self {
             vars,
             cwd: std::env::current_dir()?,
-            os: match std::env::consts::OS {
-                "linux" => Os::Linux,
-                "macos" => Os::Mac,
-                _ => Os::Other,
+            os: if cfg!(target_os = "macos") {
+                Os::Mac
+            } else {
+                Os::Linux
             },
             arch: oci_arch(std::env::consts::ARCH).to_owned(),
             user: User {

@@ -26,7 +26,6 @@ mod probe;
 mod properties;
 mod registry;
 mod release;
-mod script;
 mod secret;
 mod settings;
 mod sources;
@@ -95,7 +94,7 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> Result<()> {
             settings: &settings,
             exec: &exec,
             ui,
-            dry_run: cli.global.dry_run || cli.global.eject,
+            dry_run: cli.global.dry_run,
         },
     );
     exec.show_timings();

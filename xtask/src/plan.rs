@@ -111,19 +111,6 @@ pub enum OnFailure {
     GoOn,
 }
 
-/// On what a step depends. A plan is made when that is known; a script asks when it runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum When {
-    #[default]
-    Always,
-    /// There is a container of this name. One that is not ours is never touched.
-    OurContainer(String),
-    /// There is no image of this reference.
-    NoImage(String),
-    /// There is nothing at this path.
-    NoFolder(String),
-}
-
 /// One command of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -132,7 +119,6 @@ pub struct Step {
     pub say: Option<(&'static str, String)>,
     pub output: Output,
     pub on_failure: OnFailure,
-    pub when: When,
 }
 
 impl Step {
@@ -142,14 +128,7 @@ impl Step {
             say: None,
             output,
             on_failure: OnFailure::Stop,
-            when: When::Always,
         }
-    }
-
-    #[must_use]
-    pub fn when(mut self, when: When) -> Self {
-        self.when = when;
-        self
     }
 
     #[must_use]

@@ -28,14 +28,13 @@ pub fn command(image: Option<&Image>, settings: &HealthSettings) -> Option<Vec<S
         .or_else(|| (!settings.command.is_empty()).then(|| settings.command.clone()))
 }
 
-/// How waiting ended.
+/// Why a container did not become healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waited {
-    Healthy(Duration),
-    /// The budget is over; the check's last words.
-    TooLong(String),
-    /// The container ended meanwhile.
-    Ended(Box<Container>),
+pub enum Unhealthy {
+    /// The time budget was used up. Holds the last line that the check printed.
+    TimedOut(String),
+    /// The container exited before the check passed.
+    Exited(Box<Container>),
 }
 
 /// What to ask, of whom, and for how long.
@@ -53,7 +52,7 @@ impl Wait<'_> {
     ///
     /// # Errors
     /// When a signal told us to stop.
-    pub fn run(&self) -> anyhow::Result<Waited> {
+    pub fn run(&self) -> anyhow::Result<Result<Duration, Unhealthy>> {
         let clock = Clock::start();
         loop {
             let answer = self.exec.ask(self.check, ONE_CHECK);
@@ -62,18 +61,18 @@ impl Wait<'_> {
             let words = match answer {
                 Ok(done) if done.ok() => {
                     self.ui.progress_done();
-                    return Ok(Waited::Healthy(elapsed));
+                    return Ok(Ok(elapsed));
                 }
                 Ok(done) => last_words(&done),
                 Err(why) => format!("{why:?}"),
             };
             if let Some(ended) = self.ended() {
                 self.ui.progress_done();
-                return Ok(Waited::Ended(Box::new(ended)));
+                return Ok(Err(Unhealthy::Exited(Box::new(ended))));
             }
             if elapsed >= self.budget {
                 self.ui.progress_done();
-                return Ok(Waited::TooLong(words));
+                return Ok(Err(Unhealthy::TimedOut(words)));
             }
             self.ui.progress(&format!(
                 "     Waiting until healthy, {} ({words})",

@@ -8,7 +8,6 @@ mod completions;
 mod config;
 mod docker_login;
 mod doctor;
-mod eject;
 mod explain;
 mod findings;
 mod health;
@@ -136,9 +135,6 @@ fn not_running(name: &str) -> Failure {
 /// # Errors
 /// When the result cannot be written.
 pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
-    if cli.global.eject {
-        return Ok(false);
-    }
     match &cli.command {
         Command::Help { command: None } => ui.words(&help::text(env))?,
         Command::Help {
@@ -180,9 +176,6 @@ pub fn without_settings(cli: &Cli, env: &Env, ui: Ui) -> Result<bool> {
 /// # Errors
 /// The command's failure.
 pub fn run(cli: &Cli, cx: &Context) -> Result<()> {
-    if cli.global.eject {
-        return eject::run(cx, cli);
-    }
     match &cli.command {
         Command::Check(args) => check::run(cx, args),
         Command::BuildImage(args) => build_image::run(cx, args),

@@ -9,7 +9,7 @@ use mounts::{Mount, folder_steps, mount};
 
 use super::{
     Context, Ran,
-    health::{self, Wait, Waited},
+    health::{self, Unhealthy, Wait},
     refuse_foreign,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     env::{Env, Os},
     error::Failure,
     image::human_bytes,
-    plan::{OnFailure, Output, Plan, Step, When},
+    plan::{OnFailure, Output, Plan, Step},
     probe::{self, Wanted, World},
     settings::{Publish, Relabel, Settings},
     ui::{Clock, human_time},
@@ -173,16 +173,15 @@ pub fn plan(
         }
     }
     if let Some(container) = &facts.world.container {
-        let ours = || When::OurContainer(name.clone());
         let say = format!("our earlier container {name} ({})", container.short_id());
         if container.state.running {
             let stop = Step::new(
                 engine.engine.stop(name, settings.run.stop_grace),
                 Output::Quiet,
             );
-            plan.push(stop.say("Stopping", say).when(ours()));
+            plan.push(stop.say("Stopping", say));
         }
-        plan.push(Step::new(engine.engine.remove(name), Output::Quiet).when(ours()));
+        plan.push(Step::new(engine.engine.remove(name), Output::Quiet));
     }
     let run = run_request(settings, env, facts, args);
     let cmd = engine.run(&run);
@@ -204,8 +203,7 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
     match settings.channel.publish {
         Publish::Yes => Ok(
             Step::new(facts.world.engine.engine.pull(reference), Output::Talk)
-                .say("Pulling", reference.as_str())
-                .when(When::NoImage(reference.clone())),
+                .say("Pulling", reference.as_str()),
         ),
         Publish::ByName | Publish::No => Err(Failure::new(format!(
             "there is no image `{reference}` here, and the channel `{}` does not publish any",
@@ -289,10 +287,8 @@ pub fn start(cx: &Context, args: &RunArgs, started_by: StartedBy) -> Result<()> 
                 budget: cx.settings.health.budget,
             };
             match wait.run()? {
-                Waited::Healthy(_) => cx.ui.status("Healthy", &format!("{name} in {clock}")),
-                not @ (Waited::TooLong(_) | Waited::Ended(_)) => {
-                    return Err(unhealthy(cx, &facts, not).into());
-                }
+                Ok(_) => cx.ui.status("Healthy", &format!("{name} in {clock}")),
+                Err(why) => return Err(unhealthy(cx, &facts, why).into()),
             }
         }
     }
@@ -314,7 +310,7 @@ fn health_check(cx: &Context, facts: &RunFacts) -> Option<Vec<String>> {
 }
 
 /// Why it is not healthy, under its last log lines. The container stays, to be looked at.
-fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
+fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
     let name = &cx.settings.run.container;
     let logs = facts
         .world
@@ -328,8 +324,8 @@ fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
         cx.ui.raw(&done.stderr);
         known = catalogue::hints_for(&format!("{}\n{}", done.stdout, done.stderr));
     }
-    match how {
-        Waited::Ended(container) => {
+    match why {
+        Unhealthy::Exited(container) => {
             let how = if container.state.oom_killed {
                 "was killed for want of memory".to_owned()
             } else {
@@ -341,8 +337,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, how: Waited) -> Failure {
             .hint("its whole log: `cargo xtask logs`")
             .hints(known)
         }
-        Waited::Healthy(_) => Failure::new(format!("the container `{name}` is healthy")),
-        Waited::TooLong(words) => {
+        Unhealthy::TimedOut(words) => {
             let budget = human_time(cx.settings.health.budget);
             Failure::new(format!(
                 "the container `{name}` was not healthy within {budget}: {words}"

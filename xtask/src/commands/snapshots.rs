@@ -142,7 +142,7 @@ impl Machine {
             rootless: self.rootless,
             place: match self.os {
                 Os::Linux => Place::Here,
-                Os::Mac | Os::Other => Place::Vm,
+                Os::Mac => Place::Vm,
             },
         }
     }

@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Context, Ran};
 use crate::{
     engine::{Engine, container::Container},
-    plan::{Output, Plan, Step, When},
+    plan::{Output, Plan, Step},
     settings::Settings,
     ui::Clock,
 };
@@ -16,8 +16,7 @@ pub fn plan(settings: &Settings, engine: &Engine, container: Option<&Container>)
     if container.is_some_and(|container| container.state.running) {
         plan.push(
             Step::new(engine.stop(name, settings.run.stop_grace), Output::Quiet)
-                .say("Stopping", name.as_str())
-                .when(When::OurContainer(name.clone())),
+                .say("Stopping", name.as_str()),
         );
     }
     plan

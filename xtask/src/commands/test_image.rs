@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     Context,
     checks::{self, Check},
-    health::{self, Wait, Waited},
+    health::{self, Unhealthy, Wait},
     run_local::hardening,
 };
 use crate::{
@@ -227,7 +227,7 @@ fn wait_healthy(
         budget: cx.settings.health.budget,
     };
     Ok(match wait.run()? {
-        Waited::Healthy(_) => {
+        Ok(_) => {
             let took = human_time(clock.elapsed());
             vec![Check::new(
                 "health check",
@@ -235,8 +235,8 @@ fn wait_healthy(
                 format!("passes, {took} after the start"),
             )]
         }
-        Waited::TooLong(words) => vec![Check::new("health check", false, words)],
-        Waited::Ended(container) => {
+        Err(Unhealthy::TimedOut(words)) => vec![Check::new("health check", false, words)],
+        Err(Unhealthy::Exited(container)) => {
             let code = container.state.exit_code;
             let logs = cx.exec.ask(
                 &engine.logs(&name, false, Some(20), None),

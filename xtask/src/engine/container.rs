@@ -72,22 +72,6 @@ pub enum Owner {
 }
 
 impl Container {
-    /// One of ours, running, of which no more is known.
-    pub fn running_ours() -> Self {
-        let label = (label::CONTAINER.to_owned(), label::RUN.to_owned());
-        Self {
-            state: State {
-                running: true,
-                ..State::default()
-            },
-            config: Config {
-                labels: Some([label].into()),
-                ..Config::default()
-            },
-            ..Self::default()
-        }
-    }
-
     pub fn owner(&self) -> Owner {
         match self.label(label::CONTAINER) {
             Some(_) => Owner::Us,

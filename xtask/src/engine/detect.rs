@@ -168,7 +168,7 @@ fn podman(
             endpoint,
             &Place::Remote("its default connection".to_owned()),
         ),
-        Os::Mac | Os::Other => Place::Vm,
+        Os::Mac => Place::Vm,
     };
     let facts = EngineFacts {
         engine: Engine {
@@ -248,9 +248,6 @@ pub fn how_to_install(os: Os) -> &'static str {
         }
         Os::Mac => {
             "install Docker Desktop, or Podman: `brew install podman && podman machine init && podman machine start`; if one is installed, start it: `open -a Docker` or `podman machine start`"
-        }
-        Os::Other => {
-            "install Docker Desktop (https://docs.docker.com/desktop/) or Podman (https://podman.io/), and start it"
         }
     }
 }

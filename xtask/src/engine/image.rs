@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Engine, Kind, container::Healthcheck, detect::answered, is_name, label};
+use super::{Engine, container::Healthcheck, detect::answered, is_name, label};
 use crate::{
     exec::{Finished, NoAnswer},
     image::Repository,
@@ -150,9 +150,7 @@ impl Engine {
     /// Removes one tag, and the image with its last one. Never `--force`: with it Podman
     /// removes the containers that use the image, running ones too.
     pub fn remove_image(&self, reference: &str) -> Cmd {
-        match self.kind {
-            Kind::Docker | Kind::Podman => self.cmd().args(["image", "rm", reference]),
-        }
+        self.cmd().args(["image", "rm", reference])
     }
 
     /// Downloads an image, with progress.

@@ -51,7 +51,6 @@ pub const ALL: &[Property] = &[
     property("repository", version::repository),
     property("platform", version::platform),
     property("shell-words", shell::words),
-    property("shell-script", shell::script),
     property("secret", secret::redacted),
     property("engine-version", engine::version),
     property("engine-container", engine::container),

@@ -6,7 +6,6 @@ mod catalogue;
 mod ci;
 mod commands;
 mod detection;
-mod eject;
 mod formula;
 mod installed;
 mod odd;

@@ -6,7 +6,6 @@
 
 mod ages;
 mod capabilities;
-mod eject;
 mod faults;
 mod journey;
 mod lookalikes;
@@ -110,7 +109,6 @@ on_engines!(promises::two_at_once: docker = DOCKER, podman_rootless = PODMAN_ROO
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(temporal::worker_polls: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(watch::rounds: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
-on_engines!(eject::ejected_scripts: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(publish::reproducible: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::interrupted_release: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(publish::shards: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);

@@ -221,9 +221,6 @@ impl<'a> Secrets<'a> {
         ok(&["status", "--json"]);
         ok(&["logs", "--no-follow"]);
         ok(&["shell", "--", "true"]);
-        for name in ["check", "build-image", "run-local", "logs", "shell", "stop"] {
-            self.prints(&[name, "--eject"]);
-        }
         self.they_arrived();
         ok(&["stop"]);
         ok(&["test-image", "--json", "--verbose"]);

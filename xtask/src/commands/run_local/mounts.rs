@@ -6,7 +6,7 @@ use crate::{
     engine::{EngineFacts, Place},
     env::Env,
     error::Failure,
-    plan::{Cmd, Output, Step, When},
+    plan::{Cmd, Output, Step},
     probe::{self, Folder},
     settings::Settings,
 };
@@ -81,17 +81,15 @@ pub fn folder_steps(
         )
         .say("Handing", format!("{} to uid {uid}", mount.host))
     };
-    let missing = || When::NoFolder(mount.host.clone());
     let mut steps = Vec::new();
     match folder {
         Folder::Missing => {
             steps.push(
                 Step::new(Cmd::new("mkdir").args(["-p", &mount.host]), Output::Quiet)
-                    .say("Creating", mount.host.as_str())
-                    .when(missing()),
+                    .say("Creating", mount.host.as_str()),
             );
             if owners_count && env.user.euid == 0 && uid != 0 {
-                steps.push(chown().when(missing()));
+                steps.push(chown());
             }
         }
         Folder::Other => {}

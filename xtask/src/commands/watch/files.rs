@@ -1,10 +1,11 @@
 //! What a round is made of, as it is on the disk.
 //!
-//! A look costs what `stat` of the context's files costs, 1 ms for this repository. It knows what
-//! a notification does not: whether anything is different from what was built.
+//! Files are scanned, not watched through the operating system's notifications: a scan costs one
+//! `stat` a file (1 ms for this repository), works in folders that a virtual machine or another
+//! machine shares, and tells whether anything differs from what was built.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -48,7 +49,6 @@ impl Sources {
         let mut look = Look::default();
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
-            look.folders.insert(self.context.join(&folder));
             let entries = fs::read_dir(self.context.join(&folder));
             for entry in entries.into_iter().flatten().flatten() {
                 let path = folder.join(entry.file_name());
@@ -62,7 +62,6 @@ impl Sources {
         }
         for path in &self.others {
             look.note(path);
-            look.folders.extend(path.parent().map(Path::to_owned));
         }
         look
     }
@@ -87,8 +86,6 @@ struct Mark {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
     files: BTreeMap<PathBuf, Mark>,
-    /// Where they are, and where new ones would be.
-    folders: BTreeSet<PathBuf>,
 }
 
 impl Look {
@@ -106,10 +103,6 @@ impl Look {
 
     pub fn count(&self) -> usize {
         self.files.len()
-    }
-
-    pub fn folders(&self) -> &BTreeSet<PathBuf> {
-        &self.folders
     }
 
     /// The files that are other, new or gone since an earlier look.
@@ -157,16 +150,6 @@ impl Debounce {
         }
         let changed = self.last.changed_since(&self.built);
         (!changed.is_empty() && now.duration_since(self.since) >= QUIET).then_some(changed)
-    }
-
-    /// The last look.
-    pub fn last(&self) -> &Look {
-        &self.last
-    }
-
-    /// Whether it would be ripe if nothing changed any more.
-    pub fn is_ripening(&self) -> bool {
-        !self.last.changed_since(&self.built).is_empty()
     }
 }
 
@@ -253,7 +236,6 @@ mod tests {
         };
         Look {
             files: [(PathBuf::from("x"), mark)].into(),
-            folders: BTreeSet::new(),
         }
     }
 

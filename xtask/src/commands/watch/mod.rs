@@ -1,6 +1,5 @@
 //! `watch`: `build-image` and `run-local`, and both again whenever what they are made of changes.
 
-mod alarm;
 mod files;
 pub mod ignore;
 
@@ -8,10 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use self::{
-    alarm::Alarm,
-    files::{Debounce, Look, Sources},
-};
+use self::files::{Debounce, Look, Sources};
 use super::{
     Context, build_image,
     run_local::{self, StartedBy},
@@ -24,13 +20,11 @@ use crate::{
     ui::Clock,
 };
 
-/// How often it looks while a change ripens, and where the system tells of none.
-const OFTEN: Duration = Duration::from_millis(150);
-/// How often it looks all the same: folders that a virtual machine or another machine shares tell
-/// nothing.
-const SELDOM: Duration = Duration::from_secs(2);
-/// Looking takes at most one part in so many of a processor's time, however many files there are.
-const SHARE: u32 = 20;
+/// How often the files are scanned.
+const SCAN_INTERVAL: Duration = Duration::from_millis(150);
+/// With many files the pause between two scans grows, so that scanning takes at most a tenth
+/// of a processor's time.
+const PAUSE_PER_SCAN: u32 = 10;
 
 /// Builds and starts, and again at every change, until a signal ends it.
 ///
@@ -124,7 +118,6 @@ fn next_change(cx: &Context, sources: &Sources, built: Look) -> Result<(), Failu
     cx.exec.check()?;
     cx.ui.status("Watching", &words);
     let mut files = Debounce::new(built, Instant::now());
-    let mut alarm = Alarm::new();
     loop {
         let clock = Clock::start();
         let look = sources.look();
@@ -137,16 +130,7 @@ fn next_change(cx: &Context, sources: &Sources, built: Look) -> Result<(), Failu
             cx.ui.status("Changed", &words);
             return Ok(());
         }
-        if let Some(error) = alarm.watch(files.last().folders()) {
-            cx.ui.warn(&format!(
-                "the system tells of no changes ({error}): they are looked for"
-            ));
-        }
-        let pause = if alarm.works() && !files.is_ripening() {
-            SELDOM
-        } else {
-            OFTEN
-        };
-        alarm.wait(cx.exec, pause.max(clock.elapsed() * SHARE))?;
+        let pause = SCAN_INTERVAL.max(clock.elapsed() * PAUSE_PER_SCAN);
+        cx.exec.pause(pause).map_err(Failure::signal)?;
     }
 }
