@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::{commands::Options, config::schema::KEYS, oci::timestamps};
+use crate::{commands::Options, config::schema::KEYS, time};
 
 /// Build, run, test and manage the agent-runner container, with Docker or Podman.
 #[derive(Debug, Parser)]
@@ -496,7 +496,7 @@ pub struct PackArgs {
     #[arg(required = true, value_name = "ARCHIVE|FOLDER")]
     pub inputs: Vec<PathBuf>,
     /// The time of every file and step, in seconds since 1970; OCI archives have theirs already
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=timestamps::LAST))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=time::MAX_TIMESTAMP))]
     pub timestamp: Option<u64>,
     /// Where to write the archive
     #[arg(long, short, value_name = "FILE")]

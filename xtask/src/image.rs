@@ -156,6 +156,15 @@ impl fmt::Display for Platform {
     }
 }
 
+/// The largest sizes that an image may have, in bytes. `None` is no limit.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Budget {
+    /// To download: the sum of the gzip-compressed layers.
+    pub compressed: Option<u64>,
+    /// Of the tar files that the layers unpack to.
+    pub unpacked: Option<u64>,
+}
+
 /// Bytes as people read them: decimal, as registries count (`44.1 MB`).
 pub fn human_bytes(bytes: u64) -> String {
     #[allow(clippy::cast_precision_loss)] // one decimal is shown

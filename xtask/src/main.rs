@@ -29,6 +29,7 @@ mod release;
 mod secret;
 mod settings;
 mod sources;
+mod time;
 mod timings;
 mod ui;
 mod version;

@@ -11,7 +11,7 @@ use crate::{
     },
     env::Env,
     error::Failure,
-    image::{Platform, Repository},
+    image::{Budget, Platform, Repository},
     secret,
     version::{TemplateValues, Version, fill_template},
 };
@@ -190,13 +190,6 @@ pub struct StackSettings {
 pub struct HealthSettings {
     pub budget: Duration,
     pub command: Vec<String>,
-}
-
-/// The most an image may take, in bytes.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    pub compressed: Option<u64>,
-    pub unpacked: Option<u64>,
 }
 
 /// Whether a channel's images may be published.

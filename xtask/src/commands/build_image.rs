@@ -21,10 +21,10 @@ use crate::{
     env::Env,
     error::Failure,
     image::{Platform, human_bytes},
-    oci::timestamps,
     plan::{Cmd, Output, Plan, Step},
     probe::{self, Folder, Git, Wanted, World},
     settings::{CheckFirst, GitValues, Settings, WorkTree},
+    time,
     ui::Clock,
 };
 
@@ -91,7 +91,7 @@ fn epoch(env: &Env) -> Result<Option<u64>, Failure> {
         return Ok(None);
     };
     match text.parse() {
-        Ok(time) if time <= timestamps::LAST => Ok(Some(time)),
+        Ok(time) if time <= time::MAX_TIMESTAMP => Ok(Some(time)),
         Ok(_) | Err(_) => Err(Failure::usage(format!(
             "`SOURCE_DATE_EPOCH={text}` must be seconds since 1970, before the year 10000"
         ))
@@ -259,7 +259,7 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
     let image = &settings.image;
     let oci = [
         ("version", settings.version.value.to_string()),
-        ("created", timestamps::rfc3339(facts.created)),
+        ("created", time::rfc3339(facts.created)),
         ("revision", revision(&facts.git).unwrap_or_default()),
         ("source", image.source.clone()),
         ("title", image.title.clone()),

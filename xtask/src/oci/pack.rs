@@ -564,7 +564,7 @@ mod tests {
         }
         let layer_is = Descriptor::of(media_type, &layer);
         write(bare(&layer_is.digest), &layer);
-        let created = timestamps::rfc3339(time);
+        let created = crate::time::rfc3339(time);
         let config = serde_json::json!({
             "architecture": "amd64", "created": created, "os": "linux",
             "history": [{"created": created, "created_by": "COPY"}],

@@ -18,9 +18,8 @@ use super::{
 };
 use crate::{
     exec::Exec,
-    image::{Platform, human_bytes},
+    image::{Budget, Platform, human_bytes},
     registry::Registry,
-    settings::Budget,
 };
 
 /// Where the image is.
@@ -353,10 +352,7 @@ mod tests {
         let mut expected = Expected {
             platforms: vec![Platform::linux("amd64"), Platform::linux("arm64")],
             labels: [("v".to_owned(), "1".to_owned())].into(),
-            budget: Budget {
-                compressed: None,
-                unpacked: None,
-            },
+            budget: Budget::default(),
             attestations: Attestations::NotAsked,
         };
         change(&mut expected);
