@@ -337,39 +337,18 @@ impl Exec {
         Ok(stream)
     }
 
-    /// Starts `gzip` on a pipe; the thread tells how many bytes came out of it.
+    /// Does long work in this process that is to end soon after a signal. The work asks the check
+    /// that it is given again and again, and ends with its error.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub fn count_gzip(
+    /// The work's own, or that a signal told us to stop.
+    pub fn interruptible<T>(
         &self,
-    ) -> std::io::Result<(std::io::PipeWriter, thread::JoinHandle<Option<u64>>)> {
-        let (reader, writer) = std::io::pipe()?;
-        let mut compressed = duct::cmd!("gzip", "-6", "-c").stdin_file(reader).reader()?;
-        let count =
-            thread::spawn(move || std::io::copy(&mut compressed, &mut std::io::sink()).ok());
-        Ok((writer, count))
-    }
-
-    /// Sends a stream through `gzip`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
-    pub fn gzip<R: Read + Send + 'static>(
-        &self,
-        args: &[&str],
-        mut source: R,
-    ) -> std::io::Result<Piped<R>> {
-        let (reader, mut writer) = std::io::pipe()?;
-        let output = duct::cmd("gzip", args)
-            .stdin_file(reader)
-            .stderr_capture()
-            .reader()?;
-        let feeder = thread::spawn(move || {
-            std::io::copy(&mut source, &mut writer)?;
-            Ok(source)
-        });
-        Ok(Piped { output, feeder })
+        work: impl FnOnce(&(dyn Fn() -> std::io::Result<()> + Sync)) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        let done = work(&|| self.check().map_err(std::io::Error::other));
+        self.check()?;
+        done
     }
 
     /// Waits, unless a signal comes; then its number is the error.
@@ -446,30 +425,6 @@ impl Read for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.over.store(true, Ordering::SeqCst);
-    }
-}
-
-/// What comes out of a program that is fed from a stream.
-pub struct Piped<R> {
-    output: duct::ReaderHandle,
-    feeder: thread::JoinHandle<std::io::Result<R>>,
-}
-
-impl<R> Read for Piped<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.output.read(buffer)
-    }
-}
-
-impl<R> Piped<R> {
-    /// Reads what is left, and gives the stream back.
-    ///
-    /// # Errors
-    /// When the program failed, or the stream could not be read to its end.
-    pub fn finish(mut self) -> std::io::Result<R> {
-        std::io::copy(&mut self.output, &mut std::io::sink())?;
-        let fed = self.feeder.join();
-        fed.unwrap_or_else(|_| Err(std::io::Error::other("the thread that feeds it died")))
     }
 }
 

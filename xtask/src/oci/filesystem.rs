@@ -1,58 +1,54 @@
-//! One pass over an exported file system: its size, its size after gzip, and for which
-//! processor each program and library in it is.
+//! One pass over the tar file of a file system or a layer: its size, its size after gzip, and the
+//! processor that each program and library in it is for.
 
 use std::io::{self, Read, Write};
 
-use anyhow::{Context as _, Result};
+use super::gzip;
+use crate::image::Platform;
 
-use crate::{exec::Exec, image::Platform, plan::Cmd};
-
-/// What the pass found.
+/// What a tar file contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Measured {
-    /// Bytes of the tar archive, which all engines make alike.
-    pub unpacked: Option<u64>,
-    /// Bytes after `gzip -6`, as registries store layers.
-    pub compressed: Option<u64>,
+pub struct Contents {
+    /// The size of the tar file in bytes.
+    pub size: u64,
+    /// All files with an ELF header.
     pub programs: Vec<Program>,
 }
 
-/// A file with an ELF header.
+/// A program or library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub path: String,
-    /// `e_machine`.
+    /// `e_machine` of the ELF header.
     pub machine: u16,
 }
 
-/// Runs the export and reads it.
+/// Reads a tar file to its end.
 ///
 /// # Errors
-/// When it cannot be read to its end.
-pub fn measure(exec: &Exec, export: &Cmd) -> Result<Measured> {
-    let source = exec.stream(export)?;
-    let (to_gzip, gzip) = match exec.count_gzip() {
-        Ok((writer, count)) => (Some(writer), Some(count)),
-        Err(_) => (None, None),
-    };
-    let mut measured =
-        read(source, to_gzip).context("the image's file system could not be read")?;
-    measured.compressed = gzip.and_then(|count| count.join().ok().flatten());
-    Ok(measured)
+/// When it cannot be read, or is not a tar file.
+pub fn read(source: impl Read) -> io::Result<Contents> {
+    read_and_copy(source, &mut io::sink())
 }
 
-/// Reads one layer; what is beneath it, and the gzip of it, is not its affair.
+/// Reads a tar file to its end, and returns also its size in bytes after compression with gzip, as
+/// registries store layers.
 ///
 /// # Errors
-/// When it cannot be read to its end.
-pub fn read_layer(source: impl Read) -> io::Result<Measured> {
-    read(source, None::<io::Sink>)
+/// When it cannot be read, or is not a tar file.
+pub fn read_and_compress(source: impl Read) -> io::Result<(Contents, u64)> {
+    let mut encoder = gzip::encoder(Counter(0));
+    let contents = read_and_copy(source, &mut encoder)?;
+    Ok((contents, encoder.finish()?.0))
 }
 
 /// What is wrong with the programs of an image for a platform, as a sentence without a subject.
-pub fn complaint(programs: &[Program], platform: &Platform) -> Option<String> {
+/// `None` if nothing is wrong.
+pub fn wrong_programs(programs: &[Program], platform: &Platform) -> Option<String> {
     let Some(machine) = platform.elf_machine() else {
-        return Some(format!("{platform} is a platform that is not known here"));
+        return Some(format!(
+            "the programs cannot be checked: the ELF machine number of {platform} is unknown"
+        ));
     };
     let foreign: Vec<_> = programs
         .iter()
@@ -70,13 +66,13 @@ pub fn complaint(programs: &[Program], platform: &Platform) -> Option<String> {
     }
 }
 
-fn read(source: impl Read, copy_to: Option<impl Write>) -> io::Result<Measured> {
+fn read_and_copy(source: impl Read, copy: &mut impl Write) -> io::Result<Contents> {
     let mut tee = Tee {
         source,
-        copy_to,
-        count: 0,
+        copy,
+        size: 0,
     };
-    let mut measured = Measured::default();
+    let mut programs = Vec::new();
     let mut archive = tar::Archive::new(&mut tee);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -88,13 +84,15 @@ fn read(source: impl Read, copy_to: Option<impl Write>) -> io::Result<Measured> 
             && let Some(machine) = elf_machine(&header)
         {
             let path = entry.path()?.display().to_string();
-            measured.programs.push(Program { path, machine });
+            programs.push(Program { path, machine });
         }
     }
-    // The zeros at an archive's end count too.
+    // The zeros after the last entry belong to the file's size.
     io::copy(&mut tee, &mut io::sink())?;
-    measured.unpacked = Some(tee.count);
-    Ok(measured)
+    Ok(Contents {
+        size: tee.size,
+        programs,
+    })
 }
 
 fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
@@ -108,7 +106,7 @@ fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// `e_machine` of an ELF header: at byte 18, in the byte order that byte 5 tells.
+/// `e_machine` of an ELF header: at byte 18, in the byte order of byte 5.
 /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
 fn elf_machine(header: &[u8; 20]) -> Option<u16> {
     let machine = [header[18], header[19]];
@@ -119,24 +117,33 @@ fn elf_machine(header: &[u8; 20]) -> Option<u16> {
     }
 }
 
-/// Reads, counts, and hands on what was read.
-struct Tee<R, W> {
+/// Counts what is read, and copies it.
+struct Tee<'a, R, W> {
     source: R,
-    copy_to: Option<W>,
-    count: u64,
+    copy: &'a mut W,
+    size: u64,
 }
 
-impl<R: Read, W: Write> Read for Tee<R, W> {
+impl<R: Read, W: Write> Read for Tee<'_, R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
-        self.count += count as u64;
-        if let Some(copy_to) = &mut self.copy_to
-            && copy_to.write_all(&buffer[..count]).is_err()
-        {
-            // gzip has gone: sizes are not worth failing for.
-            self.copy_to = None;
-        }
+        self.size += count as u64;
+        self.copy.write_all(&buffer[..count])?;
         Ok(count)
+    }
+}
+
+/// Counts what is written, and drops it.
+struct Counter(u64);
+
+impl Write for Counter {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        self.0 += content.len() as u64;
+        Ok(content.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -170,11 +177,11 @@ mod tests {
             ("empty", b""),
         ]);
         let mut copy = Vec::new();
-        let measured = read(bytes.as_slice(), Some(&mut copy)).unwrap();
-        assert_eq!(measured.unpacked, Some(bytes.len() as u64));
-        assert_eq!(copy, bytes, "the copy is whole");
+        let contents = read_and_copy(bytes.as_slice(), &mut copy).unwrap();
+        assert_eq!(contents.size, bytes.len() as u64);
+        assert_eq!(copy, bytes, "the copy is complete");
         assert_eq!(
-            measured.programs,
+            contents.programs,
             [
                 Program {
                     path: "bin/a".into(),
@@ -189,8 +196,21 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_archive_is_an_error() {
+    fn the_compressed_size_is_gzips() {
+        let bytes = archive(&[("zeros", &vec![0; 100_000])]);
+        let (contents, compressed) = read_and_compress(bytes.as_slice()).unwrap();
+        assert_eq!(contents.size, bytes.len() as u64);
+        let packed = gzip::compress(bytes.as_slice(), Vec::new()).unwrap();
+        // The size of each write may change a few bytes.
+        assert!(
+            compressed.abs_diff(packed.len() as u64) < 100,
+            "{compressed}"
+        );
+    }
+
+    #[test]
+    fn a_truncated_archive_is_an_error() {
         let bytes = archive(&[("a", &[7; 5000])]);
-        assert!(read(&bytes[..2000], None::<Vec<u8>>).is_err());
+        assert!(read(&bytes[..2000]).is_err());
     }
 }

@@ -3,9 +3,12 @@
 use std::io::Cursor;
 
 use crate::oci::{
-    Config, Descriptor, Manifest,
-    archive::{Archive, TarIndex},
+    archive::Archive,
+    digest::sha256,
     filesystem,
+    image_config::ImageConfig,
+    manifest::{Descriptor, Manifest},
+    tar_index::TarIndex,
 };
 
 /// `algorithm ":" encoded`:
@@ -51,14 +54,14 @@ pub fn manifest(input: &[u8]) {
         let again: Manifest = serde_json::from_slice(&written).unwrap();
         assert_eq!(again, manifest);
     }
-    if let Ok(config) = serde_json::from_slice::<Config>(input) {
+    if let Ok(config) = serde_json::from_slice::<ImageConfig>(input) {
         assert!(config.platform().variant.as_deref() != Some(""));
     }
 }
 
 /// An archive's files lie within it, and its root is one.
 pub fn archive(input: &[u8]) {
-    let Ok(index) = TarIndex::of(Cursor::new(input)) else {
+    let Ok(index) = TarIndex::scan(Cursor::new(input)) else {
         return;
     };
     for span in index.values() {
@@ -71,7 +74,7 @@ pub fn archive(input: &[u8]) {
     if let Ok(archive) = Archive::from_tar(tar) {
         is_sound(&archive.root);
         if let Ok(content) = archive.read(&archive.root.digest) {
-            assert_eq!(crate::oci::digest(&content), archive.root.digest);
+            assert_eq!(sha256(&content), archive.root.digest);
             assert!(content.len() <= input.len());
         }
     }
@@ -95,18 +98,18 @@ impl Drop for Scratch {
     }
 }
 
-/// A layer is measured to its last byte, or is an error.
+/// A layer is read to its last byte, or is an error.
 pub fn layer(input: &[u8]) {
-    let Ok(measured) = filesystem::read_layer(input) else {
+    let Ok(contents) = filesystem::read(input) else {
         return;
     };
-    assert_eq!(measured.unpacked, Some(input.len() as u64));
-    for program in &measured.programs {
+    assert_eq!(contents.size, input.len() as u64);
+    for program in &contents.programs {
         // A header of 20 bytes is in each.
         assert!(
             input.windows(4).any(|bytes| bytes == b"\x7fELF"),
             "{program:?}"
         );
     }
-    assert!(measured.programs.len() <= input.len() / 512);
+    assert!(contents.programs.len() <= input.len() / 512);
 }

@@ -30,7 +30,7 @@ use crate::{
     error::Failure,
     exec::Exec,
     image::Repository,
-    oci::{self, media},
+    oci::{digest::sha256, media_type, source::Source},
     ui::Ui,
 };
 
@@ -62,7 +62,7 @@ pub struct Fetched {
 
 impl Fetched {
     pub fn digest(&self) -> String {
-        oci::digest(self.content.as_bytes())
+        sha256(self.content.as_bytes())
     }
 }
 
@@ -199,7 +199,7 @@ impl<'a> Registry<'a> {
     /// When the registry doesn't say.
     pub fn manifest(&self, reference: &str) -> Result<Option<Fetched>> {
         let mut request = Request::new("GET", self.url(&format!("manifests/{reference}")));
-        request.accept = media::MANIFESTS.join(", ");
+        request.accept = media_type::MANIFESTS.join(", ");
         let answer = self.send(&request)?;
         match answer.status {
             404 => Ok(None),
@@ -417,6 +417,18 @@ impl<'a> Registry<'a> {
             }
             _ => Failure::new(format!("{} does not let us {what} {place}: {said}", self.host)),
         }
+    }
+}
+
+impl Source for Registry<'_> {
+    fn manifest(&self, digest: &str) -> Result<Vec<u8>> {
+        let found = Registry::manifest(self, digest)?;
+        let found = found.with_context(|| format!("{} has no manifest {digest}", self.host))?;
+        Ok(found.content.into_bytes())
+    }
+
+    fn blob(&self, digest: &str) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(Registry::blob(self, digest)?))
     }
 }
 

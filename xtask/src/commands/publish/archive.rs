@@ -31,7 +31,9 @@ pub fn run(cx: &Context, args: &PackArgs) -> Result<()> {
     if cx.dry_run {
         return Ok(cx.ui.result(&line(&inputs, args.timestamp, &output))?);
     }
-    let archive = pack::pack(cx.exec, &inputs, args.timestamp, &output)?;
+    let archive = cx
+        .exec
+        .interruptible(|stop| pack::pack(&inputs, args.timestamp, &output, stop))?;
     cx.ui.status(
         "Packed",
         &format!(

@@ -22,7 +22,7 @@ use crate::{
     oci::{
         archive::Archive,
         pack,
-        verify::{self, Attestations, Place, Verified},
+        verify::{self, Attestations, Verified},
     },
     plan::Plan,
     settings::{CheckFirst, Provenance, Sbom, Settings},
@@ -87,7 +87,8 @@ impl MultiPlan {
     }
 
     fn packed(&self, cx: &Context) -> Result<Archive> {
-        pack::pack(cx.exec, &self.pack, self.timestamp, &self.archive)
+        cx.exec
+            .interruptible(|stop| pack::pack(&self.pack, self.timestamp, &self.archive, stop))
     }
 
     fn make(&self, cx: &Context, archive: impl FnOnce() -> Result<Archive>) -> Result<Archive> {
@@ -146,9 +147,9 @@ pub fn plan(
     before.push(folder_step(&archive));
     let made = facts.build.engine.build_archive(&build, &release, &archive);
     let attestations = if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
-        Attestations::NotAsked
+        Attestations::Optional
     } else {
-        Attestations::Wanted
+        Attestations::Required
     };
     Ok(MultiPlan::new(before, made, archive, attestations))
 }
@@ -297,12 +298,14 @@ fn merge(cx: &Context, args: &MultiArgs) -> Result<()> {
     if cx.dry_run {
         return Ok(cx.ui.result(&archive::line(&inputs, None, &output))?);
     }
-    let archive = pack::pack(cx.exec, &inputs, None, &output)?;
+    let archive = cx
+        .exec
+        .interruptible(|stop| pack::pack(&inputs, None, &output, stop))?;
     let git = crate::probe::git(cx.exec, &settings.root);
     let verified = look(
         cx,
         &archive,
-        &expected(settings, &git, Attestations::NotAsked),
+        &expected(settings, &git, Attestations::Optional),
     )?;
     report(cx, &archive, &verified, clock)
 }
@@ -347,7 +350,10 @@ pub fn look(cx: &Context, archive: &Archive, wanted: &verify::Expected) -> Resul
     cx.ui
         .status("Verifying", &shown(cx.settings, archive.path()));
     let root = &archive.root.digest;
-    verify::verify(cx.exec, Place::Archive(archive), root, wanted).map_err(|error| {
+    let verified = cx
+        .exec
+        .interruptible(|stop| verify::verify(archive, root, wanted, stop));
+    verified.map_err(|error| {
         if error.downcast_ref::<Failure>().is_some() {
             return error;
         }

@@ -11,7 +11,7 @@ use crate::{
     config::Origin,
     error::Failure,
     image::VERSION_LABEL,
-    oci::{Config, Manifest},
+    oci::{image_config::ImageConfig, manifest::Manifest},
     probe::{self, Git},
     registry::{Fetched, Registry},
     release::{self, TagPlan},
@@ -126,7 +126,7 @@ pub fn released(settings: &Settings, registry: &Registry, git: &Git) -> Result<R
 }
 
 /// The configuration of an image, or of the first image of an index.
-fn config_of(registry: &Registry, found: &Fetched) -> Result<Config> {
+fn config_of(registry: &Registry, found: &Fetched) -> Result<ImageConfig> {
     let mut manifest: Manifest = serde_json::from_str(&found.content)?;
     if manifest.is_index()
         && let Some(first) = manifest.manifests.iter().find(|one| !one.is_attestation())
@@ -135,7 +135,7 @@ fn config_of(registry: &Registry, found: &Fetched) -> Result<Config> {
         manifest = serde_json::from_str(&child.content)?;
     }
     let Some(config) = manifest.config else {
-        return Ok(Config::default());
+        return Ok(ImageConfig::default());
     };
     Ok(serde_json::from_reader(registry.blob(&config.digest)?)?)
 }

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     error::Failure,
     image::human_bytes,
-    oci::{Descriptor, Manifest, archive::Archive},
+    oci::{
+        archive::Archive,
+        manifest::{Descriptor, Manifest},
+    },
     probe::Git,
     registry::{Fetched, Registry, auth::GITHUB},
     release::TagPlan,

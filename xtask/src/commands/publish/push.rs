@@ -21,7 +21,7 @@ use crate::{
     oci::{
         archive::Archive,
         pack,
-        verify::{self, Attestations, Expected, Place, Verified},
+        verify::{self, Attestations, Expected, Verified},
     },
     plan::Plan,
     probe::{self, Git, Wanted},
@@ -121,7 +121,10 @@ pub fn verify_in_registry(
         "Verifying",
         &format!("{} in {}", promote::short(digest), registry.host()),
     );
-    verify::verify(cx.exec, Place::Registry(registry), digest, wanted).map_err(|error| {
+    let verified = cx
+        .exec
+        .interruptible(|stop| verify::verify(registry, digest, wanted, stop));
+    verified.map_err(|error| {
         if error.downcast_ref::<Failure>().is_some() {
             return error;
         }
@@ -242,9 +245,13 @@ fn push_merged(cx: &Context, args: &PushMultiArgs, options: Options) -> Result<(
         return Ok(cx.ui.result(&text)?);
     }
     let git = probe::git(cx.exec, &cx.settings.root);
-    let wanted = expected(cx.settings, &git, Attestations::NotAsked);
+    let wanted = expected(cx.settings, &git, Attestations::Optional);
     publish(cx, git, options, &wanted, |release, wanted| {
-        let made = release.phase("merge", |it| pack::pack(it.cx.exec, &inputs, None, &output))?;
+        let made = release.phase("merge", |it| {
+            it.cx
+                .exec
+                .interruptible(|stop| pack::pack(&inputs, None, &output, stop))
+        })?;
         release.phase("check", |it| build_multiarch::look(it.cx, &made, wanted))?;
         Ok(made)
     })
@@ -266,7 +273,7 @@ pub fn run_archive(cx: &Context, args: &PushArchiveArgs) -> Result<()> {
     }
     let git = probe::git(cx.exec, &settings.root);
     let archive = Archive::open(&path)?;
-    let mut wanted = expected(built_for, &git, Attestations::NotAsked);
+    let mut wanted = expected(built_for, &git, Attestations::Optional);
     if let Some(platform) = &args.platform {
         wanted.platforms = vec![one_platform(platform)?];
     }
@@ -348,7 +355,7 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         steps: vec![folder_step(&path)],
     };
     let saved = world.engine.save(&reference, &path);
-    let plan = MultiPlan::new(before, saved, path, Attestations::NotAsked);
+    let plan = MultiPlan::new(before, saved, path, Attestations::Optional);
     if cx.dry_run {
         let smoke = match settings.channel.smoke {
             SmokeFirst::Yes => smoke_line(settings),
@@ -360,7 +367,7 @@ pub fn run_image(cx: &Context, args: &PushImageArgs) -> Result<()> {
         );
         return Ok(cx.ui.result(&(smoke + &plan.render() + &push))?);
     }
-    let mut wanted = expected(settings, &git, Attestations::NotAsked);
+    let mut wanted = expected(settings, &git, Attestations::Optional);
     wanted.platforms = vec![platform];
     publish(cx, git, options, &wanted, |release, wanted| {
         if settings.channel.smoke == SmokeFirst::Yes {

@@ -13,7 +13,7 @@ use crate::{
 
 pub fn run(cx: &Context, args: &VerifyArgs) -> Result<()> {
     // Whatever commit it is from: only pushing asks for this one.
-    let mut wanted = expected(cx.settings, &Git::default(), Attestations::NotAsked);
+    let mut wanted = expected(cx.settings, &Git::default(), Attestations::Optional);
     if let Some(platform) = &args.platform {
         let why = |why| Failure::usage(format!("`--platform {platform}` {why}"));
         wanted.platforms = vec![platform.parse().map_err(why)?];

@@ -1,0 +1,285 @@
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+};
+
+use super::{podman_folder::file_name, *};
+use crate::{
+    oci::{archive_writer::ArchiveWriter, digest::sha256, gzip, media_type},
+    time::rfc3339,
+};
+
+fn pack(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> Result<Archive> {
+    super::pack(inputs, timestamp, output, &|| Ok(()))
+}
+
+fn manifest_of(archive: &Archive) -> Manifest {
+    serde_json::from_slice(&archive.read(&archive.root.digest).unwrap()).unwrap()
+}
+
+/// The uncompressed content of a layer.
+fn unpacked(archive: &Archive, layer: &Descriptor) -> Vec<u8> {
+    let (reader, _) = archive.reader(&layer.digest).unwrap();
+    let mut content = Vec::new();
+    gzip::decompress(reader).read_to_end(&mut content).unwrap();
+    content
+}
+
+/// An archive with one image of a platform.
+fn write_image(path: &Path, arch: &str) {
+    let mut writer = ArchiveWriter::create(path).unwrap();
+    let config = format!(r#"{{"architecture":"{arch}","os":"linux"}}"#);
+    let config = writer
+        .content(media_type::DOCKER_CONFIG, config.as_bytes())
+        .unwrap();
+    let layer = writer
+        .content(media_type::DOCKER_LAYER, arch.as_bytes())
+        .unwrap();
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::DOCKER_MANIFEST.to_owned(),
+        config: Some(config),
+        layers: vec![layer],
+        ..Manifest::default()
+    };
+    let content = serde_json::to_vec(&manifest).unwrap();
+    let root = writer
+        .content(media_type::DOCKER_MANIFEST, &content)
+        .unwrap();
+    writer.finish(&root).unwrap();
+}
+
+fn platforms(archive: &Archive) -> Vec<String> {
+    let platform = |one: Descriptor| one.platform.unwrap().normal().to_string();
+    manifest_of(archive)
+        .manifests
+        .into_iter()
+        .map(platform)
+        .collect()
+}
+
+#[test]
+fn the_order_of_inputs_does_not_matter() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_image(&at("amd64"), "amd64");
+    write_image(&at("arm64"), "arm64");
+    let one = pack(&[at("amd64"), at("arm64")], None, &at("one")).unwrap();
+    let other = pack(&[at("arm64"), at("amd64")], None, &at("other")).unwrap();
+    assert_eq!(platforms(&one), ["linux/amd64", "linux/arm64"]);
+    assert_eq!(one.root, other.root);
+    assert_eq!(one.root.media_type, media_type::DOCKER_INDEX);
+
+    // Packing the result changes nothing.
+    let again = pack(&[at("one")], None, &at("again")).unwrap();
+    assert_eq!(again.root, one.root);
+    assert_eq!(platforms(&again), platforms(&one));
+
+    let error = pack(&[at("amd64"), at("one")], None, &at("x")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("is for linux/amd64, and another input is too"),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_images_for_one_platform_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_image(&at("a"), "amd64");
+    let mut writer = ArchiveWriter::create(&at("b")).unwrap();
+    let config = br#"{"architecture":"amd64","os":"linux","x":1}"#;
+    let config = writer.content(media_type::DOCKER_CONFIG, config).unwrap();
+    let manifest = Manifest {
+        schema_version: 2,
+        config: Some(config),
+        ..Manifest::default()
+    };
+    let content = serde_json::to_vec(&manifest).unwrap();
+    let root = writer
+        .content(media_type::DOCKER_MANIFEST, &content)
+        .unwrap();
+    writer.finish(&root).unwrap();
+    let error = pack(&[at("a"), at("b")], None, &at("c")).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("is for linux/amd64, and another input is too"),
+        "{error}"
+    );
+    assert!(!at("c").exists());
+}
+
+#[test]
+fn layers_of_docker_save_are_compressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut tar = tar::Builder::new(File::create(at("saved.tar")).unwrap());
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, content).unwrap();
+    };
+    add("c.json", br#"{"architecture":"amd64","os":"linux"}"#);
+    add("l/layer.tar", &vec![7; 100_000]);
+    add(
+        "manifest.json",
+        br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l/layer.tar"]}]"#,
+    );
+    tar.into_inner().unwrap();
+    let archive = pack(&[at("saved.tar")], None, &at("a")).unwrap();
+    let manifest = manifest_of(&archive);
+    let layer = &manifest.layers[0];
+    assert!(layer.size < 1000, "{}", layer.size);
+    assert_eq!(unpacked(&archive, layer), vec![7; 100_000]);
+}
+
+/// A folder of `podman push … dir:` with one layer; all times in the image are this one.
+fn write_podman_folder(path: &Path, time: u64, compressed: bool) {
+    fs::create_dir_all(path).unwrap();
+    let write = |name: &str, content: &[u8]| fs::write(path.join(name), content).unwrap();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(3);
+    header.set_mtime(time);
+    tar.append_data(&mut header, "app/x", &b"abc"[..]).unwrap();
+    let mut layer = tar.into_inner().unwrap();
+    let diff_id = sha256(&layer);
+    let mut media_type = media_type::DOCKER_LAYER;
+    if compressed {
+        layer = gzip::compress(&layer[..], Vec::new()).unwrap();
+    } else {
+        media_type = media_type.trim_end_matches(".gzip");
+    }
+    let layer_descriptor = Descriptor::of(media_type, &layer);
+    write(file_name(&layer_descriptor.digest), &layer);
+    let created = rfc3339(time);
+    let config = serde_json::json!({
+        "architecture": "amd64", "created": created, "os": "linux",
+        "history": [{"created": created, "created_by": "COPY"}],
+        "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+    });
+    let config = config.to_string().into_bytes();
+    let config_descriptor = Descriptor::of(media_type::DOCKER_CONFIG, &config);
+    write(file_name(&config_descriptor.digest), &config);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::DOCKER_MANIFEST.to_owned(),
+        config: Some(config_descriptor),
+        layers: vec![layer_descriptor],
+        ..Manifest::default()
+    };
+    write("manifest.json", &serde_json::to_vec(&manifest).unwrap());
+}
+
+#[test]
+fn a_timestamp_replaces_all_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (name, time, compressed) in [("old", 5, false), ("new", 99, false), ("gzip", 99, true)] {
+        write_podman_folder(&at(name), time, compressed);
+    }
+    let pack_at = |name: &str, timestamp| {
+        let output = at(&format!("{name}-{timestamp:?}.tar"));
+        pack(&[at(name)], timestamp, &output).unwrap()
+    };
+    let old = pack_at("old", Some(7));
+    assert_eq!(pack_at("new", Some(7)).root, old.root);
+    assert_eq!(pack_at("gzip", Some(7)).root, old.root);
+    assert_ne!(pack_at("new", Some(8)).root, old.root);
+    assert_ne!(pack_at("new", None).root, pack_at("old", None).root);
+
+    let manifest = manifest_of(&old);
+    let config = old.read(&manifest.config.unwrap().digest).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let layer = unpacked(&old, &manifest.layers[0]);
+    assert_eq!(config["rootfs"]["diff_ids"][0], sha256(&layer));
+    let mut layer = tar::Archive::new(&layer[..]);
+    let file = layer.entries().unwrap().next().unwrap().unwrap();
+    assert_eq!(file.header().mtime().unwrap(), 7);
+    for created in [&config["created"], &config["history"][0]["created"]] {
+        assert_eq!(created, "1970-01-01T00:00:07Z");
+    }
+}
+
+#[test]
+fn a_damaged_layer_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_podman_folder(&at("in"), 5, false);
+    let manifest: Manifest =
+        serde_json::from_slice(&fs::read(at("in/manifest.json")).unwrap()).unwrap();
+    let layer = at("in").join(file_name(&manifest.layers[0].digest));
+    fs::write(layer, [7; 1024]).unwrap();
+    let error = pack(&[at("in")], Some(7), &at("out")).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        "cannot pack a layer: it is not a tar file, or it is damaged"
+    );
+    assert!(!at("out").exists());
+}
+
+#[test]
+fn an_oci_archive_cannot_get_a_timestamp() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_image(&at("a"), "amd64");
+    let error = pack(&[at("a")], Some(7), &at("b")).unwrap_err();
+    let why = "is an OCI archive, and its times were set when it was built";
+    assert!(error.to_string().contains(why), "{error}");
+    assert!(!at("b.partial").exists());
+}
+
+#[test]
+fn folders_of_podman_push_are_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &[u8]| fs::write(folder.path().join(name), content).unwrap();
+    let config = br#"{"architecture":"arm64","container":"5eb3","history":[{"comment":"FROM 5eb3","created_by":"x"}],"os":"linux","variant":"v8"}"#;
+    let config_descriptor = Descriptor::of(media_type::DOCKER_CONFIG, config);
+    write(file_name(&config_descriptor.digest), config);
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::DOCKER_MANIFEST.to_owned(),
+        config: Some(config_descriptor),
+        ..Manifest::default()
+    };
+    let content = serde_json::to_vec(&manifest).unwrap();
+    let one = Descriptor::of(media_type::DOCKER_MANIFEST, &content);
+    write(
+        &format!("{}.manifest.json", file_name(&one.digest)),
+        &content,
+    );
+    let list = Manifest::index(vec![one.clone()]);
+    write("manifest.json", &serde_json::to_vec(&list).unwrap());
+    let output = folder.path().join("out/a.tar");
+    let archive = pack(&[folder.path().to_owned()], None, &output).unwrap();
+    let manifest = manifest_of(&archive);
+    assert_eq!(manifest.layers.len(), 0);
+    let config = archive.read(&manifest.config.unwrap().digest).unwrap();
+    assert_eq!(
+        String::from_utf8(config).unwrap(),
+        r#"{"architecture":"arm64","history":[{"created_by":"x"}],"os":"linux","variant":"v8"}"#,
+        "what differs from build to build is removed"
+    );
+
+    write(&format!("{}.manifest.json", file_name(&one.digest)), b"{}");
+    let error = pack(&[folder.path().to_owned()], None, &output).unwrap_err();
+    assert!(
+        error.to_string().contains("does not match its digest"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_stopped_pack_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_podman_folder(&at("in"), 5, false);
+    let stop = || Err(io::Error::other("interrupted"));
+    let error = super::pack(&[at("in")], Some(7), &at("out/a.tar"), &stop).unwrap_err();
+    assert_eq!(format!("{error:#}"), "cannot pack a layer: interrupted");
+    assert_eq!(fs::read_dir(at("out")).unwrap().count(), 0);
+}

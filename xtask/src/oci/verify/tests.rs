@@ -1,0 +1,181 @@
+use std::path::Path;
+
+use super::*;
+use crate::oci::{archive::Archive, archive_writer::ArchiveWriter, media_type};
+
+/// A layer with one program for a processor, as a plain tar.
+fn layer(machine: u8) -> Vec<u8> {
+    let mut program = vec![
+        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, machine, 0,
+    ];
+    program.extend([0; 50]);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, "bin/sh", &program[..])
+        .unwrap();
+    tar.into_inner().unwrap()
+}
+
+struct Image {
+    arch: &'static str,
+    machine: u8,
+    config: &'static str,
+}
+
+const GOOD: &str =
+    r#"{"User":"stigmer","Labels":{"v":"1"},"Healthcheck":{"Test":["CMD","probe"]}}"#;
+
+fn archive(path: &Path, images: &[Image]) -> Archive {
+    let mut writer = ArchiveWriter::create(path).unwrap();
+    let mut manifests = Vec::new();
+    for image in images {
+        let config = format!(
+            r#"{{"architecture":"{}","os":"linux","config":{}}}"#,
+            image.arch, image.config
+        );
+        let config = writer
+            .content(media_type::DOCKER_CONFIG, config.as_bytes())
+            .unwrap();
+        let layer = writer
+            .content(
+                "application/vnd.oci.image.layer.v1.tar",
+                &layer(image.machine),
+            )
+            .unwrap();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media_type::DOCKER_MANIFEST.to_owned(),
+            config: Some(config),
+            layers: vec![layer],
+            ..Manifest::default()
+        };
+        let content = serde_json::to_vec(&manifest).unwrap();
+        let mut manifest = writer
+            .content(media_type::DOCKER_MANIFEST, &content)
+            .unwrap();
+        manifest.platform = Some(DescriptorPlatform {
+            architecture: image.arch.to_owned(),
+            os: "linux".to_owned(),
+            variant: None,
+        });
+        manifests.push(manifest);
+    }
+    let index = serde_json::to_vec(&Manifest::index(manifests)).unwrap();
+    let root = writer.content(media_type::DOCKER_INDEX, &index).unwrap();
+    writer.finish(&root).unwrap()
+}
+
+fn verify_images(images: &[Image], change: impl FnOnce(&mut Expected)) -> Result<Verified> {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = archive(&folder.path().join("a.tar"), images);
+    let mut expected = Expected {
+        platforms: vec![Platform::linux("amd64"), Platform::linux("arm64")],
+        labels: [("v".to_owned(), "1".to_owned())].into(),
+        budget: Budget::default(),
+        attestations: Attestations::Optional,
+    };
+    change(&mut expected);
+    verify(&archive, &archive.root.digest, &expected, &|| Ok(()))
+}
+
+fn image(arch: &'static str, machine: u8) -> Image {
+    Image {
+        arch,
+        machine,
+        config: GOOD,
+    }
+}
+
+#[test]
+fn a_good_image_is_described_by_platform() {
+    let verified = verify_images(&[image("amd64", 62), image("arm64", 183)], |_| {}).unwrap();
+    let platforms: Vec<_> = verified
+        .platforms
+        .iter()
+        .map(|one| (one.platform.as_str(), one.programs))
+        .collect();
+    assert_eq!(platforms, [("linux/amd64", 1), ("linux/arm64", 1)]);
+}
+
+#[test]
+fn amd64_programs_in_an_arm64_image_are_found() {
+    let error = verify_images(&[image("amd64", 62), image("arm64", 62)], |_| {}).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "linux/arm64: 1 of 1 programs and libraries are not for linux/arm64, such as bin/sh"
+    );
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let bare = Image {
+        arch: "amd64",
+        machine: 62,
+        config: r#"{"Labels":{"v":"2"}}"#,
+    };
+    let error = verify_images(&[bare], |expected| {
+        expected.budget.unpacked = Some(10);
+        expected.attestations = Attestations::Required;
+    })
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "linux/amd64: label v is `2`, not `1`\n\
+         linux/amd64: it runs as root\n\
+         linux/amd64: it has no health check\n\
+         linux/amd64: 2.0 kB unpacked, the budget is 10 B\n\
+         linux/arm64 is missing\n\
+         attestations are missing"
+    );
+}
+
+#[test]
+fn an_unexpected_platform_is_reported() {
+    let error = verify_images(&[image("amd64", 62), image("arm64", 183)], |expected| {
+        expected.platforms.truncate(1);
+    })
+    .unwrap_err();
+    assert_eq!(error.to_string(), "linux/arm64 is not expected");
+}
+
+/// A source whose blobs are changed after the last byte that tar and gzip look at.
+struct Longer<'a>(&'a Archive);
+
+impl Source for Longer<'_> {
+    fn manifest(&self, digest: &str) -> Result<Vec<u8>> {
+        self.0.manifest(digest)
+    }
+
+    fn blob(&self, digest: &str) -> Result<Box<dyn Read + Send + '_>> {
+        let blob = self.0.blob(digest)?;
+        let is_layer = self.0.reader(digest)?.1 > 1000;
+        let more: &[u8] = if is_layer { &[0] } else { &[] };
+        Ok(Box::new(blob.chain(more)))
+    }
+}
+
+#[test]
+fn a_layer_that_was_changed_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = archive(&folder.path().join("a.tar"), &[image("amd64", 62)]);
+    let expected = Expected {
+        platforms: vec![Platform::linux("amd64")],
+        labels: BTreeMap::new(),
+        budget: Budget::default(),
+        attestations: Attestations::Optional,
+    };
+    let root = &archive.root.digest;
+    let error = verify(&Longer(&archive), root, &expected, &|| Ok(())).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.starts_with("cannot verify layer sha256:"), "{error}");
+    assert!(
+        error.ends_with(": the content does not match the digest and size in the manifest"),
+        "{error}"
+    );
+
+    let stop = || Err(io::Error::other("interrupted"));
+    let error = verify(&archive, root, &expected, &stop).unwrap_err();
+    assert!(format!("{error:#}").ends_with(": interrupted"), "{error:#}");
+}
