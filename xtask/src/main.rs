@@ -10,6 +10,7 @@ mod catalogue;
 mod cli;
 mod commands;
 mod config;
+mod credentials;
 mod engine;
 mod env;
 mod error;

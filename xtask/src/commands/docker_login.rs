@@ -8,6 +8,10 @@ use anyhow::Result;
 use super::{Context, Ran};
 use crate::{
     cli::LoginArgs,
+    credentials::{
+        environment::{GITHUB_REGISTRY, token_variable, token_variables},
+        files, find,
+    },
     engine::{
         Engine,
         login::{self, Refusal},
@@ -15,7 +19,6 @@ use crate::{
     env::Env,
     error::Failure,
     plan::{Cmd, Output, Plan, Stdin, Step},
-    registry::auth::{self, GITHUB},
     settings::Settings,
 };
 
@@ -71,7 +74,7 @@ pub fn request(
         .registry
         .clone()
         .unwrap_or_else(|| settings.image.repository.registry().to_owned());
-    let github = registry == GITHUB;
+    let github = registry == GITHUB_REGISTRY;
     let configured = Some(settings.registry_user.as_str()).filter(|user| !user.is_empty());
     let user = args
         .username
@@ -83,16 +86,14 @@ pub fn request(
                 .hint("name the user: `--username NAME`, or `registry.user` in `xtask.local.toml`")
         })?
         .to_owned();
-    let names = auth::token_names(&registry);
-    let in_env = names.iter().find(|name| env.get(name).is_some());
-    let token = match in_env {
+    let token = match token_variable(env, &registry) {
         _ if args.password_stdin => TokenFrom::Stdin,
         Some(name) => TokenFrom::Env(name),
         None if github && gh == GitHubCli::SignedIn => TokenFrom::GitHubCli,
         None if env.stdin_tty => TokenFrom::Prompt,
         None => {
             return Err(Failure::usage(format!("there is no token for {registry}"))
-                .hint(format!("set {}, or hand it in: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", names.join(" or "))));
+                .hint(format!("set {}, or hand it in: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", token_variables(&registry).join(" or "))));
         }
     };
     Ok(Request {
@@ -128,26 +129,19 @@ pub fn run(cx: &Context, args: &LoginArgs) -> Result<()> {
         Ok(Ran::Yes | Ran::No) => {}
         Err(error) => return Err(explain(error, &engine, &request)),
     }
-    let file = engine
-        .credential_files(cx.env)
-        .into_iter()
-        .find(|file| holds(file, &request.registry));
-    let kept = file.map_or_else(
-        || "the engine's credential helper has it".to_owned(),
-        |file| format!("kept in {}{}", file.display(), engine.keeps_until(&file)),
-    );
+    let files = files::of_engine(engine.kind, cx.env);
+    let kept = match find::file_with_login(files, &request.registry) {
+        None => "the engine's credential helper has it".to_owned(),
+        Some(file) if files::is_lost_at_reboot(engine.kind, &file) => {
+            format!("kept in {} until the next reboot", file.display())
+        }
+        Some(file) => format!("kept in {}", file.display()),
+    };
     cx.ui.status(
         "Signed in",
         &format!("to {} as {}: {kept}", request.registry, request.user),
     );
     Ok(())
-}
-
-/// Whether a credential file knows the registry by a secret of its own.
-fn holds(file: &std::path::Path, registry: &str) -> bool {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    config["auths"][registry]["auth"].is_string()
 }
 
 /// Asks for nothing but whether; the token itself is fetched when it is needed.
@@ -201,7 +195,7 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
     let explained = match refusal {
         Refusal::WrongToken => {
             let refused = meant(format!("{registry} does not take this token of {}", request.user));
-            if registry == GITHUB {
+            if registry == GITHUB_REGISTRY {
                 refused
                     .hint("a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
                     .hint("in GitHub Actions: `permissions: packages: write`, and `GITHUB_TOKEN` in the step's `env`")

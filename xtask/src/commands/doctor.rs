@@ -12,6 +12,7 @@ use super::{
 use crate::{
     catalogue,
     cli::JsonArgs,
+    credentials::{config_file::ConfigFile, files},
     engine::{EngineFacts, Kind, Place, detect, diagnosis::EndpointEnv},
     env::{Env, Os},
     error::Failure,
@@ -290,20 +291,11 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
 /// Whether the registry of the image is signed in to; building and running need none.
 fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
     let what = "credentials";
-    let repository = cx.settings.image.repository.as_str();
-    let registry = repository.split('/').next().unwrap_or(repository);
-    let text = engine
-        .engine
-        .credential_files(cx.env)
-        .into_iter()
-        .find_map(|file| std::fs::read_to_string(file).ok());
-    let config: serde_json::Value = text
-        .and_then(|text| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
-    let named = |key: &str| config[key][registry].as_str().map(str::to_owned);
-    let helper = named("credHelpers").or_else(|| config["credsStore"].as_str().map(str::to_owned));
-    if let Some(helper) = helper {
-        let program = format!("docker-credential-{helper}");
+    let repository = &cx.settings.image.repository;
+    let registry = repository.registry();
+    let files = files::of_engine(engine.engine.kind, cx.env);
+    let file = files.iter().find_map(|file| ConfigFile::open(file));
+    if let Some(program) = file.as_ref().and_then(|file| file.helper(registry)) {
         return match cx.probe().find(&program) {
             Some(_) => ok(what, format!("kept by `{program}`")),
             None => warning(
@@ -315,7 +307,7 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
             ),
         };
     }
-    if config["auths"].get(registry).is_some() {
+    if file.is_some_and(|file| file.login(registry, repository.path()).is_some()) {
         ok(what, format!("there are some for {registry}"))
     } else {
         ok(

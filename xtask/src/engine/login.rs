@@ -1,13 +1,7 @@
-//! Signing in to a registry: the command, where the engine keeps what it is told, and what its
-//! complaints mean.
-
-use std::path::{Path, PathBuf};
+//! Signing in to a registry: the command, and what its errors mean.
 
 use super::{Engine, Kind};
-use crate::{
-    env::Env,
-    plan::{Cmd, Stdin},
-};
+use crate::plan::{Cmd, Stdin};
 
 /// Why a registry or an engine refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,28 +28,6 @@ impl Engine {
         cmd
     }
 
-    /// Where the engine's client looks for credentials, the place it writes to first.
-    pub fn credential_files(&self, env: &Env) -> Vec<PathBuf> {
-        let at = |name: &str, file: &str| env.get(name).map(|folder| Path::new(folder).join(file));
-        let home = env.home().map(|home| home.join(".docker/config.json"));
-        let docker = at("DOCKER_CONFIG", "config.json");
-        let files = match self.kind {
-            Kind::Docker => vec![docker.or(home)],
-            Kind::Podman => vec![
-                env.get("REGISTRY_AUTH_FILE").map(PathBuf::from),
-                docker,
-                at("XDG_RUNTIME_DIR", "containers/auth.json"),
-                (env.user.euid == 0).then(|| PathBuf::from("/run/containers/0/auth.json")),
-                Some(PathBuf::from(format!(
-                    "/tmp/podman-run-{}/containers/auth.json",
-                    env.user.euid
-                ))),
-                home,
-            ],
-        };
-        files.into_iter().flatten().collect()
-    }
-
     /// How to let the engine talk plain HTTP to a registry.
     pub fn allow_plain_http(&self, registry: &str) -> String {
         match self.kind {
@@ -65,16 +37,6 @@ impl Engine {
             Kind::Podman => format!(
                 "tell Podman: `[[registry]]`, `location = \"{registry}\"`, `insecure = true` in a file in /etc/containers/registries.conf.d/"
             ),
-        }
-    }
-
-    /// Where a sign-in is kept: for how long.
-    pub fn keeps_until(&self, file: &Path) -> &'static str {
-        match self.kind {
-            Kind::Podman if file.starts_with("/run") || file.starts_with("/tmp") => {
-                " until the next reboot"
-            }
-            Kind::Docker | Kind::Podman => "",
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::{
+    credentials::login::Login,
     exec::{Exec, Finished, NoAnswer},
     plan::{Cmd, Stdin},
 };
@@ -39,6 +40,16 @@ pub enum Auth {
     /// An identity token: worth nothing to the registry itself, but who gives out its tokens takes
     /// it. <https://distribution.github.io/distribution/spec/auth/oauth/>
     Identity(String),
+}
+
+impl From<Login> for Auth {
+    fn from(login: Login) -> Self {
+        match login {
+            Login::Password { user, password } => Self::User(user, password),
+            Login::EncodedPassword(encoded) => Self::Header(format!("Basic {encoded}")),
+            Login::IdentityToken(token) => Self::Identity(token),
+        }
+    }
 }
 
 impl std::fmt::Debug for Auth {

@@ -23,10 +23,11 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use self::{
-    auth::{Challenge, Credentials},
+    auth::Challenge,
     http::{Answer, Auth, Body, Request, Unanswered},
 };
 use crate::{
+    credentials::{environment::GITHUB_REGISTRY, login::Credentials},
     error::Failure,
     exec::Exec,
     image::Repository,
@@ -150,7 +151,10 @@ impl<'a> Registry<'a> {
         if !self.is_its(url) {
             return Ok(false);
         }
-        let ours = self.credentials.as_ref().map(|found| found.auth.clone());
+        let ours = self
+            .credentials
+            .as_ref()
+            .map(|found| Auth::from(found.login.clone()));
         let challenge = refusal.header("www-authenticate").and_then(Challenge::read);
         let auth = match challenge {
             // Where nobody gives out tokens, an identity token is for nothing.
@@ -389,7 +393,7 @@ impl<'a> Registry<'a> {
     fn refused(&self, what: &str, answer: &Answer) -> Failure {
         let place = format!("{}/{}", self.host, self.path);
         let said = answer.complaint();
-        let from = self.credentials.as_ref().map(|found| found.from.as_str());
+        let from = self.credentials.as_ref().map(|found| found.source.as_str());
         match (answer.status, from) {
             (401, None) => Failure::new(format!("not signed in to {}, which is needed to {what} {place}", self.host))
                 .hint("sign in: `cargo xtask docker-login`")
@@ -400,7 +404,7 @@ impl<'a> Registry<'a> {
                 .more("token-refused"),
             (403, _) => {
                 let denied = Failure::new(format!("you may not {what} {place}: {said}"));
-                let denied = if self.host == auth::GITHUB {
+                let denied = if self.host == GITHUB_REGISTRY {
                     denied
                         .hint("a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`")
                         .hint("in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)")

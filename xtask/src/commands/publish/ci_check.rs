@@ -15,12 +15,13 @@ use crate::{
         build_image, doctor,
         findings::{self, Finding, failed, failed_with, failure, ok, warning},
     },
+    credentials::environment::{GITHUB_REGISTRY, token_variable, token_variables},
     engine::{Kind, detect, multiarch::Builder},
     env::Env,
     error::Failure,
     plan::{Output, Plan, Step},
     probe::{self, Git},
-    registry::{Registry, auth},
+    registry::Registry,
     settings::{Cache, Settings, Sign},
 };
 
@@ -153,23 +154,25 @@ fn token(cx: &Context, may_push: bool) -> Finding {
     let what = "token";
     let registry = cx.settings.image.repository.registry();
     if let Some(found) = credentials(cx) {
-        return ok(what, format!("from {}", found.from));
+        return ok(what, format!("from {}", found.source));
     }
     if may_push {
         return ok(what, format!("none, and {registry} asks for none"));
     }
-    let names = auth::token_names(registry);
-    if let Some(name) = names.iter().find(|name| cx.env.get(name).is_some()) {
+    if let Some(name) = token_variable(cx.env, registry) {
         return failure(
             what,
             format!("{name} is set, and not whose token it is"),
             "name the user: `registry.user` in xtask.toml, or XTASK_REGISTRY_USER",
         );
     }
-    let fix = if github::is_here(cx.env) && registry == auth::GITHUB {
+    let fix = if github::is_here(cx.env) && registry == GITHUB_REGISTRY {
         "`GITHUB_TOKEN: ${{ github.token }}` in the step's `env`".to_owned()
     } else {
-        format!("`cargo xtask docker-login`, or {}", names.join(" or "))
+        format!(
+            "`cargo xtask docker-login`, or {}",
+            token_variables(registry).join(" or ")
+        )
     };
     failure(what, format!("none for {registry}"), fix)
 }

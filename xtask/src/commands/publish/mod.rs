@@ -20,8 +20,8 @@ use anyhow::Result;
 use super::{Context, build_image};
 use crate::{
     cli::PlaceArg,
+    credentials::{files, find::find, login::Credentials},
     engine::{
-        Engine, Kind,
         capabilities::Capability,
         label,
         multiarch::{BuilderFacts, CacheWords, Release, Store},
@@ -32,7 +32,7 @@ use crate::{
     oci::verify::{Attestations, Expected},
     plan::{Cmd, Output, Step},
     probe::Git,
-    registry::{Registry, auth::Credentials},
+    registry::Registry,
     settings::{Cache, Provenance, Sbom, Settings},
 };
 
@@ -224,21 +224,9 @@ pub fn registry<'a>(cx: &'a Context) -> Registry<'a> {
 
 fn credentials(cx: &Context) -> Option<Credentials> {
     let repository = &cx.settings.image.repository;
-    let program = |kind: Kind| Engine {
-        kind,
-        program: kind.program().to_owned(),
-    };
-    let files: Vec<_> = Kind::ALL
-        .into_iter()
-        .flat_map(|kind| program(kind).credential_files(cx.env))
-        .collect();
-    Credentials::find(
-        cx.exec,
-        cx.env,
-        &files,
-        (repository.registry(), repository.path()),
-        &cx.settings.registry_user,
-    )
+    let files = files::of_all_engines(cx.env);
+    let user = &cx.settings.registry_user;
+    find(cx.exec, cx.env, &files, repository, user)
 }
 
 /// What the image must be to be published as this version.

@@ -9,6 +9,7 @@ use super::{
     preflight::{self, Released},
 };
 use crate::{
+    credentials::environment::GITHUB_REGISTRY,
     error::Failure,
     image::human_bytes,
     oci::{
@@ -16,7 +17,7 @@ use crate::{
         manifest::{Descriptor, Manifest},
     },
     probe::Git,
-    registry::{Fetched, Registry, auth::GITHUB},
+    registry::{Fetched, Registry},
     release::TagPlan,
 };
 
@@ -123,7 +124,8 @@ pub fn promote(
         }
     }
     let tags = preflight::tags(cx, registry, git)?;
-    let first = registry.host() == GITHUB && registry.tags().is_ok_and(|tags| tags.is_empty());
+    let first =
+        registry.host() == GITHUB_REGISTRY && registry.tags().is_ok_and(|tags| tags.is_empty());
     for tag in &tags.moves {
         cx.exec.check()?;
         registry.put_manifest(tag, image)?;
