@@ -1,4 +1,4 @@
-//! Images as files, which anybody may have written.
+//! Manifests, archives and layers, which anybody may have written.
 
 use std::io::Cursor;
 
@@ -14,7 +14,7 @@ use crate::oci::{
 /// `algorithm ":" encoded`:
 /// <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>
 #[track_caller]
-fn is_digest(text: &str) {
+fn assert_digest(text: &str) {
     let fine = text.split_once(':').is_some_and(|(algorithm, encoded)| {
         let part = |part: &str| {
             !part.is_empty()
@@ -27,12 +27,12 @@ fn is_digest(text: &str) {
             && !encoded.is_empty()
             && encoded.bytes().all(encoded_ok)
     });
-    // One that is not said is empty.
+    // It is empty where there is none.
     assert!(fine || text.is_empty(), "{text:?}");
 }
 
-fn is_sound(descriptor: &Descriptor) {
-    is_digest(&descriptor.digest);
+fn assert_descriptor(descriptor: &Descriptor) {
+    assert_digest(&descriptor.digest);
     if let Some(platform) = &descriptor.platform {
         let normal = platform.normal();
         assert!(normal.variant.as_deref() != Some(""));
@@ -44,22 +44,22 @@ fn is_sound(descriptor: &Descriptor) {
     let _ = descriptor.is_attestation();
 }
 
-/// A manifest that is read points to what can be a name of content and nothing else (a path, an
-/// address), and reads back.
+/// The digests in a manifest are digests and nothing else, such as paths or URLs; and a manifest
+/// that is written is read back.
 pub fn manifest(input: &[u8]) {
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(input) {
-        manifest.children().for_each(is_sound);
+        manifest.children().for_each(assert_descriptor);
         assert!(manifest.is_index() || manifest.config.is_some());
         let written = serde_json::to_vec(&manifest).unwrap();
-        let again: Manifest = serde_json::from_slice(&written).unwrap();
-        assert_eq!(again, manifest);
+        let read: Manifest = serde_json::from_slice(&written).unwrap();
+        assert_eq!(read, manifest);
     }
     if let Ok(config) = serde_json::from_slice::<ImageConfig>(input) {
         assert!(config.platform().variant.as_deref() != Some(""));
     }
 }
 
-/// An archive's files lie within it, and its root is one.
+/// The files of an archive lie within it, and a blob that is read matches its digest.
 pub fn archive(input: &[u8]) {
     let Ok(index) = TarIndex::scan(Cursor::new(input)) else {
         return;
@@ -69,10 +69,10 @@ pub fn archive(input: &[u8]) {
     }
     let file = Scratch::with(input);
     let Ok(tar) = TarIndex::open(&file.0) else {
-        panic!("what is read in memory is read from a file")
+        panic!("it can be read in memory, but not from a file")
     };
     if let Ok(archive) = Archive::from_tar(tar) {
-        is_sound(&archive.root);
+        assert_descriptor(&archive.root);
         if let Ok(content) = archive.read(&archive.root.digest) {
             assert_eq!(sha256(&content), archive.root.digest);
             assert!(content.len() <= input.len());
@@ -80,7 +80,7 @@ pub fn archive(input: &[u8]) {
     }
 }
 
-/// A file that is gone afterwards; for each process its own.
+/// A temporary file; each process has its own.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {

@@ -1,50 +1,54 @@
-//! What a registry answers, and the files of those who sign in.
+//! What registries send, and credential files.
 
 use super::text;
 use crate::{
     credentials::{config_file::ConfigFile, login::Login},
     registry::{
-        auth::{self, Challenge},
-        http::{Answer, Auth, quoted},
-        next_page,
+        address::next_page,
+        authentication::{Challenge, parse_token, token_request},
+        request::{Authorization, quote},
+        response::Response,
     },
 };
 
-/// An answer's body is the end of what was read, byte by byte, and its complaint is one line that
-/// says the status.
+/// A response's body is the end of the output, byte for byte, and its error text is one line that
+/// begins with the status.
 pub fn answer(input: &[u8]) {
     let text = text(input);
-    if let Some(answer) = Answer::read(&text) {
-        assert!(text.starts_with("HTTP/") && text.ends_with(&answer.body));
-        assert!(text.contains(&answer.status.to_string()) || answer.status == 0);
-        let complaint = answer.complaint();
-        assert!(complaint.starts_with(&format!("status {}", answer.status)));
-        assert!(!complaint.contains(char::is_control), "{complaint:?}");
+    if let Some(response) = Response::parse(&text) {
+        assert!(text.starts_with("HTTP/") && text.ends_with(&response.body));
+        assert!(text.contains(&response.status.to_string()) || response.status == 0);
+        let message = response.error_text();
+        assert!(message.starts_with(&format!("status {}", response.status)));
+        assert!(!message.contains(char::is_control), "{message:?}");
         for name in ["location", "LINK", "Www-Authenticate"] {
-            let value = answer.header(name);
+            let value = response.header(name);
             assert!(value.is_none_or(|value| !value.contains('\n')));
-            assert_eq!(value, answer.header(&name.to_lowercase()));
+            assert_eq!(value, response.header(&name.to_lowercase()));
         }
     }
     let whole = format!("HTTP/1.1 200 OK\r\nA: b\r\n\r\n{text}");
     if !text.starts_with("HTTP/") {
-        let answer = Answer::read(&whole).unwrap();
-        assert_eq!((answer.status, answer.body.as_str()), (200, text.as_ref()));
+        let response = Response::parse(&whole).unwrap();
+        assert_eq!(
+            (response.status, response.body.as_str()),
+            (200, text.as_ref())
+        );
     }
 }
 
-/// Only the web is asked for tokens: what a registry says is never an option of curl's, nor a file
-/// of this machine.
+/// Only HTTP URLs are asked for tokens: what a registry sends never becomes an option of curl, or a
+/// file of this machine.
 pub fn challenge(input: &[u8]) {
     let text = text(input);
-    if let Some(Challenge::Token { realm, service }) = Challenge::read(&text) {
-        is_address(&realm);
-        let request = auth::token_request(&realm, &service, "a/b", Auth::Nobody);
-        is_address(&request.url);
+    if let Some(Challenge::Bearer { realm, service }) = Challenge::parse(&text) {
+        assert_http_url(&realm);
+        let request = token_request(&realm, &service, "a/b", None);
+        assert_http_url(&request.url);
         assert!(request.url.starts_with(&realm));
     }
-    if let Some(auth) = auth::read_token(&text) {
-        let Auth::Header(value) = auth else {
+    if let Some(authorization) = parse_token(&text) {
+        let Authorization::Header(value) = authorization else {
             panic!("a token is a header's value")
         };
         assert!(value.starts_with("Bearer ") && !value.contains(['\r', '\n']));
@@ -52,7 +56,7 @@ pub fn challenge(input: &[u8]) {
 }
 
 #[track_caller]
-fn is_address(url: &str) {
+fn assert_http_url(url: &str) {
     assert!(
         url.starts_with("https://") || url.starts_with("http://"),
         "{url:?}"
@@ -81,7 +85,7 @@ pub fn login(input: &[u8]) {
     }
 }
 
-/// The next page is at a place of a registry's.
+/// The next page is a path, or an HTTP URL.
 pub fn page(input: &[u8]) {
     let text = text(input);
     if let Some(page) = next_page(&text) {
@@ -95,11 +99,11 @@ pub fn page(input: &[u8]) {
     }
 }
 
-/// A text is one line for curl, in quotes, and reads back by its rules: no line of a secret is an
+/// A quoted text is one line for curl, and reads back by its rules: no line of a secret becomes an
 /// option. <https://curl.se/docs/manpage.html#-K>
 pub fn curl_config(input: &[u8]) {
     let text = text(input);
-    let line = quoted(&text);
+    let line = quote(&text);
     assert!(!line.contains(['\n', '\r']), "{line:?}");
     let inner = line
         .strip_prefix('"')

@@ -645,7 +645,7 @@ fn what_registries_answer_to_us_is_explained() {
             0,
             busy,
             "",
-            "ghcr.io has had enough requests for now: status 429",
+            "too many requests to ghcr.io: status 429",
         ),
         (
             "push-denied",
@@ -666,7 +666,7 @@ fn what_registries_answer_to_us_is_explained() {
             0,
             wrong,
             "",
-            "ghcr.io does not take the credentials from REGISTRY_TOKEN: status 401, unauthorized: unauthenticated: User cannot be authenticated with the token provided.",
+            "ghcr.io rejects the credentials from REGISTRY_TOKEN: status 401, unauthorized: unauthenticated: User cannot be authenticated with the token provided.",
         ),
         (
             "registry-unreachable",

@@ -278,7 +278,7 @@ fn without_curl_that_is_said() {
         (ran.code, ran.stderr.as_str()),
         (
             1,
-            "error: curl is not installed: registries are spoken to with it\n\
+            "error: ghcr.io cannot be reached: curl is not installed\n\
              hint: install it: `apt-get install curl`, `dnf install curl` or `brew install curl`\n\
              hint: more: `cargo xtask explain curl-missing`\n"
         )
@@ -332,7 +332,7 @@ fn a_secret_is_no_argument_and_is_not_shown() {
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr
-            .contains("error: ghcr.io does not take the credentials from REGISTRY_TOKEN"),
+            .contains("error: ghcr.io rejects the credentials from REGISTRY_TOKEN"),
         "{}",
         ran.stderr
     );

@@ -383,7 +383,7 @@ fn an_identity_token_publishes() {
     let refused = world.publish_with(&config);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     let why = format!(
-        "{} does not take the credentials from {}",
+        "{} rejects the credentials from {}",
         world.proxy.address,
         file.display()
     );

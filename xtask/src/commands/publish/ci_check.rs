@@ -21,7 +21,7 @@ use crate::{
     error::Failure,
     plan::{Output, Plan, Step},
     probe::{self, Git},
-    registry::Registry,
+    registry::client::Registry,
     settings::{Cache, Settings, Sign},
 };
 

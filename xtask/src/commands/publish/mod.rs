@@ -32,7 +32,7 @@ use crate::{
     oci::verify::{Attestations, Expected},
     plan::{Cmd, Output, Step},
     probe::Git,
-    registry::Registry,
+    registry::client::Registry,
     settings::{Cache, Provenance, Sbom, Settings},
 };
 

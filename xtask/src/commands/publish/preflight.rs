@@ -13,7 +13,7 @@ use crate::{
     image::VERSION_LABEL,
     oci::{image_config::ImageConfig, manifest::Manifest},
     probe::{self, Git},
-    registry::{Fetched, Registry},
+    registry::client::{RawManifest, Registry},
     release::{self, TagPlan},
     settings::{Publish, Settings},
 };
@@ -31,7 +31,7 @@ pub struct Options {
 pub enum Released {
     No,
     /// An image of the same version and commit: an earlier run got that far.
-    Same(Fetched),
+    Same(RawManifest),
     /// Another image; which, for people.
     Other(String),
 }
@@ -126,7 +126,7 @@ pub fn released(settings: &Settings, registry: &Registry, git: &Git) -> Result<R
 }
 
 /// The configuration of an image, or of the first image of an index.
-fn config_of(registry: &Registry, found: &Fetched) -> Result<ImageConfig> {
+fn config_of(registry: &Registry, found: &RawManifest) -> Result<ImageConfig> {
     let mut manifest: Manifest = serde_json::from_str(&found.content)?;
     if manifest.is_index()
         && let Some(first) = manifest.manifests.iter().find(|one| !one.is_attestation())

@@ -17,7 +17,7 @@ use crate::{
         manifest::{Descriptor, Manifest},
     },
     probe::Git,
-    registry::{Fetched, Registry},
+    registry::client::{RawManifest, Registry},
     release::TagPlan,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 ///
 /// # Errors
 /// When the registry doesn't take it.
-pub fn upload(cx: &Context, registry: &Registry, archive: &Archive) -> Result<Fetched> {
+pub fn upload(cx: &Context, registry: &Registry, archive: &Archive) -> Result<RawManifest> {
     let mut pushed = BTreeSet::new();
     let root = push_tree(cx, registry, archive, &archive.root, &mut pushed)?;
     Ok(root)
@@ -38,7 +38,7 @@ fn push_tree(
     archive: &Archive,
     descriptor: &Descriptor,
     pushed: &mut BTreeSet<String>,
-) -> Result<Fetched> {
+) -> Result<RawManifest> {
     let content = archive.read(&descriptor.digest)?;
     let manifest: Manifest =
         serde_json::from_slice(&content).context("a manifest cannot be read")?;
@@ -56,7 +56,7 @@ fn push_tree(
     } else {
         manifest.media_type
     };
-    let fetched = Fetched {
+    let fetched = RawManifest {
         media_type,
         content: String::from_utf8(content).context("a manifest is no text")?,
     };
@@ -93,7 +93,7 @@ pub fn promote(
     cx: &Context,
     registry: &Registry,
     git: &Git,
-    image: &Fetched,
+    image: &RawManifest,
     overwrite: bool,
 ) -> Result<TagPlan> {
     let digest = image.digest();

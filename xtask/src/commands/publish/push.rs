@@ -25,7 +25,7 @@ use crate::{
     },
     plan::Plan,
     probe::{self, Git, Wanted},
-    registry::{Fetched, Registry},
+    registry::client::{RawManifest, Registry},
     settings::{Settings, SmokeFirst},
     ui::{Clock, human_time},
 };
@@ -68,13 +68,13 @@ impl Release<'_> {
     }
 
     /// Pushes an archive by digest.
-    fn upload(&mut self, archive: &Archive) -> Result<Fetched> {
+    fn upload(&mut self, archive: &Archive) -> Result<RawManifest> {
         self.phase("push", |it| promote::upload(it.cx, it.registry, archive))
             .context("the push did not end; no tag was moved")
     }
 
     /// Looks at what the registry holds, signs it, and gives it its tags.
-    fn finish(mut self, image: &Fetched, wanted: &Expected, overwrite: bool) -> Result<()> {
+    fn finish(mut self, image: &RawManifest, wanted: &Expected, overwrite: bool) -> Result<()> {
         let cx = self.cx;
         let digest = image.digest();
         let verified = self.phase("verify", |it| {
@@ -167,7 +167,7 @@ fn overwrites(cx: &Context, released: &Released, options: Options) -> Result<boo
 }
 
 /// An earlier run pushed and promoted this very commit, at least its own tag.
-fn go_on(release: Release, found: &Fetched, wanted: &Expected) -> Result<()> {
+fn go_on(release: Release, found: &RawManifest, wanted: &Expected) -> Result<()> {
     release.cx.ui.status(
         "Going on",
         "with what is released from this commit already: nothing is built",

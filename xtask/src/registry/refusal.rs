@@ -1,0 +1,91 @@
+//! What a registry's refusal means, and what to do about it.
+
+use super::response::{NoResponse, Response};
+use crate::{
+    credentials::{environment::GITHUB_REGISTRY, login::Credentials},
+    error::Failure,
+};
+
+/// What was refused, as a verb to be followed by a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    SignIn,
+    Read,
+    ListTags,
+    Push,
+}
+
+impl Action {
+    fn verb(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign in to",
+            Self::Read => "read",
+            Self::ListTags => "list the tags of",
+            Self::Push => "push to",
+        }
+    }
+}
+
+/// The failure of a request that the registry refused.
+pub fn refused(
+    registry: &str,
+    repository_path: &str,
+    credentials: Option<&Credentials>,
+    action: Action,
+    response: &Response,
+) -> Failure {
+    let repository = format!("{registry}/{repository_path}");
+    let verb = action.verb();
+    let why = response.error_text();
+    match (response.status, credentials) {
+        (401, None) => Failure::new(format!(
+            "not signed in to {registry}, which is needed to {verb} {repository}"
+        ))
+        .hint("sign in: `cargo xtask docker-login`")
+        .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
+        .more("not-signed-in"),
+        (401, Some(Credentials { source, .. })) => Failure::new(format!(
+            "{registry} rejects the credentials from {source}: {why}"
+        ))
+        .hint("sign in again: `cargo xtask docker-login`")
+        .more("token-refused"),
+        (403, _) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
+        (429, _) => Failure::new(format!("too many requests to {registry}: {why}"))
+            .hint("wait a few minutes, then run the same command again: it goes on where it stopped")
+            .more("too-many-requests"),
+        (500.., _) => {
+            Failure::new(format!("{registry} fails: {why}")).known("registry-fails")
+        }
+        _ => Failure::new(format!("cannot {verb} {repository}: {why}")),
+    }
+}
+
+fn forbidden(registry: &str, message: &str) -> Failure {
+    let failure = Failure::new(message);
+    let failure = if registry == GITHUB_REGISTRY {
+        failure
+            .hint("a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`")
+            .hint("in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)")
+    } else {
+        failure.hint("ask the repository's owner for the right to push, or set `image.repository` to one of yours")
+    };
+    failure.more("push-denied")
+}
+
+/// The failure of a request that got no response.
+pub fn no_response(registry: &str, why: NoResponse) -> Failure {
+    match why {
+        NoResponse::Network(why) if why.contains("certificate") => {
+            Failure::new(format!("{registry} cannot be reached: {why}"))
+                .hint("add the CA of that certificate to those that this machine trusts, or name a bundle: `CURL_CA_BUNDLE=/path/to/ca.pem` in front of the command")
+                .more("proxy-ca")
+        }
+        NoResponse::Network(why) => Failure::new(format!("{registry} cannot be reached: {why}"))
+            .known("registry-unreachable"),
+        NoResponse::CurlMissing => {
+            Failure::new(format!("{registry} cannot be reached: curl is not installed"))
+                .known("curl-missing")
+        }
+        NoResponse::Interrupted(signal) => Failure::signal(signal),
+    }
+}
