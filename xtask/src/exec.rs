@@ -483,6 +483,21 @@ mod tests {
     use crate::called::Called;
 
     #[test]
+    fn long_work_ends_at_a_signal() {
+        let exec = Exec::silent();
+        let work = |check: &dyn Fn() -> std::io::Result<()>| {
+            check()?;
+            exec.caught.store(2, Ordering::SeqCst);
+            check()?;
+            Ok("done")
+        };
+        let error = exec.interruptible(|check| work(check)).unwrap_err();
+        assert_eq!(error.downcast_ref::<Failure>(), Some(&Failure::signal(2)));
+        exec.caught.store(0, Ordering::SeqCst);
+        assert_eq!(exec.interruptible(|_| Ok(1)).unwrap(), 1);
+    }
+
+    #[test]
     fn what_an_engine_printed_on_the_terminal_can_be_asked_about() {
         let hints = |live, script: &str| {
             let ui = Ui {

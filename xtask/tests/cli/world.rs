@@ -40,7 +40,7 @@ impl World {
             folder,
             env: Vec::new(),
         };
-        for tool in ["sh", "mkdir", "chown", "gzip", "id", "sleep"] {
+        for tool in ["sh", "mkdir", "chown", "id", "sleep"] {
             let real = which::which(tool).unwrap();
             symlink(real, world.path("bin").join(tool)).unwrap();
         }

@@ -78,7 +78,7 @@ pub fn pack(
     output.finish(&root)
 }
 
-/// Refuses an image for a platform that there is an image for already.
+/// Refuses a second image for the same platform.
 fn reject_second(manifests: &[Descriptor], manifest: &Descriptor, path: &Path) -> Result<()> {
     let same = |other: &Descriptor| other.platform == manifest.platform;
     if !manifest.is_attestation() && manifests.iter().any(same) {

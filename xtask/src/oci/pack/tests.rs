@@ -65,15 +65,15 @@ fn the_order_of_inputs_does_not_matter() {
     write_image(&at("amd64"), "amd64");
     write_image(&at("arm64"), "arm64");
     let one = pack(&[at("amd64"), at("arm64")], None, &at("one")).unwrap();
-    let other = pack(&[at("arm64"), at("amd64")], None, &at("other")).unwrap();
+    let reverse = pack(&[at("arm64"), at("amd64")], None, &at("reverse")).unwrap();
     assert_eq!(platforms(&one), ["linux/amd64", "linux/arm64"]);
-    assert_eq!(one.root, other.root);
+    assert_eq!(one.root, reverse.root);
     assert_eq!(one.root.media_type, media_type::DOCKER_INDEX);
 
     // Packing the result changes nothing.
-    let again = pack(&[at("one")], None, &at("again")).unwrap();
-    assert_eq!(again.root, one.root);
-    assert_eq!(platforms(&again), platforms(&one));
+    let repacked = pack(&[at("one")], None, &at("repacked")).unwrap();
+    assert_eq!(repacked.root, one.root);
+    assert_eq!(platforms(&repacked), platforms(&one));
 
     let error = pack(&[at("amd64"), at("one")], None, &at("x")).unwrap_err();
     assert!(

@@ -140,7 +140,7 @@ fn an_unexpected_platform_is_reported() {
     assert_eq!(error.to_string(), "linux/arm64 is not expected");
 }
 
-/// A source whose blobs are changed after the last byte that tar and gzip look at.
+/// A source whose layers have one byte more, after the end of the tar file.
 struct Longer<'a>(&'a Archive);
 
 impl Source for Longer<'_> {
