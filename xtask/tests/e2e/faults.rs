@@ -348,7 +348,7 @@ fn a_manifest_that_the_registry_spoils_gets_no_tag() {
     world
         .proxy
         .fail("GET", "/manifests/sha256:", Fault::Spoil, 100);
-    world.fails("'s content of sha256:");
+    world.fails("does not match its digest");
 }
 
 #[test]
