@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _serve(arguments: argparse.Namespace) -> None:
     from devserver.model import ModelServer
     from devserver.server import DevServer, Options
-    from devserver.workflow import Timing
+    from devserver.workflow import RunnerOptions
 
     options = Options(
         host=arguments.host,
@@ -62,7 +62,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         temporal=arguments.temporal,
         namespace=arguments.namespace,
         queue=arguments.task_queue,
-        timing=Timing(queue=arguments.runner_task_queue),
+        runner=RunnerOptions(queue=arguments.runner_task_queue),
     )
     server = DevServer(options)
     if arguments.resources:

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from devserver.script import Answer, Turn, answer
+from devserver.script import Answer, Turn, next_answer
 
 
 class ModelServer:
@@ -33,7 +33,7 @@ class ModelServer:
         self.port = int(self._server.server_address[1])
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.stream = True
-        self.loose = False
+        self.omit_optional_fields = False
         self.ready: Callable[[], bool] = lambda: True
         self._failed: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class ModelServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def failures(self, what: str) -> int:
+    def count_failure(self, what: str) -> int:
         """How often this was asked to fail, this time included."""
         with self._lock:
             self._failed[what] += 1
@@ -91,21 +91,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": {"message": f"no such path: {path}"}})
             return
         system, turns = _conversation(body)
-        said = answer(system, turns)
+        said = next_answer(system, turns)
         time.sleep(said.sleep)
         key = json.dumps(body["messages"], sort_keys=True)
         if said.fail == 200:
             self._json(200, {"choices": [{"message": {"tool_calls": [{"id": 1}]}}]})
             return
-        if said.fail and not 0 < said.times < self.server_of.failures(key):
+        if said.fail and not 0 < said.times < self.server_of.count_failure(key):
             self._json(said.fail, {"error": {"message": f"scripted failure {said.fail}"}})
             return
-        cut = said.cut and self.server_of.failures(f"cut {key}") == 1
+        cut = said.cut and self.server_of.count_failure(f"cut {key}") == 1
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             if body.get("stream") and self.server_of.stream:
                 events = list(api().events(said))
-                if self.server_of.loose:
-                    events = [_loosened(event) for event in events]
+                if self.server_of.omit_optional_fields:
+                    events = [_without_optional_fields(event) for event in events]
                 self._stream(api.kind, events, cut)
             else:
                 self._json(200, api().whole(said))
@@ -155,7 +155,7 @@ def _conversation(body: dict[str, Any]) -> tuple[str, list[Turn]]:
     return system, turns
 
 
-def _loosened(event: str) -> str:
+def _without_optional_fields(event: str) -> str:
     """An event of OpenAI's without an end's reason and without the numbers of tool calls."""
     if not event.startswith("data: {"):
         return event

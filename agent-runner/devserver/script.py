@@ -58,7 +58,7 @@ class Answer:
     cut: bool = False
 
 
-def answer(system: str, turns: Sequence[Turn]) -> Answer:
+def next_answer(system: str, turns: Sequence[Turn]) -> Answer:
     """What comes next in a conversation."""
     asked = [index for index, turn in enumerate(turns) if turn.role == "user"]
     if not asked:
@@ -72,7 +72,7 @@ def answer(system: str, turns: Sequence[Turn]) -> Answer:
         "system": system,
         "history": " | ".join(turns[index].text for index in asked[:-1]),
     }
-    steps = _spelled_out(request) or _understood(request, system)
+    steps = _explicit_steps(request) or _steps_for_request(request, system)
     chosen = steps[min(step, len(steps) - 1)]
     if step >= len(steps):
         chosen = Answer("Done.")
@@ -89,7 +89,7 @@ def _arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-def _spelled_out(request: str) -> list[Answer]:
+def _explicit_steps(request: str) -> list[Answer]:
     steps: list[Answer] = []
     pending = Answer()
     for line in request.splitlines():
@@ -120,7 +120,7 @@ def _spelled_out(request: str) -> list[Answer]:
     return steps
 
 
-def _understood(request: str, system: str) -> list[Answer]:
+def _steps_for_request(request: str, system: str) -> list[Answer]:
     if match := re.search(r"write (?:an? )?(.+?) (?:in)?to `?([\w./-]+\w)`?", request, re.I):
         what, path = match[1], match[2]
         content = HAIKU if "haiku" in what.lower() else f"{what}\n"

@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from devserver.store import Store
-from devserver.workflow import AgentExecutionWorkflow, ServerActivities, Timing
+from devserver.workflow import AgentExecutionWorkflow, RunnerOptions, ServerActivities
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from stigmer_stubs.agent_pb2 import Agent
@@ -44,7 +44,7 @@ class Options:
         temporal: Temporal's frontend.
         namespace: Its namespace.
         queue: Where the workflows are polled.
-        timing: What the workflow asks of the runner.
+        runner: What the workflow asks of the runner.
     """
 
     host: str = "127.0.0.1"
@@ -53,7 +53,7 @@ class Options:
     temporal: str = DEFAULT_ADDRESS
     namespace: str = DEFAULT_NAMESPACE
     queue: str = WORKFLOW_TASK_QUEUE
-    timing: Timing = field(default_factory=Timing)
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
 
 
 class DevServer:
@@ -80,10 +80,10 @@ class DevServer:
 
     async def start(self) -> None:
         """Listen, and host the workflows once Temporal is there."""
-        await self.listen()
+        await self.start_grpc()
         self._hosting = asyncio.create_task(self._host())
 
-    async def listen(self) -> None:
+    async def start_grpc(self) -> None:
         """Serve gRPC."""
         size = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -93,7 +93,7 @@ class DevServer:
         self.port = self._grpc.add_insecure_port(f"{self.options.host}:{self.port}")
         await self._grpc.start()
 
-    async def hang_up(self) -> None:
+    async def stop_grpc(self) -> None:
         """Serve gRPC no more; what is known stays."""
         if self._grpc is not None:
             await self._grpc.stop(None)
@@ -103,7 +103,7 @@ class DevServer:
         if self._hosting is not None:
             self._hosting.cancel()
             await asyncio.gather(self._hosting, return_exceptions=True)
-        await self.hang_up()
+        await self.stop_grpc()
 
     async def _host(self) -> None:
         while self._client is None:
@@ -136,7 +136,7 @@ class DevServer:
         created.status.phase = pb.EXECUTION_PENDING
         await self._client.start_workflow(
             AgentExecutionWorkflow.run,
-            args=[created, self.options.timing],
+            args=[created, self.options.runner],
             id=created.metadata.id,
             task_queue=self.options.queue,
         )

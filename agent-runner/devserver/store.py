@@ -34,9 +34,9 @@ class Store:
         self.executions: dict[str, AgentExecution] = {}
         self.updates: list[tuple[str, AgentExecutionStatus]] = []
         self._changed = asyncio.Condition()
-        self._fill()
+        self._add_default_agent()
 
-    def _fill(self) -> None:
+    def _add_default_agent(self) -> None:
         """An agent to begin with."""
         agent = Agent(kind="Agent")
         agent.metadata.id = agent.metadata.slug = agent.metadata.name = "dev-agent"

@@ -16,7 +16,7 @@ FAIL_EXECUTION = "DevserverFailExecution"
 
 
 @dataclass
-class Timing:
+class RunnerOptions:
     """The queue and the timeouts of ExecuteGraphton; the defaults are the contract's.
 
     Attributes:
@@ -37,7 +37,9 @@ class AgentExecutionWorkflow:
     """One execution. Cancelling it cancels the activity, and waits for how that ends."""
 
     @workflow.run
-    async def run(self, execution: pb.AgentExecution, timing: Timing) -> pb.AgentExecutionStatus:
+    async def run(
+        self, execution: pb.AgentExecution, runner: RunnerOptions
+    ) -> pb.AgentExecutionStatus:
         """Returns what ExecuteGraphton returned.
 
         Raises:
@@ -48,20 +50,20 @@ class AgentExecutionWorkflow:
             thread_id = await workflow.execute_activity(
                 temporal.ENSURE_THREAD,
                 args=[execution.spec.session_id, execution.spec.agent_id],
-                task_queue=timing.queue,
+                task_queue=runner.queue,
                 result_type=str,
                 start_to_close_timeout=timedelta(seconds=30),
-                schedule_to_start_timeout=timedelta(seconds=timing.schedule_to_start),
+                schedule_to_start_timeout=timedelta(seconds=runner.schedule_to_start),
                 retry_policy=once,
             )
             status: pb.AgentExecutionStatus = await workflow.execute_activity(
                 temporal.EXECUTE_GRAPHTON,
                 args=[execution, thread_id],
-                task_queue=timing.queue,
+                task_queue=runner.queue,
                 result_type=pb.AgentExecutionStatus,
-                start_to_close_timeout=timedelta(seconds=timing.start_to_close),
-                schedule_to_start_timeout=timedelta(seconds=timing.schedule_to_start),
-                heartbeat_timeout=timedelta(seconds=timing.heartbeat),
+                start_to_close_timeout=timedelta(seconds=runner.start_to_close),
+                schedule_to_start_timeout=timedelta(seconds=runner.schedule_to_start),
+                heartbeat_timeout=timedelta(seconds=runner.heartbeat),
                 retry_policy=once,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )

@@ -73,14 +73,14 @@ OPTIONAL_FILES = [
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 CA_SOURCES = "/usr/share/ca-certificates"
 
-NOT_COPIED = [
+EXCLUDED_NAMES = [
     "__pycache__",
     "posix",  # zoneinfo twice more: without and with leap seconds
     "right",
 ]
 """Names that are left out wherever they are met in a folder."""
 
-STDLIB_LEFT_OUT = {
+STDLIB_EXCLUDED = {
     "*.a": "to link programs with libpython",
     "_pydecimal.py": "the same as lib-dynload's _decimal, for where that is not",
     "_pyio.py": "the same as what is built in",
@@ -115,7 +115,7 @@ STDLIB_LEFT_OUT = {
 }
 """Names of the standard library that stay behind, and why."""
 
-STDLIB_COMPILED = (
+STDLIB_WITH_BYTECODE = (
     "argparse ast asyncio base64 bz2 collections concurrent.futures configparser contextlib "
     "contextvars copy csv ctypes dataclasses datetime decimal email.message email.parser "
     "encodings.cp437 encodings.idna encodings.raw_unicode_escape encodings.unicode_escape enum "
@@ -135,14 +135,14 @@ them as well would cost 4 MB."""
 PACKAGES_BYTECODE_ONLY = "*_pb2*.py"
 """Generated, 4 MB, and no line of it says anything in a traceback."""
 
-PACKAGES_LEFT_OUT_SUFFIXES = {
+PACKAGES_EXCLUDED_SUFFIXES = {
     # Nothing at run time reads type stubs, sources of native code, and what builds them.
     *(".pyi", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pyx", ".rs"),
     # Written by an installer, true no more after this program.
     *(".pth", ".egg-link"),
 }
 
-PACKAGES_LEFT_OUT = [
+PACKAGES_EXCLUDED = [
     "bin",  # their command lines
     "temporalio/bridge/sdk-core",  # 11 MB of Rust sources and protobuf files
     "temporalio/bridge/src",
@@ -206,48 +206,50 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def at(self, path: PurePosixPath | str) -> Path:
+    def host_path(self, path: PurePosixPath | str) -> Path:
         """Where a path of the image is on this machine, links not resolved."""
         return self.root / str(path).lstrip("/")
 
-    def walk(self, path: PurePosixPath | str) -> tuple[PurePosixPath | None, list[PurePosixPath]]:
+    def resolve(
+        self, path: PurePosixPath | str
+    ) -> tuple[PurePosixPath | None, list[PurePosixPath]]:
         """Follow a path to its end.
 
         Returns:
             The path without links, None if it leads nowhere; and the links that were met.
         """
-        todo = [part for part in PurePosixPath(path).parts if part != "/"]
+        remaining = [part for part in PurePosixPath(path).parts if part != "/"]
         here = PurePosixPath("/")
         links: list[PurePosixPath] = []
-        while todo:
-            part, todo = todo[0], todo[1:]
+        while remaining:
+            part, remaining = remaining[0], remaining[1:]
             if part == "..":
                 here = here.parent
                 continue
             here /= part
             try:
-                mode = self.at(here).lstat().st_mode
+                mode = self.host_path(here).lstat().st_mode
             except (FileNotFoundError, NotADirectoryError):
                 return None, links
             if stat.S_ISLNK(mode):
                 links.append(here)
                 if len(links) > 40:
                     raise AssembleError(f"`{path}` leads in a circle")
-                target = PurePosixPath(self.at(here).readlink())
-                todo = [part for part in target.parts if part != "/"] + todo
+                target = PurePosixPath(self.host_path(here).readlink())
+                remaining = [part for part in target.parts if part != "/"] + remaining
                 here = PurePosixPath("/") if target.is_absolute() else here.parent
         return here, links
 
     def exists(self, path: PurePosixPath | str) -> bool:
         """Whether a path leads to something."""
-        return self.walk(path)[0] is not None
+        return self.resolve(path)[0] is not None
 
     def is_folder(self, path: PurePosixPath | str) -> bool:
         """Whether a path leads to a folder."""
-        real = self.walk(path)[0]
-        return real is not None and self.at(real).is_dir()
+        real = self.resolve(path)[0]
+        return real is not None and self.host_path(real).is_dir()
 
-    def first(self, folders: list[str], name: str) -> str | None:
+    def find(self, folders: list[str], name: str) -> str | None:
         """The first of the folders in which there is something of that name."""
         return next((f"{f}/{name}" for f in folders if self.exists(f"{f}/{name}")), None)
 
@@ -261,12 +263,12 @@ class Tree:
         self.arch = arch
         self.copied: set[PurePosixPath] = set()
 
-    def at(self, path: PurePosixPath | str) -> Path:
+    def host_path(self, path: PurePosixPath | str) -> Path:
         """Where a path of the image is in the tree."""
         return self.output / str(path).lstrip("/")
 
     def copy(
-        self, path: PurePosixPath | str, left_out: Iterable[str] = NOT_COPIED
+        self, path: PurePosixPath | str, excluded: Iterable[str] = EXCLUDED_NAMES
     ) -> PurePosixPath:
         """Copy a file or folder, the links on the way to it, and the libraries it needs.
 
@@ -276,7 +278,7 @@ class Tree:
         Raises:
             AssembleError: if it is not there.
         """
-        real, links = self.source.walk(path)
+        real, links = self.source.resolve(path)
         if real is None:
             raise AssembleError(f"the base image has no `{path}`")
         for link in links:
@@ -284,71 +286,71 @@ class Tree:
         if real in self.copied:
             return real
         self.copied.add(real)
-        there = self.source.at(real)
-        if there.is_dir():
+        origin = self.source.host_path(real)
+        if origin.is_dir():
             self._folder(real)
-            for child in sorted(there.iterdir()):
-                if not any(fnmatch.fnmatchcase(child.name, pattern) for pattern in left_out):
+            for child in sorted(origin.iterdir()):
+                if not any(fnmatch.fnmatchcase(child.name, pattern) for pattern in excluded):
                     inside = real / child.name
                     # A link to nowhere in a folder is no reason to fail.
                     if self.source.exists(inside):
-                        self.copy(inside, left_out)
-        elif there.is_file():
-            self._file(real, there)
+                        self.copy(inside, excluded)
+        elif origin.is_file():
+            self._file(real, origin)
         return real
 
     def write(self, path: str, text: str) -> None:
         """Make a file of our own."""
         self._folder(PurePosixPath(path).parent)
-        self.at(path).write_text(text, encoding="utf-8")
-        self.at(path).chmod(0o644)
+        self.host_path(path).write_text(text, encoding="utf-8")
+        self.host_path(path).chmod(0o644)
 
     def link(self, path: str, target: str) -> None:
         """Make a link of our own, unless something is there."""
         self._folder(PurePosixPath(path).parent)
-        if not os.path.lexists(self.at(path)):
-            self.at(path).symlink_to(target)
+        if not os.path.lexists(self.host_path(path)):
+            self.host_path(path).symlink_to(target)
 
     def _folder(self, path: PurePosixPath) -> None:
-        real = self.source.walk(path)[0]
-        self.at(real or path).mkdir(mode=0o755, parents=True, exist_ok=True)
+        real = self.source.resolve(path)[0]
+        self.host_path(real or path).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def _link(self, link: PurePosixPath) -> None:
         self._folder(link.parent)
-        if not self.at(link).is_symlink():
-            self.at(link).symlink_to(self.source.at(link).readlink())
+        if not self.host_path(link).is_symlink():
+            self.host_path(link).symlink_to(self.source.host_path(link).readlink())
         self.copied.add(link)
 
-    def _file(self, path: PurePosixPath, there: Path) -> None:
+    def _file(self, path: PurePosixPath, origin: Path) -> None:
         self._folder(path.parent)
-        shutil.copyfile(there, self.at(path))
+        shutil.copyfile(origin, self.host_path(path))
         # Nobody needs to become root in here: no setuid.
-        self.at(path).chmod(0o755 if there.stat().st_mode & 0o111 else 0o644)
-        if elf.is_elf(there):
-            for library in needs(self.source, path, self.arch):
+        self.host_path(path).chmod(0o755 if origin.stat().st_mode & 0o111 else 0o644)
+        if elf.is_elf(origin):
+            for library in required_libraries(self.source, path, self.arch):
                 self.copy(library)
 
 
 def library_folders(source: Source) -> list[str]:
     """Where the dynamic loader looks, in its order."""
     folders = []
-    for conf in sorted(source.at("/etc/ld.so.conf.d").glob("*.conf")):
+    for conf in sorted(source.host_path("/etc/ld.so.conf.d").glob("*.conf")):
         lines = conf.read_text(encoding="utf-8").splitlines()
         folders += [line.strip() for line in lines if line.startswith("/")]
     return [*folders, "/lib", "/usr/lib", "/lib64", "/usr/lib64"]
 
 
-def needs(source: Source, path: PurePosixPath, arch: str) -> list[str]:
+def required_libraries(source: Source, path: PurePosixPath, arch: str) -> list[str]:
     """The loader and the libraries that a program or library of the source asks for.
 
     Raises:
         AssembleError: if one is not there, or if the file is another machine's.
     """
-    file = read_elf(source.at(path), arch)
+    file = read_elf(source.host_path(path), arch)
     found = [file.interpreter] if file.interpreter else []
     own = [entry.replace("$ORIGIN", str(path.parent)) for entry in file.search]
     for name in file.needed:
-        library = source.first([*own, *library_folders(source)], name)
+        library = source.find([*own, *library_folders(source)], name)
         if library is None:
             raise AssembleError(f"`{path}` needs `{name}`, which the base image has not")
         found.append(library)
@@ -378,7 +380,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
     binary = _copy_python(tree)
     missing = []
     for program in PROGRAMS.split():
-        found = source.first(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"], program)
+        found = source.find(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"], program)
         if found:
             tree.copy(found)
         else:
@@ -386,7 +388,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
     if missing:
         raise AssembleError(f"the base image has no {', '.join(f'`{name}`' for name in missing)}")
     for name in LIBRARIES:
-        library = source.first(library_folders(source), name)
+        library = source.find(library_folders(source), name)
         if library is None:
             raise AssembleError(f"the base image has no `{name}`")
         tree.copy(library)
@@ -402,7 +404,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
 
 def _copy_python(tree: Tree) -> PurePosixPath:
     """Copy the interpreter and the standard library. Returns the interpreter's real path."""
-    path = tree.source.first(["/usr/local/bin", "/usr/bin"], PYTHON)
+    path = tree.source.find(["/usr/local/bin", "/usr/bin"], PYTHON)
     if path is None:
         raise AssembleError(f"the base image has no `{PYTHON}` in /usr/local/bin or /usr/bin")
     binary = tree.copy(path)
@@ -410,23 +412,23 @@ def _copy_python(tree: Tree) -> PurePosixPath:
     for landmark in ("os.py", "lib-dynload"):
         if not tree.source.exists(f"{library}/{landmark}"):
             raise AssembleError(f"`{binary}` has no standard library in `{library}`")
-    tree.copy(library, [*NOT_COPIED, *STDLIB_LEFT_OUT])
+    tree.copy(library, [*EXCLUDED_NAMES, *STDLIB_EXCLUDED])
     for name in ("python3", "python"):
         tree.link(f"{binary.parent}/{name}", PYTHON)
-    stdlib = tree.at(library)
-    chosen = (stdlib / file for file in stdlib_compiled())
+    stdlib = tree.host_path(library)
+    chosen = (stdlib / file for file in stdlib_with_bytecode())
     compile_sources(stdlib, library, (file for file in chosen if file.is_file()))
     return binary
 
 
 def _write_certificates(tree: Tree) -> None:
     """One bundle, where OpenSSL and others look for it."""
-    bundle = tree.source.at(CA_BUNDLE)
+    bundle = tree.source.host_path(CA_BUNDLE)
     if bundle.is_file() and bundle.stat().st_size:
         tree.copy(CA_BUNDLE)
     else:
         # A base whose packages were unpacked but never configured.
-        parts = sorted(tree.source.at(CA_SOURCES).rglob("*.crt"))
+        parts = sorted(tree.source.host_path(CA_SOURCES).rglob("*.crt"))
         if not parts:
             raise AssembleError(f"the base image has no CA certificates: no `{CA_BUNDLE}`")
         tree.write(CA_BUNDLE, "".join(part.read_text(encoding="utf-8") for part in parts))
@@ -435,13 +437,13 @@ def _write_certificates(tree: Tree) -> None:
 
 def _keep_package_list(tree: Tree) -> None:
     """Keep dpkg's entry and the license of each package of which something was copied."""
-    status = tree.source.at("/var/lib/dpkg/status")
+    status = tree.source.host_path("/var/lib/dpkg/status")
     if not status.is_file():
         raise AssembleError("the base image has no dpkg status: it is not made from Debian")
     # Folders belong to many packages, and so does what leads to one: /bin on a merged /usr.
     copied = {_unmerged(path) for path in tree.copied if not tree.source.is_folder(path)}
     owners = set()
-    for listing in sorted(tree.source.at("/var/lib/dpkg/info").glob("*.list")):
+    for listing in sorted(tree.source.host_path("/var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8").splitlines()
         if not copied.isdisjoint(map(_unmerged, lines)):
             owners.add(listing.stem.split(":")[0])
@@ -483,24 +485,24 @@ def _write_own_files(tree: Tree, binary: PurePosixPath) -> None:
     for name in ("python3", "python"):
         tree.link(f"/app/.venv/bin/{name}", PYTHON)
     for folder, mode in FOLDERS.items():
-        tree.at(folder).mkdir(parents=True, exist_ok=True)
-        tree.at(folder).chmod(mode)
+        tree.host_path(folder).mkdir(parents=True, exist_ok=True)
+        tree.host_path(folder).chmod(mode)
 
 
 def strip_packages(folder: Path) -> None:
     """Take out of installed packages what no run reads."""
-    for pattern in PACKAGES_LEFT_OUT:
+    for pattern in PACKAGES_EXCLUDED:
         for path in sorted(folder.glob(pattern)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in PACKAGES_LEFT_OUT_SUFFIXES and path.is_file():
+        if path.suffix in PACKAGES_EXCLUDED_SUFFIXES and path.is_file():
             path.unlink()
     for path in _files(folder):
         if elf.is_elf(path):
-            path.write_bytes(elf.without_sections(path.read_bytes()))
+            path.write_bytes(elf.strip_sections(path.read_bytes()))
     # What only held type stubs is empty now.
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
@@ -534,13 +536,13 @@ def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) ->
             source.unlink()
 
 
-def stdlib_compiled() -> set[Path]:
+def stdlib_with_bytecode() -> set[Path]:
     """The files, relative to the standard library, that deserve bytecode.
 
     This Python answers, by importing them: it is the same version as the image's.
     """
     library = Path(os.__file__).resolve().parent
-    for name in STDLIB_COMPILED.split():
+    for name in STDLIB_WITH_BYTECODE.split():
         importlib.import_module(name)
     files = [Path(str(module.__file__)) for module in list(sys.modules.values())
              if getattr(module, "__file__", None)]  # fmt: skip
@@ -568,12 +570,12 @@ def verify(root: Path, packages: Path, arch: str) -> int:
                 continue
             count += 1
             if folder == root:
-                needs(source, PurePosixPath("/") / path.relative_to(root), arch)
+                required_libraries(source, PurePosixPath("/") / path.relative_to(root), arch)
                 continue
             file = read_elf(path, arch)
             own = [entry.replace("$ORIGIN", str(path.parent)) for entry in file.search]
             for name in file.needed:
-                if not any((Path(f) / name).exists() for f in own) and not source.first(
+                if not any((Path(f) / name).exists() for f in own) and not source.find(
                     library_folders(source), name
                 ):
                     raise AssembleError(
@@ -589,7 +591,7 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def forget_time(folder: Path) -> None:
+def set_timestamps(folder: Path) -> None:
     """Give everything in a folder, and the folder, the same time."""
     for path in [*folder.rglob("*"), folder]:
         os.utime(path, (TIMESTAMP, TIMESTAMP), follow_symlinks=False)
@@ -629,18 +631,18 @@ def main() -> int:
         match args.command:
             case "base":
                 assemble_base(Source(args.source), args.output, args.arch)
-                forget_time(args.output)
+                set_timestamps(args.output)
             case "packages":
                 strip_packages(args.folder)
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 make_readable(args.folder)
-                forget_time(args.folder)
+                set_timestamps(args.folder)
             case "app":
                 for stub in args.folder.rglob("*.pyi"):
                     stub.unlink()
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 make_readable(args.folder)
-                forget_time(args.folder)
+                set_timestamps(args.folder)
             case "verify":
                 count = verify(args.root, args.packages, args.arch)
                 print(f"{count} native files, all for {args.arch}, all libraries found")

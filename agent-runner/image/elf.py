@@ -86,7 +86,7 @@ def _file_offset(headers: list[tuple[int, ...]], address: int) -> int:
     return 0
 
 
-def without_sections(data: bytes) -> bytes:
+def strip_sections(data: bytes) -> bytes:
     """A program or shared library without what only linkers, debuggers and profilers read.
 
     A loader goes by the program headers, on every architecture; so do threads (TLS), read-only

@@ -17,7 +17,7 @@ import pytest
 
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
-from devserver.workflow import Timing
+from devserver.workflow import RunnerOptions
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.backend import FINAL_PHASES
 from tests.runners import ENGINE, MOUNTED, ContainerRunner, Runner, until
@@ -101,13 +101,17 @@ def answer(status: pb.AgentExecutionStatus) -> str:
 
 
 @contextlib.asynccontextmanager
-async def stack(root: Path, timing: Timing | None = None) -> AsyncIterator[Stack]:
+async def stack(root: Path, runner_options: RunnerOptions | None = None) -> AsyncIterator[Stack]:
     """A stack without a worker."""
     queue = f"test-{uuid.uuid4().hex}"
-    timing = timing or Timing()
-    timing.queue = queue
+    runner_options = runner_options or RunnerOptions()
+    runner_options.queue = queue
     options = Options(
-        port=0, temporal=TEMPORAL, queue=f"{queue}-workflows", timing=timing, api_key=WORKER_KEY
+        port=0,
+        temporal=TEMPORAL,
+        queue=f"{queue}-workflows",
+        runner=runner_options,
+        api_key=WORKER_KEY,
     )
     server, model = DevServer(options), ModelServer()
     model.start()

@@ -35,9 +35,9 @@ async def test_a_server_that_is_away_is_in_the_status(
     activities: Activities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "worker.backend.Backend.call.__kwdefaults__", {"patience": 0.2, "seconds": 1}
+        "worker.backend.Backend.call.__kwdefaults__", {"retry_for": 0.2, "attempt_timeout": 1}
     )
-    monkeypatch.setattr("worker.execution.END_PATIENCE", 0.5)
+    monkeypatch.setattr("worker.execution.FINAL_STATUS_RETRY_SECONDS", 0.5)
     execution = AgentExecution()
     execution.metadata.id, execution.spec.agent_id = "e1", "a1"
     status = await ActivityEnvironment().run(activities.execute_graphton, execution, "t")
@@ -74,7 +74,7 @@ async def test_a_sandbox_is_removed_and_its_links_are_not_followed(
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", ".git", "a\n", "x" * 129])
 async def test_no_sandbox_id(activities: Activities, tmp_path: Path, name: str) -> None:
     (tmp_path / "kept").mkdir()
-    with pytest.raises(ApplicationError, match="is no sandbox id") as caught:
+    with pytest.raises(ApplicationError, match="is not a sandbox id") as caught:
         await ActivityEnvironment().run(activities.cleanup_sandbox, name)
     assert caught.value.non_retryable
     assert (tmp_path / "kept").exists()

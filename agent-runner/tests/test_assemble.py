@@ -147,11 +147,11 @@ def test_links_lead_where_they_led(base: Path, out: Path) -> None:
     assembled(base, out)
     assert (out / "bin").readlink() == Path("usr/bin")
     assert (out / "usr/bin/awk").readlink() == Path("/etc/alternatives/awk")
-    assert Source(out).walk("/bin/awk")[0] == PurePosixPath("/usr/bin/mawk")
-    assert Source(out).walk("/app/.venv/bin/python")[0] == PurePosixPath(
+    assert Source(out).resolve("/bin/awk")[0] == PurePosixPath("/usr/bin/mawk")
+    assert Source(out).resolve("/app/.venv/bin/python")[0] == PurePosixPath(
         "/usr/local/bin/python3.11"
     )
-    assert Source(out).walk("/usr/lib/ssl/cert.pem")[0] == PurePosixPath(assemble.CA_BUNDLE)
+    assert Source(out).resolve("/usr/lib/ssl/cert.pem")[0] == PurePosixPath(assemble.CA_BUNDLE)
 
 
 def test_nobody_can_become_root(base: Path, out: Path) -> None:
@@ -222,7 +222,7 @@ def test_links_in_a_circle(base: Path) -> None:
     link(base, "/a", "b")
     link(base, "/b", "a")
     with pytest.raises(AssembleError, match="`/a` leads in a circle"):
-        Source(base).walk("/a")
+        Source(base).resolve("/a")
 
 
 def test_links_do_not_lead_out_of_the_image(base: Path, out: Path) -> None:
@@ -262,7 +262,7 @@ def with_sections(length: int, appended: bytes = b"") -> bytes:
 
 def test_what_no_segment_holds_is_removed(tmp_path: Path) -> None:
     put(tmp_path, "before.so", with_sections(100))
-    put(tmp_path, "after.so", elf.without_sections(with_sections(100)))
+    put(tmp_path, "after.so", elf.strip_sections(with_sections(100)))
     size = len(elf_file(needed=("libc.so.6",)))
     assert (tmp_path / "after.so").stat().st_size == size
     assert elf.read(tmp_path / "after.so") == elf.read(tmp_path / "before.so")
@@ -283,7 +283,7 @@ def changed(offset: int, value: bytes) -> bytes:
         pytest.param(b"", id="nothing"),
         pytest.param(b"#!/bin/sh\n", id="a script"),
         pytest.param(elf_file(), id="no sections"),
-        pytest.param(elf.without_sections(with_sections(10)), id="done before"),
+        pytest.param(elf.strip_sections(with_sections(10)), id="done before"),
         pytest.param(changed(4, b"\x01"), id="32-bit"),
         pytest.param(changed(5, b"\x02"), id="big-endian"),
         pytest.param(changed(16, b"\x01"), id="an object file, which is all sections"),
@@ -298,7 +298,7 @@ def changed(offset: int, value: bytes) -> bytes:
     ],
 )
 def test_what_is_not_understood_stays_as_it_is(data: bytes) -> None:
-    assert elf.without_sections(data) == data
+    assert elf.strip_sections(data) == data
 
 
 def test_a_real_library_works_without_its_sections(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_real_library_works_without_its_sections(tmp_path: Path) -> None:
     package = Path(pydantic_core.__file__).parent
     shutil.copytree(package, tmp_path / "pydantic_core")
     (library,) = (tmp_path / "pydantic_core").glob("_pydantic_core*.so")
-    library.write_bytes(elf.without_sections(library.read_bytes()))
+    library.write_bytes(elf.strip_sections(library.read_bytes()))
     assert library.stat().st_size < (package / library.name).stat().st_size
     code = (
         "import pydantic_core as p\n"
@@ -343,7 +343,7 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         "a/m_pb2.pyc",
         "a/native.so",
     ]
-    assert (tmp_path / "a/native.so").read_bytes() == elf.without_sections(with_sections(100))
+    assert (tmp_path / "a/native.so").read_bytes() == elf.strip_sections(with_sections(100))
     code = (
         "import a.m_pb2\n"
         "compiled = a.m_pb2.__spec__.loader.get_code('a.m_pb2')\n"
@@ -432,16 +432,16 @@ def test_this_pythons_own_elf_files_can_be_read() -> None:
 
 
 def test_what_the_worker_loads_gets_bytecode() -> None:
-    """Else each start of the container compiles it again. See assemble.STDLIB_COMPILED."""
+    """Else each start of the container compiles it again. See assemble.STDLIB_WITH_BYTECODE."""
     loads = (
         "import os, sys; from worker import health, service; import main\n"
-        "health.prove_imports(late=True); service._runtime()\n"
+        "health.check_imports(execution=True); service._runtime()\n"
         "for m in list(sys.modules.values()):\n"
         "    loader = type(getattr(m, '__loader__', None)).__name__\n"
         "    if loader == 'SourceFileLoader': print(m.__file__)\n"
     )
     # Not in this process: it counts what is loaded already, and pytest loads much.
-    compiles = "import assemble; print(*assemble.stdlib_compiled(), sep='\\n')"
+    compiles = "import assemble; print(*assemble.stdlib_with_bytecode(), sep='\\n')"
 
     def lines(code: str, folder: Path) -> set[str]:
         command = [sys.executable, "-c", code]

@@ -114,11 +114,11 @@ async def test_a_server_that_comes_back_is_found_again() -> None:
         server = Backend(Endpoint("127.0.0.1", port))
         await server.call(backend.GET_AGENT, AgentId(value="before"))
     with pytest.raises(BackendError, match="cannot be reached") as caught:
-        await server.call(backend.GET_AGENT, AgentId(), patience=0.5)
+        await server.call(backend.GET_AGENT, AgentId(), retry_for=0.5)
     assert caught.value.code is Status.UNAVAILABLE
 
     waiting = asyncio.create_task(
-        server.call(backend.GET_AGENT, AgentId(value="after"), patience=20)
+        server.call(backend.GET_AGENT, AgentId(value="after"), retry_for=20)
     )
     await asyncio.sleep(0.5)
     assert not waiting.done()
@@ -152,7 +152,7 @@ async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) ->
         server = Backend(Endpoint("127.0.0.1", port))
         begun = time.monotonic()
         with pytest.raises(BackendError, match=r"did not answer|DEADLINE_EXCEEDED"):
-            await server.call(backend.GET_AGENT, AgentId(), patience=1)
+            await server.call(backend.GET_AGENT, AgentId(), retry_for=1)
         assert time.monotonic() - begun < 4
         server.close()
 
@@ -175,7 +175,7 @@ async def test_tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPat
     async with serving(echo, tls=tls) as port:
         server = Backend(Endpoint("localhost", port, tls=True))
         with pytest.raises(BackendError, match=r"certificate|CERTIFICATE"):
-            await server.call(backend.GET_AGENT, AgentId(), patience=0)
+            await server.call(backend.GET_AGENT, AgentId(), retry_for=0)
         monkeypatch.setenv("SSL_CERT_FILE", str(cert))
         agent = await server.call(backend.GET_AGENT, AgentId(value="a"))
         assert agent.metadata.id == "a"

@@ -21,7 +21,7 @@ from temporalio.client import WorkflowFailureError
 
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
-from devserver.workflow import Timing
+from devserver.workflow import RunnerOptions
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from stigmer_stubs.agent_pb2 import Agent
@@ -144,7 +144,7 @@ async def test_a_skill_that_leads_out_fails_the_execution(shared: Stack) -> None
     status = await shared.run("hello", "evil")
     assert status.phase == pb.EXECUTION_FAILED
     assert status.error == (
-        "skill `evil`: the archive holds `../../../../evil`, which leads out of it"
+        "skill `evil`: the archive contains `../../../../evil`, which leads out of it"
     )
 
 
@@ -209,7 +209,7 @@ async def test_without_a_session_the_agents_default_instance_counts(shared: Stac
         ("!fail 401\n!say x", "dev-agent", "401 scripted failure 401 (is its API key set"),
         ("!fail 404\n!say x", "dev-agent", "404 scripted failure 404"),
         ("x", "nobody", "AgentQueryController/get: NOT_FOUND: there is no 'Agent nobody'"),
-        ("x", "", "the execution names no agent: neither by its session nor itself"),
+        ("x", "", "neither the execution nor its session names an agent"),
     ],
 )
 async def test_what_goes_wrong_is_in_the_status(
@@ -250,7 +250,7 @@ async def test_what_is_not_done_is_said(shared: Stack) -> None:
     agent.spec.mcp_servers.add(name="github")
     status = await shared.run("hello", "mcp")
     notes = [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM]
-    assert notes == ["This agent-runner starts no MCP servers: left out: github"]
+    assert notes == ["This agent-runner does not support MCP servers. Ignored: github"]
 
 
 @pytest.mark.image
@@ -351,13 +351,13 @@ def root(tmp_path: Path) -> Path:
 
 
 async def test_the_callers_time_ends_a_run_before_temporal_does(root: Path) -> None:
-    async with stack(root, Timing(start_to_close=4)) as made:
+    async with stack(root, RunnerOptions(start_to_close=4)) as made:
         runner = await made.runner()
         execution_id = await made.create(tool("run_command", command="sleep 60"), "slow")
         returned = await made.server.workflow(execution_id).result()
         assert (await made.ended(execution_id)) == returned
         assert returned.phase == pb.EXECUTION_FAILED
-        assert returned.error.endswith("s: no more time was given")
+        assert returned.error.endswith("s: the time limit is reached")
         assert await runner.end() == 0
 
 
@@ -395,12 +395,12 @@ async def test_a_worker_that_is_stopped_drains(root: Path, grace: str, finishes:
         else:
             assert time.monotonic() - asked < 4
             assert returned.phase == pb.EXECUTION_FAILED
-            assert returned.error == "the agent-runner was stopped before the agent was done"
+            assert returned.error == "the agent-runner was stopped before the agent had finished"
 
 
 @pytest.mark.image
 async def test_a_worker_that_is_killed_loses_no_file(root: Path) -> None:
-    async with stack(root, Timing(heartbeat=3)) as made:
+    async with stack(root, RunnerOptions(heartbeat=3)) as made:
         runner = await made.runner()
         size = 1_000_000
         await made.run("write before into before.txt", "killed")

@@ -11,7 +11,7 @@ from devserver.model import ModelServer
 from graphton.agent import Agent, LimitError, Limits, Outcome
 from graphton.chat import Message, ModelError, Reply, Role, ToolUse
 from graphton.files import Folder
-from graphton.memory import Thread, remembered
+from graphton.memory import ThreadMemory, newest_turns
 from graphton.model import ModelConfig, Provider
 from graphton.providers import connect
 from graphton.tools import SandboxTools
@@ -39,19 +39,19 @@ class Seen:
         self.lines: list[str] = []
         self.texts: list[str] = []
 
-    def text(self, text: str) -> None:
+    def text_received(self, text: str) -> None:
         self.texts.append(text)
 
-    def replied(self, reply: Reply) -> None:
+    def reply_received(self, reply: Reply) -> None:
         self.lines.append(f"replied {reply.text!r} {[use.name for use in reply.tool_uses]}")
 
     def retrying(self, error: ModelError, pause: float) -> None:
         self.lines.append(f"retrying {error.status}")
 
-    def tool_began(self, use: ToolUse) -> None:
+    def tool_started(self, use: ToolUse) -> None:
         self.lines.append(f"began {use.name}")
 
-    def tool_ended(self, use: ToolUse, result: str, failed: bool) -> None:
+    def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
         self.lines.append(f"{'failed' if failed else 'ended'} {use.name}: {result}")
 
 
@@ -80,7 +80,7 @@ async def run(
         limits=limits or Limits(),
         redact=redact,
     )
-    memory = Thread(folder, thread)
+    memory = ThreadMemory(folder, thread)
     try:
         return await agent.run(memory.load(), request, seen or Seen(), memory.save)
     finally:
@@ -106,7 +106,7 @@ async def test_tools_are_used_until_the_last_word(
     assert seen.lines == [
         "replied '' ['write_file', 'list_files']",
         "began write_file",
-        "ended write_file: made `a.txt`: 5 bytes",
+        "ended write_file: created `a.txt`: 5 bytes",
         "began list_files",
         "ended list_files: .tmp/\na.txt  5 bytes",
         "replied '' ['read_file']",
@@ -179,20 +179,20 @@ async def test_a_refusal_is_told_at_once_and_without_the_key(
 ) -> None:
     with pytest.raises(ModelError) as caught:
         await run(config(server, provider), folder, "!fail 401\n!say x")
-    assert "401 scripted failure 401 (is its API key set, and right?)" in str(caught.value)
+    assert "401 scripted failure 401 (is its API key set and correct?)" in str(caught.value)
     assert "k-1" not in str(caught.value)
     assert len(server.requests) == 1
 
 
 async def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
-    monkeypatch.setattr("graphton.agent.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("graphton.agent.FIRST_RETRY_SECONDS", 0.01)
     gone = ModelConfig.resolve(Provider.OLLAMA, base_url="http://127.0.0.1:1")
     with pytest.raises(ModelError, match=r"ollama at .*:1 cannot be reached.*6 times"):
         await run(gone, folder, "x")
 
 
 async def test_an_answer_that_is_not_understood(server: ModelServer, folder: Folder) -> None:
-    with pytest.raises(ModelError, match="answered what is not understood"):
+    with pytest.raises(ModelError, match="sent an unexpected response"):
         await run(config(server), folder, "!fail 200\n!say x")
 
 
@@ -221,13 +221,13 @@ async def test_an_ollama_that_only_speaks_as_openai(server: ModelServer, folder:
 
 
 async def test_a_service_that_leaves_much_out(server: ModelServer, folder: Folder) -> None:
-    server.loose = True
+    server.omit_optional_fields = True
     model = ModelConfig.resolve(Provider.OPENAI, base_url=server.url)  # without /v1
     request = (
         '!tool write_file {"path": "a", "content": "1"}\n'
         '!and write_file {"path": "b", "content": "22"}\n!say both: {result}'
     )
-    assert (await run(model, folder, request)).text == "both: made `b`: 2 bytes"
+    assert (await run(model, folder, request)).text == "both: created `b`: 2 bytes"
     assert folder.read("a", 9) + folder.read("b", 9) == b"122"
     assert [path for path, _, _ in server.requests] == [
         "/chat/completions",
@@ -239,7 +239,7 @@ async def test_limits(server: ModelServer, folder: Folder) -> None:
     endless = "\n".join(["!tool list_files {}"] * 10)
     for limits, words in (
         (Limits(rounds=3), "after 3 rounds"),
-        (Limits(tokens=40), "after 45 tokens: a run may use 40"),
+        (Limits(tokens=40), "after 45 tokens: the limit is 40"),
     ):
         with pytest.raises(LimitError, match=words):
             await run(config(server), folder, endless, limits=limits)
@@ -281,15 +281,15 @@ def test_the_oldest_turns_are_forgotten_first() -> None:
         for n in range(5)
         for message in (say(Role.USER, f"{n}" * 10), say(Role.ASSISTANT, "a" * 10))
     ]
-    assert remembered(turns, 45) == turns[-4:]
-    assert remembered(turns, 1) == turns[-2:]
-    assert remembered(turns, 1000) == turns
+    assert newest_turns(turns, 45) == turns[-4:]
+    assert newest_turns(turns, 1) == turns[-2:]
+    assert newest_turns(turns, 1000) == turns
 
 
 def test_a_memory_that_is_broken_is_an_empty_one(
     folder: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    thread = Thread(folder, "odd/../name")
+    thread = ThreadMemory(folder, "odd/../name")
     use = ToolUse("1", "t", {"a": [1]})
     said = [say(Role.USER, "ä"), Message(role=Role.ASSISTANT, tool_uses=(use,))]
     thread.save(said)
@@ -304,7 +304,7 @@ def test_a_memory_that_is_broken_is_an_empty_one(
 
 
 def test_a_memory_is_never_too_large_to_be_read(folder: Folder) -> None:
-    thread = Thread(folder, "t")
+    thread = ThreadMemory(folder, "t")
     turn = [say(Role.USER, "do much")]
     for n in range(900):
         use = ToolUse(f"c{n}", "write_file", {"content": "x" * 500_000})

@@ -23,7 +23,7 @@ def path() -> Path:
 
 
 def test_a_living_worker_is_healthy(published: health.HealthFile) -> None:
-    published.enter(health.Phase.POLLING)
+    published.set_phase(health.Phase.POLLING)
     done = subprocess.run(PROBE, capture_output=True, text=True, check=False)
     line = f"healthy: worker pid {os.getpid()}, polling, heartbeat 0 s ago\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
@@ -45,7 +45,7 @@ def test_what_the_file_says(published: health.HealthFile) -> None:
 def test_no_file(published: health.HealthFile) -> None:
     published.remove()
     done = subprocess.run(PROBE, capture_output=True, text=True, check=False)
-    line = f"unhealthy: `{path()}` is not there: the worker has not started, or has stopped\n"
+    line = f"unhealthy: `{path()}` does not exist: the worker has not started, or has stopped\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -56,14 +56,14 @@ def test_a_stuck_event_loop(published: health.HealthFile) -> None:
         False,
         f"the worker (pid {os.getpid()}, waiting for Temporal) is stuck: last heartbeat 60 s ago",
     )
-    published.beat()
+    published.record_heartbeat()
     assert probe.check(str(path()))[0]
 
 
 def test_another_process_with_the_same_pid(published: health.HealthFile) -> None:
     state = json.loads(path().read_text())
     path().write_text(json.dumps(state | {"start": state["start"] - 1}))
-    assert probe.check(str(path())) == (False, f"the worker (pid {os.getpid()}) is gone")
+    assert probe.check(str(path())) == (False, f"the worker (pid {os.getpid()}) has ended")
 
 
 def test_a_zombie_is_gone() -> None:
@@ -86,7 +86,7 @@ def test_a_broken_file(published: health.HealthFile, text: str) -> None:
 
 def test_a_file_that_was_swept_away_comes_back(published: health.HealthFile) -> None:
     path().unlink()
-    published.beat()
+    published.record_heartbeat()
     assert probe.check(str(path()))[0]
 
 
@@ -105,7 +105,7 @@ def test_a_place_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_every_dependency_is_proved() -> None:
-    assert sorted(health.prove_imports(late=True)) == [
+    assert sorted(health.check_imports(execution=True)) == [
         "grpclib",
         "httpx",
         "protobuf",
@@ -126,6 +126,6 @@ def test_a_missing_dependency_is_no_health(
 
 
 def test_a_start_finds_out_that_something_late_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(health.LATE_DEPENDENCIES, "not_there", "not-there")
+    monkeypatch.setitem(health.EXECUTION_DEPENDENCIES, "not_there", "not-there")
     with pytest.raises(ImportError, match="no module named not_there"):
-        health.prove_imports()
+        health.check_imports()

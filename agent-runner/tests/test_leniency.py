@@ -15,7 +15,7 @@ from tests.stack import TEMPORAL, Stack, answer, stack
 from tests.test_executions import add_agent
 from tests.test_skills import zipped
 from worker.convert import CONVERTER
-from worker.progress import STATUS_BYTES, json_size
+from worker.progress import MAX_STATUS_BYTES, json_size
 
 needs_temporal = pytest.mark.skipif(
     not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"
@@ -50,7 +50,7 @@ async def test_any_text_is_a_message(shared: Stack, session: str, message: str) 
     returned = await shared.server.workflow(execution_id).result()
     for status in (returned, await shared.ended(execution_id)):
         assert answer(status).startswith(f"You said: {message[:1000]}".rstrip())
-    assert json_size(returned) <= STATUS_BYTES
+    assert json_size(returned) <= MAX_STATUS_BYTES
     again = answer(await shared.run("what did I ask before?", session))
     assert again.startswith(f"You asked before: {message[:1000]}".rstrip())
 
@@ -64,8 +64,8 @@ async def test_what_has_no_name_is_left_out_all_the_same(shared: Stack) -> None:
     status = await shared.run("hello", "nameless")
     assert answer(status) == "You said: hello"
     assert [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM] == [
-        "This agent-runner starts no MCP servers: left out: one without a name",
-        "This agent-runner starts no sub-agents: left out: helper, one without a name",
+        "This agent-runner does not support MCP servers. Ignored: one without a name",
+        "This agent-runner does not support sub-agents. Ignored: helper, one without a name",
     ]
 
 

@@ -124,19 +124,19 @@ def test_a_stop_before_the_worker_serves_is_a_clean_one(number: signal.Signals) 
         "import os, main\n"
         "from worker.settings import Settings\n"
         f"Settings.load = lambda: os.kill(os.getpid(), {int(number)})\n"
-        "main.end(main.main())\n"
+        "main.exit_process(main.main())\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=MAIN.parent, check=False)
     assert ended.returncode == 0
 
 
 def test_it_ends_without_taking_the_interpreter_down() -> None:
-    """Else Temporal's threads abort a clean stop, now and then: see `main.end`."""
+    """Else Temporal's threads abort a clean stop, now and then: see `main.exit_process`."""
     script = (
         "import atexit, main\n"
         "atexit.register(print, 'taken down')\n"
         "print('last words', end='')\n"
-        "main.end(3)\n"
+        "main.exit_process(3)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=MAIN.parent, capture_output=True, text=True, check=False

@@ -80,11 +80,11 @@ def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
     (partial / "half").write_text("x")
     with sandbox.open_sandbox(tmp_path, "s1") as folder:
         assert not partial.exists()
-        assert [entry.name for entry in folder.entries()] == [".tmp"]
+        assert [entry.name for entry in folder.list_entries()] == [".tmp"]
 
 
 def test_a_link_is_no_sandbox(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "s1").symlink_to("real")
-    with pytest.raises(FilesError, match="is no folder"):
+    with pytest.raises(FilesError, match="is not a folder"):
         sandbox.open_sandbox(tmp_path, "s1")

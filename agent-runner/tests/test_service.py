@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client, WorkflowFailureError
 
+from graphton.backoff import backoff
 from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
 from worker import service
 from worker.health import HealthFile
@@ -15,7 +16,9 @@ from worker.settings import Settings
 
 
 def test_the_pauses_double_up_to_the_longest() -> None:
-    first = list(itertools.islice(service.pauses(), 9))
+    first = list(
+        itertools.islice(backoff(service.FIRST_RETRY_SECONDS, service.MAX_RETRY_SECONDS), 9)
+    )
     assert first == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
@@ -26,7 +29,7 @@ async def test_a_heartbeat_that_fails_ends_the_worker(monkeypatch: pytest.Monkey
     def fail() -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(health, "beat", fail)
+    monkeypatch.setattr(health, "record_heartbeat", fail)
     with pytest.raises(OSError, match="disk full"):
         await asyncio.wait_for(service.serve(Settings.load(), health, asyncio.Event()), 10)
 
@@ -63,7 +66,7 @@ async def test_the_activities_answer_through_temporal(
     await asyncio.wait_for(serving, 15)
     assert not (tmp_path / session).exists()
     assert status.phase == EXECUTION_FAILED
-    assert status.error == "the execution names no agent: neither by its session nor itself"
+    assert status.error == "neither the execution nor its session names an agent"
 
 
 WITH_A_SLOW_ACTIVITY = """
@@ -86,7 +89,7 @@ class Slow:
     def all(self): return [self.slow]
 
 service.Activities = Slow
-main.end(main.main())
+main.exit_process(main.main())
 """
 
 

@@ -121,7 +121,9 @@ def test_a_sandbox_root_that_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "file"))
     with pytest.raises(SettingsError) as caught:
         Settings.load().prepare_sandbox_root()
-    assert caught.value.problems == [f"SANDBOX_ROOT_DIR cannot make `{tmp_path}/file`: File exists"]
+    assert caught.value.problems == [
+        f"SANDBOX_ROOT_DIR cannot create `{tmp_path}/file`: File exists"
+    ]
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")

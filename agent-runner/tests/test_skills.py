@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graphton.files import PRIVATE, Folder
+from graphton.files import PRIVATE_FOLDER, Folder
 from worker import skills
 from worker.skills import SkillError
 
@@ -51,7 +51,7 @@ both = pytest.mark.parametrize("pack", [zipped, tarred])
 
 
 def install(folder: Folder, archive: bytes, page: str = "# Page") -> skills.Skill:
-    return skills.install(folder, "s", skills.place("h1", page), page, archive)
+    return skills.install(folder, "s", skills.skill_folder("h1", page), page, archive)
 
 
 @both
@@ -65,7 +65,7 @@ def test_files_links_and_the_page(folder: Folder, pack: Pack) -> None:
     assert (base / "a/l").readlink() == Path("b.txt")
     assert folder.read("bin/skills/h1/m", 10) == b"x"
     assert sorted(p.name for p in base.iterdir()) == ["SKILL.md", "a", "m"]
-    assert list((folder.root / PRIVATE / "partial").iterdir()) == []
+    assert list((folder.root / PRIVATE_FOLDER / "partial").iterdir()) == []
 
 
 def test_programs_stay_programs(folder: Folder) -> None:
@@ -80,7 +80,7 @@ def test_without_an_archive_and_without_a_page(folder: Folder) -> None:
     assert (skill.description, skill.page) == ("Title", "bin/skills/h1/SKILL.md")
     skill = skills.install(folder, "t", "bin/skills/h2", "", zipped({"SKILL.md": b"# Own\n"}))
     assert skill.description == "Own"
-    assert skills.place("", "x").startswith("bin/skills/2d711642b726b044")
+    assert skills.skill_folder("", "x").startswith("bin/skills/2d711642b726b044")
 
 
 def test_what_is_there_is_not_unpacked_again(folder: Folder) -> None:
@@ -115,7 +115,7 @@ def test_nothing_leads_out(
         install(folder, pack(entries))
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     assert not (folder.root / "bin/skills/h1").exists()
-    assert list((folder.root / PRIVATE / "partial").iterdir()) == []
+    assert list((folder.root / PRIVATE_FOLDER / "partial").iterdir()) == []
 
 
 def test_a_link_that_is_written_through_stays_inside(folder: Folder) -> None:
@@ -125,7 +125,7 @@ def test_a_link_that_is_written_through_stays_inside(folder: Folder) -> None:
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_no_hard_links_pipes_or_devices(folder: Folder, kind: bytes) -> None:
-    with pytest.raises(SkillError, match="which is no file"):
+    with pytest.raises(SkillError, match="which is not a file"):
         install(folder, tarred({"x": b""}, kind))
 
 
@@ -163,5 +163,5 @@ def test_broken_archives(folder: Folder, archive: bytes) -> None:
 
 @pytest.mark.parametrize("version", ["..", "../x", "a/b", ".hidden", "x" * 200])
 def test_no_version_hash(version: str) -> None:
-    with pytest.raises(SkillError, match="is none"):
-        skills.place(version, "")
+    with pytest.raises(SkillError, match="is invalid"):
+        skills.skill_folder(version, "")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from graphton.files import PRIVATE, FilesError, Folder
+from graphton.files import PRIVATE_FOLDER, FilesError, Folder
 
 SECRET = "not yours"  # noqa: S105
 
@@ -35,7 +35,7 @@ def test_what_is_written_is_read(folder: Folder, root: Path) -> None:
     assert folder.read("new/../new/a.txt", 100) == b"two"
     assert folder.read("new/a.txt", 2) == b"tw"
     assert (root / "new/a.txt").read_bytes() == b"two"
-    assert list((root / PRIVATE / "partial").iterdir()) == []
+    assert list((root / PRIVATE_FOLDER / "partial").iterdir()) == []
 
 
 def test_permissions_stay(folder: Folder, root: Path) -> None:
@@ -80,7 +80,7 @@ def test_no_path_leads_out(folder: Folder, root: Path, tmp_path: Path, path: str
         lambda: folder.read(path, 100),
         lambda: folder.write(path, b"overwritten"),
         lambda: folder.write(f"{path}/new", b""),
-        lambda: folder.entries(path),
+        lambda: folder.list_entries(path),
         lambda: folder.make_folder(path),
         lambda: folder.make_folder(f"{path}/new"),
         lambda: folder.remove(path),
@@ -103,28 +103,34 @@ def test_circles_pipes_folders_and_odd_names(folder: Folder, root: Path) -> None
     (root / "b").symlink_to("a")
     os.mkfifo(root / "pipe")
     for path, words in {
-        "a": "leads in a circle",
-        "pipe": "is no regular file",
+        "a": "contains a loop of links",
+        "pipe": "is not a regular file",
         "deep": "Is a directory",
         "none": "No such file",
         "x" * 300: "File name too long",
-        "a\0b": "no NUL",
+        "a\0b": "NUL character",
         "pipe/x": "Not a directory",
     }.items():
         with pytest.raises(FilesError, match=words):
             folder.read(path, 100)
-    with pytest.raises(FilesError, match="is no regular file"):
+    with pytest.raises(FilesError, match="is not a regular file"):
         folder.write("pipe", b"")
 
 
 def test_the_private_folder_is_not_the_agents(folder: Folder, root: Path) -> None:
     folder.write("a", b"")
-    (root / "way").symlink_to(PRIVATE)
-    for path in (PRIVATE, f"{PRIVATE}/x", f"./deep/../{PRIVATE}/x", "way/x", f"{root}/{PRIVATE}"):
-        with pytest.raises(FilesError, match="is not yours"):
+    (root / "way").symlink_to(PRIVATE_FOLDER)
+    for path in (
+        PRIVATE_FOLDER,
+        f"{PRIVATE_FOLDER}/x",
+        f"./deep/../{PRIVATE_FOLDER}/x",
+        "way/x",
+        f"{root}/{PRIVATE_FOLDER}",
+    ):
+        with pytest.raises(FilesError, match="is reserved for the worker"):
             folder.write(path, b"")
-    assert [entry.name for entry in folder.entries()] == ["a", "deep", "way"]
-    assert folder.write(f"deep/{PRIVATE}", b"a name like any other there") is True
+    assert [entry.name for entry in folder.list_entries()] == ["a", "deep", "way"]
+    assert folder.write(f"deep/{PRIVATE_FOLDER}", b"a name like any other there") is True
 
 
 def test_a_folder_that_is_swapped_for_a_link_while_it_is_used(
@@ -191,12 +197,12 @@ def test_whoever_is_killed_leaves_a_whole_file(root: Path, after: float) -> None
     assert len(data) == 3_000_000
     assert len(set(data)) == 1
     with Folder(root) as folder:
-        folder.clear_temporary()
-    assert not (root / PRIVATE / "partial").exists()
+        folder.remove_partial_files()
+    assert not (root / PRIVATE_FOLDER / "partial").exists()
 
 
 def test_a_link_is_no_root(root: Path) -> None:
     (root.parent / "link").symlink_to(root)
     for path in (root.parent / "link", root.parent / "none", root.parent / "outside/secret"):
-        with pytest.raises(FilesError, match="is no folder"):
+        with pytest.raises(FilesError, match="is not a folder"):
             Folder(path)

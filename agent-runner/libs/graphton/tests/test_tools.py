@@ -12,11 +12,12 @@ import pytest
 
 from graphton import commands
 from graphton.files import Folder
-from graphton.tools import RESULT_CHARACTERS, SandboxTools, ToolError, shortened
+from graphton.text import truncate_middle
+from graphton.tools import MAX_TOOL_RESULT_CHARACTERS, SandboxTools, ToolError
 
 Use = Callable[..., Coroutine[None, None, str]]
 
-needs_landlock = pytest.mark.skipif(not commands.confined(), reason="the kernel has no Landlock")
+needs_landlock = pytest.mark.skipif(not commands.can_confine(), reason="the kernel has no Landlock")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def use(root: Path) -> Iterator[Use]:
 
 async def test_files(use: Use, root: Path) -> None:
     assert await use("write_file", path="a/b.txt", content="one\ntwo\n") == (
-        "made `a/b.txt`: 8 bytes"
+        "created `a/b.txt`: 8 bytes"
     )
     assert await use("read_file", path="a/b.txt") == "     1  one\n     2  two"
     assert await use("read_file", path="a/b.txt", offset=2) == "     2  two"
@@ -93,8 +94,8 @@ async def test_a_command_gets_its_environment_and_not_the_workers(
 ) -> None:
     monkeypatch.setenv("STIGMER_API_KEY", "of the worker")
     names = set((await use("run_command", command="env | sed 's/=.*//'")).split())
-    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR", commands.MARK}
-    assert ours <= names <= ours | {*commands.HANDED_ON, "PWD", "SHLVL", "_"}
+    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR", commands.COMMAND_ID_VARIABLE}
+    assert ours <= names <= ours | {*commands.INHERITED_VARIABLES, "PWD", "SHLVL", "_"}
     assert await use("run_command", command="echo $GREETING; pwd") == f"hi\n{root}\n"
 
 
@@ -146,15 +147,15 @@ async def test_nothing_is_left_running(use: Use, root: Path) -> None:
 
 async def test_much_output_is_cut_in_the_middle(use: Use) -> None:
     result = await use("run_command", command="echo first; yes | head -n 2000000; echo last")
-    assert len(result) < RESULT_CHARACTERS + 200
+    assert len(result) < MAX_TOOL_RESULT_CHARACTERS + 200
     assert result.startswith("first\n")
     assert result.endswith("last\n")
     assert "left out" in result
 
 
-def test_shortened() -> None:
-    assert shortened("x" * 8, 8) == "x" * 8
-    assert shortened("abcdefghi", 8) == "abcdef\n[… 1 characters left out …]\nhi"
+def test_truncate_middle() -> None:
+    assert truncate_middle("x" * 8, 8) == "x" * 8
+    assert truncate_middle("abcdefghi", 8) == "abcdef\n[… 1 characters left out …]\nhi"
 
 
 async def test_a_daemon_is_ended_too(use: Use, root: Path) -> None:
@@ -203,10 +204,14 @@ async def test_a_command_cannot_leave_the_sandbox(use: Use, root: Path) -> None:
 @needs_landlock
 async def test_variables_do_nothing_before_a_command_is_confined(root: Path) -> None:
     """The loader obeys some of them: with LD_PRELOAD it even runs code."""
-    given = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": f"{root.parent}/trace", commands.MARK: "x"}
+    given = {
+        "LD_DEBUG": "files",
+        "LD_DEBUG_OUTPUT": f"{root.parent}/trace",
+        commands.COMMAND_ID_VARIABLE: "x",
+    }
     with Folder(root) as folder:
         run = next(t for t in SandboxTools(folder, given).all if "run" in t.name)
-        said = await run.call({"command": f"echo =$LD_DEBUG-${{#{commands.MARK}}}="})
+        said = await run.call({"command": f"echo =$LD_DEBUG-${{#{commands.COMMAND_ID_VARIABLE}}}="})
     assert "=files-32=" in said
     assert [path.name for path in root.parent.iterdir()] == [root.name]
 
@@ -220,7 +225,7 @@ async def test_what_is_too_long_for_a_command_is_told(root: Path) -> None:
 
 def test_where_the_kernel_cannot_confine_a_command_it_runs(root: Path) -> None:
     code = (
-        "import sys; from graphton import confine; confine.version = lambda: 0\n"
+        "import sys; from graphton import confine; confine.landlock_version = lambda: 0\n"
         "sys.argv = ['confine.py', '.', '/', 'sh', '-c', 'echo ran; ls ..']; confine.main()"
     )
     command = [sys.executable, "-c", code]
