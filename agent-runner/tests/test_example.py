@@ -1,4 +1,4 @@
-"""`.env.example` and the settings must not drift apart."""
+"""Checks that `.env.example` matches the settings."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ from worker.settings import Settings
 EXAMPLE = Path(__file__).parent.parent / ".env.example"
 
 
-def test_it_names_every_variable_and_no_other() -> None:
+def test_it_contains_exactly_the_variables_of_the_settings() -> None:
     named = re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE)
     assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
 

@@ -1,4 +1,4 @@
-"""What people get to see of an execution, and what they do not."""
+"""Tests the status of an execution and the redaction of secrets in it."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from worker.redaction import Redactor
 KEY = "hun/ter 2+\nsecond-line-that-is-long"
 
 
-def test_a_secret_is_replaced_in_all_its_forms() -> None:
+def test_encoded_secrets_are_replaced_too() -> None:
     redact = Redactor([("KEY", KEY), ("PIN", "1"), ("NAME", "hun/ter")])
     for form in (
         KEY,
@@ -44,11 +44,11 @@ def test_a_secret_is_replaced_in_all_its_forms() -> None:
         ("hunter2", "[secret P]"),
     ],
 )
-def test_a_text_that_goes_on_never_shows_half_a_secret(text: str, shown: str) -> None:
+def test_an_incomplete_text_never_shows_a_part_of_a_secret(text: str, shown: str) -> None:
     redact = Redactor([("P", "hunter2")])
     for end in range(len(text)):
-        begun = redact.redact_partial(text[:end])
-        assert not any(begun.endswith("hunter2"[:n]) for n in range(1, 8)), begun
+        redacted = redact.redact_partial(text[:end])
+        assert not any(redacted.endswith("hunter2"[:n]) for n in range(1, 8)), redacted
     assert redact.redact_partial(text) == shown or text == "hunter2"
 
 
@@ -64,7 +64,7 @@ def finished(progress: Progress, use: ToolUse, result: str, failed: bool = False
     progress.tool_finished(use, result, failed)
 
 
-def test_the_status_grows() -> None:
+def test_the_status_during_an_execution() -> None:
     progress = begin("do it with hunter2", Redactor([("P", "hunter2")]))
     progress.text_received("I wi")
     progress.text_received("I will")
@@ -96,7 +96,7 @@ def test_the_status_grows() -> None:
     assert shown["phase"] == "EXECUTION_COMPLETED"
 
 
-def test_what_is_asked_is_shown_once_all_secrets_are_known() -> None:
+def test_the_request_is_added_when_all_secrets_are_known() -> None:
     progress = Progress("use hunter2", Redactor())
     assert not progress.status.messages
     progress.set_redactor(Redactor([("P", "hunter2")]))
@@ -106,7 +106,7 @@ def test_what_is_asked_is_shown_once_all_secrets_are_known() -> None:
     assert [m.content for m in early.status.messages] == ["hello"]
 
 
-def test_what_is_said_before_a_retry_is_void() -> None:
+def test_an_incomplete_reply_is_removed_before_a_retry() -> None:
     progress = begin("x", Redactor())
     progress.text_received("half an ans")
     progress.retrying(ModelError("broken"), 1)
@@ -114,7 +114,7 @@ def test_what_is_said_before_a_retry_is_void() -> None:
     assert [m.content for m in progress.snapshot(wire_size).messages] == ["x", "whole"]
 
 
-def test_what_was_begun_has_failed_at_the_end() -> None:
+def test_unfinished_tool_calls_have_failed_at_the_end() -> None:
     progress = begin("x", Redactor())
     use = ToolUse("c1", "t", {})
     progress.reply_received(Reply("", (use,)))
@@ -151,7 +151,7 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     )
 
 
-def test_arguments_that_no_reader_could_read() -> None:
+def test_deeply_nested_arguments_are_flattened() -> None:
     deep: dict[str, object] = {}
     for _ in range(150):
         deep = {"d": deep}

@@ -10,6 +10,7 @@ from temporalio.client import Client, WorkflowFailureError
 
 from graphton.backoff import backoff
 from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
+from tests.stack import TEMPORAL, needs_temporal
 from worker import service
 from worker.health import HealthFile
 from worker.settings import Settings
@@ -34,17 +35,11 @@ async def test_a_heartbeat_that_fails_ends_the_worker(monkeypatch: pytest.Monkey
         await asyncio.wait_for(service.serve(Settings.load(), health, asyncio.Event()), 10)
 
 
-TEMPORAL = os.environ.get("AGENT_RUNNER_TEST_TEMPORAL", "")
-needs_temporal = pytest.mark.skipif(
-    not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"
-)
-
-
 @needs_temporal
 async def test_the_activities_answer_through_temporal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A workflow of the test's own calls them, as the server's workflow does."""
+    """A workflow of the test calls them in the same way as the server's workflow."""
     from temporalio.worker import Worker
 
     from tests.workflows import Calls
@@ -81,7 +76,7 @@ class Slow:
 
     @activity.defn(name="EnsureThread")
     async def slow(self, session_id: str, agent_id: str) -> str:
-        print("begun", flush=True)
+        print("started", flush=True)
         await asyncio.sleep(2)
         return "finished"
 
@@ -125,7 +120,7 @@ async def test_a_running_activity_may_finish_within_the_grace_period(
                 CallsOnce.run, queue, id=queue, task_queue=f"{queue}-workflows"
             )
             assert process.stdout
-            assert await asyncio.wait_for(process.stdout.readline(), 20) == b"begun\n"
+            assert await asyncio.wait_for(process.stdout.readline(), 20) == b"started\n"
             process.terminate()
             if finishes:
                 assert await handle.result() == "finished"
