@@ -105,9 +105,9 @@ class Store:
             KeyError: if there is no such execution.
         """
         execution = self.executions[execution_id]
-        kept = AgentExecutionStatus()
-        kept.CopyFrom(status)
-        self.updates.append((execution_id, kept))
+        copy = AgentExecutionStatus()
+        copy.CopyFrom(status)
+        self.updates.append((execution_id, copy))
         execution.status.CopyFrom(status)
         async with self._changed:
             self._changed.notify_all()

@@ -221,26 +221,26 @@ class Source:
             The path without links, or None if it does not exist; and the links on the way.
         """
         remaining = [part for part in PurePosixPath(path).parts if part != "/"]
-        here = PurePosixPath("/")
+        current = PurePosixPath("/")
         links: list[PurePosixPath] = []
         while remaining:
             part, remaining = remaining[0], remaining[1:]
             if part == "..":
-                here = here.parent
+                current = current.parent
                 continue
-            here /= part
+            current /= part
             try:
-                mode = self.host_path(here).lstat().st_mode
+                mode = self.host_path(current).lstat().st_mode
             except (FileNotFoundError, NotADirectoryError):
                 return None, links
             if stat.S_ISLNK(mode):
-                links.append(here)
+                links.append(current)
                 if len(links) > 40:
                     raise AssembleError(f"`{path}` contains a loop of links")
-                target = PurePosixPath(self.host_path(here).readlink())
+                target = PurePosixPath(self.host_path(current).readlink())
                 remaining = [part for part in target.parts if part != "/"] + remaining
-                here = PurePosixPath("/") if target.is_absolute() else here.parent
-        return here, links
+                current = PurePosixPath("/") if target.is_absolute() else current.parent
+        return current, links
 
     def exists(self, path: PurePosixPath | str) -> bool:
         """Whether a path exists."""

@@ -104,7 +104,9 @@ def answer(status: pb.AgentExecutionStatus) -> str:
 
 
 @contextlib.asynccontextmanager
-async def stack(root: Path, runner_options: RunnerOptions | None = None) -> AsyncIterator[Stack]:
+async def start_stack(
+    root: Path, runner_options: RunnerOptions | None = None
+) -> AsyncIterator[Stack]:
     """Start a stack without a worker, and stop it at the end."""
     queue = f"test-{uuid.uuid4().hex}"
     runner_options = runner_options or RunnerOptions()
@@ -122,12 +124,12 @@ async def stack(root: Path, runner_options: RunnerOptions | None = None) -> Asyn
     try:
         await until(lambda: server.ready, what="the devserver")
         root.mkdir(exist_ok=True)
-        made = Stack(root, server, model, queue)
+        stack = Stack(root, server, model, queue)
         try:
-            yield made
+            yield stack
         finally:
             async with contextlib.AsyncExitStack() as exits:
-                for runner in made.runners:
+                for runner in stack.runners:
                     exits.push_async_callback(runner.remove)
     finally:
         await server.stop()

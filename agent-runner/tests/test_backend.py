@@ -51,7 +51,7 @@ async def echo(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Age
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "port", "tls", "said"),
+    ("text", "host", "port", "tls", "shown"),
     [
         ("localhost:7234", "localhost", 7234, False, "localhost:7234"),
         ("http://host.docker.internal:7234", "host.docker.internal", 7234, False, None),
@@ -61,11 +61,11 @@ async def echo(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Age
         ("[::1]:7234", "::1", 7234, False, "[::1]:7234"),
     ],
 )
-def test_endpoints(text: str, host: str, port: int, tls: bool, said: str | None) -> None:
+def test_endpoints(text: str, host: str, port: int, tls: bool, shown: str | None) -> None:
     endpoint = Endpoint.parse(text)
     assert endpoint == Endpoint(host, port, tls)
-    if said:
-        assert str(endpoint) == said
+    if shown:
+        assert str(endpoint) == shown
 
 
 @pytest.mark.parametrize(

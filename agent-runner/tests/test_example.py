@@ -16,9 +16,9 @@ def test_it_contains_exactly_the_variables_of_the_settings() -> None:
 def test_its_values_are_the_defaults(tmp_path: Path) -> None:
     lines = re.findall(r"^#([A-Z_]+=.*)$", EXAMPLE.read_text(), re.MULTILINE)
     (tmp_path / ".env").write_text("\n".join(lines))
-    said, default = Settings.load(), Settings.model_construct()
-    assert said.llm == Settings.model_construct().llm
+    loaded, default = Settings.load(), Settings.model_construct()
+    assert loaded.llm == Settings.model_construct().llm
     for name in set(Settings.model_fields) - {"stigmer_llm_model", "stigmer_llm_base_url"}:
         value = getattr(default, name)
         expected = value.expanduser() if isinstance(value, Path) else value
-        assert getattr(said, name) == expected, name
+        assert getattr(loaded, name) == expected, name

@@ -30,7 +30,16 @@ from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
 from tests.runners import ContainerRunner, until
-from tests.stack import MODEL_KEY, TEMPORAL, WORKER_KEY, Proxy, Stack, answer, needs_temporal, stack
+from tests.stack import (
+    MODEL_KEY,
+    TEMPORAL,
+    WORKER_KEY,
+    Proxy,
+    Stack,
+    answer,
+    needs_temporal,
+    start_stack,
+)
 from tests.test_skills import tarred, zipped
 
 pytestmark = [
@@ -44,9 +53,9 @@ module = pytest_asyncio.fixture(loop_scope="module", scope="module")
 @module
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack with one worker, for the tests that do not change it."""
-    async with stack(tmp_path_factory.mktemp("shared") / "workspace") as made:
-        runner = await made.runner(TEMPORAL_MAX_CONCURRENCY="60")
-        yield made
+    async with start_stack(tmp_path_factory.mktemp("shared") / "workspace") as stack:
+        runner = await stack.runner(TEMPORAL_MAX_CONCURRENCY="60")
+        yield stack
         assert await runner.end() == 0
         log = "".join(runner.log)
         for key in (WORKER_KEY, MODEL_KEY, "hunter2", "s3cret-"):
@@ -98,12 +107,12 @@ async def test_a_second_execution_continues_the_session(shared: Stack) -> None:
     assert answer(await shared.run("what did I ask before?", "other")) == "You asked before: "
 
 
-def add_agent(made: Stack, name: str) -> Agent:
+def add_agent(stack: Stack, name: str) -> Agent:
     """Add an agent, an instance and a session, all with this id."""
     agent, instance, session = Agent(), AgentInstance(), Session()
     for resource in (agent, instance, session):
         resource.metadata.id = name
-        made.server.store.add(resource)
+        stack.server.store.add(resource)
     agent.spec.instructions = f"You are {name}."
     instance.spec.agent_id = name
     session.spec.agent_instance_id = name
@@ -125,8 +134,8 @@ async def test_a_skill_is_installed_and_used(shared: Stack, pack: object) -> Non
     assert callable(pack)
     shared.server.store.artifacts[name] = pack({"SKILL.md": b"old", "tools/greet.sh": script})
 
-    said = answer(await shared.run(f"use the skill {name}", name))
-    assert "Run greet.sh." in said
+    output = answer(await shared.run(f"use the skill {name}", name))
+    assert "Run greet.sh." in output
     system = answer(await shared.run("!say {system}", name))
     assert f"`{name}`: Greets people. (`bin/skills/abc123/SKILL.md`)" in system
     assert system.startswith(f"You are {name}.")
@@ -168,20 +177,20 @@ async def test_environments_merge_in_order_and_secrets_stay_secret(shared: Stack
 
     command = "echo $A $B $C $D; echo $TOKEN; env; echo $TOKEN > f; echo s3cret-env-1"
     status = await shared.run(f"run: {command}", "env", **{"D": "run", "MY_SECRET": "hunter2"})
-    said = answer(status)
-    assert "agent env-1 env-2 run\n[secret TOKEN]\n" in said
-    assert "MY_SECRET=[secret MY_SECRET]\n" in said
-    assert "STIGMER" not in said
-    assert "API_KEY" not in said
-    assert said.endswith("\n[secret TOKEN]\n")
-    told = [s.SerializeToString() for _, s in shared.server.store.updates]
+    output = answer(status)
+    assert "agent env-1 env-2 run\n[secret TOKEN]\n" in output
+    assert "MY_SECRET=[secret MY_SECRET]\n" in output
+    assert "STIGMER" not in output
+    assert "API_KEY" not in output
+    assert output.endswith("\n[secret TOKEN]\n")
+    sent = [s.SerializeToString() for _, s in shared.server.store.updates]
     asked = json.dumps([body for _, _, body in shared.model.requests])
-    kept = b"".join(p.read_bytes() for p in shared.sandbox("env").rglob(".graphton/**/*.json"))
-    assert kept
+    stored = b"".join(p.read_bytes() for p in shared.sandbox("env").rglob(".graphton/**/*.json"))
+    assert stored
     for secret in ("hunter2", "s3cret-env-", WORKER_KEY, MODEL_KEY):
-        assert not any(secret.encode() in status for status in told)
+        assert not any(secret.encode() in status for status in sent)
         assert secret not in asked
-        assert secret.encode() not in kept
+        assert secret.encode() not in stored
     # The commands themselves get the real values.
     assert (shared.sandbox("env") / "f").read_text() == "s3cret-env-2\n"
     length = answer(await shared.run("run: echo ${#TOKEN}", "env"))
@@ -351,11 +360,11 @@ def root(tmp_path: Path) -> Path:
 
 
 async def test_an_execution_ends_before_temporals_timeout(root: Path) -> None:
-    async with stack(root, RunnerOptions(start_to_close=4)) as made:
-        runner = await made.runner()
-        execution_id = await made.create(tool("run_command", command="sleep 60"), "slow")
-        returned = await made.server.workflow(execution_id).result()
-        assert (await made.ended(execution_id)) == returned
+    async with start_stack(root, RunnerOptions(start_to_close=4)) as stack:
+        runner = await stack.runner()
+        execution_id = await stack.create(tool("run_command", command="sleep 60"), "slow")
+        returned = await stack.server.workflow(execution_id).result()
+        assert (await stack.ended(execution_id)) == returned
         assert returned.phase == pb.EXECUTION_FAILED
         assert returned.error.endswith("s: the time limit is reached")
         assert await runner.end() == 0
@@ -363,33 +372,33 @@ async def test_an_execution_ends_before_temporals_timeout(root: Path) -> None:
 
 @pytest.mark.image
 async def test_a_session_continues_after_a_restart(root: Path) -> None:
-    async with stack(root) as made:
-        runner = await made.runner()
-        await made.run("write blue into color.txt", "restarted")
+    async with start_stack(root) as stack:
+        runner = await stack.runner()
+        await stack.run("write blue into color.txt", "restarted")
         assert await runner.end() == 0
         await runner.start()
-        assert "blue" in answer(await made.run("read color.txt", "restarted"))
-        remembered = answer(await made.run("what did I ask before?", "restarted"))
+        assert "blue" in answer(await stack.run("read color.txt", "restarted"))
+        remembered = answer(await stack.run("what did I ask before?", "restarted"))
         assert remembered == "You asked before: write blue into color.txt | read color.txt"
         assert await runner.end() == 0
 
 
-async def until_file_exists(made: Stack, session: str, path: str = "started") -> None:
-    await until((made.sandbox(session) / path).exists)
+async def until_file_exists(stack: Stack, session: str, path: str = "started") -> None:
+    await until((stack.sandbox(session) / path).exists)
 
 
 @pytest.mark.image
 @pytest.mark.parametrize(("grace", "finishes"), [("8", True), ("0.5", False)])
 async def test_a_stopped_worker_drains(root: Path, grace: str, finishes: bool) -> None:
-    async with stack(root) as made:
-        runner = await made.runner(SHUTDOWN_GRACE_SECONDS=grace)
+    async with start_stack(root) as stack:
+        runner = await stack.runner(SHUTDOWN_GRACE_SECONDS=grace)
         command = "touch started; sleep 2; echo finished"
-        execution_id = await made.create(f"run: {command}", "drain")
-        await until_file_exists(made, "drain")
+        execution_id = await stack.create(f"run: {command}", "drain")
+        await until_file_exists(stack, "drain")
         asked = time.monotonic()
         assert await runner.end() == 0
-        returned = await made.server.workflow(execution_id).result()
-        assert (await made.ended(execution_id)) == returned
+        returned = await stack.server.workflow(execution_id).result()
+        assert (await stack.ended(execution_id)) == returned
         if finishes:
             assert answer(returned) == "The command says: finished\n"
         else:
@@ -400,76 +409,76 @@ async def test_a_stopped_worker_drains(root: Path, grace: str, finishes: bool) -
 
 @pytest.mark.image
 async def test_a_killed_worker_loses_no_file(root: Path) -> None:
-    async with stack(root, RunnerOptions(heartbeat=3)) as made:
-        runner = await made.runner()
+    async with start_stack(root, RunnerOptions(heartbeat=3)) as stack:
+        runner = await stack.runner()
         size = 1_000_000
-        await made.run("write before into before.txt", "killed")
+        await stack.run("write before into before.txt", "killed")
         message = "".join(
             tool("write_file", path="big.txt", content=f"{{{n % 10}*{size}}}") for n in range(60)
         )
-        execution_id = await made.create(message, "killed")
-        await until_file_exists(made, "killed", "big.txt")
+        execution_id = await stack.create(message, "killed")
+        await until_file_exists(stack, "killed", "big.txt")
         await asyncio.sleep(0.3)
         assert await runner.end(signal.SIGKILL) == -signal.SIGKILL
 
         with pytest.raises(WorkflowFailureError):
-            await made.server.workflow(execution_id).result()
-        status = await made.ended(execution_id)
+            await stack.server.workflow(execution_id).result()
+        status = await stack.ended(execution_id)
         assert status.phase == pb.EXECUTION_FAILED
         assert "eartbeat" in status.error
-        data = (made.sandbox("killed") / "big.txt").read_bytes()
+        data = (stack.sandbox("killed") / "big.txt").read_bytes()
         assert len(data) == size
         assert len(set(data)) == 1
         # Another worker continues after the last step that was complete.
-        runner = await made.runner()
-        assert "before" in answer(await made.run("read before.txt", "killed"))
-        remembered = answer(await made.run("what did I ask before?", "killed"))
+        runner = await stack.runner()
+        assert "before" in answer(await stack.run("read before.txt", "killed"))
+        remembered = answer(await stack.run("what did I ask before?", "killed"))
         assert remembered.startswith("You asked before: write before into before.txt | ")
-        assert list((made.sandbox("killed") / ".graphton/partial").iterdir()) == []
+        assert list((stack.sandbox("killed") / ".graphton/partial").iterdir()) == []
         assert await runner.end() == 0
 
 
 @pytest.mark.image
 async def test_an_execution_survives_an_outage_of_the_server(root: Path) -> None:
-    async with stack(root) as made:
-        proxy = Proxy(f"127.0.0.1:{made.server.port}")
+    async with start_stack(root) as stack:
+        proxy = Proxy(f"127.0.0.1:{stack.server.port}")
         await proxy.start()
-        runner = await made.runner(STIGMER_BACKEND_ENDPOINT=f"127.0.0.1:{proxy.port}")
-        execution_id = await made.create("run: touch started; sleep 1; echo still here", "away")
-        await until_file_exists(made, "away")
+        runner = await stack.runner(STIGMER_BACKEND_ENDPOINT=f"127.0.0.1:{proxy.port}")
+        execution_id = await stack.create("run: touch started; sleep 1; echo still here", "away")
+        await until_file_exists(stack, "away")
         await proxy.stop()
         await runner.until_logged("the server gets no updates")
         await asyncio.sleep(1)
-        assert made.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
+        assert stack.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
         await proxy.start()
-        assert answer(await made.ended(execution_id)) == "The command says: still here\n"
-        assert await made.server.workflow(execution_id).result() == made.status(execution_id)
+        assert answer(await stack.ended(execution_id)) == "The command says: still here\n"
+        assert await stack.server.workflow(execution_id).result() == stack.status(execution_id)
         assert await runner.end() == 0
         await proxy.stop()
 
 
 @pytest.mark.image
 async def test_an_execution_survives_an_outage_of_temporal(root: Path) -> None:
-    async with stack(root) as made:
+    async with start_stack(root) as stack:
         proxy = Proxy(TEMPORAL)
         await proxy.start()
-        runner = await made.runner(TEMPORAL_SERVICE_ADDRESS=f"127.0.0.1:{proxy.port}")
-        execution_id = await made.create("run: touch started; sleep 2; echo still here", "away")
-        await until_file_exists(made, "away")
+        runner = await stack.runner(TEMPORAL_SERVICE_ADDRESS=f"127.0.0.1:{proxy.port}")
+        execution_id = await stack.create("run: touch started; sleep 2; echo still here", "away")
+        await until_file_exists(stack, "away")
         await proxy.stop()
-        status = await made.ended(execution_id)
+        status = await stack.ended(execution_id)
         assert answer(status) == "The command says: still here\n"
         await proxy.start()
-        assert await asyncio.wait_for(made.server.workflow(execution_id).result(), 40) == status
-        assert "again" in answer(await made.run("run: echo again", "away"))
+        assert await asyncio.wait_for(stack.server.workflow(execution_id).result(), 40) == status
+        assert "again" in answer(await stack.run("run: echo again", "away"))
         assert await runner.end() == 0
         await proxy.stop()
 
 
 @pytest.mark.image
 async def test_the_worker_hides_its_environment(root: Path) -> None:
-    async with stack(root) as made:
-        runner = await made.runner()
+    async with start_stack(root) as stack:
+        runner = await stack.runner()
         file = Path(f"/proc/{await runner.pid()}/environ")
         if isinstance(runner, ContainerRunner):
             # `exec` runs as the same user, but is not confined as the agents' commands are.
@@ -481,8 +490,8 @@ async def test_the_worker_hides_its_environment(root: Path) -> None:
                 with pytest.raises(PermissionError):
                     file.read_bytes()
         for hidden in (file, "/proc/1/environ"):  # the init has the same environment
-            said = await made.run(f"run: wc -c {hidden} || echo refused", "environ")
-            assert "refused" in answer(said)
+            status = await stack.run(f"run: wc -c {hidden} || echo refused", "environ")
+            assert "refused" in answer(status)
         assert await runner.end() == 0
 
 
@@ -498,31 +507,31 @@ async def test_the_command_line_of_the_devserver(root: Path) -> None:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def said(*words: str) -> tuple[int | None, str, str]:
+    async def run_devserver(*words: str) -> tuple[int | None, str, str]:
         process = await devserver(*words)
         out, err = await asyncio.wait_for(process.communicate(), 30)
         return process.returncode, out.decode(), err.decode()
 
     port, model_port = free_port(), free_port()
     health = f"http://127.0.0.1:{model_port}/health"
-    assert (await said("health", "--url", health))[0] == 1
+    assert (await run_devserver("health", "--url", health))[0] == 1
     queues = ("--task-queue", f"{queue}-workflows", "--runner-task-queue", queue)
     ports = ("--port", str(port), "--model-port", str(model_port))
     serving = await devserver(*ports, *queues, "--temporal", TEMPORAL)
     try:
         async with asyncio.timeout(20):
-            while (await said("health", "--url", health))[0]:
+            while (await run_devserver("health", "--url", health))[0]:
                 pass
         here = Stack(root, DevServer(Options(port=port)), ModelServer(), queue)
         url = f"http://127.0.0.1:{model_port}/v1"
         runner = await here.runner(STIGMER_LLM_BASE_URL=url)
         server = ("--server", f"127.0.0.1:{port}", "--session", "s")
-        code, out, err = await said("ask", *server, "write a haiku into haiku.txt")
+        code, out, err = await run_devserver("ask", *server, "write a haiku into haiku.txt")
         assert (code, out) == (0, "I wrote haiku into haiku.txt.\n")
         assert "  write_file: completed\n" in err
         assert "file: haiku.txt\n" in err
         assert (root / "thread-s/haiku.txt").exists()
-        code, out, err = await said("ask", *server, "!fail 400\n!say x")
+        code, out, err = await run_devserver("ask", *server, "!fail 400\n!say x")
         assert (code, out) == (1, "")
         assert "EXECUTION_FAILED: openai at" in err
         assert await runner.end() == 0

@@ -11,7 +11,7 @@ from temporalio.api.common.v1 import Payload
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
-from tests.stack import Stack, answer, needs_temporal, stack
+from tests.stack import Stack, answer, needs_temporal, start_stack
 from tests.test_executions import add_agent
 from tests.test_skills import zipped
 from worker.convert import CONVERTER
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with stack(tmp_path_factory.mktemp("lenient") / "workspace") as made:
-        runner = await made.runner()
-        yield made
+    async with start_stack(tmp_path_factory.mktemp("lenient") / "workspace") as stack:
+        runner = await stack.runner()
+        yield stack
         assert await runner.end() == 0
         assert "Traceback" not in "".join(runner.log)
 

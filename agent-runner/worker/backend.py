@@ -99,23 +99,23 @@ class Backend:
     ) -> ReplyT:
         channel = self._get_channel()
         stub = UnaryUnaryMethod(channel, method.path, method.request, method.reply)
-        where, what = f"stigmer-server at {self._endpoint}", method.path.rpartition(".")[2]
+        server, call = f"stigmer-server at {self._endpoint}", method.path.rpartition(".")[2]
         try:
             # grpclib's own timeout is sent to the server too, but does not include connecting.
             async with asyncio.timeout(seconds + 0.5):
                 reply: ReplyT = await stub(request, timeout=seconds, metadata=self._metadata)
                 return reply
         except GRPCError as error:
-            raise BackendError(error.status, _describe_refusal(where, what, error)) from None
+            raise BackendError(error.status, _describe_refusal(server, call, error)) from None
         except TimeoutError:
             # The connection may be dead without having been closed. Use a new one next time.
             self._discard(channel)
             raise BackendError(
-                Status.DEADLINE_EXCEEDED, f"{where} did not answer {what} within {seconds:.0f} s"
+                Status.DEADLINE_EXCEEDED, f"{server} did not answer {call} within {seconds:.0f} s"
             ) from None
         except (OSError, StreamTerminatedError, ProtocolError) as error:
             self._discard(channel)
-            reason = f"{where} cannot be reached: {_describe_os_error(error)}"
+            reason = f"{server} cannot be reached: {_describe_os_error(error)}"
             raise BackendError(Status.UNAVAILABLE, reason) from None
 
     def _get_channel(self) -> Channel:
@@ -154,8 +154,8 @@ def _describe_os_error(error: Exception) -> str:
     return os.strerror(error.errno)
 
 
-def _describe_refusal(where: str, what: str, error: GRPCError) -> str:
-    text = f"{where} refused {what}: {error.status.name}"
+def _describe_refusal(server: str, call: str, error: GRPCError) -> str:
+    text = f"{server} refused {call}: {error.status.name}"
     if error.message:
         text += f": {error.message}"
     if error.status in {Status.UNAUTHENTICATED, Status.PERMISSION_DENIED}:

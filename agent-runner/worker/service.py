@@ -98,7 +98,7 @@ async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asynci
     If the same failure repeats, it is logged once.
     """
     runtime = _runtime()
-    where = f"{settings.temporal_service_address}, namespace `{settings.temporal_namespace}`"
+    address = f"{settings.temporal_service_address}, namespace `{settings.temporal_namespace}`"
     pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
     while not stop.is_set():
         try:
@@ -107,7 +107,7 @@ async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asynci
                 return
             _log.info(
                 "connected to Temporal at %s: polling `%s`",
-                where,
+                address,
                 settings.temporal_agent_execution_runner_task_queue,
             )
             pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
@@ -119,7 +119,7 @@ async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asynci
         except Exception as error:  # any failure may be temporary
             if _describe_error(error) != reason:
                 reason = _describe_error(error)
-                _log.warning("waiting for Temporal at %s: %s", where, reason)
+                _log.warning("waiting for Temporal at %s: %s", address, reason)
             health.set_phase(Phase.WAITING)
             await _run_until_stopped(stop, asyncio.sleep(next(pauses)))
 

@@ -309,8 +309,8 @@ class Folder:
     def _temporary(self, path: str) -> Iterator[tuple[int, str]]:
         """Open a folder for temporary files, and yield its file descriptor and an unused name."""
         name = secrets.token_hex(8)
-        beside = f"{PRIVATE_FOLDER}/partial/{name}"
-        with self._open_parent(beside, create=True, private=True, reported_path=path) as (
+        private_path = f"{PRIVATE_FOLDER}/partial/{name}"
+        with self._open_parent(private_path, create=True, private=True, reported_path=path) as (
             folder,
             _,
         ):

@@ -111,8 +111,8 @@ class EditFile(_Arguments):
 
     path: PathArgument
     old: Annotated[str, Field(description="the text to replace, exactly", min_length=1)]
-    new: Annotated[str, Field(description="the text to put there")]
-    replace_all: Annotated[bool, Field(description="all places, not the only one")] = False
+    new: Annotated[str, Field(description="the replacement")]
+    replace_all: Annotated[bool, Field(description="replace every occurrence")] = False
 
 
 class ListFiles(_Arguments):
@@ -126,15 +126,15 @@ class SearchFiles(_Arguments):
 
     pattern: Annotated[str, Field(description="an extended regular expression", min_length=1)]
     path: PathArgument = "."
-    name: Annotated[str, Field(description="only files of such names: *.py")] = ""
+    name: Annotated[str, Field(description="only files with matching names, such as *.py")] = ""
 
 
 class RunCommand(_Arguments):
     """Arguments of run_command."""
 
-    command: Annotated[str, Field(description="for bash", min_length=1)]
+    command: Annotated[str, Field(description="a bash command", min_length=1)]
     timeout_seconds: Annotated[
-        int, Field(description="end it after this", ge=1, le=MAX_COMMAND_SECONDS)
+        int, Field(description="the time limit", ge=1, le=MAX_COMMAND_SECONDS)
     ] = DEFAULT_COMMAND_SECONDS
 
 
@@ -164,7 +164,8 @@ class SandboxTools:
             ),
             Tool(
                 name="write_file",
-                description="Write a text file, in place of the one before. Folders are made.",
+                description="Write a text file, replacing an existing one. "
+                "Missing folders are created.",
                 arguments=WriteFile,
                 run=self._write,
             ),
@@ -183,7 +184,7 @@ class SandboxTools:
             ),
             Tool(
                 name="search_files",
-                description="Find lines in the files of a folder and those below it.",
+                description="Find matching lines in the files of a folder and its subfolders.",
                 arguments=SearchFiles,
                 run=self._search,
             ),
@@ -191,7 +192,7 @@ class SandboxTools:
                 name="run_command",
                 description="Run a bash command in the working folder; get its output and exit "
                 "code. Only the working folder and $TMPDIR can be written to. There is no input; "
-                "what is still running at the end is ended.",
+                "processes that are still running at the end are killed.",
                 arguments=RunCommand,
                 run=self._run,
             ),

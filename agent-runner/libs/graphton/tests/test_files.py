@@ -155,21 +155,21 @@ def test_a_folder_that_is_swapped_for_a_link_while_it_is_used(
 
     swapper = threading.Thread(target=swap)
     swapper.start()
-    seen = set()
+    results = set()
     try:
         for _ in range(3000):
             try:
-                seen.add(folder.read("flip/secret", 100))
+                results.add(folder.read("flip/secret", 100))
                 folder.write("flip/made", b"x")
-                seen.add(b"written")
+                results.add(b"written")
             except FilesError as error:
-                seen.add(str(error)[-20:].encode())
+                results.add(str(error)[-20:].encode())
     finally:
         stop.set()
         swapper.join()
-    assert SECRET.encode() not in seen
+    assert SECRET.encode() not in results
     assert sorted(p.name for p in (tmp_path / "outside").iterdir()) == ["secret"]
-    assert b"mine" in seen, "the folder was never read"
+    assert b"mine" in results, "the folder was never read"
 
 
 WRITER = """

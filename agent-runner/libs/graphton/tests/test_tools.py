@@ -211,8 +211,10 @@ async def test_variables_have_no_effect_before_a_command_is_confined(root: Path)
     }
     with Folder(root) as folder:
         run = next(t for t in SandboxTools(folder, given).all if "run" in t.name)
-        said = await run.call({"command": f"echo =$LD_DEBUG-${{#{commands.COMMAND_ID_VARIABLE}}}="})
-    assert "=files-32=" in said
+        output = await run.call(
+            {"command": f"echo =$LD_DEBUG-${{#{commands.COMMAND_ID_VARIABLE}}}="}
+        )
+    assert "=files-32=" in output
     assert [path.name for path in root.parent.iterdir()] == [root.name]
 
 

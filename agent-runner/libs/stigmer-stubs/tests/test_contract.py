@@ -89,10 +89,10 @@ METHODS = [method for method in vars(backend).values() if isinstance(method, bac
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path.rpartition(".")[2])
 def test_methods_match_the_services(method: backend.Method) -> None:  # type: ignore[type-arg]
     service, name = method.path.removeprefix("/").split("/")
-    said = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    assert method.request.DESCRIPTOR is said.input_type
-    assert method.reply.DESCRIPTOR is said.output_type
-    assert method.streams is said.server_streaming
+    described_method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    assert method.request.DESCRIPTOR is described_method.input_type
+    assert method.reply.DESCRIPTOR is described_method.output_type
+    assert method.streams is described_method.server_streaming
 
 
 def test_every_method_has_its_constant() -> None:
