@@ -1,20 +1,21 @@
 # check=skip=RedundantTargetPlatform
-# The agent-runner's image: Python 3.11, a shell with its tools, the worker. Nothing else.
+# The agent-runner's image: Python 3.11, a shell with its tools, and the worker.
 #
-#   python    the target's python:3.11-slim, only read from
-#   base      the part of it that the runner needs, picked out by agent-runner/image/assemble.py
-#   packages  the locked packages for the target, without what no run reads, compiled
-#   app       the runner's code, compiled: the same for every target, hence built once
-#   dev       what development needs: every locked package
-#   check     ruff and mypy over agent-runner; builds only if they have nothing to say
-#   devserver the development stigmer-server: not in the image
-#   runtime   base + packages + app, in layers from what changes least to what changes most
+#   python    python:3.11-slim for the target platform; other stages copy from it
+#   base      the part of `python` that the runner needs, copied by agent-runner/image/assemble.py
+#   packages  the locked packages for the target, compiled, without unneeded files
+#   app       the runner's code, compiled; the same for every target, so it is built only once
+#   dev       all locked packages, including those for development
+#   check     runs ruff and mypy on agent-runner; the build fails if they find a problem
+#   devserver the development stigmer-server; it is not part of the image
+#   runtime   base + packages + app; layers that change rarely come first
 #
-# Every command runs on the architecture that builds, so an image for another one needs no
-# emulation. The same file must build with BuildKit since Docker 20.10 and Buildah since 1.28:
-# hence no `# syntax=`, no here-documents, no COPY --link, no --start-interval, and a --platform
-# on every FROM of a real image, also where BuildKit finds it redundant: Podman lets one stage's
-# platform spill over into the next.
+# Every command runs on the build platform, so building for another platform needs no emulation.
+#
+# The file must build with BuildKit since Docker 20.10 and with Buildah since 1.28. Therefore it does
+# not use `# syntax=`, here-documents, COPY --link or --start-interval. Every FROM of an image has a
+# --platform, even if BuildKit considers it redundant, because Podman otherwise uses the platform of
+# the stage before.
 
 ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
 
@@ -22,11 +23,12 @@ ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim
 FROM --platform=$TARGETPLATFORM ${PYTHON_IMAGE} AS python
 
 
-# What `packages` and `check` have in common: uv, pinned by hash. The same for every target.
+# uv, pinned by hash, for `packages` and `dev`.
 FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS tools
 COPY agent-runner/image/fetch.sh agent-runner/image/uv.txt /image/
 ARG PIP_INDEX_URL=
-# Python brings pip along as a wheel, which runs as it is: installing it takes longer than its work.
+# pip runs directly from the wheel that Python includes. Installing pip would take longer than this
+# step.
 RUN --mount=type=secret,id=ca \
     pip=$(find /usr/local/lib/python3*/ensurepip /usr/share/python-wheels -name 'pip-*.whl' 2>/dev/null \
         | head -n 1) \
@@ -38,8 +40,8 @@ RUN --mount=type=secret,id=ca \
 FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS base
 COPY agent-runner/image/elf.py agent-runner/image/assemble.py /image/
 ARG TARGETARCH
-# The hash seed decides the order of sets in bytecode. /owned is what the container's user may
-# write to: /workspace also for those who run it under another uid.
+# With a fixed hash seed, the order of sets in bytecode is reproducible. The container's user owns
+# the folders in /owned. /workspace is writable for every user, for containers with another uid.
 RUN --mount=type=bind,from=python,target=/python \
     PYTHONHASHSEED=0 python3 /image/assemble.py base --arch "$TARGETARCH" /python /tree \
  && mkdir -p /owned/home/stigmer /owned/workspace && chmod 0777 /owned/workspace \
@@ -52,14 +54,14 @@ COPY agent-runner/image/requirements.py agent-runner/image/elf.py agent-runner/i
      agent-runner/poetry.lock /image/
 ARG TARGETARCH
 ARG PIP_INDEX_URL=
-# glibc 2.28 is what the wheels may ask for; python:3.11-slim has a newer one. `verify` finds what
-# would only be noticed when the worker starts, on a machine that is not here.
+# The wheels may need at most glibc 2.28; python:3.11-slim has a newer version. `verify` finds missing
+# libraries, which would otherwise appear only when the worker starts on the target platform.
 RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
     --mount=type=bind,from=base,source=/tree,target=/tree \
     case "$TARGETARCH" in \
         amd64) platform=x86_64-manylinux_2_28 ;; \
         arm64) platform=aarch64-manylinux_2_28 ;; \
-        *) echo "unknown architecture '$TARGETARCH': there are amd64 and arm64" >&2; exit 1 ;; \
+        *) echo "unknown architecture '$TARGETARCH': use amd64 or arm64" >&2; exit 1 ;; \
     esac \
  && python3 /image/requirements.py /image/poetry.lock main > /image/requirements.txt \
  && sh /image/fetch.sh /uv/bin/uv pip install --quiet --target /packages \
@@ -79,7 +81,7 @@ COPY agent-runner/main.py /app/
 RUN PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app
 
 
-# What development needs beside what runs: for `check` and `devserver`, on the machine that builds.
+# All packages, including those for development, for the build platform.
 FROM tools AS dev
 ARG CACHE_ID=agent-runner
 COPY agent-runner/image/requirements.py /image/
@@ -96,7 +98,7 @@ FROM dev AS check
 ARG CACHE_ID=agent-runner
 COPY agent-runner /agent-runner
 WORKDIR /agent-runner
-# Each has its say, also after another has failed.
+# All three checks run, even if one fails.
 RUN --mount=type=cache,id=${CACHE_ID}-mypy,target=/agent-runner/.mypy_cache \
     status=0; \
     /venv/bin/ruff check . || status=1; \
@@ -120,8 +122,8 @@ FROM scratch AS runtime
 COPY --from=base /tree /
 WORKDIR /app
 COPY --from=base --chown=1000:1000 /owned /
-# Before what changes often: Buildah commits every line again that follows a change.
-# HOME is a folder that any uid can write to, also when the root file system is read-only.
+# These lines come before the layers that change often, because Buildah repeats every line after a
+# change. HOME is a folder that is writable for every uid, even if the root file system is read-only.
 ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     HOME=/tmp \
     LANG=C.UTF-8 \
@@ -132,7 +134,7 @@ ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 VOLUME /workspace
 USER stigmer
 STOPSIGNAL SIGTERM
-# See worker/probe.py for what it proves, and why importing everything again is not it.
+# worker/probe.py explains what the check does, and why it does not import the worker's packages.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
     CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
 CMD ["python", "main.py"]

@@ -1,10 +1,11 @@
-"""A rule of our own, for Bazel's own rules for shell scripts have to be downloaded since Bazel 8."""
+"""A rule that makes a shell script runnable. Since Bazel 8, `sh_binary` has to be downloaded."""
 
 def _launcher_impl(ctx):
     launcher = ctx.actions.declare_file(ctx.label.name + ".sh")
     ctx.actions.write(
         launcher,
-        # Poetry and the settings' .env belong to the checkout, not to a copy in Bazel's cache.
+        # Run the script in the checkout, not a copy in Bazel's cache: it needs Poetry's files and
+        # the `.env` beside it.
         "#!/bin/sh\nexec \"${{BUILD_WORKSPACE_DIRECTORY:?use bazel run}}/{}/{}\" \"$@\"\n".format(
             ctx.label.package,
             ctx.attr.script,

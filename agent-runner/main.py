@@ -1,7 +1,7 @@
 """The agent-runner: a Temporal worker that runs AI agents for stigmer.
 
-Exit codes: 0 stopped by SIGTERM or SIGINT, 1 something unforeseen, 2 the configuration or a
-folder it names cannot be used.
+Exit codes: 0 after SIGTERM or SIGINT, 1 after an unexpected error, 2 if the configuration or a
+folder that it names cannot be used.
 """
 
 import ctypes
@@ -17,20 +17,20 @@ from worker.settings import Settings, SettingsError
 
 
 def main() -> int:
-    """Check everything that can be checked here, say so in the health file, serve."""
-    # Until the worker drains on a signal there is nothing to drain: a stop is a clean one too.
+    """Check the configuration and the imports, write the health file, and serve."""
+    # Until the worker handles signals itself, nothing is running: exit at once, with code 0.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: end(0))
+        signal.signal(number, lambda *_: exit_process(0))
     try:
         settings = Settings.load()
         settings.prepare_sandbox_root()
         logs.configure(settings.log_level, settings.log_format, settings.secrets.values())
         hide_environment()
 
-        # Temporal's libraries cost most of the start: a wrong setting is told before that.
+        # Importing Temporal's libraries takes most of the start. Report a wrong setting first.
         from worker import health, service
 
-        proof = health.HealthFile.publish(settings, health.prove_imports())
+        health_file = health.HealthFile.publish(settings, health.check_imports())
     except SettingsError as error:
         print("The agent-runner cannot start:", file=sys.stderr)
         for problem in error.problems:
@@ -39,21 +39,21 @@ def main() -> int:
         return 2
 
     log = logging.getLogger("agent-runner")
-    log.info("starting", extra={"fields": banner(settings)})
+    log.info("starting", extra={"fields": startup_fields(settings)})
     if settings.llm.missing_api_key:
         log.warning("no API key for %s is set: its models cannot be called", settings.llm.provider)
-    service.run(settings, proof)
+    service.run(settings, health_file)
     return 0
 
 
-def banner(settings: Settings) -> dict[str, object]:
-    """What this worker is, in a line of its log."""
+def startup_fields(settings: Settings) -> dict[str, object]:
+    """The most important settings, for the first line of the log."""
     from graphton import commands
 
     return {
         "mode": settings.mode.value,
         "sandboxes": settings.sandbox_root_dir,
-        "commands": "confined" if commands.confined() else "not confined: no Landlock",
+        "commands": "confined" if commands.can_confine() else "not confined: no Landlock",
         "server": settings.stigmer_backend_endpoint,
         "model": settings.llm.model,
         "provider": settings.llm.provider.value,
@@ -64,21 +64,21 @@ def banner(settings: Settings) -> dict[str, object]:
 
 
 def hide_environment() -> None:
-    """Let no other process of this user read this one's environment: it holds keys.
+    """Prevent other processes of this user from reading this process's environment with its keys.
 
-    Commands of agents are confined, where the kernel can; this holds everywhere on Linux. It does
-    nothing for a container's init, which has the same environment: there only the former helps.
+    This works on every Linux, while confining the agents' commands needs Landlock. It does not
+    protect the environment of a container's init, which is the same: only Landlock does.
     """
     if sys.platform == "linux":
         pr_set_dumpable = 4
         ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
 
 
-def end(code: int) -> NoReturn:
-    """Leave without taking the interpreter down.
+def exit_process(code: int) -> NoReturn:
+    """Exit without finalizing the interpreter.
 
-    Temporal's native threads outlive the worker, and one that asks for the interpreter while it
-    is being taken down aborts the process: a clean stop would end with 134, now and then.
+    Temporal's native threads outlive the worker. If one of them calls into the interpreter during
+    finalization, the process aborts, and a clean stop sometimes ends with exit code 134.
     https://github.com/temporalio/sdk-python/issues/300
     """
     logging.shutdown()
@@ -88,4 +88,4 @@ def end(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    end(main())
+    exit_process(main())

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Measuring, and tables in Markdown.
+# Functions for measuring and for tables in Markdown.
 
 say() { printf 'bench: %s\n' "$*" >&2; }
 
@@ -8,21 +8,21 @@ die() {
     exit 1
 }
 
-# bench NAME HYPERFINE_OPTION... -- COMMAND...: the times are in NAME.json.
+# bench NAME HYPERFINE_OPTION... -- COMMAND...: measures commands and writes the times to NAME.json.
 bench() {
     local name=$1
     shift
     say "$name"
     hyperfine --style none --export-json "$WORK/$name.json" "$@" >"$WORK/$name.log" 2>&1 || {
         cat "$WORK/$name.log" >&2
-        die "\`$name\` cannot be measured"
+        die "measuring \`$name\` failed"
     }
 }
 
-# median NAME INDEX: of that command, in seconds.
+# median NAME INDEX: prints the median time of a command, in seconds.
 median() { jq ".results[$2].median" "$WORK/$1.json"; }
 
-# The median of the numbers on standard input.
+# Prints the median of the numbers on standard input.
 middle() { sort -n | awk '{ n[NR] = $1 } END { print (n[int((NR + 1) / 2)] + n[int(NR / 2) + 1]) / 2 }'; }
 
 calc() { awk "BEGIN { print $1 }"; }
@@ -30,7 +30,7 @@ s() { awk -v t="$1" 'BEGIN { printf "%.2f s", t }'; }
 ms() { awk -v t="$1" 'BEGIN { printf "%.1f ms", t * 1000 }'; }
 mb() { awk -v b="$1" 'BEGIN { printf "%.1f MB", b / 1e6 }'; }
 
-# met VALUE LIMIT: nothing where there is no limit.
+# met VALUE LIMIT: prints whether a value is within its limit; nothing if the limit is empty.
 met() {
     [[ -n $2 ]] || return 0
     awk -v v="$1" -v l="$2" 'BEGIN { print (v <= l ? "yes" : "**no**") }'

@@ -1,4 +1,5 @@
-# The lines of `tar -tv` to bytes and part. A file counts for the first part that it fits.
+# Reads the output of `tar -tv`, and prints the size of each part of the image. A file belongs to the
+# first part that matches.
 
 function part(path) {
     if (path ~ /site-packages\/temporalio\/bridge\/.*\.so/) return "temporalio's native bridge"
@@ -20,7 +21,7 @@ function part(path) {
     return "everything else"
 }
 
-# Folders and links have no content of their own; each file takes whole blocks, and a header.
+# Each entry has a header of 512 bytes. Only files have content, which fills whole blocks.
 {
     path = $6
     sub(/^\.\//, "", path)

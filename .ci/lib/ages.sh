@@ -1,18 +1,19 @@
 # shellcheck shell=bash
-# Engines of other ages, beside those that the machine has: what Debian's stable releases have and
-# had. Each is a folder below AGES with the program that reaches it, which the tests put at the head
-# of PATH.
+# Older and newer versions of engines, from Debian's stable releases, in addition to the installed
+# ones. Each has a folder in AGES with a program that uses it. The tests put this folder first in
+# PATH.
 #
-#   docker-20             daemon 20.10; the client and buildx that the machine has
-#   docker-20-client      the same daemon, with the client that came with it
+#   docker-20             daemon 20.10, with the installed client and buildx
+#   docker-20-client      the same daemon, with its own client
 #   docker-26             daemon, client and buildx of Debian 13, classic image store
 #   docker-26-containerd  the same, containerd image store
-#   podman-5              Debian 13's, in a Debian 13 of its own: it needs that libc
+#   podman-5              Podman of Debian 13, in its own root file system because it needs that libc
 
 AGES=$STATE/ages
 AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd podman-5)
 AGES_PACKAGES=$CACHE/ages
-# `sid` has the newest, and one day one for which this machine's kernel is set up too old.
+# CI_PODMAN_SUITE=sid starts the newest Podman. It may need a newer kernel configuration than this
+# machine has.
 PODMAN_SUITE=${CI_PODMAN_SUITE:-trixie}
 PODMAN_ROOT=$AGES_PACKAGES/podman-$PODMAN_SUITE
 
@@ -41,7 +42,7 @@ ages_answer() {
     done
 }
 
-# unpack_docker NAME SUITE PACKAGE...: nothing is installed.
+# unpack_docker NAME SUITE PACKAGE...: unpacks the packages without installing them.
 unpack_docker() {
     local folder=$AGES_PACKAGES/$1 package
     [[ -e $folder/done ]] && return
@@ -53,8 +54,8 @@ unpack_docker() {
     touch "$folder/done"
 }
 
-# start_unpacked_docker NAME PACKAGES: without a network of its own, so that it leaves the firewall
-# to the others. Its builds and containers use the host's.
+# start_unpacked_docker NAME PACKAGES: starts a daemon without a bridge network, so that it does not
+# change the firewall. Its builds and containers use the host's network.
 start_unpacked_docker() {
     local name=$1 packages=$2
     docker_answers "$STATE/$name.sock" && return
@@ -70,7 +71,8 @@ start_unpacked_docker() {
         --bridge=none --iptables=false --ip6tables=false
 }
 
-# write_docker_program NAME DAEMON [PACKAGES]: its client is that of the packages, else the machine's.
+# write_docker_program NAME DAEMON [PACKAGES]: writes a `docker` that uses a daemon. The client is
+# the one from the packages, or else the installed one.
 write_docker_program() {
     local name=$1 daemon=$2 folder=${3:-} client
     client=$(command -v docker)
@@ -78,13 +80,13 @@ write_docker_program() {
         echo '#!/bin/sh'
         echo "export DOCKER_HOST=unix://$STATE/$daemon.sock"
         if [[ -n $folder ]]; then client=$folder/usr/bin/docker; fi
-        # Builders are listed in there: each daemon is to have its own.
+        # This folder contains the list of builders. Each daemon needs its own.
         echo "export DOCKER_CONFIG=$AGES/$name/config"
         echo "exec $client \"\$@\""
     } | write_program "$AGES/$name/docker"
     mkdir -p "$AGES/$name/config"
     if [[ -d $folder/usr/libexec/docker/cli-plugins ]]; then
-        # Looked for before the machine's.
+        # Docker prefers these plug-ins to the installed ones.
         ln -sfn "$folder/usr/libexec/docker/cli-plugins" "$AGES/$name/config/"
     fi
 }
@@ -94,11 +96,11 @@ write_program() {
     chmod 0755 "$1"
 }
 
-# Half a minute of downloads and unpacking, so it runs beside everything else.
+# This takes half a minute, so it runs in the background.
 begin_podman_root() {
     if [[ -e $PODMAN_ROOT/done ]] || running podman-root; then return; fi
     say "unpacking a Debian $PODMAN_SUITE with its Podman in the background"
-    # shellcheck disable=SC2016 # expanded in there
+    # shellcheck disable=SC2016 # expanded by the inner shell
     background podman-root nice -n 15 env LIB="$LIB" \
         bash -euo pipefail -c '. "$LIB/all.sh"; make_podman_root'
 }
@@ -117,15 +119,16 @@ make_podman_root() {
 
 wait_for_podman_root() {
     begin_podman_root
-    wait_for 600 stopped podman-root || die "unpacking Debian $PODMAN_SUITE takes too long"
+    wait_for 600 stopped podman-root || die "unpacking Debian $PODMAN_SUITE took longer than 10 minutes"
     if [[ ! -e $PODMAN_ROOT/done ]]; then
         tail -n 20 "$STATE/log/podman-root.log" >&2
         die "unpacking Debian $PODMAN_SUITE failed"
     fi
 }
 
-# The other Debian has a mount namespace of its own, which one process holds. With that process the
-# mounts go, and whoever empties the cache empties nothing that was mounted in there.
+# The other Debian has its own mount namespace, which exists as long as one `sleep` process. When it
+# ends, the mounts are gone. They are not visible outside, so deleting the cache cannot delete
+# anything that is mounted in it.
 start_podman_5() {
     local root=$PODMAN_ROOT/root pid
     wait_for_podman_root
@@ -134,15 +137,15 @@ start_podman_5() {
         mkdir -p "$DATA/podman-5"
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
         cp -r /etc/containers/{containers.conf,registries.conf.d} "$root/etc/containers/"
-        # shellcheck disable=SC2016 # expanded in there
+        # shellcheck disable=SC2016 # expanded by the inner shell
         background podman-5 unshare --mount --propagation private \
             bash -euo pipefail -c '
                 root=$1 data=$2
-                # A root, not a folder that one is locked into: containers are to get theirs in its
-                # place.
+                # pivot_root and not chroot: Podman itself calls pivot_root for containers, which
+                # does not work inside a chroot.
                 mount --bind "$root" "$root"
                 mount --rbind /dev "$root/dev"
-                # Where Podman keeps its locks; it is not to meet the other one there.
+                # Podman keeps its locks here. The two versions must not share them.
                 mount -t tmpfs tmpfs "$root/dev/shm"
                 mount --rbind /proc "$root/proc"
                 mount --rbind /sys "$root/sys"
@@ -159,7 +162,7 @@ start_podman_5() {
     write_program "$AGES/podman-5/podman" <<EOF
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-# That Podman 6 will want cgroups v2 is not what is tested.
+# Hides the warning that Podman 6 will need cgroups v2.
 export PODMAN_IGNORE_CGROUPSV1_WARNING=1
 exec nsenter --target $pid --mount --root --wdns="\$PWD" podman "\$@"
 EOF

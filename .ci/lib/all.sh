@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by every command here, after it set LIB to this folder.
+# Every script in .ci sources this file, after setting LIB to this folder.
 
 # shellcheck source=common.sh
 . "$LIB/common.sh"

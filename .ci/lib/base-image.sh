@@ -1,23 +1,22 @@
 # shellcheck shell=bash
-# Stand-ins for docker.io/library/python:3.11-slim, for machines that can't pull it.
+# Builds replacements for docker.io/library/python:3.11-slim, for machines that cannot pull it.
 #
-#   3.11-slim         amd64 and arm64, laid out like the official image: Debian
-#                     slim, Python with its prefix at /usr/local, a shared
-#                     libpython, pip in site-packages.
-#   3.11-slim-debian  amd64, Debian's own packages: Python below /usr, links in
-#                     /usr/local/bin. Another layout that a build must cope with.
+#   3.11-slim         amd64 and arm64, with the layout of the official image: Debian slim, Python in
+#                     /usr/local, a shared libpython, pip in site-packages.
+#   3.11-slim-debian  amd64, from Debian's packages: Python in /usr, links in /usr/local/bin. This is
+#                     another layout that a build must support.
 #
-# Nothing is compiled but Python's main program of a few lines: the interpreter, its
-# standard library and extension modules come from Debian's packages, and the
-# few files that Debian patches for its own layout from the upstream source.
+# Only Python's short main program is compiled. The interpreter, the standard library and the
+# extension modules come from Debian's packages. The few files that Debian patches for its own
+# layout come from the upstream source.
 
 BASE_REPOSITORY=$REGISTRY/library/python
 
-# What the official image has besides Python.
+# The packages of the official image other than Python.
 SLIM_PACKAGES=ca-certificates,netbase,tzdata,libbz2-1.0,libdb5.3,libexpat1,libffi8,liblzma5
 SLIM_PACKAGES+=,libncursesw6,libnsl2,libreadline8,libsqlite3-0,libssl3,libuuid1,zlib1g
 PYTHON_PACKAGES=python3.11,python3.11-venv,python3-venv,libpython3.11
-# As the official image pins them.
+# The versions in the official image.
 PIP_PACKAGES=(pip==24.0 setuptools==79.0.1 wheel==0.45.1)
 
 push_base_images() {
@@ -47,7 +46,7 @@ has_tag() {
 
 push_base() {
     local tarball=$1 platform=$2 image=$BASE_REPOSITORY:$3
-    # The tests are to find an engine that has never seen the image.
+    # The image is removed from the engine below, so that the tests find an engine without it.
     quietly "$STATE/log/base-push.log" docker -H "unix://$DOCKER_SOCKET" import \
         --platform "$platform" \
         --change 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' \
@@ -61,10 +60,10 @@ push_base() {
 
 make_base_tarballs() {
     local folder=$1 work
-    say "making the base images (a few minutes, once)"
+    say "building the base images (takes a few minutes, once)"
     [[ -n $(missing_packages gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ]] &&
         apt_install gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-    # Left behind when an earlier try was interrupted.
+    # Left over from a run that was interrupted.
     rm -rf "$DATA"/base.??????
     work=$(mktemp -d "$DATA/base.XXXXXX")
     rm -rf "$CACHE/base"
@@ -87,7 +86,7 @@ make_base_tarballs() {
     touch "$folder/done"
 }
 
-# The upstream source as Debian ships it, and the headers, checked by apt.
+# Downloads the upstream source, as Debian distributes it, and the headers. apt verifies both.
 fetch_python_source() {
     local work=$1
     mkdir -p "$work/source/lists/partial"
@@ -109,8 +108,7 @@ fetch_python_source() {
 unpack_debian() {
     local work=$1
     mkdir -p "$work/debs-amd64" "$work/debs-arm64"
-    # The foreign one only fetches and unpacks: its second stage would have to
-    # run under emulation, for minutes.
+    # For arm64, only download and unpack: the second stage would take minutes under emulation.
     bootstrap "$work" arm64 "$work/arm64" "$SLIM_PACKAGES,$PYTHON_PACKAGES" --foreign &
     local foreign=$!
     bootstrap "$work" amd64 "$work/full-amd64" "$SLIM_PACKAGES,$PYTHON_PACKAGES"
@@ -126,7 +124,7 @@ bootstrap() {
         --include="$packages" bookworm "$target" "$DEBIAN_MIRROR"
 }
 
-# A wheel of pip runs pip: this machine needs none of its own.
+# Runs pip from its own wheel, so that this machine does not need pip.
 fetch_pip() {
     local work=$1 wheel
     wheel=$(echo "$work"/source/Lib/ensurepip/_bundled/pip-*.whl)
@@ -140,7 +138,7 @@ make_official_amd64() {
     mkdir "$root/tmp/wheels"
     cp "$work"/wheels/*.whl "$root/tmp/wheels"
     chroot "$root" ldconfig
-    # shellcheck disable=SC2016 # expanded in there
+    # shellcheck disable=SC2016 # expanded by the inner shell
     quietly "$STATE/log/base-pip.log" chroot "$root" env -i PATH=/usr/local/bin:/usr/bin:/bin \
         sh -c 'cd /tmp/wheels && python3 "$(echo pip-*.whl)/pip" install --no-index --no-compile \
             --no-cache-dir --root-user-action=ignore *.whl'
@@ -148,17 +146,17 @@ make_official_amd64() {
     trim "$root"
 }
 
-# Unpacked, not installed: what the packages' scripts would have written is
-# taken from the other architecture, where it does not depend on it.
+# The packages are unpacked and not installed. The files that their scripts would create are copied
+# from the amd64 image if they do not depend on the architecture.
 make_official_arm64() {
     local work=$1 root=$1/arm64 deb
     rm -rf "$root/debootstrap" "$root"/var/lib/dpkg/{status,info}
-    # A link to itself, which the second stage would have replaced.
+    # /proc is a link to itself, which the second stage would replace.
     rm -f "$root/proc"
     mkdir -p "$root/proc" "$root/var/lib/dpkg/info"
     echo 1 >"$root/var/lib/dpkg/info/format"
     for deb in "$work"/debs-arm64/*.deb; do
-        # The same packages as the other architecture has, so not Python's.
+        # Only the packages that the amd64 image has, and therefore not Python's.
         [[ -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package).list ||
             -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package):amd64.list ]] || continue
         unpack_deb "$deb" "$root"
@@ -174,7 +172,7 @@ make_official_arm64() {
 
 unpack_deb() { dpkg-deb --fsys-tarfile "$1" | tar -xpf - -C "$2" --keep-directory-symlink; }
 
-# So that dpkg and apt know what is there.
+# Adds a package to dpkg's database, for dpkg and apt.
 register_deb() {
     local deb=$1 root=$2 package file
     package=$(dpkg-deb -f "$deb" Package)
@@ -188,7 +186,7 @@ register_deb() {
         >"$root/var/lib/dpkg/info/$file.list"
 }
 
-# What the packages' scripts made: users, certificates, alternatives, folders.
+# Copies what the packages' scripts created: users, certificates, alternatives, folders.
 copy_configured() {
     local from=$1 to=$2
     (cd "$from" && find . \( -type d -o -type l -lname '/etc/alternatives/*' \
@@ -199,7 +197,7 @@ copy_configured() {
         tar -C "$to" --skip-old-files --keep-directory-symlink -xp
 }
 
-# add_python WORK ARCH TRIPLET COMPILER: Python at /usr/local.
+# add_python WORK ARCH TRIPLET COMPILER: installs Python in /usr/local.
 add_python() {
     local work=$1 arch=$2 triplet=$3 compiler=$4
     local root=$work/$arch/usr/local package debian name
@@ -210,17 +208,17 @@ add_python() {
     done
     unpack_deb "$(echo "$work"/source/libpython3.11-dev_*_"$arch.deb")" "$debian"
 
-    # Upstream's library first: it has the modules that Debian splits off.
+    # Upstream's standard library first: it has the modules that Debian moves to other packages.
     cp -a "$work/source/Lib" "$root/lib/python3.11"
     cp -a "$debian/usr/lib/python3.11/." "$root/lib/python3.11/"
-    # Debian's site and sysconfig know dist-packages and a second prefix.
+    # Debian's site.py and sysconfig.py add dist-packages and a second prefix. Use upstream's.
     for name in site.py sysconfig.py; do
         cp -a "$work/source/Lib/$name" "$root/lib/python3.11/$name"
     done
-    # Debian's mark that pip must not install here, and its settings in /etc.
+    # Debian's marker against installing with pip, and its link to settings in /etc.
     rm -f "$root"/lib/python3.11/{EXTERNALLY-MANAGED,sitecustomize.py}
     rm -f "$root"/lib/python3.11/site-packages/*
-    # Where Debian's build says it lives.
+    # Replace the prefix that Debian's build recorded.
     sed -i -E "s#^( '(prefix|exec_prefix|BINDIR|BINLIBDEST|DESTDIRS|DESTLIB|DESTSHARED|INCLUDEDIR|INCLUDEPY|LIBDEST|LIBDIR|LIBPL|MACHDESTLIB|SCRIPTDIR)': ')/usr#\1/usr/local#" \
         "$root"/lib/python3.11/_sysconfigdata__*.py
 
@@ -248,7 +246,7 @@ make_debian_layout() {
     trim "$root"
 }
 
-# As Debian's slim images are.
+# Removes the files that Debian's slim images do not have.
 trim() {
     local root=$1
     find "$root/usr/share/doc" -depth -type f ! -name copyright -delete
@@ -256,7 +254,7 @@ trim() {
     rm -rf "$root"/usr/share/{man,info,groff,lintian,linda,locale}/* \
         "$root"/var/cache/apt/* "$root"/var/cache/debconf/*-old "$root"/var/lib/apt/lists/* \
         "$root"/var/log/* "$root"/tmp/* "$root"/etc/resolv.conf "$root"/etc/hostname
-    # The mirror, or an apt setting, of the machine that made it.
+    # Do not copy this machine's proxy settings for apt.
     rm -f "$root"/etc/apt/apt.conf.d/*proxy*
 }
 

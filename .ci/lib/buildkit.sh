@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Builders beside the engines' own: two BuildKit daemons, for the tests of builds on several
-# machines, and BuildKit's image, for the builder that xtask makes where Docker's own can't do it.
+# Two BuildKit daemons, for testing builds on several machines, and BuildKit's image, for the builder
+# that xtask creates if Docker's own builder cannot do a build.
 
 BUILDKIT_PLATFORMS=(amd64 arm64)
-# Not what xtask pulls by itself, docker.io/moby/buildkit, which this machine may not reach.
+# It replaces docker.io/moby/buildkit, which xtask uses by default and this machine may not reach.
 BUILDKIT_IMAGE=$REGISTRY/moby/buildkit:v$BUILDKIT_VERSION
 
 buildkit_address() { echo "unix://$STATE/buildkit-$1.sock"; }
@@ -22,8 +22,7 @@ start_buildkit() {
     push_buildkit_image
 }
 
-# Both run on this machine and are the same: which of them is for which platform is what xtask
-# tells buildx.
+# The two daemons do not differ. xtask tells buildx which of them builds for which platform.
 start_buildkitd() {
     local arch=$1
     say "starting buildkitd for $arch"
@@ -39,7 +38,7 @@ write_buildkit_config() {
 [worker.oci]
 enabled = true
 snapshotter = "overlayfs"
-# There is no CNI here; builds use the host's network anyway.
+# CNI is not installed, and builds use the host's network anyway.
 networkMode = "host"
 gc = true
 maxUsedSpace = "4GB"
@@ -55,13 +54,13 @@ http = true
 TOML
 }
 
-# As small as can be: both programs, Debian's runc with its libraries, and nothing else. buildx
-# starts `buildkitd` in it and speaks to it through `buildctl dial-stdio`.
+# The image contains only buildkitd, buildctl, and Debian's runc with its libraries. buildx starts
+# `buildkitd` in it and communicates with it through `buildctl dial-stdio`.
 push_buildkit_image() {
     local key work docker=(docker -H "unix://$DOCKER_SOCKET")
     key=$(cat "$LIB/buildkit.sh" "$LIB/tools.sh" | sha256sum | cut -c 1-12)
     if [[ -e $DATA/registry/buildkit-$key ]] && has_buildkit_image; then return; fi
-    say "making BuildKit's image"
+    say "building BuildKit's image"
     work=$(mktemp -d "$DATA/buildkit-image.XXXXXX")
     mkdir -p "$work/usr/bin" "$work/etc/buildkit" "$work/run"
     mkdir -m 1777 "$work/tmp"
@@ -85,8 +84,8 @@ has_buildkit_image() {
         "http://$REGISTRY/v2/moby/buildkit/manifests/v$BUILDKIT_VERSION" 2>/dev/null
 }
 
-# copy_with_libraries PROGRAM ROOT: the program into /usr/bin, what it is linked with to where
-# it looks for it.
+# copy_with_libraries PROGRAM ROOT: copies a program to /usr/bin, and the libraries that it is linked
+# with to their own paths.
 copy_with_libraries() {
     local program=$1 root=$2 library
     cp -L "$program" "$root/usr/bin/"

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # used by the files that source this one
-# Paths, messages and background processes: what every other file here uses.
+# Paths, messages and background processes, for all other files.
 
 CACHE=${CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/agent-runner-ci}
-# Gone after a reboot, like the processes it describes.
+# Sockets, logs and PIDs. On a file system that is empty after a reboot.
 STATE=${CI_STATE:-/run/agent-runner-ci}
-# Image stores: too big for the cache, worth keeping between two runs.
+# Image stores. They are too large for the cache, but should be kept between runs.
 DATA=${CI_DATA:-/var/lib/agent-runner-ci}
 
 DEBIAN_MIRROR=${CI_DEBIAN_MIRROR:-http://deb.debian.org/debian}
@@ -13,7 +13,7 @@ DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 REGISTRY=127.0.0.1:5000
 AUTH_REGISTRY=127.0.0.1:5001
-# Worth nothing outside: both registries listen on this machine alone.
+# Not secret: both registries listen on this machine's loopback only.
 AUTH_USER=tester
 AUTH_PASSWORD=tests-only-password
 DOCKER_SOCKET=/var/run/docker.sock
@@ -30,7 +30,7 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# quietly LOG COMMAND...: shows what the command printed only when it fails.
+# quietly LOG COMMAND...: shows the command's output only if it fails.
 quietly() {
     local log=$1
     shift
@@ -40,7 +40,7 @@ quietly() {
     fi
 }
 
-# write_file PATH: writes standard input there, unless that is what it holds already.
+# write_file PATH: writes standard input to a file, unless the file has that content already.
 write_file() {
     local path=$1 text
     text=$(cat)
@@ -50,7 +50,7 @@ write_file() {
     fi
 }
 
-# wait_for SECONDS COMMAND...
+# wait_for SECONDS COMMAND...: repeats a command until it succeeds, or fails after SECONDS.
 wait_for() {
     local deadline=$((SECONDS + $1))
     shift
@@ -60,8 +60,7 @@ wait_for() {
     done
 }
 
-# A process is known by its PID and its start time, so that a PID which the
-# kernel gave to another process later is never signalled.
+# A process is identified by its PID and start time, because the kernel reuses PIDs.
 start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f 20; }
 
 # background NAME COMMAND...: starts a daemon that outlives this script.
@@ -69,7 +68,7 @@ background() {
     local name=$1
     shift
     mkdir -p "$STATE/pids" "$STATE/log"
-    # 9 is the lock of .ci/engines, which would last as long as the daemon.
+    # File descriptor 9 is the lock of .ci/engines. The daemon must not keep it.
     setsid -- "$@" >"$STATE/log/$name.log" 2>&1 </dev/null 9>&- &
     local pid=$!
     disown "$pid"
@@ -83,14 +82,14 @@ running() {
     [[ -n $started && $(start_time "$pid") == "$started" ]]
 }
 
-# stop NAME: ends one process that `background` started. Asks first.
+# stop NAME: ends a process that `background` started, with SIGTERM and, after 20 s, SIGKILL.
 stop() {
     local pid
     if running "$1"; then
         read -r pid _ <"$STATE/pids/$1"
         kill -TERM "$pid" 2>/dev/null || true
         if ! wait_for 20 stopped "$1"; then
-            say "$1 (PID $pid) did not stop when asked: killed"
+            say "$1 (PID $pid) did not stop within 20 s: killing it"
             kill -KILL "$pid" 2>/dev/null || true
         fi
     fi

@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# The daemons: two of Docker, one registry. Each is started only when its
-# socket does not answer.
+# Two Docker daemons and two registries. Each is started only if it does not respond.
 
 BRIDGE=arci0
 BRIDGE_ADDRESS=172.29.0.1/16
@@ -8,11 +7,11 @@ BRIDGE_SUBNET=172.29.0.0/16
 
 docker_answers() { docker -H "unix://$1" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 registry_answers() { curl -fsS -o /dev/null "http://$REGISTRY/v2/"; }
-# 401 is an answer too.
+# Without -f, because it responds with status 401.
 auth_registry_answers() { curl -sS -o /dev/null "http://$AUTH_REGISTRY/v2/"; }
 
 start_daemons() {
-    # Forked first, waited for later: they take their seconds side by side.
+    # Start all of them before waiting for the first, so that they start in parallel.
     docker_answers "$DOCKER_SOCKET" || start_docker_classic
     docker_answers "$DOCKER_CONTAINERD_SOCKET" || start_docker_containerd
     start_registries
@@ -32,7 +31,7 @@ await() {
     shift
     if ! wait_for 60 "$@"; then
         tail -n 30 "$STATE/log/$name.log" >&2 || true
-        die "$name did not come up"
+        die "$name did not start within 60 s"
     fi
 }
 
@@ -41,7 +40,7 @@ start_docker_classic() {
     write_file "$STATE/docker.json" <<EOF
 {"features": {"containerd-snapshotter": false}, "storage-driver": "overlay2"}
 EOF
-    # A daemon that was killed leaves its PID file, and that PID may be in use.
+    # A killed daemon leaves its PID file. If that PID is in use again, dockerd refuses to start.
     rm -f "$STATE/docker.pid"
     background docker dockerd --config-file "$STATE/docker.json" \
         --pidfile "$STATE/docker.pid" -H "unix://$DOCKER_SOCKET"
@@ -54,9 +53,9 @@ start_docker_containerd() {
 EOF
     add_bridge
     rm -f "$STATE/docker-containerd.pid"
-    # Two daemons would overwrite each other's firewall chains, which have the
-    # same names. So this one leaves the firewall alone and `add_bridge` writes
-    # the two rules that it needs; published ports go through its proxy.
+    # Two daemons would overwrite each other's firewall chains, which have the same names. So this
+    # one does not change the firewall, and `add_bridge` adds the rules that it needs. Published
+    # ports work through Docker's userland proxy.
     background docker-containerd dockerd --config-file "$STATE/docker-containerd.json" \
         --data-root "$DATA/docker-containerd" --exec-root "$STATE/docker-containerd" \
         --pidfile "$STATE/docker-containerd.pid" -H "unix://$DOCKER_CONTAINERD_SOCKET" \
@@ -98,7 +97,7 @@ start_registry() {
     background registry docker-registry serve "$STATE/registry.yml"
 }
 
-# One that wants a password, for the tests of signing in.
+# A registry with a password, for testing logins.
 start_auth_registry() {
     say "starting a registry with a password on $AUTH_REGISTRY"
     htpasswd -Bbn "$AUTH_USER" "$AUTH_PASSWORD" | write_file "$STATE/htpasswd"

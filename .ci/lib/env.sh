@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What the end-to-end tests may count on, as a file to source.
+# Writes the settings for the end-to-end tests to a file to source.
 
 ENV_FILE=$STATE/env
-# Build steps use the host's network and trust what the host trusts: behind a
-# proxy with a certificate of its own nothing else reaches PyPI.
+# Build steps use the host's network and its CA bundle. Behind a proxy with its own CA, they could
+# not reach PyPI otherwise.
 CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
 
 write_env() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The packages: bookworm's, except Docker.
+# Debian packages: from bookworm, except Docker.
 
 PACKAGES=(
     podman buildah skopeo fuse-overlayfs netavark aardvark-dns slirp4netns uidmap catatonit
@@ -8,7 +8,7 @@ PACKAGES=(
     debootstrap iptables iproute2 curl ca-certificates
     hyperfine shellcheck jq ruby g++
 )
-# bookworm's docker.io (20.10) has no buildx; sid's runs on bookworm's libc.
+# bookworm's docker.io (20.10) has no buildx. sid's works with bookworm's libc.
 DOCKER_PACKAGES=(docker.io docker-cli containerd docker-buildx)
 
 install_packages() {
@@ -53,7 +53,7 @@ Suites: sid
 Components: main
 Signed-By: $DEBIAN_KEYRING
 EOF
-    # Below 100: taken only when asked for by suite, never as an upgrade.
+    # A priority below 100: apt installs from sid only on request, and never as an upgrade.
     write_file /etc/apt/preferences.d/agent-runner-ci-sid <<EOF
 Package: *
 Pin: release n=sid
@@ -62,7 +62,8 @@ EOF
     apt_update
 }
 
-# download_packages SUITE FOLDER PACKAGE...: checked by apt; the machine's own lists stay as they are.
+# download_packages SUITE FOLDER PACKAGE...: downloads packages, verified by apt, without changing
+# the machine's package lists.
 download_packages() {
     local suite=$1 folder=$2 apt
     apt=(apt-get -o "Dir::Etc::sourcelist=$folder/apt/list" -o Dir::Etc::sourceparts=/dev/null
@@ -78,7 +79,7 @@ download_packages() {
     rm -r "$folder/apt"
 }
 
-# The kernel hands foreign programs to qemu, also inside containers.
+# Lets the kernel run arm64 programs with qemu, also inside containers.
 enable_emulation() {
     [[ -e /proc/sys/fs/binfmt_misc/status ]] ||
         mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
@@ -86,8 +87,8 @@ enable_emulation() {
         update-binfmts --enable qemu-aarch64
 }
 
-# Of two lookups at the same moment, as two builds make them, one answer may be lost. The resolver
-# then waits five seconds, longer than most of what is tested here takes.
+# When two builds look up a name at the same moment, one of the responses may be lost. By default the
+# resolver retries after five seconds, which is longer than most tests take.
 configure_resolver() {
     grep -q '^options.*timeout' /etc/resolv.conf && return
     echo "options timeout:1 attempts:5" >>/etc/resolv.conf

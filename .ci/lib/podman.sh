@@ -1,10 +1,9 @@
 # shellcheck shell=bash
-# Podman's settings, and the user who runs it without root.
+# Podman's settings, and the user for rootless Podman.
 
 configure_podman() {
-    # crun refuses hybrid cgroups; without systemd there is neither its cgroup
-    # manager nor its journal; and the limits here can't be raised to Podman's
-    # defaults.
+    # crun does not support hybrid cgroups. Without systemd, its cgroup manager and its journal are
+    # not available. On such a machine, the limits cannot be raised to Podman's defaults.
     if [[ ! -d /run/systemd/system ]]; then
         write_file /etc/containers/containers.conf <<EOF
 # Written by .ci/engines
@@ -17,12 +16,12 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 
 [network]
-# Podman would otherwise try the older CNI first, and warn that it is not there.
+# By default Podman tries the older CNI first, and warns that it is not installed.
 network_backend = "netavark"
 EOF
     fi
     write_file /etc/containers/registries.conf.d/agent-runner-ci.conf <<EOF
-# Written by .ci/engines: Podman, unlike Docker, wants TLS on the loopback too.
+# Written by .ci/engines. Unlike Docker, Podman requires TLS on the loopback too.
 [[registry]]
 location = "$REGISTRY"
 insecure = true
@@ -37,19 +36,19 @@ add_rootless_user() {
     local range=1000000-1065535
     id "$ROOTLESS_USER" >/dev/null 2>&1 ||
         useradd --create-home --shell /bin/bash "$ROOTLESS_USER"
-    # useradd gives the ranges, unless the machine's settings say otherwise.
+    # useradd usually adds the ranges, but the machine's settings can disable that.
     grep -q "^$ROOTLESS_USER:" /etc/subuid || usermod --add-subuids "$range" "$ROOTLESS_USER"
     grep -q "^$ROOTLESS_USER:" /etc/subgid || usermod --add-subgids "$range" "$ROOTLESS_USER"
     install -d -m 0700 -o "$ROOTLESS_USER" -g "$ROOTLESS_USER" "$ROOTLESS_RUNTIME_DIR"
 
-    # Without it Podman 4.3 takes vfs, which copies the whole image for every container.
+    # By default Podman 4.3 uses vfs here, which copies the whole image for every container.
     write_file "$(rootless_home)/.config/containers/storage.conf" <<EOF
 [storage]
 driver = "overlay"
 EOF
     chown -R "$ROOTLESS_USER:" "$(rootless_home)/.config"
 
-    # As udev and systemd have them; without either they are root's only.
+    # udev and systemd usually do this. Without them, only root could use the devices.
     if [[ ! -d /run/systemd/system ]]; then
         chmod 0666 /dev/net/tun /dev/fuse
         mount --make-rshared /
@@ -58,32 +57,31 @@ EOF
 
 rootless_home() { getent passwd "$ROOTLESS_USER" | cut -d : -f 6; }
 
-# Without root's environment: HOME and the working folder must be the user's.
+# Runs a command as the rootless user, with that user's environment and not root's.
 rootless() {
     (cd / && runuser -u "$ROOTLESS_USER" -- \
         env -i PATH=/usr/local/bin:/usr/bin:/bin HOME="$(rootless_home)" \
         XDG_RUNTIME_DIR="$ROOTLESS_RUNTIME_DIR" "$@")
 }
 
-# Rootless Podman keeps one process that holds its namespaces. It is asked to
-# end it, since only Podman knows which it is.
+# Rootless Podman keeps a process that holds its namespaces. `system migrate` ends it.
 stop_rootless_pause() {
     [[ -e $ROOTLESS_RUNTIME_DIR/libpod ]] || return 0
     rootless podman system migrate >/dev/null 2>&1 || true
 }
 
-# Every build looks each of its steps up among all images of the store: a hundred images more cost
-# a second a build. What the tests of earlier runs left goes, and with it their cache.
+# Podman searches all images for every step of a build: a hundred more images make a build one second
+# slower. Therefore images that earlier test runs left are removed, together with their cache.
 TOO_MANY_IMAGES=150
 
 tidy_podman_store() {
     local count
-    # It fails when somebody removes an image meanwhile; then there is no haste.
+    # `image ls` fails if an image is removed at the same time. The next run can do this instead.
     count=$(podman image ls --all --quiet 2>/dev/null | wc -l) || return 0
     ((count > TOO_MANY_IMAGES)) || return 0
     say "removing untagged images from Podman's store of $count"
-    # Interrupted builds leave containers of Buildah's, which keep images; and it ends at the first
-    # image that it cannot remove.
+    # Interrupted builds leave Buildah containers, which keep images in use, and `image prune` stops
+    # at the first image that it cannot remove.
     buildah rm --all >"$STATE/log/podman-prune.log" 2>&1 || true
     podman image prune --force >>"$STATE/log/podman-prune.log" 2>&1 || true
 }

@@ -1,6 +1,6 @@
-/* CPython's own main program but for one line. The library comes from Debian,
-   which freezes its patched site.py (dist-packages, a second prefix) into it;
-   the files beside it are upstream's, as in the official image. */
+/* CPython's main program, with frozen modules disabled. libpython comes from
+   Debian, which freezes its own site.py (with dist-packages and a second
+   prefix) into it. The official image, like this one, uses upstream's site.py. */
 #include <Python.h>
 
 int main(int argc, char **argv)

@@ -1,20 +1,20 @@
 # shellcheck shell=bash
-# agent-runner's own tools, in virtual environments below the cache.
+# Poetry and agent-runner's dependencies, in virtual environments in the cache.
 
 POETRY_VERSION=2.5.1
 POETRY_MIRROR_PLUGIN_VERSION=0.6.5
 POETRY=$CACHE/poetry-$POETRY_VERSION/bin/poetry
 export POETRY_VIRTUALENVS_IN_PROJECT=false POETRY_VIRTUALENVS_PATH=$CACHE/venvs
 export POETRY_NO_INTERACTION=1
-# Poetry asks PyPI's JSON API, which proxies and mirrors of PyPI seldom serve.
-# The plugin makes it ask the index that pip asks, and needs no other lock file.
+# Poetry uses PyPI's JSON API, which most proxies and mirrors of PyPI do not have. With the plugin it
+# uses the simple index, as pip does, and the lock file stays the same.
 export POETRY_PYPI_MIRROR_URL=https://pypi.org/simple/
 
 poetry_install() {
     local python
     python3.11 -c 'import ensurepip, venv' 2>/dev/null ||
         apt_install python3.11 python3.11-venv
-    # Not a version manager's shim: that changes its mind with the folder.
+    # The real path and not a version manager's shim, which depends on the working folder.
     python=$(python3.11 -c 'import sys; print(sys.executable)')
     if [[ ! -e $POETRY.done ]]; then
         rm -rf "$CACHE/poetry-$POETRY_VERSION"
@@ -26,7 +26,7 @@ poetry_install() {
     cd agent-runner
     "$POETRY" env use --quiet "$python"
     "$POETRY" check --lock
-    # Exactly the lock file: nothing left over from an earlier run.
+    # `sync` also removes packages that are not in the lock file.
     "$POETRY" sync
 }
 

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # Temporal's development server, for the end-to-end tests.
 
-# The newest whose module has no replace directives, which `go install` refuses.
+# The newest version without replace directives in go.mod, which `go install` does not accept.
 TEMPORAL_VERSION=1.5.1
 TEMPORAL_ADDRESS=127.0.0.1:7233
 TEMPORAL=$CACHE/temporal/$TEMPORAL_VERSION/temporal
 
-# Minutes on a small machine, so it runs beside everything else.
+# The build takes minutes on a small machine, so it runs in the background.
 begin_temporal_build() {
     [[ -x $TEMPORAL ]] || running temporal-build && return
     say "building temporal $TEMPORAL_VERSION in the background"
@@ -21,10 +21,10 @@ finish_temporal_build() {
     new=$(dirname "$TEMPORAL").new
     [[ -x $TEMPORAL ]] && return
     begin_temporal_build
-    wait_for 1200 stopped temporal-build || die "temporal's build takes too long"
+    wait_for 1200 stopped temporal-build || die "building temporal took longer than 20 minutes"
     if [[ ! -x $new/temporal ]]; then
         tail -n 20 "$STATE/log/temporal-build.log" >&2
-        die "temporal's build failed"
+        die "building temporal failed"
     fi
     mkdir -p "$(dirname "$TEMPORAL")"
     mv "$new/temporal" "$TEMPORAL"
@@ -45,7 +45,7 @@ start_temporal() {
     await temporal temporal_answers
 }
 
-# For `up` and `smoke`: as small as can be, in place of the one that they pull by themselves.
+# A minimal image for `up` and `smoke`. It replaces the one that they pull by default.
 TEMPORAL_IMAGE=$REGISTRY/temporalio/temporal:$TEMPORAL_VERSION
 
 push_temporal_image() {
@@ -53,10 +53,10 @@ push_temporal_image() {
     curl -fsS -o /dev/null --head \
         -H 'Accept: application/vnd.docker.distribution.manifest.v2+json' \
         "http://$REGISTRY/v2/temporalio/temporal/manifests/$TEMPORAL_VERSION" 2>/dev/null && return
-    say "making Temporal's image"
+    say "building Temporal's image"
     work=$(mktemp -d "$DATA/temporal-image.XXXXXX")
     cp "$TEMPORAL" "$work/"
-    # It asks who it is, and there is no /etc/passwd.
+    # Temporal looks up its user, and the image has no /etc/passwd.
     quietly "$STATE/log/temporal-image.log" sh -c "tar -C '$work' -c temporal |
         ${docker[*]} import --change 'ENV USER=temporal' --change 'ENV HOME=/' \
             --change 'ENTRYPOINT [\"/temporal\"]' - '$TEMPORAL_IMAGE'"

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# Programs in Go that Debian 12 has not, or not new enough: built once, kept in the cache.
+# Go programs that Debian 12 does not have, or only in an older version. They are built once and kept
+# in the cache.
 
 ACTIONLINT_VERSION=1.7.7
 BUILDKIT_VERSION=0.25.1
@@ -11,13 +12,13 @@ BUILDCTL=$TOOLS/buildctl-$BUILDKIT_VERSION
 BUILDKITD=$TOOLS/buildkitd-$BUILDKIT_VERSION
 COSIGN=$TOOLS/cosign-$COSIGN_VERSION
 
-# Minutes on a small machine, so they are built beside everything else, one after the other: the
-# one that is wanted first comes first.
+# The builds take minutes on a small machine, so they run in the background, one after the other, in
+# the order in which the programs are needed.
 begin_tools_build() {
     if tools_are_built || running tools-build; then return; fi
     say "building actionlint, buildkit and cosign in the background"
     mkdir -p "$TOOLS"
-    # shellcheck disable=SC2016 # expanded in there
+    # shellcheck disable=SC2016 # expanded by the inner shell
     background tools-build nice -n 15 env LIB="$LIB" \
         bash -euo pipefail -c '. "$LIB/all.sh"; build_tools'
 }
@@ -26,7 +27,7 @@ tools_are_built() { [[ -x $ACTIONLINT && -x $BUILDCTL && -x $BUILDKITD && -x $CO
 
 build_tools() {
     build_tool "$ACTIONLINT" "github.com/rhysd/actionlint/cmd/actionlint@v$ACTIONLINT_VERSION"
-    # buildx shows the version, and knows by it what the daemon can do.
+    # buildx shows the daemon's version, and decides by it which features to use.
     local version="-X github.com/moby/buildkit/version.Version=v$BUILDKIT_VERSION"
     build_tool "$BUILDCTL" "github.com/moby/buildkit/cmd/buildctl@v$BUILDKIT_VERSION" "$version"
     build_tool "$BUILDKITD" "github.com/moby/buildkit/cmd/buildkitd@v$BUILDKIT_VERSION" "$version"
@@ -39,8 +40,8 @@ build_tool() {
     [[ -x $file ]] && return
     work=$(mktemp -d)
     (
-        # A module of its own: `go install` refuses a program whose module has replace or
-        # exclude lines, as BuildKit's.
+        # A separate module, because `go install` does not accept programs with replace or exclude
+        # directives in go.mod, such as BuildKit.
         cd "$work"
         go mod init tools
         go get "$package"
@@ -50,11 +51,11 @@ build_tool() {
     mv "$file.new" "$file"
 }
 
-# need_tool FILE: waits until it is built.
+# need_tool FILE: waits until a program is built.
 need_tool() {
     [[ -x $1 ]] && return
     begin_tools_build
-    wait_for 1800 built_or_given_up "$1" || die "building $(basename "$1") takes too long"
+    wait_for 1800 built_or_given_up "$1" || die "building $(basename "$1") took longer than 30 minutes"
     if [[ ! -x $1 ]]; then
         tail -n 20 "$STATE/log/tools-build.log" >&2
         die "building $(basename "$1") failed"
@@ -63,7 +64,7 @@ need_tool() {
 
 built_or_given_up() { [[ -x $1 ]] || stopped tools-build; }
 
-# The compilers that it started are in its session, and nothing else is.
+# Also ends the compilers, which are in the same process group.
 stop_tools_build() {
     local pid
     if running tools-build; then

@@ -1,8 +1,8 @@
 """The devserver's command line.
 
-python -m devserver              serves until SIGTERM
-python -m devserver ask "…"      creates an execution, follows it, prints the answer
-python -m devserver health       tells whether executions can be created
+python -m devserver              serve until SIGTERM
+python -m devserver ask "…"      create an execution, follow it, and print the answer
+python -m devserver health       check whether executions can be created
 """
 
 import argparse
@@ -25,35 +25,53 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command")
     serve = commands.add_parser("serve", help="serve until SIGTERM; the default")
     serve.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-    serve.add_argument("--port", type=int, default=7234, help="of gRPC")
-    serve.add_argument("--model-port", type=int, default=7235, help="of the model, and of /health")
-    serve.add_argument("--api-key", help="the key that callers need")
+    serve.add_argument("--port", type=int, default=7234, help="the port for gRPC")
     serve.add_argument(
-        "--temporal", default=os.environ.get("TEMPORAL_SERVICE_ADDRESS", temporal.DEFAULT_ADDRESS)
+        "--model-port", type=int, default=7235, help="the port for the model and for /health"
+    )
+    serve.add_argument("--api-key", help="require this key from callers")
+    serve.add_argument(
+        "--temporal",
+        default=os.environ.get("TEMPORAL_SERVICE_ADDRESS", temporal.DEFAULT_ADDRESS),
+        help="the address of Temporal",
     )
     serve.add_argument(
-        "--namespace", default=os.environ.get("TEMPORAL_NAMESPACE", temporal.DEFAULT_NAMESPACE)
+        "--namespace",
+        default=os.environ.get("TEMPORAL_NAMESPACE", temporal.DEFAULT_NAMESPACE),
+        help="the Temporal namespace",
     )
     serve.add_argument(
-        "--task-queue", default=temporal.WORKFLOW_TASK_QUEUE, help="of the workflows"
+        "--task-queue",
+        default=temporal.WORKFLOW_TASK_QUEUE,
+        help="the task queue of the workflows",
     )
-    serve.add_argument("--runner-task-queue", default=temporal.RUNNER_TASK_QUEUE)
-    serve.add_argument("--resources", type=Path, help="a JSON list of agents, sessions, skills …")
+    serve.add_argument(
+        "--runner-task-queue",
+        default=temporal.RUNNER_TASK_QUEUE,
+        help="the task queue of the agent-runner",
+    )
+    serve.add_argument(
+        "--resources", type=Path, help="a JSON file with a list of agents, sessions, skills, …"
+    )
     ask = commands.add_parser("ask", help="create an execution and follow it")
-    ask.add_argument("message")
-    ask.add_argument("--server", default="127.0.0.1:7234")
-    ask.add_argument("--session", default="", help="the conversation; it is made if there is none")
-    ask.add_argument("--agent", default="dev-agent")
-    ask.add_argument("--model", default="", help="in place of the runner's own")
-    health = commands.add_parser("health", help="exit code 0 if executions can be created")
-    health.add_argument("--url", default="http://127.0.0.1:7235/health")
+    ask.add_argument("message", help="the request to the agent")
+    ask.add_argument("--server", default="127.0.0.1:7234", help="the address of stigmer-server")
+    ask.add_argument(
+        "--session", default="", help="the session to continue; created if it does not exist"
+    )
+    ask.add_argument("--agent", default="dev-agent", help="the id of the agent")
+    ask.add_argument("--model", default="", help="a model to use instead of the runner's default")
+    health = commands.add_parser("health", help="exit with 0 if executions can be created, else 1")
+    health.add_argument(
+        "--url", default="http://127.0.0.1:7235/health", help="the URL of the health check"
+    )
     return parser
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
     from devserver.model import ModelServer
     from devserver.server import DevServer, Options
-    from devserver.workflow import Timing
+    from devserver.workflow import RunnerOptions
 
     options = Options(
         host=arguments.host,
@@ -61,8 +79,8 @@ async def _serve(arguments: argparse.Namespace) -> None:
         api_key=arguments.api_key,
         temporal=arguments.temporal,
         namespace=arguments.namespace,
-        queue=arguments.task_queue,
-        timing=Timing(queue=arguments.runner_task_queue),
+        task_queue=arguments.task_queue,
+        runner=RunnerOptions(task_queue=arguments.runner_task_queue),
     )
     server = DevServer(options)
     if arguments.resources:
@@ -75,7 +93,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     model.start()
     await server.start()
     logging.getLogger("devserver").info(
-        "listening: gRPC on port %d, model at http://%s:%d/v1",
+        "listening for gRPC on port %d, serving the model at http://%s:%d/v1",
         server.port,
         arguments.host,
         model.port,
@@ -96,7 +114,7 @@ def _health(url: str) -> int:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line, and return the exit code."""
     known = {"serve", "ask", "health", "-h", "--help"}
     words = sys.argv[1:]
     arguments = _parser().parse_args(words if words and words[0] in known else ["serve", *words])
@@ -125,5 +143,6 @@ if __name__ == "__main__":
     sys.stdout.flush()
     code = main()
     sys.stdout.flush()
-    # Temporal's and gRPC's native threads may abort an interpreter that is being taken down.
+    # Exit without finalizing the interpreter: the native threads of Temporal and gRPC could abort
+    # the process during that.
     os._exit(code)

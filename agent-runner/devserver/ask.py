@@ -1,4 +1,4 @@
-"""A client: create an execution, show how it goes, print the answer and the files made."""
+"""A client that creates an execution, shows its progress, and prints the answer."""
 
 import sys
 from typing import Any
@@ -22,10 +22,10 @@ def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
 async def ask(
     server: str, message: str, *, session: str, agent: str, model: str, api_key: str
 ) -> int:
-    """Ask an agent. The answer goes to stdout, how it is got to stderr.
+    """Ask an agent. Prints the answer to standard output and the progress to standard error.
 
     Returns:
-        0 for a completed execution, else 1.
+        The exit code: 0 for a completed execution, else 1.
     """
     execution = pb.AgentExecution(api_version="agentic.stigmer.ai/v1", kind="AgentExecution")
     execution.spec.session_id, execution.spec.agent_id = session, agent
@@ -53,16 +53,16 @@ async def ask(
 
 
 def report(status: pb.AgentExecutionStatus) -> int:
-    """Print how an execution ended. Returns the exit code."""
-    said = [m.content for m in status.messages if m.type == pb.MESSAGE_AI and m.content]
-    if said:
-        print(said[-1])
-    made = {
+    """Print the result of an execution, and return the exit code."""
+    answers = [m.content for m in status.messages if m.type == pb.MESSAGE_AI and m.content]
+    if answers:
+        print(answers[-1])
+    written = {
         str(call.args.fields["path"].string_value)
         for call in status.tool_calls
         if call.name in {"write_file", "edit_file"} and call.status == pb.TOOL_CALL_COMPLETED
     }
-    for path in sorted(made):
+    for path in sorted(written):
         print(f"file: {path}", file=sys.stderr)
     if status.phase != pb.EXECUTION_COMPLETED:
         phase = pb.ExecutionPhase.Name(status.phase)

@@ -1,4 +1,4 @@
-"""The scripted model, over HTTP: as OpenAI, Anthropic and Ollama serve theirs."""
+"""Serves the scripted model with the HTTP APIs of OpenAI, Anthropic and Ollama."""
 
 import contextlib
 import json
@@ -10,50 +10,51 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from devserver.script import Answer, Turn, answer
+from devserver.script import ScriptedReply, Turn, next_reply
 
 
 class ModelServer:
-    """The server, in threads of its own.
+    """An HTTP server in background threads.
 
     Attributes:
-        port: Where it listens.
-        requests: What was asked: the path, the headers, the body.
-        stream: Whether it streams to whoever wants that.
-        loose: Whether it leaves out of OpenAI's stream what some services leave out.
+        port: The port on which it listens.
+        requests: The path, headers and body of each request so far.
+        stream: Whether to stream replies to clients that ask for it.
+        omit_optional_fields: Whether to omit fields in OpenAI's stream that some services omit.
+        ready: Returns whether `/health` reports that the devserver is ready.
     """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         outer = self
 
         class Handler(_Handler):
-            server_of = outer
+            model_server = outer
 
         self._server = _Server((host, port), Handler)
         self.port = int(self._server.server_address[1])
         self.requests: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.stream = True
-        self.loose = False
+        self.omit_optional_fields = False
         self.ready: Callable[[], bool] = lambda: True
         self._failed: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
-        """Where it is, without a path."""
+        """The URL of the server, without a path."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Serve, in the background."""
+        """Start serving in the background."""
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 
-    def failures(self, what: str) -> int:
-        """How often this was asked to fail, this time included."""
+    def count_failure(self, what: str) -> int:
+        """Count a request that the script wants to fail, and return the count."""
         with self._lock:
             self._failed[what] += 1
             return self._failed[what]
@@ -67,48 +68,48 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server_of: ClassVar[ModelServer]
+    model_server: ClassVar[ModelServer]
 
     def log_message(self, *_: object) -> None:
-        """Nothing: the runner's log tells enough."""
+        """Log nothing: the runner's log is enough."""
 
     def do_GET(self) -> None:
-        """`/health`: 200 once the devserver can be used."""
+        """ScriptedReply `/health` with 200 when the devserver is ready."""
         if self.path != "/health":
             self._json(404, {"error": {"message": f"no such path: {self.path}"}})
             return
-        ready = self.server_of.ready()
+        ready = self.model_server.ready()
         self._json(200 if ready else 503, {"status": "ok" if ready else "starting"})
 
     def do_POST(self) -> None:
-        """A request to the model."""
+        """ScriptedReply a request to the model."""
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))))
         path = urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server_of.requests.append((path, headers, body))
+        self.model_server.requests.append((path, headers, body))
         api = _APIS.get(path)
         if api is None:
             self._json(404, {"error": {"message": f"no such path: {path}"}})
             return
         system, turns = _conversation(body)
-        said = answer(system, turns)
-        time.sleep(said.sleep)
+        reply = next_reply(system, turns)
+        time.sleep(reply.sleep)
         key = json.dumps(body["messages"], sort_keys=True)
-        if said.fail == 200:
+        if reply.fail == 200:
             self._json(200, {"choices": [{"message": {"tool_calls": [{"id": 1}]}}]})
             return
-        if said.fail and not 0 < said.times < self.server_of.failures(key):
-            self._json(said.fail, {"error": {"message": f"scripted failure {said.fail}"}})
+        if reply.fail and not 0 < reply.times < self.model_server.count_failure(key):
+            self._json(reply.fail, {"error": {"message": f"scripted failure {reply.fail}"}})
             return
-        cut = said.cut and self.server_of.failures(f"cut {key}") == 1
+        cut = reply.cut and self.model_server.count_failure(f"cut {key}") == 1
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if body.get("stream") and self.server_of.stream:
-                events = list(api().events(said))
-                if self.server_of.loose:
-                    events = [_loosened(event) for event in events]
-                self._stream(api.kind, events, cut)
+            if body.get("stream") and self.model_server.stream:
+                events = list(api().events(reply))
+                if self.model_server.omit_optional_fields:
+                    events = [_without_optional_fields(event) for event in events]
+                self._stream(api.content_type, events, cut)
             else:
-                self._json(200, api().whole(said))
+                self._json(200, api().whole(reply))
 
     def _json(self, status: int, value: dict[str, Any]) -> None:
         data = json.dumps(value).encode()
@@ -121,9 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.wfile.write(data)
 
-    def _stream(self, kind: str, events: list[str], cut: bool) -> None:
+    def _stream(self, content_type: str, events: list[str], cut: bool) -> None:
         self.send_response(200)
-        self.send_header("content-type", kind)
+        self.send_header("content-type", content_type)
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         for event in events[: len(events) // 2] if cut else events:
@@ -137,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _conversation(body: dict[str, Any]) -> tuple[str, list[Turn]]:
-    """The instructions and the turns, of any of the APIs."""
+    """Parse the instructions and the turns from a request of any of the APIs."""
     system = str(body.get("system") or "")
     turns = []
     for message in body["messages"]:
@@ -155,8 +156,8 @@ def _conversation(body: dict[str, Any]) -> tuple[str, list[Turn]]:
     return system, turns
 
 
-def _loosened(event: str) -> str:
-    """An event of OpenAI's without an end's reason and without the numbers of tool calls."""
+def _without_optional_fields(event: str) -> str:
+    """Remove the finish reason and the indexes of tool calls from an event of OpenAI's stream."""
     if not event.startswith("data: {"):
         return event
     value = json.loads(event.removeprefix("data: "))
@@ -173,11 +174,11 @@ def _words(text: str) -> Iterator[str]:
 
 
 class _OpenAI:
-    kind = "text/event-stream"
+    content_type = "text/event-stream"
     USAGE: ClassVar = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
     @staticmethod
-    def _calls(said: Answer) -> list[dict[str, Any]]:
+    def _calls(reply: ScriptedReply) -> list[dict[str, Any]]:
         return [
             {
                 "index": number,
@@ -185,60 +186,60 @@ class _OpenAI:
                 "type": "function",
                 "function": {"name": name, "arguments": json.dumps(arguments)},
             }
-            for number, (name, arguments) in enumerate(said.tools)
+            for number, (name, arguments) in enumerate(reply.tools)
         ]
 
-    def whole(self, said: Answer) -> dict[str, Any]:
-        message = {"role": "assistant", "content": said.text, "tool_calls": self._calls(said)}
-        reason = "tool_calls" if said.tools else "stop"
+    def whole(self, reply: ScriptedReply) -> dict[str, Any]:
+        message = {"role": "assistant", "content": reply.text, "tool_calls": self._calls(reply)}
+        reason = "tool_calls" if reply.tools else "stop"
         return {"choices": [{"message": message, "finish_reason": reason}], "usage": self.USAGE}
 
-    def events(self, said: Answer) -> Iterator[str]:
+    def events(self, reply: ScriptedReply) -> Iterator[str]:
         def event(delta: dict[str, Any], reason: str | None = None) -> str:
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             return f"data: {json.dumps({'choices': [choice]})}\n\n"
 
         yield event({"role": "assistant", "content": ""})
-        if said.text:
-            yield from (event({"content": word}) for word in _words(said.text))
-        for call in self._calls(said):
+        if reply.text:
+            yield from (event({"content": word}) for word in _words(reply.text))
+        for call in self._calls(reply):
             arguments = call["function"]["arguments"]
             first = {**call, "function": {**call["function"], "arguments": arguments[:7]}}
             yield event({"tool_calls": [first]})
             rest = {"index": call["index"], "function": {"arguments": arguments[7:]}}
             yield event({"tool_calls": [rest]})
-        yield event({}, "tool_calls" if said.tools else "stop")
+        yield event({}, "tool_calls" if reply.tools else "stop")
         yield f"data: {json.dumps({'choices': [], 'usage': self.USAGE})}\n\n"
         yield "data: [DONE]\n\n"
 
 
 class _Anthropic:
-    kind = "text/event-stream"
+    content_type = "text/event-stream"
 
-    def whole(self, said: Answer) -> dict[str, Any]:
+    def whole(self, reply: ScriptedReply) -> dict[str, Any]:
         return {
             "type": "message",
             "role": "assistant",
-            "content": self._blocks(said),
-            "stop_reason": "tool_use" if said.tools else "end_turn",
+            "content": self._blocks(reply),
+            "stop_reason": "tool_use" if reply.tools else "end_turn",
             "usage": {"input_tokens": 10, "output_tokens": 5},
         }
 
     @staticmethod
-    def _blocks(said: Answer) -> list[dict[str, Any]]:
-        blocks: list[dict[str, Any]] = [{"type": "text", "text": said.text}] if said.text else []
+    def _blocks(reply: ScriptedReply) -> list[dict[str, Any]]:
+        blocks: list[dict[str, Any]] = [{"type": "text", "text": reply.text}] if reply.text else []
         return blocks + [
             {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": arguments}
-            for number, (name, arguments) in enumerate(said.tools)
+            for number, (name, arguments) in enumerate(reply.tools)
         ]
 
-    def events(self, said: Answer) -> Iterator[str]:
+    def events(self, reply: ScriptedReply) -> Iterator[str]:
         def event(kind: str, **fields: Any) -> str:
             return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
 
         yield event("message_start", message={"usage": {"input_tokens": 10, "output_tokens": 1}})
         yield event("ping")
-        for index, block in enumerate(self._blocks(said)):
+        for index, block in enumerate(self._blocks(reply)):
             if block["type"] == "text":
                 empty, text = {**block, "text": ""}, block["text"]
                 parts = [{"type": "text_delta", "text": word} for word in _words(text)]
@@ -251,17 +252,17 @@ class _Anthropic:
             yield event("content_block_start", index=index, content_block=empty)
             yield from (event("content_block_delta", index=index, delta=part) for part in parts)
             yield event("content_block_stop", index=index)
-        reason = "tool_use" if said.tools else "end_turn"
+        reason = "tool_use" if reply.tools else "end_turn"
         yield event("message_delta", delta={"stop_reason": reason}, usage={"output_tokens": 5})
         yield event("message_stop")
 
 
 class _Ollama:
-    kind = "application/x-ndjson"
+    content_type = "application/x-ndjson"
 
     @staticmethod
-    def _end(said: Answer, text: str) -> dict[str, Any]:
-        calls = [{"function": {"name": n, "arguments": a}} for n, a in said.tools]
+    def _end(reply: ScriptedReply, text: str) -> dict[str, Any]:
+        calls = [{"function": {"name": n, "arguments": a}} for n, a in reply.tools]
         return {
             "message": {"role": "assistant", "content": text, "tool_calls": calls},
             "done": True,
@@ -270,14 +271,14 @@ class _Ollama:
             "eval_count": 5,
         }
 
-    def whole(self, said: Answer) -> dict[str, Any]:
-        return self._end(said, said.text)
+    def whole(self, reply: ScriptedReply) -> dict[str, Any]:
+        return self._end(reply, reply.text)
 
-    def events(self, said: Answer) -> Iterator[str]:
-        for word in _words(said.text):
+    def events(self, reply: ScriptedReply) -> Iterator[str]:
+        for word in _words(reply.text):
             message = {"role": "assistant", "content": word}
             yield json.dumps({"message": message, "done": False}) + "\n"
-        yield json.dumps(self._end(said, "")) + "\n"
+        yield json.dumps(self._end(reply, "")) + "\n"
 
 
 _APIS: dict[str, type[_OpenAI] | type[_Anthropic] | type[_Ollama]] = {

@@ -1,18 +1,20 @@
-"""What the scripted model answers: a function of the conversation, and nothing else.
+"""The answers of the scripted model. They depend on the conversation only.
 
-A request may spell out what is to happen, a step a line:
+A request can contain a script, with one step per line:
 
-    !tool write_file {"path": "a.txt", "content": "x"}
-    !say done: {result}
-    !fail 503 2                 the next step's request fails with this status, twice (else:
-                                always); 200 is an answer that nobody understands
-    !sleep 1.5                  the next step takes this many seconds longer
-    !cut                        the next step's answer breaks off, once
+    !tool write_file {"path": "a.txt", "content": "x"}    ask for a tool
+    !and list_files {}          ask for another tool in the same reply as the `!tool` before
+    !say done: {result}         answer with a text
+    !fail 503 2                 the request of the next step fails with this status, twice;
+                                without a number, always. 200 means an invalid response.
+    !sleep 1.5                  the reply of the next step is delayed by this many seconds
+    !cut                        the reply of the next step breaks off, once
 
-In what is said, {result} is the last result of a tool, {system} the instructions, {history} all
-that was asked before. Tools on neighbouring lines with `!and` before the second are asked for
-together. Without such lines a few plain requests are understood: `write a haiku into x.txt`,
-`read x.txt`, `run: ls`, `use the skill x`, `what did I ask before?`; all else is said back.
+In the text of `!say`, {result} is the last result of a tool, {system} the instructions, and
+{history} the earlier requests. In the arguments of a tool, "{x*1000}" is x a thousand times.
+
+Without a script, the model understands a few requests: `write a haiku into x.txt`, `read x.txt`,
+`run: ls`, `use the skill x`, `what did I ask before?`. It repeats any other request.
 """
 
 import json
@@ -26,11 +28,11 @@ HAIKU = "Worker wakes and polls,\na queue of silent wishes\nturns to finished wo
 
 @dataclass(frozen=True)
 class Turn:
-    """One turn of the conversation, whatever API it came by.
+    """One turn of the conversation, independent of the API.
 
     Attributes:
         role: `user`, `assistant` or `tool`.
-        text: What is said, or a tool's result.
+        text: The text, or the result of a tool.
     """
 
     role: str
@@ -38,14 +40,14 @@ class Turn:
 
 
 @dataclass
-class Answer:
-    """What the model does next.
+class ScriptedReply:
+    """The model's next reply.
 
     Attributes:
-        text: What it says.
-        tools: What it asks for: name and arguments.
-        sleep: Seconds that it takes.
-        fail: The HTTP status to fail with; 0 for none.
+        text: The text.
+        tools: The names and arguments of the tools to ask for.
+        sleep: The delay in seconds.
+        fail: The HTTP status to fail with; 0 for no failure.
         times: How often to fail; 0 for always.
         cut: Whether to break off, once.
     """
@@ -58,11 +60,11 @@ class Answer:
     cut: bool = False
 
 
-def answer(system: str, turns: Sequence[Turn]) -> Answer:
-    """What comes next in a conversation."""
+def next_reply(system: str, turns: Sequence[Turn]) -> ScriptedReply:
+    """Return the next reply of a conversation."""
     asked = [index for index, turn in enumerate(turns) if turn.role == "user"]
     if not asked:
-        return Answer("You said nothing.")
+        return ScriptedReply("You said nothing.")
     request = turns[asked[-1]].text
     since = turns[asked[-1] + 1 :]
     step = sum(turn.role == "assistant" for turn in since)
@@ -72,10 +74,10 @@ def answer(system: str, turns: Sequence[Turn]) -> Answer:
         "system": system,
         "history": " | ".join(turns[index].text for index in asked[:-1]),
     }
-    steps = _spelled_out(request) or _understood(request, system)
+    steps = _explicit_steps(request) or _steps_for_request(request, system)
     chosen = steps[min(step, len(steps) - 1)]
     if step >= len(steps):
-        chosen = Answer("Done.")
+        chosen = ScriptedReply("Done.")
     for name, value in values.items():
         chosen.text = chosen.text.replace(f"{{{name}}}", value)
     return chosen
@@ -89,9 +91,9 @@ def _arguments(text: str) -> dict[str, Any]:
     return arguments
 
 
-def _spelled_out(request: str) -> list[Answer]:
-    steps: list[Answer] = []
-    pending = Answer()
+def _explicit_steps(request: str) -> list[ScriptedReply]:
+    steps: list[ScriptedReply] = []
+    pending = ScriptedReply()
     for line in request.splitlines():
         match line.split(maxsplit=2):
             case ["!tool", name, arguments]:
@@ -113,38 +115,38 @@ def _spelled_out(request: str) -> list[Answer]:
             case _:
                 continue
         steps.append(pending)
-        pending = Answer()
-    if pending != Answer():
+        pending = ScriptedReply()
+    if pending != ScriptedReply():
         pending.text = "Done."
         steps.append(pending)
     return steps
 
 
-def _understood(request: str, system: str) -> list[Answer]:
+def _steps_for_request(request: str, system: str) -> list[ScriptedReply]:
     if match := re.search(r"write (?:an? )?(.+?) (?:in)?to `?([\w./-]+\w)`?", request, re.I):
         what, path = match[1], match[2]
         content = HAIKU if "haiku" in what.lower() else f"{what}\n"
         return [
-            Answer(tools=[("write_file", {"path": path, "content": content})]),
-            Answer(f"I wrote {what} into {path}."),
+            ScriptedReply(tools=[("write_file", {"path": path, "content": content})]),
+            ScriptedReply(f"I wrote {what} into {path}."),
         ]
     if match := re.search(r"run: *(.+)", request, re.I):
         return [
-            Answer(tools=[("run_command", {"command": match[1]})]),
-            Answer("The command says: {result}"),
+            ScriptedReply(tools=[("run_command", {"command": match[1]})]),
+            ScriptedReply("The command says: {result}"),
         ]
     if match := re.search(r"use the skill `?([\w.-]+)`?", request, re.I):
-        place = re.search(rf"`?{re.escape(match[1])}`?.*?`(bin/skills/[^`]+)`", system, re.S)
-        path = place[1] if place else "bin/skills/none"
+        page = re.search(rf"`?{re.escape(match[1])}`?.*?`(bin/skills/[^`]+)`", system, re.S)
+        path = page[1] if page else "bin/skills/none"
         return [
-            Answer(tools=[("read_file", {"path": path})]),
-            Answer("The skill says: {result}"),
+            ScriptedReply(tools=[("read_file", {"path": path})]),
+            ScriptedReply("The skill says: {result}"),
         ]
     if match := re.search(r"read `?([\w./-]+\w)`?", request, re.I):
         return [
-            Answer(tools=[("read_file", {"path": match[1]})]),
-            Answer("It says: {result}"),
+            ScriptedReply(tools=[("read_file", {"path": match[1]})]),
+            ScriptedReply("It says: {result}"),
         ]
     if re.search(r"what did i .*before|do you remember", request, re.I):
-        return [Answer("You asked before: {history}")]
-    return [Answer(f"You said: {request}")]
+        return [ScriptedReply("You asked before: {history}")]
+    return [ScriptedReply(f"You said: {request}")]

@@ -1,4 +1,4 @@
-"""The contract's gRPC services, on grpcio, and the workflow's host."""
+"""Serves the contract's gRPC services with grpcio, and runs the workflows."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from devserver.store import Store
-from devserver.workflow import AgentExecutionWorkflow, ServerActivities, Timing
+from devserver.workflow import AgentExecutionWorkflow, RunnerOptions, ServerActivities
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from stigmer_stubs.agent_pb2 import Agent
@@ -30,21 +30,21 @@ Context = Any
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 MAX_MESSAGE_BYTES: Final = 100_000_000
-"""Artifacts come in one message."""
+"""An archive of a skill is sent in one message."""
 
 
 @dataclass
 class Options:
-    """Where to listen, and what for.
+    """The options of the server.
 
     Attributes:
         host: The address to listen on.
-        port: Of gRPC; 0 for any.
-        api_key: The key that callers need; None for none.
-        temporal: Temporal's frontend.
-        namespace: Its namespace.
-        queue: Where the workflows are polled.
-        timing: What the workflow asks of the runner.
+        port: The port for gRPC; 0 for any free port.
+        api_key: The key to require from callers; None for no key.
+        temporal: The address of Temporal.
+        namespace: The Temporal namespace.
+        task_queue: The task queue of the workflows.
+        runner: The task queue and the timeouts of the runner's activities.
     """
 
     host: str = "127.0.0.1"
@@ -52,18 +52,18 @@ class Options:
     api_key: str | None = None
     temporal: str = DEFAULT_ADDRESS
     namespace: str = DEFAULT_NAMESPACE
-    queue: str = WORKFLOW_TASK_QUEUE
-    timing: Timing = field(default_factory=Timing)
+    task_queue: str = WORKFLOW_TASK_QUEUE
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
 
 
 class DevServer:
-    """The server. `start` it, and `stop` it.
+    """The server.
 
     Attributes:
-        store: What it knows.
-        port: Where it listens.
-        calls: How often each method was called.
-        failing: Methods that fail, by path, with a status.
+        store: The resources and executions.
+        port: The port for gRPC.
+        calls: The number of calls of each method, by its path.
+        failing: The methods that are to fail, by path, and the status of the failure.
         ready: Whether executions can be created.
     """
 
@@ -76,36 +76,36 @@ class DevServer:
         self.port = options.port
         self._client: Client | None = None
         self._grpc: grpc.aio.Server | None = None
-        self._hosting: asyncio.Task[None] | None = None
+        self._workflows: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen, and host the workflows once Temporal is there."""
-        await self.listen()
-        self._hosting = asyncio.create_task(self._host())
+        """Serve gRPC, and run workflows as soon as Temporal is available."""
+        await self.start_grpc()
+        self._workflows = asyncio.create_task(self._run_workflows())
 
-    async def listen(self) -> None:
-        """Serve gRPC."""
-        size = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    async def start_grpc(self) -> None:
+        """Start serving gRPC only."""
+        options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.so_reuseport", 0)]  # fmt: skip
-        self._grpc = grpc.aio.server(options=size)
+        self._grpc = grpc.aio.server(options=options)
         self._grpc.add_generic_rpc_handlers(tuple(self._handlers()))
         self.port = self._grpc.add_insecure_port(f"{self.options.host}:{self.port}")
         await self._grpc.start()
 
-    async def hang_up(self) -> None:
-        """Serve gRPC no more; what is known stays."""
+    async def stop_grpc(self) -> None:
+        """Stop serving gRPC. The resources and executions are kept."""
         if self._grpc is not None:
             await self._grpc.stop(None)
 
     async def stop(self) -> None:
-        """Do nothing more."""
-        if self._hosting is not None:
-            self._hosting.cancel()
-            await asyncio.gather(self._hosting, return_exceptions=True)
-        await self.hang_up()
+        """Stop everything."""
+        if self._workflows is not None:
+            self._workflows.cancel()
+            await asyncio.gather(self._workflows, return_exceptions=True)
+        await self.stop_grpc()
 
-    async def _host(self) -> None:
+    async def _run_workflows(self) -> None:
         while self._client is None:
             try:
                 self._client = await Client.connect(
@@ -116,29 +116,33 @@ class DevServer:
                 await asyncio.sleep(1)
         async with Worker(
             self._client,
-            task_queue=self.options.queue,
+            task_queue=self.options.task_queue,
             workflows=[AgentExecutionWorkflow],
             activities=[ServerActivities(self.store).fail],
         ):
             self.ready = True
-            _log.info("ready: gRPC on port %d, workflows on `%s`", self.port, self.options.queue)
+            _log.info(
+                "ready: gRPC on port %d, workflows on task queue `%s`",
+                self.port,
+                self.options.task_queue,
+            )
             await asyncio.Event().wait()
 
     def workflow(self, execution_id: str) -> WorkflowHandle[Any, pb.AgentExecutionStatus]:
-        """The workflow of an execution."""
-        assert self._client, "Temporal is not there yet"
+        """Return a handle of the workflow of an execution."""
+        assert self._client, "not connected to Temporal"
         return self._client.get_workflow_handle(execution_id, result_type=pb.AgentExecutionStatus)
 
     async def create(self, execution: pb.AgentExecution) -> pb.AgentExecution:
-        """Keep an execution, and start its workflow. Returns it with its id."""
-        assert self._client, "Temporal is not there yet"
+        """Store an execution, and start its workflow. Returns the execution with its id."""
+        assert self._client, "not connected to Temporal"
         created = self.store.create(execution)
         created.status.phase = pb.EXECUTION_PENDING
         await self._client.start_workflow(
             AgentExecutionWorkflow.run,
-            args=[created, self.options.timing],
+            args=[created, self.options.runner],
             id=created.metadata.id,
-            task_queue=self.options.queue,
+            task_queue=self.options.task_queue,
         )
         return created
 
@@ -147,11 +151,11 @@ class DevServer:
             contract.CREATE_EXECUTION: self._create,
             contract.UPDATE_EXECUTION_STATUS: self._update,
             contract.GET_EXECUTION: self._get_execution,
-            contract.GET_SESSION: self._getter(Session),
-            contract.GET_AGENT: self._getter(Agent),
-            contract.GET_AGENT_INSTANCE: self._getter(AgentInstance),
-            contract.GET_SKILL: self._finder(Skill),
-            contract.GET_ENVIRONMENT: self._finder(Environment),
+            contract.GET_SESSION: self._getter(Session, "value"),
+            contract.GET_AGENT: self._getter(Agent, "value"),
+            contract.GET_AGENT_INSTANCE: self._getter(AgentInstance, "value"),
+            contract.GET_SKILL: self._getter(Skill, "slug"),
+            contract.GET_ENVIRONMENT: self._getter(Environment, "slug"),
             contract.GET_SKILL_ARTIFACT: self._artifact,
         }
         services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
@@ -178,7 +182,7 @@ class DevServer:
         key = self.options.api_key
         sent = dict(context.invocation_metadata() or ()).get("authorization")
         if key is not None and sent != f"Bearer {key}":
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no such key")
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong or missing API key")
 
     def _checked(self, path: str, handler: Handler) -> Handler:
         async def checked(request: Any, context: Context) -> Any:
@@ -192,7 +196,7 @@ class DevServer:
 
     async def _create(self, execution: pb.AgentExecution, context: Context) -> pb.AgentExecution:
         if self._client is None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "Temporal is not there yet")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not connected to Temporal")
         return await self.create(execution)
 
     async def _update(
@@ -216,23 +220,17 @@ class DevServer:
         except KeyError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no {error}")
 
-    def _getter(self, kind: type[Any]) -> Handler:
+    def _getter(self, kind: type[Any], field_name: str) -> Handler:
+        """A handler that returns the resource whose id or slug is in a field of the request."""
+
         async def get(request: Any, context: Context) -> Any:
-            found = self.store.get(kind, request.value)
+            name = getattr(request, field_name)
+            found = self.store.get(kind, name)
             if found is None:
-                raise KeyError(f"{kind.DESCRIPTOR.name} {request.value}")
+                raise KeyError(f"{kind.DESCRIPTOR.name} {name}")
             return found
 
         return get
-
-    def _finder(self, kind: type[Any]) -> Handler:
-        async def find(request: Any, context: Context) -> Any:
-            found = self.store.get(kind, request.slug)
-            if found is None:
-                raise KeyError(f"{kind.DESCRIPTOR.name} {request.slug}")
-            return found
-
-        return find
 
     async def _artifact(self, request: Any, context: Context) -> GetArtifactResponse:
         return GetArtifactResponse(artifact=self.store.artifacts[request.artifact_storage_key])

@@ -1,4 +1,4 @@
-"""What the devserver knows, in memory."""
+"""The devserver's resources and executions, in memory."""
 
 import asyncio
 import json
@@ -26,7 +26,14 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 
 class Store:
-    """Resources by kind and id or slug, artifacts by key, executions by id."""
+    """Stores resources, archives of skills, and executions.
+
+    Attributes:
+        resources: The resources, by kind and by id or slug.
+        artifacts: The archives, by their storage keys.
+        executions: The executions, by id.
+        updates: The id and the status of every update of an execution.
+    """
 
     def __init__(self) -> None:
         self.resources: dict[tuple[str, str], Any] = {}
@@ -34,10 +41,10 @@ class Store:
         self.executions: dict[str, AgentExecution] = {}
         self.updates: list[tuple[str, AgentExecutionStatus]] = []
         self._changed = asyncio.Condition()
-        self._fill()
+        self._add_default_agent()
 
-    def _fill(self) -> None:
-        """An agent to begin with."""
+    def _add_default_agent(self) -> None:
+        """Add an agent, so that the devserver can be used without further resources."""
         agent = Agent(kind="Agent")
         agent.metadata.id = agent.metadata.slug = agent.metadata.name = "dev-agent"
         agent.spec.instructions = "You are a helpful agent for development."
@@ -49,19 +56,19 @@ class Store:
         self.add(instance)
 
     def add(self, resource: Any) -> None:
-        """Keep a resource, under its id and its slug."""
+        """Store a resource under its id and its slug."""
         kind = resource.DESCRIPTOR.name
         for name in (resource.metadata.id, resource.metadata.slug):
             if name:
                 self.resources[kind, name] = resource
 
     def load(self, file: Path) -> None:
-        """Keep the resources of a JSON file: a list, each with its `kind`.
+        """Load resources from a JSON file. It contains a list of objects with a `kind`.
 
-        A skill may have `artifact_file`: an archive beside the JSON file.
+        A skill may have an `artifact_file`: an archive in the same folder as the JSON file.
 
         Raises:
-            ValueError, KeyError, OSError: for what cannot be read.
+            ValueError, KeyError, OSError: if the file or an archive is invalid or missing.
         """
         for item in json.loads(file.read_text(encoding="utf-8")):
             artifact = item.pop("artifact_file", None)
@@ -73,12 +80,12 @@ class Store:
             self.add(resource)
 
     def get(self, kind: type[MessageT], name: str) -> MessageT | None:
-        """A resource by its id or slug."""
+        """Return a resource by its id or slug; None if there is none."""
         found: MessageT | None = self.resources.get((kind.DESCRIPTOR.name, name))
         return found
 
     def create(self, execution: AgentExecution) -> AgentExecution:
-        """Keep a new execution, under an id of its own. Its session is made if there is none."""
+        """Store a new execution under a new id. Its session is created if it does not exist."""
         execution.metadata.id = execution.metadata.id or f"aex-{uuid.uuid4().hex}"
         execution.kind = "AgentExecution"
         spec = execution.spec
@@ -92,25 +99,25 @@ class Store:
         return execution
 
     async def update(self, execution_id: str, status: AgentExecutionStatus) -> AgentExecution:
-        """Put a status in place of the one before.
+        """Replace the status of an execution.
 
         Raises:
-            KeyError: for an execution that is not there.
+            KeyError: if there is no such execution.
         """
         execution = self.executions[execution_id]
-        kept = AgentExecutionStatus()
-        kept.CopyFrom(status)
-        self.updates.append((execution_id, kept))
+        copy = AgentExecutionStatus()
+        copy.CopyFrom(status)
+        self.updates.append((execution_id, copy))
         execution.status.CopyFrom(status)
         async with self._changed:
             self._changed.notify_all()
         return execution
 
     async def follow(self, execution_id: str) -> AsyncIterator[AgentExecution]:
-        """The execution as it is, and again each time it has changed, until its end.
+        """Yield the current state of an execution, and each later state, until its end.
 
         Raises:
-            KeyError: for an execution that is not there.
+            KeyError: if there is no such execution.
         """
         seen = None
         while True:

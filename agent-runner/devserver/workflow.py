@@ -1,4 +1,4 @@
-"""What stigmer-server's workflow does: EnsureThread, then ExecuteGraphton."""
+"""The workflow of an execution, as in stigmer-server: EnsureThread, then ExecuteGraphton."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,17 +16,17 @@ FAIL_EXECUTION = "DevserverFailExecution"
 
 
 @dataclass
-class Timing:
-    """The queue and the timeouts of ExecuteGraphton; the defaults are the contract's.
+class RunnerOptions:
+    """The task queue and the timeouts of ExecuteGraphton. The defaults are those of the contract.
 
     Attributes:
-        queue: Where the runner polls.
-        start_to_close: Seconds that it may run.
-        schedule_to_start: Seconds that it may wait for a runner.
-        heartbeat: Seconds between two signs of life.
+        task_queue: The task queue that the runner polls.
+        start_to_close: Temporal's start-to-close timeout in seconds.
+        schedule_to_start: Temporal's schedule-to-start timeout in seconds.
+        heartbeat: Temporal's heartbeat timeout in seconds.
     """
 
-    queue: str = temporal.RUNNER_TASK_QUEUE
+    task_queue: str = temporal.RUNNER_TASK_QUEUE
     start_to_close: float = 600
     schedule_to_start: float = 60
     heartbeat: float = 30
@@ -34,34 +34,36 @@ class Timing:
 
 @workflow.defn(name="DevserverAgentExecution")
 class AgentExecutionWorkflow:
-    """One execution. Cancelling it cancels the activity, and waits for how that ends."""
+    """One execution. Cancelling the workflow cancels the activity and waits for its end."""
 
     @workflow.run
-    async def run(self, execution: pb.AgentExecution, timing: Timing) -> pb.AgentExecutionStatus:
-        """Returns what ExecuteGraphton returned.
+    async def run(
+        self, execution: pb.AgentExecution, runner: RunnerOptions
+    ) -> pb.AgentExecutionStatus:
+        """Run the activities, and return the final status.
 
         Raises:
-            ActivityError: if the runner did not answer; the execution has failed then.
+            ActivityError: if an activity failed. The execution is then marked as failed.
         """
         once = RetryPolicy(maximum_attempts=1)
         try:
             thread_id = await workflow.execute_activity(
                 temporal.ENSURE_THREAD,
                 args=[execution.spec.session_id, execution.spec.agent_id],
-                task_queue=timing.queue,
+                task_queue=runner.task_queue,
                 result_type=str,
                 start_to_close_timeout=timedelta(seconds=30),
-                schedule_to_start_timeout=timedelta(seconds=timing.schedule_to_start),
+                schedule_to_start_timeout=timedelta(seconds=runner.schedule_to_start),
                 retry_policy=once,
             )
             status: pb.AgentExecutionStatus = await workflow.execute_activity(
                 temporal.EXECUTE_GRAPHTON,
                 args=[execution, thread_id],
-                task_queue=timing.queue,
+                task_queue=runner.task_queue,
                 result_type=pb.AgentExecutionStatus,
-                start_to_close_timeout=timedelta(seconds=timing.start_to_close),
-                schedule_to_start_timeout=timedelta(seconds=timing.schedule_to_start),
-                heartbeat_timeout=timedelta(seconds=timing.heartbeat),
+                start_to_close_timeout=timedelta(seconds=runner.start_to_close),
+                schedule_to_start_timeout=timedelta(seconds=runner.schedule_to_start),
+                heartbeat_timeout=timedelta(seconds=runner.heartbeat),
                 retry_policy=once,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             )
@@ -76,14 +78,14 @@ class AgentExecutionWorkflow:
 
 
 class ServerActivities:
-    """What the workflow has the server do itself."""
+    """The activities that the server itself performs for the workflow."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     @activity.defn(name=FAIL_EXECUTION)
     async def fail(self, execution_id: str, reason: str) -> None:
-        """The runner did not say how it ended, so that the server has to."""
+        """Mark an execution as failed, because the runner did not report its end."""
         status = pb.AgentExecutionStatus()
         status.CopyFrom(self._store.executions[execution_id].status)
         status.phase, status.error = pb.EXECUTION_FAILED, reason

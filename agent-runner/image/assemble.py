@@ -1,12 +1,12 @@
-"""Puts the image's file system together, for any architecture, without running any of it.
+"""Assembles the image's file system for any architecture, without running its programs.
 
-`assemble.py base`      copies what the runner needs out of an unpacked python:3.11-slim
-`assemble.py packages`  strips installed packages of what no run reads, and compiles them
+`assemble.py base`      copies what the runner needs from an unpacked python:3.11-slim
+`assemble.py packages`  removes unneeded files from installed packages, and compiles the rest
 `assemble.py app`       compiles the runner's own code
-`assemble.py verify`    every native file is the target's, and finds its libraries
+`assemble.py verify`    checks that every native file is for the target and finds its libraries
 
-What this program does not understand about the base image it does not guess: it fails and says
-what it met. It needs nothing but the standard library of the Python it makes an image of.
+If the base image has an unknown layout, this program fails with a message and does not guess. It
+uses only the standard library, and runs with the same version of Python as the image's.
 """
 
 import argparse
@@ -31,22 +31,22 @@ PROGRAMS = (
     "truncate tty uname uniq wc whoami yes [ chmod comm join fold base64 sync tsort "
     "grep egrep fgrep sed awk find xargs tar gzip gunzip zcat diff cmp hostname which getent"
 )
-"""What an agent's shell commands may expect. Each is 30 to 150 kB, bash 1.3 MB, tar 0.5 MB."""
+"""Programs for agents' shell commands. Most take 30 to 150 kB, bash 1.3 MB, tar 0.5 MB."""
 
 LIBRARIES = [
-    "libgcc_s.so.1",  # glibc loads it to end a thread; Rust's libraries are linked with it
-    "libstdc++.so.6",  # protobuf's native part
-    # Empty since glibc 2.34, but what was linked with an older one asks for them.
+    "libgcc_s.so.1",  # glibc loads it to end a thread, and Rust's libraries are linked with it
+    "libstdc++.so.6",  # for protobuf's native part
+    # They are empty since glibc 2.34, but libraries linked with an older version need them.
     "libdl.so.2",
     "libpthread.so.0",
     "librt.so.1",
     "libutil.so.1",
 ]
-"""Shared libraries that are needed although no copied program says so."""
+"""Shared libraries that are needed although no copied program is linked with them."""
 
 REQUIRED_FILES = [
-    *("/bin/sh", "/bin/bash", "/usr/bin/env"),  # what scripts begin with, also where /bin is a link
-    "/etc/os-release",  # with the package list below: what vulnerability scanners go by
+    *("/bin/sh", "/bin/bash", "/usr/bin/env"),  # the interpreters in the first lines of scripts
+    "/etc/os-release",  # vulnerability scanners read it, and dpkg's package list
     "/etc/debian_version",
     "/etc/ld.so.conf",
     "/etc/ld.so.conf.d",
@@ -63,49 +63,49 @@ OPTIONAL_FILES = [
     "/etc/services",
     "/etc/ssl/openssl.cnf",
     "/etc/timezone",
-    "/lib/terminfo",  # what a shell in a terminal asks for
+    "/lib/terminfo",  # for a shell in a terminal
     "/usr/lib/locale/C.utf8",
     "/usr/lib/ssl/openssl.cnf",
     "/usr/lib/terminfo",
 ]
-"""Some bases have them, some have no use for them."""
+"""Files that are copied if the base image has them."""
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 CA_SOURCES = "/usr/share/ca-certificates"
 
-NOT_COPIED = [
+EXCLUDED_NAMES = [
     "__pycache__",
-    "posix",  # zoneinfo twice more: without and with leap seconds
+    "posix",  # this and the next are copies of zoneinfo, without and with leap seconds
     "right",
 ]
-"""Names that are left out wherever they are met in a folder."""
+"""Names that are not copied from any folder."""
 
-STDLIB_LEFT_OUT = {
+STDLIB_EXCLUDED = {
     "*.a": "to link programs with libpython",
-    "_pydecimal.py": "the same as lib-dynload's _decimal, for where that is not",
-    "_pyio.py": "the same as what is built in",
+    "_pydecimal.py": "a fallback for lib-dynload's _decimal",
+    "_pyio.py": "a fallback for the built-in io module",
     "config-3.11*": "to link programs with libpython",
-    "crypt.py": "the password hashes of /etc/shadow, and a library for them",
-    "curses": "full-screen programs in a terminal, and a library for them",
-    "dist-packages": "pip and its like",
+    "crypt.py": "the password hashes of /etc/shadow; needs another library",
+    "curses": "full-screen programs in a terminal; needs another library",
+    "dist-packages": "pip and similar tools",
     "distutils": "to build packages",
     "ensurepip": "to install pip",
     "idlelib": "an editor with windows",
     "lib2to3": "to convert Python 2",
     "msilib": "for Windows",
     "pydoc_data": "the language reference as text",
-    "site-packages": "pip and its like",
+    "site-packages": "pip and similar tools",
     "test": "Python's own tests",
     "tests": "a module's own tests",
     "tkinter": "windows",
     "turtle.py": "windows",
     "turtledemo": "windows",
     # In lib-dynload:
-    "_crypt.*": "the password hashes of /etc/shadow, and a library for them",
+    "_crypt.*": "the password hashes of /etc/shadow; needs another library",
     "_ctypes_test.*": "Python's own tests",
-    "_curses*": "full-screen programs in a terminal, and a library for them",
-    "_dbm.*": "old key-value files, and a library for them",
-    "_gdbm.*": "old key-value files, and a library for them",
+    "_curses*": "full-screen programs in a terminal; needs another library",
+    "_dbm.*": "old key-value files; needs another library",
+    "_gdbm.*": "old key-value files; needs another library",
     "_test*": "Python's own tests",
     "_tkinter.*": "windows",
     "_xxtestfuzz.*": "Python's own tests",
@@ -113,9 +113,9 @@ STDLIB_LEFT_OUT = {
     "ossaudiodev.*": "sound",
     "xxlimited*": "an example",
 }
-"""Names of the standard library that stay behind, and why."""
+"""Names in the standard library that are not copied, and what they are for."""
 
-STDLIB_COMPILED = (
+STDLIB_WITH_BYTECODE = (
     "argparse ast asyncio base64 bz2 collections concurrent.futures configparser contextlib "
     "contextvars copy csv ctypes dataclasses datetime decimal email.message email.parser "
     "encodings.cp437 encodings.idna encodings.raw_unicode_escape encodings.unicode_escape enum "
@@ -128,44 +128,46 @@ STDLIB_COMPILED = (
     "threading tomllib traceback types typing urllib.request uuid warnings weakref "
     "xml.etree.ElementTree zipfile zoneinfo"
 )
-"""The modules of the standard library that get bytecode, with all that they import: what the
-worker loads, and what an agent's scripts are likely to. The others work from source; compiling
-them as well would cost 4 MB."""
+"""The standard library's modules to compile, together with everything that they import.
+
+They are the modules that the worker imports, and those that agents' scripts are likely to import.
+The others run from source. Compiling them too would add 4 MB."""
 
 PACKAGES_BYTECODE_ONLY = "*_pb2*.py"
-"""Generated, 4 MB, and no line of it says anything in a traceback."""
+"""Modules of which only bytecode is kept. Their generated sources take 4 MB and do not help in a
+traceback."""
 
-PACKAGES_LEFT_OUT_SUFFIXES = {
-    # Nothing at run time reads type stubs, sources of native code, and what builds them.
+PACKAGES_EXCLUDED_SUFFIXES = {
+    # Type stubs, and the sources of native code.
     *(".pyi", ".c", ".cc", ".cpp", ".h", ".hpp", ".pxd", ".pyx", ".rs"),
-    # Written by an installer, true no more after this program.
+    # Written by an installer. They refer to paths that do not exist in the image.
     *(".pth", ".egg-link"),
 }
 
-PACKAGES_LEFT_OUT = [
-    "bin",  # their command lines
+PACKAGES_EXCLUDED = [
+    "bin",  # the packages' command-line programs
     "temporalio/bridge/sdk-core",  # 11 MB of Rust sources and protobuf files
     "temporalio/bridge/src",
     "temporalio/bridge/Cargo.lock",
     "temporalio/bridge/Cargo.toml",
-    "temporalio/**/*_pb2_grpc.py",  # for grpcio; temporalio itself speaks through its bridge
-    "temporalio/contrib",  # for libraries that are not here
+    "temporalio/**/*_pb2_grpc.py",  # for grpcio; temporalio uses its native bridge instead
+    "temporalio/contrib",  # for libraries that are not installed
     "temporalio/testing",
-    "pydantic/v1",  # for who has not moved to v2
-    "idna/uts46data.py",  # for names of hosts that browsers would correct; nobody here asks for it
-    "multidict/*.so",  # 1.5 MB to be faster with a few headers; the same in Python is beside it
+    "pydantic/v1",  # for programs that still use version 1
+    "idna/uts46data.py",  # for normalizing host names, which the runner does not do
+    "multidict/*.so",  # 1.5 MB; the package has the same code in Python, and few headers are used
     "anyio/_backends/_trio.py",
     "anyio/pytest_plugin.py",
     "grpclib/channelz",
-    "grpclib/health",  # of servers, as are the next two
+    "grpclib/health",  # this and the next two are for servers
     "grpclib/plugin",
     "grpclib/reflection",
     "grpclib/testing.py",
-    "httpx/_main.py",  # its command line
-    "pydantic/mypy.py",  # a plug-in of the type checker
+    "httpx/_main.py",  # the command-line program
+    "pydantic/mypy.py",  # a plug-in for the type checker
     "*/tests",
     "*/test",
-    # METADATA and the licenses stay: scanners and lawyers read them.
+    # METADATA and the licenses are kept, for vulnerability scanners and for people.
     "*.dist-info/RECORD",
     "*.dist-info/INSTALLER",
     "*.dist-info/REQUESTED",
@@ -174,12 +176,12 @@ PACKAGES_LEFT_OUT = [
     "*.dist-info/sboms",
     ".lock",
 ]
-"""Patterns under the folder that packages are installed to."""
+"""Patterns of unneeded files, relative to the folder in which packages are installed."""
 
 USER, UID = "stigmer", 1000
 
 FOLDERS = {
-    f"/app/.venv/lib/{PYTHON}/site-packages": 0o755,  # made here, so that its time is ours
+    f"/app/.venv/lib/{PYTHON}/site-packages": 0o755,  # so that it gets TIMESTAMP
     "/dev": 0o755,
     "/home": 0o755,
     "/proc": 0o755,
@@ -189,71 +191,73 @@ FOLDERS = {
     "/tmp": 0o1777,  # noqa: S108
     "/var/tmp": 0o1777,  # noqa: S108
 }
-"""Folders that are there even if nothing is in them."""
+"""Folders that are created even if they are empty."""
 
 TIMESTAMP = 315532800
-"""Of all files, in seconds: 1980, the first year that a zip archive knows. Builds can be compared
-only if time leaves no trace."""
+"""The modification time of all files: the beginning of 1980, the earliest that a zip archive can
+store. Builds are reproducible only if all files have the same time."""
 
 
 class AssembleError(Exception):
-    """The image cannot be put together. The message says what was met and where."""
+    """The image cannot be assembled. The message says why."""
 
 
 class Source:
-    """An unpacked image, as its own programs would see it: links are resolved inside it."""
+    """An unpacked image. Links are resolved inside it, as its own programs would do."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def at(self, path: PurePosixPath | str) -> Path:
-        """Where a path of the image is on this machine, links not resolved."""
+    def host_path(self, path: PurePosixPath | str) -> Path:
+        """Return the path on this machine for a path in the image, without resolving links."""
         return self.root / str(path).lstrip("/")
 
-    def walk(self, path: PurePosixPath | str) -> tuple[PurePosixPath | None, list[PurePosixPath]]:
-        """Follow a path to its end.
+    def resolve(
+        self, path: PurePosixPath | str
+    ) -> tuple[PurePosixPath | None, list[PurePosixPath]]:
+        """Resolve the links in a path.
 
         Returns:
-            The path without links, None if it leads nowhere; and the links that were met.
+            The path without links, or None if it does not exist; and the links on the way.
         """
-        todo = [part for part in PurePosixPath(path).parts if part != "/"]
-        here = PurePosixPath("/")
+        remaining = [part for part in PurePosixPath(path).parts if part != "/"]
+        current = PurePosixPath("/")
         links: list[PurePosixPath] = []
-        while todo:
-            part, todo = todo[0], todo[1:]
+        while remaining:
+            part, remaining = remaining[0], remaining[1:]
             if part == "..":
-                here = here.parent
+                current = current.parent
                 continue
-            here /= part
+            current /= part
             try:
-                mode = self.at(here).lstat().st_mode
+                mode = self.host_path(current).lstat().st_mode
             except (FileNotFoundError, NotADirectoryError):
                 return None, links
             if stat.S_ISLNK(mode):
-                links.append(here)
+                links.append(current)
                 if len(links) > 40:
-                    raise AssembleError(f"`{path}` leads in a circle")
-                target = PurePosixPath(self.at(here).readlink())
-                todo = [part for part in target.parts if part != "/"] + todo
-                here = PurePosixPath("/") if target.is_absolute() else here.parent
-        return here, links
+                    raise AssembleError(f"`{path}` contains a loop of links")
+                target = PurePosixPath(self.host_path(current).readlink())
+                remaining = [part for part in target.parts if part != "/"] + remaining
+                current = PurePosixPath("/") if target.is_absolute() else current.parent
+        return current, links
 
     def exists(self, path: PurePosixPath | str) -> bool:
-        """Whether a path leads to something."""
-        return self.walk(path)[0] is not None
+        """Whether a path exists."""
+        return self.resolve(path)[0] is not None
 
     def is_folder(self, path: PurePosixPath | str) -> bool:
         """Whether a path leads to a folder."""
-        real = self.walk(path)[0]
-        return real is not None and self.at(real).is_dir()
+        real = self.resolve(path)[0]
+        return real is not None and self.host_path(real).is_dir()
 
-    def first(self, folders: list[str], name: str) -> str | None:
-        """The first of the folders in which there is something of that name."""
+    def find(self, folders: list[str], name: str) -> str | None:
+        """Return the first existing path of a name in several folders; None if there is none."""
         return next((f"{f}/{name}" for f in folders if self.exists(f"{f}/{name}")), None)
 
 
 class Tree:
-    """The file system that grows out of a source."""
+    """The file system of the image, with files copied from a source."""
 
     def __init__(self, source: Source, output: Path, arch: str) -> None:
         self.source = source
@@ -261,22 +265,22 @@ class Tree:
         self.arch = arch
         self.copied: set[PurePosixPath] = set()
 
-    def at(self, path: PurePosixPath | str) -> Path:
-        """Where a path of the image is in the tree."""
+    def host_path(self, path: PurePosixPath | str) -> Path:
+        """Return the path on this machine for a path in the image."""
         return self.output / str(path).lstrip("/")
 
     def copy(
-        self, path: PurePosixPath | str, left_out: Iterable[str] = NOT_COPIED
+        self, path: PurePosixPath | str, excluded: Iterable[str] = EXCLUDED_NAMES
     ) -> PurePosixPath:
-        """Copy a file or folder, the links on the way to it, and the libraries it needs.
+        """Copy a file or folder, the links in its path, and the libraries that it needs.
 
         Returns:
             The path without links.
 
         Raises:
-            AssembleError: if it is not there.
+            AssembleError: if it does not exist.
         """
-        real, links = self.source.walk(path)
+        real, links = self.source.resolve(path)
         if real is None:
             raise AssembleError(f"the base image has no `{path}`")
         for link in links:
@@ -284,82 +288,82 @@ class Tree:
         if real in self.copied:
             return real
         self.copied.add(real)
-        there = self.source.at(real)
-        if there.is_dir():
+        origin = self.source.host_path(real)
+        if origin.is_dir():
             self._folder(real)
-            for child in sorted(there.iterdir()):
-                if not any(fnmatch.fnmatchcase(child.name, pattern) for pattern in left_out):
+            for child in sorted(origin.iterdir()):
+                if not any(fnmatch.fnmatchcase(child.name, pattern) for pattern in excluded):
                     inside = real / child.name
-                    # A link to nowhere in a folder is no reason to fail.
+                    # Ignore broken links in a folder.
                     if self.source.exists(inside):
-                        self.copy(inside, left_out)
-        elif there.is_file():
-            self._file(real, there)
+                        self.copy(inside, excluded)
+        elif origin.is_file():
+            self._file(real, origin)
         return real
 
     def write(self, path: str, text: str) -> None:
-        """Make a file of our own."""
+        """Create a file that is not in the source."""
         self._folder(PurePosixPath(path).parent)
-        self.at(path).write_text(text, encoding="utf-8")
-        self.at(path).chmod(0o644)
+        self.host_path(path).write_text(text, encoding="utf-8")
+        self.host_path(path).chmod(0o644)
 
     def link(self, path: str, target: str) -> None:
-        """Make a link of our own, unless something is there."""
+        """Create a link that is not in the source, unless the path exists."""
         self._folder(PurePosixPath(path).parent)
-        if not os.path.lexists(self.at(path)):
-            self.at(path).symlink_to(target)
+        if not os.path.lexists(self.host_path(path)):
+            self.host_path(path).symlink_to(target)
 
     def _folder(self, path: PurePosixPath) -> None:
-        real = self.source.walk(path)[0]
-        self.at(real or path).mkdir(mode=0o755, parents=True, exist_ok=True)
+        real = self.source.resolve(path)[0]
+        self.host_path(real or path).mkdir(mode=0o755, parents=True, exist_ok=True)
 
     def _link(self, link: PurePosixPath) -> None:
         self._folder(link.parent)
-        if not self.at(link).is_symlink():
-            self.at(link).symlink_to(self.source.at(link).readlink())
+        if not self.host_path(link).is_symlink():
+            self.host_path(link).symlink_to(self.source.host_path(link).readlink())
         self.copied.add(link)
 
-    def _file(self, path: PurePosixPath, there: Path) -> None:
+    def _file(self, path: PurePosixPath, origin: Path) -> None:
         self._folder(path.parent)
-        shutil.copyfile(there, self.at(path))
-        # Nobody needs to become root in here: no setuid.
-        self.at(path).chmod(0o755 if there.stat().st_mode & 0o111 else 0o644)
-        if elf.is_elf(there):
-            for library in needs(self.source, path, self.arch):
+        shutil.copyfile(origin, self.host_path(path))
+        # Setuid bits are not copied: nothing in the image needs to become root.
+        self.host_path(path).chmod(0o755 if origin.stat().st_mode & 0o111 else 0o644)
+        if elf.is_elf(origin):
+            for library in required_libraries(self.source, path, self.arch):
                 self.copy(library)
 
 
 def library_folders(source: Source) -> list[str]:
-    """Where the dynamic loader looks, in its order."""
+    """The folders in which the dynamic loader looks for libraries, in order."""
     folders = []
-    for conf in sorted(source.at("/etc/ld.so.conf.d").glob("*.conf")):
+    for conf in sorted(source.host_path("/etc/ld.so.conf.d").glob("*.conf")):
         lines = conf.read_text(encoding="utf-8").splitlines()
         folders += [line.strip() for line in lines if line.startswith("/")]
     return [*folders, "/lib", "/usr/lib", "/lib64", "/usr/lib64"]
 
 
-def needs(source: Source, path: PurePosixPath, arch: str) -> list[str]:
-    """The loader and the libraries that a program or library of the source asks for.
+def required_libraries(source: Source, path: PurePosixPath, arch: str) -> list[str]:
+    """Return the paths of the loader and the libraries that a program or library needs.
 
     Raises:
-        AssembleError: if one is not there, or if the file is another machine's.
+        AssembleError: if one is missing, or if the file is for another architecture.
     """
-    file = read_elf(source.at(path), arch)
+    file = read_elf(source.host_path(path), arch)
     found = [file.interpreter] if file.interpreter else []
     own = [entry.replace("$ORIGIN", str(path.parent)) for entry in file.search]
     for name in file.needed:
-        library = source.first([*own, *library_folders(source)], name)
+        library = source.find([*own, *library_folders(source)], name)
         if library is None:
-            raise AssembleError(f"`{path}` needs `{name}`, which the base image has not")
+            raise AssembleError(f"`{path}` needs `{name}`, which the base image does not have")
         found.append(library)
     return found
 
 
 def read_elf(path: Path, arch: str) -> elf.Elf:
-    """Read an ELF file of the architecture.
+    """Read an ELF file.
 
     Raises:
-        AssembleError: if it is another's, or broken.
+        AssembleError: if it is for another architecture, or broken.
     """
     try:
         file = elf.read(path)
@@ -373,12 +377,12 @@ def read_elf(path: Path, arch: str) -> elf.Elf:
 
 
 def assemble_base(source: Source, output: Path, arch: str) -> None:
-    """Copy Python, a shell with its tools, and what they need."""
+    """Copy Python, the programs for shell commands, and everything that they need."""
     tree = Tree(source, output, arch)
     binary = _copy_python(tree)
     missing = []
     for program in PROGRAMS.split():
-        found = source.first(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"], program)
+        found = source.find(["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"], program)
         if found:
             tree.copy(found)
         else:
@@ -386,7 +390,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
     if missing:
         raise AssembleError(f"the base image has no {', '.join(f'`{name}`' for name in missing)}")
     for name in LIBRARIES:
-        library = source.first(library_folders(source), name)
+        library = source.find(library_folders(source), name)
         if library is None:
             raise AssembleError(f"the base image has no `{name}`")
         tree.copy(library)
@@ -402,7 +406,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
 
 def _copy_python(tree: Tree) -> PurePosixPath:
     """Copy the interpreter and the standard library. Returns the interpreter's real path."""
-    path = tree.source.first(["/usr/local/bin", "/usr/bin"], PYTHON)
+    path = tree.source.find(["/usr/local/bin", "/usr/bin"], PYTHON)
     if path is None:
         raise AssembleError(f"the base image has no `{PYTHON}` in /usr/local/bin or /usr/bin")
     binary = tree.copy(path)
@@ -410,38 +414,40 @@ def _copy_python(tree: Tree) -> PurePosixPath:
     for landmark in ("os.py", "lib-dynload"):
         if not tree.source.exists(f"{library}/{landmark}"):
             raise AssembleError(f"`{binary}` has no standard library in `{library}`")
-    tree.copy(library, [*NOT_COPIED, *STDLIB_LEFT_OUT])
+    tree.copy(library, [*EXCLUDED_NAMES, *STDLIB_EXCLUDED])
     for name in ("python3", "python"):
         tree.link(f"{binary.parent}/{name}", PYTHON)
-    stdlib = tree.at(library)
-    chosen = (stdlib / file for file in stdlib_compiled())
+    stdlib = tree.host_path(library)
+    chosen = (stdlib / file for file in stdlib_with_bytecode())
     compile_sources(stdlib, library, (file for file in chosen if file.is_file()))
     return binary
 
 
 def _write_certificates(tree: Tree) -> None:
-    """One bundle, where OpenSSL and others look for it."""
-    bundle = tree.source.at(CA_BUNDLE)
+    """Write the CA bundle, and a link to it where OpenSSL looks for it."""
+    bundle = tree.source.host_path(CA_BUNDLE)
     if bundle.is_file() and bundle.stat().st_size:
         tree.copy(CA_BUNDLE)
     else:
-        # A base whose packages were unpacked but never configured.
-        parts = sorted(tree.source.at(CA_SOURCES).rglob("*.crt"))
+        # In some base images the packages are unpacked but not configured.
+        parts = sorted(tree.source.host_path(CA_SOURCES).rglob("*.crt"))
         if not parts:
-            raise AssembleError(f"the base image has no CA certificates: no `{CA_BUNDLE}`")
+            raise AssembleError(
+                f"the base image has no CA certificates: `{CA_BUNDLE}` does not exist"
+            )
         tree.write(CA_BUNDLE, "".join(part.read_text(encoding="utf-8") for part in parts))
     tree.link("/usr/lib/ssl/cert.pem", CA_BUNDLE)
 
 
 def _keep_package_list(tree: Tree) -> None:
-    """Keep dpkg's entry and the license of each package of which something was copied."""
-    status = tree.source.at("/var/lib/dpkg/status")
+    """Copy dpkg's entry and the license of each package from which a file was copied."""
+    status = tree.source.host_path("/var/lib/dpkg/status")
     if not status.is_file():
-        raise AssembleError("the base image has no dpkg status: it is not made from Debian")
-    # Folders belong to many packages, and so does what leads to one: /bin on a merged /usr.
+        raise AssembleError("the base image has no dpkg status: it is not based on Debian")
+    # Folders, and links to folders such as /bin, belong to many packages. They do not count.
     copied = {_unmerged(path) for path in tree.copied if not tree.source.is_folder(path)}
     owners = set()
-    for listing in sorted(tree.source.at("/var/lib/dpkg/info").glob("*.list")):
+    for listing in sorted(tree.source.host_path("/var/lib/dpkg/info").glob("*.list")):
         lines = listing.read_text(encoding="utf-8").splitlines()
         if not copied.isdisjoint(map(_unmerged, lines)):
             owners.add(listing.stem.split(":")[0])
@@ -451,7 +457,7 @@ def _keep_package_list(tree: Tree) -> None:
         if stanza.removeprefix("Package: ").split("\n")[0] in owners
     ]
     if not any(stanza.startswith("Package: libc6\n") for stanza in stanzas):
-        raise AssembleError("the base image's dpkg knows no libc6: not a Debian with glibc")
+        raise AssembleError("the base image has no package libc6: it is not a Debian with glibc")
     tree.write("/var/lib/dpkg/status", "\n\n".join(stanzas).strip() + "\n")
     for owner in sorted(owners):
         license_file = f"/usr/share/doc/{owner}/copyright"
@@ -460,7 +466,7 @@ def _keep_package_list(tree: Tree) -> None:
 
 
 def _unmerged(path: PurePosixPath | str) -> str:
-    """A path as it was before /bin and /lib became links into /usr: dpkg lists both kinds."""
+    """Remove /usr from a path. Since /bin and /lib are links into /usr, dpkg lists both forms."""
     return str(path).removeprefix("/usr")
 
 
@@ -472,8 +478,8 @@ def _write_own_files(tree: Tree, binary: PurePosixPath) -> None:
         "nobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
     )
     tree.write("/etc/group", f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n")
-    # A virtual environment, so that neither the base's layout nor where it keeps its own
-    # packages matters: the packages are added to it by the Dockerfile.
+    # A virtual environment, so that the base image's layout and packages do not matter. The
+    # Dockerfile copies the runner's packages into it.
     version = PYTHON.removeprefix("python")
     tree.write(
         "/app/.venv/pyvenv.cfg",
@@ -483,36 +489,37 @@ def _write_own_files(tree: Tree, binary: PurePosixPath) -> None:
     for name in ("python3", "python"):
         tree.link(f"/app/.venv/bin/{name}", PYTHON)
     for folder, mode in FOLDERS.items():
-        tree.at(folder).mkdir(parents=True, exist_ok=True)
-        tree.at(folder).chmod(mode)
+        tree.host_path(folder).mkdir(parents=True, exist_ok=True)
+        tree.host_path(folder).chmod(mode)
 
 
 def strip_packages(folder: Path) -> None:
-    """Take out of installed packages what no run reads."""
-    for pattern in PACKAGES_LEFT_OUT:
+    """Remove unneeded files from installed packages."""
+    for pattern in PACKAGES_EXCLUDED:
         for path in sorted(folder.glob(pattern)):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in PACKAGES_LEFT_OUT_SUFFIXES and path.is_file():
+        if path.suffix in PACKAGES_EXCLUDED_SUFFIXES and path.is_file():
             path.unlink()
     for path in _files(folder):
         if elf.is_elf(path):
-            path.write_bytes(elf.without_sections(path.read_bytes()))
-    # What only held type stubs is empty now.
+            path.write_bytes(elf.strip_sections(path.read_bytes()))
+    # Folders that contained only type stubs are empty now.
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
 def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) -> None:
-    """Write the bytecode of modules beside them.
+    """Compile modules to bytecode.
 
-    Without it each start of a worker costs twice the CPU, for nobody can write it at run time.
-    It is not checked against its source when loaded, and holds no time: the source never changes
-    in an image. Tracebacks name `runtime_path` as the folder.
+    Without it, every start of the worker would take twice the CPU time, because the bytecode cannot
+    be written at run time. The bytecode contains no timestamp and is not compared with the source
+    when it is loaded, because the source does not change in an image. Tracebacks show
+    `runtime_path` as the folder.
 
     Raises:
         AssembleError: if a module cannot be compiled.
@@ -534,13 +541,13 @@ def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) ->
             source.unlink()
 
 
-def stdlib_compiled() -> set[Path]:
-    """The files, relative to the standard library, that deserve bytecode.
+def stdlib_with_bytecode() -> set[Path]:
+    """Return the files of the standard library to compile, as relative paths.
 
-    This Python answers, by importing them: it is the same version as the image's.
+    This imports them with the Python that runs this program, which has the image's version.
     """
     library = Path(os.__file__).resolve().parent
-    for name in STDLIB_COMPILED.split():
+    for name in STDLIB_WITH_BYTECODE.split():
         importlib.import_module(name)
     files = [Path(str(module.__file__)) for module in list(sys.modules.values())
              if getattr(module, "__file__", None)]  # fmt: skip
@@ -552,13 +559,13 @@ def stdlib_compiled() -> set[Path]:
 
 
 def verify(root: Path, packages: Path, arch: str) -> int:
-    """See that every native file is for the architecture and finds its libraries.
+    """Check that every native file is for the architecture and that its libraries exist.
 
     Returns:
-        How many native files there are.
+        The number of native files.
 
     Raises:
-        AssembleError: if one is not, or does not.
+        AssembleError: if a check fails.
     """
     source = Source(root)
     count = 0
@@ -568,20 +575,20 @@ def verify(root: Path, packages: Path, arch: str) -> int:
                 continue
             count += 1
             if folder == root:
-                needs(source, PurePosixPath("/") / path.relative_to(root), arch)
+                required_libraries(source, PurePosixPath("/") / path.relative_to(root), arch)
                 continue
             file = read_elf(path, arch)
             own = [entry.replace("$ORIGIN", str(path.parent)) for entry in file.search]
             for name in file.needed:
-                if not any((Path(f) / name).exists() for f in own) and not source.first(
+                if not any((Path(f) / name).exists() for f in own) and not source.find(
                     library_folders(source), name
                 ):
                     raise AssembleError(
-                        f"`{path.relative_to(packages)}` needs `{name}`, which the image has not: "
-                        "add it to LIBRARIES in assemble.py"
+                        f"`{path.relative_to(packages)}` needs `{name}`, "
+                        "which is not in the image: add it to LIBRARIES in assemble.py"
                     )
     if not count:
-        raise AssembleError(f"`{root}` and `{packages}` hold no native file at all")
+        raise AssembleError(f"`{root}` and `{packages}` contain no native files")
     return count
 
 
@@ -589,14 +596,14 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
-def forget_time(folder: Path) -> None:
-    """Give everything in a folder, and the folder, the same time."""
+def set_timestamps(folder: Path) -> None:
+    """Set the modification time of a folder and everything in it to TIMESTAMP."""
     for path in [*folder.rglob("*"), folder]:
         os.utime(path, (TIMESTAMP, TIMESTAMP), follow_symlinks=False)
 
 
 def make_readable(folder: Path) -> None:
-    """Let anyone read everything in a folder: a checkout may be its owner's alone."""
+    """Make a folder readable for everyone. In a checkout it may be readable only for its owner."""
     for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
             runs = path.is_dir() or path.stat().st_mode & 0o100
@@ -604,7 +611,7 @@ def make_readable(folder: Path) -> None:
 
 
 def main() -> int:
-    """The command line: 0, or 1 with a line on stderr."""
+    """Run the command line. The exit code is 0, or 1 with a message on standard error."""
     parser = argparse.ArgumentParser(prog="assemble.py")
     commands = parser.add_subparsers(dest="command", required=True)
     base = commands.add_parser("base")
@@ -617,33 +624,35 @@ def main() -> int:
     app.add_argument("folder", type=Path)
     app.add_argument("runtime_path", help="where the folder will be in the image")
     check = commands.add_parser("verify")
-    check.add_argument("root", type=Path, help="what `base` made")
+    check.add_argument("root", type=Path, help="the output of `base`")
     check.add_argument("packages", type=Path)
     for command in (base, check):
-        command.add_argument("--arch", required=True, help="the target's, as in TARGETARCH")
+        command.add_argument(
+            "--arch", required=True, help="the target architecture, as in TARGETARCH"
+        )
     args = parser.parse_args()
     try:
         if "arch" in args and args.arch not in elf.MACHINES:
-            known = " and ".join(elf.MACHINES)
-            raise AssembleError(f"unknown architecture `{args.arch}`: there are {known}")
+            known = " or ".join(elf.MACHINES)
+            raise AssembleError(f"unknown architecture `{args.arch}`: use {known}")
         match args.command:
             case "base":
                 assemble_base(Source(args.source), args.output, args.arch)
-                forget_time(args.output)
+                set_timestamps(args.output)
             case "packages":
                 strip_packages(args.folder)
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 make_readable(args.folder)
-                forget_time(args.folder)
+                set_timestamps(args.folder)
             case "app":
                 for stub in args.folder.rglob("*.pyi"):
                     stub.unlink()
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
                 make_readable(args.folder)
-                forget_time(args.folder)
+                set_timestamps(args.folder)
             case "verify":
                 count = verify(args.root, args.packages, args.arch)
-                print(f"{count} native files, all for {args.arch}, all libraries found")
+                print(f"checked {count} native files: all for {args.arch}, all libraries found")
     except AssembleError as error:
         print(f"assemble.py {args.command}: {error}", file=sys.stderr)
         return 1

@@ -1,11 +1,11 @@
-"""The few fields of an ELF file that say where it runs and what it loads; and the rest, removed."""
+"""Reads an ELF file's architecture and libraries, and removes the parts that no loader reads."""
 
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 MACHINES = {"amd64": 62, "arm64": 183}
-"""`e_machine` of each architecture an image can be built for, by its name in TARGETARCH."""
+"""The value of `e_machine` for each supported architecture, by its name in TARGETARCH."""
 
 _MAGIC = b"\x7fELF\x02\x01"  # 64-bit, little-endian
 _ET_EXEC, _ET_DYN = 2, 3
@@ -16,13 +16,13 @@ _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """What a program or shared library says about itself.
+    """The properties of a program or shared library.
 
     Attributes:
-        machine: Its `e_machine`.
-        interpreter: The dynamic loader it asks for, or None.
-        needed: The names of the shared libraries it is linked with.
-        search: Folders to look in before the system's; `$ORIGIN` is the file's own.
+        machine: The value of `e_machine`.
+        interpreter: The path of its dynamic loader, or None.
+        needed: The names of the shared libraries that it is linked with.
+        search: The folders to search before the system's. `$ORIGIN` is the file's own folder.
     """
 
     machine: int
@@ -32,7 +32,7 @@ class Elf:
 
 
 def is_elf(path: Path) -> bool:
-    """Whether a regular file begins like an ELF file."""
+    """Whether a file begins like an ELF file."""
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
 
@@ -79,24 +79,26 @@ def _string(data: bytes, start: int) -> str:
 
 
 def _file_offset(headers: list[tuple[int, ...]], address: int) -> int:
-    """Where in the file that is which is loaded at `address`."""
+    """The offset in the file of the data that is loaded at `address`."""
     for kind, _, offset, start, _, length in headers:
         if kind == _PT_LOAD and start <= address < start + length:
             return offset + address - start
     return 0
 
 
-def without_sections(data: bytes) -> bytes:
-    """A program or shared library without what only linkers, debuggers and profilers read.
+def strip_sections(data: bytes) -> bytes:
+    """Remove the parts of a program or shared library that are not in any segment.
 
-    A loader goes by the program headers, on every architecture; so do threads (TLS), read-only
-    relocations and the unwinding of panics and exceptions (GNU_EH_FRAME). What no segment holds
-    are the symbol table, debug information and the section headers, and they stand at the end of
-    a file: what is kept stays where it is. Lost are the names of native functions in a debugger,
-    a profiler, or a Rust backtrace; the message of a panic, with its file and line, is not.
+    The loader uses the segments (program headers) only, on every architecture. So do thread-local
+    storage, read-only relocations, and unwinding for panics and exceptions (GNU_EH_FRAME). The
+    symbol table, the debug information and the section headers are outside of the segments, at the
+    end of the file, so removing them moves nothing else.
+
+    Debuggers, profilers and Rust backtraces then show no names of native functions. The message of
+    a panic still shows the file and the line.
 
     Returns:
-        The data as it was, if there is anything in it that this does not understand.
+        The remaining data, or all of it if the file has an unexpected structure.
     """
     try:
         end = _end_of_segments(data)
@@ -109,17 +111,18 @@ def without_sections(data: bytes) -> bytes:
 
 
 def _end_of_segments(data: bytes) -> int:
-    """Where in a file the last byte is that a loader may ask for.
+    """The offset of the end of the last segment.
 
     Raises:
-        ValueError: if sections are not all that comes after it, or if it cannot be said.
+        ValueError: if the file has no segments or sections, is broken, or has other data than
+            sections after the segments.
     """
     if not data.startswith(_MAGIC):
         raise ValueError("not a 64-bit little-endian ELF file")
     (kind,) = struct.unpack_from("<H", data, 16)
     program_headers, section_headers = struct.unpack_from("<QQ", data, 32)
     size, count, section_size, section_count = struct.unpack_from("<HHHH", data, 54)
-    # 0xffff and 0 are escapes: the true numbers would be in a section header.
+    # A count of 0xffff or 0 means that the real one is in a section header. That is not supported.
     if kind not in (_ET_EXEC, _ET_DYN) or size != 56 or count in (0, 0xFFFF):
         raise ValueError("not a program or shared library")
     after = section_headers + section_count * section_size
@@ -142,5 +145,5 @@ def _end_of_segments(data: bytes) -> int:
         if section != _SHT_NOBITS:
             after = max(after, offset + length)
     if data[after:].strip(b"\0"):
-        raise ValueError("something is appended, which the program may read itself")
+        raise ValueError("other data is appended, which the program may read itself")
     return int(end)

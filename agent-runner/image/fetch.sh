@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a command that downloads packages: `fetch.sh pip install …`.
-# Behind a proxy with a CA of its own, the build secret `ca` is the bundle to trust; the build
-# argument PIP_INDEX_URL is a mirror of PyPI. Neither is in any layer of the image.
+# The build secret `ca` is a CA bundle to trust, for a proxy with its own CA. The build argument
+# PIP_INDEX_URL is the URL of a mirror of PyPI. Neither is stored in a layer of the image.
 set -eu
 if [ -s /run/secrets/ca ]; then
     export PIP_CERT=/run/secrets/ca SSL_CERT_FILE=/run/secrets/ca

@@ -1,8 +1,8 @@
-"""poetry.lock → requirements.txt with hashes, on stdout.
+"""Converts poetry.lock to a requirements.txt with hashes, on standard output.
 
-`requirements.py poetry.lock main [dev …]`: the packages of these groups, in exactly the locked
-versions. Their markers go along, and are judged by the installer for the target's platform.
-Path dependencies are source in this repository: they are copied, not installed.
+`requirements.py poetry.lock main [dev …]` lists the packages of these groups with their locked
+versions. Markers are kept: the installer evaluates them for the target platform. Path dependencies
+are omitted, because the Dockerfile copies their sources from this repository.
 """
 
 import sys
@@ -12,15 +12,14 @@ from typing import Any
 
 
 def requirements(lock: dict[str, Any], groups: set[str]) -> list[str]:
-    """One line a package, sorted by name.
+    """Return one line for each package, sorted by name.
 
     Raises:
-        ValueError: for what this program does not understand. Guessing would install the wrong
-            thing.
+        ValueError: if the lock file has an unsupported format or a package has no hashes.
     """
     version = lock["metadata"]["lock-version"]
     if not version.startswith("2."):
-        raise ValueError(f"poetry.lock has format {version}, this program knows 2.x")
+        raise ValueError(f"poetry.lock has format {version}; only 2.x is supported")
     lines = []
     for package in lock["package"]:
         wanted = groups.intersection(package["groups"])
@@ -29,7 +28,7 @@ def requirements(lock: dict[str, Any], groups: set[str]) -> list[str]:
             continue
         name = package["name"]
         if source not in (None, "legacy"):
-            raise ValueError(f"{name} comes from `{source}`: only a package index has hashes")
+            raise ValueError(f"{name} comes from `{source}`; only a package index has hashes")
         hashes = sorted({file["hash"] for file in package["files"]})
         if not hashes:
             raise ValueError(f"{name} has no hashes in poetry.lock")
@@ -40,7 +39,7 @@ def requirements(lock: dict[str, Any], groups: set[str]) -> list[str]:
 
 
 def _marker(markers: str | dict[str, str] | None, wanted: set[str]) -> str:
-    """When the package is needed; always, if one of the groups says nothing about it."""
+    """The marker for a package; empty if one of the groups needs it on every platform."""
     if markers is None or isinstance(markers, str):
         return markers or ""
     if not wanted <= markers.keys():
@@ -49,7 +48,7 @@ def _marker(markers: str | dict[str, str] | None, wanted: set[str]) -> str:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     path, *groups = sys.argv[1:]
     lock = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     print("\n".join(requirements(lock, set(groups))))

@@ -13,7 +13,7 @@ PREFIXES = ("AGENT_MAX_", "ANTHROPIC_", "LOG_", "OPENAI_", "SANDBOX_", "STIGMER_
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Neither the developer's environment nor their .env decides a test."""
+    """Isolate each test from the developer's environment and `.env`."""
     for name in os.environ:
         if name.startswith(PREFIXES):
             monkeypatch.delenv(name)
@@ -25,7 +25,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def clean_logging() -> Iterator[None]:
-    """A test that configures the log does not do so for the others."""
+    """Restore the configuration of the log after each test."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -35,7 +35,7 @@ def clean_logging() -> Iterator[None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests measured, also where all is well."""
+    """Show the measurements of tests that passed."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             terminalreporter.write_line(f"measured: {name}: {value}")

@@ -1,6 +1,6 @@
-"""The worker under test: a process of this checkout, or a container of an image.
+"""The worker under test: a process from this checkout, or a container from an image.
 
-AGENT_RUNNER_TEST_ENGINE (docker or podman) and AGENT_RUNNER_TEST_IMAGE choose the container.
+To test a container, set AGENT_RUNNER_TEST_ENGINE (docker or podman) and AGENT_RUNNER_TEST_IMAGE.
 """
 
 import asyncio
@@ -15,24 +15,27 @@ from pathlib import Path
 
 import pytest
 
-HERE = dict(os.environ)  # before the tests clean it up: engines find their settings by HOME
-ENGINE = HERE.get("AGENT_RUNNER_TEST_ENGINE", "")
-IMAGE = HERE.get("AGENT_RUNNER_TEST_IMAGE", "")
+# A copy, because fixtures change the environment and engines need HOME to find their settings.
+ORIGINAL_ENVIRONMENT = dict(os.environ)
+ENGINE = ORIGINAL_ENVIRONMENT.get("AGENT_RUNNER_TEST_ENGINE", "")
+IMAGE = ORIGINAL_ENVIRONMENT.get("AGENT_RUNNER_TEST_IMAGE", "")
 if bool(ENGINE) != bool(IMAGE):
-    raise pytest.UsageError("AGENT_RUNNER_TEST_ENGINE and AGENT_RUNNER_TEST_IMAGE belong together")
+    raise pytest.UsageError("set both AGENT_RUNNER_TEST_ENGINE and AGENT_RUNNER_TEST_IMAGE")
 
-MOUNTED = Path("/workspace")
+CONTAINER_WORKSPACE = Path("/workspace")
 IMAGE_USER = 1000
 
-# As `cargo xtask run-local` runs it. On the host's network, where the tests' servers are.
+# The options of `cargo xtask run-local`, with the host's network to reach the tests' servers.
 RUN_OPTIONS = (
     *("--pull", "never", "--network", "host", "--init", "--pids-limit", "512", "--read-only"),
     *("--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20, what: str = "it") -> None:
-    """Wait for a condition."""
+async def until(
+    condition: Callable[[], bool], seconds: float = 20, what: str = "the condition"
+) -> None:
+    """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -40,7 +43,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20, what: str = 
 
 
 class Runner:
-    """A worker in a process of its own, with a folder for its sandboxes."""
+    """A worker in a process, with a folder for its sandboxes."""
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         self.root = root
@@ -54,15 +57,15 @@ class Runner:
         }
 
     async def start(self) -> None:
-        """Start it, the first time or again, and wait until it polls."""
-        said_before = len(self.log)
+        """Start or restart the worker, and wait until it polls."""
+        lines_before = len(self.log)
         self.process = await asyncio.create_subprocess_exec(
             *self.command, env=self.environment, stderr=asyncio.subprocess.PIPE
         )
         self._reading = asyncio.create_task(self._read(self.process))
 
         def polls_or_ended() -> bool:
-            polls = any("polling `" in line for line in self.log[said_before:])
+            polls = any("polling `" in line for line in self.log[lines_before:])
             return polls or self.process.returncode is not None
 
         await until(polls_or_ended, what="polling")
@@ -73,16 +76,16 @@ class Runner:
         async for line in process.stderr:
             self.log.append(line.decode())
 
-    async def said(self, words: str, seconds: float = 20) -> None:
-        """Wait until a line of its log has these words in it."""
+    async def until_logged(self, words: str, seconds: float = 20) -> None:
+        """Wait until a line of the log contains these words."""
         await until(lambda: any(words in line for line in self.log), seconds, words)
 
     async def send(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the worker."""
         self.process.send_signal(number)
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send it a signal, and wait for its end. Returns its exit code, -9 for SIGKILL."""
+        """Send a signal and wait until the worker ends. Returns the exit code, -9 for SIGKILL."""
         if self.process.returncode is None:
             await self.send(number)
         code = await asyncio.wait_for(self.process.wait(), 20)
@@ -90,48 +93,48 @@ class Runner:
         return code
 
     async def remove(self) -> None:
-        """See that nothing of it is left, whatever became of the test."""
+        """Remove everything that is left of the worker, even if the test failed."""
         if hasattr(self, "process") and self.process.returncode is None:
             await self.end(signal.SIGKILL)
 
     async def pid(self) -> int:
-        """The worker's process, as its commands see it."""
+        """Return the pid of the worker, as its commands see it."""
         return self.process.pid
 
     async def peak_memory(self) -> float:
-        """MB that it had at most: the worker alone, without the commands that it started."""
+        """Return the peak memory in MB of the worker, without the commands that it started."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (kib,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kib) * 1024 / 1e6
 
 
 class ContainerRunner(Runner):
-    """A worker in a container. Its process here is the engine's client, attached to it."""
+    """A worker in a container. `process` is the engine's client, attached to the container."""
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         super().__init__(root, {})
         self.name = f"proof-{uuid.uuid4().hex}"
         self.settings = environment
         self.command = [ENGINE, "start", "--attach", self.name]
-        self.environment = HERE
+        self.environment = ORIGINAL_ENVIRONMENT
         self._created = False
 
     async def start(self) -> None:
-        """Create the container once: started again, it is the same."""
+        """Start the worker. The container is created the first time only."""
         if not self._created:
             os.chown(self.root, IMAGE_USER, IMAGE_USER)
-            # By name: values in argv are everyone's to read.
+            # Names only: other users could read the values on the command line.
             names = [word for name in self.settings for word in ("--env", name)]
-            mount = ("--volume", f"{self.root}:{MOUNTED}")
-            self._created = True  # also if it fails half way
+            mount = ("--volume", f"{self.root}:{CONTAINER_WORKSPACE}")
+            self._created = True  # set first, so that a partly created container is removed too
             await self.engine("create", "--name", self.name, *RUN_OPTIONS, *mount, *names, IMAGE)
         await super().start()
 
     async def engine(self, *words: str) -> str:
-        """Run a command of the engine. Returns what it printed."""
+        """Run a command of the engine, and return its output."""
         process = await asyncio.create_subprocess_exec(
             *(ENGINE, *words),
-            env=HERE | self.settings,
+            env=ORIGINAL_ENVIRONMENT | self.settings,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -140,16 +143,16 @@ class ContainerRunner(Runner):
         return out.decode()
 
     async def send(self, number: signal.Signals) -> None:
-        """Have the engine send it, as `stop` does: to the container's init."""
+        """Send a signal to the container's init, as `stop` does."""
         await self.engine("kill", "--signal", number.name, self.name)
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """As of a process: a shell's 137 is SIGKILL's -9."""
+        """See Runner. The engine's exit code 137 becomes -9."""
         code = await super().end(number)
         return code if code <= 128 else 128 - code
 
     async def remove(self) -> None:
-        """Remove the container and its volumes, and wait for the engine's client."""
+        """Remove the container and its volumes, and wait until the engine's client ends."""
         if self._created:
             await self.engine("rm", "--force", "--volumes", self.name)
         if hasattr(self, "process"):
@@ -157,12 +160,12 @@ class ContainerRunner(Runner):
             await self._reading
 
     async def pid(self) -> int:
-        """The process that the container's init started."""
+        """Return the pid of the process that the container's init started."""
         children = await self.engine("exec", self.name, "cat", "/proc/1/task/1/children")
         return int(children.split()[0])
 
     async def peak_memory(self) -> float:
-        """MB that the container had at most: all its processes, and its files in memory."""
+        """Return the peak memory in MB of the container, including its files in memory."""
         files = ("memory.peak", "memory/memory.max_usage_in_bytes")  # cgroup v2, v1
         words = " || ".join(f"cat /sys/fs/cgroup/{file} 2>/dev/null" for file in files)
         return int(await self.engine("exec", self.name, "sh", "-c", words)) / 1e6

@@ -1,8 +1,7 @@
-"""All that an execution takes, on this machine: a Temporal, the devserver, its model, the worker.
+"""Everything that an execution needs: Temporal, the devserver, its model, and a worker.
 
-Temporal is the one of AGENT_RUNNER_TEST_TEMPORAL; the worker is a process or a container, as
-tests/runners.py says. Queues have names of their own, so that any number of stacks can share one
-Temporal.
+AGENT_RUNNER_TEST_TEMPORAL is the address of Temporal. The worker is a process or a container: see
+tests/runners.py. Each stack has its own task queues, so that several can share one Temporal.
 """
 
 import asyncio
@@ -17,14 +16,18 @@ import pytest
 
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
-from devserver.workflow import Timing
+from devserver.workflow import RunnerOptions
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.backend import FINAL_PHASES
-from tests.runners import ENGINE, MOUNTED, ContainerRunner, Runner, until
+from tests.runners import CONTAINER_WORKSPACE, ENGINE, ContainerRunner, Runner, until
 
 TEMPORAL = os.environ.get("AGENT_RUNNER_TEST_TEMPORAL", "")
-if ENGINE and not TEMPORAL:  # an image was to be proven: nothing may be skipped
+if ENGINE and not TEMPORAL:  # do not skip the tests that an image is to be tested with
     raise pytest.UsageError("AGENT_RUNNER_TEST_ENGINE needs AGENT_RUNNER_TEST_TEMPORAL=host:port")
+
+needs_temporal = pytest.mark.skipif(
+    not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port is not set"
+)
 
 WORKER_KEY = "the-workers-own-key"
 MODEL_KEY = "the-models-own-key"
@@ -32,7 +35,7 @@ MODEL_KEY = "the-models-own-key"
 
 @dataclass
 class Stack:
-    """A devserver with its model, and where workers may work."""
+    """A devserver with its model, and a folder for the workers' sandboxes."""
 
     root: Path
     server: DevServer
@@ -72,42 +75,48 @@ class Stack:
         return created.metadata.id
 
     def status(self, execution_id: str) -> pb.AgentExecutionStatus:
-        """What the server knows of an execution."""
+        """Return the status of an execution, as the server has it."""
         return self.server.store.executions[execution_id].status
 
     async def ended(self, execution_id: str, seconds: float = 30) -> pb.AgentExecutionStatus:
-        """Wait until the server knows how an execution ended."""
+        """Wait until an execution has ended, and return its status."""
         await until(lambda: self.status(execution_id).phase in FINAL_PHASES, seconds, execution_id)
         return self.status(execution_id)
 
     async def run(self, message: str, session: str = "", **fields: str) -> pb.AgentExecutionStatus:
-        """Create an execution, and wait for its end."""
+        """Create an execution, wait until it has ended, and return its status."""
         return await self.ended(await self.create(message, session, **fields))
 
-    def files(self, session: str) -> Path:
-        """Where the files of a session are."""
+    def sandbox(self, session: str) -> Path:
+        """The folder with the files of a session."""
         return self.root / f"thread-{session}"
 
-    def seen(self, session: str) -> Path:
-        """Where they are for the worker."""
-        return (MOUNTED if ENGINE else self.root) / f"thread-{session}"
+    def sandbox_in_worker(self, session: str) -> Path:
+        """The path of the same folder inside of the worker's container, if it has one."""
+        return (CONTAINER_WORKSPACE if ENGINE else self.root) / f"thread-{session}"
 
 
 def answer(status: pb.AgentExecutionStatus) -> str:
-    """The agent's last word."""
+    """The agent's final answer."""
     assert status.phase == pb.EXECUTION_COMPLETED, status
     assert status.messages[-1].type == pb.MESSAGE_AI
     return status.messages[-1].content
 
 
 @contextlib.asynccontextmanager
-async def stack(root: Path, timing: Timing | None = None) -> AsyncIterator[Stack]:
-    """A stack without a worker."""
+async def start_stack(
+    root: Path, runner_options: RunnerOptions | None = None
+) -> AsyncIterator[Stack]:
+    """Start a stack without a worker, and stop it at the end."""
     queue = f"test-{uuid.uuid4().hex}"
-    timing = timing or Timing()
-    timing.queue = queue
+    runner_options = runner_options or RunnerOptions()
+    runner_options.task_queue = queue
     options = Options(
-        port=0, temporal=TEMPORAL, queue=f"{queue}-workflows", timing=timing, api_key=WORKER_KEY
+        port=0,
+        temporal=TEMPORAL,
+        task_queue=f"{queue}-workflows",
+        runner=runner_options,
+        api_key=WORKER_KEY,
     )
     server, model = DevServer(options), ModelServer()
     model.start()
@@ -115,12 +124,12 @@ async def stack(root: Path, timing: Timing | None = None) -> AsyncIterator[Stack
     try:
         await until(lambda: server.ready, what="the devserver")
         root.mkdir(exist_ok=True)
-        made = Stack(root, server, model, queue)
+        stack = Stack(root, server, model, queue)
         try:
-            yield made
+            yield stack
         finally:
             async with contextlib.AsyncExitStack() as exits:
-                for runner in made.runners:
+                for runner in stack.runners:
                     exits.push_async_callback(runner.remove)
     finally:
         await server.stop()
@@ -128,7 +137,7 @@ async def stack(root: Path, timing: Timing | None = None) -> AsyncIterator[Stack
 
 
 class Proxy:
-    """A TCP connection to somewhere that can be cut and mended."""
+    """A TCP proxy whose connections can be interrupted."""
 
     def __init__(self, target: str) -> None:
         self._host, _, port = target.rpartition(":")
@@ -137,13 +146,13 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self.port = 0
 
-    async def mend(self) -> None:
-        """Let connections through."""
+    async def start(self) -> None:
+        """Accept connections. After `stop`, this uses the same port again."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def cut(self) -> None:
-        """End all connections, and take no new ones."""
+    async def stop(self) -> None:
+        """Abort all connections, and accept no new ones."""
         assert self._server
         self._server.close()
         for writer in list(self._open):
@@ -151,8 +160,8 @@ class Proxy:
         await asyncio.sleep(0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(self._host, self._target_port)
-        self._open |= {writer, back}
+        target_reader, target_writer = await asyncio.open_connection(self._host, self._target_port)
+        self._open |= {writer, target_writer}
 
         async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
             with contextlib.suppress(OSError):
@@ -161,5 +170,5 @@ class Proxy:
                     await target.drain()
             target.close()
 
-        await asyncio.gather(copy(reader, back), copy(there, writer))
-        self._open -= {writer, back}
+        await asyncio.gather(copy(reader, target_writer), copy(target_reader, writer))
+        self._open -= {writer, target_writer}

@@ -31,13 +31,13 @@ async def test_without_a_session_each_thread_is_new(activities: Activities) -> N
     assert first != second
 
 
-async def test_a_server_that_is_away_is_in_the_status(
+async def test_an_unavailable_server_is_reported_in_the_status(
     activities: Activities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "worker.backend.Backend.call.__kwdefaults__", {"patience": 0.2, "seconds": 1}
+        "worker.backend.Backend.call.__kwdefaults__", {"retry_for": 0.2, "attempt_timeout": 1}
     )
-    monkeypatch.setattr("worker.execution.END_PATIENCE", 0.5)
+    monkeypatch.setattr("worker.execution.FINAL_STATUS_RETRY_SECONDS", 0.5)
     execution = AgentExecution()
     execution.metadata.id, execution.spec.agent_id = "e1", "a1"
     status = await ActivityEnvironment().run(activities.execute_graphton, execution, "t")
@@ -46,7 +46,7 @@ async def test_a_server_that_is_away_is_in_the_status(
     assert status.completed_at >= status.started_at > "2020"
 
 
-def test_a_newer_server_may_know_more_fields() -> None:
+def test_unknown_fields_of_a_newer_server_are_ignored() -> None:
     name = b"ai.stigmer.agentic.agentexecution.v1.AgentExecution"
     data = b'{"metadata": {"id": "e1"}, "brandNew": {"x": 1}, "spec": {"message": "m", "new": 2}}'
     metadata = {"encoding": b"json/protobuf", "messageType": name}
@@ -72,15 +72,17 @@ async def test_a_sandbox_is_removed_and_its_links_are_not_followed(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", ".git", "a\n", "x" * 129])
-async def test_no_sandbox_id(activities: Activities, tmp_path: Path, name: str) -> None:
+async def test_an_invalid_sandbox_id_is_refused(
+    activities: Activities, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "kept").mkdir()
-    with pytest.raises(ApplicationError, match="is no sandbox id") as caught:
+    with pytest.raises(ApplicationError, match="is not a sandbox id") as caught:
         await ActivityEnvironment().run(activities.cleanup_sandbox, name)
     assert caught.value.non_retryable
     assert (tmp_path / "kept").exists()
 
 
-async def test_a_link_is_no_sandbox(activities: Activities, tmp_path: Path) -> None:
+async def test_a_link_is_not_a_sandbox(activities: Activities, tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "s1").symlink_to(tmp_path / "real")
     with pytest.raises(ApplicationError, match="is not a folder"):

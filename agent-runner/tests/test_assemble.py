@@ -1,4 +1,4 @@
-"""The image's assembly, on small made-up base images."""
+"""Assembles images from small artificial base images."""
 
 import os
 import re
@@ -22,7 +22,7 @@ def elf_file(
     runpath: str = "",
     interpreter: str = "",
 ) -> bytes:
-    """A file with an ELF header, loaded at 0x400000, and nothing to run."""
+    """An ELF file without code, loaded at 0x400000."""
     base, strings, offsets = 0x400000, b"\0", []
     for text in (*needed, runpath, interpreter):
         offsets.append(len(strings))
@@ -61,7 +61,7 @@ def link(root: Path, path: str, target: str) -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """An image with all that is asked for, as small as can be; /bin and /lib are links."""
+    """The smallest base image that is accepted. /bin and /lib are links."""
     root = tmp_path / "base"
     for name in ("bin", "lib"):
         (root / "usr" / name).mkdir(parents=True)
@@ -122,7 +122,7 @@ def assembled(base: Path, out: Path) -> set[str]:
     return {f"/{path.relative_to(out)}" for path in files}
 
 
-def test_what_is_there_afterwards(base: Path, out: Path) -> None:
+def test_which_files_are_copied(base: Path, out: Path) -> None:
     files = assembled(base, out)
     stdlib, lib = "/usr/local/lib/python3.11", "/usr/lib/x86_64-linux-gnu"
     assert {f for f in files if f.startswith(stdlib)} == {
@@ -130,7 +130,7 @@ def test_what_is_there_afterwards(base: Path, out: Path) -> None:
         f"{stdlib}/__pycache__/os.cpython-311.pyc",
         f"{stdlib}/json/__init__.py",
         f"{stdlib}/json/__pycache__/__init__.cpython-311.pyc",
-        f"{stdlib}/tabnanny.py",  # not among those that get bytecode
+        f"{stdlib}/tabnanny.py",  # not in STDLIB_WITH_BYTECODE
         f"{stdlib}/lib-dynload/_ssl.so",
     }
     assert {f for f in files if f.startswith(lib)} == {
@@ -143,24 +143,24 @@ def test_what_is_there_afterwards(base: Path, out: Path) -> None:
     assert "/usr/share/zoneinfo/right/UTC" not in files
 
 
-def test_links_lead_where_they_led(base: Path, out: Path) -> None:
+def test_links_keep_their_targets(base: Path, out: Path) -> None:
     assembled(base, out)
     assert (out / "bin").readlink() == Path("usr/bin")
     assert (out / "usr/bin/awk").readlink() == Path("/etc/alternatives/awk")
-    assert Source(out).walk("/bin/awk")[0] == PurePosixPath("/usr/bin/mawk")
-    assert Source(out).walk("/app/.venv/bin/python")[0] == PurePosixPath(
+    assert Source(out).resolve("/bin/awk")[0] == PurePosixPath("/usr/bin/mawk")
+    assert Source(out).resolve("/app/.venv/bin/python")[0] == PurePosixPath(
         "/usr/local/bin/python3.11"
     )
-    assert Source(out).walk("/usr/lib/ssl/cert.pem")[0] == PurePosixPath(assemble.CA_BUNDLE)
+    assert Source(out).resolve("/usr/lib/ssl/cert.pem")[0] == PurePosixPath(assemble.CA_BUNDLE)
 
 
-def test_nobody_can_become_root(base: Path, out: Path) -> None:
+def test_setuid_bits_are_removed(base: Path, out: Path) -> None:
     assembled(base, out)
     assert (base / "usr/bin/cat").stat().st_mode & 0o7777 == 0o4755
     assert (out / "usr/bin/cat").stat().st_mode & 0o7777 == 0o755
 
 
-def test_the_package_list_names_what_was_copied_and_nothing_else(base: Path, out: Path) -> None:
+def test_the_package_list_contains_only_copied_packages(base: Path, out: Path) -> None:
     assembled(base, out)
     assert (out / "var/lib/dpkg/status").read_text() == (
         "Package: libc6\nVersion: 2\n\nPackage: libssl3\nVersion: 3\n"
@@ -175,7 +175,7 @@ def test_users_and_folders(base: Path, out: Path) -> None:
     assert "home = /usr/local/bin\n" in (out / "app/.venv/pyvenv.cfg").read_text()
 
 
-def test_debians_own_layout(base: Path, out: Path) -> None:
+def test_debians_layout_of_python(base: Path, out: Path) -> None:
     (base / "usr/local/bin/python3.11").unlink()
     (base / "usr/local/lib/python3.11").rename(base / "usr/lib/python3.11")
     put(base, "/usr/bin/python3.11", elf_file(needed=("libc.so.6",)), 0o755)
@@ -199,30 +199,35 @@ def test_unconfigured_certificates_are_joined(base: Path, out: Path) -> None:
         ("usr/bin/sed", "the base image has no `sed`"),
         ("usr/local/bin/python3.11", "has no `python3.11` in /usr/local/bin or /usr/bin"),
         ("usr/local/lib/python3.11/os.py", "has no standard library in `/usr/local/lib/python"),
-        ("usr/lib/x86_64-linux-gnu/libssl.so.3", "`libssl.so.3`, which the base image has not"),
+        (
+            "usr/lib/x86_64-linux-gnu/libssl.so.3",
+            "`libssl.so.3`, which the base image does not have",
+        ),
         ("usr/lib/x86_64-linux-gnu/libgcc_s.so.1", "the base image has no `libgcc_s.so.1`"),
         ("etc/ssl/certs/ca-certificates.crt", "the base image has no CA certificates"),
         ("etc/debian_version", "the base image has no `/etc/debian_version`"),
-        ("var/lib/dpkg/status", "no dpkg status: it is not made from Debian"),
+        ("var/lib/dpkg/status", "no dpkg status: it is not based on Debian"),
     ],
 )
-def test_a_base_that_lacks_something(base: Path, out: Path, gone: str, message: str) -> None:
+def test_an_incomplete_base_image_is_refused(
+    base: Path, out: Path, gone: str, message: str
+) -> None:
     (base / gone).unlink()
     with pytest.raises(AssembleError) as caught:
         assembled(base, out)
     assert message in str(caught.value)
 
 
-def test_a_base_of_another_architecture(base: Path, out: Path) -> None:
+def test_a_base_image_for_another_architecture_is_refused(base: Path, out: Path) -> None:
     with pytest.raises(AssembleError, match=r"is for amd64, the image is for arm64"):
         assemble.assemble_base(Source(base), out, "arm64")
 
 
-def test_links_in_a_circle(base: Path) -> None:
+def test_a_loop_of_links_is_refused(base: Path) -> None:
     link(base, "/a", "b")
     link(base, "/b", "a")
-    with pytest.raises(AssembleError, match="`/a` leads in a circle"):
-        Source(base).walk("/a")
+    with pytest.raises(AssembleError, match="`/a` contains a loop of links"):
+        Source(base).resolve("/a")
 
 
 def test_links_do_not_lead_out_of_the_image(base: Path, out: Path) -> None:
@@ -231,7 +236,7 @@ def test_links_do_not_lead_out_of_the_image(base: Path, out: Path) -> None:
     assert (out / "etc/debian_version").read_text() == "12\n"
 
 
-def test_two_assemblies_are_the_same(base: Path, tmp_path: Path) -> None:
+def test_assembling_twice_gives_the_same_result(base: Path, tmp_path: Path) -> None:
     prints = []
     for name in ("one", "two"):
         command = [sys.executable, assemble.__file__, "base", "--arch", "amd64"]
@@ -250,7 +255,7 @@ def test_two_assemblies_are_the_same(base: Path, tmp_path: Path) -> None:
 
 
 def with_sections(length: int, appended: bytes = b"") -> bytes:
-    """`elf_file` with a symbol table of that length, and the headers of two sections."""
+    """`elf_file` with a symbol table of this length and the headers of two sections."""
     loaded = elf_file(needed=("libc.so.6",))
     names = struct.pack("<IIQQQQ24x", 0, 0, 0, 0, 0, 0)
     symbols = struct.pack("<IIQQQQ24x", 0, 2, 0, 0, len(loaded), length)
@@ -260,13 +265,13 @@ def with_sections(length: int, appended: bytes = b"") -> bytes:
     return bytes(file)
 
 
-def test_what_no_segment_holds_is_removed(tmp_path: Path) -> None:
+def test_data_outside_of_segments_is_removed(tmp_path: Path) -> None:
     put(tmp_path, "before.so", with_sections(100))
-    put(tmp_path, "after.so", elf.without_sections(with_sections(100)))
+    put(tmp_path, "after.so", elf.strip_sections(with_sections(100)))
     size = len(elf_file(needed=("libc.so.6",)))
     assert (tmp_path / "after.so").stat().st_size == size
     assert elf.read(tmp_path / "after.so") == elf.read(tmp_path / "before.so")
-    # Only what says where the sections are is another: e_shoff, e_shnum, e_shstrndx.
+    # Only the fields that refer to sections differ: e_shoff, e_shnum, e_shstrndx.
     after, before = (tmp_path / "after.so").read_bytes(), with_sections(100)[:size]
     assert {i for i in range(size) if after[i] != before[i]} <= {*range(40, 48), *range(60, 64)}
     assert not any(after[40:48] + after[60:64])
@@ -283,7 +288,7 @@ def changed(offset: int, value: bytes) -> bytes:
         pytest.param(b"", id="nothing"),
         pytest.param(b"#!/bin/sh\n", id="a script"),
         pytest.param(elf_file(), id="no sections"),
-        pytest.param(elf.without_sections(with_sections(10)), id="done before"),
+        pytest.param(elf.strip_sections(with_sections(10)), id="done before"),
         pytest.param(changed(4, b"\x01"), id="32-bit"),
         pytest.param(changed(5, b"\x02"), id="big-endian"),
         pytest.param(changed(16, b"\x01"), id="an object file, which is all sections"),
@@ -297,8 +302,8 @@ def changed(offset: int, value: bytes) -> bytes:
         pytest.param(with_sections(10, appended=b"an archive"), id="something appended"),
     ],
 )
-def test_what_is_not_understood_stays_as_it_is(data: bytes) -> None:
-    assert elf.without_sections(data) == data
+def test_an_unexpected_file_is_not_changed(data: bytes) -> None:
+    assert elf.strip_sections(data) == data
 
 
 def test_a_real_library_works_without_its_sections(tmp_path: Path) -> None:
@@ -307,7 +312,7 @@ def test_a_real_library_works_without_its_sections(tmp_path: Path) -> None:
     package = Path(pydantic_core.__file__).parent
     shutil.copytree(package, tmp_path / "pydantic_core")
     (library,) = (tmp_path / "pydantic_core").glob("_pydantic_core*.so")
-    library.write_bytes(elf.without_sections(library.read_bytes()))
+    library.write_bytes(elf.strip_sections(library.read_bytes()))
     assert library.stat().st_size < (package / library.name).stat().st_size
     code = (
         "import pydantic_core as p\n"
@@ -343,7 +348,7 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         "a/m_pb2.pyc",
         "a/native.so",
     ]
-    assert (tmp_path / "a/native.so").read_bytes() == elf.without_sections(with_sections(100))
+    assert (tmp_path / "a/native.so").read_bytes() == elf.strip_sections(with_sections(100))
     code = (
         "import a.m_pb2\n"
         "compiled = a.m_pb2.__spec__.loader.get_code('a.m_pb2')\n"
@@ -355,7 +360,7 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
     assert done.stdout == "1 doc /app/lib/a/m_pb2.py\n"
 
 
-def test_the_app_of_a_checkout_that_is_its_owners_alone(tmp_path: Path) -> None:
+def test_a_private_checkout_becomes_readable(tmp_path: Path) -> None:
     app = tmp_path / "app"
     put(app, "worker/probe.py", "x = 1\n", 0o600)
     put(app, "run", "", 0o700)
@@ -398,12 +403,14 @@ def test_verify_counts_native_files(base: Path, tmp_path: Path) -> None:
     [
         (elf_file(AARCH64), "is for arm64, the image is for amd64"),
         (elf_file(243), "is for machine 243, the image is for amd64"),
-        (elf_file(needed=("libz.so",)), "`a/a.so` needs `libz.so`, which the image has not"),
+        (elf_file(needed=("libz.so",)), "`a/a.so` needs `libz.so`, which is not in the image"),
         (elf_file()[:100], "is a broken ELF file"),
         (b"\x7fELF\x01\x01" + bytes(99), "is not a 64-bit little-endian ELF file"),
     ],
 )
-def test_verify_refuses(base: Path, tmp_path: Path, content: bytes, message: str) -> None:
+def test_verify_refuses_a_wrong_file(
+    base: Path, tmp_path: Path, content: bytes, message: str
+) -> None:
     (base / "usr/local/lib/python3.11/lib-dynload/_tkinter.so").unlink()
     put(tmp_path, "packages/a/a.so", content)
     with pytest.raises(AssembleError) as caught:
@@ -412,7 +419,7 @@ def test_verify_refuses(base: Path, tmp_path: Path, content: bytes, message: str
 
 
 def test_an_image_without_native_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AssembleError, match="hold no native file at all"):
+    with pytest.raises(AssembleError, match="contain no native files"):
         assemble.verify(tmp_path, tmp_path, "amd64")
 
 
@@ -420,28 +427,28 @@ def test_an_image_without_native_files_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_architecture(tmp_path: Path, arch: str) -> None:
     command = [sys.executable, assemble.__file__, "base", f"--arch={arch}", ".", "."]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    line = f"assemble.py base: unknown architecture `{arch}`: there are amd64 and arm64\n"
+    line = f"assemble.py base: unknown architecture `{arch}`: use amd64 or arm64\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
-def test_this_pythons_own_elf_files_can_be_read() -> None:
+def test_the_interpreters_own_elf_file_can_be_read() -> None:
     file = elf.read(Path(sys.executable).resolve())
     assert file.machine in elf.MACHINES.values()
     assert file.interpreter
     assert "libc.so.6" in file.needed
 
 
-def test_what_the_worker_loads_gets_bytecode() -> None:
-    """Else each start of the container compiles it again. See assemble.STDLIB_COMPILED."""
+def test_modules_that_the_worker_imports_are_compiled() -> None:
+    """Otherwise each start compiles it again. See assemble.STDLIB_WITH_BYTECODE."""
     loads = (
         "import os, sys; from worker import health, service; import main\n"
-        "health.prove_imports(late=True); service._runtime()\n"
+        "health.check_imports(execution=True); service._runtime()\n"
         "for m in list(sys.modules.values()):\n"
         "    loader = type(getattr(m, '__loader__', None)).__name__\n"
         "    if loader == 'SourceFileLoader': print(m.__file__)\n"
     )
-    # Not in this process: it counts what is loaded already, and pytest loads much.
-    compiles = "import assemble; print(*assemble.stdlib_compiled(), sep='\\n')"
+    # In another process, because pytest has imported many more modules into this one.
+    compiles = "import assemble; print(*assemble.stdlib_with_bytecode(), sep='\\n')"
 
     def lines(code: str, folder: Path) -> set[str]:
         command = [sys.executable, "-c", code]
@@ -453,7 +460,7 @@ def test_what_the_worker_loads_gets_bytecode() -> None:
     loaded = {
         path.removeprefix(library)
         for path in lines(loads, image.parent)
-        # _sysconfigdata has another name on each machine.
+        # The name of _sysconfigdata depends on the architecture.
         if path.startswith(library) and not re.search("site-packages|_sysconfigdata", path)
     }
     assert len(loaded) > 100

@@ -1,4 +1,4 @@
-"""The gRPC client, against servers of grpcio: another implementation than the client's."""
+"""Tests the gRPC client with a grpcio server, which is a different implementation."""
 
 import asyncio
 import subprocess
@@ -23,7 +23,7 @@ Handler = Callable[[AgentId, "grpc.aio.ServicerContext[AgentId, Agent]"], Awaita
 async def serving(
     handler: Handler, port: int = 0, tls: grpc.ServerCredentials | None = None
 ) -> AsyncIterator[int]:
-    """A server with the method that gets an agent. Yields its port."""
+    """Start a server with the method GET_AGENT, and yield its port."""
     server = grpc.aio.server()
     service, method = backend.GET_AGENT.path.removeprefix("/").split("/")
     call = grpc.unary_unary_rpc_method_handler(
@@ -51,7 +51,7 @@ async def echo(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Age
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "port", "tls", "said"),
+    ("text", "host", "port", "tls", "shown"),
     [
         ("localhost:7234", "localhost", 7234, False, "localhost:7234"),
         ("http://host.docker.internal:7234", "host.docker.internal", 7234, False, None),
@@ -61,23 +61,23 @@ async def echo(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Age
         ("[::1]:7234", "::1", 7234, False, "[::1]:7234"),
     ],
 )
-def test_endpoints(text: str, host: str, port: int, tls: bool, said: str | None) -> None:
+def test_endpoints(text: str, host: str, port: int, tls: bool, shown: str | None) -> None:
     endpoint = Endpoint.parse(text)
     assert endpoint == Endpoint(host, port, tls)
-    if said:
-        assert str(endpoint) == said
+    if shown:
+        assert str(endpoint) == shown
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "localhost", ":1", "h:0", "h:65536", "h:x", "ftp://h:1", "http://u:p@h:1", "h:1/path"],
 )
-def test_no_endpoint(text: str) -> None:
+def test_an_invalid_endpoint_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"should be|[Pp]ort"):
         Endpoint.parse(text)
 
 
-async def test_the_key_goes_along_as_a_bearer_token() -> None:
+async def test_the_key_is_sent_as_a_bearer_token() -> None:
     async with serving(echo) as port:
         for key, seen in (("k-1", "Bearer k-1"), (None, "none")):
             server = Backend(Endpoint("127.0.0.1", port), key)
@@ -86,7 +86,7 @@ async def test_the_key_goes_along_as_a_bearer_token() -> None:
             server.close()
 
 
-async def test_a_refusal_is_told_and_not_repeated() -> None:
+async def test_a_refused_call_is_not_retried() -> None:
     calls = []
 
     async def refuse(
@@ -109,16 +109,16 @@ async def test_a_refusal_is_told_and_not_repeated() -> None:
     assert calls == ["a"]
 
 
-async def test_a_server_that_comes_back_is_found_again() -> None:
+async def test_the_client_reconnects_to_a_restarted_server() -> None:
     async with serving(echo) as port:
         server = Backend(Endpoint("127.0.0.1", port))
         await server.call(backend.GET_AGENT, AgentId(value="before"))
     with pytest.raises(BackendError, match="cannot be reached") as caught:
-        await server.call(backend.GET_AGENT, AgentId(), patience=0.5)
+        await server.call(backend.GET_AGENT, AgentId(), retry_for=0.5)
     assert caught.value.code is Status.UNAVAILABLE
 
     waiting = asyncio.create_task(
-        server.call(backend.GET_AGENT, AgentId(value="after"), patience=20)
+        server.call(backend.GET_AGENT, AgentId(value="after"), retry_for=20)
     )
     await asyncio.sleep(0.5)
     assert not waiting.done()
@@ -127,7 +127,7 @@ async def test_a_server_that_comes_back_is_found_again() -> None:
     server.close()
 
 
-async def test_unavailable_is_repeated() -> None:
+async def test_an_unavailable_server_is_retried() -> None:
     calls = []
 
     async def busy(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Agent]") -> Agent:
@@ -143,23 +143,23 @@ async def test_unavailable_is_repeated() -> None:
     assert len(calls) == 3
 
 
-async def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Agent]") -> Agent:
         await asyncio.sleep(20)
         return Agent()
 
     async with serving(sleep) as port:
         server = Backend(Endpoint("127.0.0.1", port))
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(BackendError, match=r"did not answer|DEADLINE_EXCEEDED"):
-            await server.call(backend.GET_AGENT, AgentId(), patience=1)
-        assert time.monotonic() - begun < 4
+            await server.call(backend.GET_AGENT, AgentId(), retry_for=1)
+        assert time.monotonic() - started < 4
         server.close()
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A key, and a certificate for localhost that nobody trusts."""
+    """A key and a self-signed certificate for localhost."""
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
@@ -175,7 +175,7 @@ async def test_tls(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPat
     async with serving(echo, tls=tls) as port:
         server = Backend(Endpoint("localhost", port, tls=True))
         with pytest.raises(BackendError, match=r"certificate|CERTIFICATE"):
-            await server.call(backend.GET_AGENT, AgentId(), patience=0)
+            await server.call(backend.GET_AGENT, AgentId(), retry_for=0)
         monkeypatch.setenv("SSL_CERT_FILE", str(cert))
         agent = await server.call(backend.GET_AGENT, AgentId(value="a"))
         assert agent.metadata.id == "a"

@@ -1,6 +1,6 @@
-"""Executions, from the server's `create` to their end, with a real Temporal and a real worker.
+"""Whole executions, with a real Temporal server and a real worker.
 
-Those marked `image` are what `.ci/run` also proves through the image, on each engine.
+`.ci/run` also runs those marked `image` with the built image, on each engine.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from temporalio.client import WorkflowFailureError
 
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
-from devserver.workflow import Timing
+from devserver.workflow import RunnerOptions
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from stigmer_stubs.agent_pb2 import Agent
@@ -30,11 +30,20 @@ from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
 from tests.runners import ContainerRunner, until
-from tests.stack import MODEL_KEY, TEMPORAL, WORKER_KEY, Proxy, Stack, answer, stack
+from tests.stack import (
+    MODEL_KEY,
+    TEMPORAL,
+    WORKER_KEY,
+    Proxy,
+    Stack,
+    answer,
+    needs_temporal,
+    start_stack,
+)
 from tests.test_skills import tarred, zipped
 
 pytestmark = [
-    pytest.mark.skipif(not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"),
+    needs_temporal,
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
@@ -43,10 +52,10 @@ module = pytest_asyncio.fixture(loop_scope="module", scope="module")
 
 @module
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A stack for the tests that do it no harm, with one worker."""
-    async with stack(tmp_path_factory.mktemp("shared") / "workspace") as made:
-        runner = await made.runner(TEMPORAL_MAX_CONCURRENCY="60")
-        yield made
+    """A stack with one worker, for the tests that do not change it."""
+    async with start_stack(tmp_path_factory.mktemp("shared") / "workspace") as stack:
+        runner = await stack.runner(TEMPORAL_MAX_CONCURRENCY="60")
+        yield stack
         assert await runner.end() == 0
         log = "".join(runner.log)
         for key in (WORKER_KEY, MODEL_KEY, "hunter2", "s3cret-"):
@@ -65,7 +74,7 @@ async def test_an_execution_writes_a_file(shared: Stack) -> None:
     status = await shared.ended(execution_id)
     assert status == returned
     assert answer(status) == "I wrote haiku into haiku.txt."
-    text = (shared.files("haiku") / "haiku.txt").read_text()
+    text = (shared.sandbox("haiku") / "haiku.txt").read_text()
     assert len(text.splitlines()) == 3
     human, asked, result, _ = status.messages
     assert (human.type, human.content) == (pb.MESSAGE_HUMAN, "write a haiku into haiku.txt")
@@ -80,7 +89,7 @@ async def test_an_execution_writes_a_file(shared: Stack) -> None:
     assert updates[-1].phase == pb.EXECUTION_COMPLETED
 
 
-async def test_progress_is_told_while_it_goes_on(shared: Stack) -> None:
+async def test_progress_is_reported_during_an_execution(shared: Stack) -> None:
     message = tool("list_files") + "!sleep 1.5\n!say done"
     execution_id = await shared.create(message, "progress")
     await until(lambda: len(shared.status(execution_id).tool_calls) == 1, 5)
@@ -90,7 +99,7 @@ async def test_progress_is_told_while_it_goes_on(shared: Stack) -> None:
     assert count <= 6  # throttled
 
 
-async def test_a_second_one_in_the_session_goes_on(shared: Stack) -> None:
+async def test_a_second_execution_continues_the_session(shared: Stack) -> None:
     await shared.run("write blue into color.txt", "second")
     assert "blue" in answer(await shared.run("read color.txt", "second"))
     remembered = answer(await shared.run("what did I ask before?", "second"))
@@ -98,12 +107,12 @@ async def test_a_second_one_in_the_session_goes_on(shared: Stack) -> None:
     assert answer(await shared.run("what did I ask before?", "other")) == "You asked before: "
 
 
-def add_agent(made: Stack, name: str) -> Agent:
-    """An agent with an instance and a session, all of that name."""
+def add_agent(stack: Stack, name: str) -> Agent:
+    """Add an agent, an instance and a session, all with this id."""
     agent, instance, session = Agent(), AgentInstance(), Session()
     for resource in (agent, instance, session):
         resource.metadata.id = name
-        made.server.store.add(resource)
+        stack.server.store.add(resource)
     agent.spec.instructions = f"You are {name}."
     instance.spec.agent_id = name
     session.spec.agent_instance_id = name
@@ -112,7 +121,7 @@ def add_agent(made: Stack, name: str) -> Agent:
 
 @pytest.mark.image
 @pytest.mark.parametrize("pack", [zipped, tarred])
-async def test_a_skill_is_unpacked_named_and_used(shared: Stack, pack: object) -> None:
+async def test_a_skill_is_installed_and_used(shared: Stack, pack: object) -> None:
     name = f"skilled-{getattr(pack, '__name__', '')}"
     agent = add_agent(shared, name)
     agent.spec.skill_refs.add(slug=name)
@@ -125,8 +134,8 @@ async def test_a_skill_is_unpacked_named_and_used(shared: Stack, pack: object) -
     assert callable(pack)
     shared.server.store.artifacts[name] = pack({"SKILL.md": b"old", "tools/greet.sh": script})
 
-    said = answer(await shared.run(f"use the skill {name}", name))
-    assert "Run greet.sh." in said
+    output = answer(await shared.run(f"use the skill {name}", name))
+    assert "Run greet.sh." in output
     system = answer(await shared.run("!say {system}", name))
     assert f"`{name}`: Greets people. (`bin/skills/abc123/SKILL.md`)" in system
     assert system.startswith(f"You are {name}.")
@@ -134,7 +143,7 @@ async def test_a_skill_is_unpacked_named_and_used(shared: Stack, pack: object) -
     assert "greetings from bin/skills/abc123/tools/greet.sh" in answer(ran)
 
 
-async def test_a_skill_that_leads_out_fails_the_execution(shared: Stack) -> None:
+async def test_a_skill_with_a_path_that_leads_out_fails_the_execution(shared: Stack) -> None:
     add_agent(shared, "evil").spec.skill_refs.add(slug="evil")
     skill = Skill()
     skill.metadata.slug = skill.metadata.name = "evil"
@@ -144,7 +153,7 @@ async def test_a_skill_that_leads_out_fails_the_execution(shared: Stack) -> None
     status = await shared.run("hello", "evil")
     assert status.phase == pb.EXECUTION_FAILED
     assert status.error == (
-        "skill `evil`: the archive holds `../../../../evil`, which leads out of it"
+        "skill `evil`: the archive contains `../../../../evil`, which leads out of it"
     )
 
 
@@ -168,27 +177,27 @@ async def test_environments_merge_in_order_and_secrets_stay_secret(shared: Stack
 
     command = "echo $A $B $C $D; echo $TOKEN; env; echo $TOKEN > f; echo s3cret-env-1"
     status = await shared.run(f"run: {command}", "env", **{"D": "run", "MY_SECRET": "hunter2"})
-    said = answer(status)
-    assert "agent env-1 env-2 run\n[secret TOKEN]\n" in said
-    assert "MY_SECRET=[secret MY_SECRET]\n" in said
-    assert "STIGMER" not in said
-    assert "API_KEY" not in said
-    assert said.endswith("\n[secret TOKEN]\n")
-    told = [s.SerializeToString() for _, s in shared.server.store.updates]
+    output = answer(status)
+    assert "agent env-1 env-2 run\n[secret TOKEN]\n" in output
+    assert "MY_SECRET=[secret MY_SECRET]\n" in output
+    assert "STIGMER" not in output
+    assert "API_KEY" not in output
+    assert output.endswith("\n[secret TOKEN]\n")
+    sent = [s.SerializeToString() for _, s in shared.server.store.updates]
     asked = json.dumps([body for _, _, body in shared.model.requests])
-    kept = b"".join(p.read_bytes() for p in shared.files("env").rglob(".graphton/**/*.json"))
-    assert kept
+    stored = b"".join(p.read_bytes() for p in shared.sandbox("env").rglob(".graphton/**/*.json"))
+    assert stored
     for secret in ("hunter2", "s3cret-env-", WORKER_KEY, MODEL_KEY):
-        assert not any(secret.encode() in status for status in told)
+        assert not any(secret.encode() in status for status in sent)
         assert secret not in asked
-        assert secret.encode() not in kept
-    # The commands themselves did get them.
-    assert (shared.files("env") / "f").read_text() == "s3cret-env-2\n"
+        assert secret.encode() not in stored
+    # The commands themselves get the real values.
+    assert (shared.sandbox("env") / "f").read_text() == "s3cret-env-2\n"
     length = answer(await shared.run("run: echo ${#TOKEN}", "env"))
     assert length == "The command says: 12\n"
 
 
-async def test_without_a_session_the_agents_default_instance_counts(shared: Stack) -> None:
+async def test_without_a_session_the_default_instance_is_used(shared: Stack) -> None:
     agent = add_agent(shared, "alone")
     agent.status.default_instance_id = "alone-instance"
     instance, environment = AgentInstance(), Environment()
@@ -209,10 +218,10 @@ async def test_without_a_session_the_agents_default_instance_counts(shared: Stac
         ("!fail 401\n!say x", "dev-agent", "401 scripted failure 401 (is its API key set"),
         ("!fail 404\n!say x", "dev-agent", "404 scripted failure 404"),
         ("x", "nobody", "AgentQueryController/get: NOT_FOUND: there is no 'Agent nobody'"),
-        ("x", "", "the execution names no agent: neither by its session nor itself"),
+        ("x", "", "neither the execution nor its session names an agent"),
     ],
 )
-async def test_what_goes_wrong_is_in_the_status(
+async def test_failures_are_reported_in_the_status(
     shared: Stack, message: str, agent: str, words: str
 ) -> None:
     execution_id = await shared.create(message, agent=agent)
@@ -224,7 +233,7 @@ async def test_what_goes_wrong_is_in_the_status(
     assert status.completed_at
 
 
-async def test_what_passes_does_not_fail_an_execution(shared: Stack) -> None:
+async def test_temporary_failures_do_not_fail_an_execution(shared: Stack) -> None:
     path = contract.GET_AGENT.path
     shared.server.failing[path] = grpc.StatusCode.UNAVAILABLE
     execution_id = await shared.create("!fail 503 2\n!say at last", "passes")
@@ -242,28 +251,28 @@ async def test_a_session_chooses_its_sandbox(shared: Stack) -> None:
     assert (shared.root / "chosen/a.txt").read_text() == "x\n"
     session.spec.sandbox_id = "../../out"
     await shared.run("write y into b.txt", "chooser")
-    assert (shared.files("chooser") / "b.txt").read_text() == "y\n"
+    assert (shared.sandbox("chooser") / "b.txt").read_text() == "y\n"
 
 
-async def test_what_is_not_done_is_said(shared: Stack) -> None:
+async def test_unsupported_parts_of_an_agent_are_reported(shared: Stack) -> None:
     agent = add_agent(shared, "mcp")
     agent.spec.mcp_servers.add(name="github")
     status = await shared.run("hello", "mcp")
     notes = [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM]
-    assert notes == ["This agent-runner starts no MCP servers: left out: github"]
+    assert notes == ["This agent-runner does not support MCP servers. Ignored: github"]
 
 
 @pytest.mark.image
 async def test_a_cancelled_execution_ends_soon(shared: Stack) -> None:
     loop = "while :; do date +%N > clock; sleep 0.05; done"
     execution_id = await shared.create(tool("run_command", command=loop), "cancelled")
-    clock = shared.files("cancelled") / "clock"
+    clock = shared.sandbox("cancelled") / "clock"
     await until(clock.exists)
-    begun = time.monotonic()
+    started = time.monotonic()
     handle = shared.server.workflow(execution_id)
     await handle.cancel()
     returned = await handle.result()
-    assert time.monotonic() - begun < 6
+    assert time.monotonic() - started < 6
     status = await shared.ended(execution_id)
     assert status == returned
     assert (status.phase, status.error) == (pb.EXECUTION_CANCELLED, "cancelled")
@@ -283,7 +292,7 @@ async def test_a_terminated_workflow_ends_the_run_too(shared: Stack) -> None:
     assert status.phase == pb.EXECUTION_CANCELLED
 
 
-async def test_a_server_that_says_cancelled_is_believed(shared: Stack) -> None:
+async def test_an_execution_stops_when_the_server_reports_it_as_cancelled(shared: Stack) -> None:
     message = tool("run_command", command="sleep 2") * 30
     execution_id = await shared.create(message, "told")
     await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
@@ -303,7 +312,7 @@ async def test_a_server_that_says_cancelled_is_believed(shared: Stack) -> None:
 
 
 @pytest.mark.image
-async def test_fifty_at_once_are_not_mixed_up(
+async def test_fifty_concurrent_executions_are_separate(
     shared: Stack, record_property: Callable[[str, object], None]
 ) -> None:
     def message(n: int) -> str:
@@ -313,12 +322,12 @@ async def test_fifty_at_once_are_not_mixed_up(
             + "!say {result}"
         )
 
-    began = time.monotonic()
+    started = time.monotonic()
     ids = await asyncio.gather(
         *(shared.create(message(n), f"fifty-{n}", WHO=f"who-{n}") for n in range(50))
     )
     ended = await asyncio.gather(*(shared.ended(i, 60) for i in ids))
-    seconds, megabytes = time.monotonic() - began, await shared.runners[0].peak_memory()
+    seconds, megabytes = time.monotonic() - started, await shared.runners[0].peak_memory()
     record_property("50 executions at once", f"{seconds:.1f} s, at most {megabytes:.0f} MB")
     assert megabytes < 250
     for n, status in enumerate(ended):
@@ -326,7 +335,7 @@ async def test_fifty_at_once_are_not_mixed_up(
             "number",
             str(n),
             f"who-{n}",
-            str(shared.seen(f"fifty-{n}")),
+            str(shared.sandbox_in_worker(f"fifty-{n}")),
         ]
         assert status.messages[0].content == message(n)
     again = await asyncio.gather(
@@ -336,11 +345,11 @@ async def test_fifty_at_once_are_not_mixed_up(
         assert f'number {n}"' in answer(status)
 
 
-async def test_one_session_does_one_thing_at_a_time(shared: Stack) -> None:
+async def test_executions_of_one_session_run_one_after_another(shared: Stack) -> None:
     command = "test ! -e busy || echo OVERLAP; touch busy; sleep 0.2; rm busy; echo x >> done"
     ended = await asyncio.gather(*(shared.run(f"run: {command}", "queue") for _ in range(5)))
     assert all("OVERLAP" not in answer(status) for status in ended)
-    assert (shared.files("queue") / "done").read_text() == "x\n" * 5
+    assert (shared.sandbox("queue") / "done").read_text() == "x\n" * 5
     remembered = answer(await shared.run("what did I ask before?", "queue"))
     assert remembered.count("run:") == 5
 
@@ -350,129 +359,129 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "workspace"
 
 
-async def test_the_callers_time_ends_a_run_before_temporal_does(root: Path) -> None:
-    async with stack(root, Timing(start_to_close=4)) as made:
-        runner = await made.runner()
-        execution_id = await made.create(tool("run_command", command="sleep 60"), "slow")
-        returned = await made.server.workflow(execution_id).result()
-        assert (await made.ended(execution_id)) == returned
+async def test_an_execution_ends_before_temporals_timeout(root: Path) -> None:
+    async with start_stack(root, RunnerOptions(start_to_close=4)) as stack:
+        runner = await stack.runner()
+        execution_id = await stack.create(tool("run_command", command="sleep 60"), "slow")
+        returned = await stack.server.workflow(execution_id).result()
+        assert (await stack.ended(execution_id)) == returned
         assert returned.phase == pb.EXECUTION_FAILED
-        assert returned.error.endswith("s: no more time was given")
+        assert returned.error.endswith("s: the time limit is reached")
         assert await runner.end() == 0
 
 
 @pytest.mark.image
-async def test_a_session_goes_on_after_a_restart(root: Path) -> None:
-    async with stack(root) as made:
-        runner = await made.runner()
-        await made.run("write blue into color.txt", "restarted")
+async def test_a_session_continues_after_a_restart(root: Path) -> None:
+    async with start_stack(root) as stack:
+        runner = await stack.runner()
+        await stack.run("write blue into color.txt", "restarted")
         assert await runner.end() == 0
         await runner.start()
-        assert "blue" in answer(await made.run("read color.txt", "restarted"))
-        remembered = answer(await made.run("what did I ask before?", "restarted"))
+        assert "blue" in answer(await stack.run("read color.txt", "restarted"))
+        remembered = answer(await stack.run("what did I ask before?", "restarted"))
         assert remembered == "You asked before: write blue into color.txt | read color.txt"
         assert await runner.end() == 0
 
 
-async def begun(made: Stack, session: str, path: str = "begun") -> None:
-    await until((made.files(session) / path).exists)
+async def until_file_exists(stack: Stack, session: str, path: str = "started") -> None:
+    await until((stack.sandbox(session) / path).exists)
 
 
 @pytest.mark.image
 @pytest.mark.parametrize(("grace", "finishes"), [("8", True), ("0.5", False)])
-async def test_a_worker_that_is_stopped_drains(root: Path, grace: str, finishes: bool) -> None:
-    async with stack(root) as made:
-        runner = await made.runner(SHUTDOWN_GRACE_SECONDS=grace)
-        command = "touch begun; sleep 2; echo finished"
-        execution_id = await made.create(f"run: {command}", "drain")
-        await begun(made, "drain")
+async def test_a_stopped_worker_drains(root: Path, grace: str, finishes: bool) -> None:
+    async with start_stack(root) as stack:
+        runner = await stack.runner(SHUTDOWN_GRACE_SECONDS=grace)
+        command = "touch started; sleep 2; echo finished"
+        execution_id = await stack.create(f"run: {command}", "drain")
+        await until_file_exists(stack, "drain")
         asked = time.monotonic()
         assert await runner.end() == 0
-        returned = await made.server.workflow(execution_id).result()
-        assert (await made.ended(execution_id)) == returned
+        returned = await stack.server.workflow(execution_id).result()
+        assert (await stack.ended(execution_id)) == returned
         if finishes:
             assert answer(returned) == "The command says: finished\n"
         else:
             assert time.monotonic() - asked < 4
             assert returned.phase == pb.EXECUTION_FAILED
-            assert returned.error == "the agent-runner was stopped before the agent was done"
+            assert returned.error == "the agent-runner was stopped before the agent had finished"
 
 
 @pytest.mark.image
-async def test_a_worker_that_is_killed_loses_no_file(root: Path) -> None:
-    async with stack(root, Timing(heartbeat=3)) as made:
-        runner = await made.runner()
+async def test_a_killed_worker_loses_no_file(root: Path) -> None:
+    async with start_stack(root, RunnerOptions(heartbeat=3)) as stack:
+        runner = await stack.runner()
         size = 1_000_000
-        await made.run("write before into before.txt", "killed")
+        await stack.run("write before into before.txt", "killed")
         message = "".join(
             tool("write_file", path="big.txt", content=f"{{{n % 10}*{size}}}") for n in range(60)
         )
-        execution_id = await made.create(message, "killed")
-        await begun(made, "killed", "big.txt")
+        execution_id = await stack.create(message, "killed")
+        await until_file_exists(stack, "killed", "big.txt")
         await asyncio.sleep(0.3)
         assert await runner.end(signal.SIGKILL) == -signal.SIGKILL
 
         with pytest.raises(WorkflowFailureError):
-            await made.server.workflow(execution_id).result()
-        status = await made.ended(execution_id)
+            await stack.server.workflow(execution_id).result()
+        status = await stack.ended(execution_id)
         assert status.phase == pb.EXECUTION_FAILED
         assert "eartbeat" in status.error
-        data = (made.files("killed") / "big.txt").read_bytes()
+        data = (stack.sandbox("killed") / "big.txt").read_bytes()
         assert len(data) == size
         assert len(set(data)) == 1
-        # Another worker goes on where the last whole step was.
-        runner = await made.runner()
-        assert "before" in answer(await made.run("read before.txt", "killed"))
-        remembered = answer(await made.run("what did I ask before?", "killed"))
+        # Another worker continues after the last step that was complete.
+        runner = await stack.runner()
+        assert "before" in answer(await stack.run("read before.txt", "killed"))
+        remembered = answer(await stack.run("what did I ask before?", "killed"))
         assert remembered.startswith("You asked before: write before into before.txt | ")
-        assert list((made.files("killed") / ".graphton/partial").iterdir()) == []
+        assert list((stack.sandbox("killed") / ".graphton/partial").iterdir()) == []
         assert await runner.end() == 0
 
 
 @pytest.mark.image
-async def test_the_server_may_go_away_and_come_back(root: Path) -> None:
-    async with stack(root) as made:
-        proxy = Proxy(f"127.0.0.1:{made.server.port}")
-        await proxy.mend()
-        runner = await made.runner(STIGMER_BACKEND_ENDPOINT=f"127.0.0.1:{proxy.port}")
-        execution_id = await made.create("run: touch begun; sleep 1; echo still here", "away")
-        await begun(made, "away")
-        await proxy.cut()
-        await runner.said("the server gets no updates")
+async def test_an_execution_survives_an_outage_of_the_server(root: Path) -> None:
+    async with start_stack(root) as stack:
+        proxy = Proxy(f"127.0.0.1:{stack.server.port}")
+        await proxy.start()
+        runner = await stack.runner(STIGMER_BACKEND_ENDPOINT=f"127.0.0.1:{proxy.port}")
+        execution_id = await stack.create("run: touch started; sleep 1; echo still here", "away")
+        await until_file_exists(stack, "away")
+        await proxy.stop()
+        await runner.until_logged("the server gets no updates")
         await asyncio.sleep(1)
-        assert made.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
-        await proxy.mend()
-        assert answer(await made.ended(execution_id)) == "The command says: still here\n"
-        assert await made.server.workflow(execution_id).result() == made.status(execution_id)
+        assert stack.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
+        await proxy.start()
+        assert answer(await stack.ended(execution_id)) == "The command says: still here\n"
+        assert await stack.server.workflow(execution_id).result() == stack.status(execution_id)
         assert await runner.end() == 0
-        await proxy.cut()
+        await proxy.stop()
 
 
 @pytest.mark.image
-async def test_temporal_may_go_away_and_come_back(root: Path) -> None:
-    async with stack(root) as made:
+async def test_an_execution_survives_an_outage_of_temporal(root: Path) -> None:
+    async with start_stack(root) as stack:
         proxy = Proxy(TEMPORAL)
-        await proxy.mend()
-        runner = await made.runner(TEMPORAL_SERVICE_ADDRESS=f"127.0.0.1:{proxy.port}")
-        execution_id = await made.create("run: touch begun; sleep 2; echo still here", "away")
-        await begun(made, "away")
-        await proxy.cut()
-        status = await made.ended(execution_id)
+        await proxy.start()
+        runner = await stack.runner(TEMPORAL_SERVICE_ADDRESS=f"127.0.0.1:{proxy.port}")
+        execution_id = await stack.create("run: touch started; sleep 2; echo still here", "away")
+        await until_file_exists(stack, "away")
+        await proxy.stop()
+        status = await stack.ended(execution_id)
         assert answer(status) == "The command says: still here\n"
-        await proxy.mend()
-        assert await asyncio.wait_for(made.server.workflow(execution_id).result(), 40) == status
-        assert "again" in answer(await made.run("run: echo again", "away"))
+        await proxy.start()
+        assert await asyncio.wait_for(stack.server.workflow(execution_id).result(), 40) == status
+        assert "again" in answer(await stack.run("run: echo again", "away"))
         assert await runner.end() == 0
-        await proxy.cut()
+        await proxy.stop()
 
 
 @pytest.mark.image
 async def test_the_worker_hides_its_environment(root: Path) -> None:
-    async with stack(root) as made:
-        runner = await made.runner()
+    async with start_stack(root) as stack:
+        runner = await stack.runner()
         file = Path(f"/proc/{await runner.pid()}/environ")
         if isinstance(runner, ContainerRunner):
-            # The same user, not confined as the agents' commands are.
+            # `exec` runs as the same user, but is not confined as the agents' commands are.
             with pytest.raises(AssertionError, match="Permission denied"):
                 await runner.engine("exec", runner.name, "cat", str(file))
         else:
@@ -480,14 +489,14 @@ async def test_the_worker_hides_its_environment(root: Path) -> None:
             if os.getuid() != 0:
                 with pytest.raises(PermissionError):
                     file.read_bytes()
-        for hidden in (file, "/proc/1/environ"):  # an init has the same environment
-            said = await made.run(f"run: wc -c {hidden} || echo refused", "environ")
-            assert "refused" in answer(said)
+        for hidden in (file, "/proc/1/environ"):  # the init has the same environment
+            status = await stack.run(f"run: wc -c {hidden} || echo refused", "environ")
+            assert "refused" in answer(status)
         assert await runner.end() == 0
 
 
-async def test_the_devservers_command_line(root: Path) -> None:
-    """`python -m devserver`, `health` and `ask`, as processes, and a worker between them."""
+async def test_the_command_line_of_the_devserver(root: Path) -> None:
+    """Run `python -m devserver`, `health` and `ask` as processes, with a worker."""
     queue = f"test-{uuid.uuid4().hex}"
 
     async def devserver(*words: str) -> asyncio.subprocess.Process:
@@ -498,31 +507,31 @@ async def test_the_devservers_command_line(root: Path) -> None:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def said(*words: str) -> tuple[int | None, str, str]:
+    async def run_devserver(*words: str) -> tuple[int | None, str, str]:
         process = await devserver(*words)
         out, err = await asyncio.wait_for(process.communicate(), 30)
         return process.returncode, out.decode(), err.decode()
 
     port, model_port = free_port(), free_port()
     health = f"http://127.0.0.1:{model_port}/health"
-    assert (await said("health", "--url", health))[0] == 1
+    assert (await run_devserver("health", "--url", health))[0] == 1
     queues = ("--task-queue", f"{queue}-workflows", "--runner-task-queue", queue)
     ports = ("--port", str(port), "--model-port", str(model_port))
     serving = await devserver(*ports, *queues, "--temporal", TEMPORAL)
     try:
         async with asyncio.timeout(20):
-            while (await said("health", "--url", health))[0]:
+            while (await run_devserver("health", "--url", health))[0]:
                 pass
         here = Stack(root, DevServer(Options(port=port)), ModelServer(), queue)
         url = f"http://127.0.0.1:{model_port}/v1"
         runner = await here.runner(STIGMER_LLM_BASE_URL=url)
         server = ("--server", f"127.0.0.1:{port}", "--session", "s")
-        code, out, err = await said("ask", *server, "write a haiku into haiku.txt")
+        code, out, err = await run_devserver("ask", *server, "write a haiku into haiku.txt")
         assert (code, out) == (0, "I wrote haiku into haiku.txt.\n")
         assert "  write_file: completed\n" in err
         assert "file: haiku.txt\n" in err
         assert (root / "thread-s/haiku.txt").exists()
-        code, out, err = await said("ask", *server, "!fail 400\n!say x")
+        code, out, err = await run_devserver("ask", *server, "!fail 400\n!say x")
         assert (code, out) == (1, "")
         assert "EXECUTION_FAILED: openai at" in err
         assert await runner.end() == 0
@@ -532,7 +541,7 @@ async def test_the_devservers_command_line(root: Path) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
+    """A port on which nothing listens at the moment."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""The agent's loop, with a model that is scripted but answers over HTTP as the real ones do."""
+"""Tests the agent loop with the scripted model, over the providers' HTTP APIs."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from devserver.model import ModelServer
 from graphton.agent import Agent, LimitError, Limits, Outcome
 from graphton.chat import Message, ModelError, Reply, Role, ToolUse
 from graphton.files import Folder
-from graphton.memory import Thread, remembered
+from graphton.memory import ThreadMemory, newest_turns
 from graphton.model import ModelConfig, Provider
 from graphton.providers import connect
 from graphton.tools import SandboxTools
@@ -32,26 +32,26 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         yield folder
 
 
-class Seen:
-    """What an observer is told, a line each."""
+class RecordingObserver:
+    """An observer that records each event as a line."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.texts: list[str] = []
 
-    def text(self, text: str) -> None:
+    def text_received(self, text: str) -> None:
         self.texts.append(text)
 
-    def replied(self, reply: Reply) -> None:
+    def reply_received(self, reply: Reply) -> None:
         self.lines.append(f"replied {reply.text!r} {[use.name for use in reply.tool_uses]}")
 
     def retrying(self, error: ModelError, pause: float) -> None:
         self.lines.append(f"retrying {error.status}")
 
-    def tool_began(self, use: ToolUse) -> None:
+    def tool_started(self, use: ToolUse) -> None:
         self.lines.append(f"began {use.name}")
 
-    def tool_ended(self, use: ToolUse, result: str, failed: bool) -> None:
+    def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
         self.lines.append(f"{'failed' if failed else 'ended'} {use.name}: {result}")
 
 
@@ -66,7 +66,7 @@ async def run(
     model: ModelConfig,
     folder: Folder,
     request: str,
-    seen: Seen | None = None,
+    observer: RecordingObserver | None = None,
     *,
     limits: Limits | None = None,
     thread: str = "t",
@@ -80,33 +80,33 @@ async def run(
         limits=limits or Limits(),
         redact=redact,
     )
-    memory = Thread(folder, thread)
+    memory = ThreadMemory(folder, thread)
     try:
-        return await agent.run(memory.load(), request, seen or Seen(), memory.save)
+        return await agent.run(memory.load(), request, observer or RecordingObserver(), memory.save)
     finally:
         await chat.close()
 
 
 @pytest.mark.parametrize("streams", [True, False])
 @pytest.mark.parametrize("provider", Provider)
-async def test_tools_are_used_until_the_last_word(
+async def test_tools_are_used_until_the_final_answer(
     server: ModelServer, folder: Folder, provider: Provider, streams: bool
 ) -> None:
     server.stream = streams
-    seen = Seen()
+    observer = RecordingObserver()
     request = (
         '!tool write_file {"path": "a.txt", "content": "grün"}\n'
         '!and list_files {}\n!tool read_file {"path": "none"}\n!say {system} It is {result}'
     )
-    outcome = await run(config(server, provider), folder, request, seen)
+    outcome = await run(config(server, provider), folder, request, observer)
     answer = "You are a test. It is `none`: No such file or directory"
     assert outcome.text == answer
     assert (outcome.rounds, outcome.usage.input_tokens, outcome.usage.output_tokens) == (3, 30, 15)
     assert folder.read("a.txt", 10) == "grün".encode()
-    assert seen.lines == [
+    assert observer.lines == [
         "replied '' ['write_file', 'list_files']",
         "began write_file",
-        "ended write_file: made `a.txt`: 5 bytes",
+        "ended write_file: created `a.txt`: 5 bytes",
         "began list_files",
         "ended list_files: .tmp/\na.txt  5 bytes",
         "replied '' ['read_file']",
@@ -115,9 +115,9 @@ async def test_tools_are_used_until_the_last_word(
         f"replied {answer!r} []",
     ]
     if streams:
-        assert seen.texts[0] == "You"
-        assert seen.texts[-1] == answer
-    # What the service was told is what its documentation says.
+        assert observer.texts[0] == "You"
+        assert observer.texts[-1] == answer
+    # Each provider expects its own path and header.
     path, headers, body = server.requests[-1]
     assert path == {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}.get(
         provider, "/api/chat"
@@ -127,7 +127,7 @@ async def test_tools_are_used_until_the_last_word(
     assert body["model"] == "scripted"
 
 
-async def test_results_go_back_under_the_names_they_were_asked_by(
+async def test_results_refer_to_the_ids_of_their_tool_uses(
     server: ModelServer, folder: Folder
 ) -> None:
     request = "!tool list_files {}\n!and list_files {}\n!tool list_files {}\n!say x"
@@ -139,14 +139,12 @@ async def test_results_go_back_under_the_names_they_were_asked_by(
     assert len(set(asked)) == 3
 
 
-async def test_a_thread_is_remembered_and_others_are_not(
-    server: ModelServer, folder: Folder
-) -> None:
+async def test_each_thread_has_its_own_memory(server: ModelServer, folder: Folder) -> None:
     await run(config(server), folder, "my name is Ada", thread="thread-1")
     await run(config(server), folder, "run: echo hi", thread="thread-1")
     other = await run(config(server), folder, "what did I ask before?", thread="thread-2")
     assert other.text == "You asked before: "
-    # Another service can go on with it.
+    # Each of the providers can continue the conversation.
     for provider in Provider:
         outcome = await run(
             config(server, provider), folder, "what did I ask before?", thread="thread-1"
@@ -155,48 +153,48 @@ async def test_a_thread_is_remembered_and_others_are_not(
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 529])
-async def test_what_passes_is_asked_again(server: ModelServer, folder: Folder, status: int) -> None:
-    seen = Seen()
-    outcome = await run(config(server), folder, f"!fail {status} 1\n!say at last", seen)
-    assert outcome.text == "at last"
-    assert seen.lines[0] == f"retrying {status}"
-
-
-async def test_an_answer_that_breaks_off_is_asked_for_again(
-    server: ModelServer, folder: Folder
+async def test_temporary_failures_are_retried(
+    server: ModelServer, folder: Folder, status: int
 ) -> None:
+    observer = RecordingObserver()
+    outcome = await run(config(server), folder, f"!fail {status} 1\n!say at last", observer)
+    assert outcome.text == "at last"
+    assert observer.lines[0] == f"retrying {status}"
+
+
+async def test_an_incomplete_response_is_retried(server: ModelServer, folder: Folder) -> None:
     for provider in Provider:
-        seen = Seen()
+        observer = RecordingObserver()
         request = f"!cut\n!say one two three four five six {provider}"
-        outcome = await run(config(server, provider), folder, request, seen)
+        outcome = await run(config(server, provider), folder, request, observer)
         assert outcome.text == f"one two three four five six {provider}"
-        assert seen.lines[0] == "retrying None"
+        assert observer.lines[0] == "retrying None"
 
 
 @pytest.mark.parametrize("provider", Provider)
-async def test_a_refusal_is_told_at_once_and_without_the_key(
+async def test_a_refusal_is_not_retried_and_does_not_show_the_key(
     server: ModelServer, folder: Folder, provider: Provider
 ) -> None:
     with pytest.raises(ModelError) as caught:
         await run(config(server, provider), folder, "!fail 401\n!say x")
-    assert "401 scripted failure 401 (is its API key set, and right?)" in str(caught.value)
+    assert "401 scripted failure 401 (is its API key set and correct?)" in str(caught.value)
     assert "k-1" not in str(caught.value)
     assert len(server.requests) == 1
 
 
-async def test_a_service_that_is_not_there(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
-    monkeypatch.setattr("graphton.agent.FIRST_PAUSE", 0.01)
+async def test_an_unreachable_service(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
+    monkeypatch.setattr("graphton.agent.FIRST_RETRY_SECONDS", 0.01)
     gone = ModelConfig.resolve(Provider.OLLAMA, base_url="http://127.0.0.1:1")
     with pytest.raises(ModelError, match=r"ollama at .*:1 cannot be reached.*6 times"):
         await run(gone, folder, "x")
 
 
-async def test_an_answer_that_is_not_understood(server: ModelServer, folder: Folder) -> None:
-    with pytest.raises(ModelError, match="answered what is not understood"):
+async def test_an_unexpected_response(server: ModelServer, folder: Folder) -> None:
+    with pytest.raises(ModelError, match="sent an unexpected response"):
         await run(config(server), folder, "!fail 200\n!say x")
 
 
-async def test_a_proxy_is_not_asked_for_this_machine_and_no_password_is_told(
+async def test_local_services_bypass_the_proxy_and_errors_show_no_password(
     server: ModelServer, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
@@ -208,7 +206,7 @@ async def test_a_proxy_is_not_asked_for_this_machine_and_no_password_is_told(
     assert f"openai at {server.url}/v1 refused" in str(caught.value)
 
 
-async def test_an_ollama_that_only_speaks_as_openai(server: ModelServer, folder: Folder) -> None:
+async def test_an_ollama_with_only_the_openai_api(server: ModelServer, folder: Folder) -> None:
     from devserver import model
 
     paths = dict(model._APIS)
@@ -220,14 +218,14 @@ async def test_an_ollama_that_only_speaks_as_openai(server: ModelServer, folder:
     assert outcome.text == "You said: hello"
 
 
-async def test_a_service_that_leaves_much_out(server: ModelServer, folder: Folder) -> None:
-    server.loose = True
+async def test_a_service_that_omits_optional_fields(server: ModelServer, folder: Folder) -> None:
+    server.omit_optional_fields = True
     model = ModelConfig.resolve(Provider.OPENAI, base_url=server.url)  # without /v1
     request = (
         '!tool write_file {"path": "a", "content": "1"}\n'
         '!and write_file {"path": "b", "content": "22"}\n!say both: {result}'
     )
-    assert (await run(model, folder, request)).text == "both: made `b`: 2 bytes"
+    assert (await run(model, folder, request)).text == "both: created `b`: 2 bytes"
     assert folder.read("a", 9) + folder.read("b", 9) == b"122"
     assert [path for path, _, _ in server.requests] == [
         "/chat/completions",
@@ -239,34 +237,34 @@ async def test_limits(server: ModelServer, folder: Folder) -> None:
     endless = "\n".join(["!tool list_files {}"] * 10)
     for limits, words in (
         (Limits(rounds=3), "after 3 rounds"),
-        (Limits(tokens=40), "after 45 tokens: a run may use 40"),
+        (Limits(tokens=40), "after 45 tokens: the limit is 40"),
     ):
         with pytest.raises(LimitError, match=words):
             await run(config(server), folder, endless, limits=limits)
-    begun = time.monotonic()
+    started = time.monotonic()
     slow = '!tool run_command {"command": "sleep 30"}\n!say x'
     with pytest.raises(LimitError, match="stopped after 1 s"):
         await run(config(server), folder, slow, limits=Limits(seconds=1))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
 async def test_tools_that_are_not_there_and_arguments_that_are_wrong(
     server: ModelServer, folder: Folder
 ) -> None:
-    seen = Seen()
-    await run(config(server), folder, '!tool fly {}\n!and read_file {"x": 1}\n!say ok', seen)
-    assert seen.lines[2].startswith("failed fly: there is no tool `fly`; there are: read_file")
-    assert seen.lines[4].startswith("failed read_file: wrong arguments for read_file: path")
+    observer = RecordingObserver()
+    await run(config(server), folder, '!tool fly {}\n!and read_file {"x": 1}\n!say ok', observer)
+    assert observer.lines[2].startswith("failed fly: there is no tool `fly`; there are: read_file")
+    assert observer.lines[4].startswith("failed read_file: wrong arguments for read_file: path")
 
 
-async def test_no_secret_is_remembered(server: ModelServer, folder: Folder) -> None:
+async def test_no_secret_is_stored(server: ModelServer, folder: Folder) -> None:
     def redact(text: str) -> str:
         return text.replace("hunter2", "[secret]")
 
     request = '!tool run_command {"command": "echo hunter2"}\n!say it is {result}'
-    seen = Seen()
-    await run(config(server), folder, request, seen, redact=redact)
-    assert "ended run_command: [secret]\n" in seen.lines
+    observer = RecordingObserver()
+    await run(config(server), folder, request, observer, redact=redact)
+    assert "ended run_command: [secret]\n" in observer.lines
     results = [m for m in server.requests[-1][2]["messages"] if m["role"] == "tool"]
     assert [m["content"] for m in results] == ["[secret]\n"]
 
@@ -275,21 +273,21 @@ def say(role: Role, text: str) -> Message:
     return Message(role=role, text=text)
 
 
-def test_the_oldest_turns_are_forgotten_first() -> None:
+def test_the_oldest_turns_are_dropped_first() -> None:
     turns = [
         message
         for n in range(5)
         for message in (say(Role.USER, f"{n}" * 10), say(Role.ASSISTANT, "a" * 10))
     ]
-    assert remembered(turns, 45) == turns[-4:]
-    assert remembered(turns, 1) == turns[-2:]
-    assert remembered(turns, 1000) == turns
+    assert newest_turns(turns, 45) == turns[-4:]
+    assert newest_turns(turns, 1) == turns[-2:]
+    assert newest_turns(turns, 1000) == turns
 
 
-def test_a_memory_that_is_broken_is_an_empty_one(
+def test_a_broken_memory_file_counts_as_empty(
     folder: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    thread = Thread(folder, "odd/../name")
+    thread = ThreadMemory(folder, "odd/../name")
     use = ToolUse("1", "t", {"a": [1]})
     said = [say(Role.USER, "ä"), Message(role=Role.ASSISTANT, tool_uses=(use,))]
     thread.save(said)
@@ -303,8 +301,8 @@ def test_a_memory_that_is_broken_is_an_empty_one(
         caplog.clear()
 
 
-def test_a_memory_is_never_too_large_to_be_read(folder: Folder) -> None:
-    thread = Thread(folder, "t")
+def test_a_memory_file_never_becomes_too_large_to_read(folder: Folder) -> None:
+    thread = ThreadMemory(folder, "t")
     turn = [say(Role.USER, "do much")]
     for n in range(900):
         use = ToolUse(f"c{n}", "write_file", {"content": "x" * 500_000})

@@ -22,14 +22,14 @@ def path() -> Path:
     return Path(probe.health_file())
 
 
-def test_a_living_worker_is_healthy(published: health.HealthFile) -> None:
-    published.enter(health.Phase.POLLING)
+def test_a_running_worker_is_healthy(published: health.HealthFile) -> None:
+    published.set_phase(health.Phase.POLLING)
     done = subprocess.run(PROBE, capture_output=True, text=True, check=False)
     line = f"healthy: worker pid {os.getpid()}, polling, heartbeat 0 s ago\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, line, "")
 
 
-def test_what_the_file_says(published: health.HealthFile) -> None:
+def test_the_content_of_the_health_file(published: health.HealthFile) -> None:
     state = json.loads(path().read_text())
     assert state == {
         "pid": os.getpid(),
@@ -42,10 +42,10 @@ def test_what_the_file_says(published: health.HealthFile) -> None:
     assert [entry.name for entry in path().parent.iterdir()] == ["health.json"]
 
 
-def test_no_file(published: health.HealthFile) -> None:
+def test_a_missing_health_file(published: health.HealthFile) -> None:
     published.remove()
     done = subprocess.run(PROBE, capture_output=True, text=True, check=False)
-    line = f"unhealthy: `{path()}` is not there: the worker has not started, or has stopped\n"
+    line = f"unhealthy: `{path()}` does not exist: the worker has not started, or has stopped\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -56,17 +56,17 @@ def test_a_stuck_event_loop(published: health.HealthFile) -> None:
         False,
         f"the worker (pid {os.getpid()}, waiting for Temporal) is stuck: last heartbeat 60 s ago",
     )
-    published.beat()
+    published.record_heartbeat()
     assert probe.check(str(path()))[0]
 
 
 def test_another_process_with_the_same_pid(published: health.HealthFile) -> None:
     state = json.loads(path().read_text())
     path().write_text(json.dumps(state | {"start": state["start"] - 1}))
-    assert probe.check(str(path())) == (False, f"the worker (pid {os.getpid()}) is gone")
+    assert probe.check(str(path())) == (False, f"the worker (pid {os.getpid()}) has ended")
 
 
-def test_a_zombie_is_gone() -> None:
+def test_a_zombie_counts_as_ended() -> None:
     child = subprocess.Popen(["sleep", "60"])
     assert probe.process_start(child.pid)
     child.kill()
@@ -77,20 +77,20 @@ def test_a_zombie_is_gone() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"pid": "x", "start": 1, "phase": "p"}'])
-def test_a_broken_file(published: health.HealthFile, text: str) -> None:
+def test_a_broken_health_file(published: health.HealthFile, text: str) -> None:
     path().write_text(text)
     healthy, line = probe.check(str(path()))
     assert not healthy
     assert line.startswith(f"`{path()}` cannot be read: ")
 
 
-def test_a_file_that_was_swept_away_comes_back(published: health.HealthFile) -> None:
+def test_a_deleted_health_file_is_written_again(published: health.HealthFile) -> None:
     path().unlink()
-    published.beat()
+    published.record_heartbeat()
     assert probe.check(str(path()))[0]
 
 
-def test_where_the_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_the_health_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AGENT_RUNNER_HEALTH_FILE")
     monkeypatch.setenv("TMPDIR", "/elsewhere")
     assert probe.health_file() == f"/elsewhere/agent-runner-{os.getuid()}/health.json"
@@ -98,14 +98,14 @@ def test_where_the_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe.health_file() == f"/tmp/agent-runner-{os.getuid()}/health.json"
 
 
-def test_a_place_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_health_file_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENT_RUNNER_HEALTH_FILE", "/proc/health.json")
     with pytest.raises(SettingsError, match=r"`/proc/health[.]json` cannot be written"):
         health.HealthFile.publish(Settings.load(), {})
 
 
-def test_every_dependency_is_proved() -> None:
-    assert sorted(health.prove_imports(late=True)) == [
+def test_every_dependency_is_imported() -> None:
+    assert sorted(health.check_imports(execution=True)) == [
         "grpclib",
         "httpx",
         "protobuf",
@@ -115,7 +115,7 @@ def test_every_dependency_is_proved() -> None:
     ]
 
 
-def test_a_missing_dependency_is_no_health(
+def test_a_missing_dependency_is_unhealthy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(health.DEPENDENCIES, "no_such_module", None)
@@ -125,7 +125,9 @@ def test_a_missing_dependency_is_no_health(
     assert capsys.readouterr() == ("", error)
 
 
-def test_a_start_finds_out_that_something_late_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(health.LATE_DEPENDENCIES, "not_there", "not-there")
+def test_a_start_detects_a_missing_dependency_of_executions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(health.EXECUTION_DEPENDENCIES, "not_there", "not-there")
     with pytest.raises(ImportError, match="no module named not_there"):
-        health.prove_imports()
+        health.check_imports()

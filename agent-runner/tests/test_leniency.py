@@ -1,4 +1,4 @@
-"""What a server may send that the devserver does not: gaps, odd texts, a later contract."""
+"""Tests input that the devserver does not send: missing fields, unusual texts, unknown fields."""
 
 import json
 from collections.abc import AsyncIterator
@@ -11,23 +11,20 @@ from temporalio.api.common.v1 import Payload
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
-from tests.stack import TEMPORAL, Stack, answer, stack
+from tests.stack import Stack, answer, needs_temporal, start_stack
 from tests.test_executions import add_agent
 from tests.test_skills import zipped
 from worker.convert import CONVERTER
-from worker.progress import STATUS_BYTES, json_size
+from worker.progress import MAX_STATUS_BYTES, json_size
 
-needs_temporal = pytest.mark.skipif(
-    not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"
-)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with stack(tmp_path_factory.mktemp("lenient") / "workspace") as made:
-        runner = await made.runner()
-        yield made
+    async with start_stack(tmp_path_factory.mktemp("lenient") / "workspace") as stack:
+        runner = await stack.runner()
+        yield stack
         assert await runner.end() == 0
         assert "Traceback" not in "".join(runner.log)
 
@@ -45,18 +42,18 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stac
     ],
     ids=["empty", "blank", "odd", "long-name", "large", "escaped"],
 )
-async def test_any_text_is_a_message(shared: Stack, session: str, message: str) -> None:
+async def test_any_text_is_accepted_as_a_message(shared: Stack, session: str, message: str) -> None:
     execution_id = await shared.create(message, session)
     returned = await shared.server.workflow(execution_id).result()
     for status in (returned, await shared.ended(execution_id)):
         assert answer(status).startswith(f"You said: {message[:1000]}".rstrip())
-    assert json_size(returned) <= STATUS_BYTES
+    assert json_size(returned) <= MAX_STATUS_BYTES
     again = answer(await shared.run("what did I ask before?", session))
     assert again.startswith(f"You asked before: {message[:1000]}".rstrip())
 
 
 @needs_temporal
-async def test_what_has_no_name_is_left_out_all_the_same(shared: Stack) -> None:
+async def test_unsupported_parts_without_a_name_are_reported_too(shared: Stack) -> None:
     agent = add_agent(shared, "nameless")
     agent.spec.mcp_servers.add()
     agent.spec.sub_agents.add(name="helper")
@@ -64,13 +61,13 @@ async def test_what_has_no_name_is_left_out_all_the_same(shared: Stack) -> None:
     status = await shared.run("hello", "nameless")
     assert answer(status) == "You said: hello"
     assert [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM] == [
-        "This agent-runner starts no MCP servers: left out: one without a name",
-        "This agent-runner starts no sub-agents: left out: helper, one without a name",
+        "This agent-runner does not support MCP servers. Ignored: one without a name",
+        "This agent-runner does not support sub-agents. Ignored: helper, one without a name",
     ]
 
 
 @needs_temporal
-async def test_what_is_missing_counts_as_empty(shared: Stack) -> None:
+async def test_missing_fields_count_as_empty(shared: Stack) -> None:
     agent = add_agent(shared, "bare")
     agent.ClearField("spec")
     assert answer(await shared.run("hello", "bare")) == "You said: hello"
@@ -81,10 +78,10 @@ async def test_what_is_missing_counts_as_empty(shared: Stack) -> None:
 
 
 @needs_temporal
-async def test_a_status_from_before_does_not_last(shared: Stack) -> None:
+async def test_an_earlier_status_is_replaced(shared: Stack) -> None:
     execution = pb.AgentExecution()
     execution.spec.agent_id, execution.spec.message = "dev-agent", "hello"
-    # As of a server that knows more phases and kinds of messages.
+    # A newer server may have more phases and kinds of messages.
     execution.status.phase = 77  # type: ignore[assignment]
     execution.status.messages.add(type=55, content="old")
     created = await shared.server.create(execution)
@@ -104,7 +101,7 @@ async def test_a_skill_needs_a_page_but_no_hash(shared: Stack) -> None:
             shared.server.store.artifacts[name] = zipped({"SKILL.md": page})
         shared.server.store.add(skill)
     for name in ("one", "two"):
-        agent.spec.skill_refs.add(slug=name, kind=999)  # a later kind
+        agent.spec.skill_refs.add(slug=name, kind=999)  # a kind that this version does not know
     system = answer(await shared.run("!say {system}", "hashless"))
     assert "- `one`: one (`bin/skills/" in system
     assert "- `two`: two (`bin/skills/" in system
@@ -115,8 +112,8 @@ async def test_a_skill_needs_a_page_but_no_hash(shared: Stack) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["json/protobuf", "json/plain"])
-async def test_a_later_contract_is_read(encoding: str) -> None:
-    """Its new fields and names of enums: JSON has both by name."""
+async def test_unknown_fields_and_enum_values_are_accepted(encoding: str) -> None:
+    """JSON contains the names of fields and enum values, so that unknown ones can occur."""
     execution = pb.AgentExecution()
     execution.metadata.id, execution.spec.message = "e", "hello"
     value = MessageToDict(execution)

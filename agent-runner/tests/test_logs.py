@@ -17,7 +17,7 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO    a: b c\n", err)
 
 
-def test_json_is_one_line_also_with_an_exception(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_with_an_exception_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(LogLevel.DEBUG, LogFormat.JSON)
     try:
         raise ValueError("é\n2")
@@ -56,7 +56,7 @@ def test_no_record_holds_a_secret(capsys: pytest.CaptureFixture[str], style: Log
     assert err.count("[secret]") == 4
 
 
-def test_libraries_that_log_headers_are_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_records_of_libraries_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(LogLevel.DEBUG, LogFormat.TEXT)
     for library in ("hpack.hpack", "h2.config", "httpcore.http11", "httpx", "temporalio.worker"):
         logging.getLogger(library).debug("Bearer key")

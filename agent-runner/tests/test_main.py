@@ -1,4 +1,4 @@
-"""The whole program, as a process."""
+"""Tests the whole program as a process."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from worker import probe
 
 MAIN = Path(__file__).parent.parent / "main.py"
-NOBODY = "127.0.0.1:1"  # a port on which nothing listens
+UNUSED_ADDRESS = "127.0.0.1:1"  # nothing listens on this port
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -25,7 +25,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started = []
 
     def run(**environment: str) -> subprocess.Popen[str]:
-        base = {"PATH": os.environ["PATH"], "TEMPORAL_SERVICE_ADDRESS": NOBODY}
+        base = {"PATH": os.environ["PATH"], "TEMPORAL_SERVICE_ADDRESS": UNUSED_ADDRESS}
         base["SANDBOX_ROOT_DIR"] = str(tmp_path / "workspace")
         base["AGENT_RUNNER_HEALTH_FILE"] = os.environ["AGENT_RUNNER_HEALTH_FILE"]
         process = subprocess.Popen(
@@ -52,27 +52,27 @@ def until_healthy() -> None:
         time.sleep(0.05)
 
 
-def until_said(process: subprocess.Popen[str], words: str) -> str:
-    """Read what the process writes until a line has these words in it; return the line."""
+def until_logged(process: subprocess.Popen[str], words: str) -> str:
+    """Read the process's log until a line contains these words. Returns the line."""
     assert process.stderr
-    too_long = threading.Timer(20, process.kill)
-    too_long.start()
+    timer = threading.Timer(20, process.kill)
+    timer.start()
     try:
         line = next((line for line in process.stderr if words in line), "")
     finally:
-        too_long.cancel()
-    assert line, f"`{words}` not said in 20 s"
+        timer.cancel()
+    assert line, f"`{words}` not logged in 20 s"
     return line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_is_healthy_without_temporal_and_ends_at_once(
+def test_it_is_healthy_without_temporal_and_stops_at_once(
     start: Start, number: signal.Signals
 ) -> None:
     process = start()
     until_healthy()
-    waiting = until_said(process, "waiting for Temporal").rstrip()
-    assert waiting.endswith(f"at {NOBODY}, namespace `default`: Connection refused")
+    waiting = until_logged(process, "waiting for Temporal").rstrip()
+    assert waiting.endswith(f"at {UNUSED_ADDRESS}, namespace `default`: Connection refused")
     asked = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
@@ -83,16 +83,16 @@ def test_it_is_healthy_without_temporal_and_ends_at_once(
     assert not Path(probe.health_file()).exists()
 
 
-def test_failing_again_is_not_told_again(start: Start) -> None:
+def test_a_repeated_failure_is_logged_once(start: Start) -> None:
     process = start(LOG_FORMAT="json")
-    assert json.loads(until_said(process, "waiting for Temporal"))["level"] == "warning"
+    assert json.loads(until_logged(process, "waiting for Temporal"))["level"] == "warning"
     time.sleep(1.5)  # two more attempts
     process.terminate()
     entries = [json.loads(line) for line in process.communicate(timeout=10)[1].splitlines()]
     assert [entry["message"] for entry in entries] == ["SIGTERM: stopping", "stopped"]
 
 
-def test_a_wrong_configuration(start: Start) -> None:
+def test_an_invalid_configuration(start: Start) -> None:
     process = start(MODE="cloud", OPENAI_API_KEY="hunter2", TEMPORAL_MAX_CONCURRENCY="many")
     out, err = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -119,24 +119,24 @@ def test_no_secret_is_logged(start: Start) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_before_the_worker_serves_is_a_clean_one(number: signal.Signals) -> None:
+def test_a_stop_during_the_start_exits_with_0(number: signal.Signals) -> None:
     script = (
         "import os, main\n"
         "from worker.settings import Settings\n"
         f"Settings.load = lambda: os.kill(os.getpid(), {int(number)})\n"
-        "main.end(main.main())\n"
+        "main.exit_process(main.main())\n"
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=MAIN.parent, check=False)
     assert ended.returncode == 0
 
 
-def test_it_ends_without_taking_the_interpreter_down() -> None:
-    """Else Temporal's threads abort a clean stop, now and then: see `main.end`."""
+def test_it_exits_without_finalizing_the_interpreter() -> None:
+    """Otherwise Temporal's threads sometimes abort a clean stop. See `main.exit_process`."""
     script = (
         "import atexit, main\n"
         "atexit.register(print, 'taken down')\n"
         "print('last words', end='')\n"
-        "main.end(3)\n"
+        "main.exit_process(3)\n"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script], cwd=MAIN.parent, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""What people get to see of an execution, and what they do not."""
+"""Tests the status of an execution and the redaction of secrets in it."""
 
 import base64
 import json
@@ -10,13 +10,13 @@ from google.protobuf.json_format import MessageToDict, MessageToJson
 
 from graphton.chat import ModelError, Reply, ToolUse
 from stigmer_stubs import agentexecution_pb2 as pb
-from worker.progress import STATUS_BYTES, Progress, bounded, json_size, wire_size
+from worker.progress import MAX_STATUS_BYTES, Progress, json_size, shrink_to_fit, wire_size
 from worker.redaction import Redactor
 
 KEY = "hun/ter 2+\nsecond-line-that-is-long"
 
 
-def test_a_secret_is_replaced_in_all_its_forms() -> None:
+def test_encoded_secrets_are_replaced_too() -> None:
     redact = Redactor([("KEY", KEY), ("PIN", "1"), ("NAME", "hun/ter")])
     for form in (
         KEY,
@@ -27,7 +27,7 @@ def test_a_secret_is_replaced_in_all_its_forms() -> None:
     ):
         assert redact(f"a {form} b") == "a [secret KEY] b"
     assert redact("hun/ter 1") == "[secret NAME] 1"
-    assert redact.within({"a": ["hun/ter", 1, {"hun/ter": None}]}) == {
+    assert redact.redact_json({"a": ["hun/ter", 1, {"hun/ter": None}]}) == {
         "a": ["[secret NAME]", 1, {"[secret NAME]": None}]
     }
     assert Redactor()("\ud800x") == "?x"
@@ -44,42 +44,42 @@ def test_a_secret_is_replaced_in_all_its_forms() -> None:
         ("hunter2", "[secret P]"),
     ],
 )
-def test_a_text_that_goes_on_never_shows_half_a_secret(text: str, shown: str) -> None:
+def test_an_incomplete_text_never_shows_a_part_of_a_secret(text: str, shown: str) -> None:
     redact = Redactor([("P", "hunter2")])
     for end in range(len(text)):
-        begun = redact.begun(text[:end])
-        assert not any(begun.endswith("hunter2"[:n]) for n in range(1, 8)), begun
-    assert redact.begun(text) == shown or text == "hunter2"
+        redacted = redact.redact_partial(text[:end])
+        assert not any(redacted.endswith("hunter2"[:n]) for n in range(1, 8)), redacted
+    assert redact.redact_partial(text) == shown or text == "hunter2"
 
 
 def begin(request: str, redactor: Redactor) -> Progress:
     progress = Progress(request, Redactor())
-    progress.learn(redactor)
+    progress.set_redactor(redactor)
     return progress
 
 
 def finished(progress: Progress, use: ToolUse, result: str, failed: bool = False) -> None:
-    progress.replied(Reply("", (use,)))
-    progress.tool_began(use)
-    progress.tool_ended(use, result, failed)
+    progress.reply_received(Reply("", (use,)))
+    progress.tool_started(use)
+    progress.tool_finished(use, result, failed)
 
 
-def test_the_status_grows() -> None:
+def test_the_status_during_an_execution() -> None:
     progress = begin("do it with hunter2", Redactor([("P", "hunter2")]))
-    progress.text("I wi")
-    progress.text("I will")
+    progress.text_received("I wi")
+    progress.text_received("I will")
     assert [m.content for m in progress.snapshot(wire_size).messages] == [
         "do it with [secret P]",
         "I will",
     ]
     use = ToolUse("c1", "run_command", {"command": "echo hunter2", "n": math.nan})
-    progress.replied(Reply("I will.", (use,)))
+    progress.reply_received(Reply("I will.", (use,)))
     (call,) = progress.status.tool_calls
     assert call.status == pb.TOOL_CALL_PENDING
-    progress.tool_began(use)
+    progress.tool_started(use)
     assert call.status == progress.status.messages[1].tool_calls[0].status == pb.TOOL_CALL_RUNNING
-    progress.tool_ended(use, "hunter2", failed=False)
-    progress.replied(Reply("Done: hunter2"))
+    progress.tool_finished(use, "hunter2", failed=False)
+    progress.reply_received(Reply("Done: hunter2"))
     progress.end(pb.EXECUTION_COMPLETED)
 
     shown = MessageToDict(progress.status, preserving_proto_field_name=True)
@@ -96,29 +96,29 @@ def test_the_status_grows() -> None:
     assert shown["phase"] == "EXECUTION_COMPLETED"
 
 
-def test_what_is_asked_is_shown_once_all_secrets_are_known() -> None:
+def test_the_request_is_added_when_all_secrets_are_known() -> None:
     progress = Progress("use hunter2", Redactor())
     assert not progress.status.messages
-    progress.learn(Redactor([("P", "hunter2")]))
+    progress.set_redactor(Redactor([("P", "hunter2")]))
     assert [m.content for m in progress.status.messages] == ["use [secret P]"]
     early = Progress("hello", Redactor())
     early.end(pb.EXECUTION_FAILED, "nobody there")
     assert [m.content for m in early.status.messages] == ["hello"]
 
 
-def test_what_is_said_before_a_retry_is_void() -> None:
+def test_an_incomplete_reply_is_removed_before_a_retry() -> None:
     progress = begin("x", Redactor())
-    progress.text("half an ans")
+    progress.text_received("half an ans")
     progress.retrying(ModelError("broken"), 1)
-    progress.text("whole")
+    progress.text_received("whole")
     assert [m.content for m in progress.snapshot(wire_size).messages] == ["x", "whole"]
 
 
-def test_what_was_begun_has_failed_at_the_end() -> None:
+def test_unfinished_tool_calls_have_failed_at_the_end() -> None:
     progress = begin("x", Redactor())
     use = ToolUse("c1", "t", {})
-    progress.replied(Reply("", (use,)))
-    progress.tool_began(use)
+    progress.reply_received(Reply("", (use,)))
+    progress.tool_started(use)
     progress.end(pb.EXECUTION_CANCELLED, "cancelled")
     assert progress.status.tool_calls[0].status == pb.TOOL_CALL_FAILED
     assert progress.status.messages[1].tool_calls[0].status == pb.TOOL_CALL_FAILED
@@ -130,31 +130,33 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     for n in range(400):
         use = ToolUse(f"c{n}", "write_file", {"content": "\x01" * 20_000, "deep": {"er": ["x"]}})
         finished(progress, use, "ü\n" * 6000, failed=bool(n % 2))
-    progress.replied(Reply("last " + "w" * 50_000))
-    sent = bounded(progress.status, wire_size)
-    assert sent.ByteSize() <= STATUS_BYTES < progress.status.ByteSize()
-    small = bounded(progress.status, json_size)
-    assert len(MessageToJson(small, indent=None)) <= STATUS_BYTES
+    progress.reply_received(Reply("last " + "w" * 50_000))
+    sent = shrink_to_fit(progress.status, wire_size)
+    assert sent.ByteSize() <= MAX_STATUS_BYTES < progress.status.ByteSize()
+    small = shrink_to_fit(progress.status, json_size)
+    assert len(MessageToJson(small, indent=None)) <= MAX_STATUS_BYTES
     assert small.messages[0].content == "first"
     assert small.messages[-1].content == progress.status.messages[-1].content
     assert len(small.tool_calls) > 100
     long = begin("first", Redactor())
-    long.replied(Reply("last " + "\x01" * 300_000))
-    shown = bounded(long.status, json_size)
-    assert len(MessageToJson(shown, indent=None)) <= STATUS_BYTES
+    long.reply_received(Reply("last " + "\x01" * 300_000))
+    shown = shrink_to_fit(long.status, json_size)
+    assert len(MessageToJson(shown, indent=None)) <= MAX_STATUS_BYTES
     assert shown.messages[-1].content.startswith("last \x01")
     many = begin("first", Redactor())
     for _ in range(20_000):
-        many.note("x" * 100)
-    assert len(MessageToJson(bounded(many.status, json_size), indent=None)) <= STATUS_BYTES
+        many.add_note("x" * 100)
+    assert (
+        len(MessageToJson(shrink_to_fit(many.status, json_size), indent=None)) <= MAX_STATUS_BYTES
+    )
 
 
-def test_arguments_that_no_reader_could_read() -> None:
+def test_deeply_nested_arguments_are_flattened() -> None:
     deep: dict[str, object] = {}
     for _ in range(150):
         deep = {"d": deep}
     progress = begin("x", Redactor())
-    progress.replied(Reply("", (ToolUse("c1", "t", deep),)))
+    progress.reply_received(Reply("", (ToolUse("c1", "t", deep),)))
     sent = progress.status.SerializeToString()
     assert pb.AgentExecutionStatus.FromString(sent) == progress.status
     MessageToJson(progress.status)

@@ -25,7 +25,7 @@ def test_sorted_pins_with_hashes_of_the_groups_asked_for() -> None:
     ]
 
 
-def test_markers_go_along() -> None:
+def test_markers_are_kept() -> None:
     given = lock(package("a", ["main"], markers='sys_platform == "win32"'))
     (line,) = requirements(given, {"main"})
     assert line.startswith('a==1 ; sys_platform == "win32" --hash=')
@@ -44,7 +44,7 @@ def test_markers_by_group(markers: dict[str, str], groups: set[str], expected: s
     assert line.startswith(expected)
 
 
-def test_path_dependencies_are_no_requirements() -> None:
+def test_path_dependencies_are_omitted() -> None:
     given = lock(package("a", ["main"], files=[], source={"type": "directory", "url": "x"}))
     assert requirements(given, {"main"}) == []
 
@@ -57,7 +57,7 @@ def test_path_dependencies_are_no_requirements() -> None:
         (lock(package("a", ["main"], files=[])), "a has no hashes"),
     ],
 )
-def test_what_it_does_not_understand_it_refuses(given: dict[str, Any], message: str) -> None:
+def test_unsupported_lock_files_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         requirements(given, {"main"})
 

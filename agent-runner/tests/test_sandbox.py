@@ -21,7 +21,7 @@ asyncio.run(main())
 """
 
 
-async def test_another_process_has_to_wait_until_it_ends(tmp_path: Path) -> None:
+async def test_a_lock_is_released_when_its_process_ends(tmp_path: Path) -> None:
     holder = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", HOLDER, str(tmp_path)),
         cwd=Path(sandbox.__file__).parent.parent,
@@ -38,13 +38,13 @@ async def test_another_process_has_to_wait_until_it_ends(tmp_path: Path) -> None
     waiting = asyncio.create_task(lock("s1"))
     await asyncio.sleep(0.3)
     assert not waiting.done()
-    holder.kill()  # its lock goes with it
+    holder.kill()  # the kernel releases its lock
     await asyncio.wait_for(waiting, 5)
     await holder.wait()
 
 
-async def test_nobody_locks_what_is_removed_meanwhile(tmp_path: Path) -> None:
-    """Removing a sandbox removes its lock: who waited for that must not hold it for nothing."""
+async def test_a_lock_is_not_used_after_its_sandbox_was_removed(tmp_path: Path) -> None:
+    """Removing a sandbox removes its lock file, which a waiting task must then create again."""
     sandbox.open_sandbox(tmp_path, "s1").close()
     inside = 0
 
@@ -63,7 +63,7 @@ async def test_nobody_locks_what_is_removed_meanwhile(tmp_path: Path) -> None:
     await asyncio.gather(*jobs[5:])
 
 
-def test_which_sandbox_a_thread_works_in() -> None:
+def test_the_sandbox_of_a_thread() -> None:
     assert sandbox.sandbox_id("chosen", "thread-1") == "chosen"
     assert sandbox.sandbox_id("", "thread-1") == "thread-1"
     for wrong in ("../x", ".locks", "a/b", ""):
@@ -74,17 +74,17 @@ def test_which_sandbox_a_thread_works_in() -> None:
     assert "/" not in odd
 
 
-def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
     partial = tmp_path / "s1/.graphton/partial"
     partial.mkdir(parents=True)
     (partial / "half").write_text("x")
     with sandbox.open_sandbox(tmp_path, "s1") as folder:
         assert not partial.exists()
-        assert [entry.name for entry in folder.entries()] == [".tmp"]
+        assert [entry.name for entry in folder.list_entries()] == [".tmp"]
 
 
-def test_a_link_is_no_sandbox(tmp_path: Path) -> None:
+def test_a_link_is_not_a_sandbox(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "s1").symlink_to("real")
-    with pytest.raises(FilesError, match="is no folder"):
+    with pytest.raises(FilesError, match="is not a folder"):
         sandbox.open_sandbox(tmp_path, "s1")

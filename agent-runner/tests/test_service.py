@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client, WorkflowFailureError
 
+from graphton.backoff import backoff
 from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
+from tests.stack import TEMPORAL, needs_temporal
 from worker import service
 from worker.health import HealthFile
 from worker.settings import Settings
 
 
 def test_the_pauses_double_up_to_the_longest() -> None:
-    first = list(itertools.islice(service.pauses(), 9))
+    first = list(
+        itertools.islice(backoff(service.FIRST_RETRY_SECONDS, service.MAX_RETRY_SECONDS), 9)
+    )
     assert first == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
@@ -26,22 +30,16 @@ async def test_a_heartbeat_that_fails_ends_the_worker(monkeypatch: pytest.Monkey
     def fail() -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(health, "beat", fail)
+    monkeypatch.setattr(health, "record_heartbeat", fail)
     with pytest.raises(OSError, match="disk full"):
         await asyncio.wait_for(service.serve(Settings.load(), health, asyncio.Event()), 10)
-
-
-TEMPORAL = os.environ.get("AGENT_RUNNER_TEST_TEMPORAL", "")
-needs_temporal = pytest.mark.skipif(
-    not TEMPORAL, reason="AGENT_RUNNER_TEST_TEMPORAL=host:port names no server"
-)
 
 
 @needs_temporal
 async def test_the_activities_answer_through_temporal(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A workflow of the test's own calls them, as the server's workflow does."""
+    """A workflow of the test calls them in the same way as the server's workflow."""
     from temporalio.worker import Worker
 
     from tests.workflows import Calls
@@ -63,7 +61,7 @@ async def test_the_activities_answer_through_temporal(
     await asyncio.wait_for(serving, 15)
     assert not (tmp_path / session).exists()
     assert status.phase == EXECUTION_FAILED
-    assert status.error == "the execution names no agent: neither by its session nor itself"
+    assert status.error == "neither the execution nor its session names an agent"
 
 
 WITH_A_SLOW_ACTIVITY = """
@@ -78,7 +76,7 @@ class Slow:
 
     @activity.defn(name="EnsureThread")
     async def slow(self, session_id: str, agent_id: str) -> str:
-        print("begun", flush=True)
+        print("started", flush=True)
         await asyncio.sleep(2)
         return "finished"
 
@@ -86,7 +84,7 @@ class Slow:
     def all(self): return [self.slow]
 
 service.Activities = Slow
-main.end(main.main())
+main.exit_process(main.main())
 """
 
 
@@ -122,7 +120,7 @@ async def test_a_running_activity_may_finish_within_the_grace_period(
                 CallsOnce.run, queue, id=queue, task_queue=f"{queue}-workflows"
             )
             assert process.stdout
-            assert await asyncio.wait_for(process.stdout.readline(), 20) == b"begun\n"
+            assert await asyncio.wait_for(process.stdout.readline(), 20) == b"started\n"
             process.terminate()
             if finishes:
                 assert await handle.result() == "finished"

@@ -13,7 +13,7 @@ def problems() -> list[str]:
     return caught.value.problems
 
 
-def test_an_empty_environment_is_a_valid_local_one(tmp_path: Path) -> None:
+def test_an_empty_environment_is_valid(tmp_path: Path) -> None:
     settings = Settings.load()
     assert settings.mode is Mode.LOCAL
     assert settings.sandbox_root_dir == tmp_path / "home/.stigmer/data/workspace"
@@ -23,7 +23,7 @@ def test_an_empty_environment_is_a_valid_local_one(tmp_path: Path) -> None:
     assert settings.llm == ModelConfig.resolve(Provider.OLLAMA)
 
 
-def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODE", "cloud")
     monkeypatch.setenv("SANDBOX_TYPE", "daytona")
     monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", "localhost")
@@ -43,13 +43,13 @@ def test_every_problem_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "address", ["localhost:0", "localhost:65536", ":7233", "a b:1", "http://a:1"]
 )
-def test_no_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_invalid_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", address)
     assert problems() == ["TEMPORAL_SERVICE_ADDRESS should be host:port, such as localhost:7233"]
 
 
 @pytest.mark.parametrize("address", ["temporal:7233", "10.0.0.1:1", "[::1]:7233", "a-b.c:65535"])
-def test_an_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_a_valid_address_is_accepted(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", address)
     assert Settings.load().temporal_service_address == address
 
@@ -60,7 +60,7 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
     assert Settings.load().temporal_max_concurrency == 10
 
 
-def test_the_file_is_read_and_the_environment_wins(
+def test_the_environment_takes_precedence_over_the_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lines = ["MODE=LOCAL", "TEMPORAL_NAMESPACE=file", "STIGMER_LLM_MODEL=m", "OTHER=1"]
@@ -70,7 +70,9 @@ def test_the_file_is_read_and_the_environment_wins(
     assert (settings.temporal_namespace, settings.llm.model) == ("environment", "m")
 
 
-def test_the_general_key_wins_over_the_providers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_general_key_takes_precedence_over_the_providers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("STIGMER_LLM_PROVIDER", "OpenAI")
     monkeypatch.setenv("OPENAI_API_KEY", "own")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "other")
@@ -90,7 +92,7 @@ def test_cloud_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.load().mode is Mode.CLOUD
 
 
-def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
     for name in secrets:
         monkeypatch.setenv(name, "hunter2")
@@ -100,7 +102,7 @@ def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in shown
 
 
-def test_the_digest_tells_configurations_apart_but_no_secrets(
+def test_the_digest_does_not_depend_on_the_value_of_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     empty = Settings.load().digest
@@ -110,7 +112,7 @@ def test_the_digest_tells_configurations_apart_but_no_secrets(
     assert Settings.load().digest == one != empty
 
 
-def test_the_sandbox_root_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_sandbox_root_is_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "a/b"))
     Settings.load().prepare_sandbox_root()
     assert (tmp_path / "a/b").is_dir()
@@ -121,7 +123,9 @@ def test_a_sandbox_root_that_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "file"))
     with pytest.raises(SettingsError) as caught:
         Settings.load().prepare_sandbox_root()
-    assert caught.value.problems == [f"SANDBOX_ROOT_DIR cannot make `{tmp_path}/file`: File exists"]
+    assert caught.value.problems == [
+        f"SANDBOX_ROOT_DIR cannot create `{tmp_path}/file`: File exists"
+    ]
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
@@ -134,7 +138,7 @@ def test_a_sandbox_root_that_cannot_be_written(
         Settings.load().prepare_sandbox_root()
 
 
-def test_a_model_that_is_clearly_anothers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
     settings = Settings.load()
     assert settings.llm_for("") == settings.llm
@@ -142,7 +146,7 @@ def test_a_model_that_is_clearly_anothers(monkeypatch: pytest.MonkeyPatch) -> No
     assert claude == ModelConfig.resolve(
         Provider.ANTHROPIC, model="claude-sonnet-4-5", api_key="a-key"
     )
-    for name in ("qwen3:8b", "gpt-4.1", "o3"):  # without OpenAI's key it cannot be OpenAI's
+    for name in ("qwen3:8b", "gpt-4.1", "o3"):  # without its key, OpenAI is not used
         assert settings.llm_for(name) == ModelConfig.resolve(Provider.OLLAMA, model=name)
     monkeypatch.setenv("OPENAI_API_KEY", "o-key")
     assert Settings.load().llm_for("o3").provider is Provider.OPENAI
@@ -151,7 +155,7 @@ def test_a_model_that_is_clearly_anothers(monkeypatch: pytest.MonkeyPatch) -> No
     assert (gateway.provider, gateway.base_url) == (Provider.OLLAMA, "http://gateway/v1")
 
 
-def test_words_are_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_keys_are_not_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STIGMER_API_KEY", "local")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     assert Settings.load().secrets == {"OPENAI_API_KEY": "sk-0123456789"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from graphton.files import PRIVATE, Folder
+from graphton.files import PRIVATE_FOLDER, Folder
 from worker import skills
 from worker.skills import SkillError
 
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
 
 
 def zipped(entries: dict[str, bytes | str], mode: int = 0o100644) -> bytes:
-    """A zip archive; a `str` is a link's target."""
+    """Create a zip archive. A `str` is the target of a link."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
@@ -51,7 +51,7 @@ both = pytest.mark.parametrize("pack", [zipped, tarred])
 
 
 def install(folder: Folder, archive: bytes, page: str = "# Page") -> skills.Skill:
-    return skills.install(folder, "s", skills.place("h1", page), page, archive)
+    return skills.install(folder, "s", skills.skill_folder("h1", page), page, archive)
 
 
 @both
@@ -65,10 +65,10 @@ def test_files_links_and_the_page(folder: Folder, pack: Pack) -> None:
     assert (base / "a/l").readlink() == Path("b.txt")
     assert folder.read("bin/skills/h1/m", 10) == b"x"
     assert sorted(p.name for p in base.iterdir()) == ["SKILL.md", "a", "m"]
-    assert list((folder.root / PRIVATE / "partial").iterdir()) == []
+    assert list((folder.root / PRIVATE_FOLDER / "partial").iterdir()) == []
 
 
-def test_programs_stay_programs(folder: Folder) -> None:
+def test_programs_stay_executable(folder: Folder) -> None:
     install(folder, zipped({"run.sh": b"#!/bin/sh\n"}, 0o104755))
     assert (folder.root / "bin/skills/h1/run.sh").stat().st_mode & 0o7777 == 0o755
     skills.install(folder, "t", "bin/skills/h2", "x", zipped({"a": b""}, 0o100600))
@@ -80,10 +80,10 @@ def test_without_an_archive_and_without_a_page(folder: Folder) -> None:
     assert (skill.description, skill.page) == ("Title", "bin/skills/h1/SKILL.md")
     skill = skills.install(folder, "t", "bin/skills/h2", "", zipped({"SKILL.md": b"# Own\n"}))
     assert skill.description == "Own"
-    assert skills.place("", "x").startswith("bin/skills/2d711642b726b044")
+    assert skills.skill_folder("", "x").startswith("bin/skills/2d711642b726b044")
 
 
-def test_what_is_there_is_not_unpacked_again(folder: Folder) -> None:
+def test_an_installed_skill_is_not_unpacked_again(folder: Folder) -> None:
     install(folder, zipped({"a": b"1"}))
     install(folder, zipped({"a": b"2"}), "new page")
     assert (folder.root / "bin/skills/h1/a").read_bytes() == b"1"
@@ -107,7 +107,7 @@ def test_what_is_there_is_not_unpacked_again(folder: Folder) -> None:
         {"a/b/up": "../..", "m": "a/b/up/../x"},
     ],
 )
-def test_nothing_leads_out(
+def test_paths_that_lead_out_are_refused(
     folder: Folder, tmp_path: Path, pack: Pack, entries: dict[str, bytes | str]
 ) -> None:
     before = sorted(p.name for p in tmp_path.iterdir())
@@ -115,7 +115,7 @@ def test_nothing_leads_out(
         install(folder, pack(entries))
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     assert not (folder.root / "bin/skills/h1").exists()
-    assert list((folder.root / PRIVATE / "partial").iterdir()) == []
+    assert list((folder.root / PRIVATE_FOLDER / "partial").iterdir()) == []
 
 
 def test_a_link_that_is_written_through_stays_inside(folder: Folder) -> None:
@@ -124,13 +124,15 @@ def test_a_link_that_is_written_through_stays_inside(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_no_hard_links_pipes_or_devices(folder: Folder, kind: bytes) -> None:
-    with pytest.raises(SkillError, match="which is no file"):
+def test_hard_links_pipes_and_devices_are_refused(folder: Folder, kind: bytes) -> None:
+    with pytest.raises(SkillError, match="which is not a file"):
         install(folder, tarred({"x": b""}, kind))
 
 
 @both
-def test_no_bombs(folder: Folder, monkeypatch: pytest.MonkeyPatch, pack: Pack) -> None:
+def test_large_archives_are_refused(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, pack: Pack
+) -> None:
     bomb = pack({"zeros": bytes(30_000_000)})
     assert len(bomb) < 60_000
     monkeypatch.setattr(skills, "MAX_BYTES", 10_000_000)
@@ -144,7 +146,7 @@ def test_no_bombs(folder: Folder, monkeypatch: pytest.MonkeyPatch, pack: Pack) -
         install(folder, pack({f"f{n}": b"" for n in range(6)}))
 
 
-def test_a_header_that_lies(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_false_size_in_a_header(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skills, "MAX_BYTES", 1_000_000)
     archive = zipped({"zeros": bytes(5_000_000)})
     lied = archive.replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
@@ -162,6 +164,6 @@ def test_broken_archives(folder: Folder, archive: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", ["..", "../x", "a/b", ".hidden", "x" * 200])
-def test_no_version_hash(version: str) -> None:
-    with pytest.raises(SkillError, match="is none"):
-        skills.place(version, "")
+def test_an_invalid_version_hash_is_refused(version: str) -> None:
+    with pytest.raises(SkillError, match="is invalid"):
+        skills.skill_folder(version, "")

@@ -1,4 +1,4 @@
-"""What stigmer-server's workflow does with the runner, in small."""
+"""Small workflows that call the runner's activities as stigmer-server's workflow does."""
 
 from datetime import timedelta
 from typing import Any
@@ -25,7 +25,7 @@ class Calls:
         if thread != f"thread-{session}":
             raise ValueError(thread)
         await call("CleanupSandbox", session)
-        # As plain JSON: not every caller's converter knows protobuf.
+        # As plain JSON, because not every caller's converter supports protobuf.
         return await call("ExecuteGraphton", {"spec": {"message": "m", "new": 1}}, thread)
 
 

@@ -1,1 +1,1 @@
-"""The Temporal worker: settings, health, activities and the loop that keeps them running."""
+"""The Temporal worker: settings, health checks, activities, and running an agent."""

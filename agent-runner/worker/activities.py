@@ -1,4 +1,4 @@
-"""The activities that stigmer's workflows call. Their names and arguments are the contract's."""
+"""The activities that stigmer's workflows call. Their names and arguments must not change."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS: Final = 2.0
-"""How often Temporal is told that an execution goes on; a cancellation comes back with it."""
+ACTIVITY_HEARTBEAT_SECONDS: Final = 2.0
+"""Seconds between two heartbeats to Temporal. A cancellation arrives with the reply to one."""
 
 
 class Activities:
@@ -34,21 +34,21 @@ class Activities:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._server: Backend | None = None
+        self._connection: Backend | None = None
 
     @property
     def all(self) -> list[Callable[..., Any]]:
-        """What a worker has to register."""
+        """The activities to register with a Temporal worker."""
         return [self.ensure_thread, self.execute_graphton, self.cleanup_sandbox]
 
     def close(self) -> None:
-        """End the connection to the server. Nothing may be running."""
-        if self._server is not None:
-            self._server.close()
+        """Close the connection to the server. No activity may be running."""
+        if self._connection is not None:
+            self._connection.close()
 
     @activity.defn(name=temporal.ENSURE_THREAD)
     async def ensure_thread(self, session_id: str, agent_id: str) -> str:
-        """The id under which a conversation is kept: the session's, or one for a single use."""
+        """Return the id of the session's thread, or a new id if there is no session."""
         if session_id:
             return f"thread-{session_id}"
         return f"ephemeral-{agent_id}-{uuid.uuid4().hex}"
@@ -57,33 +57,33 @@ class Activities:
     async def execute_graphton(
         self, execution: AgentExecution, thread_id: str
     ) -> AgentExecutionStatus:
-        """Run an agent. What goes wrong is in the status, also a cancellation."""
-        # Late: a worker that waits for work needs none of it.
+        """Run an agent. The status reports failures and cancellation too; this does not raise."""
+        # Imported here because a worker that waits for work does not need it.
         from worker.execution import Execution
 
         run = Execution(self._settings, self._backend(), execution, thread_id)
         async with _heartbeats():
-            return await run.run(_seconds_given(), _why_cancelled)
+            return await run.run(_time_limit(), _cancellation_reason)
 
     def _backend(self) -> "Backend":
         from worker.backend import Backend
         from worker.endpoint import Endpoint
 
-        if self._server is None:
+        if self._connection is None:
             key = self._settings.stigmer_api_key
-            self._server = Backend(
+            self._connection = Backend(
                 Endpoint.parse(self._settings.stigmer_backend_endpoint),
-                # A local server takes any key, but may want one.
+                # A local server accepts any key, but may require one.
                 key.get_secret_value() if key else "local",
             )
-        return self._server
+        return self._connection
 
     @activity.defn(name=temporal.CLEANUP_SANDBOX)
     async def cleanup_sandbox(self, sandbox_id: str) -> None:
-        """Remove a sandbox's folder. One that is not there is clean.
+        """Remove the folder of a sandbox. It need not exist.
 
         Raises:
-            ApplicationError: for an id that names no sandbox; not worth a retry.
+            ApplicationError: if the id is not a valid sandbox id. Temporal does not retry it.
             OSError: if the folder cannot be removed.
         """
         try:
@@ -93,17 +93,17 @@ class Activities:
             raise ApplicationError(
                 str(error), type="InvalidSandboxId", non_retryable=True
             ) from None
-        _log.info("sandbox `%s` %s", sandbox_id, "removed" if removed else "was not there")
+        _log.info("sandbox `%s` %s", sandbox_id, "removed" if removed else "does not exist")
 
 
 @contextlib.asynccontextmanager
 async def _heartbeats() -> AsyncIterator[None]:
-    """Tell Temporal, while the block runs, that it does."""
+    """Send heartbeats to Temporal while the `with` block runs."""
 
     async def beat() -> None:
         while True:
             activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(ACTIVITY_HEARTBEAT_SECONDS)
 
     task = asyncio.create_task(beat())
     try:
@@ -112,27 +112,29 @@ async def _heartbeats() -> AsyncIterator[None]:
         task.cancel()
 
 
-def _seconds_given() -> float | None:
-    """How long the caller waits for this attempt to end; None if it waits for ever."""
+def _time_limit() -> float | None:
+    """Seconds until Temporal's timeouts end this attempt; None if there is no timeout."""
     info = activity.info()
-    given = []
+    limits = []
     if info.start_to_close_timeout:
-        given.append(info.start_to_close_timeout.total_seconds())
+        limits.append(info.start_to_close_timeout.total_seconds())
     if info.schedule_to_close_timeout:
-        waited = info.started_time - info.scheduled_time  # both are the server's
-        given.append((info.schedule_to_close_timeout - waited).total_seconds())
-    positive = [seconds for seconds in given if seconds > 0]
+        waited = info.started_time - info.scheduled_time  # both times come from the server
+        limits.append((info.schedule_to_close_timeout - waited).total_seconds())
+    positive = [seconds for seconds in limits if seconds > 0]
     return min(positive, default=None)
 
 
-def _why_cancelled() -> "StopError":
+def _cancellation_reason() -> "StopError":
     from stigmer_stubs import agentexecution_pb2 as pb
-    from worker.execution import CANCELLED_PATIENCE, STOPPED_PATIENCE, StopError
+    from worker.execution import CANCELLED_RETRY_SECONDS, SHUTDOWN_RETRY_SECONDS, StopError
 
     details = activity.cancellation_details()
     if details is None or details.worker_shutdown:
-        text = "the agent-runner was stopped before the agent was done"
-        return StopError(pb.EXECUTION_FAILED, text, STOPPED_PATIENCE)
+        text = "the agent-runner was stopped before the agent had finished"
+        return StopError(pb.EXECUTION_FAILED, text, SHUTDOWN_RETRY_SECONDS)
     if details.timed_out:
-        return StopError(pb.EXECUTION_FAILED, "Temporal's time for it is up", CANCELLED_PATIENCE)
-    return StopError(pb.EXECUTION_CANCELLED, "cancelled", CANCELLED_PATIENCE)
+        return StopError(
+            pb.EXECUTION_FAILED, "Temporal's timeout has passed", CANCELLED_RETRY_SECONDS
+        )
+    return StopError(pb.EXECUTION_CANCELLED, "cancelled", CANCELLED_RETRY_SECONDS)

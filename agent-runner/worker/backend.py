@@ -1,13 +1,13 @@
-"""stigmer-server, as the runner sees it: a few gRPC calls.
+"""The gRPC client for stigmer-server.
 
-On grpclib: grpcio's native library is 18 MB in the image, as much as Python; grpclib and what it
-stands on are 1 MB of Python, and the runner makes a few small calls a second.
+It uses grpclib instead of grpcio. grpcio's native library would add 18 MB to the image, as much as
+Python itself; grpclib and its dependencies are 1 MB of Python. The runner makes only a few small
+calls a second.
 """
 
 import asyncio
 import logging
 import os
-import random
 import socket
 import ssl
 import time
@@ -17,28 +17,29 @@ from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
+from graphton.backoff import backoff, jitter
 from stigmer_stubs.backend import Method, ReplyT, RequestT
 from worker.endpoint import Endpoint
 
 _log = logging.getLogger(__name__)
 
-CALL_SECONDS: Final = 10.0
-"""How long one attempt may take, if nothing else is said."""
+ATTEMPT_TIMEOUT_SECONDS: Final = 10.0
+"""The default time limit of one attempt."""
 
-PATIENCE_SECONDS: Final = 30.0
-"""How long a server that is away is waited for."""
+RETRY_SECONDS: Final = 30.0
+"""How long a call is retried by default if the server is unavailable."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds between two attempts: doubled each time, up to the longest, each shortened by chance."""
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.2, 5.0
+"""Seconds between two attempts. See `graphton.backoff`."""
 
 _TRANSIENT: Final = frozenset({Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED})
 
 
 class BackendError(Exception):
-    """A call that failed for good. The message is for people.
+    """A call failed, after retries if there were any. The message is for people.
 
     Attributes:
-        code: The gRPC status; UNAVAILABLE also for a server that cannot be reached.
+        code: The gRPC status. It is UNAVAILABLE if the server cannot be reached.
     """
 
     def __init__(self, code: Status, message: str) -> None:
@@ -47,11 +48,11 @@ class BackendError(Exception):
 
 
 class Backend:
-    """A connection to stigmer-server. It is made at the first call, and again when it is lost.
+    """A client for stigmer-server. It connects at the first call, and again after a failure.
 
     Args:
-        endpoint: Where it listens.
-        api_key: Sent with each call, as a bearer token.
+        endpoint: The server's address.
+        api_key: The key, sent with each call as a bearer token.
     """
 
     def __init__(self, endpoint: Endpoint, api_key: str | None = None) -> None:
@@ -64,60 +65,60 @@ class Backend:
         method: Method[RequestT, ReplyT],
         request: RequestT,
         *,
-        patience: float = PATIENCE_SECONDS,
-        seconds: float = CALL_SECONDS,
+        retry_for: float = RETRY_SECONDS,
+        attempt_timeout: float = ATTEMPT_TIMEOUT_SECONDS,
     ) -> ReplyT:
-        """Call a method that may be called again: all that the runner calls.
+        """Call a method, with retries while the server is unavailable.
+
+        The method must be safe to repeat. All methods that the runner calls are.
 
         Args:
             method: The method.
-            request: What to send.
-            patience: How many seconds to wait for a server that is away. One attempt is always
-                made.
-            seconds: How long one attempt may take.
+            request: The request.
+            retry_for: Seconds after which the call is not retried any more. At least one attempt
+                is made.
+            attempt_timeout: Seconds after which one attempt fails.
 
         Raises:
-            BackendError: if the server refuses, or is away for longer.
+            BackendError: if the server refuses the call, or stays unavailable.
         """
-        until = time.monotonic() + patience
-        pause = FIRST_PAUSE
-        while True:
-            left = until - time.monotonic()
+        deadline = time.monotonic() + retry_for
+        for pause in map(jitter, backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)):
+            left = deadline - time.monotonic()
             try:
-                return await self._attempt(method, request, min(seconds, max(left, 1.0)))
+                return await self._attempt(method, request, min(attempt_timeout, max(left, 1.0)))
             except BackendError as error:
-                rest = pause * random.uniform(0.5, 1)  # noqa: S311 (so that not all come at once)
-                if error.code not in _TRANSIENT or time.monotonic() + rest >= until:
+                if error.code not in _TRANSIENT or time.monotonic() + pause >= deadline:
                     raise
-                _log.debug("%s; again in %.1f s", error, rest)
-            await asyncio.sleep(rest)
-            pause = min(pause * 2, LONGEST_PAUSE)
+                _log.debug("%s; trying again in %.1f s", error, pause)
+            await asyncio.sleep(pause)
+        raise AssertionError  # `backoff` does not end
 
     async def _attempt(
         self, method: Method[RequestT, ReplyT], request: RequestT, seconds: float
     ) -> ReplyT:
-        channel = self._connected()
+        channel = self._get_channel()
         stub = UnaryUnaryMethod(channel, method.path, method.request, method.reply)
-        where, what = f"stigmer-server at {self._endpoint}", method.path.rpartition(".")[2]
+        server, call = f"stigmer-server at {self._endpoint}", method.path.rpartition(".")[2]
         try:
-            # grpclib's own timeout goes to the server too, but does not cover connecting.
+            # grpclib's own timeout is sent to the server too, but does not include connecting.
             async with asyncio.timeout(seconds + 0.5):
                 reply: ReplyT = await stub(request, timeout=seconds, metadata=self._metadata)
                 return reply
         except GRPCError as error:
-            raise BackendError(error.status, _refused(where, what, error)) from None
+            raise BackendError(error.status, _describe_refusal(server, call, error)) from None
         except TimeoutError:
-            # A connection whose other end vanished looks like this too: take a new one next time.
-            self._drop(channel)
+            # The connection may be dead without having been closed. Use a new one next time.
+            self._discard(channel)
             raise BackendError(
-                Status.DEADLINE_EXCEEDED, f"{where} did not answer {what} within {seconds:.0f} s"
+                Status.DEADLINE_EXCEEDED, f"{server} did not answer {call} within {seconds:.0f} s"
             ) from None
         except (OSError, StreamTerminatedError, ProtocolError) as error:
-            self._drop(channel)
-            reason = f"{where} cannot be reached: {_reason(error)}"
+            self._discard(channel)
+            reason = f"{server} cannot be reached: {_describe_os_error(error)}"
             raise BackendError(Status.UNAVAILABLE, reason) from None
 
-    def _connected(self) -> Channel:
+    def _get_channel(self) -> Channel:
         if self._channel is None:
             self._channel = Channel(
                 self._endpoint.host,
@@ -126,26 +127,26 @@ class Backend:
             )
         return self._channel
 
-    def _drop(self, channel: Channel) -> None:
+    def _discard(self, channel: Channel) -> None:
         channel.close()
         if self._channel is channel:
             self._channel = None
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._channel is not None:
-            self._drop(self._channel)
+            self._discard(self._channel)
 
 
 def _tls() -> ssl.SSLContext:
-    """Trusts what the system trusts, or SSL_CERT_FILE."""
+    """Trust the system's certificates, or SSL_CERT_FILE."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["h2"])
     return context
 
 
-def _reason(error: Exception) -> str:
-    """What the system says, where it said something: asyncio's own words name the address again."""
+def _describe_os_error(error: Exception) -> str:
+    """Describe a connection error without the address, which asyncio's own messages repeat."""
     if isinstance(error, ssl.SSLError) or not isinstance(error, OSError) or not error.errno:
         return str(error) or type(error).__name__
     if isinstance(error, socket.gaierror):
@@ -153,10 +154,10 @@ def _reason(error: Exception) -> str:
     return os.strerror(error.errno)
 
 
-def _refused(where: str, what: str, error: GRPCError) -> str:
-    text = f"{where} refused {what}: {error.status.name}"
+def _describe_refusal(server: str, call: str, error: GRPCError) -> str:
+    text = f"{server} refused {call}: {error.status.name}"
     if error.message:
         text += f": {error.message}"
     if error.status in {Status.UNAUTHENTICATED, Status.PERMISSION_DENIED}:
-        text += " (is STIGMER_API_KEY right?)"
+        text += " (is STIGMER_API_KEY correct?)"
     return text

@@ -1,4 +1,4 @@
-"""How Temporal's payloads become our messages."""
+"""Converts Temporal's payloads to protobuf messages."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from temporalio.converter import (
 )
 
 
-class _Messages(JSONTypeConverter):
-    """Reads messages also from plain JSON: not every caller's converter knows protobuf."""
+class _PlainJsonMessages(JSONTypeConverter):
+    """Accepts messages as plain JSON too: not every caller's converter supports protobuf."""
 
     def to_typed_value(self, hint: type, value: Any) -> Any:
         """See JSONTypeConverter."""
@@ -27,7 +27,7 @@ class _Messages(JSONTypeConverter):
 
 
 class PayloadConverter(CompositePayloadConverter):
-    """Temporal's default one, but for fields that a newer server knows and we do not."""
+    """Temporal's default converter, except that it ignores unknown fields from newer servers."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -35,7 +35,7 @@ class PayloadConverter(CompositePayloadConverter):
             BinaryPlainPayloadConverter(),
             JSONProtoPayloadConverter(ignore_unknown_fields=True),
             BinaryProtoPayloadConverter(),
-            JSONPlainPayloadConverter(custom_type_converters=[_Messages()]),
+            JSONPlainPayloadConverter(custom_type_converters=[_PlainJsonMessages()]),
         )
 
 

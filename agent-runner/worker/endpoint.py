@@ -1,4 +1,4 @@
-"""Where stigmer-server listens, as STIGMER_BACKEND_ENDPOINT says it."""
+"""The address of stigmer-server, as in STIGMER_BACKEND_ENDPOINT."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where stigmer-server listens.
+    """The address of stigmer-server.
 
     Attributes:
-        host: A name or an address, IPv6 without its brackets.
+        host: A name or an IP address. An IPv6 address has no brackets.
         port: The TCP port.
-        tls: Whether to speak TLS.
+        tls: Whether to use TLS.
     """
 
     host: str
@@ -20,10 +20,10 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> "Endpoint":
-        """Read `host:port`, `http://host[:port]` or `https://host[:port]`.
+        """Parse `host:port`, `http://host[:port]` or `https://host[:port]`.
 
         Raises:
-            ValueError: if it is none of these.
+            ValueError: if the text has another form.
         """
         url = urlsplit(text if "://" in text else f"//{text}")
         if (
@@ -35,7 +35,7 @@ class Endpoint:
             or url.fragment
         ):
             raise ValueError("should be host:port, http://host:port or https://host")
-        port = url.port  # ValueError, if it is no port
+        port = url.port  # raises ValueError if it is not a valid port
         if port is None:
             port = {"http": 80, "https": 443}.get(url.scheme)
         if not port:
@@ -43,6 +43,6 @@ class Endpoint:
         return cls(url.hostname, port, tls=url.scheme == "https")
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """Return a form that `parse` accepts."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https://' if self.tls else ''}{host}:{self.port}"

@@ -1,4 +1,4 @@
-"""One execution, from what the server knows of it to its final status."""
+"""Runs one execution and reports its status to the server."""
 
 import asyncio
 import logging
@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 from graphton.agent import Agent, LimitError, Limits
+from graphton.blocking import run_blocking
 from graphton.chat import ModelError
 from graphton.files import FilesError, Folder
-from graphton.memory import Thread
+from graphton.memory import ThreadMemory
 from graphton.providers import connect
-from graphton.threads import in_thread
 from graphton.tools import SandboxTools
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
@@ -21,31 +21,31 @@ from worker.backend import Backend, BackendError
 from worker.progress import Progress, Reporter, json_size
 from worker.prompt import system_prompt
 from worker.redaction import Redactor
-from worker.resolve import Resolved, ResolveError, artifact, resolve
+from worker.resolve import ResolvedExecution, ResolveError, download_artifact, resolve
 from worker.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-END_PATIENCE: Final = 60.0
-"""Seconds that a server may be away at the end of an execution and still get its last status."""
+FINAL_STATUS_RETRY_SECONDS: Final = 60.0
+"""How long sending the final status is retried if the server is unavailable."""
 
-CANCELLED_PATIENCE: Final = 5.0
-STOPPED_PATIENCE: Final = 1.5
-"""The same if it was cancelled, and if the worker is being stopped: an engine soon kills it."""
+CANCELLED_RETRY_SECONDS: Final = 5.0
+SHUTDOWN_RETRY_SECONDS: Final = 1.5
+"""The same after a cancellation, and when the worker shuts down and will soon be killed."""
 
 
 class StopError(Exception):
-    """Why an execution that is cancelled ends.
+    """An execution is stopped from outside. The message says why.
 
     Attributes:
-        phase: How it counts.
-        patience: Seconds that the server may be away and still get the last status.
+        phase: The final phase of the execution.
+        retry_for: How long sending the final status is retried, in seconds.
     """
 
-    def __init__(self, phase: pb.ExecutionPhase, message: str, patience: float) -> None:
+    def __init__(self, phase: pb.ExecutionPhase, message: str, retry_for: float) -> None:
         super().__init__(message)
         self.phase = phase
-        self.patience = patience
+        self.retry_for = retry_for
 
 
 class Execution:
@@ -53,9 +53,9 @@ class Execution:
 
     Args:
         settings: The worker's configuration.
-        server: stigmer-server.
-        execution: What is asked.
-        thread_id: The conversation it belongs to.
+        server: The client for stigmer-server.
+        execution: The execution to run.
+        thread_id: The id of the thread (the conversation) that it continues.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Execution:
         self._server = server
         self._execution = execution
         self._id = execution.metadata.id
-        # Nobody shares the thread of a caller that names none.
+        # A caller that gives no thread id gets a thread of its own.
         self._thread_id = thread_id or f"execution-{self._id or uuid.uuid4().hex}"
         given = execution.spec.runtime_env.items()
         secrets = [(name, value.value) for name, value in given if value.is_secret]
@@ -74,102 +74,104 @@ class Execution:
         )
 
     async def run(
-        self, seconds: float | None, why_cancelled: Callable[[], StopError]
+        self, seconds: float | None, cancellation_reason: Callable[[], StopError]
     ) -> pb.AgentExecutionStatus:
-        """Run it, tell the server how far it is, and how it ended.
+        """Run the execution, and report its progress and its final status to the server.
 
         Args:
-            seconds: How long the caller waits for it; None for as long as it takes.
-            why_cancelled: Asked if this task is cancelled.
+            seconds: The time after which the caller stops waiting; None for no limit.
+            cancellation_reason: Called if this task is cancelled. Returns the reason.
 
         Returns:
-            The final status. Whatever goes wrong is in it.
+            The final status. It also reports failures; this method does not raise them.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         margin = 0.0 if seconds is None else min(15.0, max(1.0, seconds * 0.1), seconds / 2)
         limit = asyncio.timeout(None if seconds is None else seconds - margin)
         reporter = Reporter(self._server, self._id, self._progress)
-        patience = END_PATIENCE
+        retry_for = FINAL_STATUS_RETRY_SECONDS
         try:
             async with limit:
-                await self._until_cancelled(reporter)
+                await self._run_unless_cancelled(reporter)
             self._progress.end(pb.EXECUTION_COMPLETED)
         except (BackendError, ModelError, LimitError, ResolveError, skills.SkillError) as error:
             self._progress.end(pb.EXECUTION_FAILED, str(error))
         except TimeoutError:
             if limit.expired():
-                text = f"stopped after {time.monotonic() - begun:.0f} s: no more time was given"
+                text = (
+                    f"stopped after {time.monotonic() - started:.0f} s: the time limit is reached"
+                )
             else:
                 text = "an operation timed out"
             self._progress.end(pb.EXECUTION_FAILED, text)
         except (FilesError, OSError) as error:
             self._progress.end(pb.EXECUTION_FAILED, f"the sandbox cannot be used: {error}")
         except (StopError, asyncio.CancelledError) as error:
-            why = error if isinstance(error, StopError) else why_cancelled()
+            why = error if isinstance(error, StopError) else cancellation_reason()
             self._progress.end(why.phase, str(why))
-            patience = why.patience
-        except Exception as error:  # the caller gets a status, whatever it was
-            _log.exception("execution %s: unforeseen", self._id)
+            retry_for = why.retry_for
+        except Exception as error:  # report every failure in the status
+            _log.exception("execution %s: unexpected error", self._id)
             self._progress.end(
                 pb.EXECUTION_FAILED, f"the agent-runner failed: {type(error).__name__}"
             )
         if seconds is not None:
-            left = seconds - (time.monotonic() - begun)
-            patience = max(0.5, min(patience, left - 0.5))
+            left = seconds - (time.monotonic() - started)
+            retry_for = max(0.5, min(retry_for, left - 0.5))
         try:
-            await reporter.finish(patience)
+            await reporter.finish(retry_for)
         finally:
-            reporter.abandon()
+            reporter.stop()
         status = self._progress.snapshot(json_size)
         _log.info(
             "execution %s ended: %s after %.1f s, %d tool calls%s",
             self._id or "without an id",
             pb.ExecutionPhase.Name(status.phase),
-            time.monotonic() - begun,
+            time.monotonic() - started,
             len(status.tool_calls),
             f": {status.error}" if status.error else "",
         )
         return status
 
-    async def _until_cancelled(self, reporter: Reporter) -> None:
-        """Work, unless the server says that it is cancelled."""
-        work = asyncio.ensure_future(self._work())
-        told = asyncio.ensure_future(reporter.cancelled.wait())
+    async def _run_unless_cancelled(self, reporter: Reporter) -> None:
+        """Run the agent. Stop it if the server reports that the execution is cancelled."""
+        work = asyncio.ensure_future(self._run_agent())
+        cancelled = asyncio.ensure_future(reporter.execution_cancelled.wait())
         try:
-            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, cancelled}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise StopError(pb.EXECUTION_CANCELLED, "cancelled", CANCELLED_PATIENCE)
+                raise StopError(pb.EXECUTION_CANCELLED, "cancelled", CANCELLED_RETRY_SECONDS)
             work.result()
         finally:
-            told.cancel()
+            cancelled.cancel()
             work.cancel()
-            # Commands are ended and locks released before anybody is told that it is over.
-            await asyncio.gather(work, told, return_exceptions=True)
+            # Wait until commands have ended and locks are released before reporting the end.
+            await asyncio.gather(work, cancelled, return_exceptions=True)
 
-    async def _work(self) -> None:
+    async def _run_agent(self) -> None:
         resolved = await resolve(self._server, self._execution)
         redactor = Redactor([*resolved.secrets, *self._settings.secrets.items()])
-        self._progress.learn(redactor)
+        self._progress.set_redactor(redactor)
         spec = resolved.execution.spec
         name = sandbox.sandbox_id(resolved.session.spec.sandbox_id, self._thread_id)
         model = self._settings.llm_for(spec.execution_config.model_name)
         _log.info(
-            "execution %s: agent %s, thread %s, sandbox %s, model %s of %s",
+            "execution %s: agent %s, thread %s, sandbox %s, provider %s, model %s",
             self._id or "without an id",
             resolved.agent.metadata.id or resolved.agent.metadata.name,
             self._thread_id,
             name,
-            model.model,
             model.provider,
+            model.model,
         )
-        self._tell_what_is_not_done(resolved)
+        self._report_unsupported(resolved)
         root = self._settings.sandbox_root_dir
         async with sandbox.locked(root, name):
             with sandbox.open_sandbox(root, name) as folder:
                 installed = [await self._install(folder, skill) for skill in resolved.skills]
                 chat = connect(model)
                 try:
-                    thread = Thread(folder, self._thread_id)
+                    memory = ThreadMemory(folder, self._thread_id)
                     agent = Agent(
                         chat,
                         system=redactor(
@@ -184,14 +186,14 @@ class Execution:
                         ),
                         redact=redactor,
                     )
-                    history = await in_thread(thread.load)
+                    history = await run_blocking(memory.load)
                     outcome = await agent.run(
-                        history, redactor(spec.message), self._progress, thread.save
+                        history, redactor(spec.message), self._progress, memory.save
                     )
                 finally:
                     await chat.close()
         _log.info(
-            "execution %s: %d rounds, %d + %d tokens",
+            "execution %s: %d rounds, %d input tokens, %d output tokens",
             self._id or "without an id",
             outcome.rounds,
             outcome.usage.input_tokens,
@@ -203,22 +205,24 @@ class Execution:
         page = skill.spec.skill_md
         try:
             content = page + skill.status.artifact_storage_key
-            where = skills.place(skill.status.version_hash, content)
-            there = await in_thread(folder.is_folder, where)
-            archive = b"" if there else await artifact(self._server, skill)
-            return await in_thread(skills.install, folder, name, where, page, archive)
+            path = skills.skill_folder(skill.status.version_hash, content)
+            installed = await run_blocking(folder.is_folder, path)
+            archive = b"" if installed else await download_artifact(self._server, skill)
+            return await run_blocking(skills.install, folder, name, path, page, archive)
         except (skills.SkillError, FilesError) as error:
             raise skills.SkillError(f"skill `{name}`: {error}") from None
 
-    def _tell_what_is_not_done(self, resolved: Resolved) -> None:
-        """Nobody should wonder why a tool is missing."""
+    def _report_unsupported(self, resolved: ResolvedExecution) -> None:
+        """Tell the user which parts of the agent this runner does not support."""
         spec = resolved.agent.spec
-        missing = {
+        unsupported = {
             "MCP servers": [server.name or "one without a name" for server in spec.mcp_servers],
             "sub-agents": [agent.name or "one without a name" for agent in spec.sub_agents],
         }
-        for what, names in missing.items():
+        for what, names in unsupported.items():
             if names:
                 listed = ", ".join(names)
-                _log.warning("execution %s: %s are not started: %s", self._id, what, listed)
-                self._progress.note(f"This agent-runner starts no {what}: left out: {listed}")
+                _log.warning("execution %s: %s are not supported: %s", self._id, what, listed)
+                self._progress.add_note(
+                    f"This agent-runner does not support {what}. Ignored: {listed}"
+                )

@@ -1,7 +1,7 @@
-"""The worker's side of the health check, and a full check to run by hand.
+"""Writes the health file, and runs health checks by hand.
 
-python -m worker.health          the container's own check (see worker/probe.py)
-python -m worker.health --full   imports every dependency anew and loads the configuration
+python -m worker.health          the container's health check (see worker/probe.py)
+python -m worker.health --full   imports every dependency and loads the configuration
 """
 
 import argparse
@@ -20,7 +20,7 @@ from worker import probe
 from worker.settings import Settings, SettingsError
 
 DEPENDENCIES = {
-    # What the worker needs, and the package that brings it (None: a part of this project).
+    # A module, and the package that it comes from (None: it is part of this project).
     "temporalio.client": "temporalio",
     "temporalio.worker": "temporalio",
     "google.protobuf": "protobuf",
@@ -31,47 +31,48 @@ DEPENDENCIES = {
 }
 
 
-LATE_DEPENDENCIES = {"grpclib": "grpclib", "httpx": "httpx"}
-"""What only an execution needs. Importing it would take as long as all the rest: a start finds out
-whether it is there, the full check imports it too."""
+EXECUTION_DEPENDENCIES = {"grpclib": "grpclib", "httpx": "httpx"}
+"""Modules that only an execution needs. Importing them would double the time of a start, which
+therefore only checks that they are installed. The full check imports them."""
 
 
 class Phase(StrEnum):
-    """What the worker is at. It is healthy in all of them."""
+    """What the worker is doing. It is healthy in every phase."""
 
     WAITING = "waiting for Temporal"
     POLLING = "polling"
     DRAINING = "draining"
 
 
-def prove_imports(*, late: bool = False) -> dict[str, str]:
+def check_imports(*, execution: bool = False) -> dict[str, str]:
     """Import every dependency.
 
     Args:
-        late: Also what only an execution needs; else that is only looked for.
+        execution: Whether to import EXECUTION_DEPENDENCIES too. They must be installed in any
+            case.
 
     Returns:
         The installed version of each package.
 
     Raises:
-        ImportError: if one is missing or broken.
+        ImportError: if a dependency is missing or broken.
     """
     for module in DEPENDENCIES:
         importlib.import_module(module)
-    if late:
+    if execution:
         importlib.import_module("worker.execution")
-    for module in LATE_DEPENDENCIES:
+    for module in EXECUTION_DEPENDENCIES:
         if importlib.util.find_spec(module) is None:
             raise ImportError(f"no module named {module}")
-    known = DEPENDENCIES | LATE_DEPENDENCIES
+    known = DEPENDENCIES | EXECUTION_DEPENDENCIES
     packages = sorted({package for package in known.values() if package})
     return {package: importlib.metadata.version(package) for package in packages}
 
 
 class HealthFile:
-    """What the worker has proved about itself, for the health check to find.
+    """The file that tells the health check that the worker is healthy.
 
-    Made by `HealthFile.publish`, after the proof. The file goes when the worker does.
+    Create it with `HealthFile.publish`, after the checks. It is removed when the worker stops.
     """
 
     def __init__(self, path: Path, state: dict[str, object]) -> None:
@@ -83,7 +84,7 @@ class HealthFile:
         """Write the file for this process.
 
         Raises:
-            SettingsError: if it cannot be written, or its folder is another user's.
+            SettingsError: if it cannot be written, or its folder belongs to another user.
         """
         path = Path(probe.health_file())
         pid = os.getpid()
@@ -98,7 +99,7 @@ class HealthFile:
         file = cls(path, state)
         try:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            # Another user's folder in /tmp could be swapped under us.
+            # The owner of the folder could replace the file.
             if path.parent.stat().st_uid not in (os.getuid(), 0):
                 raise PermissionError(f"`{path.parent}` belongs to another user")
             file._write()
@@ -108,33 +109,33 @@ class HealthFile:
             ) from None
         return file
 
-    def enter(self, phase: Phase) -> None:
-        """Say what the worker is at now."""
+    def set_phase(self, phase: Phase) -> None:
+        """Record what the worker is doing now."""
         self._state["phase"] = phase
         self._write()
 
-    def beat(self) -> None:
-        """Say that the event loop turns. A file that somebody swept away is written again."""
+    def record_heartbeat(self) -> None:
+        """Record that the event loop is running. If the file was deleted, it is written again."""
         try:
             os.utime(self._path)
         except FileNotFoundError:
             self._write()
 
     def remove(self) -> None:
-        """Take the file away: the worker stops."""
+        """Remove the file, when the worker stops."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 
     def _write(self) -> None:
-        # Written beside and renamed: a check never reads half a file.
+        # Written under another name and renamed, so that a check never reads an incomplete file.
         new = self._path.with_suffix(f".{os.getpid()}")
         new.write_text(json.dumps(self._state) + "\n", encoding="utf-8")
         new.replace(self._path)
 
 
-def _full() -> int:
+def _full_check() -> int:
     try:
-        packages = prove_imports(late=True)
+        packages = check_imports(execution=True)
         settings = Settings.load()
     except (ImportError, SettingsError) as error:
         print(f"unhealthy: {type(error).__name__}: {error}", file=sys.stderr)
@@ -145,12 +146,12 @@ def _full() -> int:
 
 
 def main() -> int:
-    """The command line. The exit code is 0 for healthy, else 1."""
+    """Run the command line. The exit code is 0 for healthy, else 1."""
     parser = argparse.ArgumentParser(prog="python -m worker.health", description="Check the worker")
     parser.add_argument(
         "--full", action="store_true", help="import everything and load the configuration"
     )
-    return _full() if parser.parse_args().full else probe.main()
+    return _full_check() if parser.parse_args().full else probe.main()
 
 
 if __name__ == "__main__":

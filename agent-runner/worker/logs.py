@@ -1,4 +1,4 @@
-"""Log records on stderr, as text for people or as one JSON object a line."""
+"""Writes log records to standard error, as text or as one JSON object per line."""
 
 import json
 import logging
@@ -9,29 +9,29 @@ from typing import TextIO
 
 from worker.settings import LogFormat, LogLevel
 
-QUIET = {
-    # Requests and headers, with keys in them.
+MIN_LIBRARY_LEVELS = {
+    # Their debug records contain requests and headers, and therefore keys.
     **dict.fromkeys(("grpclib", "h2", "hpack", "httpcore", "httpx"), logging.WARNING),
-    # What activities get and return, with what people wrote.
+    # Its debug records contain the arguments and results of activities, and therefore user data.
     "temporalio": logging.INFO,
 }
-"""Libraries of which no record below a level is written, whatever the configuration says."""
+"""The lowest level of each library's records that is written, whatever the configuration says."""
 
 
-class _Utc(logging.Formatter):
+class _UtcFormatter(logging.Formatter):
     converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
 
-class _Text(_Utc):
+class _TextFormatter(_UtcFormatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
         text = super().formatMessage(record)
         fields = getattr(record, "fields", {})
-        return " ".join([text, *(f"{name}={_value(value)}" for name, value in fields.items())])
+        return " ".join([text, *(f"{name}={_quote(value)}" for name, value in fields.items())])
 
 
-class _Json(_Utc):
+class _JsonFormatter(_UtcFormatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "time": self.formatTime(record),
@@ -45,15 +45,15 @@ class _Json(_Utc):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
-def _value(value: object) -> str:
+def _quote(value: object) -> str:
     text = str(value)
     return text if text and " " not in text else json.dumps(text, ensure_ascii=False)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _RedactingHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO, secrets: Iterable[str]) -> None:
         super().__init__(stream)
-        # Longest first: one may be a part of another.
+        # Longest first, because one may be part of another.
         self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
@@ -64,21 +64,24 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 def configure(level: LogLevel, style: LogFormat, secrets: Iterable[str] = ()) -> None:
-    """Send every record of this process to stderr. Calling it again replaces the first call.
+    """Send all log records of this process to standard error. A second call replaces the first.
 
-    A record's `fields` (`extra={"fields": {…}}`) become `name=value`, or members of the object.
+    The `fields` of a record (`extra={"fields": {…}}`) become `name=value`, or members of the JSON
+    object.
 
     Args:
-        level: The least important records that are written.
-        style: How they are written.
-        secrets: What no record may hold, whoever writes it.
+        level: The lowest level that is written.
+        style: The format.
+        secrets: Texts to replace with `[secret]` in every record.
     """
-    handler = _Handler(sys.stderr, secrets)
+    handler = _RedactingHandler(sys.stderr, secrets)
     match style:
         case LogFormat.JSON:
-            handler.setFormatter(_Json())
+            handler.setFormatter(_JsonFormatter())
         case LogFormat.TEXT:
-            handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+            handler.setFormatter(
+                _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+            )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for library, least in QUIET.items():
+    for library, least in MIN_LIBRARY_LEVELS.items():
         logging.getLogger(library).setLevel(max(least, logging.getLogger().level))

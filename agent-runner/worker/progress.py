@@ -1,10 +1,10 @@
-"""How far an execution is, as the server gets to know it."""
+"""The status of an execution, and sending it to the server."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToJson
 
 from graphton.agent import Observer
 from graphton.chat import ModelError, Reply, ToolUse
-from graphton.tools import as_json, shortened
+from graphton.text import compact_json, truncate_middle
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from worker.backend import Backend, BackendError
@@ -21,223 +21,242 @@ from worker.redaction import Redactor
 _log = logging.getLogger(__name__)
 
 UPDATE_SECONDS: Final = 0.5
-"""The shortest time between two updates: what happens meanwhile goes in the next."""
+"""The shortest time between two updates. The next update contains all changes in between."""
 
 FAILED_UPDATE_SECONDS: Final = 3.0
-"""The same after an update that the server did not take."""
+"""The same after an update that failed."""
 
-UPDATE_PATIENCE: Final = 5.0
-"""Seconds that an update on the way may be waited for. The next one says all it says, and more."""
+UPDATE_RETRY_SECONDS: Final = 5.0
+"""How long an update is retried. Longer is not useful: the next one contains it."""
 
-RESULT_CHARACTERS: Final = 10_000
-"""The longest result of a tool in a status. The model got more of it."""
+MAX_STATUS_RESULT_CHARACTERS: Final = 10_000
+"""The maximum length of a tool's result in a status.
 
-STATUS_BYTES: Final = 1_500_000
-"""The largest status. Temporal refuses more than 2 MB, and the activity would fail; a gRPC server
-usually refuses more than 4 MB."""
+The model gets more of it: see `graphton.tools.MAX_TOOL_RESULT_CHARACTERS`."""
 
-_DEPTH: Final = 12
-"""How deep arguments may be nested in a status; protobuf's readers stop at 100 messages."""
+MAX_STATUS_BYTES: Final = 1_500_000
+"""The maximum size of a status. Temporal refuses results of more than 2 MB, and the activity would
+fail. gRPC servers usually refuse messages of more than 4 MB."""
+
+_MAX_ARGUMENT_DEPTH: Final = 12
+"""How deeply arguments may be nested. Protobuf's readers refuse more than 100 nested messages."""
 
 
 def now() -> str:
-    """The time, as the contract's strings have it: RFC 3339, UTC, milliseconds."""
+    """The current time in the contract's format: RFC 3339, UTC, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Progress(Observer):
-    """The status of an execution, which grows while the agent works.
+    """The status of an execution while the agent works.
 
-    What is asked stands in it once all secrets are known: people write them into requests too.
+    The user's request is added only by `set_redactor`, when all secrets are known, because the
+    request may contain secrets too.
+
+    Args:
+        request: The user's request.
+        redactor: Removes the secrets that are known at the start.
 
     Attributes:
-        status: What the server is to know. No secret is in it.
-        changed: Set whenever it has changed.
+        redactor: Removes secrets from everything that is added.
+        status: The status for the server. It contains no secrets.
+        changed: Set whenever the status changes.
     """
 
     def __init__(self, request: str, redactor: Redactor) -> None:
         self.redactor = redactor
         self.changed = asyncio.Event()
         self.status = pb.AgentExecutionStatus(phase=pb.EXECUTION_IN_PROGRESS, started_at=now())
-        self._speaking: pb.AgentMessage | None = None
-        self._said = ""
+        self._partial_message: pb.AgentMessage | None = None
+        self._partial_text = ""
         self._request: str | None = request
         self.changed.set()
 
-    def _say(self, kind: pb.MessageType, content: str) -> pb.AgentMessage:
+    def _add_message(self, kind: pb.MessageType, content: str) -> pb.AgentMessage:
         message = self.status.messages.add(type=kind, content=content, timestamp=now())
         self.changed.set()
         return message
 
-    def learn(self, redactor: Redactor) -> None:
-        """Know all secrets from now on, and show what is asked."""
+    def set_redactor(self, redactor: Redactor) -> None:
+        """Use a redactor that knows all secrets, and add the request to the status."""
         self.redactor = redactor
         self._show_request()
 
     def _show_request(self) -> None:
         if self._request is not None:
-            self._say(pb.MESSAGE_HUMAN, self.redactor(self._request))
+            self._add_message(pb.MESSAGE_HUMAN, self.redactor(self._request))
             self._request = None
 
-    def note(self, text: str) -> None:
-        """Say something that is neither the user's nor the agent's."""
-        self._say(pb.MESSAGE_SYSTEM, self.redactor(text))
+    def add_note(self, text: str) -> None:
+        """Add a message that comes from the runner itself."""
+        self._add_message(pb.MESSAGE_SYSTEM, self.redactor(text))
 
-    def text(self, text: str) -> None:
+    def text_received(self, text: str) -> None:
         """See Observer."""
-        if self._speaking is None:
-            self._speaking = self._say(pb.MESSAGE_AI, "")
-        self._said = text
+        if self._partial_message is None:
+            self._partial_message = self._add_message(pb.MESSAGE_AI, "")
+        self._partial_text = text
         self.changed.set()
 
     def snapshot(self, size: Callable[[pb.AgentExecutionStatus], int]) -> pb.AgentExecutionStatus:
-        """The status as it is now, small enough, as `size` measures it."""
-        if self._speaking is not None:  # only now: there is a new word every few milliseconds
-            self._speaking.content = self.redactor.begun(self._said)
-        return bounded(self.status, size)
+        """Return the current status, shortened until `size` returns at most MAX_STATUS_BYTES."""
+        # Redacted here and not in `text_received`, which is called every few milliseconds.
+        if self._partial_message is not None:
+            self._partial_message.content = self.redactor.redact_partial(self._partial_text)
+        return shrink_to_fit(self.status, size)
 
     def retrying(self, error: ModelError, pause: float) -> None:
-        """See Observer. What was said before is void."""
-        if self._speaking is not None:
+        """See Observer. The incomplete reply is removed from the status."""
+        if self._partial_message is not None:
             del self.status.messages[-1]
-            self._speaking = None
+            self._partial_message = None
             self.changed.set()
 
-    def replied(self, reply: Reply) -> None:
+    def reply_received(self, reply: Reply) -> None:
         """See Observer."""
-        message = self._speaking or self._say(pb.MESSAGE_AI, "")
-        self._speaking = None
+        message = self._partial_message or self._add_message(pb.MESSAGE_AI, "")
+        self._partial_message = None
         message.content = self.redactor(reply.text)
         for use in reply.tool_uses:
             call = pb.ToolCall(id=use.id, name=use.name, status=pb.TOOL_CALL_PENDING)
-            arguments = self.redactor.within(use.arguments)
-            call.args.update({str(k): _plain(v) for k, v in arguments.items()})
+            arguments = self.redactor.redact_json(use.arguments)
+            call.args.update({str(k): _struct_value(v) for k, v in arguments.items()})
             message.tool_calls.append(call)
             self.status.tool_calls.append(call)
         self.changed.set()
 
-    def tool_began(self, use: ToolUse) -> None:
+    def tool_started(self, use: ToolUse) -> None:
         """See Observer."""
-        for call in self._calls(use):
+        for call in self._find_calls(use):
             call.status = pb.TOOL_CALL_RUNNING
             call.started_at = now()
         self.changed.set()
 
-    def tool_ended(self, use: ToolUse, result: str, failed: bool) -> None:
+    def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
         """See Observer."""
-        shown = shortened(self.redactor(result), RESULT_CHARACTERS)
-        for call in self._calls(use):
+        shown = truncate_middle(self.redactor(result), MAX_STATUS_RESULT_CHARACTERS)
+        for call in self._find_calls(use):
             call.completed_at = now()
             call.status = pb.TOOL_CALL_FAILED if failed else pb.TOOL_CALL_COMPLETED
         if failed:
-            self._top_level(use).error = shown
+            self._top_level_call(use).error = shown
         else:
-            self._top_level(use).result = shown
-        message = self._say(pb.MESSAGE_TOOL, shown)
+            self._top_level_call(use).result = shown
+        message = self._add_message(pb.MESSAGE_TOOL, shown)
         message.metadata.update({"tool_call_id": use.id, "tool_name": use.name})
 
-    def _calls(self, use: ToolUse) -> Iterator[pb.ToolCall]:
-        """A tool call stands in the status twice: in the message that asked, and by itself."""
+    def _find_calls(self, use: ToolUse) -> Iterator[pb.ToolCall]:
+        """Yield both copies of a tool call: the one in the message, and the top-level one."""
         for message in reversed(self.status.messages):
             found = [call for call in message.tool_calls if call.id == use.id]
             if found:
                 yield found[0]
                 break
-        yield self._top_level(use)
+        yield self._top_level_call(use)
 
-    def _top_level(self, use: ToolUse) -> pb.ToolCall:
+    def _top_level_call(self, use: ToolUse) -> pb.ToolCall:
         return next(call for call in reversed(self.status.tool_calls) if call.id == use.id)
 
     def end(self, phase: pb.ExecutionPhase, error: str = "") -> None:
-        """Nothing comes after this. What was begun counts as failed."""
+        """Set the final phase. Tool calls that have not finished become failed."""
         self._show_request()
-        for calls in (self.status.tool_calls, *(m.tool_calls for m in self.status.messages)):
-            for call in calls:
-                if call.status in (pb.TOOL_CALL_PENDING, pb.TOOL_CALL_RUNNING):
-                    call.status = pb.TOOL_CALL_FAILED
-                    call.error = call.error or "the execution ended before"
-                    call.completed_at = now()
-        if self._speaking is not None:
-            self._speaking.content = self.redactor.begun(self._said)
-            self._speaking = None
+        for call in _all_tool_calls(self.status):
+            if call.status in (pb.TOOL_CALL_PENDING, pb.TOOL_CALL_RUNNING):
+                call.status = pb.TOOL_CALL_FAILED
+                call.error = call.error or "the execution ended before this tool finished"
+                call.completed_at = now()
+        if self._partial_message is not None:
+            self._partial_message.content = self.redactor.redact_partial(self._partial_text)
+            self._partial_message = None
         self.status.phase = phase
         self.status.error = self.redactor(error)
         self.status.completed_at = now()
         self.changed.set()
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A JSON value that a Struct can hold and every reader can read."""
+def _all_tool_calls(status: pb.AgentExecutionStatus) -> Iterator[pb.ToolCall]:
+    """The tool calls of a status, the top-level ones and those in messages."""
+    yield from status.tool_calls
+    for message in status.messages:
+        yield from message.tool_calls
+
+
+def _struct_value(value: Any, depth: int = 0) -> Any:
+    """Convert a JSON value to one that a protobuf Struct can hold and every reader accepts."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    if isinstance(value, (dict, list)) and depth >= _DEPTH:
-        return as_json(value)
+    if isinstance(value, (dict, list)) and depth >= _MAX_ARGUMENT_DEPTH:
+        return compact_json(value)
     if isinstance(value, dict):
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        return {str(key): _struct_value(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item, depth + 1) for item in value]
+        return [_struct_value(item, depth + 1) for item in value]
     return value
 
 
 def json_size(status: pb.AgentExecutionStatus) -> int:
-    """How many bytes a status has as JSON, as Temporal gets it; or more, if it is small anyway."""
-    most = status.ByteSize() * 6  # what JSON can make of a byte
-    return most if most <= STATUS_BYTES else len(MessageToJson(status, indent=None))
+    """The size in bytes of a status as JSON, the form in which Temporal gets it.
+
+    If an upper bound is below MAX_STATUS_BYTES, returns that instead, which is much faster.
+    """
+    upper_bound = status.ByteSize() * 6  # JSON writes a byte with at most six
+    if upper_bound <= MAX_STATUS_BYTES:
+        return upper_bound
+    return len(MessageToJson(status, indent=None))
 
 
 def wire_size(status: pb.AgentExecutionStatus) -> int:
-    """How many bytes a status has as the server gets it. Found out much faster than `json_size`."""
+    """The size in bytes of a status in protobuf's binary form, in which the server gets it."""
     return status.ByteSize()
 
 
-def bounded(
+def shrink_to_fit(
     status: pb.AgentExecutionStatus, size: Callable[[pb.AgentExecutionStatus], int]
 ) -> pb.AgentExecutionStatus:
-    """The status, with its longest texts shortened until it is small enough."""
-    if size(status) <= STATUS_BYTES:
+    """Shorten the longest texts of a status until `size` returns at most MAX_STATUS_BYTES."""
+    if size(status) <= MAX_STATUS_BYTES:
         return status
     small = pb.AgentExecutionStatus()
     small.CopyFrom(status)
-    for longest in (RESULT_CHARACTERS, 2000, 400, 80):
-        _shorten(small, longest)
-        if size(small) <= STATUS_BYTES:
+    for longest in (MAX_STATUS_RESULT_CHARACTERS, 2000, 400, 80):
+        _truncate_texts(small, longest)
+        if size(small) <= MAX_STATUS_BYTES:
             return small
     if small.messages:
-        # Six bytes a character, in JSON, at worst: then half of it is left for the rest.
+        # In JSON a character can take six bytes. This leaves half of the size for the rest.
         last = small.messages[-1]
-        last.content = shortened(last.content, STATUS_BYTES // 12)
-    while size(small) > STATUS_BYTES and len(small.messages) > 1:
-        # Thousands of them, then. The first is what was asked.
+        last.content = truncate_middle(last.content, MAX_STATUS_BYTES // 12)
+    while size(small) > MAX_STATUS_BYTES and len(small.messages) > 1:
+        # There are thousands of messages. Keep the first one, which is the user's request.
         half = max(1, len(small.messages) // 2)
         del small.messages[1 : 1 + half]
         del small.tool_calls[: len(small.tool_calls) // 2]
     return small
 
 
-def _shorten(status: pb.AgentExecutionStatus, longest: int) -> None:
+def _truncate_texts(status: pb.AgentExecutionStatus, longest: int) -> None:
     last = len(status.messages) - 1
     for number, message in enumerate(status.messages):
-        if number != last:  # it is what was asked for
-            message.content = shortened(message.content, longest)
-    for calls in (status.tool_calls, *(m.tool_calls for m in status.messages)):
-        for call in calls:
-            call.result = shortened(call.result, longest)
-            call.error = shortened(call.error, longest)
-            for key in call.args:
-                value = call.args.fields[key]
-                if value.WhichOneof("kind") == "string_value":
-                    value.string_value = shortened(value.string_value, longest)
-                elif value.ByteSize() > longest:
-                    value.string_value = "…"
+        if number != last:  # the last one is the agent's answer
+            message.content = truncate_middle(message.content, longest)
+    for call in _all_tool_calls(status):
+        call.result = truncate_middle(call.result, longest)
+        call.error = truncate_middle(call.error, longest)
+        for key in call.args:
+            value = call.args.fields[key]
+            if value.WhichOneof("kind") == "string_value":
+                value.string_value = truncate_middle(value.string_value, longest)
+            elif value.ByteSize() > longest:
+                value.string_value = "…"
 
 
 class Reporter:
-    """Tells the server how far an execution is: now and then, and at the end.
+    """Sends the status of an execution to the server, while it runs and at its end.
 
     Args:
-        server: stigmer-server.
-        execution_id: Which execution; without an id nothing is told.
-        progress: How far it is.
+        server: The client for stigmer-server.
+        execution_id: The id of the execution. If it is empty, nothing is sent.
+        progress: The status.
     """
 
     def __init__(self, server: Backend, execution_id: str, progress: Progress) -> None:
@@ -246,60 +265,65 @@ class Reporter:
         self._progress = progress
         self._stopping = asyncio.Event()
         self._failing = False
-        self.cancelled = asyncio.Event()
-        """Set when the server says that the execution is cancelled."""
+        self.execution_cancelled = asyncio.Event()
+        """Set when the server reports that the execution is cancelled."""
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
-            await _first(self._progress.changed.wait(), self._stopping.wait())
+            await _wait_for_any(self._progress.changed.wait(), self._stopping.wait())
             if self._stopping.is_set():
                 return
             self._progress.changed.clear()
             pause = UPDATE_SECONDS
             try:
-                known = await self._send(UPDATE_PATIENCE)
+                execution = await self._send(UPDATE_RETRY_SECONDS)
                 self._failing = False
-                if known.status.phase == pb.EXECUTION_CANCELLED:
-                    self.cancelled.set()
+                if execution.status.phase == pb.EXECUTION_CANCELLED:
+                    self.execution_cancelled.set()
             except BackendError as error:
                 self._progress.changed.set()
                 pause = FAILED_UPDATE_SECONDS
                 if not self._failing:
                     self._failing = True
                     _log.warning("execution %s: the server gets no updates: %s", self._id, error)
-            await _first(self._stopping.wait(), asyncio.sleep(pause))
+            await _wait_for_any(self._stopping.wait(), asyncio.sleep(pause))
 
-    async def _send(self, patience: float) -> pb.AgentExecution:
+    async def _send(self, retry_for: float) -> pb.AgentExecution:
         if not self._id:
             return pb.AgentExecution()
         update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
         update.status.CopyFrom(self._progress.snapshot(wire_size))
-        return await self._server.call(contract.UPDATE_EXECUTION_STATUS, update, patience=patience)
+        return await self._server.call(
+            contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
+        )
 
-    async def finish(self, patience: float) -> None:
-        """Send the last status, after whatever is on the way: else it could come before that.
+    async def finish(self, retry_for: float) -> None:
+        """Send the final status, after an update that is still being sent has ended.
+
+        Otherwise that update could arrive last and replace the final status.
 
         Args:
-            patience: Seconds to wait for a server that is away.
+            retry_for: How long this is retried if the server is unavailable, in seconds.
         """
         self._stopping.set()
-        until = time.monotonic() + patience
-        done, _ = await asyncio.wait({self._task}, timeout=patience / 2)
+        until = time.monotonic() + retry_for
+        done, _ = await asyncio.wait({self._task}, timeout=retry_for / 2)
         if not done:
             self._task.cancel()
         try:
             await self._send(max(0.0, until - time.monotonic()))
         except BackendError as error:
-            _log.warning("execution %s: the server did not get the end: %s", self._id, error)
+            _log.warning("execution %s: the server gets no final status: %s", self._id, error)
 
-    def abandon(self) -> None:
-        """Send nothing more."""
+    def stop(self) -> None:
+        """Stop sending updates at once."""
         self._task.cancel()
 
 
-async def _first(*waits: Any) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+async def _wait_for_any(*awaitables: Awaitable[Any]) -> None:
+    """Wait until one of the awaitables is done, and cancel the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,4 +1,4 @@
-"""What an agent is told about itself and where it is."""
+"""The system prompt: the agent's instructions, its environment and its skills."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,12 +15,12 @@ to see; commands get them as the environment variable NAME.\
 
 
 def system_prompt(instructions: str, skills: Sequence[Skill], variables: Iterable[str]) -> str:
-    """The instructions for the model.
+    """Build the system prompt.
 
     Args:
-        instructions: The agent's own.
-        skills: What it can look up.
-        variables: The names of the environment variables that its commands get.
+        instructions: The instructions from the agent's definition.
+        skills: The skills in the sandbox.
+        variables: The names of the environment variables that commands get.
     """
     parts = [instructions.strip() or "You are a helpful agent.", _WORKING]
     if names := sorted(variables):

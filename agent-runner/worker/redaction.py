@@ -1,4 +1,4 @@
-"""Keeps secrets out of what people, models and logs get to see."""
+"""Removes secrets from texts for people, models and logs."""
 
 import base64
 import json
@@ -7,62 +7,65 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-SHORTEST: Final = 4
-"""Characters. Shorter values are left alone: a text without its every `1` says nothing."""
+MIN_SECRET_CHARACTERS: Final = 4
+"""Shorter secrets are not replaced: replacing every `1` would make a text useless."""
 
-_LONG_LINE: Final = 16
-"""Characters of a line that alone gives a secret of several lines (a key) away."""
+_MIN_LINE_CHARACTERS: Final = 16
+"""In a secret of several lines, such as a private key, a line of this length is a secret too."""
 
 
 class Redactor:
-    """Replaces secrets by their names.
+    """Replaces secrets with their names.
 
-    Also where they are quoted for JSON or a URL, or encoded in base64. Whoever wants to can hide
-    them better than that: this keeps accidents out, not an agent that means to tell.
+    It also finds secrets that are escaped for JSON or a URL, or encoded as base64. This prevents
+    accidents. It does not stop an agent that tries to reveal a secret, which can encode it in some
+    other way.
 
     Args:
-        secrets: Names and values. Several values may have one name.
+        secrets: Pairs of a name and a value. Several values may have the same name.
     """
 
     def __init__(self, secrets: Iterable[tuple[str, str]] = ()) -> None:
         self._names: dict[str, str] = {}
         for name, value in secrets:
-            for form in _forms(value):
-                if len(form) >= SHORTEST:
+            for form in _encoded_forms(value):
+                if len(form) >= MIN_SECRET_CHARACTERS:
                     self._names.setdefault(form, name)
         longest_first = sorted(self._names, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
 
     def __call__(self, text: str) -> str:
-        """The text without secrets. What no UTF-8 can hold is replaced too."""
+        """Return the text without secrets. Characters that UTF-8 cannot encode become `?`."""
         text = text.encode(errors="replace").decode()
         return self._pattern.sub(lambda match: f"[secret {self._names[match[0]]}]", text)
 
-    def begun(self, text: str) -> str:
-        """The same for a text that goes on: its end stays out if a secret may begin there."""
+    def redact_partial(self, text: str) -> str:
+        """Redact an incomplete text. Its end is left out if a secret may begin there."""
         longest = max(map(len, self._names), default=0)
         for start in range(max(0, len(text) - longest), len(text)):
             if any(form.startswith(text[start:]) for form in self._names):
                 return self(text[:start])
         return self(text)
 
-    def within(self, value: Any) -> Any:
-        """The same for all texts in a JSON value."""
+    def redact_json(self, value: Any) -> Any:
+        """Redact all texts in a JSON value, including keys."""
         match value:
             case str():
                 return self(value)
             case dict():
-                return {self(str(key)): self.within(item) for key, item in value.items()}
+                return {self(str(key)): self.redact_json(item) for key, item in value.items()}
             case list():
-                return [self.within(item) for item in value]
+                return [self.redact_json(item) for item in value]
         return value
 
 
-def _forms(value: str) -> list[str]:
+def _encoded_forms(value: str) -> list[str]:
     stripped = value.strip()
     encoded = base64.b64encode(value.encode(errors="replace")).decode()
     lines = [line.strip() for line in stripped.splitlines()]
-    long_lines = [line for line in lines if len(line) >= _LONG_LINE] if len(lines) > 1 else []
+    long_lines = (
+        [line for line in lines if len(line) >= _MIN_LINE_CHARACTERS] if len(lines) > 1 else []
+    )
     return [value, stripped, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1],
             quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"), encoded,
             *long_lines]  # fmt: skip

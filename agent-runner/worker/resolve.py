@@ -1,6 +1,6 @@
-"""What an execution needs to know, asked of stigmer-server: who runs, and with what.
+"""Gets everything that an execution refers to from stigmer-server.
 
-execution → session → agent instance → agent; without a session, the agent and its default
+execution → session → agent instance → agent. Without a session: execution → agent → its default
 instance.
 """
 
@@ -21,25 +21,26 @@ from worker.backend import Backend
 
 _log = logging.getLogger(__name__)
 
-ARTIFACT_SECONDS: Final = 60.0
-"""How long it may take to get one: an artifact is larger than the rest."""
+DOWNLOAD_TIMEOUT_SECONDS: Final = 60.0
+"""The time limit for downloading the archive of a skill, which may be large."""
 
 
 class ResolveError(Exception):
-    """An execution that names nobody to run. The message says what is missing."""
+    """An execution refers to no agent."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """An execution, with all it refers to.
+class ResolvedExecution:
+    """An execution and everything it refers to.
 
     Attributes:
         execution: The execution.
         session: Its session, or an empty one.
-        agent: Who runs.
-        environment: The variables of the agent's commands.
-        secrets: The name and value of each that is marked as secret, also if another replaced it.
-        skills: The agent's skills, as the server keeps them.
+        agent: The agent to run.
+        environment: The environment variables for the agent's commands.
+        secrets: The names and values of all secret variables, including those whose value another
+            variable of the same name replaces.
+        skills: The agent's skills, as stored by the server.
     """
 
     execution: AgentExecution
@@ -50,12 +51,12 @@ class Resolved:
     skills: tuple[SkillResource, ...]
 
 
-async def resolve(server: Backend, execution: AgentExecution) -> Resolved:
-    """Ask the server for all of it.
+async def resolve(server: Backend, execution: AgentExecution) -> ResolvedExecution:
+    """Get everything that an execution refers to.
 
     Raises:
-        ResolveError: if the execution names neither a session nor an agent.
-        BackendError: if the server does not know something, or is away.
+        ResolveError: if the execution refers to no agent, directly or by its session.
+        BackendError: if the server does not have a resource, or is unavailable.
     """
     if not execution.HasField("spec") and execution.metadata.id:
         execution = await server.call(
@@ -65,7 +66,7 @@ async def resolve(server: Backend, execution: AgentExecution) -> Resolved:
     session = Session()
     if spec.session_id:
         session = await server.call(contract.GET_SESSION, SessionId(value=spec.session_id))
-    agent, instance = await _agent(server, session.spec.agent_instance_id, spec.agent_id)
+    agent, instance = await _find_agent(server, session.spec.agent_instance_id, spec.agent_id)
     environments = await asyncio.gather(
         *(
             server.call(contract.GET_ENVIRONMENT, reference)
@@ -75,16 +76,20 @@ async def resolve(server: Backend, execution: AgentExecution) -> Resolved:
     skills = await asyncio.gather(
         *(server.call(contract.GET_SKILL, reference) for reference in agent.spec.skill_refs)
     )
-    merge = _Merge()
+    variables = _Variables()
     for specification in (agent.spec.env_spec, *(found.spec for found in environments)):
-        for name, said in specification.data.items():
-            merge.add(name, said.value, said.is_secret)
+        for name, variable in specification.data.items():
+            variables.add(name, variable.value, variable.is_secret)
     for name, given in spec.runtime_env.items():
-        merge.add(name, given.value, given.is_secret)
-    return Resolved(execution, session, agent, merge.variables, merge.secrets, tuple(skills))
+        variables.add(name, given.value, given.is_secret)
+    return ResolvedExecution(
+        execution, session, agent, variables.values, variables.secrets, tuple(skills)
+    )
 
 
-async def _agent(server: Backend, instance_id: str, agent_id: str) -> tuple[Agent, AgentInstance]:
+async def _find_agent(
+    server: Backend, instance_id: str, agent_id: str
+) -> tuple[Agent, AgentInstance]:
     if instance_id:
         instance = await server.call(
             contract.GET_AGENT_INSTANCE, AgentInstanceId(value=instance_id)
@@ -93,7 +98,7 @@ async def _agent(server: Backend, instance_id: str, agent_id: str) -> tuple[Agen
     else:
         instance = AgentInstance()
     if not agent_id:
-        raise ResolveError("the execution names no agent: neither by its session nor itself")
+        raise ResolveError("neither the execution nor its session names an agent")
     agent = await server.call(contract.GET_AGENT, AgentId(value=agent_id))
     default = agent.status.default_instance_id
     if not instance_id and default:
@@ -101,27 +106,27 @@ async def _agent(server: Backend, instance_id: str, agent_id: str) -> tuple[Agen
     return agent, instance
 
 
-class _Merge:
-    """Variables, of which later ones replace earlier ones."""
+class _Variables:
+    """Environment variables. A later value replaces an earlier one of the same name."""
 
     def __init__(self) -> None:
-        self.variables: dict[str, str] = {}
+        self.values: dict[str, str] = {}
         self.secrets: list[tuple[str, str]] = []
 
     def add(self, name: str, value: str, is_secret: bool) -> None:
         if is_secret:
             self.secrets.append((name, value))
         if not name or "=" in name or "\0" in name + value:
-            _log.warning("a variable is left out: its name or value is none of an environment")
+            _log.warning("ignored an environment variable with an invalid name or value")
             return
-        self.variables[name] = value
+        self.values[name] = value
 
 
-async def artifact(server: Backend, skill: SkillResource) -> bytes:
-    """The archive of a skill; empty if it has none.
+async def download_artifact(server: Backend, skill: SkillResource) -> bytes:
+    """Download the archive of a skill; empty if it has none.
 
     Raises:
-        BackendError: if the server does not have it, or is away.
+        BackendError: if the server does not have the archive, or is unavailable.
     """
     key = skill.status.artifact_storage_key
     if not key:
@@ -129,7 +134,7 @@ async def artifact(server: Backend, skill: SkillResource) -> bytes:
     reply = await server.call(
         contract.GET_SKILL_ARTIFACT,
         GetArtifactRequest(artifact_storage_key=key),
-        patience=ARTIFACT_SECONDS,
-        seconds=ARTIFACT_SECONDS,
+        retry_for=DOWNLOAD_TIMEOUT_SECONDS,
+        attempt_timeout=DOWNLOAD_TIMEOUT_SECONDS,
     )
     return reply.artifact

@@ -1,4 +1,4 @@
-"""Where an agent's files live: one folder a sandbox, directly under SANDBOX_ROOT_DIR."""
+"""Sandboxes: the folders with agents' files, directly under SANDBOX_ROOT_DIR."""
 
 import asyncio
 import contextlib
@@ -11,35 +11,36 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+from graphton.backoff import backoff
+from graphton.blocking import run_blocking
 from graphton.files import Folder
-from graphton.threads import in_thread
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-LOCKS: Final = ".locks"
-"""The folder beside the sandboxes for what says that one is in use. No sandbox id begins so."""
+LOCKS_FOLDER: Final = ".locks"
+"""The folder for lock files, next to the sandboxes. A sandbox id cannot begin with a dot."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
-"""Seconds between two looks whether a sandbox is free."""
+_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS = 0.02, 0.5
+"""Seconds between two attempts to lock a sandbox."""
 
 
 def sandbox_dir(root: Path, sandbox_id: str) -> Path:
     """The folder of a sandbox. It need not exist.
 
     Raises:
-        ValueError: if the id could name anything else than a folder directly under `root`.
+        ValueError: if the id is invalid, and might lead out of `root`.
     """
     if not _ID.fullmatch(sandbox_id):
         raise ValueError(
-            f"`{sandbox_id}` is no sandbox id: letters, digits, `.`, `_`, `-`, at most 128"
+            f"`{sandbox_id}` is not a sandbox id: use at most 128 letters, digits, `.`, `_` and `-`"
         )
     return root / sandbox_id
 
 
 def sandbox_id(session_sandbox_id: str, thread_id: str) -> str:
-    """Which sandbox a thread works in: the session's, if it names one, else one of its own.
+    """Choose the sandbox of a thread: the session's if it has a valid one, else the thread's own.
 
-    A thread whose name is no sandbox id gets one that is made from it, always the same.
+    If the thread's id is not a valid sandbox id, the sandbox id is a hash of it.
     """
     for name in (session_sandbox_id, thread_id):
         if _ID.fullmatch(name):
@@ -49,17 +50,16 @@ def sandbox_id(session_sandbox_id: str, thread_id: str) -> str:
 
 @contextlib.asynccontextmanager
 async def locked(root: Path, name: str) -> AsyncIterator[None]:
-    """Have a sandbox for oneself: also against other workers with the same folder.
+    """Lock a sandbox during the `with` block, also against other workers on the same folder.
 
     Raises:
-        ValueError: if the id is none.
-        OSError: if the lock cannot be made.
+        ValueError: if the id is invalid.
+        OSError: if the lock file cannot be created.
     """
-    path = root / LOCKS / f"{sandbox_dir(root, name).name}.lock"
-    pause = _FIRST_PAUSE
-    while (fd := _try_lock(path)) is None:
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+    path = root / LOCKS_FOLDER / f"{sandbox_dir(root, name).name}.lock"
+    pauses = backoff(_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, factor=1.5)
+    while (fd := _try_lock(path)) is None:  # noqa: ASYNC110 (another process may hold the lock)
+        await asyncio.sleep(next(pauses))
     try:
         yield
     finally:
@@ -71,7 +71,7 @@ def _try_lock(path: Path) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever removes a sandbox removes its lock: then this one locks nothing any more.
+        # `remove_sandbox` may have removed the lock file meanwhile. Its lock is then worthless.
         if os.fstat(fd).st_ino == path.stat().st_ino:
             return fd
     except (BlockingIOError, FileNotFoundError):
@@ -84,20 +84,21 @@ def _try_lock(path: Path) -> int | None:
 
 
 def open_sandbox(root: Path, name: str) -> Folder:
-    """Make a sandbox, or take the one that is there; what killed writers left is removed.
+    """Open a sandbox, and create it if it does not exist.
 
-    It must be locked. Close it after use.
+    Temporary files of writers that were killed are removed. The sandbox must be locked. Close it
+    after use.
 
     Raises:
-        ValueError: if the id is none.
-        OSError: if the folder cannot be made.
-        FilesError: if there is something else than a folder.
+        ValueError: if the id is invalid.
+        OSError: if the folder cannot be created.
+        FilesError: if the path is not a folder.
     """
     path = sandbox_dir(root, name)
     path.mkdir(exist_ok=True)
     folder = Folder(path)
     try:
-        folder.clear_temporary()
+        folder.remove_partial_files()
         folder.make_folder(".tmp")
     except BaseException:
         folder.close()
@@ -106,14 +107,14 @@ def open_sandbox(root: Path, name: str) -> Folder:
 
 
 async def remove_sandbox(root: Path, name: str) -> bool:
-    """Remove a sandbox and all in it, once nobody works in it. Links in it are not followed.
+    """Remove a sandbox and everything in it, when it is not in use. Links are not followed.
 
     Returns:
-        False if there was none.
+        False if the sandbox does not exist.
 
     Raises:
-        ValueError: if the id is none, or names a link or a file.
-        OSError: if something in it cannot be removed.
+        ValueError: if the id is invalid, or the path is a link or a file.
+        OSError: if something cannot be removed.
     """
     folder = sandbox_dir(root, name)
     if not os.path.lexists(folder):
@@ -122,6 +123,6 @@ async def remove_sandbox(root: Path, name: str) -> bool:
         raise ValueError(f"`{folder}` is not a folder")
     async with locked(root, name):
         with contextlib.suppress(FileNotFoundError):
-            await in_thread(shutil.rmtree, folder)
-        (root / LOCKS / f"{name}.lock").unlink(missing_ok=True)
+            await run_blocking(shutil.rmtree, folder)
+        (root / LOCKS_FOLDER / f"{name}.lock").unlink(missing_ok=True)
     return True

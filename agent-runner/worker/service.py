@@ -1,6 +1,6 @@
-"""The worker's life: wait for Temporal, poll, drain.
+"""The worker's main loop: connect to Temporal, poll its task queue, and drain on a signal.
 
-`run` blocks until SIGTERM or SIGINT. Not finding Temporal, and losing it, are waited out.
+`run` returns after SIGTERM or SIGINT. While Temporal is unavailable, the worker waits for it.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -24,8 +24,9 @@ from temporalio.runtime import (
 )
 from temporalio.worker import Worker
 
+from graphton.backoff import backoff
 from worker import probe
-from worker.activities import HEARTBEAT_SECONDS, Activities
+from worker.activities import ACTIVITY_HEARTBEAT_SECONDS, Activities
 from worker.convert import CONVERTER
 from worker.health import HealthFile, Phase
 from worker.settings import Settings
@@ -34,38 +35,30 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-HEARTBEAT_INTERVAL = timedelta(seconds=HEARTBEAT_SECONDS)
+ACTIVITY_HEARTBEAT_INTERVAL = timedelta(seconds=ACTIVITY_HEARTBEAT_SECONDS)
 
-FIRST_PAUSE = 0.25
-LONGEST_PAUSE = 15.0
-"""Seconds between two attempts to reach Temporal: doubled each time, up to the longest."""
+FIRST_RETRY_SECONDS = 0.25
+MAX_RETRY_SECONDS = 15.0
+"""Seconds between two attempts to connect to Temporal. See `graphton.backoff`."""
 
-CONNECT_SECONDS = 10.0
-"""How long one attempt may take."""
-
-
-def pauses() -> Iterator[float]:
-    """The pauses between attempts, in seconds, without end."""
-    pause = FIRST_PAUSE
-    while True:
-        yield pause
-        pause = min(pause * 2, LONGEST_PAUSE)
+CONNECT_TIMEOUT_SECONDS = 10.0
+"""The time limit of one attempt."""
 
 
 def run(settings: Settings, health: HealthFile) -> None:
-    """Serve until SIGTERM or SIGINT; running activities may finish first.
+    """Serve until SIGTERM or SIGINT, and let running activities finish.
 
     A second signal ends the process at once.
     """
-    asyncio.run(_until_signalled(settings, health))
+    asyncio.run(_serve_until_signalled(settings, health))
 
 
-async def _until_signalled(settings: Settings, health: HealthFile) -> None:
+async def _serve_until_signalled(settings: Settings, health: HealthFile) -> None:
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
-            _log.warning("second %s: ending at once", number.name)
+            _log.warning("second %s: exiting at once", number.name)
             health.remove()
             os._exit(128 + number)
         _log.info("%s: stopping", number.name)
@@ -78,11 +71,11 @@ async def _until_signalled(settings: Settings, health: HealthFile) -> None:
 
 
 async def serve(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
-    """Beat and poll until `stop` is set and the running activities have ended."""
-    heartbeat = asyncio.create_task(_beat(health))
+    """Poll and record heartbeats until `stop` is set and the running activities have ended."""
+    heartbeat = asyncio.create_task(_record_heartbeats(health))
     work = asyncio.create_task(_connect_and_poll(settings, health, stop))
     try:
-        # The heartbeat only ends by failing: then nobody can know that the worker lives.
+        # The heartbeat task ends only by an error. The worker must not continue without it.
         done, _ = await asyncio.wait({work, heartbeat}, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
@@ -93,50 +86,50 @@ async def serve(settings: Settings, health: HealthFile, stop: asyncio.Event) -> 
         health.remove()
 
 
-async def _beat(health: HealthFile) -> None:
+async def _record_heartbeats(health: HealthFile) -> None:
     while True:
-        health.beat()
-        await asyncio.sleep(probe.HEARTBEAT_SECONDS)
+        health.record_heartbeat()
+        await asyncio.sleep(probe.HEALTH_HEARTBEAT_SECONDS)
 
 
 async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
-    """Connect and poll, again after each failure, until `stop`.
+    """Connect and poll until `stop` is set. Try again after each failure.
 
-    A failure is logged once, however often it comes back in a row.
+    If the same failure repeats, it is logged once.
     """
     runtime = _runtime()
-    where = f"{settings.temporal_service_address}, namespace `{settings.temporal_namespace}`"
-    waits, reason = pauses(), ""
+    address = f"{settings.temporal_service_address}, namespace `{settings.temporal_namespace}`"
+    pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
     while not stop.is_set():
         try:
-            client = await _unless(stop, _connect(settings, runtime))
+            client = await _run_until_stopped(stop, _connect(settings, runtime))
             if client is None:
                 return
             _log.info(
                 "connected to Temporal at %s: polling `%s`",
-                where,
+                address,
                 settings.temporal_agent_execution_runner_task_queue,
             )
-            waits, reason = pauses(), ""
+            pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
             activities = Activities(settings)
             try:
                 await _poll(_worker(client, settings, activities), health, stop)
             finally:
                 activities.close()
-        except Exception as error:  # whatever it is, Temporal may come back
-            if _one_line(error) != reason:
-                reason = _one_line(error)
-                _log.warning("waiting for Temporal at %s: %s", where, reason)
-            health.enter(Phase.WAITING)
-            await _unless(stop, asyncio.sleep(next(waits)))
+        except Exception as error:  # any failure may be temporary
+            if _describe_error(error) != reason:
+                reason = _describe_error(error)
+                _log.warning("waiting for Temporal at %s: %s", address, reason)
+            health.set_phase(Phase.WAITING)
+            await _run_until_stopped(stop, asyncio.sleep(next(pauses)))
 
 
 async def _connect(settings: Settings, runtime: Runtime) -> Client:
-    """A client that has talked to the server, and whose namespace is there.
+    """Connect to Temporal, and check that the namespace exists.
 
-    A worker cannot be built on a lazily connected client.
+    The client must be connected, because a Worker does not accept a lazy one.
     """
-    async with asyncio.timeout(CONNECT_SECONDS):
+    async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
         client = await Client.connect(
             settings.temporal_service_address,
             namespace=settings.temporal_namespace,
@@ -157,24 +150,25 @@ def _worker(client: Client, settings: Settings, activities: Activities) -> Worke
         activities=activities.all,
         max_concurrent_activities=settings.temporal_max_concurrency,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
-        # A cancellation comes back with a heartbeat. By default one is sent every 24 s of 30.
-        max_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
-        default_heartbeat_throttle_interval=HEARTBEAT_INTERVAL,
+        # A cancellation arrives with the reply to a heartbeat. By default, the SDK sends one only
+        # after 80 % of the heartbeat timeout: every 24 s if that is 30 s.
+        max_heartbeat_throttle_interval=ACTIVITY_HEARTBEAT_INTERVAL,
+        default_heartbeat_throttle_interval=ACTIVITY_HEARTBEAT_INTERVAL,
     )
 
 
 async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None:
-    """Poll until `stop`, then drain.
+    """Poll until `stop` is set, then drain.
 
     Raises:
-        Exception: what ended the polling, if it was not `stop`.
+        Exception: the error that ended the polling.
     """
     polling = asyncio.create_task(worker.run())
-    health.enter(Phase.POLLING)
+    health.set_phase(Phase.POLLING)
     warming = asyncio.create_task(asyncio.to_thread(_warm_up))
     try:
-        await _unless(stop, asyncio.shield(polling))
-        health.enter(Phase.DRAINING)
+        await _run_until_stopped(stop, asyncio.shield(polling))
+        health.set_phase(Phase.DRAINING)
     finally:
         warming.cancel()
         if not polling.done():
@@ -183,15 +177,15 @@ async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None
 
 
 def _warm_up() -> None:
-    """Load what only an execution needs, so that the first one need not wait for it."""
+    """Import what only an execution needs, so that the first execution starts faster."""
     try:
         importlib.import_module("worker.execution")
-    except Exception:  # the execution will say it too
-        _log.exception("agents cannot be run")
+    except Exception:  # the worker goes on: each execution reports the error too
+        _log.exception("the code that runs agents cannot be imported")
 
 
-async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """The result of `work`; None, with `work` cancelled, if `stop` is set first."""
+async def _run_until_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """Return the result of `work`. If `stop` is set first, cancel `work` and return None."""
     task, stopped = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
     try:
         await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,7 +196,7 @@ async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 
 def _runtime() -> Runtime:
-    """Temporal's native core, with its own warnings sent to our log."""
+    """Create Temporal's native runtime, with its warnings sent to the worker's log."""
     forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
     level = TelemetryFilter(core_level="WARN", other_level="ERROR")
     return Runtime(
@@ -210,10 +204,10 @@ def _runtime() -> Runtime:
     )
 
 
-def _one_line(error: Exception) -> str:
-    """What went wrong, for the log. Temporal's core wraps the reason in its own structures."""
+def _describe_error(error: Exception) -> str:
+    """Describe an error in one line. Temporal's core hides the reason in a printed structure."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_SECONDS:.0f} s"
+        return f"no answer within {CONNECT_TIMEOUT_SECONDS:.0f} s"
     text = " ".join(str(error).split())
     reason = re.search(r'kind: \w+, message: "([^"]+)"', text)
     return reason[1] if reason else text or type(error).__name__

@@ -1,7 +1,7 @@
-"""Everything the environment can say, checked at once.
+"""The worker's settings, read from the environment and checked together.
 
-`load` is the only reader of the environment. Each field is the variable of the same name in
-capitals; `.env.example` describes them for people.
+Only `Settings.load` reads the environment. Each field is the environment variable of the same name
+in capitals. `.env.example` describes them.
 """
 
 import hashlib
@@ -28,35 +28,35 @@ from graphton import ModelConfig, Provider
 from stigmer_stubs import backend, temporal
 from worker.endpoint import Endpoint
 
-SHORTEST_KEY: Final = 8
-"""Characters of a key that is worth hiding."""
+MIN_KEY_CHARACTERS: Final = 8
+"""Shorter keys are placeholders such as `local`, and are not treated as secrets."""
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 class Mode(StrEnum):
-    """Where the runner serves."""
+    """Where the runner is deployed."""
 
-    LOCAL = "local"  # beside a stigmer-server on the same machine, no keys needed
+    LOCAL = "local"  # on the same machine as stigmer-server; no keys are needed
     CLOUD = "cloud"
 
 
 class SandboxType(StrEnum):
-    """Where an agent's files and commands live."""
+    """Where an agent keeps files and runs commands."""
 
     FILESYSTEM = "filesystem"
 
 
 class LogFormat(StrEnum):
-    """How a log record is written."""
+    """The format of log records."""
 
     TEXT = "text"
     JSON = "json"
 
 
 class LogLevel(StrEnum):
-    """The least important records that are still written."""
+    """The lowest level of log records that is written."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -65,10 +65,10 @@ class LogLevel(StrEnum):
 
 
 class SettingsError(Exception):
-    """The environment cannot be used.
+    """The settings are invalid.
 
     Attributes:
-        problems: One line each, naming the variable. No secret is in them.
+        problems: One line for each problem, with the name of the variable and without its value.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -98,17 +98,19 @@ def _http_url(value: str) -> str:
 HostPort = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_host_port)]
 EndpointText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_endpoint)]
 HttpUrl = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_http_url)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+NonEmptyText = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)
+]
 
 
 class Settings(BaseSettings):
-    """The resolved configuration. With an empty environment it is a valid local one.
+    """The settings. An empty environment is a valid local configuration.
 
-    Order matters: a check that looks at other fields can only see those above it.
+    The order matters: the check of a field can only use the fields above it.
     """
 
     model_config = SettingsConfigDict(
-        # The working directory does not decide which file is read.
+        # An absolute path, so that the file does not depend on the working directory.
         env_file=_PROJECT / ".env",
         env_file_encoding="utf-8",
         env_ignore_empty=True,
@@ -126,19 +128,19 @@ class Settings(BaseSettings):
     sandbox_root_dir: Path = Path("~/.stigmer/data/workspace")
 
     temporal_service_address: HostPort = temporal.DEFAULT_ADDRESS
-    temporal_namespace: Name = temporal.DEFAULT_NAMESPACE
-    temporal_agent_execution_runner_task_queue: Name = temporal.RUNNER_TASK_QUEUE
+    temporal_namespace: NonEmptyText = temporal.DEFAULT_NAMESPACE
+    temporal_agent_execution_runner_task_queue: NonEmptyText = temporal.RUNNER_TASK_QUEUE
     temporal_max_concurrency: int = Field(default=10, ge=1, le=1000)
-    """Activities that run at the same time."""
+    """The maximum number of activities that run at the same time."""
 
     agent_max_rounds: int = Field(default=100, ge=1, le=10_000)
-    """How often one execution may ask the model."""
+    """The maximum number of requests to the model in one execution."""
 
     agent_max_tokens: int = Field(default=2_000_000, ge=1)
-    """How many tokens, in and out, all replies of one execution may cost together."""
+    """The maximum number of tokens of all requests and replies of one execution together."""
 
     shutdown_grace_seconds: float = Field(default=8.0, ge=0, le=3600)
-    """How long running activities may finish after SIGTERM. Engines kill after 10 s."""
+    """How long running activities have to finish after SIGTERM. Engines send SIGKILL after 10 s."""
 
     stigmer_backend_endpoint: EndpointText = backend.DEFAULT_ENDPOINT
     stigmer_api_key: SecretStr | None = None
@@ -146,7 +148,7 @@ class Settings(BaseSettings):
     openai_api_key: SecretStr | None = None
     anthropic_api_key: SecretStr | None = None
     stigmer_llm_provider: Provider = Provider.OLLAMA
-    stigmer_llm_model: Name | None = None
+    stigmer_llm_model: NonEmptyText | None = None
     stigmer_llm_base_url: HttpUrl | None = None
     stigmer_llm_api_key: SecretStr | None = None
 
@@ -161,7 +163,7 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         try:
             return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 (keeps symlinks)
-        except RuntimeError as error:  # no home folder to put in place of `~`
+        except RuntimeError as error:  # there is no home folder for `~`
             raise ValueError(str(error)) from None
 
     @field_validator("stigmer_api_key")
@@ -189,10 +191,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the environment, and `.env` beneath it.
+        """Read the environment and `.env`. The environment takes precedence.
 
         Raises:
-            SettingsError: with every problem there is, not only the first.
+            SettingsError: if settings are invalid. It lists all problems.
         """
         try:
             return cls()
@@ -201,11 +203,11 @@ class Settings(BaseSettings):
 
     @property
     def llm(self) -> ModelConfig:
-        """The model to use where an execution names none.
+        """The model for executions that do not name one.
 
-        The key of STIGMER_LLM_API_KEY wins over the provider's own variable.
+        STIGMER_LLM_API_KEY takes precedence over the provider's own variable.
         """
-        key = self.stigmer_llm_api_key or self._own_key(self.stigmer_llm_provider)
+        key = self.stigmer_llm_api_key or self._provider_key(self.stigmer_llm_provider)
         return ModelConfig.resolve(
             self.stigmer_llm_provider,
             model=self.stigmer_llm_model,
@@ -215,51 +217,52 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> dict[str, str]:
-        """The keys that are set, by the names of their variables. Nobody gets to see them.
+        """The keys that are set, by the names of their variables. They must not be shown.
 
-        Without those that are shorter than any real one: where none is needed people set `local`
-        or `dummy`, and these are words.
+        Keys that are too short to be real are left out. If no key is needed, people set `local` or
+        `dummy`, and replacing these words in every text would be confusing.
         """
         names = ("stigmer_api_key", "stigmer_llm_api_key", "openai_api_key", "anthropic_api_key")
         keys = {name.upper(): getattr(self, name) for name in names}
         values = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
-        return {name: value for name, value in values.items() if len(value) >= SHORTEST_KEY}
+        return {name: value for name, value in values.items() if len(value) >= MIN_KEY_CHARACTERS}
 
-    def _own_key(self, provider: Provider) -> SecretStr | None:
+    def _provider_key(self, provider: Provider) -> SecretStr | None:
         own = {Provider.OPENAI: self.openai_api_key, Provider.ANTHROPIC: self.anthropic_api_key}
         return own.get(provider)
 
     def llm_for(self, model_name: str) -> ModelConfig:
-        """The model of this name, which an execution asks for; the configured one without a name.
+        """The configuration of the model that an execution asks for.
 
-        Served by the configured provider, unless the name is clearly another's, whose key is set,
-        and no URL is configured: behind one, anything may be served.
+        An empty name means the configured model. Otherwise the configured provider serves the
+        model, except if its name tells that it belongs to another provider, the key of that
+        provider is set, and no URL is configured. A configured URL may serve any model.
         """
         if not model_name:
             return self.llm
-        other = Provider.of_model(model_name)
-        key = self._own_key(other) if other else None
+        other = Provider.from_model_name(model_name)
+        key = self._provider_key(other) if other else None
         if not other or other is self.stigmer_llm_provider or self.stigmer_llm_base_url or not key:
             return replace(self.llm, model=model_name)
         return ModelConfig.resolve(other, model=model_name, api_key=key.get_secret_value())
 
     @property
     def digest(self) -> str:
-        """A short name for this configuration. Secrets count as 'set' or 'not set'."""
+        """A hash that identifies this configuration. Of keys, only whether they are set counts."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def prepare_sandbox_root(self) -> None:
-        """Make the sandbox folder, and see that it can be written to.
+        """Create the folder for sandboxes, and check that it is writable.
 
         Raises:
-            SettingsError: if it cannot.
+            SettingsError: if it cannot be created or is not writable.
         """
         root = self.sandbox_root_dir
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise SettingsError([f"SANDBOX_ROOT_DIR cannot make `{root}`: {reason}"]) from None
+            raise SettingsError([f"SANDBOX_ROOT_DIR cannot create `{root}`: {reason}"]) from None
         if not os.access(root, os.W_OK | os.X_OK):
             raise SettingsError(
                 [
@@ -270,7 +273,7 @@ class Settings(BaseSettings):
 
 
 def _describe(error: Any) -> str:
-    """One line: the variable and what is wrong. The value stays out: it may be a secret."""
+    """Describe a problem in one line, without the value, which may be a secret."""
     name = str(error["loc"][0]).upper() if error["loc"] else "environment"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{name} {message[:1].lower()}{message[1:]}"

@@ -1,7 +1,7 @@
-"""Skills, written into the sandbox: a page for the agent, and the files beside it.
+"""Installs skills in a sandbox. A skill is a page for the agent, with other files next to it.
 
-An archive comes from whoever made the skill. Nothing in it decides where it is unpacked to or how
-much of the disk it takes.
+The archive of a skill is untrusted. It cannot write outside of the skill's folder, and cannot fill
+the disk.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Final
 
-from graphton.files import PRIVATE, FilesError, Folder
+from graphton.files import PRIVATE_FOLDER, FilesError, Folder
 
-FOLDER: Final = "bin/skills"
-PAGE: Final = "SKILL.md"
+SKILLS_FOLDER: Final = "bin/skills"
+PAGE_FILE: Final = "SKILL.md"
 
 MAX_ENTRIES: Final = 5000
 MAX_BYTES: Final = 100_000_000
-"""How much one skill may be, unpacked."""
+"""The maximum size of an unpacked skill."""
 
 _HASH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHUNK: Final = 1 << 20
 
 
 class SkillError(Exception):
-    """A skill that cannot be used. The message names what is wrong with it."""
+    """A skill cannot be used. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,9 @@ class Skill:
     """A skill in the sandbox.
 
     Attributes:
-        name: How people call it.
-        description: What it is for, in one line; may be empty.
-        page: Where its page is, in the sandbox.
+        name: The name.
+        description: A description of one line; may be empty.
+        page: The path of the page in the sandbox.
     """
 
     name: str
@@ -56,46 +56,46 @@ class _Entry:
     content: IO[bytes] | None = None
 
 
-def place(version_hash: str, content: str) -> str:
-    """The folder of a skill in the sandbox.
+def skill_folder(version_hash: str, content: str) -> str:
+    """The folder of a skill, relative to the sandbox.
 
     Args:
-        version_hash: The server's.
-        content: Tells one skill from another where there is no hash.
+        version_hash: The hash that the server assigns to a version of the skill; may be empty.
+        content: Identifies the skill if there is no hash.
 
     Raises:
-        SkillError: if the hash could name anything else than a folder.
+        SkillError: if the hash is not a valid name of a folder.
     """
     name = version_hash or hashlib.sha256(content.encode(errors="replace")).hexdigest()
     if not _HASH.fullmatch(name):
-        raise SkillError(f"the version hash `{name[:100]}` is none")
-    return f"{FOLDER}/{name}"
+        raise SkillError(f"the version hash `{name[:100]}` is invalid")
+    return f"{SKILLS_FOLDER}/{name}"
 
 
-def install(folder: Folder, name: str, where: str, page: str, artifact: bytes) -> Skill:
-    """Unpack a skill, all of it or nothing, unless it is there.
+def install(folder: Folder, name: str, target: str, page: str, artifact: bytes) -> Skill:
+    """Install a skill atomically, unless it is already installed.
 
     Args:
         folder: The sandbox.
-        name: The skill's.
-        where: Its folder, from `place`.
-        page: The text of SKILL.md; if empty, the archive's own counts.
+        name: The name of the skill.
+        target: The skill's folder, from `skill_folder`.
+        page: The text of SKILL.md. If it is empty, the archive must contain that file.
         artifact: A zip or tar.gz archive; may be empty.
 
     Raises:
-        SkillError: if the archive is none, or holds what it must not, or there is no page.
-        FilesError: if it cannot be written.
+        SkillError: if the archive is invalid, contains something forbidden, or there is no page.
+        FilesError: if a file cannot be written.
     """
-    if not folder.is_folder(where):
-        partial = f"{PRIVATE}/partial/{secrets.token_hex(8)}"
+    if not folder.is_folder(target):
+        partial = f"{PRIVATE_FOLDER}/partial/{secrets.token_hex(8)}"
         try:
             folder.make_folder(partial, private=True)
             if artifact:
                 _unpack(folder, partial, artifact)
-            folder.move(partial, where)
+            folder.move(partial, target)
         finally:
             folder.remove(partial, private=True)
-    path = f"{where}/{PAGE}"
+    path = f"{target}/{PAGE_FILE}"
     if page:
         folder.write(path, page.encode(errors="replace"))
     else:
@@ -107,7 +107,7 @@ def install(folder: Folder, name: str, where: str, page: str, artifact: bytes) -
 
 
 def _description(page: str) -> str:
-    """What a page says of itself: `description:` in its front matter, or its first line."""
+    """The description of a skill: `description:` in the page's front matter, or its first line."""
     if match := re.match(r"---\n(.*?)\n---", page, re.S):
         line = re.search(r"^description:\s*(.+)$", match[1], re.M)
         return line[1].strip().strip("\"'")[:500] if line else ""
@@ -115,35 +115,35 @@ def _description(page: str) -> str:
     return first.strip("# ").strip()[:500]
 
 
-def _unpack(folder: Folder, where: str, artifact: bytes) -> None:
+def _unpack(folder: Folder, target: str, artifact: bytes) -> None:
     left, count = MAX_BYTES, 0
     try:
         for entry in _entries(artifact):
             count += 1
             if count > MAX_ENTRIES:
                 raise SkillError(f"the archive has more than {MAX_ENTRIES} entries")
-            parts = _parts(entry.name)
+            parts = _path_components(entry.name)
             if not parts:
                 continue
-            path = "/".join([where, *parts])
+            path = "/".join([target, *parts])
             if entry.folder:
                 folder.make_folder(path, private=True)
             elif entry.link is not None:
                 _check_link(entry.name, entry.link, len(parts) - 1)
-                folder.link(path, entry.link, private=True)
+                folder.make_link(path, entry.link, private=True)
             elif entry.content is not None:
-                data = _read(entry.content, left, entry.name)
+                data = _read_limited(entry.content, left, entry.name)
                 left -= len(data)
                 mode = 0o755 if entry.mode & 0o111 else 0o644
                 folder.write(path, data, mode=mode, private=True)
     except (SkillError, FilesError):
         raise
-    except Exception as error:  # there is no end to the ways in which an archive can be broken
+    except Exception as error:  # a broken archive can raise almost any exception
         raise SkillError(f"the archive cannot be read: {error}") from None
 
 
-def _read(content: IO[bytes], left: int, name: str) -> bytes:
-    """What an entry holds. Its header may say anything: what counts is what comes out."""
+def _read_limited(content: IO[bytes], left: int, name: str) -> bytes:
+    """Read at most `left` bytes. The size in an entry's header cannot be trusted."""
     chunks, size = [], 0
     while chunk := content.read(_CHUNK):
         size += len(chunk)
@@ -155,22 +155,23 @@ def _read(content: IO[bytes], left: int, name: str) -> bytes:
     return b"".join(chunks)
 
 
-def _parts(name: str) -> list[str]:
+def _path_components(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
-        raise SkillError(f"the archive holds `{name}`, which leads out of it")
+        raise SkillError(f"the archive contains `{name}`, which leads out of it")
     return parts
 
 
 def _check_link(name: str, target: str, depth: int) -> None:
-    """Let a link only lead down, or up and down again, within the archive.
+    """Check that a link stays within the archive.
 
-    `..` after another name could go up from where a second link leads.
+    `..` is allowed only at the beginning of the target: after the name of another link, it would
+    go up from the target of that link.
     """
     parts = [part for part in target.split("/") if part not in ("", ".")]
     ups = next((number for number, part in enumerate(parts) if part != ".."), len(parts))
     if target.startswith("/") or ".." in parts[ups:] or ups > depth or "\\" in target:
-        raise SkillError(f"the archive holds the link `{name}`, which leads out of it")
+        raise SkillError(f"the archive contains the link `{name}`, which leads out of it")
 
 
 def _entries(artifact: bytes) -> Iterator[_Entry]:
@@ -191,12 +192,12 @@ def _zip_entries(artifact: bytes) -> Iterator[_Entry]:
                 continue
             with archive.open(item) as content:
                 if stat.S_ISLNK(mode):
-                    target = _read(content, 4096, item.filename).decode()
+                    target = _read_limited(content, 4096, item.filename).decode()
                     yield _Entry(item.filename, mode, link=target)
                 elif stat.S_IFMT(mode) in (0, stat.S_IFREG):
                     yield _Entry(item.filename, mode, content=content)
                 else:
-                    raise SkillError(f"the archive holds `{item.filename}`, which is no file")
+                    raise SkillError(f"the archive contains `{item.filename}`, which is not a file")
 
 
 def _tar_entries(artifact: bytes) -> Iterator[_Entry]:
@@ -209,4 +210,4 @@ def _tar_entries(artifact: bytes) -> Iterator[_Entry]:
             elif item.isreg():
                 yield _Entry(item.name, item.mode, content=archive.extractfile(item))
             else:
-                raise SkillError(f"the archive holds `{item.name}`, which is no file")
+                raise SkillError(f"the archive contains `{item.name}`, which is not a file")

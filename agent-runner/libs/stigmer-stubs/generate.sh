@@ -1,6 +1,7 @@
 #!/bin/sh
-# Generates stigmer_stubs/*_pb2.py and .pyi from proto/, with the protoc of the dev dependency
-# grpcio-tools. `generate.sh FOLDER` writes them there instead; a test compares the two.
+# Generates stigmer_stubs/*_pb2.py and .pyi from proto/, with protoc from the development dependency
+# grpcio-tools. `generate.sh FOLDER` writes them to another folder. A test uses this to check that
+# the committed files are up to date.
 set -eu
 cd "$(dirname "$0")"
 out=${1:-.}

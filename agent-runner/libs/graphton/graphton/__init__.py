@@ -1,7 +1,7 @@
 """Runs an AI agent: a language model that works with tools in a sandbox.
 
-Nothing is imported here that takes time: whoever runs an agent imports `graphton.agent`,
-`graphton.providers`, `graphton.tools`, `graphton.memory`, `graphton.files` once there is one.
+This module imports only what is fast to import. Code that runs an agent imports `graphton.agent`,
+`graphton.providers`, `graphton.tools`, `graphton.memory` and `graphton.files` when it needs them.
 """
 
 from graphton.model import ModelConfig, Provider

@@ -1,40 +1,41 @@
-"""An agent: a model that is asked, and asked again with what its tools found, until it is done."""
+"""The agent loop: ask the model, run the tools it asks for, and repeat until it asks for none."""
 
 import asyncio
 import json
 import logging
-import random
 import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from graphton.backoff import backoff, jitter
+from graphton.blocking import run_blocking
 from graphton.chat import ChatModel, Message, ModelError, Reply, Role, ToolUse, Usage
-from graphton.threads import in_thread
-from graphton.tools import Tool, ToolError, as_json
+from graphton.text import compact_json
+from graphton.tools import Tool, ToolError
 
 _log = logging.getLogger(__name__)
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
-"""Seconds between two attempts to ask a model: doubled each time, each shortened by chance."""
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 20.0
+"""Seconds between two attempts to ask a model. See `graphton.backoff`."""
 
-ATTEMPTS: Final = 6
-"""How often a model is asked the same before it counts as broken: for about 30 s."""
+MAX_ATTEMPTS: Final = 6
+"""How often the same request is sent before the run fails. All attempts take about 30 s."""
 
 
 class LimitError(Exception):
-    """A run that has used up what it was given. The message says what and how much."""
+    """A run has reached one of its limits. The message says which one, and its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a run may use.
+    """The limits of a run.
 
     Attributes:
-        rounds: How often the model is asked.
-        tokens: How many tokens, in and out, all replies together may cost.
-        seconds: How long it may take; None for as long as it does.
+        rounds: The maximum number of requests to the model.
+        tokens: The maximum number of tokens of all requests and replies together.
+        seconds: The maximum duration, or None for no limit.
     """
 
     rounds: int = 100
@@ -43,32 +44,32 @@ class Limits:
 
 
 class Observer(Protocol):
-    """Who watches a run. Nothing here may block or fail."""
+    """Follows a run. The methods must neither block nor raise."""
 
-    def text(self, text: str) -> None:
-        """The model is speaking; this is all it has said in this reply so far."""
+    def text_received(self, text: str) -> None:
+        """A part of a reply has arrived. `text` is the whole text of this reply so far."""
 
-    def replied(self, reply: Reply) -> None:
-        """The model has replied."""
+    def reply_received(self, reply: Reply) -> None:
+        """A reply is complete."""
 
     def retrying(self, error: ModelError, pause: float) -> None:
-        """The model could not be asked, and will be asked again after `pause` seconds."""
+        """A request failed. It is sent again after `pause` seconds."""
 
-    def tool_began(self, use: ToolUse) -> None:
-        """A tool begins."""
+    def tool_started(self, use: ToolUse) -> None:
+        """A tool is about to run."""
 
-    def tool_ended(self, use: ToolUse, result: str, failed: bool) -> None:
-        """A tool has ended."""
+    def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
+        """A tool has finished, with this result or error message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        text: The model's last word.
-        usage: What all replies have cost together.
-        rounds: How often the model was asked.
+        text: The model's final answer.
+        usage: The tokens of all requests and replies together.
+        rounds: The number of replies.
     """
 
     text: str
@@ -80,11 +81,11 @@ class Agent:
     """A model with its instructions and its tools.
 
     Args:
-        model: Who is asked.
-        system: Its instructions.
-        tools: What it may use.
-        limits: What a run may use.
-        redact: Takes secrets out of a text, before anyone remembers or sees it.
+        model: The language model.
+        system: The instructions for the model.
+        tools: The tools that the model may use.
+        limits: The limits of each run.
+        redact: Removes secrets from a text before it is stored or shown.
     """
 
     def __init__(
@@ -107,38 +108,38 @@ class Agent:
         history: Sequence[Message],
         request: str,
         observer: Observer,
-        remember: Callable[[Sequence[Message]], None],
+        save: Callable[[Sequence[Message]], None],
     ) -> Outcome:
-        """Work until the model asks for no more tools.
+        """Run until the model asks for no more tools.
 
         Args:
-            history: What was said before.
-            request: What is asked now.
-            observer: Who watches.
-            remember: Gets the whole conversation, each time it is complete: with a result for
-                each use of a tool. It may block; it is called in a thread.
+            history: The messages of earlier runs.
+            request: The user's request.
+            observer: Follows the run.
+            save: Stores the conversation. It is called whenever each tool use in it has a result.
+                It may block: it runs in a thread of its own.
 
         Raises:
-            ModelError: if the model cannot be asked.
-            LimitError: if the limits are used up.
-            FilesError: from `remember`.
+            ModelError: if the model does not reply.
+            LimitError: if a limit is reached.
+            FilesError: from `save`.
         """
         messages = [*history, Message(role=Role.USER, text=request)]
         usage, rounds = Usage(), 0
         time_limit = asyncio.timeout(self._limits.seconds)
         try:
             async with time_limit:
-                await in_thread(remember, tuple(messages))
+                await run_blocking(save, tuple(messages))
                 while True:
-                    self._check(rounds, usage)
-                    reply = await self._ask(messages, observer)
+                    self._check_limits(rounds, usage)
+                    reply = await self._ask_model(messages, observer)
                     rounds += 1
                     usage = Usage(
                         usage.input_tokens + reply.usage.input_tokens,
                         usage.output_tokens + reply.usage.output_tokens,
                     )
-                    reply = _tidied(reply, messages)
-                    observer.replied(reply)
+                    reply = _sanitize(reply, messages)
+                    observer.reply_received(reply)
                     messages.append(
                         Message(
                             role=Role.ASSISTANT,
@@ -147,51 +148,53 @@ class Agent:
                         )
                     )
                     for use in reply.tool_uses:
-                        messages.append(await self._use(use, reply.cut_off, observer))
-                    await in_thread(remember, tuple(messages))
+                        messages.append(await self._run_tool(use, reply.truncated, observer))
+                    await run_blocking(save, tuple(messages))
                     if not reply.tool_uses:
-                        if reply.cut_off:
-                            raise LimitError("the model's answer was longer than it may be")
+                        if reply.truncated:
+                            raise LimitError("the model's answer exceeded the maximum length")
                         return Outcome(reply.text, usage, rounds)
         except TimeoutError:
             if not time_limit.expired():
                 raise
             raise LimitError(
-                f"stopped after {self._limits.seconds:.0f} s: no more time was given"
+                f"stopped after {self._limits.seconds:.0f} s: the time limit is reached"
             ) from None
 
-    def _check(self, rounds: int, usage: Usage) -> None:
+    def _check_limits(self, rounds: int, usage: Usage) -> None:
         if rounds >= self._limits.rounds:
-            raise LimitError(f"stopped after {rounds} rounds without a last word")
+            raise LimitError(f"stopped after {rounds} rounds without a final answer")
         if usage.total >= self._limits.tokens:
             raise LimitError(
-                f"stopped after {usage.total} tokens: a run may use {self._limits.tokens}"
+                f"stopped after {usage.total} tokens: the limit is {self._limits.tokens}"
             )
 
-    async def _ask(self, messages: Sequence[Message], observer: Observer) -> Reply:
-        pause, begun = FIRST_PAUSE, time.monotonic()
-        for attempt in range(1, ATTEMPTS + 1):
+    async def _ask_model(self, messages: Sequence[Message], observer: Observer) -> Reply:
+        started = time.monotonic()
+        pauses = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
-                return await self._model.reply(self._system, messages, self._tools, observer.text)
+                return await self._model.reply(
+                    self._system, messages, self._tools, observer.text_received
+                )
             except ModelError as error:
-                if not error.transient or attempt == ATTEMPTS:
+                if not error.transient or attempt == MAX_ATTEMPTS:
                     if attempt > 1:
-                        took = time.monotonic() - begun
+                        took = time.monotonic() - started
                         raise ModelError(
                             f"{error} (asked {attempt} times in {took:.0f} s)", status=error.status
                         ) from None
                     raise
-                rest = pause * random.uniform(0.5, 1)  # noqa: S311 (so that not all come at once)
+                pause = jitter(next(pauses))
                 if error.retry_after is not None:
-                    rest = max(rest, min(error.retry_after, 2 * LONGEST_PAUSE))
-                _log.warning("%s; again in %.1f s", error, rest)
-                observer.retrying(error, rest)
-                await asyncio.sleep(rest)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                    pause = max(pause, min(error.retry_after, 2 * MAX_RETRY_SECONDS))
+                _log.warning("%s; trying again in %.1f s", error, pause)
+                observer.retrying(error, pause)
+                await asyncio.sleep(pause)
         raise AssertionError  # the last attempt returned or raised
 
-    async def _use(self, use: ToolUse, cut_off: bool, observer: Observer) -> Message:
-        observer.tool_began(use)
+    async def _run_tool(self, use: ToolUse, truncated: bool, observer: Observer) -> Message:
+        observer.tool_started(use)
         tool = next((tool for tool in self._tools if tool.name == use.name), None)
         failed = True
         try:
@@ -199,24 +202,25 @@ class Agent:
                 known = ", ".join(tool.name for tool in self._tools)
                 raise ToolError(f"there is no tool `{use.name}`; there are: {known}")
             if use.problem:
-                hint = " (the reply was too long and was cut off)" if cut_off else ""
+                hint = " (the reply was too long and was cut off)" if truncated else ""
                 raise ToolError(use.problem + hint)
             result = await tool.call(use.arguments)
             failed = False
         except ToolError as error:
             result = str(error)
-        except Exception as error:  # a tool's fault is the model's to know, not the run's end
+        except Exception as error:  # tell the model, so that a bug in a tool does not end the run
             _log.exception("the tool %s failed", use.name)
             result = f"the tool failed: {type(error).__name__}"
         result = self._redact(result)
-        observer.tool_ended(use, result, failed)
+        observer.tool_finished(use, result, failed)
         return Message(role=Role.TOOL, text=result, tool_use_id=use.id, failed=failed)
 
 
-def _tidied(reply: Reply, messages: Sequence[Message]) -> Reply:
-    """The reply, with nothing in it that no UTF-8 or JSON can hold.
+def _sanitize(reply: Reply, messages: Sequence[Message]) -> Reply:
+    """Make a reply safe to store and to send back.
 
-    And with each use of a tool under a name that no other use of this thread has.
+    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. A tool
+    use whose id already occurs in the conversation gets a new id.
     """
     taken = {use.id for message in messages for use in message.tool_uses}
     uses = []
@@ -224,10 +228,15 @@ def _tidied(reply: Reply, messages: Sequence[Message]) -> Reply:
         own = use if use.id not in taken else replace(use, id=f"call_{uuid.uuid4().hex}")
         taken.add(own.id)
         uses.append(
-            replace(own, arguments=json.loads(_utf8(as_json(use.arguments)), parse_constant=str))
+            replace(
+                own,
+                arguments=json.loads(
+                    _valid_unicode(compact_json(use.arguments)), parse_constant=str
+                ),
+            )
         )
-    return replace(reply, text=_utf8(reply.text), tool_uses=tuple(uses))
+    return replace(reply, text=_valid_unicode(reply.text), tool_uses=tuple(uses))
 
 
-def _utf8(text: str) -> str:
+def _valid_unicode(text: str) -> str:
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""What is said between an agent and a language model, whoever serves the model."""
+"""Messages between an agent and a language model, in a form independent of the provider."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from graphton.tools import Tool
 
 
 class Role(StrEnum):
-    """Who speaks."""
+    """The author of a message."""
 
     USER = "user"
     ASSISTANT = "assistant"
@@ -19,13 +19,13 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """A tool that the model asks for.
+    """A model's request to run a tool. The attributes are stored by `graphton.memory`.
 
     Attributes:
-        id: A name for this use; the result refers to it.
-        name: The tool's.
-        arguments: Its arguments.
-        problem: Why the arguments could not be read; empty if they could.
+        id: Identifies this use. The message with the result refers to it.
+        name: The name of the tool.
+        arguments: The arguments of the tool.
+        problem: Why the arguments could not be parsed; empty if they could.
     """
 
     id: str
@@ -35,7 +35,7 @@ class ToolUse:
 
     @classmethod
     def parse(cls, use_id: str, name: str, arguments: str) -> "ToolUse":
-        """Read arguments that came as JSON text."""
+        """Parse arguments from JSON text. If that fails, `problem` says why."""
         try:
             value = json.loads(arguments or "{}")
         except (ValueError, RecursionError) as error:
@@ -47,14 +47,14 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn of a conversation.
+    """A message of a conversation. The attributes are stored by `graphton.memory`.
 
     Attributes:
-        role: Who speaks.
-        text: What is said; a tool's result.
-        tool_uses: What the assistant asks for.
-        tool_use_id: Which use a tool's result answers.
-        failed: Whether the tool could not do it.
+        role: The author.
+        text: The text, or the result of a tool.
+        tool_uses: The tools that the assistant asks for.
+        tool_use_id: The id of the tool use that this result belongs to.
+        failed: Whether the tool failed.
     """
 
     role: Role
@@ -66,41 +66,41 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a reply has cost, in tokens; 0 where the service does not say."""
+    """The number of tokens of a request and its reply; 0 if the service does not report it."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
     @property
     def total(self) -> int:
-        """Both together."""
+        """The sum of input and output tokens."""
         return self.input_tokens + self.output_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model answers.
+    """A reply of a model.
 
     Attributes:
-        text: What it says.
-        tool_uses: The tools it asks for; none if this is its last word.
-        usage: What it has cost.
-        cut_off: Whether it was ended by the limit of its length.
+        text: The text.
+        tool_uses: The tools that the model asks for; empty if this is the final answer.
+        usage: The tokens used.
+        truncated: Whether the service cut the reply off at its maximum length.
     """
 
     text: str
     tool_uses: tuple[ToolUse, ...] = ()
     usage: Usage = field(default_factory=Usage)
-    cut_off: bool = False
+    truncated: bool = False
 
 
 class ModelError(Exception):
-    """A model that gave no reply. The message is for people; no key is in it.
+    """A request to a model failed. The message is for people.
 
     Attributes:
-        transient: Whether asking again may help.
-        retry_after: Seconds to wait before, if the service says so.
-        status: The HTTP status, if there was one.
+        transient: Whether the same request may succeed later.
+        retry_after: Seconds to wait before the next attempt, if the service says so.
+        status: The HTTP status, if there is one.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class ModelError(Exception):
 
 
 class ChatModel(Protocol):
-    """A language model that can be asked."""
+    """A language model."""
 
     async def reply(
         self,
@@ -127,19 +127,19 @@ class ChatModel(Protocol):
         tools: Sequence[Tool],
         on_text: Callable[[str], None],
     ) -> Reply:
-        """Ask once.
+        """Send one request, without retries.
 
         Args:
-            system: Who the model is to be.
-            messages: What was said so far.
-            tools: What it may ask for.
-            on_text: Gets all the text so far, each time there is more.
+            system: The instructions for the model.
+            messages: The conversation so far.
+            tools: The tools that the model may ask for.
+            on_text: Called with the whole text so far, each time more of it has arrived.
 
         Raises:
-            ModelError: if there is no reply.
+            ModelError: if the request fails.
         """
         ...
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         ...

@@ -1,4 +1,4 @@
-"""Shell commands of an agent: confined, within limits of time and output."""
+"""Runs an agent's commands, confined and with limits on time and output."""
 
 import asyncio
 import contextlib
@@ -13,35 +13,37 @@ from typing import BinaryIO, Final
 
 from graphton import confine
 
-KILL_SECONDS: Final = 1.0
-"""How long a command may tidy up between SIGTERM and SIGKILL."""
+TERMINATION_GRACE_SECONDS: Final = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
 
-HANDED_ON: Final = ("LANG", "LC_ALL", "PATH", "TZ")
-"""What a command gets of this process's environment. It holds keys: nothing else goes along."""
+INHERITED_VARIABLES: Final = ("LANG", "LC_ALL", "PATH", "TZ")
+"""The variables that a command inherits from this process. The others may hold keys."""
 
-MARK: Final = "GRAPHTON_COMMAND"
-"""The variable by which processes are known as a command's, wherever they went."""
+COMMAND_ID_VARIABLE: Final = "GRAPHTON_COMMAND"
+"""Holds a random id in the environment of every process that a command starts.
+
+Processes that left the command's process group are found by it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """How a command ended.
+class CommandResult:
+    """The result of a command.
 
     Attributes:
-        code: Its exit code, minus the signal's number after a signal, None after a timeout.
-        output: What it wrote to stdout and stderr, as it came. What is too much is left out in
-            the middle.
-        dropped: How many bytes were left out.
+        exit_code: The exit code; negative for the signal that ended it; None after a timeout.
+        output: Standard output and standard error, interleaved. If there is too much, the middle
+            is left out.
+        dropped_bytes: The number of bytes left out.
     """
 
-    code: int | None
+    exit_code: int | None
     output: bytes
-    dropped: int
+    dropped_bytes: int
 
 
-def confined() -> bool:
+def can_confine() -> bool:
     """Whether the kernel can confine commands."""
-    return sys.platform == "linux" and confine.version() > 0
+    return sys.platform == "linux" and confine.landlock_version() > 0
 
 
 async def run(
@@ -49,28 +51,32 @@ async def run(
     folder: Path,
     *,
     environment: Mapping[str, str],
-    timeout: float,  # noqa: ASYNC109 (the command is ended, not only its waiter)
+    timeout: float,  # noqa: ASYNC109 (it ends the command, which a caller's timeout would not)
     output_limit: int,
-) -> Finished:
-    """Run a program in a folder. It and all that it started has ended when this returns.
+) -> CommandResult:
+    """Run a program, and end every process that it started before returning.
 
     Args:
         arguments: The program and its arguments.
-        folder: Its working folder, and the only one it can write to.
-        environment: Variables, beside the few of HANDED_ON.
-        timeout: Seconds, after which it is ended.
+        folder: The working folder, the only one that the program can write to.
+        environment: Variables in addition to INHERITED_VARIABLES.
+        timeout: Seconds after which the program is ended.
         output_limit: Bytes of output to keep.
 
     Raises:
-        OSError: if it cannot be started.
+        OSError: if the program cannot be started.
     """
-    base = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
+    base = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
     own = {"HOME": str(folder), "TMPDIR": f"{folder}/.tmp", "PWD": str(folder)}
-    mark = {MARK: secrets.token_hex(16)}
-    given = {f"{confine.GIVEN}{n}": value for n, value in environment.items() if n != MARK}
-    readable = ":".join(sorted({sys.prefix, sys.base_prefix}))  # Python, wherever it is
+    command_id = {COMMAND_ID_VARIABLE: secrets.token_hex(16)}
+    given = {
+        f"{confine.VARIABLE_PREFIX}{n}": value
+        for n, value in environment.items()
+        if n != COMMAND_ID_VARIABLE
+    }
+    readable = ":".join(sorted({sys.prefix, sys.base_prefix}))  # so that it can run Python
     wrapper = [sys.executable, "-I", "-S", str(Path(confine.__file__)), str(folder), readable]
-    # A pipe of our own: asyncio's would have us wait for all who hold it, not for the command.
+    # With asyncio's own pipe, `wait` would also wait for background processes that keep it open.
     output, input_end = os.pipe()
     pipe = os.fdopen(output, "rb", buffering=0)
     try:
@@ -78,7 +84,7 @@ async def run(
             *wrapper,
             *arguments,
             cwd=folder,
-            env=base | own | mark | given,
+            env=base | own | command_id | given,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=input_end,
             stderr=input_end,
@@ -89,7 +95,7 @@ async def run(
         raise
     finally:
         os.close(input_end)
-    kept = _Ends(output_limit)
+    kept = _BoundedOutput(output_limit)
     reading = asyncio.create_task(_read(pipe, kept))
     timed_out = False
     try:
@@ -98,35 +104,35 @@ async def run(
                 await process.wait()
         except TimeoutError:
             timed_out = True
-            await _end(process)
+            await _terminate(process)
     finally:
-        # Also what it left in the background, and all of it if we are cancelled.
-        _signal(process.pid, signal.SIGKILL)
-        _kill_marked(mark[MARK])
-        # Somebody who has cleared its environment may still hold the pipe.
+        # This also ends background processes, and the command itself if this task is cancelled.
+        _signal_group(process.pid, signal.SIGKILL)
+        _kill_remaining(command_id[COMMAND_ID_VARIABLE])
+        # A process that has cleared its environment is not found and may keep the pipe open.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(KILL_SECONDS):
+            async with asyncio.timeout(TERMINATION_GRACE_SECONDS):
                 await asyncio.shield(reading)
         reading.cancel()
-    return Finished(None if timed_out else process.returncode, kept.join(), kept.dropped)
+    return CommandResult(None if timed_out else process.returncode, kept.join(), kept.dropped_bytes)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    _signal(process.pid, signal.SIGTERM)
+async def _terminate(process: asyncio.subprocess.Process) -> None:
+    _signal_group(process.pid, signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(KILL_SECONDS):
+        async with asyncio.timeout(TERMINATION_GRACE_SECONDS):
             await process.wait()
 
 
-def _signal(group: int, number: signal.Signals) -> None:
+def _signal_group(group: int, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
-def _kill_marked(mark: str) -> None:
-    """End who left the process group (a daemon does), told by the environment it began with."""
-    wanted = f"{MARK}={mark}".encode()
-    for _ in range(5):  # one may start another while we look
+def _kill_remaining(command_id: str) -> None:
+    """Kill processes that left the process group, such as daemons."""
+    wanted = f"{COMMAND_ID_VARIABLE}={command_id}".encode()
+    for _ in range(5):  # a process may start another one during the search
         found = False
         for name in os.listdir("/proc") if sys.platform == "linux" else ():  # noqa: PTH208 (names)
             if name.isdigit():
@@ -138,7 +144,7 @@ def _kill_marked(mark: str) -> None:
             return
 
 
-async def _read(pipe: BinaryIO, kept: "_Ends") -> None:
+async def _read(pipe: BinaryIO, kept: "_BoundedOutput") -> None:
     loop, stream = asyncio.get_running_loop(), asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     try:
@@ -148,13 +154,13 @@ async def _read(pipe: BinaryIO, kept: "_Ends") -> None:
         transport.close()
 
 
-class _Ends:
-    """The beginning and the end of what is too long: three quarters and one quarter of a limit."""
+class _BoundedOutput:
+    """Keeps the first three quarters and the last quarter of `limit` bytes of output."""
 
     def __init__(self, limit: int) -> None:
         self._head, self._tail = bytearray(), bytearray()
         self._head_limit, self._tail_limit = limit - limit // 4, limit // 4
-        self.dropped = 0
+        self.dropped_bytes = 0
 
     def add(self, chunk: bytes) -> None:
         room = self._head_limit - len(self._head)
@@ -163,10 +169,10 @@ class _Ends:
         excess = len(self._tail) - self._tail_limit
         if excess > 0:
             del self._tail[:excess]
-            self.dropped += excess
+            self.dropped_bytes += excess
 
     def join(self) -> bytes:
-        if not self.dropped:
+        if not self.dropped_bytes:
             return bytes(self._head + self._tail)
-        note = f"\n[… {self.dropped} bytes left out …]\n".encode()
+        note = f"\n[… {self.dropped_bytes} bytes left out …]\n".encode()
         return bytes(self._head) + note + bytes(self._tail)

@@ -1,17 +1,20 @@
-"""Runs a command that can reach no other files than it may.
+"""Runs a command with restricted access to files and other processes.
 
     confine.py FOLDER READABLE:… PROGRAM ARG…
 
-A variable whose name begins with GIVEN is the command's, under the rest of its name: before the
-restriction it must mean nothing, to the loader least of all, which LD_PRELOAD has run code.
+The restriction uses Landlock. The command may read the system and the READABLE folders, and read
+and write FOLDER. It may not inspect other processes of the same user, whose environment holds
+keys, nor send them signals. If the kernel has no Landlock, the command runs without this
+restriction. Root's capabilities are dropped in any case.
 
-By Landlock, where the kernel has it: the command may read the system and what is READABLE, and
-read and write FOLDER; it may look into no other process of the same user (whose environment holds
-keys) and send it no signal. Where the kernel has no Landlock, the command runs without. Root's
-powers it loses in any case. Exit code 125: the restriction failed; 127: there is no such program.
+The variables for the command come with VARIABLE_PREFIX before their names, so that they have no
+effect on this program: the dynamic loader would run code that LD_PRELOAD names before the
+restriction is in place.
 
-It is a program of its own, because between fork and exec of a process with threads hardly
-anything may be done. It needs the standard library only.
+Exit codes: 125 if the restriction failed, 127 if the program does not exist.
+
+This is a separate program because a process with threads can do very little safely between fork
+and exec. It uses the standard library only.
 """
 
 import contextlib
@@ -20,41 +23,48 @@ import os
 import struct
 import sys
 
-_CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on all architectures
+# The numbers of the landlock_* system calls, the same on all architectures.
+_CREATE, _ADD, _RESTRICT = 444, 445, 446
 _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _LAST_CAPABILITY = 38, 24, 63
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
 _FILE_ONLY = _EXECUTE | _WRITE_FILE | _READ_FILE | 1 << 14 | 1 << 15
 _RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""What each version of Landlock can restrict: making and removing; linking elsewhere (2);
-truncating (3); ioctl on devices (5)."""
+"""The access rights that each version of Landlock can restrict.
+
+Version 2 adds renaming and linking to other folders, 3 truncating, 5 ioctl on devices."""
 
 _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1, 2
 
-SYSTEM = (
+READABLE_PATHS = (
     "/bin /lib /lib32 /lib64 /sbin /usr /etc /opt /proc /sys/devices/system/cpu /dev "
     "/var/lib/dpkg /run/systemd/resolve"
 )
-DEVICES = "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/pts"
+WRITABLE_DEVICES = (
+    "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/pts"
+)
 
 
-GIVEN = "GRAPHTON_GIVEN_"
+VARIABLE_PREFIX = "GRAPHTON_GIVEN_"
 
 
-def version() -> int:
-    """Which version of Landlock the kernel has; 0 for none."""
+def landlock_version() -> int:
+    """The version of Landlock that the kernel supports; 0 if it has none."""
     libc = ctypes.CDLL(None, use_errno=True)
     return max(0, int(libc.syscall(_CREATE, None, ctypes.c_size_t(0), 1)))
 
 
 def restrict(folder: str, readable: list[str]) -> bool:
-    """Restrict this process and all it starts. Returns False where there is no Landlock.
+    """Restrict this process and every process it starts.
+
+    Returns:
+        False if the kernel has no Landlock.
 
     Raises:
-        OSError: if it failed.
+        OSError: if the restriction fails.
     """
-    abi = version()
+    abi = landlock_version()
     if not abi:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
@@ -71,13 +81,13 @@ def restrict(folder: str, readable: list[str]) -> bool:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = call(_CREATE, attributes, ctypes.c_size_t(size), 0)
     allowed = [(folder, everything), ("/dev/shm", everything)]  # noqa: S108
-    allowed += [(path, _READ) for path in [*SYSTEM.split(), *readable]]
-    allowed += [(path, _READ | _WRITE_FILE | 1 << 15) for path in DEVICES.split()]
+    allowed += [(path, _READ) for path in [*READABLE_PATHS.split(), *readable]]
+    allowed += [(path, _READ | _WRITE_FILE | 1 << 15) for path in WRITABLE_DEVICES.split()]
     for path, rights in allowed:
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, PermissionError):
-            continue  # not every system has all of them
+            continue  # not every system has all of these paths
         mask = everything if os.path.isdir(path) else _FILE_ONLY  # noqa: PTH112
         rule = struct.pack("=Qi", rights & mask & everything, fd)
         call(_ADD, ruleset, 1, rule, 0)
@@ -89,33 +99,35 @@ def restrict(folder: str, readable: list[str]) -> bool:
     return True
 
 
-def give_up_powers() -> None:
-    """Let the program be an ordinary one, also if this is root: it gets no capability by exec.
+def drop_capabilities() -> None:
+    """Make sure that the program gets no capabilities, even if it runs as root.
 
     With some of them it could read the environment of any process.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(_LAST_CAPABILITY + 1):
-        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # refused to whoever has none
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails, harmlessly, for ordinary users
 
 
 def main() -> None:
-    """The command line. Does not return."""
+    """Run the command line. Does not return."""
     folder, readable, program, *arguments = sys.argv[1:]
-    # Short of memory, the kernel should end the command, not the worker.
+    # When memory runs out, the kernel should kill the command rather than the worker.
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
         file.write("500")
     try:
-        give_up_powers()
+        drop_capabilities()
         restrict(folder, readable.split(":"))
     except OSError as error:
         print(f"the command cannot be confined: {error}", file=sys.stderr)
         sys.exit(125)
-    own = {name: value for name, value in os.environ.items() if not name.startswith(GIVEN)}
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(VARIABLE_PREFIX)
+    }
     given = {
-        name.removeprefix(GIVEN): value
+        name.removeprefix(VARIABLE_PREFIX): value
         for name, value in os.environ.items()
-        if name.startswith(GIVEN)
+        if name.startswith(VARIABLE_PREFIX)
     }
     try:
         os.execvpe(program, [program, *arguments], own | given)  # noqa: S606

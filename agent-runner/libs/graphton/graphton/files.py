@@ -1,10 +1,12 @@
-"""A folder that paths cannot leave, whatever they are and whatever changes meanwhile.
+"""File access that cannot leave a given folder.
 
-Every path is walked one component at a time, each opened relative to the one before and never
-through a link: links are read and walked in their turn. So `..`, absolute paths, links out, and
-links that appear between two looks end in an error, not outside.
+A path is resolved one component at a time. Each component is opened relative to the one before it,
+without following links; a link is read, and its target is resolved in the same way. Therefore
+`..`, absolute paths and links that lead out of the folder end in an error, even if another process
+replaces a component with a link during the access.
 
-A file is written beside and renamed: whoever is killed leaves the old one or the new one.
+A file is written under a temporary name and then renamed. If the writer is killed, either the old
+or the new file is there.
 """
 
 import contextlib
@@ -18,27 +20,27 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-PRIVATE: Final = ".graphton"
-"""The folder inside for what is not the agent's: no path of the agent's leads there."""
+PRIVATE_FOLDER: Final = ".graphton"
+"""A folder inside the sandbox for the worker's own files. The agent's tools cannot use it."""
 
 _MAX_LINKS: Final = 40
 _MAX_DEPTH: Final = 100
-"""Components of a path: each on the way is an open file."""
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""The maximum number of components of a path. Each of them is kept open during the access."""
+_OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FilesError(Exception):
-    """A path that cannot be used. The message says why, for people and models."""
+    """A path cannot be used. The message says why, for people and models."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is in a folder.
+    """An entry of a folder.
 
     Attributes:
-        name: Without the folder.
+        name: The name, without the folder.
         kind: `file`, `folder`, `link` or `other`.
-        size: In bytes.
+        size: The size in bytes.
     """
 
     name: str
@@ -47,24 +49,24 @@ class Entry:
 
 
 class Folder:
-    """A folder and all in it. Close it after use, or use `with`.
+    """A folder and everything in it. Close it after use, or use `with`.
 
     Args:
-        root: The folder, absolute. It must be there, and be no link.
+        root: The absolute path of an existing folder.
 
     Raises:
-        FilesError: if it is not there, or is a link or a file.
+        FilesError: if `root` does not exist, or is a link or a file.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
-            self._fd = os.open(root, _DIRECTORY)
+            self._fd = os.open(root, _OPEN_FOLDER)
         except OSError as error:
-            raise FilesError(f"`{root}` is no folder: {error.strerror}") from None
+            raise FilesError(f"`{root}` is not a folder: {error.strerror}") from None
 
     def __enter__(self) -> Self:
-        """The folder itself."""
+        """Return the folder itself."""
         return self
 
     def __exit__(
@@ -73,50 +75,51 @@ class Folder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close it."""
+        """Close the folder."""
         self.close()
 
     def close(self) -> None:
-        """Let go of the folder."""
+        """Close the folder."""
         os.close(self._fd)
 
     def read(self, path: str, limit: int, *, private: bool = False) -> bytes:
-        """The first `limit` bytes of a file.
+        """Return the first `limit` bytes of a file.
 
         Raises:
-            FilesError: if there is no such file in here.
+            FilesError: if there is no such file in this folder.
         """
-        with self._at(path, private=private) as (parent, name):
-            # A pipe without a writer would be waited for; it is none of our files anyway.
+        with self._open_parent(path, private=private) as (parent, name):
+            # O_NONBLOCK: opening a named pipe would otherwise wait for a writer.
             fd = os.open(
                 name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent
             )
             with os.fdopen(fd, "rb") as file:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
-                    raise FilesError(f"`{path}` is no regular file")
+                    raise FilesError(f"`{path}` is not a regular file")
                 return file.read(limit)
 
     def write(
         self, path: str, content: bytes, *, mode: int | None = None, private: bool = False
     ) -> bool:
-        """Write a file, all of it or nothing; folders on the way are made.
+        """Write a file atomically. Missing folders are created.
 
         Args:
-            path: Where. A link in here is followed.
-            content: What.
-            mode: The file's permissions; None keeps those of the file before, or takes 0o644.
-            private: Whether the path may lead into the private folder.
+            path: The path of the file. Links inside this folder are followed.
+            content: The new content.
+            mode: The permissions. None keeps those of an existing file and means 0o644 for a new
+                one.
+            private: Whether the path may be in PRIVATE_FOLDER.
 
         Returns:
-            Whether the file is a new one.
+            Whether the file is new.
 
         Raises:
-            FilesError: if it cannot be written.
+            FilesError: if the file cannot be written.
         """
-        with self._at(path, create=True, private=private) as (parent, name):
+        with self._open_parent(path, create=True, private=private) as (parent, name):
             before = _mode(parent, name)
             if before is not None and not stat.S_ISREG(before):
-                what = "a folder" if stat.S_ISDIR(before) else "no regular file"
+                what = "a folder" if stat.S_ISDIR(before) else "not a regular file"
                 raise FilesError(f"`{path}` is {what}")
             if mode is None:
                 mode = stat.S_IMODE(before) & 0o777 if before is not None else 0o644
@@ -132,78 +135,82 @@ class Folder:
             os.fsync(parent)
             return before is None
 
-    def entries(self, path: str = ".") -> list[Entry]:
-        """What is in a folder, sorted by name, without the private folder.
+    def list_entries(self, path: str = ".") -> list[Entry]:
+        """Return the entries of a folder, sorted by name and without PRIVATE_FOLDER.
 
         Raises:
-            FilesError: if there is no such folder in here.
+            FilesError: if there is no such folder in this folder.
         """
-        with self._at(path) as (parent, name):
-            fd = os.open(name, _DIRECTORY, dir_fd=parent)
+        with self._open_parent(path) as (parent, name):
+            fd = os.open(name, _OPEN_FOLDER, dir_fd=parent)
             try:
-                found_here = []
+                entries = []
                 with os.scandir(fd) as found:
                     for item in found:
-                        if item.name == PRIVATE and os.path.sameopenfile(fd, self._fd):
+                        if item.name == PRIVATE_FOLDER and os.path.sameopenfile(fd, self._fd):
                             continue
                         with contextlib.suppress(FileNotFoundError):
                             status = item.stat(follow_symlinks=False)
                             kind = _KINDS.get(stat.S_IFMT(status.st_mode), "other")
-                            found_here.append(Entry(item.name, kind, status.st_size))
+                            entries.append(Entry(item.name, kind, status.st_size))
             finally:
                 os.close(fd)
-        return sorted(found_here, key=lambda entry: entry.name)
+        return sorted(entries, key=lambda entry: entry.name)
 
     def is_folder(self, path: str, *, private: bool = False) -> bool:
-        """Whether a path leads to a folder in here."""
+        """Whether a path leads to a folder inside this folder."""
         try:
-            with self._at(path, private=private) as (parent, name):
+            with self._open_parent(path, private=private) as (parent, name):
                 mode = _mode(parent, name)
                 return mode is not None and stat.S_ISDIR(mode)
         except FilesError:
             return False
 
     def make_folder(self, path: str, *, private: bool = False) -> None:
-        """Make a folder and those on the way. One that is there is fine.
+        """Create a folder and its parents. It may exist already.
 
         Raises:
-            FilesError: if it cannot be made.
+            FilesError: if the folder cannot be created.
         """
         with (
-            self._at(path, create=True, private=private) as (parent, name),
+            self._open_parent(path, create=True, private=private) as (parent, name),
             contextlib.suppress(FileExistsError),
         ):
             os.mkdir(name, 0o755, dir_fd=parent)
 
-    def link(self, path: str, target: str, *, private: bool = False) -> None:
-        """Make a symbolic link. Where it leads is its maker's to know.
+    def make_link(self, path: str, target: str, *, private: bool = False) -> None:
+        """Create a symbolic link. The target is not checked.
 
         Raises:
-            FilesError: if something is there already.
+            FilesError: if the path exists already.
         """
-        with self._at(path, create=True, private=private) as (parent, name):
+        with self._open_parent(path, create=True, private=private) as (parent, name):
             os.symlink(target, name, dir_fd=parent)
 
     def move(self, source: str, target: str) -> None:
-        """Rename a folder of the private ones to where none is, folders on the way are made.
+        """Move a folder out of PRIVATE_FOLDER to a path that does not exist yet.
+
+        The parents of the new path are created.
 
         Raises:
-            FilesError: if it cannot be moved.
+            FilesError: if the folder cannot be moved.
         """
         with (
-            self._at(source, private=True) as (old_parent, old),
-            self._at(target, create=True) as (new_parent, new),
+            self._open_parent(source, private=True) as (old_parent, old),
+            self._open_parent(target, create=True) as (new_parent, new),
         ):
             os.rename(old, new, src_dir_fd=old_parent, dst_dir_fd=new_parent)
             os.fsync(new_parent)
 
     def remove(self, path: str, *, private: bool = False) -> None:
-        """Remove a folder and all in it, links not followed; or a file. No such one is fine.
+        """Remove a file, or a folder and everything in it. Links in it are not followed.
+
+        The path need not exist.
 
         Raises:
             FilesError: if something cannot be removed.
         """
-        with self._at(path, private=private) as (parent, name):
+        with self._open_parent(path, private=private) as (parent, name):
             mode = _mode(parent, name)
             if mode is None:
                 return
@@ -212,24 +219,24 @@ class Folder:
             else:
                 os.unlink(name, dir_fd=parent)
 
-    def clear_temporary(self) -> None:
-        """Remove what killed writers left. Nobody may be writing."""
-        if self.is_folder(f"{PRIVATE}/partial", private=True):
-            self.remove(f"{PRIVATE}/partial", private=True)
+    def remove_partial_files(self) -> None:
+        """Remove the temporary files of writers that were killed. No write may be in progress."""
+        if self.is_folder(f"{PRIVATE_FOLDER}/partial", private=True):
+            self.remove(f"{PRIVATE_FOLDER}/partial", private=True)
 
-    def relative(self, path: str) -> str:
-        """A path as seen from the folder: `./a/b`, or `.` for the folder itself.
+    def relative_path(self, path: str) -> str:
+        """Return a path relative to this folder: `./a/b`, or `.` for the folder itself.
 
         Raises:
-            FilesError: if it leads out, or to nothing.
+            FilesError: if the path leads out of the folder or does not exist.
         """
-        with self._at(path) as (parent, name):
+        with self._open_parent(path) as (parent, name):
             os.lstat(name, dir_fd=parent)
-        return "/".join([".", *self._parts(path)])
+        return "/".join([".", *self._components(path)])
 
-    def _parts(self, path: str) -> list[str]:
+    def _components(self, path: str) -> list[str]:
         if "\0" in path:
-            raise FilesError("a path has no NUL in it")
+            raise FilesError("the path contains a NUL character")
         if path.startswith("/"):
             root = str(self.root)
             if path != root and not path.startswith(f"{root}/"):
@@ -241,67 +248,72 @@ class Folder:
         return parts
 
     @contextlib.contextmanager
-    def _at(  # noqa: PLR0912 (one walk: what may happen to a component stands in one place)
-        self, path: str, *, create: bool = False, private: bool = False, said: str = ""
+    def _open_parent(  # noqa: PLR0912 (easier to review in one place)
+        self, path: str, *, create: bool = False, private: bool = False, reported_path: str = ""
     ) -> Iterator[tuple[int, str]]:
-        """The open folder that holds what a path leads to, and its name in there.
+        """Resolve a path, and open the folder that its last component is in.
 
-        The name is no link's at the time of looking; it may be nothing's yet, and is `.` for the
-        folder itself. All errors of the file system in the block are told as FilesError, of
-        the path `said`.
+        Yields the file descriptor of that folder and the name of the last component. The name is
+        not a link, need not exist, and is `.` for this folder itself. An OSError inside the `with`
+        block is raised as FilesError; its message names `reported_path`, or else `path`.
         """
-        todo, here, links = self._parts(path), [os.dup(self._fd)], 0
+        remaining, opened, links = self._components(path), [os.dup(self._fd)], 0
         name = "."
         try:
-            while todo:
-                part, todo = todo[0], todo[1:]
+            while remaining:
+                part, remaining = remaining[0], remaining[1:]
                 name = "."
                 if part == "..":
-                    if len(here) == 1:
+                    if len(opened) == 1:
                         raise FilesError(f"`{path}` is outside of the working folder")
-                    os.close(here.pop())
+                    os.close(opened.pop())
                     continue
-                if part == PRIVATE and len(here) == 1 and not private:
-                    raise FilesError(f"`{path}` is not yours")
-                mode = _mode(here[-1], part)
+                if part == PRIVATE_FOLDER and len(opened) == 1 and not private:
+                    raise FilesError(f"`{path}` is reserved for the worker")
+                mode = _mode(opened[-1], part)
                 if mode is not None and stat.S_ISLNK(mode):
                     links += 1
                     if links > _MAX_LINKS:
-                        raise FilesError(f"`{path}` leads in a circle")
-                    target = os.readlink(part, dir_fd=here[-1])
-                    todo = [p for p in self._link(target, path) if p not in ("", ".")] + todo
-                    if len(todo) > _MAX_DEPTH:
+                        raise FilesError(f"`{path}` contains a loop of links")
+                    target = os.readlink(part, dir_fd=opened[-1])
+                    remaining = [
+                        p for p in self._link_components(target, path) if p not in ("", ".")
+                    ] + remaining
+                    if len(remaining) > _MAX_DEPTH:
                         raise FilesError(f"`{path}` is too deep")
                     if target.startswith("/"):
-                        while len(here) > 1:
-                            os.close(here.pop())
+                        while len(opened) > 1:
+                            os.close(opened.pop())
                     continue
-                if not todo:
+                if not remaining:
                     name = part
                     break
                 if mode is None and create:
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, 0o755, dir_fd=here[-1])
-                here.append(os.open(part, _DIRECTORY, dir_fd=here[-1]))
-            yield here[-1], name
+                        os.mkdir(part, 0o755, dir_fd=opened[-1])
+                opened.append(os.open(part, _OPEN_FOLDER, dir_fd=opened[-1]))
+            yield opened[-1], name
         except OSError as error:
-            raise FilesError(f"`{said or path}`: {error.strerror or error}") from None
+            raise FilesError(f"`{reported_path or path}`: {error.strerror or error}") from None
         finally:
-            for fd in here:
+            for fd in opened:
                 os.close(fd)
 
-    def _link(self, target: str, path: str) -> list[str]:
+    def _link_components(self, target: str, path: str) -> list[str]:
         try:
-            return self._parts(target) if target.startswith("/") else target.split("/")
+            return self._components(target) if target.startswith("/") else target.split("/")
         except FilesError:
             raise FilesError(f"`{path}` leads out of the working folder") from None
 
     @contextlib.contextmanager
     def _temporary(self, path: str) -> Iterator[tuple[int, str]]:
-        """A folder, open, on the same file system as `path`, and a name in it that nobody has."""
+        """Open a folder for temporary files, and yield its file descriptor and an unused name."""
         name = secrets.token_hex(8)
-        beside = f"{PRIVATE}/partial/{name}"
-        with self._at(beside, create=True, private=True, said=path) as (folder, _):
+        private_path = f"{PRIVATE_FOLDER}/partial/{name}"
+        with self._open_parent(private_path, create=True, private=True, reported_path=path) as (
+            folder,
+            _,
+        ):
             try:
                 yield folder, name
             except BaseException:
@@ -314,7 +326,7 @@ _KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "li
 
 
 def _mode(parent: int, name: str) -> int | None:
-    """The type and permissions of what has this name, links not followed; None for nothing."""
+    """The type and permissions of an entry, links not followed; None if there is no such entry."""
     try:
         return os.lstat(name, dir_fd=parent).st_mode
     except FileNotFoundError:

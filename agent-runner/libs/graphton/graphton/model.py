@@ -1,4 +1,4 @@
-"""The provider of a language model and what is needed to call it."""
+"""The configuration of a language model: provider, name, URL and key."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,8 +13,8 @@ class Provider(StrEnum):
     OLLAMA = "ollama"
 
     @classmethod
-    def of_model(cls, name: str) -> "Provider | None":
-        """Whose model this is, if its name says so."""
+    def from_model_name(cls, name: str) -> "Provider | None":
+        """The provider of a model, if the model's name tells it."""
         if name.startswith("claude-"):
             return cls.ANTHROPIC
         if name.startswith(("gpt-", "chatgpt-")) or re.match(r"o[1-9](-|$)", name):
@@ -23,7 +23,7 @@ class Provider(StrEnum):
 
     @property
     def default_model(self) -> str:
-        """The model used where the configuration names none."""
+        """The model used if none is configured."""
         match self:
             case Provider.OPENAI:
                 return "gpt-4.1"
@@ -34,7 +34,7 @@ class Provider(StrEnum):
 
     @property
     def default_base_url(self) -> str:
-        """Where the service listens when nothing else is said."""
+        """The URL of the service if none is configured."""
         match self:
             case Provider.OPENAI:
                 return "https://api.openai.com/v1"
@@ -45,18 +45,18 @@ class Provider(StrEnum):
 
     @property
     def needs_api_key(self) -> bool:
-        """Whether the service refuses calls without a key. Ollama runs on one's own machine."""
+        """Whether the service refuses requests without a key. Ollama usually runs locally."""
         return self is not Provider.OLLAMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """A model that can be called: nothing in here is still to be decided.
+    """The complete configuration of a model, with defaults filled in.
 
     Attributes:
         provider: The service.
-        model: The model's name as the service knows it.
-        base_url: The service's URL, without a slash at the end.
+        model: The name of the model.
+        base_url: The URL of the service, without a slash at the end.
         api_key: The key, or None. It is left out of `repr`.
     """
 
@@ -74,7 +74,7 @@ class ModelConfig:
         base_url: str | None = None,
         api_key: str | None = None,
     ) -> "ModelConfig":
-        """Fill in the provider's defaults for what is None or empty."""
+        """Fill in the provider's defaults for arguments that are None or empty."""
         return cls(
             provider=provider,
             model=model or provider.default_model,
@@ -84,6 +84,6 @@ class ModelConfig:
 
     @property
     def missing_api_key(self) -> bool:
-        """Whether calls will be refused for want of a key. At another URL nobody can know."""
+        """Whether the service needs a key and none is set. False for a URL that is not its own."""
         own_url = self.base_url == self.provider.default_base_url
         return self.provider.needs_api_key and own_url and self.api_key is None

@@ -1,6 +1,5 @@
-"""What an agent can do in its sandbox: read, write, edit, list, search, run."""
+"""The tools of an agent: read, write, edit, list and search files, and run commands."""
 
-import json
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,35 +9,38 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from graphton import commands
-from graphton.files import PRIVATE, FilesError, Folder
-from graphton.threads import in_thread
+from graphton.blocking import run_blocking
+from graphton.files import PRIVATE_FOLDER, FilesError, Folder
+from graphton.text import truncate_middle
 
-RESULT_CHARACTERS: Final = 30_000
-"""The longest result that a model gets: about 8000 tokens."""
+MAX_TOOL_RESULT_CHARACTERS: Final = 30_000
+"""The maximum length of a result for the model: about 8000 tokens.
 
-FILE_BYTES: Final = 10_000_000
-"""The largest file that is read, written or edited."""
+A status shows less of it: see `worker.progress.MAX_STATUS_RESULT_CHARACTERS`."""
 
-COMMAND_SECONDS: Final = 120
-LONGEST_COMMAND_SECONDS: Final = 540
-"""How long a command may run: if the model says nothing, and at most."""
+MAX_FILE_BYTES: Final = 10_000_000
+"""The maximum size of a file that is read, written or edited."""
 
-SEARCH_SECONDS: Final = 20.0
+DEFAULT_COMMAND_SECONDS: Final = 120
+MAX_COMMAND_SECONDS: Final = 540
+"""The time limit of a command: if the model gives none, and the highest it can give."""
+
+MAX_SEARCH_SECONDS: Final = 20.0
 
 
 class ToolError(Exception):
-    """A tool that could not do what it was asked. The message is the tool's result."""
+    """A tool failed. The message becomes its result, for the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """Something that a model can ask for.
+    """A tool that a model can ask for.
 
     Attributes:
-        name: As the model calls it.
-        description: What it does, for the model.
-        arguments: The model of its arguments; its JSON schema goes to the language model.
-        run: Does it, and returns what the language model gets to see.
+        name: The name.
+        description: What the tool does, for the model.
+        arguments: The type of the arguments. Its JSON schema is sent to the model.
+        run: Runs the tool and returns the result for the model.
     """
 
     name: str
@@ -49,15 +51,15 @@ class Tool:
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the arguments."""
-        schema = _plain(self.arguments.model_json_schema())
-        del schema["description"]  # it is for who reads this code
+        schema = _without_titles(self.arguments.model_json_schema())
+        del schema["description"]  # the docstring is for developers
         return schema
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
-        """Check the arguments, and do it.
+        """Validate the arguments and run the tool.
 
         Raises:
-            ToolError: if the arguments are wrong, or it cannot be done.
+            ToolError: if the arguments are invalid, or the tool fails.
         """
         try:
             checked = self.arguments.model_validate(arguments)
@@ -68,40 +70,31 @@ class Tool:
             )
             raise ToolError(f"wrong arguments for {self.name}: {problems}") from None
         try:
-            return shortened(await self.run(checked))
+            return truncate_middle(await self.run(checked), MAX_TOOL_RESULT_CHARACTERS)
         except FilesError as error:
             raise ToolError(str(error)) from None
 
 
-def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """A schema without what costs tokens and says nothing."""
+def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
+    """Remove the generated titles from a schema. They only cost tokens."""
     return {
-        key: _plain(value) if isinstance(value, dict) else value
+        key: _without_titles(value) if isinstance(value, dict) else value
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str))
     }
-
-
-def shortened(text: str, limit: int = RESULT_CHARACTERS) -> str:
-    """A text that is not longer than a limit, or not by much: its middle is left out."""
-    if len(text) <= limit:
-        return text
-    head = limit - limit // 4
-    left_out = len(text) - limit
-    return f"{text[:head]}\n[… {left_out} characters left out …]\n{text[-(limit // 4) :]}"
 
 
 class _Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-Path = Annotated[str, Field(description="relative to the working folder", min_length=1)]
+PathArgument = Annotated[str, Field(description="relative to the working folder", min_length=1)]
 
 
 class ReadFile(_Arguments):
     """Arguments of read_file."""
 
-    path: Path
+    path: PathArgument
     offset: Annotated[int, Field(description="the first line to read, from 1", ge=1)] = 1
     limit: Annotated[int, Field(description="how many lines to read", ge=1)] = 2000
 
@@ -109,40 +102,40 @@ class ReadFile(_Arguments):
 class WriteFile(_Arguments):
     """Arguments of write_file."""
 
-    path: Path
+    path: PathArgument
     content: Annotated[str, Field(description="the whole text of the file")]
 
 
 class EditFile(_Arguments):
     """Arguments of edit_file."""
 
-    path: Path
+    path: PathArgument
     old: Annotated[str, Field(description="the text to replace, exactly", min_length=1)]
-    new: Annotated[str, Field(description="the text to put there")]
-    replace_all: Annotated[bool, Field(description="all places, not the only one")] = False
+    new: Annotated[str, Field(description="the replacement")]
+    replace_all: Annotated[bool, Field(description="replace every occurrence")] = False
 
 
 class ListFiles(_Arguments):
     """Arguments of list_files."""
 
-    path: Path = "."
+    path: PathArgument = "."
 
 
 class SearchFiles(_Arguments):
     """Arguments of search_files."""
 
     pattern: Annotated[str, Field(description="an extended regular expression", min_length=1)]
-    path: Path = "."
-    name: Annotated[str, Field(description="only files of such names: *.py")] = ""
+    path: PathArgument = "."
+    name: Annotated[str, Field(description="only files with matching names, such as *.py")] = ""
 
 
 class RunCommand(_Arguments):
     """Arguments of run_command."""
 
-    command: Annotated[str, Field(description="for bash", min_length=1)]
+    command: Annotated[str, Field(description="a bash command", min_length=1)]
     timeout_seconds: Annotated[
-        int, Field(description="end it after this", ge=1, le=LONGEST_COMMAND_SECONDS)
-    ] = COMMAND_SECONDS
+        int, Field(description="the time limit", ge=1, le=MAX_COMMAND_SECONDS)
+    ] = DEFAULT_COMMAND_SECONDS
 
 
 @dataclass(frozen=True)
@@ -151,8 +144,8 @@ class SandboxTools:
 
     Attributes:
         folder: The sandbox.
-        environment: What commands get, beside the usual.
-        redact: Takes secrets out of a text. No result holds any.
+        environment: Additional environment variables for commands.
+        redact: Removes secrets from a text. It is applied to every result.
     """
 
     folder: Folder
@@ -161,7 +154,7 @@ class SandboxTools:
 
     @cached_property
     def all(self) -> Sequence[Tool]:
-        """The tools, as a model gets them."""
+        """All tools, in the order in which they are listed for the model."""
         return (
             Tool(
                 name="read_file",
@@ -171,7 +164,8 @@ class SandboxTools:
             ),
             Tool(
                 name="write_file",
-                description="Write a text file, in place of the one before. Folders are made.",
+                description="Write a text file, replacing an existing one. "
+                "Missing folders are created.",
                 arguments=WriteFile,
                 run=self._write,
             ),
@@ -190,7 +184,7 @@ class SandboxTools:
             ),
             Tool(
                 name="search_files",
-                description="Find lines in the files of a folder and those below it.",
+                description="Find matching lines in the files of a folder and its subfolders.",
                 arguments=SearchFiles,
                 run=self._search,
             ),
@@ -198,14 +192,14 @@ class SandboxTools:
                 name="run_command",
                 description="Run a bash command in the working folder; get its output and exit "
                 "code. Only the working folder and $TMPDIR can be written to. There is no input; "
-                "what is still running at the end is ended.",
+                "processes that are still running at the end are killed.",
                 arguments=RunCommand,
                 run=self._run,
             ),
         )
 
     async def _read(self, arguments: ReadFile) -> str:
-        text = await in_thread(self._text, arguments.path)
+        text = await run_blocking(self._read_text, arguments.path)
         lines = text.splitlines()
         first = arguments.offset - 1
         chosen = lines[first : first + arguments.limit]
@@ -217,25 +211,25 @@ class SandboxTools:
         rest = len(lines) - first - len(chosen)
         return self.redact(numbered) + (f"\n[{rest} more lines]" if rest else "")
 
-    def _text(self, path: str) -> str:
-        data = self.folder.read(path, FILE_BYTES + 1)
-        if len(data) > FILE_BYTES:
-            raise ToolError(f"`{path}` is larger than {FILE_BYTES // 1_000_000} MB")
+    def _read_text(self, path: str) -> str:
+        data = self.folder.read(path, MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ToolError(f"`{path}` is larger than {MAX_FILE_BYTES // 1_000_000} MB")
         try:
             return data.decode()
         except UnicodeDecodeError:
             raise ToolError(f"`{path}` is not a text file") from None
 
     async def _write(self, arguments: WriteFile) -> str:
-        data = _encoded(arguments.content)
-        if len(data) > FILE_BYTES:
-            raise ToolError(f"the content is larger than {FILE_BYTES // 1_000_000} MB")
-        new = await in_thread(self.folder.write, arguments.path, data)
-        return f"{'made' if new else 'replaced'} `{arguments.path}`: {len(data)} bytes"
+        data = _encode_text(arguments.content)
+        if len(data) > MAX_FILE_BYTES:
+            raise ToolError(f"the content is larger than {MAX_FILE_BYTES // 1_000_000} MB")
+        new = await run_blocking(self.folder.write, arguments.path, data)
+        return f"{'created' if new else 'replaced'} `{arguments.path}`: {len(data)} bytes"
 
     async def _edit(self, arguments: EditFile) -> str:
         def edit() -> int:
-            text = self._text(arguments.path)
+            text = self._read_text(arguments.path)
             count = text.count(arguments.old)
             if not count:
                 raise ToolError(f"the text to replace is not in `{arguments.path}`")
@@ -244,17 +238,17 @@ class SandboxTools:
                     f"the text to replace is in `{arguments.path}` {count} times: "
                     "give more of what is around it, or set replace_all"
                 )
-            data = _encoded(text.replace(arguments.old, arguments.new))
-            if len(data) > FILE_BYTES:
-                raise ToolError(f"the file would be larger than {FILE_BYTES // 1_000_000} MB")
+            data = _encode_text(text.replace(arguments.old, arguments.new))
+            if len(data) > MAX_FILE_BYTES:
+                raise ToolError(f"the file would be larger than {MAX_FILE_BYTES // 1_000_000} MB")
             self.folder.write(arguments.path, data)
             return count
 
-        count = await in_thread(edit)
+        count = await run_blocking(edit)
         return f"replaced {count} {'place' if count == 1 else 'places'} in `{arguments.path}`"
 
     async def _list(self, arguments: ListFiles) -> str:
-        entries = await in_thread(self.folder.entries, arguments.path)
+        entries = await run_blocking(self.folder.list_entries, arguments.path)
         shown = []
         for entry in entries:
             match entry.kind:
@@ -267,66 +261,61 @@ class SandboxTools:
         return self.redact("\n".join(shown)) or "(the folder is empty)"
 
     async def _search(self, arguments: SearchFiles) -> str:
-        # Not Python's `re`: a pattern can keep it busy for ever, and all threads with it.
-        path = await in_thread(self.folder.relative, arguments.path)
+        # Not Python's `re`: a bad pattern can run forever, and it would block every other thread.
+        path = await run_blocking(self.folder.relative_path, arguments.path)
         names = [f"--include={arguments.name}"] if arguments.name else []
         done = await commands.run(
-            [program("grep"), "-rInE", f"--exclude-dir={PRIVATE}", *names, "-e", arguments.pattern,
-             "--", path],
+            [find_program("grep"), "-rInE", f"--exclude-dir={PRIVATE_FOLDER}", *names,
+             "-e", arguments.pattern, "--", path],
             self.folder.root,
             environment={},
-            timeout=SEARCH_SECONDS,
-            output_limit=4 * RESULT_CHARACTERS,
+            timeout=MAX_SEARCH_SECONDS,
+            output_limit=4 * MAX_TOOL_RESULT_CHARACTERS,
         )  # fmt: skip
         text = "\n" + self.redact(done.output.decode(errors="replace"))
         text = text.replace("\n./", "\n")[1:]
-        match done.code:
+        match done.exit_code:
             case 0:
                 return text
             case 1 if not text:
                 return "(nothing found)"
             case None:
-                raise ToolError(f"the search took longer than {SEARCH_SECONDS:.0f} s")
+                raise ToolError(f"the search took longer than {MAX_SEARCH_SECONDS:.0f} s")
         raise ToolError(text.strip())
 
     async def _run(self, arguments: RunCommand) -> str:
         try:
             done = await commands.run(
-                [program("bash"), "-c", arguments.command],
+                [find_program("bash"), "-c", arguments.command],
                 self.folder.root,
                 environment=self.environment,
                 timeout=arguments.timeout_seconds,
-                output_limit=4 * RESULT_CHARACTERS,
+                output_limit=4 * MAX_TOOL_RESULT_CHARACTERS,
             )
-        except OSError as error:  # it, or a variable, is too long: a file may be longer
+        except OSError as error:  # usually: the command or a variable is too long
             raise ToolError(f"the command cannot be started: {error.strerror}") from None
         output = self.redact(done.output.decode(errors="replace"))
-        if done.code == 0:
+        if done.exit_code == 0:
             return output or "(no output)"
-        ended = f"exit code {done.code}"
-        if done.code is None:
+        ended = f"exit code {done.exit_code}"
+        if done.exit_code is None:
             ended = f"ended after {arguments.timeout_seconds} s"
-        elif done.code < 0:
-            ended = f"ended by signal {-done.code}"
-        text = shortened(output)
+        elif done.exit_code < 0:
+            ended = f"ended by signal {-done.exit_code}"
+        text = truncate_middle(output, MAX_TOOL_RESULT_CHARACTERS)
         if text and not text.endswith("\n"):
             text += "\n"
         raise ToolError(f"{text}[{ended}]")
 
 
 @cache
-def program(name: str) -> str:
-    """Where a program is: whatever PATH an agent's commands get, this is not looked for there."""
+def find_program(name: str) -> str:
+    """The path of a program, from the worker's own PATH and not from that of the agent."""
     return shutil.which(name) or name
 
 
-def _encoded(text: str) -> bytes:
+def _encode_text(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ToolError("the content holds half a character (a lone surrogate)") from None
-
-
-def as_json(value: Any) -> str:
-    """Arguments as a model wrote them, for what wants text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        raise ToolError("the content contains half a character (a lone surrogate)") from None

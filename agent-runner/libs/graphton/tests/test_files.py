@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from graphton.files import PRIVATE, FilesError, Folder
+from graphton.files import PRIVATE_FOLDER, FilesError, Folder
 
 SECRET = "not yours"  # noqa: S105
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A sandbox, beside a folder with a secret."""
+    """A sandbox. The folder next to it contains a secret."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/secret").write_text(SECRET)
     (tmp_path / "box/deep/er").mkdir(parents=True)
@@ -29,16 +29,16 @@ def folder(root: Path) -> Iterator[Folder]:
         yield opened
 
 
-def test_what_is_written_is_read(folder: Folder, root: Path) -> None:
+def test_write_and_read(folder: Folder, root: Path) -> None:
     assert folder.write("new/a.txt", b"one") is True
     assert folder.write(f"{root}/new/./a.txt", b"two") is False
     assert folder.read("new/../new/a.txt", 100) == b"two"
     assert folder.read("new/a.txt", 2) == b"tw"
     assert (root / "new/a.txt").read_bytes() == b"two"
-    assert list((root / PRIVATE / "partial").iterdir()) == []
+    assert list((root / PRIVATE_FOLDER / "partial").iterdir()) == []
 
 
-def test_permissions_stay(folder: Folder, root: Path) -> None:
+def test_permissions_are_kept(folder: Folder, root: Path) -> None:
     folder.write("script", b"1")
     (root / "script").chmod(0o755)
     folder.write("script", b"2")
@@ -71,7 +71,9 @@ OUT = [
 
 
 @pytest.mark.parametrize("path", OUT)
-def test_no_path_leads_out(folder: Folder, root: Path, tmp_path: Path, path: str) -> None:
+def test_paths_that_lead_out_are_refused(
+    folder: Folder, root: Path, tmp_path: Path, path: str
+) -> None:
     (root / "out").symlink_to("../outside")
     (root / "secret").symlink_to(tmp_path / "outside/secret")
     (root / "chain").symlink_to("secret")
@@ -80,7 +82,7 @@ def test_no_path_leads_out(folder: Folder, root: Path, tmp_path: Path, path: str
         lambda: folder.read(path, 100),
         lambda: folder.write(path, b"overwritten"),
         lambda: folder.write(f"{path}/new", b""),
-        lambda: folder.entries(path),
+        lambda: folder.list_entries(path),
         lambda: folder.make_folder(path),
         lambda: folder.make_folder(f"{path}/new"),
         lambda: folder.remove(path),
@@ -91,46 +93,52 @@ def test_no_path_leads_out(folder: Folder, root: Path, tmp_path: Path, path: str
     assert (tmp_path / "outside/secret").read_text() == SECRET
 
 
-def test_a_neighbour_with_the_same_beginning_is_outside(folder: Folder, root: Path) -> None:
+def test_a_folder_with_the_same_prefix_is_outside(folder: Folder, root: Path) -> None:
     (root.parent / "box2").mkdir()
     (root.parent / "box2/a").write_text(SECRET)
     with pytest.raises(FilesError, match="is outside"):
         folder.read(f"{root}2/a", 100)
 
 
-def test_circles_pipes_folders_and_odd_names(folder: Folder, root: Path) -> None:
+def test_paths_that_are_not_readable_files(folder: Folder, root: Path) -> None:
     (root / "a").symlink_to("b")
     (root / "b").symlink_to("a")
     os.mkfifo(root / "pipe")
     for path, words in {
-        "a": "leads in a circle",
-        "pipe": "is no regular file",
+        "a": "contains a loop of links",
+        "pipe": "is not a regular file",
         "deep": "Is a directory",
         "none": "No such file",
         "x" * 300: "File name too long",
-        "a\0b": "no NUL",
+        "a\0b": "NUL character",
         "pipe/x": "Not a directory",
     }.items():
         with pytest.raises(FilesError, match=words):
             folder.read(path, 100)
-    with pytest.raises(FilesError, match="is no regular file"):
+    with pytest.raises(FilesError, match="is not a regular file"):
         folder.write("pipe", b"")
 
 
-def test_the_private_folder_is_not_the_agents(folder: Folder, root: Path) -> None:
+def test_the_agent_cannot_use_the_private_folder(folder: Folder, root: Path) -> None:
     folder.write("a", b"")
-    (root / "way").symlink_to(PRIVATE)
-    for path in (PRIVATE, f"{PRIVATE}/x", f"./deep/../{PRIVATE}/x", "way/x", f"{root}/{PRIVATE}"):
-        with pytest.raises(FilesError, match="is not yours"):
+    (root / "way").symlink_to(PRIVATE_FOLDER)
+    for path in (
+        PRIVATE_FOLDER,
+        f"{PRIVATE_FOLDER}/x",
+        f"./deep/../{PRIVATE_FOLDER}/x",
+        "way/x",
+        f"{root}/{PRIVATE_FOLDER}",
+    ):
+        with pytest.raises(FilesError, match="is reserved for the worker"):
             folder.write(path, b"")
-    assert [entry.name for entry in folder.entries()] == ["a", "deep", "way"]
-    assert folder.write(f"deep/{PRIVATE}", b"a name like any other there") is True
+    assert [entry.name for entry in folder.list_entries()] == ["a", "deep", "way"]
+    assert folder.write(f"deep/{PRIVATE_FOLDER}", b"a name like any other there") is True
 
 
 def test_a_folder_that_is_swapped_for_a_link_while_it_is_used(
     folder: Folder, root: Path, tmp_path: Path
 ) -> None:
-    """Thousands of reads and writes while `flip` is a folder one moment, a link out the next."""
+    """Read and write while another thread keeps replacing `flip` with a link that leads out."""
     (root / "real").mkdir()
     (root / "real/secret").write_text("mine")
     stop = threading.Event()
@@ -142,26 +150,26 @@ def test_a_folder_that_is_swapped_for_a_link_while_it_is_used(
                 (root / "flip").rename(root / "real")
                 (root / "flip").symlink_to("../outside")
                 (root / "flip").unlink()
-            except OSError:  # the writer was faster and has made a folder
+            except OSError:  # the other thread has created a folder of this name
                 shutil.rmtree(root / "flip")
 
     swapper = threading.Thread(target=swap)
     swapper.start()
-    seen = set()
+    results = set()
     try:
         for _ in range(3000):
             try:
-                seen.add(folder.read("flip/secret", 100))
+                results.add(folder.read("flip/secret", 100))
                 folder.write("flip/made", b"x")
-                seen.add(b"written")
+                results.add(b"written")
             except FilesError as error:
-                seen.add(str(error)[-20:].encode())
+                results.add(str(error)[-20:].encode())
     finally:
         stop.set()
         swapper.join()
-    assert SECRET.encode() not in seen
+    assert SECRET.encode() not in results
     assert sorted(p.name for p in (tmp_path / "outside").iterdir()) == ["secret"]
-    assert b"mine" in seen, "the race was never run"
+    assert b"mine" in results, "the folder was never read"
 
 
 WRITER = """
@@ -178,7 +186,7 @@ while True:
 
 
 @pytest.mark.parametrize("after", [0.011, 0.037, 0.05])
-def test_whoever_is_killed_leaves_a_whole_file(root: Path, after: float) -> None:
+def test_a_killed_writer_leaves_a_complete_file(root: Path, after: float) -> None:
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(root)], stdout=subprocess.PIPE, text=True
     )
@@ -191,12 +199,12 @@ def test_whoever_is_killed_leaves_a_whole_file(root: Path, after: float) -> None
     assert len(data) == 3_000_000
     assert len(set(data)) == 1
     with Folder(root) as folder:
-        folder.clear_temporary()
-    assert not (root / PRIVATE / "partial").exists()
+        folder.remove_partial_files()
+    assert not (root / PRIVATE_FOLDER / "partial").exists()
 
 
-def test_a_link_is_no_root(root: Path) -> None:
+def test_a_link_is_not_accepted_as_the_root(root: Path) -> None:
     (root.parent / "link").symlink_to(root)
     for path in (root.parent / "link", root.parent / "none", root.parent / "outside/secret"):
-        with pytest.raises(FilesError, match="is no folder"):
+        with pytest.raises(FilesError, match="is not a folder"):
             Folder(path)

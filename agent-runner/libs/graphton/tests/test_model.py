@@ -3,7 +3,7 @@ import pytest
 from graphton import ModelConfig, Provider
 
 
-def test_defaults_of_the_provider_fill_the_gaps() -> None:
+def test_missing_values_are_the_providers_defaults() -> None:
     assert ModelConfig.resolve(Provider.OLLAMA) == ModelConfig(
         provider=Provider.OLLAMA,
         model="qwen2.5-coder:7b",
@@ -12,7 +12,7 @@ def test_defaults_of_the_provider_fill_the_gaps() -> None:
     )
 
 
-def test_what_is_given_wins_and_loses_its_slash() -> None:
+def test_given_values_take_precedence() -> None:
     config = ModelConfig.resolve(
         Provider.OPENAI, model="m", base_url="http://proxy/v1/", api_key="k"
     )

@@ -1,4 +1,4 @@
-"""The tools on a real folder, with real commands."""
+"""Tests the tools on a real folder, with real commands."""
 
 import asyncio
 import os
@@ -12,11 +12,12 @@ import pytest
 
 from graphton import commands
 from graphton.files import Folder
-from graphton.tools import RESULT_CHARACTERS, SandboxTools, ToolError, shortened
+from graphton.text import truncate_middle
+from graphton.tools import MAX_TOOL_RESULT_CHARACTERS, SandboxTools, ToolError
 
 Use = Callable[..., Coroutine[None, None, str]]
 
-needs_landlock = pytest.mark.skipif(not commands.confined(), reason="the kernel has no Landlock")
+needs_landlock = pytest.mark.skipif(not commands.can_confine(), reason="the kernel has no Landlock")
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def use(root: Path) -> Iterator[Use]:
 
 async def test_files(use: Use, root: Path) -> None:
     assert await use("write_file", path="a/b.txt", content="one\ntwo\n") == (
-        "made `a/b.txt`: 8 bytes"
+        "created `a/b.txt`: 8 bytes"
     )
     assert await use("read_file", path="a/b.txt") == "     1  one\n     2  two"
     assert await use("read_file", path="a/b.txt", offset=2) == "     2  two"
@@ -77,7 +78,7 @@ async def test_files(use: Use, root: Path) -> None:
         ("run_command", {"command": "true", "timeout_seconds": 9999}, "less than or equal to 540"),
     ],
 )
-async def test_what_cannot_be_done_is_told(
+async def test_failures_are_reported(
     use: Use, root: Path, name: str, arguments: dict[str, object], words: str
 ) -> None:
     (root / "few").write_text("a\na\n")
@@ -88,23 +89,23 @@ async def test_what_cannot_be_done_is_told(
         await use(name, **arguments)
 
 
-async def test_a_command_gets_its_environment_and_not_the_workers(
+async def test_a_command_does_not_inherit_the_workers_environment(
     use: Use, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STIGMER_API_KEY", "of the worker")
     names = set((await use("run_command", command="env | sed 's/=.*//'")).split())
-    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR", commands.MARK}
-    assert ours <= names <= ours | {*commands.HANDED_ON, "PWD", "SHLVL", "_"}
+    ours = {"GREETING", "PASSWORD", "HOME", "TMPDIR", commands.COMMAND_ID_VARIABLE}
+    assert ours <= names <= ours | {*commands.INHERITED_VARIABLES, "PWD", "SHLVL", "_"}
     assert await use("run_command", command="echo $GREETING; pwd") == f"hi\n{root}\n"
 
 
-async def test_a_path_of_its_own_does_not_hide_the_shell(root: Path) -> None:
+async def test_the_shell_is_found_whatever_path_a_command_gets(root: Path) -> None:
     with Folder(root) as folder:
         run = next(t for t in SandboxTools(folder, {"PATH": "/none"}).all if "run" in t.name)
         assert await run.call({"command": "echo $PATH"}) == "/none\n"
 
 
-async def test_no_result_holds_a_secret(use: Use, root: Path) -> None:
+async def test_no_result_contains_a_secret(use: Use, root: Path) -> None:
     (root / "hunter2.txt").write_text("hunter2")
     for name, arguments in {
         "run_command": {"command": "echo $PASSWORD"},
@@ -120,15 +121,15 @@ async def test_no_result_holds_a_secret(use: Use, root: Path) -> None:
 
 
 async def test_a_command_that_takes_too_long_is_ended(use: Use, root: Path) -> None:
-    begun = time.monotonic()
-    with pytest.raises(ToolError, match=r"begun\n\[ended after 1 s\]"):
-        await use("run_command", command="echo begun; trap '' TERM; sleep 60", timeout_seconds=1)
-    assert time.monotonic() - begun < 4
+    started = time.monotonic()
+    with pytest.raises(ToolError, match=r"started\n\[ended after 1 s\]"):
+        await use("run_command", command="echo started; trap '' TERM; sleep 60", timeout_seconds=1)
+    assert time.monotonic() - started < 4
 
 
-async def test_nothing_is_left_running(use: Use, root: Path) -> None:
-    """Neither what a command leaves in the background nor what a cancelled one was at."""
-    begun = time.monotonic()
+async def test_every_process_of_a_command_is_ended(use: Use, root: Path) -> None:
+    """This includes background processes, and the commands of a cancelled task."""
+    started = time.monotonic()
     loop = "(while :; do date +%N > clock; sleep 0.02; done) &"
     assert await use("run_command", command=f"{loop} sleep 0.2; echo done") == "done\n"
     running = asyncio.create_task(use("run_command", command=f"{loop} touch up; wait"))
@@ -137,36 +138,36 @@ async def test_nothing_is_left_running(use: Use, root: Path) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
     await asyncio.sleep(0.1)
     before = (root / "clock").read_text()
     await asyncio.sleep(0.2)
     assert (root / "clock").read_text() == before
 
 
-async def test_much_output_is_cut_in_the_middle(use: Use) -> None:
+async def test_long_output_is_truncated_in_the_middle(use: Use) -> None:
     result = await use("run_command", command="echo first; yes | head -n 2000000; echo last")
-    assert len(result) < RESULT_CHARACTERS + 200
+    assert len(result) < MAX_TOOL_RESULT_CHARACTERS + 200
     assert result.startswith("first\n")
     assert result.endswith("last\n")
     assert "left out" in result
 
 
-def test_shortened() -> None:
-    assert shortened("x" * 8, 8) == "x" * 8
-    assert shortened("abcdefghi", 8) == "abcdef\n[… 1 characters left out …]\nhi"
+def test_truncate_middle() -> None:
+    assert truncate_middle("x" * 8, 8) == "x" * 8
+    assert truncate_middle("abcdefghi", 8) == "abcdef\n[… 1 characters left out …]\nhi"
 
 
-async def test_a_daemon_is_ended_too(use: Use, root: Path) -> None:
+async def test_daemons_are_ended_too(use: Use, root: Path) -> None:
     daemon = "setsid sh -c 'echo $$ > pid; while :; do sleep 0.05; done' > /dev/null 2>&1 &"
-    begun = time.monotonic()
+    started = time.monotonic()
     assert await use("run_command", command=f"{daemon} sleep 0.3; cat pid") == (
         (root / "pid").read_text()
     )
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - started < 3
     status = Path(f"/proc/{int((root / 'pid').read_text())}/status")
 
-    def gone() -> bool:  # a zombie, at most, until init sees to it
+    def gone() -> bool:  # it may be a zombie until init reaps it
         try:
             return "Z (zombie)" in status.read_text()
         except FileNotFoundError:
@@ -201,26 +202,32 @@ async def test_a_command_cannot_leave_the_sandbox(use: Use, root: Path) -> None:
 
 
 @needs_landlock
-async def test_variables_do_nothing_before_a_command_is_confined(root: Path) -> None:
-    """The loader obeys some of them: with LD_PRELOAD it even runs code."""
-    given = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": f"{root.parent}/trace", commands.MARK: "x"}
+async def test_variables_have_no_effect_before_a_command_is_confined(root: Path) -> None:
+    """The dynamic loader uses some variables. With LD_PRELOAD it runs code."""
+    given = {
+        "LD_DEBUG": "files",
+        "LD_DEBUG_OUTPUT": f"{root.parent}/trace",
+        commands.COMMAND_ID_VARIABLE: "x",
+    }
     with Folder(root) as folder:
         run = next(t for t in SandboxTools(folder, given).all if "run" in t.name)
-        said = await run.call({"command": f"echo =$LD_DEBUG-${{#{commands.MARK}}}="})
-    assert "=files-32=" in said
+        output = await run.call(
+            {"command": f"echo =$LD_DEBUG-${{#{commands.COMMAND_ID_VARIABLE}}}="}
+        )
+    assert "=files-32=" in output
     assert [path.name for path in root.parent.iterdir()] == [root.name]
 
 
-async def test_what_is_too_long_for_a_command_is_told(root: Path) -> None:
+async def test_too_long_variables_are_reported(root: Path) -> None:
     with Folder(root) as folder:
         run = next(t for t in SandboxTools(folder, {"LONG": "x" * 200_000}).all if "run" in t.name)
         with pytest.raises(ToolError, match="cannot be started: Argument list too long"):
             await run.call({"command": "true"})
 
 
-def test_where_the_kernel_cannot_confine_a_command_it_runs(root: Path) -> None:
+def test_without_landlock_a_command_runs_unconfined(root: Path) -> None:
     code = (
-        "import sys; from graphton import confine; confine.version = lambda: 0\n"
+        "import sys; from graphton import confine; confine.landlock_version = lambda: 0\n"
         "sys.argv = ['confine.py', '.', '/', 'sh', '-c', 'echo ran; ls ..']; confine.main()"
     )
     command = [sys.executable, "-c", code]
@@ -229,7 +236,7 @@ def test_where_the_kernel_cannot_confine_a_command_it_runs(root: Path) -> None:
 
 
 @needs_landlock
-async def test_a_command_can_do_its_work(use: Use, root: Path) -> None:
+async def test_confined_commands_can_do_ordinary_work(use: Use, root: Path) -> None:
     script = (
         "import json, multiprocessing, sqlite3, subprocess, tempfile\n"
         "tempfile.NamedTemporaryFile()\n"

@@ -1,6 +1,5 @@
-"""stigmer's wire contract, in one place: messages, methods, names.
+"""The interface of stigmer-server and its workflows: messages, methods and names.
 
-The modules `*_pb2` are generated from `proto/` by `generate.sh`; what they hold are facts of a
-server and of workflows that live elsewhere: changing one here changes nothing there, it only
-breaks the conversation.
+The modules `*_pb2` are generated from `proto/` by `generate.sh`. The server and the workflows are
+developed elsewhere. A change here does not change them: it only breaks the communication.
 """

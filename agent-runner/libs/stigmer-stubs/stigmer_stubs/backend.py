@@ -27,8 +27,8 @@ class Method(Generic[RequestT, ReplyT]):
 
     Attributes:
         path: The path of the HTTP/2 request.
-        request: The type of what is sent.
-        reply: The type of what comes back: once, or several times from a stream.
+        request: The type of the request.
+        reply: The type of the reply, or of each message of a stream.
         streams: Whether the reply is a stream.
     """
 
@@ -99,4 +99,4 @@ FINAL_PHASES: Final = frozenset(
         agentexecution_pb2.EXECUTION_CANCELLED,
     }
 )
-"""Nothing comes after one of these."""
+"""The phases after which an execution does not change any more."""

@@ -1,4 +1,4 @@
-"""Task queues and activity names, as the server's workflows use them."""
+"""The task queues and activity names that the server's workflows use."""
 
 from typing import Final
 
@@ -6,10 +6,10 @@ DEFAULT_ADDRESS: Final = "localhost:7233"
 DEFAULT_NAMESPACE: Final = "default"
 
 RUNNER_TASK_QUEUE: Final = "agent_execution_runner"
-"""Where the runner's activities are polled. A deployment may rename it."""
+"""The task queue that the runner polls for activities. A deployment may use another name."""
 
 WORKFLOW_TASK_QUEUE: Final = "agent_execution_stigmer"
-"""Where the server polls its own workflows. The runner never does."""
+"""The task queue that the server polls for workflows. The runner does not use it."""
 
 ENSURE_THREAD: Final = "EnsureThread"
 """Arguments (session_id, agent_id), both str; returns the thread id, str."""
@@ -18,4 +18,4 @@ EXECUTE_GRAPHTON: Final = "ExecuteGraphton"
 """Arguments (AgentExecution, thread_id: str); returns AgentExecutionStatus."""
 
 CLEANUP_SANDBOX: Final = "CleanupSandbox"
-"""Argument (sandbox_id: str); returns nothing. No workflow calls it today."""
+"""Argument (sandbox_id: str); returns nothing. No workflow calls it yet."""

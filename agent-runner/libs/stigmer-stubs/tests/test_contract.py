@@ -1,6 +1,6 @@
-"""The contract is spelled out a second time in contract.txt and here, on purpose.
+"""Compares the package with the contract, which contract.txt and this file repeat on purpose.
 
-A slip of the keyboard in the package is a runner that talks to nobody.
+With a typing error in the package, the runner could not communicate with the server.
 """
 
 import subprocess
@@ -43,7 +43,7 @@ def fields(message: Descriptor) -> list[str]:
 
 
 def described() -> list[list[str]]:
-    """Every message, enum and method of our files, each as the lines of contract.txt."""
+    """Describe every message, enum and method in the format of contract.txt."""
     found = []
     for file in files():
         found += [fields(message) for message in file.message_types_by_name.values()]
@@ -69,12 +69,12 @@ def expected() -> list[list[str]]:
     return blocks
 
 
-def test_the_messages_enums_and_methods_are_the_contracts() -> None:
+def test_messages_enums_and_methods_match_the_contract() -> None:
     assert sorted(described()) == sorted(expected())
     assert len(expected()) == 63
 
 
-def test_the_generated_files_are_what_the_protos_say(tmp_path: Path) -> None:
+def test_the_generated_files_are_up_to_date(tmp_path: Path) -> None:
     command = ["sh", str(LIBRARY / "generate.sh"), str(tmp_path)]
     subprocess.run(command, check=True, env={"PYTHON": sys.executable, "PATH": "/usr/bin:/bin"})
     fresh = {path.name: path.read_text() for path in (tmp_path / "stigmer_stubs").iterdir()}
@@ -87,12 +87,12 @@ METHODS = [method for method in vars(backend).values() if isinstance(method, bac
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.path.rpartition(".")[2])
-def test_a_method_is_the_services(method: backend.Method) -> None:  # type: ignore[type-arg]
+def test_methods_match_the_services(method: backend.Method) -> None:  # type: ignore[type-arg]
     service, name = method.path.removeprefix("/").split("/")
-    said = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    assert method.request.DESCRIPTOR is said.input_type
-    assert method.reply.DESCRIPTOR is said.output_type
-    assert method.streams is said.server_streaming
+    described_method = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
+    assert method.request.DESCRIPTOR is described_method.input_type
+    assert method.reply.DESCRIPTOR is described_method.output_type
+    assert method.streams is described_method.server_streaming
 
 
 def test_every_method_has_its_constant() -> None:
@@ -112,7 +112,7 @@ def test_temporal_names() -> None:
     assert backend.DEFAULT_ENDPOINT == "localhost:7234"
 
 
-def test_numbers_as_they_go_over_the_wire() -> None:
+def test_field_numbers() -> None:
     status = agentexecution_pb2.AgentExecutionStatus(phase=agentexecution_pb2.EXECUTION_FAILED)
     status.error = "e"
     assert status.SerializeToString() == b"\x10\x04\x32\x01e"

@@ -1,7 +1,7 @@
-"""The services that serve models, over their public HTTP APIs.
+"""Clients for the HTTP APIs of model providers.
 
-Their SDKs are 16 to 18 MB each in the image; what the runner needs of them is a request and a
-stream of events.
+They replace the providers' SDKs, which would add 16 to 18 MB each to the image. The runner only
+needs to send a request and to read a stream of events.
 """
 
 from graphton.chat import ChatModel
@@ -9,7 +9,7 @@ from graphton.model import ModelConfig, Provider
 
 
 def connect(config: ModelConfig) -> ChatModel:
-    """The model of a configuration. Nothing is sent yet."""
+    """Create a client for the configured model. It does not send anything yet."""
     from graphton.providers.anthropic import AnthropicChat
     from graphton.providers.ollama import OllamaChat
     from graphton.providers.openai import OpenAIChat
@@ -20,5 +20,5 @@ def connect(config: ModelConfig) -> ChatModel:
         case Provider.ANTHROPIC:
             return AnthropicChat(config)
         case Provider.OLLAMA:
-            # Its OpenAI-compatible side is asked for by its URL.
+            # A URL that ends in /v1 is that of Ollama's OpenAI-compatible API.
             return OpenAIChat(config) if config.base_url.endswith("/v1") else OllamaChat(config)

@@ -1,29 +1,30 @@
-"""Anthropic's messages."""
+"""Anthropic's Messages API."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from graphton.chat import Message, Reply, Role, ToolUse, Usage
 from graphton.model import ModelConfig
-from graphton.providers.http import Answer, Service
-from graphton.tools import Tool, as_json
+from graphton.providers.http import ModelHttpClient, ModelResponse
+from graphton.text import compact_json
+from graphton.tools import Tool
 
 MAX_OUTPUT_TOKENS: Final = 8192
-"""The longest reply. The API wants to be told; all its current models can do this."""
+"""The maximum length of a reply. The API requires a value; all current models support this one."""
 
-_VERSION: Final = "2023-06-01"
+_API_VERSION: Final = "2023-06-01"
 
 
 class AnthropicChat:
-    """A model behind `POST {base_url}/v1/messages`."""
+    """A client for `POST {base_url}/v1/messages`."""
 
     def __init__(self, config: ModelConfig) -> None:
-        headers = {"anthropic-version": _VERSION}
+        headers = {"anthropic-version": _API_VERSION}
         if config.api_key:
             headers["x-api-key"] = config.api_key
         self._path = "/messages" if config.base_url.endswith("/v1") else "/v1/messages"
         self._model = config.model
-        self._service = Service(config, headers)
+        self._client = ModelHttpClient(config, headers)
 
     async def reply(
         self,
@@ -37,27 +38,32 @@ class AnthropicChat:
             "model": self._model,
             "max_tokens": MAX_OUTPUT_TOKENS,
             "system": system,
-            "messages": _messages(messages),
+            "messages": _encode_messages(messages),
             "tools": [
                 {"name": t.name, "description": t.description, "input_schema": t.schema}
                 for t in tools
             ],
             "stream": True,
         }
-        async with self._service.post(self._path, body) as answer:
-            return await (_stream(answer, on_text) if answer.streams else _whole(answer))
+        async with self._client.post(self._path, body) as response:
+            return await (
+                _read_stream(response, on_text) if response.is_stream else _read_reply(response)
+            )
 
     async def close(self) -> None:
         """See ChatModel."""
-        await self._service.close()
+        await self._client.close()
 
 
-def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """User and assistant in turn, as the API wants them; results are the user's."""
+def _encode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Encode messages so that the roles alternate, as the API requires.
+
+    Results of tools are part of the user's messages.
+    """
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "assistant" if message.role is Role.ASSISTANT else "user"
-        blocks = _blocks(message)
+        blocks = _encode_blocks(message)
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
         elif blocks:
@@ -65,7 +71,7 @@ def _messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return turns
 
 
-def _blocks(message: Message) -> list[dict[str, Any]]:
+def _encode_blocks(message: Message) -> list[dict[str, Any]]:
     if message.role is Role.TOOL:
         block = {
             "type": "tool_result",
@@ -74,7 +80,7 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
             "is_error": message.failed,
         }
         return [block]
-    # An empty text is refused.
+    # The API refuses an empty text.
     blocks: list[dict[str, Any]] = []
     if message.text.strip():
         blocks.append({"type": "text", "text": message.text})
@@ -85,8 +91,8 @@ def _blocks(message: Message) -> list[dict[str, Any]]:
     return blocks
 
 
-async def _whole(answer: Answer) -> Reply:
-    value = await answer.whole()
+async def _read_reply(response: ModelResponse) -> Reply:
+    value = await response.read_object()
     blocks = value.get("content") or []
     uses = [
         ToolUse(str(b["id"]), str(b["name"]), dict(b.get("input") or {}))
@@ -96,23 +102,23 @@ async def _whole(answer: Answer) -> Reply:
     return Reply(
         "".join(str(b.get("text") or "") for b in blocks if b.get("type") == "text"),
         tuple(uses),
-        _usage(value.get("usage") or {}),
-        cut_off=value.get("stop_reason") == "max_tokens",
+        _read_usage(value.get("usage") or {}),
+        truncated=value.get("stop_reason") == "max_tokens",
     )
 
 
-def _usage(value: dict[str, Any]) -> Usage:
+def _read_usage(value: dict[str, Any]) -> Usage:
     cached = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     return Usage(
         sum(int(value.get(name) or 0) for name in cached), int(value.get("output_tokens") or 0)
     )
 
 
-async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
+async def _read_stream(response: ModelResponse, on_text: Callable[[str], None]) -> Reply:
     text, reason, stopped = "", None, False
     usage: dict[str, Any] = {}
     uses: dict[int, dict[str, str]] = {}
-    async for event in answer.events():
+    async for event in response.events():
         match event.get("type"):
             case "message_start":
                 usage |= (event.get("message") or {}).get("usage") or {}
@@ -123,7 +129,7 @@ async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
                     uses[int(event["index"])] = {
                         "id": str(block["id"]),
                         "name": str(block["name"]),
-                        "start": as_json(given) if given else "",
+                        "start": compact_json(given) if given else "",
                         "json": "",
                     }
                 elif block.get("text"):
@@ -141,13 +147,13 @@ async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
             case "message_stop":
                 stopped = True
     if not stopped and reason is None:
-        raise answer.broken_off()
+        raise response.incomplete_error()
     return Reply(
         text,
         tuple(
             ToolUse.parse(use["id"], use["name"], use["json"] or use["start"])
             for _, use in sorted(uses.items())
         ),
-        _usage(usage),
-        cut_off=reason == "max_tokens",
+        _read_usage(usage),
+        truncated=reason == "max_tokens",
     )

@@ -1,4 +1,4 @@
-"""Requests to a model's service, and what goes wrong with them."""
+"""An HTTP client for model services. All failures are raised as ModelError."""
 
 import contextlib
 import json
@@ -16,9 +16,9 @@ from graphton.model import ModelConfig
 
 _log = logging.getLogger(__name__)
 
-CONNECT_SECONDS: Final = 10.0
-SILENCE_SECONDS: Final = 180.0
-"""How long a service may say nothing: a local model is read from disk first."""
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+READ_TIMEOUT_SECONDS: Final = 180.0
+"""The maximum time between two parts of a response. A local model is first loaded from disk."""
 
 _THIS_MACHINE: Final = frozenset(
     {"localhost", "127.0.0.1", "::1", "host.docker.internal", "host.containers.internal"}
@@ -29,16 +29,16 @@ _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """Trusts what the system trusts, or SSL_CERT_FILE. Reading it takes 20 ms: once is enough."""
+    """Trust the system's certificates, or SSL_CERT_FILE. Cached: loading them takes 20 ms."""
     return ssl.create_default_context()
 
 
-class Service:
-    """An HTTP service that answers with JSON, or with a stream of it.
+class ModelHttpClient:
+    """A client for a service that responds with a JSON object or with a stream of them.
 
     Args:
-        config: The model, and where it is served.
-        headers: Sent with each request.
+        config: The model and the URL of its service.
+        headers: Headers for every request.
     """
 
     def __init__(self, config: ModelConfig, headers: Mapping[str, str]) -> None:
@@ -46,27 +46,30 @@ class Service:
         url = urlsplit(config.base_url)
         host = url.hostname or ""
         port = f":{url.port}" if url.port else ""
-        # Without a user and password, which a URL can hold.
-        self._where = f"{url.scheme}://{host}{port}{url.path}"
+        # For messages: without the user and password that a URL can contain.
+        self._display_url = f"{url.scheme}://{host}{port}{url.path}"
         self._client = httpx.AsyncClient(
             headers=dict(headers),
-            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS),
+            timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             verify=_tls() if url.scheme == "https" else False,
-            # A proxy cannot know what this machine calls itself.
+            # A proxy cannot resolve the names by which this machine knows itself.
             trust_env=host not in _THIS_MACHINE,
         )
 
     @property
     def name(self) -> str:
-        """The service and where it is, for messages."""
-        return f"{self._config.provider} at {self._where}"
+        """The provider and its URL, for messages."""
+        return f"{self._config.provider} at {self._display_url}"
 
     @contextlib.asynccontextmanager
-    async def post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator["Answer"]:
-        """Send a request. What goes wrong inside the block is told as ModelError too.
+    async def post(self, path: str, body: Mapping[str, Any]) -> AsyncIterator["ModelResponse"]:
+        """Send a request, and yield the response.
+
+        Errors inside the `with` block that come from an unexpected response are raised as
+        ModelError too.
 
         Raises:
-            ModelError: if there is no answer, or none with status 200.
+            ModelError: if there is no response, or its status is not 200.
         """
         try:
             async with self._client.stream(
@@ -74,104 +77,105 @@ class Service:
             ) as response:
                 if response.status_code != 200:
                     await response.aread()
-                    raise self._refusal(response)
-                yield Answer(response, self.name)
+                    raise self._status_error(response)
+                yield ModelResponse(response, self.name)
         except httpx.TimeoutException as error:
-            seconds = SILENCE_SECONDS
+            seconds = READ_TIMEOUT_SECONDS
             if isinstance(error, httpx.ConnectTimeout):
-                seconds = CONNECT_SECONDS
+                seconds = CONNECT_TIMEOUT_SECONDS
             raise ModelError(
-                f"{self.name} said nothing for {seconds:.0f} s", transient=True
+                f"{self.name} did not respond for {seconds:.0f} s", transient=True
             ) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ModelError(f"{self.name} cannot be reached: {reason}", transient=True) from None
         except (AttributeError, LookupError, TypeError, ValueError) as error:
-            # From the block: it took the answer for something else than it is.
-            _log.debug("%s: an answer that is not understood", self.name, exc_info=True)
+            # Raised inside the `with` block: the response does not have the expected structure.
+            _log.debug("%s: unexpected response", self.name, exc_info=True)
             raise ModelError(
-                f"{self.name} answered what is not understood ({type(error).__name__})"
+                f"{self.name} sent an unexpected response ({type(error).__name__})"
             ) from None
 
-    def _refusal(self, response: httpx.Response) -> ModelError:
+    def _status_error(self, response: httpx.Response) -> ModelError:
         code = response.status_code
         reason = error_text(response.text) or response.reason_phrase
         text = f"{self.name} refused the request for model {self._config.model}: {code} {reason}"
         if code in {401, 403}:
-            text += " (is its API key set, and right?)"
+            text += " (is its API key set and correct?)"
         retry_after = None
-        with contextlib.suppress(ValueError):  # not there, or a date
+        with contextlib.suppress(ValueError):  # the header is missing or is a date
             retry_after = max(0.0, float(response.headers.get("retry-after", "")))
         return ModelError(text, transient=code in _TRANSIENT, retry_after=retry_after, status=code)
 
     async def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._client.aclose()
 
 
-class Answer:
-    """The answer to a request: one JSON object, or a stream of them.
+class ModelResponse:
+    """The response to a request: one JSON object or a stream of them.
 
     Attributes:
-        done: Whether the stream said that this was its end.
+        end_seen: Whether the stream contained its end marker, `[DONE]`.
     """
 
     def __init__(self, response: httpx.Response, name: str) -> None:
-        self.done = False
+        self.end_seen = False
         self._response = response
         self._name = name
 
     @property
-    def streams(self) -> bool:
-        """Whether there will be several objects. Not every service does as it is asked."""
+    def is_stream(self) -> bool:
+        """Whether the response is a stream. Some services do not stream although asked to."""
         kind = self._response.headers.get("content-type", "")
         return "event-stream" in kind or "ndjson" in kind
 
-    async def whole(self) -> dict[str, Any]:
-        """The one object.
+    async def read_object(self) -> dict[str, Any]:
+        """Read the response as one object.
 
         Raises:
-            ModelError: if it is none.
+            ModelError: if the response is not a JSON object.
         """
-        return self._object((await self._response.aread()).decode(errors="replace"))
+        return self._parse_object((await self._response.aread()).decode(errors="replace"))
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The objects of a stream: a line each, with or without `data:` before it.
+        """Yield the objects of a stream. Each is one line, with or without `data:` before it.
 
         Raises:
-            ModelError: for a line that is none, or one that tells of an error.
+            ModelError: if a line is not a JSON object, or reports an error.
         """
         async for line in self._response.aiter_lines():
             text = line.removeprefix("data:").strip()
             if not text or line.startswith((":", "event:", "id:", "retry:")):
                 continue
             if text == "[DONE]":
-                self.done = True
+                self.end_seen = True
                 return
-            event = self._object(text)
+            event = self._parse_object(text)
             if event.get("error"):
-                # It came with status 200: what was wrong was noticed only later.
+                # The service found the error only after it had sent status 200.
                 raise ModelError(
-                    f"{self._name} broke off: {error_text(text) or text[:300]}", transient=True
+                    f"{self._name} reported an error: {error_text(text) or text[:300]}",
+                    transient=True,
                 )
             yield event
 
-    def _object(self, text: str) -> dict[str, Any]:
+    def _parse_object(self, text: str) -> dict[str, Any]:
         try:
             value = json.loads(text)
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise ModelError(f"{self._name} answered what is no JSON object: {text[:100]!r}")
+            raise ModelError(f"{self._name} did not send a JSON object: {text[:100]!r}")
         return value
 
-    def broken_off(self) -> ModelError:
-        """What to raise if a stream ended too early."""
-        return ModelError(f"{self._name} ended its answer in the middle", transient=True)
+    def incomplete_error(self) -> ModelError:
+        """The error to raise if a stream ended too early."""
+        return ModelError(f"{self._name} ended its response too early", transient=True)
 
 
 def error_text(body: str) -> str:
-    """What a body says of the error, in one line of at most 500 characters."""
+    """The error message in a response body, as one line of at most 500 characters."""
     try:
         value = json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Ollama's own chat API: the OpenAI-compatible one cannot say how long the context is."""
+"""Ollama's own chat API. Its OpenAI-compatible API cannot set the length of the context."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,23 +6,28 @@ from typing import Any, Final
 
 from graphton.chat import Message, ModelError, Reply, Role, ToolUse, Usage
 from graphton.model import ModelConfig
-from graphton.providers.http import Service
+from graphton.providers.http import ModelHttpClient
 from graphton.providers.openai import OpenAIChat, function_tools
 from graphton.tools import Tool
 
 CONTEXT_TOKENS: Final = 16_384
-"""Ollama's default of 4096 is used up by a few files, and it then forgets silently."""
+"""The length of the context.
+
+A few files fill Ollama's default of 4096, and it then drops the beginning without an error."""
 
 
 class OllamaChat:
-    """A model behind `POST {base_url}/api/chat`."""
+    """A client for `POST {base_url}/api/chat`.
+
+    If the server does not have this path, it uses the OpenAI-compatible API instead.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
-        # A hosted Ollama, or a proxy before one, may want a key.
+        # A hosted Ollama or a proxy in front of one may need a key.
         headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
         self._config = config
-        self._service = Service(config, headers)
-        self._compatible: OpenAIChat | None = None
+        self._client = ModelHttpClient(config, headers)
+        self._openai_chat: OpenAIChat | None = None
 
     async def reply(
         self,
@@ -32,18 +37,18 @@ class OllamaChat:
         on_text: Callable[[str], None],
     ) -> Reply:
         """See ChatModel."""
-        if self._compatible is None:
+        if self._openai_chat is None:
             try:
-                return await self._native(system, messages, tools, on_text)
+                return await self._reply_native(system, messages, tools, on_text)
             except ModelError as error:
-                # Ollama has no such model: it says so. Somebody else has no such path.
+                # A 404 that names the model is Ollama's own: the model is missing, not the path.
                 if error.status not in {404, 405, 501} or "model '" in str(error):
                     raise
             url = f"{self._config.base_url}/v1"
-            self._compatible = OpenAIChat(replace(self._config, base_url=url))
-        return await self._compatible.reply(system, messages, tools, on_text)
+            self._openai_chat = OpenAIChat(replace(self._config, base_url=url))
+        return await self._openai_chat.reply(system, messages, tools, on_text)
 
-    async def _native(
+    async def _reply_native(
         self,
         system: str,
         messages: Sequence[Message],
@@ -55,46 +60,46 @@ class OllamaChat:
             "model": self._config.model,
             "messages": [
                 {"role": "system", "content": system},
-                *(_message(message, names) for message in messages),
+                *(_encode_message(message, names) for message in messages),
             ],
             "tools": function_tools(tools),
             "stream": True,
             "options": {"num_ctx": CONTEXT_TOKENS},
         }
         text, uses = "", list[ToolUse]()
-        async with self._service.post("/api/chat", body) as answer:
+        async with self._client.post("/api/chat", body) as response:
             last: dict[str, Any] = {}
-            if not answer.streams:
-                last = await answer.whole()
-                text, uses = _part(last, text, uses)
+            if not response.is_stream:
+                last = await response.read_object()
+                text, uses = _add_event(last, text, uses)
             else:
-                async for event in answer.events():
-                    more, uses = _part(event, text, uses)
+                async for event in response.events():
+                    more, uses = _add_event(event, text, uses)
                     if more != text:
                         text = more
                         on_text(text)
                     last = event
-            if not last.get("done", not answer.streams):
-                raise answer.broken_off()
+            if not last.get("done", not response.is_stream):
+                raise response.incomplete_error()
             if last.get("error"):
-                raise ModelError(f"{self._service.name}: {last['error']}")
+                raise ModelError(f"{self._client.name}: {last['error']}")
         usage = Usage(int(last.get("prompt_eval_count") or 0), int(last.get("eval_count") or 0))
-        return Reply(text, tuple(uses), usage, cut_off=last.get("done_reason") == "length")
+        return Reply(text, tuple(uses), usage, truncated=last.get("done_reason") == "length")
 
     async def close(self) -> None:
         """See ChatModel."""
-        await self._service.close()
-        if self._compatible is not None:
-            await self._compatible.close()
+        await self._client.close()
+        if self._openai_chat is not None:
+            await self._openai_chat.close()
 
 
-def _part(event: dict[str, Any], text: str, uses: list[ToolUse]) -> tuple[str, list[ToolUse]]:
+def _add_event(event: dict[str, Any], text: str, uses: list[ToolUse]) -> tuple[str, list[ToolUse]]:
     message = event.get("message") or {}
     text += str(message.get("content") or "")
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
         name, arguments = str(function.get("name") or ""), function.get("arguments") or {}
-        # Ollama gives its tool calls no names of their own, but wants none back either.
+        # Ollama does not use ids for tool calls; the agent needs them.
         use_id = str(call.get("id") or f"call_{len(uses)}")
         if isinstance(arguments, dict):
             uses = [*uses, ToolUse(use_id, name, arguments)]
@@ -103,7 +108,7 @@ def _part(event: dict[str, Any], text: str, uses: list[ToolUse]) -> tuple[str, l
     return text, uses
 
 
-def _message(message: Message, names: dict[str, str]) -> dict[str, Any]:
+def _encode_message(message: Message, names: dict[str, str]) -> dict[str, Any]:
     match message.role:
         case Role.TOOL:
             name = names.get(message.tool_use_id, "")

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions, and all the services that speak them too."""
+"""OpenAI's Chat Completions API, which many other services offer too."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,19 +6,20 @@ from urllib.parse import urlsplit
 
 from graphton.chat import Message, ModelError, Reply, Role, ToolUse, Usage
 from graphton.model import ModelConfig
-from graphton.providers.http import Answer, Service
-from graphton.tools import Tool, as_json
+from graphton.providers.http import ModelHttpClient, ModelResponse
+from graphton.text import compact_json
+from graphton.tools import Tool
 
 
 class OpenAIChat:
-    """A model behind `POST {base_url}/chat/completions`."""
+    """A client for `POST {base_url}/chat/completions`."""
 
     def __init__(self, config: ModelConfig) -> None:
         headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
         self._model = config.model
-        self._service = Service(config, headers)
+        self._client = ModelHttpClient(config, headers)
         self._path = "/chat/completions"
-        self._bare = urlsplit(config.base_url).path == ""
+        self._url_has_no_path = urlsplit(config.base_url).path == ""
 
     async def reply(
         self,
@@ -30,7 +31,7 @@ class OpenAIChat:
         """See ChatModel."""
         body = {
             "model": self._model,
-            "messages": [{"role": "system", "content": system}, *map(_message, messages)],
+            "messages": [{"role": "system", "content": system}, *map(_encode_message, messages)],
             "tools": function_tools(tools),
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -38,23 +39,25 @@ class OpenAIChat:
         try:
             return await self._ask(body, on_text)
         except ModelError as error:
-            if error.status != 404 or not self._bare:
+            if error.status != 404 or not self._url_has_no_path:
                 raise
-        # A URL without a path is easily given for one that ends in /v1.
-        self._path, self._bare = "/v1/chat/completions", False
+        # The `/v1` at the end of a URL is easily forgotten.
+        self._path, self._url_has_no_path = "/v1/chat/completions", False
         return await self._ask(body, on_text)
 
     async def _ask(self, body: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
-        async with self._service.post(self._path, body) as answer:
-            return await (_stream(answer, on_text) if answer.streams else _whole(answer))
+        async with self._client.post(self._path, body) as response:
+            return await (
+                _read_stream(response, on_text) if response.is_stream else _read_reply(response)
+            )
 
     async def close(self) -> None:
         """See ChatModel."""
-        await self._service.close()
+        await self._client.close()
 
 
 def function_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Tools, as OpenAI and Ollama want them."""
+    """Encode tools for OpenAI and Ollama."""
     return [
         {
             "type": "function",
@@ -64,7 +67,7 @@ def function_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     ]
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _encode_message(message: Message) -> dict[str, Any]:
     match message.role:
         case Role.TOOL:
             return {
@@ -77,7 +80,7 @@ def _message(message: Message) -> dict[str, Any]:
                 {
                     "id": use.id,
                     "type": "function",
-                    "function": {"name": use.name, "arguments": as_json(use.arguments)},
+                    "function": {"name": use.name, "arguments": compact_json(use.arguments)},
                 }
                 for use in message.tool_uses
             ]
@@ -85,13 +88,13 @@ def _message(message: Message) -> dict[str, Any]:
     return {"role": message.role.value, "content": message.text}
 
 
-def _usage(value: dict[str, Any] | None) -> Usage:
+def _read_usage(value: dict[str, Any] | None) -> Usage:
     value = value or {}
     return Usage(int(value.get("prompt_tokens") or 0), int(value.get("completion_tokens") or 0))
 
 
-async def _whole(answer: Answer) -> Reply:
-    value = await answer.whole()
+async def _read_reply(response: ModelResponse) -> Reply:
+    value = await response.read_object()
     choice = (value.get("choices") or [{}])[0]
     message = choice.get("message") or {}
     uses = [
@@ -105,17 +108,17 @@ async def _whole(answer: Answer) -> Reply:
     return Reply(
         str(message.get("content") or ""),
         tuple(uses),
-        _usage(value.get("usage")),
-        cut_off=choice.get("finish_reason") == "length",
+        _read_usage(value.get("usage")),
+        truncated=choice.get("finish_reason") == "length",
     )
 
 
-async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
+async def _read_stream(response: ModelResponse, on_text: Callable[[str], None]) -> Reply:
     text, usage, reason = "", Usage(), None
     calls: dict[int, dict[str, str]] = {}
-    async for event in answer.events():
+    async for event in response.events():
         if event.get("usage"):
-            usage = _usage(event["usage"])
+            usage = _read_usage(event["usage"])
         for choice in event.get("choices") or []:
             delta = choice.get("delta") or {}
             reason = choice.get("finish_reason") or reason
@@ -124,17 +127,17 @@ async def _stream(answer: Answer, on_text: Callable[[str], None]) -> Reply:
                 on_text(text)
             for part in delta.get("tool_calls") or []:
                 index = part.get("index")
-                if index is None:  # some leave it out: then a name or id begins another call
+                if index is None:  # some services omit it; a part with an id begins the next call
                     index = len(calls) - (0 if part.get("id") or not calls else 1)
                 call = calls.setdefault(int(index), {"id": "", "name": "", "arguments": ""})
                 function = part.get("function") or {}
                 call["id"] = part.get("id") or call["id"]
                 call["name"] = function.get("name") or call["name"]
                 call["arguments"] += function.get("arguments") or ""
-    if reason is None and not answer.done:
-        raise answer.broken_off()
+    if reason is None and not response.end_seen:
+        raise response.incomplete_error()
     uses = [
         ToolUse.parse(call["id"] or f"call_{number}", call["name"], call["arguments"])
         for number, call in sorted(calls.items())
     ]
-    return Reply(text, tuple(uses), usage, cut_off=reason == "length")
+    return Reply(text, tuple(uses), usage, truncated=reason == "length")
