@@ -2,7 +2,7 @@
 //! would build. It depends on the sources alone, so builds stay reproducible.
 #![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // a program of its own
 
-#[path = "src/sources.rs"]
+#[path = "src/base/sources.rs"]
 mod sources;
 
 use std::path::Path;

@@ -1,131 +1,173 @@
-//! `cargo xtask`: builds, runs, tests and manages the agent-runner container.
+//! `cargo xtask`: builds, runs, tests and publishes the agent-runner container.
 //!
-//! One direction: arguments + environment + TOML → settings (pure) → facts (read-only) →
-//! plan (pure) → run.
+//! One direction: arguments + environment + TOML → settings (pure) → facts (read-only) → plan (pure) →
+//! run.
 
 #![cfg_attr(fuzzing, no_main, allow(dead_code))] // libFuzzer brings its own main
 
-mod called;
+mod base;
+mod build;
 mod catalogue;
 mod cli;
 mod commands;
 mod config;
 mod credentials;
 mod engine;
-mod env;
-mod error;
 mod exec;
-mod help;
-mod image;
+mod facts;
 mod oci;
-mod outdated;
-#[cfg(test)]
-mod pages;
 mod plan;
-mod probe;
 #[cfg(any(test, fuzzing))]
+#[path = "../tests/properties/mod.rs"]
 mod properties;
 mod registry;
 mod release;
-mod secret;
 mod settings;
-mod sources;
-mod time;
-mod timings;
-mod ui;
-mod version;
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use anyhow::Result;
-use clap::{CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 
 use crate::{
-    called::Called,
-    cli::{Cli, Color},
-    env::Env,
-    error::Failure,
-    exec::Exec,
-    settings::Settings,
-    timings::Timings,
-    ui::{Ui, Verbosity},
+    base::{
+        env::Env,
+        error::{self, Failure},
+        github,
+        invocation::Invocation,
+        outdated,
+        ui::{Ui, Verbosity},
+    },
+    cli::{Color, GlobalOptions},
+    commands::{
+        command::Surroundings,
+        help,
+        table::{Cli, GROUPS, Needs},
+    },
+    config::files,
+    exec::{Exec, timings::Timings},
+    facts::context::Context,
+    settings::{Settings, resolve::Arguments},
 };
 
 fn main() -> ExitCode {
     let env = match Env::capture() {
         Ok(env) => env,
         Err(error) => {
-            let why = anyhow::Error::from(error).context("cannot tell the current folder");
-            return ExitCode::from(error::show(&why, plain_ui(Called::ByItself)));
+            let why = anyhow::Error::from(error).context("cannot find out the current folder");
+            return ExitCode::from(error::show(&why, default_ui(Invocation::Binary)));
         }
     };
-    let called = Called::of(&env);
-    let command = Cli::command().bin_name(called.words());
-    let parsed = command.try_get_matches();
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
-        Ok(cli) => cli,
-        Err(error) => return help::print_clap(&error, &env, plain_ui(called)),
-    };
-    let ui = ui_for(&cli, called);
-    match start(&cli, &env, ui) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let code = error::show(&error, ui);
-            if commands::github::is_here(&env)
-                && let Some(failure) = error.downcast_ref::<Failure>()
-            {
-                ui.raw(&commands::github::annotation(failure, "Dockerfile"));
-            }
-            ExitCode::from(code)
-        }
+    let invocation = Invocation::of(&env);
+    let command = Cli::command().bin_name(invocation.command());
+    let parsed = command.try_get_matches_from(&env.args);
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => start(&cli, &env, ui(&cli.global, invocation)),
+        Err(error) => report_parsing(&error, &env, default_ui(invocation)),
     }
 }
 
-fn start(cli: &Cli, env: &Env, ui: Ui) -> Result<()> {
-    let exec = Exec::new(ui, Timings::new(cli.global.timings))?;
-    if commands::without_settings(cli, env, ui)? {
-        return Ok(());
-    }
-    let files = config::find(&env.cwd)?;
-    let settings = Settings::resolve(cli, env, &files)?;
-    outdated::hint(env, ui, &files.root);
-    let done = commands::run(
-        cli,
-        &commands::Context {
-            env,
-            settings: &settings,
-            exec: &exec,
-            ui,
-            dry_run: cli.global.dry_run,
-        },
-    );
+fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
+    let global = &cli.global;
+    let command = match cli.command.needs() {
+        Needs::Nothing(command) => return end(command.run(&surroundings(env, ui)), env, ui, None),
+        Needs::Configuration(command) => command,
+    };
+    let arguments = Arguments {
+        version: command.version().map(str::to_owned),
+        overrides: [global.overrides(), command.overrides()].concat(),
+    };
+    let prepared = files::find(&env.cwd).and_then(|files| {
+        let settings = Settings::resolve(&arguments, env, &files)?;
+        let exec = Exec::new(ui, Timings::new(global.timings))?;
+        Ok((settings, exec))
+    });
+    let (settings, exec) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => return end(Err(error), env, ui, None),
+    };
+    outdated::hint(env, ui, &settings.root);
+    let done = command.run(&Context {
+        env,
+        settings: &settings,
+        exec: &exec,
+        ui,
+        dry_run: global.dry_run,
+        arguments: &arguments,
+    });
     exec.show_timings();
-    done
+    end(done, env, ui, Some(&settings.build.dockerfile))
 }
 
-/// Before it is known what was typed.
-fn plain_ui(called: Called) -> Ui {
+/// Shows a failure, and returns the exit code.
+fn end(done: Result<()>, env: &Env, ui: Ui, dockerfile: Option<&str>) -> ExitCode {
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let code = error::show(&error, ui);
+    if github::is_active(env)
+        && let Some(failure) = error.downcast_ref::<Failure>()
+    {
+        ui.show_output(&github::annotation(failure, dockerfile));
+    }
+    ExitCode::from(code)
+}
+
+/// Prints what clap reports: help, the version, or a wrong call. The help of all commands is ours.
+fn report_parsing(error: &clap::Error, env: &Env, ui: Ui) -> ExitCode {
+    let names_command = Cli::command()
+        .disable_help_flag(true)
+        .ignore_errors(true)
+        .try_get_matches_from(&env.args)
+        .is_ok_and(|matches| matches.subcommand_name().is_some());
+    match error.kind() {
+        ErrorKind::DisplayHelp if !names_command => {
+            let help = help::whole(Cli::command(), GROUPS, env);
+            let _ = ui.print_prose(&help);
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !names_command => {
+            let help = help::whole(Cli::command(), GROUPS, env);
+            ui.show_output(&ui.invocation.adapt(&help));
+        }
+        _ => {
+            let _ = error.print();
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE))
+}
+
+fn surroundings(env: &Env, ui: Ui) -> Surroundings<'_> {
+    Surroundings {
+        env,
+        ui,
+        cli: Cli::command(),
+        groups: GROUPS,
+    }
+}
+
+/// Used until the arguments have been parsed.
+fn default_ui(invocation: Invocation) -> Ui {
     Ui {
         verbosity: Verbosity::Normal,
         live: false,
-        called,
+        invocation,
     }
 }
 
-fn ui_for(cli: &Cli, called: Called) -> Ui {
-    match cli.global.color {
-        // NO_COLOR, CLICOLOR_FORCE, TERM and terminals are anstream's to know.
+fn ui(global: &GlobalOptions, invocation: Invocation) -> Ui {
+    match global.color {
+        // anstream decides by NO_COLOR, CLICOLOR_FORCE, TERM and whether this is a terminal.
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     Ui {
-        verbosity: match (cli.global.quiet, cli.global.verbose) {
+        verbosity: match (global.quiet, global.verbose) {
             (true, _) => Verbosity::Quiet,
             (false, true) => Verbosity::Verbose,
             (false, false) => Verbosity::Normal,
         },
-        live: std::io::IsTerminal::is_terminal(&std::io::stderr()),
-        called,
+        live: std::io::stderr().is_terminal(),
+        invocation,
     }
 }

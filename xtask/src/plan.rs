@@ -1,11 +1,14 @@
-//! What will run: commands and steps, as values. What `--dry-run` prints is rendered from the
-//! very values that `exec` runs.
+//! What will run: commands and steps, as values. `--dry-run` prints the same values that `exec` runs.
+
+use std::time::Duration;
+
+use crate::base::secret;
 
 /// A value in a child's environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvValue {
     Plain(String),
-    /// Handed to the child, shown to nobody.
+    /// Passed to the child, and never shown.
     Secret(String),
 }
 
@@ -17,22 +20,22 @@ impl EnvValue {
     }
 }
 
-/// A program, its arguments, and what its environment has beside ours.
-/// A secret is never an argument: arguments show in process lists.
+/// A program, its arguments, and the variables that are added to our environment.
+/// A secret is never an argument: process lists show arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmd {
     pub program: String,
     pub args: Vec<String>,
     pub env: Vec<(String, EnvValue)>,
-    /// What it is given on standard input.
+    /// What it reads from standard input.
     pub stdin: Option<Stdin>,
 }
 
-/// A secret on standard input, the one way into a program that nobody else sees.
+/// A secret on standard input, which no other process can see.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stdin {
     pub secret: String,
-    /// The command that gives it, for who pastes the line into a shell.
+    /// The command that prints the secret, for the rendered line.
     pub from: String,
 }
 
@@ -74,7 +77,7 @@ impl Cmd {
     pub fn render(&self) -> String {
         let env = self.env.iter().map(|(name, value)| match value {
             EnvValue::Plain(value) => format!("{name}={}", quote(value)),
-            EnvValue::Secret(_) => format!("{name}={}", crate::secret::MASK),
+            EnvValue::Secret(_) => format!("{name}={}", secret::MASK),
         });
         let words = std::iter::once(&self.program)
             .chain(&self.args)
@@ -86,20 +89,30 @@ impl Cmd {
             .collect::<Vec<_>>()
             .join(" ")
     }
+
+    /// The program and its subcommand, for messages: `docker image inspect`.
+    pub fn summary(&self) -> String {
+        let subcommand = self.args.iter().take_while(|arg| !arg.starts_with('-'));
+        std::iter::once(&self.program)
+            .chain(subcommand.take(2))
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
 }
 
-/// What becomes of what a step prints.
+/// What happens to the output of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// It is talk, such as progress: to standard error, as it comes.
+    /// It is shown on standard error as it comes, such as progress.
     Talk,
-    /// It is the result: to standard output, as it comes.
+    /// It is the result: it goes to standard output as it comes.
     Result,
-    /// Kept, and shown if the step fails.
+    /// It is kept, and shown if the step fails.
     Quiet,
-    /// Too much to keep: it is read as it comes, for what is in it and for its size.
+    /// It is too large to keep: its content and its size are read as it comes.
     Measured,
-    /// The step takes over the terminal and the process: it is the last one.
+    /// The step takes over the terminal and replaces the process, so it is the last one.
     Handover,
 }
 
@@ -107,7 +120,7 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     Stop,
-    /// The step is worth trying, and no more.
+    /// The next step runs all the same.
     GoOn,
 }
 
@@ -115,10 +128,14 @@ pub enum OnFailure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub cmd: Cmd,
-    /// What it is for: a verb and its object, shown while it runs.
+    /// The status line while it runs: a verb and its object.
     pub say: Option<(&'static str, String)>,
     pub output: Output,
     pub on_failure: OnFailure,
+    /// How long a [`Output::Quiet`] step may take; none for any time.
+    pub limit: Option<Duration>,
+    /// Repeats the step until it succeeds, for at most this time.
+    pub retry_for: Option<Duration>,
 }
 
 impl Step {
@@ -128,6 +145,8 @@ impl Step {
             say: None,
             output,
             on_failure: OnFailure::Stop,
+            limit: None,
+            retry_for: None,
         }
     }
 
@@ -143,10 +162,26 @@ impl Step {
         self
     }
 
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    #[must_use]
+    pub fn retry_for(mut self, budget: Duration) -> Self {
+        self.retry_for = Some(budget);
+        self
+    }
+
+    /// The step as a line for a shell.
     pub fn render(&self) -> String {
-        let cmd = match self.output {
-            Output::Measured => format!("{} | wc -c", self.cmd.render()),
-            Output::Talk | Output::Result | Output::Quiet | Output::Handover => self.cmd.render(),
+        let cmd = match (self.output, self.retry_for) {
+            (_, Some(_)) => format!("until {}; do sleep 1; done", self.cmd.render()),
+            (Output::Measured, None) => format!("{} | wc -c", self.cmd.render()),
+            (Output::Talk | Output::Result | Output::Quiet | Output::Handover, None) => {
+                self.cmd.render()
+            }
         };
         match self.on_failure {
             OnFailure::Stop => cmd,
@@ -159,6 +194,17 @@ impl Step {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub steps: Vec<Step>,
+    /// Steps that run in the end, also after a failure or an interruption.
+    pub cleanup: Vec<Step>,
+}
+
+impl From<Vec<Step>> for Plan {
+    fn from(steps: Vec<Step>) -> Self {
+        Self {
+            steps,
+            cleanup: Vec::new(),
+        }
+    }
 }
 
 impl Plan {
@@ -166,13 +212,14 @@ impl Plan {
         self.steps.push(step);
     }
 
-    /// A line a step; pasted into a shell, they do what the plan does.
+    /// One line for each step. Pasted into a shell, they do what the plan does.
     pub fn render(&self) -> String {
-        self.steps.iter().map(|step| step.render() + "\n").collect()
+        let steps = self.steps.iter().chain(&self.cleanup);
+        steps.map(|step| step.render() + "\n").collect()
     }
 }
 
-/// A word as a POSIX shell wants it.
+/// Quotes a word for a POSIX shell.
 pub fn quote(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

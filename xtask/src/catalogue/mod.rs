@@ -7,7 +7,7 @@ mod page;
 
 use std::fmt::Write as _;
 
-pub use self::entries::{ENTRIES, Entry, Part};
+pub use crate::catalogue::entries::{ENTRIES, Entry, Part};
 
 /// The known failure that a text tells of.
 pub fn find(said: &str) -> Option<&'static Entry> {
@@ -35,7 +35,8 @@ pub fn hints_of(code: &str) -> Vec<String> {
 }
 
 /// What is told where an engine printed on the terminal itself, so that nobody else read it.
-pub const UNREAD: &str = "what it printed may be known: `cargo xtask explain \"its last line\"`";
+pub const UNSEEN_OUTPUT: &str =
+    "what it printed may be known: `cargo xtask explain \"its last line\"`";
 
 /// The line that leads to an entry's long form.
 pub fn more(code: &str) -> String {

@@ -1,50 +1,65 @@
-//! `check`: ruff and mypy over agent-runner, in a build stage: the host needs no Python.
+//! `check`: ruff and mypy over agent-runner, in a build stage: this machine needs no Python.
 
 use anyhow::Result;
+use clap::Args;
 
-use super::{
-    Context,
-    build_image::{self, BuildFacts},
-};
 use crate::{
-    cli::CheckArgs,
-    engine::label,
-    error::Failure,
-    image::VERSION_LABEL,
-    plan::{Output, Plan, Step},
+    base::{error::Failure, ui::Clock},
+    build::{facts::BuildFacts, request},
+    cli::{BuildOptions, VersionOption},
+    commands::command::Command,
+    config::layer::Override,
+    facts::context::{Context, Ran},
+    plan::Plan,
     settings::Settings,
-    ui::Clock,
 };
 
-/// The one step: the build of the stage that checks.
-pub fn step(settings: &Settings, facts: &BuildFacts, no_cache: bool) -> Result<Step, Failure> {
-    let mut build = build_image::request(settings, facts, None)?;
-    build.target.clone_from(&settings.build.check_target);
-    build.references.clear();
-    // What `clean` knows it by, where an image is kept of it.
-    build
-        .labels
-        .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
-    build.no_cache = no_cache;
-    let cmd = facts.engine.build_and_forget(&build);
-    Ok(Step::new(cmd, Output::Talk).say("Checking", "agent-runner with ruff and mypy"))
+/// Run ruff and mypy over agent-runner, in a build stage
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    build: BuildOptions,
 }
 
-pub fn run(cx: &Context, args: &CheckArgs) -> Result<()> {
-    let clock = Clock::start();
-    let facts = build_image::facts(cx)?;
-    let check = step(cx.settings, &facts, args.build.no_cache)?;
-    let plan = Plan {
-        steps: build_image::cache_step(&facts)
-            .into_iter()
-            .chain([check])
-            .collect(),
-    };
-    if cx.carry_out(&plan)? == super::Ran::Yes {
-        cx.ui.status(
-            "Checked",
-            &format!("agent-runner in {clock}: ruff and mypy have no complaint"),
-        );
+impl Check {
+    fn plan(&self, settings: &Settings, facts: &BuildFacts) -> Result<Plan, Failure> {
+        let mut plan = Plan::from(request::preparation(facts));
+        plan.push(request::check_step(settings, facts, self.build.no_cache)?);
+        Ok(plan)
     }
-    Ok(())
+}
+
+impl Command for Check {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        self.build.overrides().list
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let clock = Clock::start();
+        let facts = BuildFacts::gather(cx)?;
+        if cx.carry_out(&self.plan(cx.settings, &facts)?)? == Ran::Yes {
+            cx.ui.status(
+                "Checked",
+                &format!("agent-runner in {clock}: ruff and mypy found no problem"),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Check {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        machine.examples(&["check"], |command: &Self, settings, _| {
+            command.plan(settings, &machine.build_facts())
+        })
+    }
 }

@@ -1,12 +1,17 @@
-//! Promises and whether they are kept: a line each, or JSON.
+//! The checks of an image, as `test-image` and `smoke` report them.
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Context;
-use crate::{error::Failure, ui::Clock};
+use crate::{
+    base::{error::Failure, ui::Clock},
+    cli::JsonOption,
+    commands::json::{self, JsonEngine},
+    engine::EngineFacts,
+    facts::context::Context,
+};
 
-/// One promise, and whether it is kept.
+/// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     pub name: &'static str,
@@ -24,28 +29,35 @@ impl Check {
     }
 }
 
-/// Tells all of an image's.
+#[derive(Serialize)]
+struct Report<'a> {
+    image: &'a str,
+    engine: JsonEngine,
+    ok: bool,
+    checks: &'a [Check],
+}
+
+/// Prints the checks of an image.
 ///
 /// # Errors
-/// When one is not kept.
+/// When a check failed.
 pub fn report(
     cx: &Context,
-    json: bool,
+    json: JsonOption,
     image: &str,
-    engine: &str,
+    engine: &EngineFacts,
     checks: &[Check],
     clock: Clock,
 ) -> Result<()> {
     let failed = checks.iter().filter(|check| !check.ok).count();
-    if json {
-        let json = serde_json::json!({
-            "image": image,
-            "engine": engine,
-            "ok": failed == 0,
-            "checks": checks,
-        });
-        cx.ui
-            .result(&format!("{}\n", serde_json::to_string_pretty(&json)?))?;
+    if json.json {
+        let report = Report {
+            image,
+            engine: engine.into(),
+            ok: failed == 0,
+            checks,
+        };
+        json::print(cx, &report)?;
     } else {
         let lines: String = checks
             .iter()
@@ -54,7 +66,7 @@ pub fn report(
                 format!("{mark} {:<22} {}\n", check.name, check.detail)
             })
             .collect();
-        cx.ui.result(&lines)?;
+        cx.ui.print(&lines)?;
     }
     if failed > 0 {
         return Err(Failure::new(format!(

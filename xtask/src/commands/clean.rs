@@ -1,30 +1,50 @@
-//! `clean`: our container and this version's images; with `--all` every image built here.
-//! Never the workspace folder, never what is not ours.
+//! `clean`: removes our container and this version's images; with `--all`, every image built here. It never
+//! touches the workspace folder, nor what is not ours.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Result;
+use clap::Args;
 
-use super::{Context, Ran};
 use crate::{
-    cli::CleanArgs,
+    base::{
+        error::Failure,
+        image::{VERSION_LABEL, human_bytes},
+        ui::Clock,
+    },
+    cli::VersionOption,
+    commands::command::Command,
     engine::{
         Engine,
         cache::{self, CacheMount, read_cache_mounts},
         container::{Container, Owner},
         image::{self, Image},
     },
-    error::Failure,
-    image::{VERSION_LABEL, human_bytes},
+    facts::{
+        context::{Context, EngineQuery, Ran},
+        git,
+        host::{self, Folder},
+    },
     plan::{Cmd, Output, Plan, Step},
-    probe::{self, Folder, Wanted},
     settings::{GitValues, Settings},
-    ui::Clock,
 };
+
+/// Remove our container and this version's images
+#[derive(Args, Clone, Debug)]
+pub struct Clean {
+    #[command(flatten)]
+    version: VersionOption,
+    /// Every image of the repository that was built here, of all versions, and our build cache
+    #[arg(long)]
+    all: bool,
+    /// Don't ask
+    #[arg(long, short)]
+    yes: bool,
+}
 
 /// How long an engine may take to list what it has.
 const LISTING: Duration = Duration::from_secs(30);
-/// Before each time that it is asked.
+/// The pause before each attempt to list.
 const LISTING_PAUSES: &[Duration] = &[
     Duration::ZERO,
     Duration::from_millis(200),
@@ -32,32 +52,32 @@ const LISTING_PAUSES: &[Duration] = &[
 ];
 
 /// How long a removal that another run began may take.
-const UNDER_WAY: Duration = Duration::from_secs(5);
+const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 
-/// An image to remove: under each of its names.
+/// An image to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doomed {
-    pub id: String,
-    pub size: u64,
-    /// References to remove; the bare id for an image without any.
-    pub references: Vec<String>,
-    /// Whether references stay that keep the image.
-    pub kept_by_others: bool,
+struct Removal {
+    id: String,
+    size: u64,
+    /// The references to remove; the id of an image that has none.
+    references: Vec<String>,
+    /// Whether the image stays under other references.
+    has_other_references: bool,
 }
 
 /// What the plan needs to know.
 #[derive(Clone, Debug)]
-pub struct CleanFacts {
-    pub engine: Engine,
-    pub container: Option<Container>,
-    pub images: Vec<Doomed>,
-    pub caches: Vec<CacheMount>,
-    /// The builders that we made.
-    pub builders: Vec<&'static str>,
+struct CleanFacts {
+    engine: Engine,
+    container: Option<Container>,
+    images: Vec<Removal>,
+    caches: Vec<CacheMount>,
+    /// The builders that xtask created.
+    builders: Vec<&'static str>,
 }
 
 impl CleanFacts {
-    /// The container of our name, if it is whose it is asked to be.
+    /// The container of our name, if it has this owner.
     fn container_of(&self, owner: Owner) -> Option<&Container> {
         self.container
             .as_ref()
@@ -65,8 +85,10 @@ impl CleanFacts {
     }
 }
 
-/// Asks for images. Engines fail when one is removed while they list them, so they are asked again;
-/// what cannot be listed is not said to be nothing.
+/// Lists images. An engine fails if an image is removed while it lists them, so it is asked again.
+///
+/// # Errors
+/// When the list cannot be had. It is not taken for an empty one.
 fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
     let kind = engine.kind;
     let mut complaint = format!("no answer within {}", humantime::format_duration(LISTING));
@@ -81,29 +103,29 @@ fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failu
     }
     cx.exec.check()?;
     let failure = Failure::new(format!("{kind} cannot list its images: {complaint}"));
-    // A list of images stays when `podman image prune` removes those that it lists, and Podman 4.3
-    // then lists none at all.
+    // `podman image prune` may remove the images of a manifest list and leave the list. Podman 4.3 then
+    // cannot list any image.
     let pruned = complaint.split("for image with ID \"").nth(1);
     Err(match pruned.and_then(|rest| rest.split('"').next()) {
         Some(id) => failure.hint(format!(
-            "the images of a list were pruned; remove the list: `{} manifest rm {id}`",
+            "the images of a manifest list were pruned; remove the list: `{} manifest rm {id}`",
             engine.program
         )),
         None => failure,
     })
 }
 
-fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
+fn facts(cx: &Context, args: &Clean) -> Result<CleanFacts> {
     let settings = cx.settings;
-    let wanted = Wanted {
+    let query = EngineQuery {
         container: Some(&settings.run.container),
         images: &[],
     };
-    let world = cx.probe().world(wanted)?;
-    let folders = world
+    let state = cx.query_engine(query)?;
+    let cache_folder = state
         .engine
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
-    let engine = world.engine.engine;
+    let engine = state.engine.engine;
     let cmd = engine.list_images(&settings.image.repository);
     let listed = image::read_list(&list_images(cx, &engine, &cmd)?);
     let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
@@ -112,19 +134,19 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     let images = if ids.is_empty() {
         Vec::new()
     } else {
-        // One that has gone since is none to remove.
+        // An image that was removed in the meantime is not in the answer.
         let answer = cx
             .exec
             .ask(&image::inspect_cmd(&engine.program, &ids), LISTING);
         cx.exec.check()?;
-        image::read_inspect(&answer, LISTING).map_err(Failure::new)?
+        image::read_inspect(&answer).map_err(Failure::new)?
     };
-    let git = probe::git(cx.exec, &settings.root).values;
+    let git = git::work_tree(cx.exec, &settings.root).values;
     Ok(CleanFacts {
-        container: world.container,
-        images: doomed(settings, &git, &images, args)?,
+        container: state.container,
+        images: removals(settings, &git, &images, args)?,
         caches: if args.all {
-            caches(cx, &engine, folders)
+            caches(cx, &engine, cache_folder)
         } else {
             Vec::new()
         },
@@ -137,7 +159,7 @@ fn facts(cx: &Context, args: &CleanArgs) -> Result<CleanFacts> {
     })
 }
 
-/// Those of ours that are there.
+/// The builders that xtask created and that exist.
 fn builders(cx: &Context, engine: &Engine) -> Vec<&'static str> {
     engine
         .our_builders()
@@ -147,7 +169,7 @@ fn builders(cx: &Context, engine: &Engine) -> Vec<&'static str> {
         .collect()
 }
 
-/// Our cache mounts: what the builder lists, and folders of our own in Buildah's place.
+/// Our cache mounts: those that the builder lists, and our folders among Buildah's.
 fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMount> {
     let listed = engine
         .list_cache_mounts()
@@ -155,7 +177,7 @@ fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMo
     let mut found = listed
         .map(|done| read_cache_mounts(&done.stdout))
         .unwrap_or_default();
-    // Where somebody else owns the shared folder, builds used one of ours: see `own_cache`.
+    // If somebody else owns the shared folder, builds used one of ours: see `build::facts`.
     let own = folder.as_ref().and_then(|_| cx.env.cache_folder());
     for folder in folder
         .into_iter()
@@ -163,7 +185,7 @@ fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMo
     {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut mounts: Vec<_> = entries
-            .filter(|entry| matches!(probe::folder(&entry.path()), Folder::There { uid, .. } if uid == cx.env.user.euid))
+            .filter(|entry| matches!(host::folder(&entry.path()), Folder::There { uid, .. } if uid == cx.env.user.euid))
             .filter_map(|entry| {
                 let id = entry.file_name().into_string().ok().filter(|id| cache::ours(id))?;
                 Some(CacheMount { place: entry.path().to_str()?.to_owned(), id })
@@ -175,13 +197,13 @@ fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMo
     found
 }
 
-/// Which of our images go, and under which names.
-fn doomed(
+/// Chooses the images to remove, and their references.
+fn removals(
     settings: &Settings,
     git: &GitValues,
     images: &[Image],
-    args: &CleanArgs,
-) -> Result<Vec<Doomed>, Failure> {
+    args: &Clean,
+) -> Result<Vec<Removal>, Failure> {
     let repository = settings.image.repository.as_str();
     let of_version: Vec<_> = settings
         .tags(git)?
@@ -193,7 +215,7 @@ fn doomed(
             .rsplit_once(':')
             .is_some_and(|(name, _)| name == repository)
     };
-    let mut by_id: BTreeMap<&str, Doomed> = BTreeMap::new();
+    let mut by_id: BTreeMap<&str, Removal> = BTreeMap::new();
     for image in images {
         let all = image.repo_tags.clone().unwrap_or_default();
         let goes = |reference: &String| {
@@ -204,7 +226,7 @@ fn doomed(
             }
         };
         let (mut go, stay): (Vec<_>, Vec<_>) = all.into_iter().partition(goes);
-        // One that lost its tag to a newer build has no name left to remove it by.
+        // An image that lost its tag to a newer build has no reference left.
         let leftover = go.is_empty() && stay.is_empty();
         let of_this_version = image.label(VERSION_LABEL) == Some(settings.version.value.as_str());
         if leftover && (args.all || of_this_version) {
@@ -213,11 +235,11 @@ fn doomed(
         if !go.is_empty() {
             by_id.insert(
                 &image.id,
-                Doomed {
+                Removal {
                     id: image.id.clone(),
                     size: image.size,
                     references: go,
-                    kept_by_others: !stay.is_empty(),
+                    has_other_references: !stay.is_empty(),
                 },
             );
         }
@@ -225,7 +247,7 @@ fn doomed(
     Ok(by_id.into_values().collect())
 }
 
-pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
+fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     let name = &settings.run.container;
     let mut plan = Plan::default();
     if let Some(container) = facts.container_of(Owner::Us) {
@@ -239,7 +261,7 @@ pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
                 .or_go_on(),
             );
         }
-        // Another run may be removing it at this moment, which is as good: it is looked for after.
+        // Another run may be removing it at this moment. Whether it is gone is checked afterwards.
         plan.push(
             Step::new(facts.engine.remove(name), Output::Quiet)
                 .say("Removing", format!("container {name}"))
@@ -248,7 +270,7 @@ pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     }
     for image in &facts.images {
         for reference in &image.references {
-            // In use by somebody's container: the engine says so, and the rest goes on.
+            // The engine refuses an image that a container uses. The other images are removed all the same.
             plan.push(
                 Step::new(facts.engine.remove_image(reference), Output::Quiet)
                     .say("Removing", format!("image {reference}"))
@@ -270,60 +292,69 @@ pub fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     plan
 }
 
-pub fn run(cx: &Context, args: &CleanArgs) -> Result<()> {
-    let facts = facts(cx, args)?;
-    let plan = plan(cx.settings, &facts);
-    if !cx.dry_run {
-        let name = &cx.settings.run.container;
-        if let Some(container) = facts.container_of(Owner::Somebody) {
-            cx.ui.warn(&format!(
-                "the container `{name}` stays: it is not ours, {}",
-                container.looks_like()
-            ));
+impl Command for Clean {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let facts = facts(cx, self)?;
+        let plan = plan(cx.settings, &facts);
+        if !cx.dry_run {
+            let name = &cx.settings.run.container;
+            if let Some(container) = facts.container_of(Owner::Somebody) {
+                cx.ui.warn(&format!(
+                    "the container `{name}` stays: it is not ours, {}",
+                    container.looks_like()
+                ));
+            }
+            if plan.steps.is_empty() {
+                cx.ui.status("Clean", "nothing of ours to remove");
+                return Ok(());
+            }
+            list(cx, &facts, self);
+            ask_first(cx, self)?;
         }
-        if plan.steps.is_empty() {
-            cx.ui.status("Clean", "nothing of ours to remove");
+        let before = facts
+            .images
+            .iter()
+            .filter(|image| !image.has_other_references);
+        let (count, bytes) = before.fold((0, 0), |(count, bytes), image| {
+            (count + 1, bytes + image.size)
+        });
+        if cx.carry_out(&plan)? == Ran::No {
             return Ok(());
         }
-        list(cx, &facts, args);
-        ask_first(cx, args)?;
+        container_must_be_gone(cx, &facts)?;
+        let stayed = try_again(cx, &facts, still_there(cx, &facts));
+        for image in &stayed {
+            cx.ui.warn(&format!(
+                "image {} stays: a container uses it",
+                image.references.join(", ")
+            ));
+        }
+        let kept: u64 = stayed.iter().map(|image| image.size).sum();
+        cx.ui.status(
+            "Reclaimed",
+            &format!(
+                "{} of {} images",
+                human_bytes(bytes - kept),
+                count - stayed.len()
+            ),
+        );
+        Ok(())
     }
-    let before = facts.images.iter().filter(|image| !image.kept_by_others);
-    let (count, bytes) = before.fold((0, 0), |(count, bytes), image| {
-        (count + 1, bytes + image.size)
-    });
-    if cx.carry_out(&plan)? == Ran::No {
-        return Ok(());
-    }
-    container_must_be_gone(cx, &facts)?;
-    let stayed = try_again(cx, &facts, still_there(cx, &facts));
-    for image in &stayed {
-        cx.ui.warn(&format!(
-            "image {} stays: a container uses it",
-            image.references.join(", ")
-        ));
-    }
-    let kept: u64 = stayed.iter().map(|image| image.size).sum();
-    cx.ui.status(
-        "Reclaimed",
-        &format!(
-            "{} of {} images",
-            human_bytes(bytes - kept),
-            count - stayed.len()
-        ),
-    );
-    Ok(())
 }
 
-/// What goes, a line each. Who is to be asked sees it also with `--quiet`.
-fn list(cx: &Context, facts: &CleanFacts, args: &CleanArgs) {
+/// Lists what will be removed, one line each. Before the question it is shown even with `--quiet`.
+fn list(cx: &Context, facts: &CleanFacts, args: &Clean) {
     let mut lines = vec!["this will be removed:".to_owned()];
     if let Some(container) = facts.container_of(Owner::Us) {
         let name = &cx.settings.run.container;
         lines.push(format!("  container {name} ({})", container.state.status));
     }
     lines.extend(facts.images.iter().map(|image| {
-        let size = if image.kept_by_others {
+        let size = if image.has_other_references {
             "only these names".to_owned()
         } else {
             human_bytes(image.size)
@@ -340,19 +371,21 @@ fn list(cx: &Context, facts: &CleanFacts, args: &CleanArgs) {
     );
     let text = lines.join("\n");
     if args.yes {
-        cx.ui.line(&text);
+        cx.ui.detail(&text);
     } else {
-        cx.ui.raw(&text);
+        cx.ui.show_output(&text);
     }
 }
 
-fn ask_first(cx: &Context, args: &CleanArgs) -> Result<(), Failure> {
+fn ask_first(cx: &Context, args: &Clean) -> Result<(), Failure> {
     if args.yes {
         return Ok(());
     }
     if !cx.env.stdin_tty {
-        return Err(Failure::usage("nobody can be asked whether to remove this")
-            .hint("add `--yes`, or look first with `--dry-run`"));
+        return Err(
+            Failure::usage("standard input is not a terminal; pass `--yes`")
+                .hint("`--dry-run` shows what would be removed"),
+        );
     }
     if cx.ui.confirm("Remove it?") {
         Ok(())
@@ -361,7 +394,10 @@ fn ask_first(cx: &Context, args: &CleanArgs) -> Result<(), Failure> {
     }
 }
 
-/// The container that was to go, once more if need be: what keeps it is then the engine's to say.
+/// Waits until the container is gone. If it stays, it is removed once more, so that the engine says why.
+///
+/// # Errors
+/// When it cannot be removed.
 fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
     let Some(ours) = facts.container_of(Owner::Us) else {
         return Ok(());
@@ -369,11 +405,11 @@ fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
     let name = &cx.settings.run.container;
     let clock = Clock::start();
     loop {
-        let found = cx.probe().container_of(&facts.engine, name)?;
+        let found = cx.container_of(&facts.engine, name)?;
         if found.is_none_or(|found| found.id != ours.id) {
             return Ok(());
         }
-        if clock.elapsed() > UNDER_WAY {
+        if clock.elapsed() > REMOVAL_LIMIT {
             let step = Step::new(facts.engine.remove(name), Output::Quiet);
             return cx.exec.step(&step).map(|_| ());
         }
@@ -383,9 +419,9 @@ fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
     }
 }
 
-/// What stayed because our own container still counted: it went a moment ago, and where two runs
-/// remove it, one is told that it has gone while the other is still at it.
-fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Doomed>) -> Vec<Doomed> {
+/// Removes images that stayed once more. Our own container may have kept them: if two runs remove it at the
+/// same time, one may go on while the other has not finished.
+fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Removal>) -> Vec<Removal> {
     if stayed.is_empty() || facts.container_of(Owner::Us).is_none() {
         return stayed;
     }
@@ -396,20 +432,49 @@ fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Doomed>) -> Vec<Doome
     still_there(cx, facts)
 }
 
-/// Images that the engine kept because containers use them.
-fn still_there(cx: &Context, facts: &CleanFacts) -> Vec<Doomed> {
-    let limit = cx.settings.engine.timeout.max(Duration::from_secs(10));
+/// The images that the engine kept, because containers use them.
+fn still_there(cx: &Context, facts: &CleanFacts) -> Vec<Removal> {
+    let exists = |image: &&Removal| {
+        let found = cx.images_of(&facts.engine, &[&image.id]);
+        found.is_ok_and(|found| !found.is_empty())
+    };
     facts
         .images
         .iter()
-        .filter(|doomed| !doomed.kept_by_others)
-        .filter(|doomed| {
-            let answer = cx.exec.ask(
-                &image::inspect_cmd(&facts.engine.program, &[&doomed.id]),
-                limit,
-            );
-            image::read_inspect(&answer, limit).is_ok_and(|found| !found.is_empty())
-        })
+        .filter(|image| !image.has_other_references)
+        .filter(exists)
         .cloned()
         .collect()
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Clean {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        machine.examples(
+            &["clean --version dev-me --all"],
+            |_: &Self, settings, _| {
+                let engine = machine.engine().engine;
+                let builders = engine.our_builders();
+                let image = Removal {
+                    id: "sha256:1".to_owned(),
+                    size: 100,
+                    references: vec![settings.reference(&GitValues::default())?],
+                    has_other_references: false,
+                };
+                let facts = CleanFacts {
+                    builders: builders.iter().map(|(name, _)| *name).take(1).collect(),
+                    engine,
+                    container: Some(machine.running_container()),
+                    images: vec![image],
+                    caches: vec![CacheMount {
+                        place: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
+                        id: "agent-runner-uv".to_owned(),
+                    }],
+                };
+                Ok(plan(settings, &facts))
+            },
+        )
+    }
 }

@@ -1,20 +1,33 @@
-//! `completions`: a script for a shell.
+//! `completions`: a completion script for a shell.
 
 use anyhow::Result;
-use clap::CommandFactory;
+use clap::Args;
 use clap_complete::{Shell, generate};
 
-use crate::{cli::Cli, ui::Ui};
+use crate::commands::command::{Standalone, Surroundings};
 
-pub fn run(shell: Shell, ui: Ui) -> Result<()> {
-    let mut script = Vec::new();
-    // Shells complete after a program's name, and `cargo xtask` is cargo's: this is for the
-    // installed binary and for an alias `xtask='cargo xtask'`.
-    generate(
-        shell,
-        &mut Cli::command().name("xtask").bin_name("xtask"),
-        "xtask",
-        &mut script,
-    );
-    Ok(ui.result(&String::from_utf8_lossy(&script))?)
+/// Print a completion script for a shell
+#[derive(Args, Clone, Debug)]
+pub struct Completions {
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+impl Standalone for Completions {
+    fn run(&self, surroundings: &Surroundings) -> Result<()> {
+        let mut script = Vec::new();
+        // Shells complete after a program's name, and that of `cargo xtask` is cargo. So the script is for
+        // the installed binary, and for an alias `xtask='cargo xtask'`.
+        let mut cli = surroundings.cli.clone().name("xtask").bin_name("xtask");
+        generate(self.shell, &mut cli, "xtask", &mut script);
+        Ok(surroundings.ui.print(&String::from_utf8_lossy(&script))?)
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Completions {
+    /// It runs no command.
+    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
+        Vec::new()
+    }
 }

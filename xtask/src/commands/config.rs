@@ -1,36 +1,48 @@
-//! `config`: the effective configuration, each value with where it comes from.
+//! `config`: the effective configuration, each value with its origin.
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use clap::Args;
 use serde_json::json;
 
-use super::Context;
 use crate::{
-    cli::ConfigArgs,
+    cli::{JsonOption, VersionOption},
+    commands::{command::Command, json},
     config::{
+        display::{show, to_json},
         schema::{CHANNEL, CHANNEL_KEYS, KEYS, Kind},
-        show, to_json,
     },
-    probe,
+    facts::{context::Context, git},
     settings::Settings,
 };
 
-pub fn run(cx: &Context, args: &ConfigArgs) -> Result<()> {
-    let git = probe::git(cx.exec, &cx.settings.root).values;
-    let tags = cx.settings.tags(&git)?;
-    let text = if args.json {
-        format!(
-            "{}\n",
-            serde_json::to_string_pretty(&as_json(cx.settings, &tags))?
-        )
-    } else {
-        as_text(cx.settings, &tags)
-    };
-    Ok(cx.ui.result(&text)?)
+/// Show the effective configuration and where each value comes from
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
-/// All paths with a value, in the schema's order: a table of texts has one path an entry.
+impl Command for Config {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let git = git::work_tree(cx.exec, &cx.settings.root).values;
+        let tags = cx.settings.tags(&git)?;
+        if self.json.json {
+            json::print(cx, &as_json(cx.settings, &tags))
+        } else {
+            Ok(cx.ui.print(&as_text(cx.settings, &tags))?)
+        }
+    }
+}
+
+/// The paths of all values, in the schema's order. A table of texts has a path for each entry.
 fn paths(settings: &Settings) -> Vec<String> {
     let mut paths = Vec::new();
     let mut add = |path: String, kind: Kind| match kind {
@@ -97,4 +109,12 @@ fn as_json(settings: &Settings, tags: &[String]) -> serde_json::Value {
         "tags": tags,
         "values": values,
     })
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Config {
+    /// It runs no command.
+    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
+        Vec::new()
+    }
 }

@@ -1,13 +1,15 @@
-//! `docker-login`: signs in to the image's registry. The token is never an argument and never
-//! shown; one of GitHub's goes to GitHub's registry only.
+//! `docker-login`: signs in to the image's registry. The token is never an argument and never shown. A
+//! token of GitHub's goes to GitHub's registry only.
 
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 
-use super::{Context, Ran};
 use crate::{
-    cli::LoginArgs,
+    base::{env::Env, error::Failure},
+    catalogue,
+    commands::command::Command,
     credentials::{
         environment::{GITHUB_REGISTRY, token_variable, token_variables},
         files, find,
@@ -16,27 +18,43 @@ use crate::{
         Engine,
         login::{self, Refusal},
     },
-    env::Env,
-    error::Failure,
+    facts::context::{Context, Ran},
     plan::{Cmd, Output, Plan, Stdin, Step},
     settings::Settings,
 };
 
-/// Where the token comes from, the first that there is.
+/// How long the GitHub CLI may take to answer.
+const GITHUB_CLI_LIMIT: Duration = Duration::from_secs(5);
+
+/// Sign in to the image's registry
+#[derive(Args, Clone, Debug)]
+pub struct DockerLogin {
+    /// The registry [default: the image repository's]
+    #[arg(long, value_name = "HOST")]
+    registry: Option<String>,
+    /// The user whose token it is [default: registry.user, for ghcr.io the GitHub actor]
+    #[arg(long, short, value_name = "NAME")]
+    username: Option<String>,
+    /// Read the token from standard input
+    #[arg(long)]
+    password_stdin: bool,
+}
+
+/// Where the token comes from. The first that exists is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenFrom {
+enum TokenSource {
     /// `--password-stdin`.
     Stdin,
     Env(&'static str),
-    /// `gh auth token`, where the GitHub CLI is installed and signed in.
+    /// `gh auth token`, if the GitHub CLI is installed and signed in.
     GitHubCli,
     /// Typed on the terminal, without an echo.
     Prompt,
 }
 
-impl TokenFrom {
-    /// The command that gives it, for the line of a dry run.
-    pub fn command(&self) -> String {
+impl TokenSource {
+    /// The command that prints the token, for the line of a dry run.
+    fn command(&self) -> String {
         match self {
             Self::Stdin | Self::Prompt => "cat".to_owned(),
             Self::Env(name) => format!("printenv {name}"),
@@ -45,29 +63,29 @@ impl TokenFrom {
     }
 }
 
-/// What was asked for, and what there is: enough to decide without any token.
+/// Who signs in where, and where the token comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub registry: String,
-    pub user: String,
-    pub token: TokenFrom,
+struct Request {
+    registry: String,
+    user: String,
+    token: TokenSource,
 }
 
 /// Whether the GitHub CLI can give a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GitHubCli {
+enum GitHubCli {
     SignedIn,
     Absent,
 }
 
-/// Decides on registry, user and the token's source.
+/// Chooses the registry, the user and the token's source.
 ///
 /// # Errors
-/// When there is no user, or no way to a token.
-pub fn request(
+/// When no user is known, and when there is no token.
+fn request(
     settings: &Settings,
     env: &Env,
-    args: &LoginArgs,
+    args: &DockerLogin,
     gh: GitHubCli,
 ) -> Result<Request, Failure> {
     let registry = args
@@ -75,25 +93,27 @@ pub fn request(
         .clone()
         .unwrap_or_else(|| settings.image.repository.registry().to_owned());
     let github = registry == GITHUB_REGISTRY;
-    let configured = Some(settings.registry_user.as_str()).filter(|user| !user.is_empty());
+    let configured = Some(settings.registry.user.as_str()).filter(|user| !user.is_empty());
     let user = args
         .username
         .as_deref()
         .or(configured)
         .or(env.get("GITHUB_ACTOR").filter(|_| github))
         .ok_or_else(|| {
-            Failure::usage(format!("whose token for {registry}?"))
-                .hint("name the user: `--username NAME`, or `registry.user` in `xtask.local.toml`")
+            Failure::usage(format!(
+                "no user name for {registry}: pass `--username` or set `registry.user`"
+            ))
+            .hint("`registry.user` belongs in `xtask.local.toml`")
         })?
         .to_owned();
     let token = match token_variable(env, &registry) {
-        _ if args.password_stdin => TokenFrom::Stdin,
-        Some(name) => TokenFrom::Env(name),
-        None if github && gh == GitHubCli::SignedIn => TokenFrom::GitHubCli,
-        None if env.stdin_tty => TokenFrom::Prompt,
+        _ if args.password_stdin => TokenSource::Stdin,
+        Some(name) => TokenSource::Env(name),
+        None if github && gh == GitHubCli::SignedIn => TokenSource::GitHubCli,
+        None if env.stdin_tty => TokenSource::Prompt,
         None => {
             return Err(Failure::usage(format!("there is no token for {registry}"))
-                .hint(format!("set {}, or hand it in: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", token_variables(&registry).join(" or "))));
+                .hint(format!("set {}, or pass it: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", token_variables(&registry).join(" or "))));
         }
     };
     Ok(Request {
@@ -103,54 +123,53 @@ pub fn request(
     })
 }
 
-pub fn plan(engine: &Engine, request: &Request, secret: String) -> Plan {
+fn plan(engine: &Engine, request: &Request, secret: String) -> Plan {
     let stdin = Stdin {
         secret,
         from: request.token.command(),
     };
     let cmd = engine.login(&request.registry, &request.user, stdin);
     let say = format!("in to {} as {}", request.registry, request.user);
-    Plan {
-        steps: vec![Step::new(cmd, Output::Quiet).say("Signing", say)],
-    }
+    vec![Step::new(cmd, Output::Quiet).say("Signing", say)].into()
 }
 
-pub fn run(cx: &Context, args: &LoginArgs) -> Result<()> {
-    let request = request(cx.settings, cx.env, args, github_cli(cx))?;
-    let (engine, _) = cx.probe().engine_and_others()?;
-    let engine = engine.engine;
-    if cx.dry_run {
-        return cx
-            .carry_out(&plan(&engine, &request, String::new()))
-            .map(|_| ());
-    }
-    let secret = token(cx, &request)?;
-    match cx.carry_out(&plan(&engine, &request, secret)) {
-        Ok(Ran::Yes | Ran::No) => {}
-        Err(error) => return Err(explain(error, &engine, &request)),
-    }
-    let files = files::of_engine(engine.kind, cx.env);
-    let kept = match find::file_with_login(files, &request.registry) {
-        None => "the engine's credential helper has it".to_owned(),
-        Some(file) if files::is_lost_at_reboot(engine.kind, &file) => {
-            format!("kept in {} until the next reboot", file.display())
+impl Command for DockerLogin {
+    fn run(&self, cx: &Context) -> Result<()> {
+        let request = request(cx.settings, cx.env, self, github_cli(cx))?;
+        let (engine, _) = cx.engine_and_passed_over()?;
+        let engine = engine.engine;
+        if cx.dry_run {
+            let plan = plan(&engine, &request, String::new());
+            return cx.carry_out(&plan).map(|_| ());
         }
-        Some(file) => format!("kept in {}", file.display()),
-    };
-    cx.ui.status(
-        "Signed in",
-        &format!("to {} as {}: {kept}", request.registry, request.user),
-    );
-    Ok(())
+        let secret = token(cx, &request)?;
+        match cx.carry_out(&plan(&engine, &request, secret)) {
+            Ok(Ran::Yes | Ran::No) => {}
+            Err(error) => return Err(explain(error, &engine, &request)),
+        }
+        let files = files::of_engine(engine.kind, cx.env);
+        let kept = match find::file_with_login(files, &request.registry) {
+            None => "kept by the engine's credential helper".to_owned(),
+            Some(file) if files::is_lost_at_reboot(engine.kind, &file) => {
+                format!("kept in {} until the next reboot", file.display())
+            }
+            Some(file) => format!("kept in {}", file.display()),
+        };
+        cx.ui.status(
+            "Signed in",
+            &format!("to {} as {}: {kept}", request.registry, request.user),
+        );
+        Ok(())
+    }
 }
 
-/// Asks for nothing but whether; the token itself is fetched when it is needed.
-pub fn github_cli(cx: &Context) -> GitHubCli {
+/// Asks whether the GitHub CLI is signed in, without fetching the token.
+fn github_cli(cx: &Context) -> GitHubCli {
     let status = Cmd::new("gh").args(["auth", "status", "--hostname", "github.com"]);
-    let signed_in = cx.probe().find("gh").is_some()
+    let signed_in = cx.find_program("gh").is_some()
         && cx
             .exec
-            .ask(&status, Duration::from_secs(5))
+            .ask(&status, GITHUB_CLI_LIMIT)
             .is_ok_and(|done| done.ok());
     if signed_in {
         GitHubCli::SignedIn
@@ -161,16 +180,16 @@ pub fn github_cli(cx: &Context) -> GitHubCli {
 
 fn token(cx: &Context, request: &Request) -> Result<String> {
     let token = match &request.token {
-        TokenFrom::Stdin => std::io::read_to_string(std::io::stdin())?,
-        TokenFrom::Env(name) => cx.env.get(name).unwrap_or_default().to_owned(),
-        TokenFrom::GitHubCli => {
+        TokenSource::Stdin => std::io::read_to_string(std::io::stdin())?,
+        TokenSource::Env(name) => cx.env.get(name).unwrap_or_default().to_owned(),
+        TokenSource::GitHubCli => {
             let cmd = Cmd::new("gh").args(["auth", "token", "--hostname", "github.com"]);
             cx.exec
-                .ask(&cmd, Duration::from_secs(5))
+                .ask(&cmd, GITHUB_CLI_LIMIT)
                 .map(|done| done.stdout)
                 .unwrap_or_default()
         }
-        TokenFrom::Prompt => rpassword::prompt_password(format!(
+        TokenSource::Prompt => rpassword::prompt_password(format!(
             "token of {} for {}: ",
             request.user, request.registry
         ))?,
@@ -182,19 +201,19 @@ fn token(cx: &Context, request: &Request) -> Result<String> {
     Ok(token)
 }
 
-/// The engine's words were shown; this says what they mean and what to do.
+/// Explains a failure whose output the engine has shown already.
 fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::Error {
     let Some(failure) = error.downcast_ref::<Failure>() else {
         return error;
     };
     let registry = &request.registry;
-    let meant = |message: String| Failure::new(message).code(failure.exit_code());
-    let Some(refusal) = login::refusal(failure.said()) else {
+    let explained = |message: String| Failure::new(message).code(failure.exit_code());
+    let Some(refusal) = login::refusal(failure.output()) else {
         return error;
     };
-    let explained = match refusal {
+    let failure = match refusal {
         Refusal::WrongToken => {
-            let refused = meant(format!("{registry} does not take this token of {}", request.user));
+            let refused = explained(format!("{registry} refuses this token of {}", request.user));
             if registry == GITHUB_REGISTRY {
                 refused
                     .hint("a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
@@ -203,28 +222,37 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
                 refused.hint("check the user's name, and make a new token where this one was made")
             }
         }
-        Refusal::Unreachable => meant(format!("{registry} cannot be reached"))
+        Refusal::Unreachable => explained(format!("{registry} cannot be reached"))
             .hint("check the name and the network; behind a proxy, the engine's daemon needs its address too"),
         Refusal::PlainHttp => {
-            meant(format!("{registry} speaks plain HTTP, and {} wants TLS", engine.kind)).hint(engine.allow_plain_http(registry))
+            explained(format!("{registry} speaks plain HTTP, and {} requires TLS", engine.kind)).hint(engine.allow_plain_http(registry))
         }
-        Refusal::Certificate => meant(format!("the certificate of {registry} is not trusted"))
+        Refusal::Certificate => explained(format!("the certificate of {registry} is not trusted"))
             .hint(format!("give the engine its CA: /etc/docker/certs.d/{registry}/ca.crt or /etc/containers/certs.d/{registry}/ca.crt")),
-        Refusal::Helper => meant("the credential helper does not work, so nothing was kept".to_owned())
+        Refusal::Helper => explained("the credential helper does not work, so the login was not kept".to_owned())
             .hint("remove `credsStore` or `credHelpers` from the engine's config.json, or install the helper it names"),
     };
-    explained.more(refusal.code()).into()
+    failure.hint(catalogue::more(refusal.code())).into()
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for DockerLogin {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        let line = "docker-login --username me";
+        machine.examples(&[line], |command: &Self, settings, env| {
+            let request = request(settings, env, command, GitHubCli::SignedIn)?;
+            let secret = crate::commands::testing::SECRET.to_owned();
+            Ok(plan(&machine.engine().engine, &request, secret))
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::{
-        cli::{Cli, Command},
-        config::Files,
-    };
+    use crate::{commands::testing::parse, config::files::Files, settings::resolve::Arguments};
 
     fn decide(
         line: &[&str],
@@ -232,17 +260,15 @@ mod tests {
         gh: GitHubCli,
         repository: &str,
     ) -> Result<Request, Failure> {
-        let cli = Cli::try_parse_from(["xtask", "docker-login"].iter().chain(line)).unwrap();
+        let line = ["docker-login"].iter().chain(line).copied();
+        let command: DockerLogin = parse(line);
         let files = Files {
             root: "/src".into(),
             project: format!("schema = 1\n[image]\nrepository = '{repository}'\n"),
             local: None,
         };
-        let settings = Settings::resolve(&cli, env, &files)?;
-        let Command::DockerLogin(args) = &cli.command else {
-            unreachable!()
-        };
-        request(&settings, env, args, gh)
+        let settings = Settings::resolve(&Arguments::default(), env, &files)?;
+        request(&settings, env, &command, gh)
     }
 
     #[test]
@@ -254,7 +280,7 @@ mod tests {
             Request {
                 registry: "ghcr.io".into(),
                 user: "me".into(),
-                token: TokenFrom::Env("GITHUB_TOKEN")
+                token: TokenSource::Env("GITHUB_TOKEN")
             }
         );
     }
@@ -267,7 +293,7 @@ mod tests {
         };
         assert_eq!(
             elsewhere(&[]).to_string(),
-            "whose token for registry.example.com?"
+            "no user name for registry.example.com: pass `--username` or set `registry.user`"
         );
         assert_eq!(
             elsewhere(&["-u", "me"]).to_string(),
@@ -287,19 +313,19 @@ mod tests {
         let env = Env::fake(&[("GITHUB_TOKEN", "t")]);
         assert_eq!(
             from(&["--password-stdin"], &env, GitHubCli::SignedIn).unwrap(),
-            TokenFrom::Stdin
+            TokenSource::Stdin
         );
         assert_eq!(
             from(&[], &env, GitHubCli::SignedIn).unwrap(),
-            TokenFrom::Env("GITHUB_TOKEN")
+            TokenSource::Env("GITHUB_TOKEN")
         );
         assert_eq!(
             from(&[], &bare, GitHubCli::SignedIn).unwrap(),
-            TokenFrom::GitHubCli
+            TokenSource::GitHubCli
         );
         assert_eq!(
             from(&[], &terminal, GitHubCli::Absent).unwrap(),
-            TokenFrom::Prompt
+            TokenSource::Prompt
         );
         assert!(from(&[], &bare, GitHubCli::Absent).is_err());
     }

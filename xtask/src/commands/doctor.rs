@@ -3,78 +3,104 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
+use clap::Args;
 
-use super::{
-    Context,
-    findings::{self, Finding, failure, ok, warning},
-    run_local::environment::{addresses, env_file},
-};
 use crate::{
+    base::{
+        engine_kind::EngineKind,
+        env::{Env, Os},
+        error::Failure,
+        image::human_bytes,
+        secret,
+    },
     catalogue,
-    cli::JsonArgs,
+    cli::JsonOption,
+    commands::{
+        command::Command,
+        findings::{self, Finding, failure, ok, warning},
+        run_local::{
+            mounts::{folder_steps, mount},
+            start::how_to_start,
+        },
+    },
     credentials::{config_file::ConfigFile, files},
-    engine::{EngineFacts, Kind, Place, detect, diagnosis::EndpointEnv},
-    env::{Env, Os},
-    error::Failure,
+    engine::{EngineFacts, Place, detect, diagnosis::EndpointEnv},
     exec::Finished,
-    image::human_bytes,
+    facts::{
+        context::Context,
+        environment::{RunnerEnv, env_file_warnings, read_env_file},
+        git,
+        host::{self, Folder},
+    },
     plan::{Cmd, Output, Plan, Step},
-    probe::{self, Folder},
-    secret,
-    settings::Prefer,
+    settings::EngineChoice,
 };
 
-/// Less than this free, and a build may fail in its middle.
-const WANTED_FREE: u64 = 5_000_000_000;
+/// Find out what is wrong with engines, ports, folders and settings
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    #[command(flatten)]
+    json: JsonOption,
+}
 
-pub fn run(cx: &Context, args: &JsonArgs) -> Result<()> {
-    if cx.dry_run {
-        let steps =
-            Kind::ALL.map(|kind| Step::new(detect::version_cmd(kind.program()), Output::Result));
-        return cx
-            .carry_out(&Plan {
-                steps: steps.to_vec(),
-            })
-            .map(|_| ());
-    }
-    let mut findings = vec![ok(
-        "configuration",
-        format!(
-            "{} reads well",
-            cx.settings.root.join("xtask.toml").display()
-        ),
-    )];
-    let engine = engines(cx, &mut findings);
-    if let Some(engine) = &engine {
-        findings.push(endpoint(engine, cx.env));
-        findings.extend(builder(cx, engine));
-        findings.push(emulation(engine));
-        findings.extend(disk(cx, engine));
-        findings.extend(workspace(cx, engine));
-        findings.push(credentials(cx, engine));
-    }
-    findings.extend(ports(cx));
-    findings.push(git(cx));
-    findings.push(proxy_and_ca(cx));
-    if cx.env.os == Os::Linux {
-        let state = if probe::selinux_enforcing() {
-            "enforcing: bind mounts get `:z`"
+/// A build may need so many free bytes.
+const ENOUGH_FREE: u64 = 5_000_000_000;
+
+/// The questions whose answers show which engines there are.
+pub fn version_questions() -> Plan {
+    let question =
+        |kind: &EngineKind| Step::new(detect::version_cmd(kind.program()), Output::Result);
+    EngineKind::ALL
+        .iter()
+        .map(question)
+        .collect::<Vec<_>>()
+        .into()
+}
+
+impl Command for Doctor {
+    fn run(&self, cx: &Context) -> Result<()> {
+        if cx.dry_run {
+            return cx.carry_out(&version_questions()).map(|_| ());
+        }
+        let mut findings = vec![ok(
+            "configuration",
+            format!(
+                "{} reads well",
+                cx.settings.root.join("xtask.toml").display()
+            ),
+        )];
+        let engine = engines(cx, &mut findings);
+        if let Some(engine) = &engine {
+            findings.push(endpoint(engine, cx.env));
+            findings.extend(builder(cx, engine));
+            findings.push(emulation(engine));
+            findings.extend(disk(cx, engine));
+            findings.extend(workspace(cx, engine));
+            findings.push(credentials(cx, engine));
+        }
+        findings.extend(environment(cx));
+        findings.push(git(cx));
+        findings.push(proxy_and_ca(cx));
+        if cx.env.os == Os::Linux {
+            let state = if host::selinux_enforcing() {
+                "enforcing: bind mounts get `:z`"
+            } else {
+                "not enforcing"
+            };
+            findings.push(ok("SELinux", state));
+        }
+        findings::show(cx, self.json, &findings)?;
+        if findings::broken(&findings).is_empty() {
+            Ok(())
         } else {
-            "not enforcing"
-        };
-        findings.push(ok("SELinux", state));
-    }
-    findings::show(cx, args.json, &findings)?;
-    if findings::broken(&findings).is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::new("something is broken: see above").into())
+            Err(Failure::new("something is broken: see above").into())
+        }
     }
 }
 
-/// Which engine is chosen and why, and what the other candidates say.
+/// Which engine is chosen and why, and why others were passed over.
 fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
-    match cx.probe().engine_and_others() {
+    match cx.engine_and_passed_over() {
         Ok((engine, passed_over)) => {
             for other in &passed_over {
                 findings.push(warning(
@@ -97,8 +123,8 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
                 .get("engine.prefer")
                 .map(|prefer| prefer.origin.to_string());
             let why = match cx.settings.engine.prefer {
-                Prefer::Auto => "the first that answers".to_owned(),
-                Prefer::Docker | Prefer::Podman => {
+                EngineChoice::Auto => "the first that answers".to_owned(),
+                EngineChoice::Only(_) => {
                     format!("asked for by {}", origin.unwrap_or_default())
                 }
             };
@@ -123,7 +149,7 @@ fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
         Place::Remote(endpoint) => endpoint.clone(),
     };
     match engine.endpoint_env(env) {
-        EndpointEnv::Silent if engine.hides_this_machine().is_some() => warning(
+        EndpointEnv::Unset if engine.hides_this_machine().is_some() => warning(
             "endpoint",
             format!(
                 "{place}; {}",
@@ -131,8 +157,8 @@ fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
             ),
             "use rootful Docker or rootless Podman, or see https://docs.docker.com/engine/security/rootless/tips/",
         ),
-        EndpointEnv::Silent => ok("endpoint", place),
-        EndpointEnv::Taken(from) => ok("endpoint", format!("{place}, by {from}")),
+        EndpointEnv::Unset => ok("endpoint", place),
+        EndpointEnv::Used(from) => ok("endpoint", format!("{place}, by {from}")),
         EndpointEnv::Misleading(how, fix) => warning("endpoint", format!("{place}; {how}"), fix),
     }
 }
@@ -160,7 +186,7 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     })
 }
 
-/// Only for running foreign images: building needs none.
+/// Emulation is needed to run images of another platform, not to build them.
 pub fn emulation(engine: &EngineFacts) -> Finding {
     let what = "emulation";
     let (other, handler) = match engine.platform.arch.as_str() {
@@ -194,7 +220,7 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
     }
 }
 
-/// Free space where the engine keeps its images.
+/// The free space on the disk of the engine's images.
 fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     if engine.place != Place::Here {
         return None;
@@ -212,7 +238,7 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
         .ok()?
         * 1024;
     let detail = format!("{} free at {root}", human_bytes(free));
-    Some(if free >= WANTED_FREE {
+    Some(if free >= ENOUGH_FREE {
         ok("disk", detail)
     } else {
         warning(
@@ -223,32 +249,33 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     })
 }
 
-fn ports(cx: &Context) -> Vec<Finding> {
-    let file = match env_file(cx.settings, cx.env) {
+/// The environment file, and whether something listens at each address.
+fn environment(cx: &Context) -> Vec<Finding> {
+    let file = match read_env_file(cx.settings, cx.env) {
         Ok(file) => file,
-        Err(error) => {
-            return vec![failure(
-                "env file",
-                error.to_string(),
-                error.hint_lines().join("; "),
-            )];
-        }
+        Err(error) => return vec![findings::failed("env file", &error)],
     };
-    let found = addresses(cx.settings, cx.env, file.as_ref())
-        .into_iter()
-        .filter_map(|(name, value)| {
-            let (host, port) = probe::host_and_port(value)?;
-            Some(if probe::listens(value) {
-                ok("port", format!("{host}:{port} answers ({name})"))
-            } else {
-                warning(
-                    "port",
-                    format!("nothing listens at {host}:{port} ({name})"),
-                    super::run_local::how_to_start(name),
-                )
-            })
-        });
-    found.collect()
+    let runner = RunnerEnv {
+        settings: cx.settings,
+        env: cx.env,
+        file: file.as_ref(),
+    };
+    let warnings = file.iter().flat_map(env_file_warnings);
+    let warnings = warnings.map(|why| warning("env file", why, "write plain `NAME=value` lines"));
+    let addresses = runner.addresses().into_iter();
+    let ports = addresses.filter_map(|(name, value)| {
+        let (host, port) = host::host_and_port(value)?;
+        Some(if host::listens(value) {
+            ok("port", format!("{host}:{port} answers ({name})"))
+        } else {
+            warning(
+                "port",
+                format!("nothing listens at {host}:{port} ({name})"),
+                how_to_start(name),
+            )
+        })
+    });
+    warnings.chain(ports).collect()
 }
 
 /// Whether the mounted folders can be written by the container.
@@ -259,7 +286,7 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
         .run
         .volumes
         .iter()
-        .map(|volume| super::run_local::mounts::mount(volume, cx.settings, cx.env));
+        .map(|volume| mount(volume, cx.settings, cx.env));
     mounts
         .filter_map(|mount| match mount {
             Err(error) => Some(failure(
@@ -268,8 +295,7 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                 error.hint_lines().join("; "),
             )),
             Ok(mount) => mount.folder.clone().map(|folder| {
-                let steps =
-                    super::run_local::mounts::folder_steps(&mount, cx.settings, cx.env, engine);
+                let steps = folder_steps(&mount, cx.settings, cx.env, engine);
                 match (steps, folder) {
                     (Err(error), _) => {
                         failure(what, error.to_string(), error.hint_lines().join("; "))
@@ -288,7 +314,7 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
         .collect()
 }
 
-/// Whether the registry of the image is signed in to; building and running need none.
+/// Whether there is a login for the image's registry. Building and running need none.
 fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
     let what = "credentials";
     let repository = &cx.settings.image.repository;
@@ -296,7 +322,7 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
     let files = files::of_engine(engine.engine.kind, cx.env);
     let file = files.iter().find_map(|file| ConfigFile::open(file));
     if let Some(program) = file.as_ref().and_then(|file| file.helper(registry)) {
-        return match cx.probe().find(&program) {
+        return match cx.find_program(&program) {
             Some(_) => ok(what, format!("kept by `{program}`")),
             None => warning(
                 what,
@@ -318,7 +344,7 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
 }
 
 fn git(cx: &Context) -> Finding {
-    let git = probe::git(cx.exec, &cx.settings.root);
+    let git = git::work_tree(cx.exec, &cx.settings.root);
     match git.values.sha {
         Some(sha) => {
             let state = if git.dirty {
@@ -330,13 +356,13 @@ fn git(cx: &Context) -> Finding {
         }
         None => warning(
             "git",
-            "this is no git work tree, or git is not installed",
+            "this is not a git work tree, or git is not installed",
             "images get no `revision` label; clone the repository to have one",
         ),
     }
 }
 
-/// Behind a proxy that has its own certificate, a build needs to know it.
+/// A proxy with a certificate of its own must be known to builds, too.
 fn proxy_and_ca(cx: &Context) -> Finding {
     let what = "proxy and CA";
     let names = [
@@ -386,5 +412,13 @@ fn proxy_and_ca(cx: &Context) -> Finding {
             ),
         ),
         (None, false) => ok(what, format!("{proxy}; no CA bundle of your own")),
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Doctor {
+    /// It asks only for versions.
+    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
+        Vec::new()
     }
 }

@@ -1,10 +1,9 @@
-//! What `doctor` and `ci-check` report: one line each, with the fix.
+//! The findings of `doctor` and `ci-check`: one line each, with a fix.
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::Context;
-use crate::error::Failure;
+use crate::{base::error::Failure, cli::JsonOption, commands::json, facts::context::Context};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,7 +13,7 @@ pub enum Level {
     Failure,
 }
 
-/// One line of the report.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub what: &'static str,
@@ -51,7 +50,7 @@ pub fn failure(what: &'static str, detail: impl Into<String>, fix: impl Into<Str
     }
 }
 
-/// What a failure says, and what helps.
+/// A failure as a finding, with its hints as the fix.
 pub fn failed(what: &'static str, why: &Failure) -> Finding {
     let message = why.to_string();
     let lines: Vec<_> = message.lines().map(str::trim).collect();
@@ -63,7 +62,7 @@ pub fn failed(what: &'static str, why: &Failure) -> Finding {
     }
 }
 
-/// The same of any error.
+/// Any error as a finding.
 pub fn failed_with(what: &'static str, why: &anyhow::Error) -> Finding {
     match why.downcast_ref::<Failure>() {
         Some(why) => failed(what, why),
@@ -71,7 +70,7 @@ pub fn failed_with(what: &'static str, why: &anyhow::Error) -> Finding {
     }
 }
 
-/// The names of what is broken.
+/// What the findings say is broken, by name.
 pub fn broken(findings: &[Finding]) -> Vec<&'static str> {
     let broken = findings
         .iter()
@@ -79,15 +78,20 @@ pub fn broken(findings: &[Finding]) -> Vec<&'static str> {
     broken.map(|finding| finding.what).collect()
 }
 
-/// Prints them.
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    findings: &'a [Finding],
+}
+
+/// Prints the findings.
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn show(cx: &Context, json: bool, findings: &[Finding]) -> Result<()> {
-    if json {
-        return Ok(cx
-            .ui
-            .result(&format!("{}\n", serde_json::to_string_pretty(&findings)?))?);
+pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> {
+    if json.json {
+        let ok = broken(findings).is_empty();
+        return json::print(cx, &Report { ok, findings });
     }
     let mut out = String::new();
     for finding in findings {
@@ -101,5 +105,5 @@ pub fn show(cx: &Context, json: bool, findings: &[Finding]) -> Result<()> {
             out.push_str(&format!("     {:<14} → {fix}\n", ""));
         }
     }
-    Ok(cx.ui.result(&out)?)
+    Ok(cx.ui.print(&out)?)
 }

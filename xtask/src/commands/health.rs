@@ -1,25 +1,17 @@
-//! The health check, run by us: an engine's own schedule answers after seconds (Docker), half a
-//! minute (old Docker) or never (Podman without systemd), and some images lose the check when
-//! another engine reads them.
+//! The health check, run by xtask. An engine's own schedule answers late (Docker, old Docker) or never
+//! (Podman without systemd), and some images lose the check when another engine reads them.
 
-use std::{thread, time::Duration};
+use std::time::Duration;
+
+use anyhow::Result;
 
 use crate::{
-    engine::{
-        Engine,
-        container::{self, Container},
-        image::Image,
-    },
-    exec::{Exec, Finished},
+    engine::{Engine, container::Container, image::Image},
+    exec::GaveUp,
+    facts::context::Context,
     plan::Cmd,
     settings::HealthSettings,
-    ui::{Clock, Ui, human_time},
 };
-
-/// How often an unhealthy container is asked again.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How long one check may take; engines' own limit is the image's, 10 s here.
-const ONE_CHECK: Duration = Duration::from_secs(10);
 
 /// The check to run: the image's own, else the configured one.
 pub fn command(image: Option<&Image>, settings: &HealthSettings) -> Option<Vec<String>> {
@@ -31,16 +23,15 @@ pub fn command(image: Option<&Image>, settings: &HealthSettings) -> Option<Vec<S
 /// Why a container did not become healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unhealthy {
-    /// The time budget was used up. Holds the last line that the check printed.
+    /// The time budget is used up. Holds the last line that the check printed.
     TimedOut(String),
     /// The container exited before the check passed.
     Exited(Box<Container>),
 }
 
-/// What to ask, of whom, and for how long.
+/// Waits for a container.
 pub struct Wait<'a> {
-    pub exec: &'a Exec,
-    pub ui: Ui,
+    pub cx: &'a Context<'a>,
     pub engine: &'a Engine,
     pub container: &'a str,
     pub check: &'a Cmd,
@@ -48,62 +39,28 @@ pub struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Asks until the check passes, the container ends or the budget is over.
+    /// Repeats the check until it passes, the container exits or the budget is used up. Returns how long
+    /// it took.
     ///
     /// # Errors
-    /// When a signal told us to stop.
-    pub fn run(&self) -> anyhow::Result<Result<Duration, Unhealthy>> {
-        let clock = Clock::start();
-        loop {
-            let answer = self.exec.ask(self.check, ONE_CHECK);
-            self.exec.check()?;
-            let elapsed = clock.elapsed();
-            let words = match answer {
-                Ok(done) if done.ok() => {
-                    self.ui.progress_done();
-                    return Ok(Ok(elapsed));
-                }
-                Ok(done) => last_words(&done),
-                Err(why) => format!("{why:?}"),
-            };
-            if let Some(ended) = self.ended() {
-                self.ui.progress_done();
-                return Ok(Err(Unhealthy::Exited(Box::new(ended))));
-            }
-            if elapsed >= self.budget {
-                self.ui.progress_done();
-                return Ok(Err(Unhealthy::TimedOut(words)));
-            }
-            self.ui.progress(&format!(
-                "     Waiting until healthy, {} ({words})",
-                human_time(elapsed)
-            ));
-            thread::sleep(PAUSE);
-        }
+    /// When a signal interrupts.
+    pub fn run(&self) -> Result<Result<Duration, Unhealthy>> {
+        let name = format!("{} to be healthy", self.container);
+        let exec = self.cx.exec;
+        let clock = crate::base::ui::Clock::start();
+        let waited = exec.retry(self.check, &name, self.budget, || self.exited())?;
+        Ok(match waited {
+            Ok(_) => Ok(clock.elapsed()),
+            Err(GaveUp::TimedOut(why)) => Err(Unhealthy::TimedOut(why)),
+            Err(GaveUp::Because(container, _)) => Err(Unhealthy::Exited(Box::new(container))),
+        })
     }
 
-    fn ended(&self) -> Option<Container> {
-        let answer = self.exec.ask(
-            &container::inspect_cmd(&self.engine.program, self.container),
-            ONE_CHECK,
-        );
-        let (_, container) =
-            container::read_inspect(&self.engine.program, &answer, ONE_CHECK).ok()?;
+    fn exited(&self) -> Option<Container> {
+        let container = self.cx.container_of(self.engine, self.container);
         container
+            .ok()
+            .flatten()
             .filter(|container| !container.state.running && container.state.status != "created")
     }
-}
-
-/// What a failed check said last.
-pub fn last_words(done: &Finished) -> String {
-    let said = |text: &str| {
-        text.lines()
-            .rev()
-            .map(str::trim)
-            .find(|line| !line.is_empty())
-            .map(str::to_owned)
-    };
-    said(&done.stdout)
-        .or_else(|| said(&done.stderr))
-        .unwrap_or_else(|| format!("exit code {}", done.code))
 }

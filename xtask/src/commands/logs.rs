@@ -1,45 +1,104 @@
-//! `logs`: the container's log; on a terminal it follows.
+//! `logs`: the log of a container. On a terminal it follows the log.
 
 use anyhow::Result;
+use clap::{Args, ValueEnum};
 
-use super::Context;
 use crate::{
-    cli::LogsArgs,
-    engine::Engine,
-    error::Failure,
+    base::error::Failure,
+    commands::{command::Command, stack::Names},
+    engine::{Engine, container::LogOptions},
+    facts::context::{Context, refuse_foreign},
     plan::{Output, Plan, Step},
     settings::Settings,
 };
 
-/// Whether to go on showing what comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Follow {
-    Yes,
-    No,
+/// Show the log of the container
+#[derive(Args, Clone, Debug)]
+pub struct Logs {
+    /// Whose log: the runner's, or that of a server that `up` started
+    #[arg(value_enum, default_value = "runner", value_name = "CONTAINER")]
+    container: Part,
+    /// Keep showing new lines [default on a terminal]
+    #[arg(long, short, overrides_with = "no_follow")]
+    follow: bool,
+    /// Show the lines that exist, and end
+    #[arg(long, overrides_with = "follow")]
+    no_follow: bool,
+    /// Begin with the last N lines
+    #[arg(long, short = 'n', value_name = "N")]
+    tail: Option<u64>,
+    /// Begin at a time, or so long ago: 10m, 2026-01-31T12:00:00
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// End at a time, or so long ago
+    #[arg(long, value_name = "WHEN")]
+    until: Option<String>,
+    /// Show the time of each line
+    #[arg(long, short)]
+    timestamps: bool,
 }
 
-pub fn plan(settings: &Settings, engine: &Engine, args: &LogsArgs, follow: Follow) -> Plan {
-    let cmd = engine.logs(
-        &settings.run.container,
-        follow == Follow::Yes,
-        args.tail,
-        args.since.as_deref(),
-    );
-    Plan {
-        steps: vec![Step::new(cmd, Output::Handover)],
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Runner,
+    Temporal,
+    Server,
+}
+
+impl Logs {
+    fn container_name(&self, settings: &Settings) -> String {
+        let names = Names::for_runner(&settings.run.container);
+        match self.container {
+            Part::Runner => names.runner,
+            Part::Temporal => names.temporal,
+            Part::Server => names.server,
+        }
+    }
+
+    fn plan(&self, settings: &Settings, engine: &Engine, follow: bool) -> Plan {
+        let options = LogOptions {
+            follow,
+            tail: self.tail,
+            since: self.since.clone(),
+            until: self.until.clone(),
+            timestamps: self.timestamps,
+        };
+        let cmd = engine.logs(&self.container_name(settings), &options);
+        vec![Step::new(cmd, Output::Handover)].into()
     }
 }
 
-pub fn run(cx: &Context, args: &LogsArgs) -> Result<()> {
-    let name = &cx.settings.run.container;
-    let (engine, container) = cx.our_container()?;
-    if container.is_none() && !cx.dry_run {
-        return Err(Failure::new(format!("there is no container `{name}`"))
-            .hint("start it: `cargo xtask run-local`")
-            .into());
+impl Command for Logs {
+    fn run(&self, cx: &Context) -> Result<()> {
+        let name = self.container_name(cx.settings);
+        let (engine, container) = cx.engine_and_container(&name)?;
+        match &container {
+            Some(container) => refuse_foreign(&name, container)?,
+            None if cx.dry_run => {}
+            None => {
+                let start = match self.container {
+                    Part::Runner => "run-local",
+                    Part::Temporal | Part::Server => "up",
+                };
+                return Err(Failure::new(format!("there is no container `{name}`"))
+                    .hint(format!("start it: `cargo xtask {start}`"))
+                    .into());
+            }
+        }
+        let follow = self.follow || (cx.env.stdout_tty && !self.no_follow && self.until.is_none());
+        cx.carry_out(&self.plan(cx.settings, &engine, follow))
+            .map(|_| ())
     }
-    let follow = args.follow || (cx.env.stdout_tty && !args.no_follow);
-    let follow = if follow { Follow::Yes } else { Follow::No };
-    cx.carry_out(&plan(cx.settings, &engine, args, follow))
-        .map(|_| ())
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Logs {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        let lines = ["logs --tail 10", "logs server -t --until 5m"];
+        machine.examples(&lines, |command: &Self, settings, _| {
+            Ok(command.plan(settings, &machine.engine().engine, command.until.is_none()))
+        })
+    }
 }

@@ -1,37 +1,67 @@
 //! `shell`: a shell, or another command, in the running container.
 
 use anyhow::Result;
+use clap::Args;
 
-use super::{Context, not_running};
 use crate::{
-    cli::ShellArgs,
+    commands::command::Command,
     engine::Engine,
+    facts::context::{Context, not_running},
     plan::{Output, Plan, Step},
     settings::Settings,
 };
 
-pub fn plan(settings: &Settings, engine: &Engine, args: &ShellArgs, tty: bool) -> Plan {
-    // Bash where the image has it: line editing and history. Its prompt goes to standard error,
-    // so nothing may be redirected on its way in.
-    const SHELL: &str = "if command -v bash >/dev/null; then exec bash; fi; exec sh";
-    let shell = || ["/bin/sh", "-c", SHELL].map(str::to_owned).to_vec();
-    let argv = if args.command.is_empty() {
-        shell()
-    } else {
-        args.command.clone()
-    };
-    let cmd = engine.exec_interactive(&settings.run.container, tty, &argv);
-    Plan {
-        steps: vec![Step::new(cmd, Output::Handover)],
+/// Bash if the image has it, for line editing and history. Bash prints its prompt to standard error, so
+/// that must stay the terminal.
+const SHELL: &str = "if command -v bash >/dev/null; then exec bash; fi; exec sh";
+
+/// Open a shell in the running container
+#[derive(Args, Clone, Debug)]
+pub struct Shell {
+    /// A command to run instead of a shell
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    command: Vec<String>,
+}
+
+impl Shell {
+    fn plan(&self, settings: &Settings, engine: &Engine, tty: bool) -> Plan {
+        let shell = || ["/bin/sh", "-c", SHELL].map(str::to_owned).to_vec();
+        let argv = if self.command.is_empty() {
+            shell()
+        } else {
+            self.command.clone()
+        };
+        let cmd = engine.exec_interactive(&settings.run.container, tty, &argv);
+        vec![Step::new(cmd, Output::Handover)].into()
     }
 }
 
-pub fn run(cx: &Context, args: &ShellArgs) -> Result<()> {
-    let (engine, container) = cx.our_container()?;
-    if !cx.dry_run && !container.is_some_and(|container| container.state.running) {
-        return Err(not_running(&cx.settings.run.container).into());
+impl Command for Shell {
+    fn run(&self, cx: &Context) -> Result<()> {
+        let (engine, container) = cx.our_container()?;
+        if !cx.dry_run && !container.is_some_and(|container| container.state.running) {
+            return Err(not_running(&cx.settings.run.container).into());
+        }
+        let tty = cx.env.stdin_tty && cx.env.stdout_tty;
+        cx.carry_out(&self.plan(cx.settings, &engine, tty))
+            .map(|_| ())
     }
-    let tty = cx.env.stdin_tty && cx.env.stdout_tty;
-    cx.carry_out(&plan(cx.settings, &engine, args, tty))
-        .map(|_| ())
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Shell {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        machine.examples(
+            &["shell", "shell ls -l /workspace"],
+            |command: &Self, settings, _| {
+                Ok(command.plan(settings, &machine.engine().engine, true))
+            },
+        )
+    }
 }

@@ -1,64 +1,89 @@
-//! `status`: container, health, uptime, image, version.
+//! `status`: the container's state, health, uptime, image and version.
 
 use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
 
-use super::{Context, health};
 use crate::{
-    cli::JsonArgs,
+    base::{error::Failure, ui::human_time},
+    cli::JsonOption,
+    commands::{
+        command::Command,
+        health,
+        json::{self, JsonEngine},
+    },
     engine::{
         Engine,
         container::{self, Container},
         label,
     },
-    plan::{Output, Plan, Step},
-    ui::human_time,
+    facts::context::Context,
+    plan::{Output, Step},
 };
 
+/// How long the health check may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Show the container's state, health, uptime, image and version
+#[derive(Args, Clone, Debug)]
+pub struct Status {
+    #[command(flatten)]
+    json: JsonOption,
+    /// Fail if the container does not run or is not healthy
+    #[arg(long)]
+    exit_code: bool,
+}
+
 #[derive(Debug, Serialize)]
-struct Status {
+struct Report {
     container: String,
-    /// running, exited, created, …; missing where there is none.
+    /// running, exited, created, …; missing if there is no container.
     state: String,
-    /// healthy, unhealthy or unknown; null where it does not run.
-    health: Option<String>,
+    /// healthy, unhealthy or unknown; null if it does not run.
+    health: Option<&'static str>,
     health_message: Option<String>,
     uptime_seconds: Option<u64>,
     exit_code: Option<i32>,
     image: Option<String>,
     version: Option<String>,
-    engine: String,
+    engine: JsonEngine,
+    #[serde(skip)]
+    engine_name: String,
 }
 
-pub fn run(cx: &Context, args: &JsonArgs) -> Result<()> {
-    let name = &cx.settings.run.container;
-    if cx.dry_run {
-        let (engine, _) = cx.probe().container(name)?;
-        let step = Step::new(
-            container::inspect_cmd(&engine.program, name),
-            Output::Result,
-        );
-        return cx.carry_out(&Plan { steps: vec![step] }).map(|_| ());
+impl Command for Status {
+    fn run(&self, cx: &Context) -> Result<()> {
+        let name = &cx.settings.run.container;
+        if cx.dry_run {
+            let (engine, _) = cx.engine_and_container(name)?;
+            let cmd = container::inspect_cmd(&engine.program, name);
+            let plan = vec![Step::new(cmd, Output::Result)].into();
+            return cx.carry_out(&plan).map(|_| ());
+        }
+        let (engine, container) = cx.our_container()?;
+        let report = report(cx, &engine, container.as_ref())?;
+        if self.json.json {
+            json::print(cx, &report)?;
+        } else {
+            cx.ui.print(&table(&report))?;
+            if !container.is_some_and(|container| container.state.running) {
+                cx.ui.hint("start it: `cargo xtask run-local`");
+            }
+        }
+        match report.health {
+            _ if !self.exit_code => Ok(()),
+            Some("healthy") => Ok(()),
+            Some(health) => Err(Failure::new(format!("the container `{name}` is {health}")).into()),
+            None => Err(Failure::new(format!("the container `{name}` does not run")).into()),
+        }
     }
-    let (engine, container) = cx.our_container()?;
-    let status = status(cx, &engine, container.as_ref());
-    if args.json {
-        return Ok(cx
-            .ui
-            .result(&format!("{}\n", serde_json::to_string_pretty(&status)?))?);
-    }
-    cx.ui.result(&table(&status))?;
-    if !container.is_some_and(|container| container.state.running) {
-        cx.ui.hint("start it: `cargo xtask run-local`");
-    }
-    Ok(())
 }
 
-fn status(cx: &Context, engine: &Engine, container: Option<&Container>) -> Status {
+fn report(cx: &Context, engine: &Engine, container: Option<&Container>) -> Result<Report> {
     let name = &cx.settings.run.container;
-    let mut status = Status {
+    let mut report = Report {
         container: name.clone(),
         state: container.map_or("missing".to_owned(), |found| found.state.status.clone()),
         health: None,
@@ -69,42 +94,38 @@ fn status(cx: &Context, engine: &Engine, container: Option<&Container>) -> Statu
         version: container
             .and_then(|found| found.label(label::VERSION))
             .map(str::to_owned),
-        engine: engine.kind.to_string(),
+        engine: engine.into(),
+        engine_name: engine.kind.to_string(),
     };
     let Some(container) = container else {
-        return status;
+        return Ok(report);
     };
     if !container.state.running {
-        status.exit_code = Some(container.state.exit_code);
-        return status;
+        report.exit_code = Some(container.state.exit_code);
+        return Ok(report);
     }
-    status.uptime_seconds = uptime(&container.state.started_at).map(|uptime| uptime.as_secs());
+    report.uptime_seconds = uptime(&container.state.started_at).map(|uptime| uptime.as_secs());
     let check = container
         .config
         .healthcheck
         .as_ref()
         .and_then(container::Healthcheck::command)
         .or_else(|| health::command(None, &cx.settings.health));
-    // Asked now, for an engine's own record may be half a minute old, or never made.
-    let answer = check.map(|argv| {
-        cx.exec
-            .ask(&engine.exec(name, argv), Duration::from_secs(10))
-    });
-    let (word, message) = match answer {
-        Some(Ok(done)) if done.ok() => ("healthy", Some(health::last_words(&done))),
-        Some(Ok(done)) => ("unhealthy", Some(health::last_words(&done))),
-        Some(Err(_)) => (
-            "unhealthy",
-            Some("the check did not answer within 10 s".to_owned()),
-        ),
+    // The check runs now: an engine's own record may be half a minute old, or missing.
+    let answer = check.map(|argv| cx.exec.ask(&engine.exec(name, argv), CHECK_LIMIT));
+    cx.exec.check()?;
+    let (health, message) = match answer {
+        Some(Ok(done)) if done.ok() => ("healthy", done.last_line()),
+        Some(Ok(done)) => ("unhealthy", done.last_line()),
+        Some(Err(why)) => ("unhealthy", format!("the check {why}")),
         None => (
             "unknown",
-            Some("the image has no health check that this engine can see".to_owned()),
+            "this engine sees no health check in the image".to_owned(),
         ),
     };
-    status.health = Some(word.to_owned());
-    status.health_message = message.filter(|message| message != "exit code 0");
-    status
+    report.health = Some(health);
+    report.health_message = Some(message).filter(|message| message != "exit code 0");
+    Ok(report)
 }
 
 fn uptime(started_at: &str) -> Option<Duration> {
@@ -112,7 +133,7 @@ fn uptime(started_at: &str) -> Option<Duration> {
     SystemTime::now().duration_since(started).ok()
 }
 
-/// Engines tell UTC as `Z`, or as Podman does with the local offset, which humantime cannot read.
+/// Converts a time to UTC. Docker's times end with `Z`, Podman's with an offset, which humantime cannot read.
 fn without_offset(time: &str) -> Option<String> {
     if time.ends_with('Z') {
         return Some(time.to_owned());
@@ -135,11 +156,11 @@ fn without_offset(time: &str) -> Option<String> {
     Some(humantime::format_rfc3339(utc).to_string())
 }
 
-fn table(status: &Status) -> String {
+fn table(status: &Report) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let health = match (&status.health, &status.health_message) {
         (Some(health), Some(message)) => format!("{health} ({message})"),
-        (health, _) => text(health),
+        (health, _) => health.unwrap_or("-").to_owned(),
     };
     let uptime = status
         .uptime_seconds
@@ -155,7 +176,7 @@ fn table(status: &Status) -> String {
         ("uptime", text(&uptime)),
         ("image", text(&status.image)),
         ("version", text(&status.version)),
-        ("engine", status.engine.clone()),
+        ("engine", status.engine_name.clone()),
     ]
     .iter()
     .map(|(name, value)| format!("{name:<10} {value}\n"))
@@ -163,11 +184,19 @@ fn table(status: &Status) -> String {
 }
 
 #[cfg(test)]
+impl crate::commands::testing::Examples for Status {
+    /// It runs no command but a question.
+    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn both_engines_times_are_read() {
+    fn times_of_both_engines_are_read() {
         assert_eq!(
             without_offset("2026-01-01T10:00:00.5Z").unwrap(),
             "2026-01-01T10:00:00.5Z"

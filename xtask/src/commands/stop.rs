@@ -1,44 +1,83 @@
-//! `stop`: SIGTERM, and SIGKILL when the grace is over. What is stopped already is a success.
+//! `stop`: stops the container with SIGTERM, with SIGKILL when its grace period is over, and removes it.
 
 use anyhow::Result;
+use clap::Args;
 
-use super::{Context, Ran};
 use crate::{
+    base::ui::Clock,
+    commands::command::Command,
     engine::{Engine, container::Container},
+    facts::context::{Context, Ran},
     plan::{Output, Plan, Step},
     settings::Settings,
-    ui::Clock,
 };
 
-pub fn plan(settings: &Settings, engine: &Engine, container: Option<&Container>) -> Plan {
-    let mut plan = Plan::default();
-    let name = &settings.run.container;
-    if container.is_some_and(|container| container.state.running) {
-        plan.push(
-            Step::new(engine.stop(name, settings.run.stop_grace), Output::Quiet)
-                .say("Stopping", name.as_str()),
-        );
-    }
-    plan
+/// Stop and remove the container
+#[derive(Args, Clone, Debug)]
+pub struct Stop {
+    /// Keep the stopped container, for its log
+    #[arg(long)]
+    keep: bool,
 }
 
-pub fn run(cx: &Context) -> Result<()> {
-    let clock = Clock::start();
-    let name = &cx.settings.run.container;
-    let (engine, container) = cx.our_container()?;
-    let plan = plan(cx.settings, &engine, container.as_ref());
-    if cx.carry_out(&plan)? == Ran::No {
-        return Ok(());
+impl Stop {
+    fn plan(&self, settings: &Settings, engine: &Engine, container: Option<&Container>) -> Plan {
+        let mut plan = Plan::default();
+        let name = &settings.run.container;
+        let Some(container) = container else {
+            return plan;
+        };
+        if container.state.running {
+            let stop = engine.stop(name, settings.run.stop_grace);
+            plan.push(Step::new(stop, Output::Quiet).say("Stopping", name.as_str()));
+        }
+        if !self.keep {
+            plan.push(Step::new(engine.remove(name), Output::Quiet));
+        }
+        plan
     }
-    match (&container, plan.steps.is_empty()) {
-        (None, _) => cx
-            .ui
-            .status("Stopped", &format!("nothing to stop: there is no `{name}`")),
-        (Some(_), true) => cx.ui.status(
-            "Stopped",
-            &format!("nothing to stop: `{name}` is not running"),
-        ),
-        (Some(_), false) => cx.ui.status("Stopped", &format!("{name} in {clock}")),
+}
+
+impl Command for Stop {
+    fn run(&self, cx: &Context) -> Result<()> {
+        let clock = Clock::start();
+        let name = &cx.settings.run.container;
+        let (engine, container) = cx.our_container()?;
+        let plan = self.plan(cx.settings, &engine, container.as_ref());
+        if cx.carry_out(&plan)? == Ran::No {
+            return Ok(());
+        }
+        let running = container
+            .as_ref()
+            .is_some_and(|container| container.state.running);
+        match (&container, running, self.keep) {
+            (None, _, _) => cx
+                .ui
+                .status("Nothing", &format!("to stop: there is no container {name}")),
+            (Some(_), false, true) => cx
+                .ui
+                .status("Nothing", &format!("to stop: {name} does not run")),
+            (Some(_), false, false) => cx.ui.status(
+                "Removed",
+                &format!("{name}, which had stopped before, in {clock}"),
+            ),
+            (Some(_), true, true) => cx.ui.status("Stopped", &format!("{name} in {clock}")),
+            (Some(_), true, false) => cx
+                .ui
+                .status("Stopped", &format!("and removed {name} in {clock}")),
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Stop {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        machine.examples(&["stop", "stop --keep"], |command: &Self, settings, _| {
+            let container = machine.running_container();
+            Ok(command.plan(settings, &machine.engine().engine, Some(&container)))
+        })
+    }
 }

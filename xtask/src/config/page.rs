@@ -5,15 +5,21 @@
 //! cargo test -p xtask --bin xtask -- --ignored write_the_tables
 //! ```
 
-use std::{fs, ops::Range};
+use std::{fs, ops::Range, path::PathBuf};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{
-    schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, SCHEMA, SCHEMA_KEY},
-    *,
+use crate::{
+    base::{
+        env::Env,
+        pages::{file, must_be, read},
+    },
+    config::{
+        files::Files,
+        resolve::{DEFAULTS, resolve},
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, SCHEMA, SCHEMA_KEY},
+    },
 };
-use crate::pages::{file, must_be, read};
 
 /// The page, and every other one that may show a piece of xtask.toml.
 const PAGE: &str = "docs/configuration.md";

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use crate::secret;
+use crate::base::secret;
 
 /// A text and the name it goes by in messages.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
-//! Reading a document, in two passes, and the environment: values with their places, or all
-//! problems at once.
+//! Reads a document, in two passes, and the environment: values with their origins, or all problems at
+//! once.
 
 use std::collections::BTreeSet;
 
@@ -8,53 +8,53 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{
-    Layer, Origin, migrate,
-    problem::{Problem, Source},
-    schema::{
-        self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, Key, Kind, SCHEMA, SCHEMA_KEY, Value,
-        nearest,
+use crate::{
+    base::env::Env,
+    config::{
+        layer::{Layer, Origin},
+        problem::{Problem, Source},
+        schema::{
+            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, Key, Kind, SCHEMA, SCHEMA_KEY, Value,
+            nearest,
+        },
     },
 };
-use crate::env::Env;
 
 /// How our environment variables begin.
 const ENV_PREFIX: &str = "XTASK_";
 
-const HOW_TOML_IS_WRITTEN: &str = "how TOML is written: https://toml.io/en/v1.0.0";
+const TOML_HELP: &str = "the TOML format: https://toml.io/en/v1.0.0";
 const NO_CHANNEL: &str = "channels are written as `[[channel]]`";
-const HOW_CHANNELS_ARE_WRITTEN: &str =
-    "write `[[channel]]` for each, and its `name` and other keys below";
+const CHANNELS_HELP: &str = "write `[[channel]]` for each, and its `name` and other keys below";
 const ALL_KEYS: &str = "all keys are in docs/configuration.md";
 
 /// Reads one document: its schema first, then all of it.
 pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     let (document, errors) = DeTable::parse_recoverable(source.text);
     if !errors.is_empty() {
-        // What the parser makes of a broken file is a guess. What stands before the first table is
-        // not, and there the schema stands.
+        // What the parser makes of a broken file is a guess, but what it makes of the lines before the
+        // first table is not, and the schema is one of them.
         let head = source
             .text
             .split_once("\n[")
             .map_or(source.text, |(head, _)| head);
         let (head, _) = DeTable::parse_recoverable(head);
-        if let Err(NoSchema {
+        if let Err(SchemaProblem {
             newer: true,
             problem,
-        }) = read_schema(source, head.get_ref())
+        }) = check_schema(source, head.get_ref())
         {
             return Err(vec![problem]);
         }
         let at = |error: &toml::de::Error| error.span().unwrap_or(0..0);
         return Err(errors
             .iter()
-            .map(|error| Problem::at(source, at(error), error.message(), HOW_TOML_IS_WRITTEN))
+            .map(|error| Problem::at(source, at(error), error.message(), TOML_HELP))
             .collect());
     }
     let mut document = document.into_inner();
-    let schema = read_schema(source, &document).map_err(|found| vec![found.problem])?;
+    check_schema(source, &document).map_err(|found| vec![found.problem])?;
     document.remove(SCHEMA_KEY);
-    migrate::migrate(&mut document, schema, migrate::MIGRATIONS);
 
     let mut reader = Reader {
         source,
@@ -77,18 +77,18 @@ pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     }
 }
 
-/// A schema that is not read.
-struct NoSchema {
-    /// It is one of a newer xtask's: then nothing else in the file is to be judged here.
+/// A schema that this xtask cannot read.
+struct SchemaProblem {
+    /// Whether the file is written for a newer xtask. Then nothing else in it is reported.
     newer: bool,
     problem: Problem,
 }
 
-/// The first pass: nothing but the schema's number, so that an old xtask says
-/// "update me" and not "unknown key", nor that it is no TOML: TOML has newer versions too.
-fn read_schema(source: Source, document: &DeTable) -> Result<u64, NoSchema> {
+/// The first pass: nothing but the schema's number, so that an old xtask says "update your checkout",
+/// not "unknown key" or "this is not TOML".
+fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem> {
     let problem = |newer, span, message: &str, help: &str| {
-        Err(NoSchema {
+        Err(SchemaProblem {
             newer,
             problem: Problem::at(source, span, message, help),
         })
@@ -115,7 +115,7 @@ fn read_schema(source: Source, document: &DeTable) -> Result<u64, NoSchema> {
             &format!("the file is written in schema {schema}, this xtask reads up to {SCHEMA}"),
             "update your checkout: `git pull`",
         ),
-        Some(schema) if schema > 0 => Ok(schema),
+        Some(schema) if schema > 0 => Ok(()),
         _ => problem(
             false,
             value.span(),
@@ -271,12 +271,12 @@ impl Reader<'_> {
 
     fn channels(&mut self, value: &Spanned<DeValue>) {
         let DeValue::Array(channels) = value.get_ref() else {
-            self.problem(value.span(), NO_CHANNEL, HOW_CHANNELS_ARE_WRITTEN);
+            self.problem(value.span(), NO_CHANNEL, CHANNELS_HELP);
             return;
         };
         for channel in channels {
             let DeValue::Table(table) = channel.get_ref() else {
-                self.problem(channel.span(), NO_CHANNEL, HOW_CHANNELS_ARE_WRITTEN);
+                self.problem(channel.span(), NO_CHANNEL, CHANNELS_HELP);
                 continue;
             };
             let mut table = table.clone();
@@ -312,8 +312,9 @@ impl Reader<'_> {
     }
 }
 
-/// What the environment sets. A misspelt `XTASK_…` would be silently without effect, so it is
-/// a problem, as an unknown key is; one that is like none of ours belongs to another xtask.
+/// Reads the settings of the environment. A variable `XTASK_…` that resembles one of ours is a problem,
+/// as an unknown key is: a misspelled variable would have no effect. Other variables of that prefix
+/// belong to another xtask.
 pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
     let (mut layer, mut problems) = (Layer::default(), Vec::new());
     for key in KEYS {
@@ -346,7 +347,7 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
             continue;
         };
-        // The tests' own switches are not settings.
+        // Switches of the end-to-end tests.
         if rest.starts_with("E2E_") {
             continue;
         }

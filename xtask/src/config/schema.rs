@@ -4,7 +4,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{image, version};
+use crate::{
+    base::{image, version},
+    config::values::{
+        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Provenance, Publish,
+        Relabel, RunUser, Sign, WorkTree, is_variable_name,
+    },
+};
 
 /// What a key may hold.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +63,7 @@ pub const SCHEMA: u64 = 1;
 /// All keys but the channels'.
 #[rustfmt::skip] // a table: one key a line
 pub const KEYS: &[Key] = &[
-    key("engine.prefer", "XTASK_ENGINE", Kind::Choice(&["auto", "docker", "podman"]), "the engine: `auto` takes the first of Docker and Podman that answers"),
+    key("engine.prefer", "XTASK_ENGINE", Kind::Choice(EngineChoice::WORDS), "the engine: `auto` takes the first of Docker and Podman that answers"),
     key("engine.timeout", "XTASK_ENGINE_TIMEOUT", Kind::Duration, "how long a candidate may take to answer before it is passed over"),
     key("image.repository", "XTASK_IMAGE_REPOSITORY", Kind::Text(repository), "where the image lives, with the registry's host and without a tag"),
     key("image.default-version", "XTASK_IMAGE_DEFAULT_VERSION", Kind::Text(image_version), "the version where neither `--version` nor `VERSION` nor a CI tag gives one"),
@@ -66,7 +72,7 @@ pub const KEYS: &[Key] = &[
     key("image.source", "XTASK_IMAGE_SOURCE", Kind::Text(any), "label `org.opencontainers.image.source`: the repository's address, by which registries link the image to it"),
     key("image.licenses", "XTASK_IMAGE_LICENSES", Kind::Text(any), "label `org.opencontainers.image.licenses`: an SPDX expression"),
     key("image.labels", "XTASK_IMAGE_LABELS", Kind::Map(any), "further labels"),
-        key("registry.user", "XTASK_REGISTRY_USER", Kind::Text(any), "whose token `docker-login` hands in; empty for `$GITHUB_ACTOR` with ghcr.io"),
+    key("registry.user", "XTASK_REGISTRY_USER", Kind::Text(any), "whose token `docker-login` hands in; empty for `$GITHUB_ACTOR` with ghcr.io"),
     key("build.dockerfile", "XTASK_BUILD_DOCKERFILE", Kind::Text(not_empty), "the Dockerfile, relative to the workspace"),
     key("build.context", "XTASK_BUILD_CONTEXT", Kind::Text(not_empty), "the build context, relative to the workspace"),
     key("build.target", "XTASK_BUILD_TARGET", Kind::Text(any), "the stage to build; empty for the last one"),
@@ -78,13 +84,13 @@ pub const KEYS: &[Key] = &[
     key("build.network", "XTASK_BUILD_NETWORK", Kind::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
     key("build.platforms", "XTASK_BUILD_PLATFORMS", Kind::List(platform), "what the image can be built for"),
     key("build.pull", "XTASK_BUILD_PULL", Kind::Bool, "ask the registry for a newer base image on every build"),
-    key("build.progress", "XTASK_BUILD_PROGRESS", Kind::Choice(&["auto", "plain", "tty", "quiet"]), "how the build shows its progress (Podman always shows it plain)"),
+    key("build.progress", "XTASK_BUILD_PROGRESS", Kind::Choice(Progress::WORDS), "how the build shows its progress (Podman always shows it plain)"),
     key("build.builder", "XTASK_BUILD_BUILDER", Kind::Text(not_empty), "the buildx builder of multi-architecture builds: `auto` takes Docker's own where its image store holds several platforms, else one of ours, made when it is missing; or the name of one that is there"),
-    key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", Kind::Choice(&["docker-container", "kubernetes"]), "what our own builder runs on"),
+    key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", Kind::Choice(BuilderDriver::WORDS), "what our own builder runs on"),
     key("build.builder-opts", "XTASK_BUILD_BUILDER_OPTS", Kind::List(assignment), "options of its driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
     key("build.builder-config", "XTASK_BUILD_BUILDER_CONFIG", Kind::Text(any), "a buildkitd.toml for it: mirrors, registries without TLS"),
     key("build.nodes", "XTASK_BUILD_NODES", Kind::List(node), "Machines to build on, each for its platform: BuildKit daemons for Docker, such as `linux/arm64=tcp://builder.example.com:1234`, services of Podman for Podman, such as `linux/arm64=ssh://me@builder.example.com`"),
-    key("build.cache", "XTASK_BUILD_CACHE", Kind::Choice(&["none", "local", "registry", "gha"]), "where multi-architecture builds keep their cache between machines"),
+    key("build.cache", "XTASK_BUILD_CACHE", Kind::Choice(Cache::WORDS), "where multi-architecture builds keep their cache between machines"),
     key("build.cache-ref", "XTASK_BUILD_CACHE_REF", Kind::Text(any), "the repository of the `registry` cache; empty for `cache` below the image's own"),
     key("sign.key", "XTASK_SIGN_KEY", Kind::Text(any), "what cosign signs with: a key file, or a key's address in a KMS; the password is cosign's `COSIGN_PASSWORD`"),
     key("sign.public-key", "XTASK_SIGN_PUBLIC_KEY", Kind::Text(any), "what a signature is checked with; empty for the public part of `sign.key`"),
@@ -106,7 +112,7 @@ pub const KEYS: &[Key] = &[
     key("run.hardening.read-only", "XTASK_RUN_HARDENING_READ_ONLY", Kind::Bool, "the container's root file system cannot be written"),
     key("run.hardening.tmpfs", "XTASK_RUN_HARDENING_TMPFS", Kind::List(absolute), "folders in memory that can be written"),
     key("run.hardening.init", "XTASK_RUN_HARDENING_INIT", Kind::Bool, "a small init is process 1: it hands signals on and reaps children"),
-    key("run.hardening.selinux-relabel", "XTASK_RUN_HARDENING_SELINUX_RELABEL", Kind::Choice(&["auto", "yes", "no"]), "`:z` on bind mounts; `auto` where SELinux is enforcing"),
+    key("run.hardening.selinux-relabel", "XTASK_RUN_HARDENING_SELINUX_RELABEL", Kind::Choice(Relabel::WORDS), "`:z` on bind mounts; `auto` where SELinux is enforcing"),
     key("stack.temporal-image", "XTASK_STACK_TEMPORAL_IMAGE", Kind::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
     key("stack.server-target", "XTASK_STACK_SERVER_TARGET", Kind::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that they start"),
     key("health.budget", "XTASK_HEALTH_BUDGET", Kind::Duration, "how long a started container may take to become healthy"),
@@ -124,16 +130,16 @@ pub const CHANNEL_NAME: &str = "name";
 pub const CHANNEL_KEYS: &[Key] = &[
     key("match", "", Kind::List(not_empty), "versions it takes: `semver:release`, `semver:prerelease`, or a glob such as `dev-*`"),
     key("tags", "", Kind::List(template), "the image's tags, as templates"),
-    key("publish", "", Kind::Choice(&["yes", "by-name", "no"]), "whether it may be published: `by-name` only where `--version` names it"),
+    key("publish", "", Kind::Choice(Publish::WORDS), "whether it may be published: `by-name` only where `--version` names it"),
     key("platforms", "", Kind::List(platform), "what it is published for; empty for all of `build.platforms`"),
     key("labels", "", Kind::Map(template_value), "further labels, as templates"),
     key("build-args", "", Kind::Map(template_value), "further build arguments, as templates"),
     key("check", "", Kind::Bool, "whether `build-image` runs `check` first"),
-    key("provenance", "", Kind::Choice(&["off", "min", "max"]), "how much a provenance attestation tells of the build (Docker alone writes one)"),
+    key("provenance", "", Kind::Choice(Provenance::WORDS), "how much a provenance attestation tells of the build (Docker alone writes one)"),
     key("sbom", "", Kind::Text(not_empty), "a list of the image's content as an attestation: `off`, `on`, or the image of another generator (Docker alone writes one)"),
-    key("sign", "", Kind::Choice(&["no", "key", "keyless"]), "whether cosign signs what is published"),
+    key("sign", "", Kind::Choice(Sign::WORDS), "whether cosign signs what is published"),
     key("smoke", "", Kind::Bool, "whether `push-image` and `push-multiarch` prove the image with `smoke` first, on this machine's platform"),
-    key("work-tree", "", Kind::Choice(&["any", "clean", "tagged"]), "what publishing needs: `clean` no uncommitted change, `tagged` also the version's tag on HEAD"),
+    key("work-tree", "", Kind::Choice(WorkTree::WORDS), "what publishing needs: `clean` no uncommitted change, `tagged` also the version's tag on HEAD"),
 ];
 
 /// A checked value.
@@ -308,9 +314,7 @@ fn container(text: &str) -> Result<(), String> {
 }
 
 fn env_name(text: &str) -> Result<(), String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if !text.is_empty() && text.chars().all(fine) && !text.starts_with(|c: char| c.is_ascii_digit())
-    {
+    if is_variable_name(text) {
         Ok(())
     } else {
         Err("must be a variable's name: letters, digits and `_`".to_owned())
@@ -346,12 +350,7 @@ fn cpus(text: &str) -> Result<(), String> {
 }
 
 fn user(text: &str) -> Result<(), String> {
-    let id = |id: &str| id.parse::<u32>().is_ok();
-    match text.split_once(':') {
-        Some((uid, gid)) if id(uid) && id(gid) => Ok(()),
-        _ if text == "auto" || text == "image" => Ok(()),
-        _ => Err("must be `auto`, `image` or `UID:GID`".to_owned()),
-    }
+    RunUser::try_from(text.to_owned()).map(|_| ())
 }
 
 fn volume(text: &str) -> Result<(), String> {
@@ -366,8 +365,6 @@ fn volume(text: &str) -> Result<(), String> {
     }
 }
 
-/// A secret in the engines' own form.
-/// <https://docs.docker.com/reference/cli/docker/buildx/build/#secret>
 fn assignment(text: &str) -> Result<(), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(()),
@@ -376,79 +373,11 @@ fn assignment(text: &str) -> Result<(), String> {
 }
 
 fn node(text: &str) -> Result<(), String> {
-    Node::parse(text).map(|_| ())
-}
-
-/// A machine's builder, and what it builds for: a BuildKit daemon, or a service of Podman.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
-    pub platform: image::Platform,
-    pub endpoint: String,
-}
-
-impl Node {
-    /// # Errors
-    /// Why the text is none, as a sentence without a subject.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let form = "must be `PLATFORM=ENDPOINT`, such as `linux/arm64=tcp://builder:1234`";
-        let (platform, endpoint) = text.split_once('=').ok_or(form)?;
-        let schemes = [
-            "tcp://",
-            "unix://",
-            "docker-container://",
-            "kube-pod://",
-            "ssh://",
-        ];
-        if !schemes.iter().any(|scheme| endpoint.starts_with(scheme)) {
-            return Err(form.to_owned());
-        }
-        Ok(Self {
-            platform: platform.parse().map_err(|_| form)?,
-            endpoint: endpoint.to_owned(),
-        })
-    }
+    Node::try_from(text.to_owned()).map(|_| ())
 }
 
 fn secret(text: &str) -> Result<(), String> {
-    BuildSecret::parse(text).map(|_| ())
-}
-
-/// Where a build secret comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BuildSecret {
-    pub id: String,
-    pub source: SecretSource,
-}
-
-/// See [`BuildSecret`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SecretSource {
-    File(String),
-    Env(String),
-}
-
-impl BuildSecret {
-    /// # Errors
-    /// Why it is no secret.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || "must be `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`".to_owned();
-        let (mut id, mut source) = (None, None);
-        for part in text.split(',') {
-            match part.split_once('=') {
-                Some(("id", name)) if !name.is_empty() => id = Some(name.to_owned()),
-                Some(("src" | "source", file)) if !file.is_empty() => {
-                    source = Some(SecretSource::File(file.to_owned()));
-                }
-                Some(("env", name)) if env_name(name).is_ok() => {
-                    source = Some(SecretSource::Env(name.to_owned()));
-                }
-                _ => return Err(wrong()),
-            }
-        }
-        id.zip(source)
-            .map(|(id, source)| Self { id, source })
-            .ok_or_else(wrong)
-    }
+    BuildSecret::try_from(text.to_owned()).map(|_| ())
 }
 
 /// A tag template: what is left when the names are filled must be fit for a tag.
@@ -499,17 +428,6 @@ mod tests {
         assert_eq!(parse_size("7"), Ok(7));
         for bad in ["", "MB", "1.5GB", "99999999999999GB", "5 parsecs", "-1"] {
             assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn secrets_in_the_engines_form() {
-        let file = BuildSecret::parse("id=ca,src=/etc/ca.pem").unwrap();
-        assert_eq!(file.source, SecretSource::File("/etc/ca.pem".to_owned()));
-        let env = BuildSecret::parse("id=token,env=TOKEN").unwrap();
-        assert_eq!(env.source, SecretSource::Env("TOKEN".to_owned()));
-        for bad in ["", "id=x", "src=/x", "id=,src=/x", "id=x,value=y"] {
-            assert!(BuildSecret::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,6 +1,14 @@
-use super::{
-    schema::{KEYS, Kind},
-    *,
+use std::path::PathBuf;
+
+use crate::{
+    base::env::Env,
+    config::{
+        display::{show, to_json},
+        files::Files,
+        layer::Layer,
+        resolve::resolve,
+        schema::{KEYS, Kind, Value},
+    },
 };
 
 fn files(project: &str) -> Files {
@@ -81,7 +89,7 @@ fn a_newer_schema_says_update_and_nothing_of_its_unknown_keys() {
 #[test]
 fn a_newer_schema_comes_before_what_it_has_of_a_newer_toml() {
     assert!(problems("schema = 2\n<<<\n").contains("is written in schema 2"));
-    assert!(problems("schema = 1\n<<<\n").contains("= help: how TOML is written: "));
+    assert!(problems("schema = 1\n<<<\n").contains("= help: the TOML format: "));
 }
 
 #[test]

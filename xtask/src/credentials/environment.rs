@@ -1,7 +1,7 @@
 //! Tokens in environment variables.
 
 use super::login::{Credentials, Login};
-use crate::env::Env;
+use crate::base::env::Env;
 
 /// GitHub's container registry. GitHub's own tokens and variables are used for it alone.
 pub const GITHUB_REGISTRY: &str = "ghcr.io";

@@ -7,7 +7,10 @@ use super::{
     environment, helper,
     login::{Credentials, Login},
 };
-use crate::{env::Env, exec::Exec, image::Repository};
+use crate::{
+    base::{env::Env, image::Repository},
+    exec::Exec,
+};
 
 /// The login for a repository: from the first file that has one, itself or in a credential helper,
 /// or else from the environment. The user, who may be empty, belongs to a token in the environment.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::secret::MASK;
+use crate::base::secret::MASK;
 
 /// A login, and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

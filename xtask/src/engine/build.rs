@@ -5,12 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{EngineFacts, Kind, Place, capabilities::Capability};
 use crate::{
-    config::schema::{BuildSecret, SecretSource},
-    image::Platform,
+    base::{engine_kind::EngineKind, image::Platform},
+    engine::{EngineFacts, Place, capabilities::Capability},
     plan::{Cmd, EnvValue},
-    settings::Progress,
+    settings::{BuildSecret, Progress, SecretSource},
 };
 
 /// What to build, in no engine's words.
@@ -34,8 +33,8 @@ pub struct Build {
 }
 
 impl Build {
-    /// `linux/amd64,linux/arm64`, as both engines take it.
-    pub fn platform_words(&self) -> String {
+    /// The platforms as both engines take them: `linux/amd64,linux/arm64`.
+    pub fn platform_list(&self) -> String {
         let words: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
         words.join(",")
     }
@@ -48,13 +47,13 @@ impl EngineFacts {
         match self.engine.kind {
             // With attestations the image gets OCI media types, in which Podman does not
             // see the health check. https://github.com/containers/podman/issues/18904
-            Kind::Docker => {
+            EngineKind::Docker => {
                 cmd = cmd.env(
                     "BUILDX_NO_DEFAULT_ATTESTATIONS",
                     EnvValue::Plain("1".to_owned()),
                 );
             }
-            Kind::Podman => {}
+            EngineKind::Podman => {}
         }
         cmd = self.add_build(cmd, &self.with_build_platform(build));
         for reference in &build.references {
@@ -69,8 +68,8 @@ impl EngineFacts {
     pub(super) fn with_build_platform(&self, build: &Build) -> Build {
         let mut build = build.clone();
         match self.engine.kind {
-            Kind::Docker => {}
-            Kind::Podman => {
+            EngineKind::Docker => {}
+            EngineKind::Podman => {
                 let args = build.args.entry("BUILDPLATFORM".to_owned());
                 args.or_insert_with(|| self.platform.to_string());
             }
@@ -81,7 +80,7 @@ impl EngineFacts {
     /// What every build takes, whatever becomes of its result.
     pub(super) fn add_build(&self, mut cmd: Cmd, build: &Build) -> Cmd {
         match self.engine.kind {
-            Kind::Docker => {
+            EngineKind::Docker => {
                 // Without buildx, or with a broken one, `docker build` quietly takes the legacy
                 // builder, which knows no mounts and no TARGETARCH; with this it says so.
                 cmd.env.insert(
@@ -95,7 +94,7 @@ impl EngineFacts {
                     cmd = cmd.args(["--progress", progress_word(build.progress)]);
                 }
             }
-            Kind::Podman => {
+            EngineKind::Podman => {
                 // The OCI format has no place for HEALTHCHECK: Buildah drops it with a warning,
                 // and without one when the step is cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
@@ -111,7 +110,7 @@ impl EngineFacts {
             "--file",
             &build.dockerfile,
             "--platform",
-            &build.platform_words(),
+            &build.platform_list(),
         ]);
         if !build.target.is_empty() {
             cmd = cmd.args(["--target", &build.target]);
@@ -140,10 +139,12 @@ impl EngineFacts {
     /// The folder in which the builder keeps cache mounts, where it is one on this host.
     pub fn cache_folder(&self, tmpdir: Option<&str>, euid: u32) -> Option<PathBuf> {
         let name = match self.engine.kind {
-            Kind::Docker => return None,
-            Kind::Podman if self.place != Place::Here => return None,
-            Kind::Podman if self.can(Capability::OwnCacheFolder) => format!("buildah-cache-{euid}"),
-            Kind::Podman => "buildah-cache".to_owned(),
+            EngineKind::Docker => return None,
+            EngineKind::Podman if self.place != Place::Here => return None,
+            EngineKind::Podman if self.can(Capability::OwnCacheFolder) => {
+                format!("buildah-cache-{euid}")
+            }
+            EngineKind::Podman => "buildah-cache".to_owned(),
         };
         Some(Path::new(tmpdir.unwrap_or("/var/tmp")).join(name))
     }

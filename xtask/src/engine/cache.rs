@@ -1,8 +1,11 @@
 //! The build cache that is ours: the cache mounts of our Dockerfile, known by their ids.
 //! The rest of a builder's cache has no owner, so it is left alone.
 
-use super::{Engine, Kind, is_name};
-use crate::plan::Cmd;
+use crate::{
+    base::engine_kind::EngineKind,
+    engine::{Engine, is_name},
+    plan::Cmd,
+};
 
 /// How the Dockerfile's cache mounts begin: its `CACHE_ID`.
 const OURS: &str = "agent-runner";
@@ -20,7 +23,7 @@ impl Engine {
     /// Lists the builder's cache mounts, where it can.
     pub fn list_cache_mounts(&self) -> Option<Cmd> {
         match self.kind {
-            Kind::Docker => Some(self.cmd().args([
+            EngineKind::Docker => Some(self.cmd().args([
                 "buildx",
                 "du",
                 "--builder=default",
@@ -29,21 +32,21 @@ impl Engine {
                 "type=exec.cachemount",
             ])),
             // Buildah has no command for them: they are folders.
-            Kind::Podman => None,
+            EngineKind::Podman => None,
         }
     }
 
     /// Removes one cache mount.
     pub fn remove_cache_mount(&self, mount: &CacheMount) -> Cmd {
         match self.kind {
-            Kind::Docker => self.cmd().args([
+            EngineKind::Docker => self.cmd().args([
                 "builder",
                 "prune",
                 "--force",
                 "--filter",
                 &format!("id={}", mount.place),
             ]),
-            Kind::Podman => Cmd::new("rm").args(["-rf", &mount.place]),
+            EngineKind::Podman => Cmd::new("rm").args(["-rf", &mount.place]),
         }
     }
 }

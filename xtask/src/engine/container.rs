@@ -4,13 +4,14 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Engine, Kind, detect::answered, label};
 use crate::{
+    base::engine_kind::EngineKind,
+    engine::{Engine, detect::answered, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
 
-/// What both engines say of a container, in their own words where they agree.
+/// A container, as both engines describe it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Container {
@@ -18,7 +19,7 @@ pub struct Container {
     pub created: String,
     pub state: State,
     pub config: Config,
-    /// Podman's only: the image's reference. Docker has it in `Config.Image`.
+    /// The image's reference in Podman's answer. Docker's has it in `Config.Image`.
     image_name: Option<String>,
 }
 
@@ -51,7 +52,7 @@ pub struct Healthcheck {
 }
 
 impl Healthcheck {
-    /// The command to run for it, as the engine would; none for `NONE` and for nothing.
+    /// The command that the engine would run; none if there is no check.
     pub fn command(&self) -> Option<Vec<String>> {
         let test = self.test.as_deref().unwrap_or_default();
         match test {
@@ -64,7 +65,7 @@ impl Healthcheck {
     }
 }
 
-/// Whose a container is.
+/// Who started a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     Us,
@@ -93,7 +94,7 @@ impl Container {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
-    /// Who may have made it, by the traces that common tools leave.
+    /// The tool that may have made it, recognised by its labels.
     pub fn looks_like(&self) -> String {
         let trace = [
             ("com.docker.compose.project", "Docker Compose, project"),
@@ -112,44 +113,81 @@ impl Container {
     }
 }
 
-/// Asks for a container by name; the answer also tells which engine gives it.
+/// Which part of a log is shown, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogOptions {
+    /// Keep showing new lines.
+    pub follow: bool,
+    /// The number of lines before the end.
+    pub tail: Option<u64>,
+    /// A time or a duration, as both engines take it.
+    pub since: Option<String>,
+    pub until: Option<String>,
+    pub timestamps: bool,
+}
+
+impl LogOptions {
+    /// The last lines.
+    pub fn last(lines: u64) -> Self {
+        Self {
+            tail: Some(lines),
+            ..Self::default()
+        }
+    }
+}
+
+/// Asks for a container by name. The answer also tells which engine gives it.
 pub fn inspect_cmd(program: &str, name: &str) -> Cmd {
     Cmd::new(program).args(["container", "inspect", name])
 }
 
-/// Reads the answer to [`inspect_cmd`]: the engine, and the container if there is one.
-/// That an engine knows no such container is an answer too, and their exit codes for it
-/// differ: 1 is Docker's, 125 Podman's.
+/// Reads the answer to [`inspect_cmd`]: the engine, and the container if it exists. That there is no such
+/// container is an answer too.
 ///
 /// # Errors
 /// Why the engine gave no answer.
 pub fn read_inspect(
     program: &str,
     answer: &Result<Finished, NoAnswer>,
-    limit: Duration,
 ) -> Result<(Engine, Option<Container>), String> {
-    let finished = answered(answer, limit)?;
+    let finished = answered(answer)?;
     let engine = |kind| Engine {
         kind,
         program: program.to_owned(),
     };
     if finished.ok() {
         let container = read_containers(&finished.stdout)?.into_iter().next();
-        let named = container
-            .as_ref()
-            .is_some_and(|container| container.image_name.is_some());
-        let kind = if named { Kind::Podman } else { Kind::Docker };
-        return Ok((engine(kind), container));
+        // An empty answer names no engine. Its program then decides.
+        let described_by = |kind: &&EngineKind| match &container {
+            Some(container) => is_description_of(**kind, container),
+            None => kind.program() == program,
+        };
+        let kind = EngineKind::ALL.iter().find(described_by);
+        let kind = kind.ok_or("answers in an unknown form".to_owned())?;
+        return Ok((engine(*kind), container));
     }
     if finished.stderr.to_lowercase().contains("no such container") {
-        let kind = if finished.code == 125 {
-            Kind::Podman
-        } else {
-            Kind::Docker
-        };
-        return Ok((engine(kind), None));
+        let by_code = |kind: &&EngineKind| exit_code_of_no_container(**kind) == finished.code;
+        let kind = EngineKind::ALL.iter().find(by_code);
+        return Ok((engine(*kind.unwrap_or(&EngineKind::Docker)), None));
     }
     Err(format!("does not answer: {}", finished.complaint()))
+}
+
+/// Whether the description of a container is in an engine's form.
+fn is_description_of(kind: EngineKind, container: &Container) -> bool {
+    match kind {
+        EngineKind::Docker => container.image_name.is_none(),
+        EngineKind::Podman => container.image_name.is_some(),
+    }
+}
+
+/// The exit code with which an engine says that there is no such container.
+fn exit_code_of_no_container(kind: EngineKind) -> i32 {
+    match kind {
+        EngineKind::Docker => 1,
+        EngineKind::Podman => 125,
+    }
 }
 
 /// Reads what `container inspect` prints.
@@ -162,20 +200,21 @@ pub fn read_containers(text: &str) -> Result<Vec<Container>, String> {
 }
 
 impl Engine {
-    /// Stops a container: SIGTERM, and SIGKILL when the grace is over. Stopping a stopped
-    /// one is fine with both engines.
+    /// Stops a container: SIGTERM, and SIGKILL when the grace period is over. Both engines accept a container
+    /// that has stopped already.
     pub fn stop(&self, name: &str, grace: Duration) -> Cmd {
         self.cmd()
             .args(["stop", "-t", &grace.as_secs().to_string(), name])
     }
 
-    /// Removes a container at once, with its anonymous volumes, running or not, there or not.
+    /// Removes a container at once, with its anonymous volumes, even if it runs. Both engines accept a name
+    /// that does not exist.
     pub fn remove(&self, name: &str) -> Cmd {
         let cmd = self.cmd().args(["rm", "--force", "--volumes"]);
         match self.kind {
-            Kind::Docker => cmd,
+            EngineKind::Docker => cmd,
             // Podman's `rm --force` waits for the stop timeout first.
-            Kind::Podman => cmd.args(["--time", "0"]),
+            EngineKind::Podman => cmd.args(["--time", "0"]),
         }
         .arg(name)
     }
@@ -193,16 +232,21 @@ impl Engine {
     }
 
     /// Shows a container's log.
-    pub fn logs(&self, name: &str, follow: bool, tail: Option<u64>, since: Option<&str>) -> Cmd {
+    pub fn logs(&self, name: &str, options: &LogOptions) -> Cmd {
         let mut cmd = self.cmd().arg("logs");
-        if follow {
+        if options.follow {
             cmd = cmd.arg("--follow");
         }
-        if let Some(tail) = tail {
+        if options.timestamps {
+            cmd = cmd.arg("--timestamps");
+        }
+        if let Some(tail) = options.tail {
             cmd = cmd.args(["--tail", &tail.to_string()]);
         }
-        if let Some(since) = since {
-            cmd = cmd.args(["--since", since]);
+        for (flag, time) in [("--since", &options.since), ("--until", &options.until)] {
+            if let Some(time) = time {
+                cmd = cmd.args([flag, time]);
+            }
         }
         cmd.arg(name)
     }
@@ -216,60 +260,56 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::said;
-
-    const LIMIT: Duration = Duration::from_secs(3);
+    use crate::exec::finished::answer;
 
     #[test]
     fn the_answer_tells_the_engine() {
         let docker = r#"[{"Id":"abc","Created":"2026-01-01T00:00:00Z","State":{"Status":"running","Running":true,"ExitCode":0,"StartedAt":"2026-01-01T00:00:01Z"},"Name":"/x","Config":{"Image":"r:1","Labels":{"ai.stigmer.xtask.container":"run"}}}]"#;
-        let (engine, container) = read_inspect("docker", &said(0, docker, ""), LIMIT).unwrap();
+        let (engine, container) = read_inspect("docker", &answer(0, docker, "")).unwrap();
         let container = container.unwrap();
         assert_eq!(
             (engine.kind, container.owner(), container.image()),
-            (Kind::Docker, Owner::Us, "r:1")
+            (EngineKind::Docker, Owner::Us, "r:1")
         );
 
         let podman = r#"[{"Id":"abc","State":{"Status":"exited","Running":false,"ExitCode":137,"OOMKilled":false},"ImageName":"localhost/r:1","Name":"x","Config":{"Image":"localhost/r:1","Labels":null}}]"#;
         let (engine, container) = read_inspect(
             "docker",
-            &said(0, podman, "Emulate Docker CLI using podman."),
-            LIMIT,
+            &answer(0, podman, "Emulate Docker CLI using podman."),
         )
         .unwrap();
         assert_eq!(
             (engine.kind, container.unwrap().owner()),
-            (Kind::Podman, Owner::Somebody)
+            (EngineKind::Podman, Owner::Somebody)
         );
     }
 
     #[test]
     fn no_such_container_is_an_answer_and_no_daemon_is_none() {
         let read = |answer: &Result<_, _>| {
-            read_inspect("docker", answer, LIMIT)
-                .map(|(engine, found)| (engine.kind, found.is_some()))
+            read_inspect("docker", answer).map(|(engine, found)| (engine.kind, found.is_some()))
         };
         assert_eq!(
-            read(&said(
+            read(&answer(
                 1,
                 "\n",
                 "Error response from daemon: No such container: x\n"
             )),
-            Ok((Kind::Docker, false))
+            Ok((EngineKind::Docker, false))
         );
         assert_eq!(
-            read(&said(1, "[]\n", "Error: No such container: x\n")),
-            Ok((Kind::Docker, false))
+            read(&answer(1, "[]\n", "Error: No such container: x\n")),
+            Ok((EngineKind::Docker, false))
         );
         assert_eq!(
-            read(&said(
+            read(&answer(
                 125,
                 "",
                 "Error: inspecting object: no such container x\n"
             )),
-            Ok((Kind::Podman, false))
+            Ok((EngineKind::Podman, false))
         );
-        assert!(read(&said(1, "", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n")).is_err());
+        assert!(read(&answer(1, "", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n")).is_err());
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Which engine is behind a program, by what it answers and not by its name: `docker` may be
 //! a link to podman, a script that runs it, or a client on Podman's socket.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 
-use super::{Engine, EngineFacts, Kind, Place};
 use crate::{
-    env::{Env, Os},
+    base::{
+        engine_kind::EngineKind,
+        env::{Env, Os},
+        image::Platform,
+        ui::plain,
+    },
+    engine::{Engine, EngineFacts, Place},
     exec::{Finished, NoAnswer},
-    image::Platform,
     plan::Cmd,
-    ui::plain,
 };
 
 /// The one question that every engine answers, in 20 to 50 ms. Fields must not be picked in the
@@ -97,10 +98,9 @@ impl EndpointAsk {
 pub fn read_version(
     program: &str,
     answer: &Result<Finished, NoAnswer>,
-    limit: Duration,
     env: &Env,
 ) -> Result<(EngineFacts, Option<EndpointAsk>), String> {
-    let finished = answered(answer, limit)?;
+    let finished = answered(answer)?;
     let reply: Option<Reply> = serde_json::from_str(finished.stdout.trim()).ok();
     let Some(Reply {
         client: Some(client),
@@ -129,21 +129,9 @@ pub fn read_version(
     }
 }
 
-/// The answer, or why there is none.
-pub(super) fn answered(
-    answer: &Result<Finished, NoAnswer>,
-    limit: Duration,
-) -> Result<&Finished, String> {
-    answer.as_ref().map_err(|why| match why {
-        NoAnswer::TimedOut => {
-            format!(
-                "did not answer within {}",
-                humantime::format_duration(limit)
-            )
-        }
-        NoAnswer::NotStarted(error) => format!("cannot be started: {error}"),
-        NoAnswer::Interrupted(_) => "was interrupted".to_owned(),
-    })
+/// The answer, or why there is none, as the rest of a sentence that begins with the program's name.
+pub(super) fn answered(answer: &Result<Finished, NoAnswer>) -> Result<&Finished, String> {
+    answer.as_ref().map_err(ToString::to_string)
 }
 
 fn podman(
@@ -172,7 +160,7 @@ fn podman(
     };
     let facts = EngineFacts {
         engine: Engine {
-            kind: Kind::Podman,
+            kind: EngineKind::Podman,
             program: program.to_owned(),
         },
         version: plain(&version),
@@ -206,7 +194,7 @@ fn docker(
     let context = client.context.as_deref().unwrap_or("default");
     let facts = EngineFacts {
         engine: Engine {
-            kind: Kind::Docker,
+            kind: EngineKind::Docker,
             program: program.to_owned(),
         },
         version: plain(&server.version),
@@ -255,16 +243,14 @@ pub fn how_to_install(os: Os) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::said;
-
-    const LIMIT: Duration = Duration::from_secs(3);
+    use crate::exec::finished::answer;
 
     fn read(
         program: &str,
         answer: &Result<Finished, NoAnswer>,
         env: &Env,
     ) -> Result<String, String> {
-        read_version(program, answer, LIMIT, env).map(|(facts, _)| facts.describe())
+        read_version(program, answer, env).map(|(facts, _)| facts.describe())
     }
 
     const DOCKER: &str = r#"{"Client":{"Version":"28.2.2","ApiVersion":"1.50","Os":"linux","Arch":"amd64","Context":"default"},"Server":{"Platform":{"Name":""},"Version":"28.5.2","Os":"linux","Arch":"amd64","ApiVersion":"1.51","Components":[{"Name":"Engine","Version":"28.5.2"}]}}"#;
@@ -273,14 +259,14 @@ mod tests {
     #[test]
     fn docker_answers() {
         assert_eq!(
-            read("docker", &said(0, DOCKER, ""), &Env::fake(&[])).unwrap(),
+            read("docker", &answer(0, DOCKER, ""), &Env::fake(&[])).unwrap(),
             "Docker 28.5.2"
         );
     }
 
     #[test]
     fn podman_posing_as_docker_is_podman() {
-        let shim = said(
+        let shim = answer(
             0,
             PODMAN,
             "Emulate Docker CLI using podman. Create /etc/containers/nodocker to quiet msg.",
@@ -294,7 +280,7 @@ mod tests {
     #[test]
     fn a_client_on_podmans_socket_is_passed_over() {
         let reply = DOCKER.replace("\"Engine\"", "\"Podman Engine\"");
-        let why = read("docker", &said(0, &reply, ""), &Env::fake(&[])).unwrap_err();
+        let why = read("docker", &answer(0, &reply, ""), &Env::fake(&[])).unwrap_err();
         assert_eq!(
             why,
             "is Docker's client on Podman's socket: Podman itself is used instead"
@@ -303,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_client_without_a_daemon_says_so() {
-        let down = said(
+        let down = answer(
             1,
             r#"{"Client":{"Version":"28.2.2","Context":"default"},"Server":null}"#,
             "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n",
@@ -312,7 +298,7 @@ mod tests {
             read("docker", &down, &Env::fake(&[])).unwrap_err(),
             "does not answer: Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"
         );
-        let context = said(
+        let context = answer(
             1,
             "",
             "Failed to initialize: unable to resolve docker endpoint: context \"x\": context not found\n",
@@ -327,7 +313,12 @@ mod tests {
     #[test]
     fn hung_and_missing_programs_say_so() {
         assert_eq!(
-            read("docker", &Err(NoAnswer::TimedOut), &Env::fake(&[])).unwrap_err(),
+            read(
+                "docker",
+                &Err(NoAnswer::TimedOut(std::time::Duration::from_secs(3))),
+                &Env::fake(&[])
+            )
+            .unwrap_err(),
             "did not answer within 3s"
         );
     }
@@ -339,7 +330,7 @@ mod tests {
             "[{\"Name\":\"rootlesskit\"},{\"Name\":\"Engine\"",
         );
         assert_eq!(
-            read("docker", &said(0, &rootless, ""), &Env::fake(&[])).unwrap(),
+            read("docker", &answer(0, &rootless, ""), &Env::fake(&[])).unwrap(),
             "Docker 28.5.2, rootless"
         );
         let desktop = DOCKER.replace(
@@ -347,7 +338,7 @@ mod tests {
             "{\"Name\":\"Docker Desktop 4.40.0 (187762)\"}",
         );
         assert_eq!(
-            read("docker", &said(0, &desktop, ""), &Env::fake(&[])).unwrap(),
+            read("docker", &answer(0, &desktop, ""), &Env::fake(&[])).unwrap(),
             "Docker 28.5.2, in a virtual machine"
         );
     }
@@ -356,20 +347,20 @@ mod tests {
     fn remote_endpoints_are_seen() {
         let env = Env::fake(&[("DOCKER_HOST", "ssh://me@box")]);
         assert_eq!(
-            read("docker", &said(0, DOCKER, ""), &env).unwrap(),
+            read("docker", &answer(0, DOCKER, ""), &env).unwrap(),
             "Docker 28.5.2, at ssh://me@box"
         );
         let env = Env::fake(&[("DOCKER_HOST", "unix:///run/user/1001/docker.sock")]);
         assert_eq!(
-            read("docker", &said(0, DOCKER, ""), &env).unwrap(),
+            read("docker", &answer(0, DOCKER, ""), &env).unwrap(),
             "Docker 28.5.2"
         );
 
         let other = DOCKER.replace("\"default\"", "\"box\"");
         let (mut facts, ask) =
-            read_version("docker", &said(0, &other, ""), LIMIT, &Env::fake(&[])).unwrap();
+            read_version("docker", &answer(0, &other, ""), &Env::fake(&[])).unwrap();
         assert_eq!(ask, Some(EndpointAsk::DockerContext));
-        EndpointAsk::DockerContext.apply(&mut facts, &said(0, "tcp://box:2376\n", "").unwrap());
+        EndpointAsk::DockerContext.apply(&mut facts, &answer(0, "tcp://box:2376\n", "").unwrap());
         assert_eq!(facts.place, Place::Remote("tcp://box:2376".to_owned()));
     }
 }

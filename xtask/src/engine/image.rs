@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::{Engine, container::Healthcheck, detect::answered, is_name, label};
 use crate::{
+    base::image::Repository,
+    engine::{Engine, container::Healthcheck, detect::answered, is_name, label},
     exec::{Finished, NoAnswer},
-    image::Repository,
     plan::Cmd,
 };
 
@@ -90,7 +90,10 @@ impl Image {
     }
 }
 
-/// Asks for images by reference or id. Without a template: Podman's `{{json .}}` is an array
+/// How long an engine may take to describe images.
+pub const INSPECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Asks for images by reference or id. It uses no template: Podman's `{{json .}}` is an array
 /// for images and an object for containers, while the plain answer is an array everywhere.
 pub fn inspect_cmd<S: AsRef<str>>(program: &str, references: &[S]) -> Cmd {
     Cmd::new(program)
@@ -103,11 +106,8 @@ pub fn inspect_cmd<S: AsRef<str>>(program: &str, references: &[S]) -> Cmd {
 ///
 /// # Errors
 /// Why there is no answer.
-pub fn read_inspect(
-    answer: &Result<Finished, NoAnswer>,
-    limit: Duration,
-) -> Result<Vec<Image>, String> {
-    let finished = answered(answer, limit)?;
+pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, String> {
+    let finished = answered(answer)?;
     if finished.ok() {
         return read_images(&finished.stdout);
     }
@@ -194,8 +194,7 @@ pub fn read_list(text: &str) -> Vec<Listed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LIMIT: Duration = Duration::from_secs(3);
+    use crate::exec::finished::answer;
 
     #[test]
     fn the_health_check_is_found_in_both_engines_places() {
@@ -224,25 +223,17 @@ mod tests {
             "Error: inspecting object: x:1: image not known\n",
             "Error: x:1: image not known\n",
         ] {
-            let said = Ok(Finished {
-                code: 1,
-                stdout: "[]\n".into(),
-                stderr: stderr.into(),
-            });
-            assert_eq!(read_inspect(&said, LIMIT), Ok(Vec::new()), "{stderr}");
+            let said = answer(1, "[]\n", stderr);
+            assert_eq!(read_inspect(&said), Ok(Vec::new()), "{stderr}");
         }
-        let one_of_two = Ok(Finished {
-            code: 1,
-            stdout: r#"[{"Id":"x"}]"#.into(),
-            stderr: "Error response from daemon: No such image: x:2\n".into(),
-        });
-        assert_eq!(read_inspect(&one_of_two, LIMIT).unwrap()[0].id, "x");
-        let down = Ok(Finished {
-            code: 1,
-            stdout: String::new(),
-            stderr: "Cannot connect".into(),
-        });
-        assert!(read_inspect(&down, LIMIT).is_err());
+        let one_of_two = answer(
+            1,
+            r#"[{"Id":"x"}]"#,
+            "Error response from daemon: No such image: x:2\n",
+        );
+        assert_eq!(read_inspect(&one_of_two).unwrap()[0].id, "x");
+        let down = answer(1, "", "Cannot connect");
+        assert!(read_inspect(&down).is_err());
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Signing in to a registry: the command, and what its errors mean.
 
-use super::{Engine, Kind};
-use crate::plan::{Cmd, Stdin};
+use crate::{
+    base::engine_kind::EngineKind,
+    engine::Engine,
+    plan::{Cmd, Stdin},
+};
 
 /// Why a registry or an engine refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The registry does not take the user and token.
     WrongToken,
-    /// Nobody answers at the registry's address, or the name is unknown.
+    /// Nothing answers at the registry's address, or its name is unknown.
     Unreachable,
     /// It speaks plain HTTP, and the engine wants TLS.
     PlainHttp,
@@ -19,7 +22,7 @@ pub enum Refusal {
 }
 
 impl Engine {
-    /// Signs in; the token goes by standard input alone.
+    /// Signs in. The token is passed on standard input only.
     pub fn login(&self, registry: &str, user: &str, token: Stdin) -> Cmd {
         let mut cmd = self
             .cmd()
@@ -28,13 +31,13 @@ impl Engine {
         cmd
     }
 
-    /// How to let the engine talk plain HTTP to a registry.
+    /// How to allow the engine plain HTTP to a registry.
     pub fn allow_plain_http(&self, registry: &str) -> String {
         match self.kind {
-            Kind::Docker => format!(
+            EngineKind::Docker => format!(
                 "tell the daemon: `{{\"insecure-registries\": [\"{registry}\"]}}` in /etc/docker/daemon.json"
             ),
-            Kind::Podman => format!(
+            EngineKind::Podman => format!(
                 "tell Podman: `[[registry]]`, `location = \"{registry}\"`, `insecure = true` in a file in /etc/containers/registries.conf.d/"
             ),
         }
@@ -51,7 +54,7 @@ impl Refusal {
         Self::Helper,
     ];
 
-    /// Where the catalogue tells more.
+    /// The code of the catalogue's entry.
     pub fn code(self) -> &'static str {
         match self {
             Self::WrongToken => "token-refused",

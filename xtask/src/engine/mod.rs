@@ -1,5 +1,5 @@
-//! Docker and Podman: everything in which they differ, and nothing else.
-//! Matches are exhaustive, so a third engine is one new variant and a list of compile errors.
+//! Docker and Podman: everything in which they differ, and nothing else. Matches are exhaustive, so a
+//! third engine is one new variant of [`EngineKind`] and a list of compile errors.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -14,43 +14,15 @@ pub mod login;
 pub mod multiarch;
 pub mod run;
 
-use std::fmt;
-
-use crate::{image::Platform, plan::Cmd};
-
-/// Which engine answers, whatever its program is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Docker,
-    Podman,
-}
-
-impl Kind {
-    /// In the order in which `auto` tries them.
-    pub const ALL: [Self; 2] = [Self::Docker, Self::Podman];
-
-    /// The program it is usually called by.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Docker => "docker",
-            Self::Podman => "podman",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Docker => "Docker",
-            Self::Podman => "Podman",
-        })
-    }
-}
+use crate::{
+    base::{engine_kind::EngineKind, image::Platform},
+    plan::Cmd,
+};
 
 /// An engine that answered, and the program by which it is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Engine {
-    pub kind: Kind,
+    pub kind: EngineKind,
     pub program: String,
 }
 
@@ -60,10 +32,10 @@ impl Engine {
     }
 }
 
-/// Where containers run, seen from here.
+/// Where containers run, seen from this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// On this host's own kernel: its network and folders are the containers' too.
+    /// On this host's kernel: containers can use its network and folders.
     Here,
     /// In a virtual machine on this host, which mounts the home folder.
     Vm,
@@ -71,11 +43,11 @@ pub enum Place {
     Remote(String),
 }
 
-/// What the engine says of itself.
+/// What an engine reports about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineFacts {
     pub engine: Engine,
-    /// The server's version: the one that decides what works.
+    /// The server's version, which decides what the engine can do.
     pub version: String,
     pub platform: Platform,
     pub rootless: bool,
@@ -83,8 +55,8 @@ pub struct EngineFacts {
 }
 
 impl EngineFacts {
-    /// Major and minor of the version; zeros where it says none.
-    pub fn release(&self) -> (u32, u32) {
+    /// Major and minor version; zeros if the version has none.
+    pub fn major_minor(&self) -> (u32, u32) {
         let mut numbers = self
             .version
             .split(['.', '-'])
@@ -110,27 +82,27 @@ impl EngineFacts {
     }
 }
 
-/// Whether what an engine listed is the name of one thing, to be handed back to it: one word, and no
-/// option.
+/// Whether a text of an engine's list is a name that can be passed back to the engine: one word that is
+/// not an option.
 fn is_name(text: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control();
     !text.is_empty() && !text.contains(bad) && !text.starts_with('-')
 }
 
-/// Labels by which we know our own. Containers inherit their image's labels, so one key for
-/// both would make everybody's containers from our image ours.
+/// The labels of our images and containers. Containers inherit the labels of their image, so images and
+/// containers need different keys: otherwise every container of our image would count as ours.
 pub mod label {
-    /// On images: the repository for which they were built.
+    /// On images: the repository that they were built for.
     pub const IMAGE: &str = "ai.stigmer.xtask.image";
-    /// On containers: what we started them for.
+    /// On containers: what they were started for.
     pub const CONTAINER: &str = "ai.stigmer.xtask.container";
     /// On containers: the image version.
     pub const VERSION: &str = "ai.stigmer.xtask.version";
 
-    /// On the containers that `up` started, the runner's among them: `down` removes those.
+    /// On all containers that `up` started: `down` removes those.
     pub const STACK: &str = "ai.stigmer.xtask.stack";
 
-    /// The values of [`CONTAINER`] for what is around the runner.
+    /// The values of [`CONTAINER`] for the runner's surroundings.
     pub const TEMPORAL: &str = "temporal";
     pub const SERVER: &str = "server";
 

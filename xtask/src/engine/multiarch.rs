@@ -1,36 +1,34 @@
-//! Images for several platforms, written to a file: what each engine takes for it.
+//! Builds for several platforms.
 
 use std::path::Path;
 
-use super::{Engine, EngineFacts, Kind, build::Build, capabilities::Capability};
 use crate::{
-    config::schema::Node,
+    base::engine_kind::EngineKind,
+    engine::{
+        Engine, EngineFacts,
+        build::Build,
+        capabilities::{Capability, Store},
+    },
     exec::Finished,
     plan::{Cmd, EnvValue, Output, Step},
-    settings::{BuilderChoice, BuilderSettings, Cache, Provenance, Sbom},
+    settings::{BuildSettings, BuilderChoice, BuilderDriver, Cache, Node, Provenance, Sbom},
 };
 
-/// The builder that we make where Docker's own cannot do it, and the one for `build.nodes`.
+/// The builder that xtask creates if Docker's own cannot build several platforms, and the one for
+/// `build.nodes`.
 const OUR_BUILDER: &str = "agent-runner-xtask";
 const OUR_NODES: &str = "agent-runner-xtask-nodes";
 /// Docker's own builder.
 const ENGINES_OWN: &str = "default";
-/// Below this name Podman keeps the list of images while it is written out.
+/// The name of Podman's manifest list until it is written to a folder.
 const LIST: &str = "localhost/agent-runner-xtask-release";
 
-/// Whether the engine's store holds an image for several platforms under one name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Store {
-    SeveralPlatforms,
-    OnePlatform,
-}
-
-/// What is known of builders.
+/// What is known of the engine's builders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuilderFacts {
     pub store: Store,
-    /// Whether our own builder is there already.
-    pub ours_is_there: bool,
+    /// Whether the builder that xtask creates exists.
+    pub ours_exists: bool,
 }
 
 /// The builder to use.
@@ -38,49 +36,49 @@ pub struct BuilderFacts {
 pub enum Builder {
     /// The engine's own.
     Own,
-    /// One that is there, by its name.
+    /// An existing one.
     Named(String),
-    /// Ours, made first.
-    Make(Cmd, String),
-    /// Machines, each for its platform.
+    /// The one that xtask creates first, with this command and name.
+    Create(Cmd, String),
+    /// Machines, each for one platform.
     Nodes(Vec<Node>),
 }
 
-/// What is wanted beside what every build takes.
+/// The options of a build for several platforms.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Release {
+pub struct MultiBuild {
     pub builder: Builder,
     pub provenance: Provenance,
     pub sbom: Sbom,
     pub cache_from: Vec<String>,
     pub cache_to: Vec<String>,
-    /// Every file's and every step's time, in seconds since 1970.
+    /// The time of every file and every build step, in seconds since 1970.
     pub epoch: u64,
 }
 
-/// What writes the archive, and what the archive is made from.
+/// The steps that write an archive, or files to pack into one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToArchive {
+pub struct ArchiveSteps {
     pub steps: Vec<Step>,
-    /// What the steps leave, if that is not the archive itself.
+    /// The files the steps produce, if they still have to be packed into an archive.
     pub pack: Vec<String>,
-    /// The time that packing gives to files and steps, if the steps above don't.
+    /// The time that packing gives to files and build steps; none if they have it already.
     pub timestamp: Option<u64>,
-    /// What takes away what is left over.
-    pub after: Vec<Step>,
+    /// The steps that remove temporary files and images.
+    pub cleanup: Vec<Step>,
 }
 
 impl Engine {
-    /// The builders that we make, each with the question whether it is there.
+    /// The builders that xtask creates, each with the question whether it exists.
     pub fn our_builders(&self) -> Vec<(&'static str, Cmd)> {
         let question = |name| (name, self.cmd().args(["buildx", "inspect", name]));
         match self.kind {
-            Kind::Docker => vec![question(OUR_BUILDER), question(OUR_NODES)],
-            Kind::Podman => Vec::new(),
+            EngineKind::Docker => vec![question(OUR_BUILDER), question(OUR_NODES)],
+            EngineKind::Podman => Vec::new(),
         }
     }
 
-    /// Removes one of them, with its cache; it may be missing.
+    /// Removes one of them with its cache. It may be missing.
     pub fn remove_builder(&self, name: &str) -> Step {
         let cmd = self.cmd().args(["buildx", "rm", "--force", name]);
         Step::new(cmd, Output::Quiet).or_go_on()
@@ -88,19 +86,19 @@ impl Engine {
 }
 
 impl EngineFacts {
-    /// Asks of the image store, where it can be of two kinds.
+    /// Asks which image store the engine has, if there are two kinds.
     pub fn store_question(&self) -> Option<Cmd> {
         match self.engine.kind {
-            Kind::Docker => Some(self.engine.cmd().args([
+            EngineKind::Docker => Some(self.engine.cmd().args([
                 "info",
                 "--format",
                 "{{.Driver}} {{json .DriverStatus}}",
             ])),
-            Kind::Podman => None,
+            EngineKind::Podman => None,
         }
     }
 
-    /// Reads the answer. <https://docs.docker.com/engine/storage/containerd/>
+    /// Reads the answer to [`Self::store_question`]. <https://docs.docker.com/engine/storage/containerd/>
     pub fn read_store(&self, answer: Option<&Finished>) -> Store {
         let snapshotter = "io.containerd.snapshotter";
         let containerd = if answer.is_some_and(|said| said.stdout.contains(snapshotter)) {
@@ -115,64 +113,63 @@ impl EngineFacts {
         }
     }
 
-    /// The builder that the settings want and the engine has.
+    /// Chooses the builder.
     ///
     /// # Errors
-    /// When the engine has nothing of the kind; why, as a whole sentence.
+    /// When the engine has no builder as configured: a whole sentence.
     pub fn choose_builder(
         &self,
-        settings: &BuilderSettings,
+        settings: &BuildSettings,
         facts: BuilderFacts,
         config: Option<&str>,
-        network: &str,
     ) -> Result<Builder, String> {
         let kind = self.engine.kind;
         if !self.can(Capability::Builders) {
-            return match &settings.choice {
+            return match &settings.builder {
                 BuilderChoice::Auto if !settings.nodes.is_empty() => podman_nodes(&settings.nodes),
                 BuilderChoice::Auto => Ok(Builder::Own),
                 BuilderChoice::Named(name) if name.starts_with("farm:") => Err(format!(
-                    "`build.builder = \"{name}\"`: `podman farm build` pushes before anybody has looked at \
-                     the image; name the farm's machines in `build.nodes` instead, as \
+                    "`build.builder = \"{name}\"`: `podman farm build` pushes the image before it \
+                     can be verified; name the farm's machines in `build.nodes` instead, as \
                      `linux/arm64=ssh://…` (`podman system connection list` shows their addresses)"
                 )),
                 BuilderChoice::Named(name) => Err(format!(
-                    "{kind} has no builders, so `build.builder = \"{name}\"` means nothing to it"
+                    "{kind} has no builders, so it cannot use `build.builder = \"{name}\"`"
                 )),
             };
         }
-        Ok(match &settings.choice {
+        Ok(match &settings.builder {
             BuilderChoice::Named(name) => Builder::Named(name.clone()),
             BuilderChoice::Auto if !settings.nodes.is_empty() => {
                 Builder::Nodes(settings.nodes.clone())
             }
             BuilderChoice::Auto
                 if facts.store == Store::SeveralPlatforms
-                    && settings.driver == "docker-container" =>
+                    && settings.builder_driver == BuilderDriver::DockerContainer =>
             {
                 Builder::Own
             }
-            BuilderChoice::Auto if facts.ours_is_there => Builder::Named(OUR_BUILDER.to_owned()),
+            BuilderChoice::Auto if facts.ours_exists => Builder::Named(OUR_BUILDER.to_owned()),
             BuilderChoice::Auto => {
-                let make = self.make_builder(settings, config, network);
-                Builder::Make(make, OUR_BUILDER.to_owned())
+                let create = self.create_builder(settings, config);
+                Builder::Create(create, OUR_BUILDER.to_owned())
             }
         })
     }
 
-    fn make_builder(&self, settings: &BuilderSettings, config: Option<&str>, network: &str) -> Cmd {
+    fn create_builder(&self, settings: &BuildSettings, config: Option<&str>) -> Cmd {
         let mut cmd = self.engine.cmd().args([
             "buildx",
             "create",
             "--name",
             OUR_BUILDER,
             "--driver",
-            &settings.driver,
+            settings.builder_driver.word(),
         ]);
-        for opt in &settings.opts {
+        for opt in &settings.builder_opts {
             cmd = cmd.args(["--driver-opt", opt]);
         }
-        if network == "host" {
+        if settings.network == "host" {
             cmd = cmd.args(["--driver-opt", "network=host"]);
             cmd = cmd.args([
                 "--buildkitd-flags",
@@ -185,8 +182,8 @@ impl EngineFacts {
         cmd
     }
 
-    /// The nodes are somebody's own daemons: ours is only the list of them, made anew each time.
-    fn make_nodes(&self, nodes: &[Node]) -> Vec<Cmd> {
+    /// Creates a builder that is a list of existing daemons. It is created anew for each build.
+    fn create_nodes(&self, nodes: &[Node]) -> Vec<Cmd> {
         let add = |(number, node): (usize, &Node)| {
             let mut cmd = self
                 .engine
@@ -207,31 +204,32 @@ impl EngineFacts {
     }
 
     /// Builds for all platforms and writes an archive.
-    pub fn build_archive(&self, build: &Build, release: &Release, archive: &Path) -> ToArchive {
+    pub fn build_archive(&self, build: &Build, multi: &MultiBuild, archive: &Path) -> ArchiveSteps {
         let text = archive.display().to_string();
-        if let (Kind::Podman, Builder::Nodes(nodes)) = (self.engine.kind, &release.builder) {
-            return self.build_on_services(nodes, build, release, &text);
+        if let (EngineKind::Podman, Builder::Nodes(nodes)) = (self.engine.kind, &multi.builder) {
+            return self.build_on_services(nodes, build, multi, &text);
         }
         match self.engine.kind {
-            Kind::Docker => {
-                if matches!(release.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
-                    return self.build_on_nodes(build, release, &text);
+            EngineKind::Docker => {
+                if matches!(multi.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
+                    return self.build_on_nodes(build, multi, &text);
                 }
-                // It gets its name when it is whole: BuildKit leaves what it had written so far.
+                // An interrupted BuildKit leaves a part of the archive, so it gets its name only when it is
+                // complete.
                 let partial = format!("{text}.partial");
-                let (mut steps, cmd) = self.buildx(build, release);
-                let cmd = to_file(cmd, build, release, &partial);
+                let (mut steps, cmd) = self.buildx(build, multi);
+                let cmd = to_file(cmd, build, multi, &partial);
                 steps.push(self.build_step(cmd, build));
                 let rename = Cmd::new("mv").args(["-f", &partial, &text]);
                 steps.push(Step::new(rename, Output::Quiet));
-                ToArchive {
+                ArchiveSteps {
                     steps,
                     pack: Vec::new(),
                     timestamp: None,
-                    after: vec![remove_folder(&partial)],
+                    cleanup: vec![remove_folder(&partial)],
                 }
             }
-            Kind::Podman => {
+            EngineKind::Podman => {
                 let list = format!("{LIST}:{}", list_tag(&build.references));
                 let folder = format!("{text}.parts");
                 let write = self.engine.cmd().args([
@@ -243,33 +241,33 @@ impl EngineFacts {
                     &list,
                     &format!("dir:{folder}"),
                 ]);
-                ToArchive {
+                ArchiveSteps {
                     steps: vec![
                         self.remove_list(&list),
-                        self.build_step(self.build_list(build, release, &list), build),
+                        self.build_step(self.build_list(build, multi, &list), build),
                         remove_folder(&folder),
                         Step::new(write, Output::Quiet),
                     ],
-                    after: vec![self.remove_list(&list), remove_folder(&folder)],
+                    cleanup: vec![self.remove_list(&list), remove_folder(&folder)],
                     pack: vec![folder],
-                    timestamp: Some(release.epoch),
+                    timestamp: Some(multi.epoch),
                 }
             }
         }
     }
 
-    /// buildx writes no archive of what several nodes built (`oci for multi-node builds currently
-    /// not supported`). So all nodes build side by side into their caches, and then each writes an
-    /// archive of its own platform, to be packed.
-    fn build_on_nodes(&self, build: &Build, release: &Release, archive: &str) -> ToArchive {
+    /// buildx cannot write one archive of what several nodes built (`oci for multi-node builds currently
+    /// not supported`). So all nodes build side by side into their caches. Then each writes an archive
+    /// of its own platform, and these are packed into one.
+    fn build_on_nodes(&self, build: &Build, multi: &MultiBuild, archive: &str) -> ArchiveSteps {
         let folder = format!("{archive}.parts");
-        // Each keeps its own cache; one name for all would hold the last one's only.
-        let release = &Release {
+        // Each node has a cache of its own. Under one name, the last would overwrite the others'.
+        let multi = &MultiBuild {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
-            ..release.clone()
+            ..multi.clone()
         };
-        let (mut steps, cmd) = self.buildx(build, release);
+        let (mut steps, cmd) = self.buildx(build, multi);
         let cmd = cmd
             .args(["--output", "type=cacheonly"])
             .arg(build.context.as_str());
@@ -288,39 +286,39 @@ impl EngineFacts {
             let mut build = build.clone();
             build.platforms = vec![platform.clone()];
             build.no_cache = false;
-            let (_, cmd) = self.buildx(&build, release);
-            let cmd = to_file(cmd, &build, release, &part);
+            let (_, cmd) = self.buildx(&build, multi);
+            let cmd = to_file(cmd, &build, multi, &part);
             let say = format!("what was built for {platform}");
             steps.push(Step::new(cmd, Output::Talk).say("Fetching", say));
             pack.push(part);
         }
-        ToArchive {
+        ArchiveSteps {
             steps,
             pack,
             timestamp: None,
-            after: vec![remove_folder(&folder)],
+            cleanup: vec![remove_folder(&folder)],
         }
     }
 
-    /// Podman's services, each builds for its platform and hands over what it built. Unlike
-    /// `podman farm build`, nothing is pushed before it was looked at, and what a machine builds for
-    /// is said, not taken from what it is. A platform without a machine is built here.
+    /// Each Podman service builds its platform, and the result is saved here. Unlike `podman farm build`,
+    /// this pushes nothing before it is verified, and the configuration says which platform a machine
+    /// builds. A platform without a machine is built here.
     fn build_on_services(
         &self,
         nodes: &[Node],
         build: &Build,
-        release: &Release,
+        multi: &MultiBuild,
         archive: &str,
-    ) -> ToArchive {
+    ) -> ArchiveSteps {
         let folder = format!("{archive}.parts");
-        let mut made = ToArchive {
+        let mut made = ArchiveSteps {
             steps: vec![
                 remove_folder(&folder),
                 Step::new(Cmd::new("mkdir").args(["-p", &folder]), Output::Quiet),
             ],
             pack: Vec::new(),
-            timestamp: Some(release.epoch),
-            after: vec![remove_folder(&folder)],
+            timestamp: Some(multi.epoch),
+            cleanup: vec![remove_folder(&folder)],
         };
         for platform in &build.platforms {
             let node = nodes.iter().find(|node| node.platform == *platform);
@@ -357,17 +355,18 @@ impl EngineFacts {
             made.steps
                 .push(Step::new(save, Output::Quiet).say("Fetching", what));
             let remove = engine().args(["image", "rm", &image]);
-            made.after.push(Step::new(remove, Output::Quiet).or_go_on());
+            made.cleanup
+                .push(Step::new(remove, Output::Quiet).or_go_on());
             made.pack.push(part);
         }
         made
     }
 
     /// Builds for all platforms into the engine's store, under the build's references.
-    pub fn build_and_load(&self, build: &Build, release: &Release) -> Vec<Step> {
+    pub fn build_and_load(&self, build: &Build, multi: &MultiBuild) -> Vec<Step> {
         match self.engine.kind {
-            Kind::Docker => {
-                let (mut steps, mut cmd) = self.buildx(build, release);
+            EngineKind::Docker => {
+                let (mut steps, mut cmd) = self.buildx(build, multi);
                 cmd = cmd.arg("--load");
                 for reference in &build.references {
                     cmd = cmd.args(["--tag", reference]);
@@ -376,7 +375,7 @@ impl EngineFacts {
                 steps.push(step);
                 steps
             }
-            Kind::Podman => {
+            EngineKind::Podman => {
                 let first = build.references.first().map_or("", String::as_str);
                 let tag = |name: &String| {
                     Step::new(self.engine.cmd().args(["tag", first, name]), Output::Quiet)
@@ -385,7 +384,7 @@ impl EngineFacts {
                     self.remove_list(first),
                     // An image of that name would otherwise stand in the list's way.
                     Step::new(self.engine.cmd().args(["untag", first]), Output::Quiet).or_go_on(),
-                    self.build_step(self.build_list(build, release, first), build),
+                    self.build_step(self.build_list(build, multi, first), build),
                 ];
                 steps.extend(build.references.iter().skip(1).map(tag));
                 steps
@@ -394,21 +393,21 @@ impl EngineFacts {
     }
 
     /// Writes an image of the engine's store to a file or folder that can be packed.
-    pub fn save(&self, reference: &str, archive: &Path) -> ToArchive {
+    pub fn save(&self, reference: &str, archive: &Path) -> ArchiveSteps {
         let parts = format!("{}.parts", archive.display());
         match self.engine.kind {
-            Kind::Docker => ToArchive {
+            EngineKind::Docker => ArchiveSteps {
                 steps: vec![Step::new(
                     self.engine
                         .cmd()
                         .args(["save", "--output", &parts, reference]),
                     Output::Quiet,
                 )],
-                after: vec![remove_folder(&parts)],
+                cleanup: vec![remove_folder(&parts)],
                 pack: vec![parts],
                 timestamp: None,
             },
-            Kind::Podman => ToArchive {
+            EngineKind::Podman => ArchiveSteps {
                 steps: vec![
                     remove_folder(&parts),
                     Step::new(
@@ -422,69 +421,69 @@ impl EngineFacts {
                         Output::Quiet,
                     ),
                 ],
-                after: vec![remove_folder(&parts)],
+                cleanup: vec![remove_folder(&parts)],
                 pack: vec![parts],
                 timestamp: None,
             },
         }
     }
 
-    /// `docker buildx build` up to its output, and what comes before it.
-    fn buildx(&self, build: &Build, release: &Release) -> (Vec<Step>, Cmd) {
-        let (make, name) = match &release.builder {
+    /// `docker buildx build` without its output, and the steps before it.
+    fn buildx(&self, build: &Build, multi: &MultiBuild) -> (Vec<Step>, Cmd) {
+        let (create, name) = match &multi.builder {
             Builder::Own => (Vec::new(), ENGINES_OWN),
             Builder::Named(name) => (Vec::new(), name.as_str()),
-            Builder::Make(make, name) => (vec![make.clone()], name.as_str()),
-            Builder::Nodes(nodes) => (self.make_nodes(nodes), OUR_NODES),
+            Builder::Create(create, name) => (vec![create.clone()], name.as_str()),
+            Builder::Nodes(nodes) => (self.create_nodes(nodes), OUR_NODES),
         };
         let mut steps = Vec::new();
-        if !make.is_empty() {
-            // What a run that was interrupted may have left.
+        if !create.is_empty() {
+            // An interrupted run may have left one.
             steps.push(self.engine.remove_builder(name));
         }
-        steps.extend(make.into_iter().map(|cmd| Step::new(cmd, Output::Quiet)));
+        steps.extend(create.into_iter().map(|cmd| Step::new(cmd, Output::Quiet)));
         let cmd = self
             .engine
             .cmd()
             .args(["buildx", "build", "--builder", name])
             .env(
                 "SOURCE_DATE_EPOCH",
-                EnvValue::Plain(release.epoch.to_string()),
+                EnvValue::Plain(multi.epoch.to_string()),
             );
         let mut cmd = self.add_build(cmd, build);
         if build.network == "host" && name != ENGINES_OWN {
             cmd = cmd.args(["--allow", "network.host"]);
         }
-        cmd = cmd.arg(match release.provenance {
+        cmd = cmd.arg(match multi.provenance {
             Provenance::Off => "--provenance=false",
             Provenance::Min => "--provenance=mode=min",
             Provenance::Max => "--provenance=mode=max",
         });
-        match &release.sbom {
+        match &multi.sbom {
             Sbom::Off => {}
             Sbom::On => cmd = cmd.arg("--sbom=true"),
             Sbom::Generator(image) => cmd = cmd.arg(format!("--sbom=generator={image}")),
         }
-        (steps, add_cache(cmd, release))
+        (steps, add_cache(cmd, multi))
     }
 
     fn build_step(&self, cmd: Cmd, build: &Build) -> Step {
-        let what = format!("for {} with {}", build.platform_words(), self.describe());
+        let what = format!("for {} with {}", build.platform_list(), self.describe());
         Step::new(cmd, Output::Talk).say("Building", what)
     }
 
-    fn build_list(&self, build: &Build, release: &Release, list: &str) -> Cmd {
+    fn build_list(&self, build: &Build, multi: &MultiBuild, list: &str) -> Cmd {
         let build = &self.with_build_platform(build);
-        // It appends to a list of that name, hence the list was removed before.
-        add_cache(self.podman_build(self.engine.cmd(), build), release)
+        // Podman appends to an existing list of that name, so the steps before remove it.
+        add_cache(self.podman_build(self.engine.cmd(), build), multi)
             .args(["--manifest", list])
             .arg(build.context.as_str())
     }
 
-    /// `podman build` up to its output. Packing sets the times: of the steps that come from the cache
-    /// Podman leaves them as they are.
+    /// `podman build` without its output. Packing sets the times, because Podman does not change those of
+    /// cached steps.
     fn podman_build(&self, podman: Cmd, build: &Build) -> Cmd {
-        // Podman 5.8 reads it as an option, by which some times would be other ones already.
+        // Podman 5.8 takes the variable as an option, which would change some of the times.
         let podman = podman.env("SOURCE_DATE_EPOCH", EnvValue::Plain(String::new()));
         self.add_build(podman.arg("build"), build)
     }
@@ -497,78 +496,80 @@ impl EngineFacts {
         .or_go_on()
     }
 
-    /// How a cache is named to the engine: where it is read from and where it is written to.
-    pub fn cache_words(
+    /// The engine's options for a cache.
+    pub fn cache_options(
         &self,
         cache: Cache,
         repository: &str,
         folder: &str,
         scope: Option<&str>,
-    ) -> CacheWords {
-        let words = |from: String, to: String| CacheWords {
+    ) -> CacheOptions {
+        let options = |from: String, to: String| CacheOptions {
             from: vec![from],
             to: vec![to],
         };
         match (self.engine.kind, cache) {
-            (_, Cache::None) => CacheWords::default(),
-            (Kind::Docker, Cache::Local) => words(
+            (_, Cache::None) => CacheOptions::default(),
+            (EngineKind::Docker, Cache::Local) => options(
                 format!("type=local,src={folder}"),
                 format!("type=local,dest={folder},mode=max"),
             ),
-            (Kind::Docker, Cache::Registry) => words(
+            (EngineKind::Docker, Cache::Registry) => options(
                 format!("type=registry,ref={repository}"),
                 format!("type=registry,ref={repository},mode=max"),
             ),
-            (Kind::Docker, Cache::GitHub) => {
+            (EngineKind::Docker, Cache::GitHub) => {
                 let scope = scope.map_or(String::new(), |scope| format!(",scope={scope}"));
-                words(
+                options(
                     format!("type=gha{scope}"),
                     format!("type=gha{scope},mode=max"),
                 )
             }
             // A bare repository, without a tag. https://github.com/containers/buildah/issues/4935
-            (Kind::Podman, Cache::Registry) => words(repository.to_owned(), repository.to_owned()),
-            // Its own store is the local cache, and GitHub's it does not know.
-            (Kind::Podman, Cache::Local | Cache::GitHub) => CacheWords::default(),
+            (EngineKind::Podman, Cache::Registry) => {
+                options(repository.to_owned(), repository.to_owned())
+            }
+            // Podman's own store is its local cache, and it cannot use GitHub's.
+            (EngineKind::Podman, Cache::Local | Cache::GitHub) => CacheOptions::default(),
         }
     }
 }
 
-/// Podman's services at the nodes' addresses.
+/// The nodes, if Podman can reach services at their addresses.
 fn podman_nodes(nodes: &[Node]) -> Result<Builder, String> {
-    let understood = ["ssh://", "tcp://", "unix://"];
-    let reached = |node: &&Node| !understood.iter().any(|one| node.endpoint.starts_with(one));
-    match nodes.iter().find(reached) {
+    let schemes = ["ssh://", "tcp://", "unix://"];
+    let unreachable = |node: &&Node| !schemes.iter().any(|one| node.endpoint.starts_with(one));
+    match nodes.iter().find(unreachable) {
         None => Ok(Builder::Nodes(nodes.to_vec())),
         Some(node) => Err(format!(
-            "`build.nodes`: Podman reaches no service at `{}`, only at ssh://, tcp:// and unix:// addresses",
+            "`build.nodes`: Podman cannot reach a service at `{}`, only at ssh://, tcp:// and unix:// addresses",
             node.endpoint
         )),
     }
 }
 
-/// What `--cache-from` and `--cache-to` take.
+/// The values of `--cache-from` and `--cache-to`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheWords {
+pub struct CacheOptions {
     pub from: Vec<String>,
     pub to: Vec<String>,
 }
 
-fn add_cache(mut cmd: Cmd, release: &Release) -> Cmd {
-    for from in &release.cache_from {
+fn add_cache(mut cmd: Cmd, multi: &MultiBuild) -> Cmd {
+    for from in &multi.cache_from {
         cmd = cmd.args(["--cache-from", from]);
     }
-    for to in &release.cache_to {
+    for to in &multi.cache_to {
         cmd = cmd.args(["--cache-to", to]);
     }
     cmd
 }
 
-/// Writes what is built to an OCI archive.
-fn to_file(cmd: Cmd, build: &Build, release: &Release, archive: &str) -> Cmd {
+/// Makes the build write an OCI archive.
+fn to_file(cmd: Cmd, build: &Build, multi: &MultiBuild, archive: &str) -> Cmd {
     let mut output = format!("type=oci,dest={archive},rewrite-timestamp=true");
-    if release.provenance == Provenance::Off && release.sbom == Sbom::Off {
-        // In OCI's own words Podman sees no health check; attestations need them.
+    if multi.provenance == Provenance::Off && multi.sbom == Sbom::Off {
+        // Podman sees no health check in images with OCI media types, but attestations need those.
         output.push_str(",oci-mediatypes=false");
     }
     cmd.args(["--output", &output]).arg(build.context.as_str())
@@ -578,7 +579,7 @@ fn remove_folder(folder: &str) -> Step {
     Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
 }
 
-/// The tag of the first reference: one list a version.
+/// The tag of the first reference, so that each version has a list of its own.
 fn list_tag(references: &[String]) -> String {
     let first = references.first().map_or("", String::as_str);
     first
@@ -592,13 +593,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{engine::Place, image::Platform, settings::Progress};
+    use crate::{base::image::Platform, engine::Place, settings::Progress};
 
     #[test]
     fn each_node_writes_an_archive_of_its_own() {
         let docker = EngineFacts {
             engine: Engine {
-                kind: Kind::Docker,
+                kind: EngineKind::Docker,
                 program: "docker".to_owned(),
             },
             version: "28.5.2".to_owned(),
@@ -607,8 +608,8 @@ mod tests {
             place: Place::Here,
         };
         let nodes = ["linux/amd64=tcp://a:1", "linux/arm64=tcp://b:1"]
-            .map(|node| Node::parse(node).unwrap());
-        let release = Release {
+            .map(|node| Node::try_from(node.to_owned()).unwrap());
+        let multi = MultiBuild {
             builder: Builder::Nodes(nodes.to_vec()),
             provenance: Provenance::Off,
             sbom: Sbom::Off,
@@ -631,7 +632,7 @@ mod tests {
             progress: Progress::Plain,
             tmpdir: None,
         };
-        let made = docker.build_archive(&build, &release, Path::new("/x.oci.tar"));
+        let made = docker.build_archive(&build, &multi, Path::new("/x.oci.tar"));
         let parts = ["amd64", "arm64"].map(|arch| format!("/x.oci.tar.parts/linux-{arch}.oci.tar"));
         assert_eq!(made.pack, parts);
         let builds: Vec<_> = made

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::{EngineFacts, Kind, Place, capabilities::Capability};
 use crate::{
-    env::User,
+    base::{engine_kind::EngineKind, env::User},
+    engine::{EngineFacts, Place, capabilities::Capability},
     plan::{Cmd, EnvValue},
-    settings::{Network, RunUser},
+    settings::{Hardening, Limits, Network, Relabel, RunUser},
 };
 
 /// The image's own user: `stigmer`.
 pub const IMAGE_USER: u32 = 1000;
 
-/// How a container is started, in no engine's words.
+/// How a container is started, independent of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     pub name: String,
@@ -22,26 +22,25 @@ pub struct Run {
     pub network: Network,
     pub user: RunUser,
     pub person: User,
-    /// `HOST:CONTAINER[:OPTIONS]`, the host's part absolute.
+    /// `HOST:CONTAINER[:OPTIONS]`, with an absolute path on the host.
     pub volumes: Vec<String>,
     /// On the command line, with their values.
     pub env: Vec<(String, String)>,
-    /// By name; the value is in our own environment, or given here.
+    /// By name. The value is in our own environment, unless it is given here.
     pub env_by_name: Vec<(String, Option<EnvValue>)>,
     pub env_file: Option<String>,
     pub limits: Limits,
     pub hardening: Hardening,
     pub stop_grace: Duration,
-    /// Ports that this machine's loopback hands on, where the network is not the host's own.
+    /// Ports that are published on this machine's loopback, if the network is not the host's.
     pub ports: Vec<u16>,
-    /// What the image's entry point is told.
+    /// The arguments of the image's entry point.
     pub command: Vec<String>,
 }
 
 impl Run {
-    /// An image as it is, in the background, with nothing of this machine but what is added: the
-    /// tightest that any program of ours runs in.
-    pub fn of(name: &str, image: &str, person: User, network: Network) -> Self {
+    /// A container in the background that may do as little as possible and has nothing of this machine.
+    pub fn restricted(name: &str, image: &str, person: User, network: Network) -> Self {
         Self {
             name: name.to_owned(),
             image: image.to_owned(),
@@ -61,6 +60,7 @@ impl Run {
                 read_only: true,
                 tmpfs: vec!["/tmp".to_owned()],
                 init: true,
+                selinux_relabel: Relabel::Never,
             },
             stop_grace: Duration::from_secs(5),
             ports: Vec::new(),
@@ -73,40 +73,23 @@ impl Run {
 pub enum Mode {
     /// In the background.
     Detached,
-    /// With our terminal, removed at its end.
+    /// With our terminal. The container is removed when it exits.
     Foreground { tty: bool },
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    pub memory: Option<u64>,
-    pub cpus: String,
-    /// 0 for no limit.
-    pub pids: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hardening {
-    pub no_new_privileges: bool,
-    pub drop_capabilities: Vec<String>,
-    pub read_only: bool,
-    pub tmpfs: Vec<String>,
-    pub init: bool,
-}
-
-/// Who runs inside, and whom that is on the host.
+/// The container's user, and the owner of its files on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// `--user`, where the image's own will not do.
+    /// `--user`; none for the image's own.
     pub user: Option<String>,
     /// `--userns`.
     pub userns: Option<String>,
-    /// The ids that files get on the host.
+    /// The user id and group id of its files on the host.
     pub on_host: (u32, u32),
 }
 
 impl EngineFacts {
-    /// The network that `auto` means: the host's where containers share our kernel.
+    /// The network, with `auto` replaced: the host's if containers run on our kernel, else a bridge.
     pub fn network(&self, wanted: &Network) -> Network {
         match (wanted, &self.place) {
             (Network::Auto, Place::Here) => Network::Host,
@@ -115,26 +98,26 @@ impl EngineFacts {
         }
     }
 
-    /// Why a container cannot reach what listens on this machine's `localhost`, on any network.
+    /// Why a container cannot reach servers on this machine's `localhost` on any network; none if it can.
     /// <https://docs.docker.com/engine/security/rootless/tips/>
     pub fn hides_this_machine(&self) -> Option<&'static str> {
         match (self.engine.kind, self.rootless) {
-            (Kind::Docker, true) => Some(
+            (EngineKind::Docker, true) => Some(
                 "rootless Docker's host network is not this machine's: `localhost` in the container is not yours",
             ),
-            (Kind::Docker, false) | (Kind::Podman, _) => None,
+            (EngineKind::Docker, false) | (EngineKind::Podman, _) => None,
         }
     }
 
     /// The name by which a container on a bridge network reaches the host.
     pub fn host_name(&self) -> &'static str {
         match self.engine.kind {
-            Kind::Docker => "host.docker.internal",
-            Kind::Podman => "host.containers.internal",
+            EngineKind::Docker => "host.docker.internal",
+            EngineKind::Podman => "host.containers.internal",
         }
     }
 
-    /// The name of this machine on a network.
+    /// The name by which a container on a network reaches this machine.
     pub fn host_on(&self, network: &Network) -> &'static str {
         match self.network(network) {
             Network::Host => "localhost",
@@ -142,18 +125,18 @@ impl EngineFacts {
         }
     }
 
-    /// Whether a container on a bridge is let through to this machine's loopback.
+    /// Whether a container on a bridge can reach this machine's loopback.
     fn reaches_loopback(&self) -> bool {
         self.rootless && self.place == Place::Here && self.can(Capability::LoopbackFromBridge)
     }
 
-    /// Who the container runs as, such that its files belong to the person on the host.
+    /// The container's user, chosen such that its files belong to the person on the host.
     pub fn identity(&self, wanted: &RunUser, person: User) -> Identity {
         let image = format!("{IMAGE_USER}:{IMAGE_USER}");
         let me = (person.uid, person.gid);
         match (self.engine.kind, self.rootless, wanted) {
-            // Podman maps the person to any user inside.
-            (Kind::Podman, true, RunUser::Auto | RunUser::Image) => {
+            // Podman can map the person to any user in the container.
+            (EngineKind::Podman, true, RunUser::Auto | RunUser::Image) => {
                 if self.can(Capability::KeepIdTakesIds) {
                     let userns = format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}");
                     Identity {
@@ -170,19 +153,19 @@ impl EngineFacts {
                     }
                 }
             }
-            (Kind::Podman, true, RunUser::Ids(uid, gid)) => Identity {
+            (EngineKind::Podman, true, RunUser::Ids(uid, gid)) => Identity {
                 user: Some(format!("{uid}:{gid}")),
                 userns: Some(format!("keep-id:uid={uid},gid={gid}")),
                 on_host: me,
             },
-            // In a rootless daemon's user namespace, 0 is the person, and it has no more power
-            // on the host than the person has. Docker has no keep-id.
-            (Kind::Docker, true, RunUser::Auto) => Identity {
+            // In the user namespace of a rootless daemon, user 0 is the person, and has no more rights on the
+            // host than the person. Docker has no keep-id.
+            (EngineKind::Docker, true, RunUser::Auto) => Identity {
                 user: Some("0:0".to_owned()),
                 userns: None,
                 on_host: me,
             },
-            // Agents run commands here: never as root, not even for root.
+            // Agents run commands in the container, so it never runs as root, even if root starts it.
             (_, _, RunUser::Auto) if person.is_plain_root() => Identity {
                 user: None,
                 userns: None,
@@ -206,12 +189,13 @@ impl EngineFacts {
         }
     }
 
+    /// Starts a container as the configured user.
     pub fn run(&self, run: &Run) -> Cmd {
         let identity = self.identity(&run.user, run.person);
         self.run_as(run, identity.user, identity.userns)
     }
 
-    /// A run as the image itself says, nobody mapped to anybody.
+    /// A run as the image's own user, without any mapping of users.
     pub fn run_plain(&self, run: &Run) -> Cmd {
         self.run_as(run, None, None)
     }
@@ -224,7 +208,7 @@ impl EngineFacts {
             Mode::Foreground { tty: false } => cmd.arg("--rm"),
         };
         cmd = cmd.args(["--name", &run.name]);
-        // Podman tries three times, and three seconds, to pull an image that was built here.
+        // Otherwise Podman tries for three seconds to pull an image that was built here.
         cmd = cmd.arg("--pull=never");
         for (name, value) in &run.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
@@ -254,12 +238,12 @@ impl EngineFacts {
         match (self.network(network), self.engine.kind) {
             (Network::Host, _) => cmd.args(["--network", "host"]),
             (Network::Named(name), _) => cmd.args(["--network", &name]),
-            // Both engines' default network is a bridge (or a rootless likeness of one).
-            (Network::Auto | Network::Bridge, Kind::Docker) => {
+            // The default network of both engines is a bridge, or what resembles one for a rootless engine.
+            (Network::Auto | Network::Bridge, EngineKind::Docker) => {
                 // Since Docker 20.10; Docker Desktop knows the name anyway.
                 cmd.args(["--add-host", "host.docker.internal:host-gateway"])
             }
-            (Network::Auto | Network::Bridge, Kind::Podman) => {
+            (Network::Auto | Network::Bridge, EngineKind::Podman) => {
                 if self.reaches_loopback() {
                     cmd.args(["--network", "slirp4netns:allow_host_loopback=true"])
                         .args(["--add-host", "host.containers.internal:10.0.2.2"])
@@ -271,7 +255,7 @@ impl EngineFacts {
     }
 }
 
-/// What every container is started with, in words that both engines know.
+/// The options of every container, which are the same for both engines.
 pub fn options(limits: &Limits, hardening: &Hardening, stop_grace: Duration) -> Vec<String> {
     let cmd = hardening_args(limit_args(Cmd::new(""), limits), hardening);
     let grace = stop_grace.as_secs().to_string();
@@ -329,9 +313,9 @@ fn hardening_args(mut cmd: Cmd, hardening: &Hardening) -> Cmd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::Engine, image::Platform};
+    use crate::{base::image::Platform, engine::Engine};
 
-    fn facts(kind: Kind, rootless: bool) -> EngineFacts {
+    fn facts(kind: EngineKind, rootless: bool) -> EngineFacts {
         EngineFacts {
             engine: Engine {
                 kind,
@@ -362,11 +346,17 @@ mod tests {
                 .identity(&RunUser::Auto, person)
                 .on_host
         };
-        assert_eq!(on_host(Kind::Docker, false, ME), (1001, 1002));
-        assert_eq!(on_host(Kind::Docker, true, ME), (1001, 1002));
-        assert_eq!(on_host(Kind::Podman, true, ME), (1001, 1002));
-        assert_eq!(on_host(Kind::Docker, false, ROOT), (IMAGE_USER, IMAGE_USER));
-        assert_eq!(on_host(Kind::Podman, false, ROOT), (IMAGE_USER, IMAGE_USER));
+        assert_eq!(on_host(EngineKind::Docker, false, ME), (1001, 1002));
+        assert_eq!(on_host(EngineKind::Docker, true, ME), (1001, 1002));
+        assert_eq!(on_host(EngineKind::Podman, true, ME), (1001, 1002));
+        assert_eq!(
+            on_host(EngineKind::Docker, false, ROOT),
+            (IMAGE_USER, IMAGE_USER)
+        );
+        assert_eq!(
+            on_host(EngineKind::Podman, false, ROOT),
+            (IMAGE_USER, IMAGE_USER)
+        );
     }
 
     #[test]
@@ -376,7 +366,7 @@ mod tests {
             uid: 1001,
             gid: 1001,
         };
-        let identity = facts(Kind::Docker, false).identity(&RunUser::Auto, sudo);
+        let identity = facts(EngineKind::Docker, false).identity(&RunUser::Auto, sudo);
         assert_eq!(identity.user.as_deref(), Some("1001:1001"));
     }
 
@@ -384,7 +374,7 @@ mod tests {
     fn an_old_podman_keeps_the_persons_own_id() {
         let old = EngineFacts {
             version: "4.2.0".to_owned(),
-            ..facts(Kind::Podman, true)
+            ..facts(EngineKind::Podman, true)
         };
         let identity = old.identity(&RunUser::Auto, ME);
         assert_eq!(identity.userns.as_deref(), Some("keep-id"));
@@ -393,14 +383,14 @@ mod tests {
 
     #[test]
     fn auto_is_host_here_and_bridge_elsewhere() {
-        let mut facts = facts(Kind::Docker, false);
+        let mut facts = facts(EngineKind::Docker, false);
         assert_eq!(facts.network(&Network::Auto), Network::Host);
         facts.place = Place::Vm;
         assert_eq!(facts.network(&Network::Auto), Network::Bridge);
         assert_eq!(
             facts.network(&Network::Host),
             Network::Host,
-            "what is asked for is done"
+            "an explicit choice is kept"
         );
     }
 }

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 
 use super::gzip;
-use crate::image::Platform;
+use crate::base::image::Platform;
 
 /// What a tar file contains.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{digest, media_type};
-use crate::image::Platform;
+use crate::base::image::Platform;
 
 /// `BuildKit` marks attestation manifests by this annotation.
 /// <https://docs.docker.com/build/metadata/attestations/attestation-storage/>

@@ -19,7 +19,7 @@ use super::{
     source::Source,
     stop::{StopCheck, Stoppable},
 };
-use crate::image::{Budget, Platform, human_bytes};
+use crate::base::image::{Budget, Platform, human_bytes};
 
 /// What an image must be.
 #[derive(Clone, Debug)]

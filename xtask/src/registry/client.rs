@@ -18,12 +18,10 @@ use super::{
     retry,
 };
 use crate::{
+    base::{error::Failure, image::Repository, ui::Ui},
     credentials::login::Credentials,
-    error::Failure,
     exec::Exec,
-    image::Repository,
     oci::{digest::sha256, media_type},
-    ui::Ui,
 };
 
 /// One repository of a registry.

@@ -4,8 +4,8 @@
 use std::{fmt, time::Duration};
 
 use crate::{
+    base::secret::MASK,
     plan::{Cmd, Stdin},
-    secret::MASK,
 };
 
 /// What is sent with a request, or what becomes of the response's body.

@@ -1,6 +1,6 @@
 //! What a registry responds.
 
-use crate::ui::plain;
+use crate::base::ui::plain;
 
 /// The response to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use super::{
     response::{NoResponse, Response},
 };
 use crate::{
+    base::ui::human_time,
     exec::{Exec, Finished, NoAnswer},
-    ui::human_time,
 };
 
 /// How often a request is sent at most.
@@ -91,7 +91,7 @@ pub fn send_once(exec: &Exec, request: &Request) -> Attempt {
     let time_limit = request.time_limit + Duration::from_secs(5);
     let done = exec.ask(&request.cmd(), time_limit).map_err(|why| {
         let (why, retry) = match why {
-            NoAnswer::TimedOut => (NoResponse::Network("no response in time".to_owned()), true),
+            NoAnswer::TimedOut(_) => (NoResponse::Network("no response in time".to_owned()), true),
             NoAnswer::NotStarted(_) => (NoResponse::CurlMissing, false),
             NoAnswer::Interrupted(signal) => (NoResponse::Interrupted(signal), false),
         };

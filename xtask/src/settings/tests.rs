@@ -1,21 +1,45 @@
-use clap::Parser;
+use std::path::PathBuf;
 
-use super::*;
+use crate::{
+    base::{engine_kind::EngineKind, env::Env, error::Failure},
+    cli::Overrides,
+    config::{files::Files, layer::Origin},
+    settings::{
+        CheckFirst, EngineChoice, GitValues, Publish, Settings, WorkTree, resolve::Arguments,
+    },
+};
 
 const PROJECT: &str = "schema = 1\n[image]\nrepository = 'ghcr.io/stigmer/agent-runner'\n";
 
-fn resolve(args: &[&str], env: &[(&str, &str)], project: &str) -> Result<Settings, Failure> {
-    let cli = Cli::try_parse_from(["xtask"].iter().chain(args)).unwrap();
+fn version(version: &str) -> Arguments {
+    Arguments {
+        version: Some(version.to_owned()),
+        ..Arguments::default()
+    }
+}
+
+fn flags(overrides: Overrides) -> Arguments {
+    Arguments {
+        overrides: overrides.list,
+        ..Arguments::default()
+    }
+}
+
+fn resolve(
+    arguments: &Arguments,
+    env: &[(&str, &str)],
+    project: &str,
+) -> Result<Settings, Failure> {
     let files = Files {
         root: PathBuf::from("/src"),
         project: project.to_owned(),
         local: None,
     };
-    Settings::resolve(&cli, &Env::fake(env), &files)
+    Settings::resolve(arguments, &Env::fake(env), &files)
 }
 
 fn tags_of(version: &str) -> Vec<String> {
-    let settings = resolve(&["build-image", "--version", version], &[], PROJECT).unwrap();
+    let settings = resolve(&self::version(version), &[], PROJECT).unwrap();
     settings.tags(&GitValues::default()).unwrap()
 }
 
@@ -35,7 +59,7 @@ fn a_version_makes_its_tags() {
 #[test]
 fn a_channel_decides() {
     let channel = |version| {
-        resolve(&["build-image", "--version", version], &[], PROJECT)
+        resolve(&self::version(version), &[], PROJECT)
             .unwrap()
             .channel
     };
@@ -60,56 +84,47 @@ fn a_channel_decides() {
 #[test]
 fn the_version_comes_from_flag_then_environment_then_ci_then_file() {
     let ci = [("GITHUB_REF_TYPE", "tag"), ("GITHUB_REF_NAME", "v2.0.0")];
-    let from = |args: &[&str], env: &[(&str, &str)]| {
-        let version = resolve(args, env, PROJECT).unwrap().version;
+    let from = |arguments: &Arguments, env: &[(&str, &str)]| {
+        let version = resolve(arguments, env, PROJECT).unwrap().version;
         (version.value.to_string(), version.origin.to_string())
     };
     let is = |found: (String, String), version: &str, origin: &str| {
         assert_eq!(found, (version.to_owned(), origin.to_owned()));
     };
-    let flag = ["build-image", "--version", "v1.0.0"];
+    let flag = version("v1.0.0");
+    let none = Arguments::default();
     let with_version = [("VERSION", "1.5.0"), ci[0], ci[1]];
     is(from(&flag, &with_version), "1.0.0", "flag --version");
-    is(
-        from(&["build-image"], &with_version),
-        "1.5.0",
-        "environment VERSION",
-    );
-    is(
-        from(&["build-image"], &ci),
-        "2.0.0",
-        "environment GITHUB_REF_NAME",
-    );
+    is(from(&none, &with_version), "1.5.0", "environment VERSION");
+    is(from(&none, &ci), "2.0.0", "environment GITHUB_REF_NAME");
     let branch = [("GITHUB_REF_TYPE", "branch"), ("GITHUB_REF_NAME", "main")];
-    is(from(&["build-image"], &branch), "dev-local", "default");
+    is(from(&none, &branch), "dev-local", "default");
 }
 
 #[test]
 fn a_version_that_is_no_tag_is_refused_with_its_source() {
-    let error = resolve(&["build-image"], &[("VERSION", "a/b")], PROJECT).unwrap_err();
+    let error = resolve(&Arguments::default(), &[("VERSION", "a/b")], PROJECT).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the version `a/b` (from environment VERSION) cannot be an image's tag: it has '/', a tag only letters, digits, `_`, `.` and `-`"
     );
-    assert_eq!(error.exit_code(), crate::error::USAGE);
+    assert_eq!(error.exit_code(), crate::base::error::USAGE);
 }
 
 #[test]
 fn flags_win_over_everything() {
-    let args = [
-        "build-image",
-        "--engine",
-        "podman",
-        "--target",
-        "x",
-        "--build-arg",
-        "A=1",
-        "--build-arg",
-        "B=2",
-    ];
+    let arguments = flags(
+        Overrides::default()
+            .set("engine.prefer", "--engine", Some("podman".to_owned()))
+            .set("build.target", "--target", Some("x".to_owned()))
+            .set("build.args", "--build-arg", Some("A=1\nB=2".to_owned())),
+    );
     let project = format!("{PROJECT}[build]\ntarget = 'y'\nargs = {{ A = '0', C = '3' }}\n");
-    let settings = resolve(&args, &[("XTASK_ENGINE", "docker")], &project).unwrap();
-    assert_eq!(settings.engine.prefer, Prefer::Podman);
+    let settings = resolve(&arguments, &[("XTASK_ENGINE", "docker")], &project).unwrap();
+    assert_eq!(
+        settings.engine.prefer,
+        EngineChoice::Only(EngineKind::Podman)
+    );
     assert_eq!(settings.build.target, "x");
     let args: Vec<_> = settings
         .build
@@ -125,24 +140,38 @@ fn flags_win_over_everything() {
 }
 
 #[test]
-fn a_wrong_flag_is_told_as_typed() {
-    let error = resolve(&["stop", "--engine", "dokcer"], &[], PROJECT)
-        .unwrap_err()
-        .to_string();
+fn a_wrong_flag_is_reported_as_typed() {
+    let flag = Overrides::default().set("run.user", "--user", Some("me".to_owned()));
+    let error = resolve(&flags(flag), &[], PROJECT).unwrap_err();
     assert_eq!(
-        error,
-        "`--engine dokcer`: `engine.prefer` must be one of \"auto\", \"docker\", \"podman\"; did you mean \"docker\"?"
+        error.to_string(),
+        "`--user me`: `run.user` must be `auto`, `image` or `UID:GID`"
+    );
+}
+
+#[test]
+fn a_flag_can_add_to_a_list() {
+    let project = format!("{PROJECT}[run]\nvolumes = ['~/a:/a']\n");
+    let more = ["~/b:/b", "~/c:/c"].map(str::to_owned).to_vec();
+    let flag = Overrides::default().add("run.volumes", "--volume", more);
+    let settings = resolve(&flags(flag), &[], &project).unwrap();
+    assert_eq!(settings.run.volumes, ["~/a:/a", "~/b:/b", "~/c:/c"]);
+    let wrong = Overrides::default().add("run.volumes", "--volume", vec!["x".to_owned()]);
+    let error = resolve(&flags(wrong), &[], &project).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`--volume x`: `run.volumes` must be `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`"
     );
 }
 
 #[test]
 fn a_secret_is_no_build_argument() {
-    let error = resolve(
-        &["build-image", "--build-arg", "PIP_TOKEN=abc"],
-        &[],
-        PROJECT,
-    )
-    .unwrap_err();
+    let flag = Overrides::default().set(
+        "build.args",
+        "--build-arg",
+        Some("PIP_TOKEN=abc".to_owned()),
+    );
+    let error = resolve(&flags(flag), &[], PROJECT).unwrap_err();
     assert!(
         error
             .to_string()
@@ -159,7 +188,7 @@ fn a_secret_is_no_build_argument() {
 fn templates_of_git_need_git() {
     let project =
         format!("{PROJECT}[[channel]]\nname = 'dev'\ntags = ['{{version}}-{{git.short}}']\n");
-    let settings = resolve(&["build-image", "--version", "dev-me"], &[], &project).unwrap();
+    let settings = resolve(&version("dev-me"), &[], &project).unwrap();
     let git = GitValues {
         sha: Some("0123456789abcdef0".to_owned()),
         branch: None,

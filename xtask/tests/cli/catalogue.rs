@@ -552,7 +552,7 @@ fn told(replay: &Replay) -> String {
         Met::Pull(engine) => failed(&format!("{engine} pull ghcr.io/x/y:1.2.3")),
         Met::Stop(engine) => failed(&format!("{engine} stop")),
         Met::Login(engine) => login(replay.code, engine),
-        Met::Log => "error: the container `box` ended with exit code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n".to_owned(),
+        Met::Log => "error: the container `box` exited with code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n".to_owned(),
     }
 }
 
@@ -560,7 +560,7 @@ fn told(replay: &Replay) -> String {
 fn login(code: &str, engine: &str) -> String {
     let (error, hints) = match (code, engine) {
         ("token-refused", _) => (
-            "ghcr.io does not take this token of me",
+            "ghcr.io refuses this token of me",
             "hint: a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`\nhint: in GitHub Actions: `permissions: packages: write`, and `GITHUB_TOKEN` in the step's `env`",
         ),
         ("registry-unreachable", _) => (
@@ -568,11 +568,11 @@ fn login(code: &str, engine: &str) -> String {
             "hint: check the name and the network; behind a proxy, the engine's daemon needs its address too",
         ),
         ("plain-http", "podman") => (
-            "ghcr.io speaks plain HTTP, and Podman wants TLS",
+            "ghcr.io speaks plain HTTP, and Podman requires TLS",
             "hint: tell Podman: `[[registry]]`, `location = \"ghcr.io\"`, `insecure = true` in a file in /etc/containers/registries.conf.d/",
         ),
         ("credential-helper", _) => (
-            "the credential helper does not work, so nothing was kept",
+            "the credential helper does not work, so the login was not kept",
             "hint: remove `credsStore` or `credHelpers` from the engine's config.json, or install the helper it names",
         ),
         other => panic!("{other:?} is not met at a sign-in"),

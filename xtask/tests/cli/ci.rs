@@ -47,9 +47,7 @@ impl Job {
 
     fn world(&self) -> World {
         let mut world = World::new(&self.project);
-        let src = std::fs::canonicalize(world.path("src")).unwrap();
-        let git =
-            |args: &str, said: &str| answer(&format!("-C {} {args}", src.display()), 0, said, "");
+        let git = |args: &str, said: &str| answer(args, 0, said, "");
         let head = format!("{SHA}\n1700000000\n{}\n", self.head);
         let shallow = if self.shallow { "true\n" } else { "false\n" };
         let git = [
@@ -91,8 +89,12 @@ impl Job {
     fn check(&self) -> (Ran, Vec<(String, Value)>) {
         let world = self.world();
         let ran = world.run(&["ci-check", "--json"]);
-        let findings: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap();
-        let bad = findings
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!(report["schema"], 1);
+        let bad = report["findings"]
+            .as_array()
+            .unwrap()
+            .clone()
             .into_iter()
             .filter(|finding| finding["level"] != "ok")
             .map(|finding| (finding["what"].as_str().unwrap().to_owned(), finding))
@@ -133,13 +135,13 @@ fn a_job_that_lacks_nothing() {
         [
             "ok   CI             GitHub Actions: push of the tag `v1.2.3`",
             "ok   version        1.2.3 (from environment GITHUB_REF_NAME), channel `release`",
-            "ok   work tree      as the channel wants it",
+            "ok   work tree      as the channel requires it",
             "ok   clone          whole, with all tags",
             "ok   token          from GITHUB_TOKEN",
             "ok   permission     ghcr.io/x/y can be pushed to",
             "ok   release        1.2.3 is not released yet",
             "ok   signing        none: the channel does not sign",
-            "ok   builder        Docker 28.5.2, the builder `agent-runner-xtask`, which is made first",
+            "ok   builder        Docker 28.5.2, the builder `agent-runner-xtask`, which is created first",
             "ok   cache          none: the builder keeps its own",
         ]
     );
@@ -152,7 +154,7 @@ fn a_branch_publishes_nothing_by_itself() {
     job.lacks(
         "version",
         "failure",
-        "`dev-local` (from default) is published only where it is asked for by name",
+        "`dev-local` (from default) is published only if `--version` names it",
         "add `--version dev-local`",
     );
 }
@@ -164,8 +166,8 @@ fn a_tag_that_is_not_on_head() {
     job.lacks(
         "work tree",
         "failure",
-        "not fit to publish: the channel `release` wants a clean and tagged work tree, and HEAD has no tag `v1.2.3`",
-        "commit, then tag the commit: `git tag v1.2.3` (`work-tree` of the channel `release` in xtask.toml asks for it)",
+        "not fit to publish: the channel `release` requires a clean and tagged work tree, and HEAD has no tag `v1.2.3`",
+        "commit, then tag the commit: `git tag v1.2.3` (`work-tree` of the channel `release` in xtask.toml requires it)",
     );
 }
 
@@ -217,7 +219,7 @@ fn a_token_of_nobody() {
     let (_, bad) = job.check();
     assert_eq!(
         bad[0].1["detail"],
-        "REGISTRY_TOKEN is set, and not whose token it is"
+        "REGISTRY_TOKEN is set, but not the user whose token it is"
     );
 }
 
@@ -324,7 +326,7 @@ fn outside_of_ci_it_says_so() {
     let ran = job.world().run(&["ci-check"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     for line in [
-        "ok   CI             none: what follows holds for whoever runs it here, not for a job\n",
+        "ok   CI             none: the following is true on this machine, not in a job\n",
         "ok   token          none, and ghcr.io asks for none\n",
     ] {
         assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
@@ -351,7 +353,7 @@ fn no_engine_is_needed_where_parts_are_merged() {
 #[test]
 fn a_merge_leaves_out_what_the_one_before_made() {
     let world = World::new(PROJECT);
-    let release = world.path("src/target/release");
+    let release = world.path("src/target/dist");
     std::fs::create_dir_all(&release).unwrap();
     for name in ["-linux-amd64", "-linux-arm64", ""] {
         std::fs::write(release.join(format!("y-1.2.3{name}.oci.tar")), "").unwrap();
@@ -361,12 +363,12 @@ fn a_merge_leaves_out_what_the_one_before_made() {
         "--version",
         "1.2.3",
         "--merge",
-        "../../target/release",
+        "../../target/dist",
         "--dry-run",
     ];
     let ran = world.run(&args);
     let words: Vec<_> = ran.stdout.split_whitespace().collect();
-    let below = |name: &str| format!("/src/deep/er/../../target/release/y-1.2.3{name}.oci.tar");
+    let below = |name: &str| format!("/src/deep/er/../../target/dist/y-1.2.3{name}.oci.tar");
     assert_eq!(
         words,
         [
@@ -376,7 +378,7 @@ fn a_merge_leaves_out_what_the_one_before_made() {
             &below("-linux-amd64"),
             &below("-linux-arm64"),
             "--output",
-            "/src/target/release/y-1.2.3.oci.tar"
+            "/src/target/dist/y-1.2.3.oci.tar"
         ],
         "{ran:?}"
     );

@@ -65,7 +65,7 @@ fn a_build_takes_no_tag_from_an_image_of_somebody_elses() {
     assert_eq!(ran.code, 1);
     assert_eq!(
         ran.stderr,
-        "error: `ghcr.io/x/y:dev-me` is there already, and xtask did not build it: it has no label `ai.stigmer.xtask.image`\n\
+        "error: `ghcr.io/x/y:dev-me` exists already, and xtask did not build it: it has no label `ai.stigmer.xtask.image`\n\
          hint: keep it under another name: `docker tag ghcr.io/x/y:dev-me localhost/kept:dev-me && docker image rm ghcr.io/x/y:dev-me`\n\
          hint: or build another version: `--version dev-other`\n"
     );
@@ -190,7 +190,7 @@ fn run_local_shows_the_log_of_a_container_that_died() {
     assert_eq!(ran.code, 1);
     assert_eq!(
         ran.stderr,
-        "TEMPORAL_MAX_CONCURRENCY: must be above 0\nerror: the container `box` ended with exit code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n"
+        "TEMPORAL_MAX_CONCURRENCY: must be above 0\nerror: the container `box` exited with code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n"
     );
 }
 
@@ -329,19 +329,76 @@ fn logs_and_shell_hand_over_the_process_and_its_exit_code() {
         (4, "a line\n", "an error\n")
     );
     let world = docker(&[container("running", true), answer("exec", 42, "", "")]);
-    assert_eq!(world.run(&["shell", "--", "false", "-x"]).code, 42);
+    assert_eq!(world.run(&["shell", "false", "-x"]).code, 42);
     assert_eq!(world.calls()[1], "docker exec --interactive box false -x");
+    assert_eq!(world.run(&["shell", "--", "false", "-x"]).code, 42);
+    assert_eq!(world.calls()[3], "docker exec --interactive box false -x");
 }
 
 #[test]
 fn stop_succeeds_where_there_is_nothing_to_stop() {
     let world = docker(&[container("exited", true)]);
-    let ran = world.run(&["stop"]);
+    let ran = world.run(&["stop", "--keep"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
-        (0, "     Stopped nothing to stop: `box` is not running\n")
+        (0, "     Nothing to stop: box does not run\n")
     );
     assert_eq!(world.calls().len(), 1);
+}
+
+#[test]
+fn stop_removes_the_container_unless_it_is_kept() {
+    let calls = |status: &str, line: &[&str]| {
+        let answers = [
+            container(status, true),
+            answer("stop", 0, "box\n", ""),
+            answer("rm", 0, "box\n", ""),
+        ];
+        let world = docker(&answers);
+        assert_eq!(world.run(line).code, 0, "{line:?}");
+        world.calls().split_off(1)
+    };
+    let (stop, remove) = ("docker stop -t 10 box", "docker rm --force --volumes box");
+    assert_eq!(calls("running", &["stop"]), [stop, remove]);
+    assert_eq!(calls("exited", &["stop"]), [remove]);
+    assert_eq!(calls("running", &["stop", "--keep"]), [stop]);
+    let foreign = docker(&[container("running", false)]);
+    assert_eq!(foreign.run(&["stop"]).code, 1);
+    assert_eq!(foreign.calls().len(), 1, "it is not ours");
+}
+
+#[test]
+fn status_can_fail() {
+    let code = |answers: &[Value], line: &[&str]| docker(answers).run(line).code;
+    let flag = ["status", "--exit-code"];
+    assert_eq!(code(&[no_container("docker")], &["status"]), 0);
+    assert_eq!(code(&[no_container("docker")], &flag), 1);
+    assert_eq!(code(&[container("exited", true)], &flag), 1);
+    let health = "[health]\ncommand = ['probe']\n";
+    for (exit, expected) in [(0, 0), (1, 1)] {
+        let answers = [container("running", true), answer("exec", exit, "", "")];
+        let world = World::new(&format!("{PROJECT}{health}")).engine("docker", &answers);
+        assert_eq!(world.run(&flag).code, expected);
+        assert_eq!(world.run(&["status"]).code, 0);
+    }
+}
+
+#[test]
+fn logs_of_the_servers() {
+    let world = docker(&[answer(
+        "container inspect box-server",
+        1,
+        "[]\n",
+        "Error: No such container: box-server\n",
+    )]);
+    let ran = world.run(&["logs", "server"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (
+            1,
+            "error: there is no container `box-server`\nhint: start it: `cargo xtask up`\n"
+        )
+    );
 }
 
 #[test]
@@ -350,8 +407,12 @@ fn status_tells_in_words_and_in_json() {
     assert_eq!(ran.code, 0);
     let status: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
-        (&status["state"], &status["engine"]),
-        (&json!("missing"), &json!("Docker"))
+        (
+            &status["schema"],
+            &status["state"],
+            &status["engine"]["kind"]
+        ),
+        (&json!(1), &json!("missing"), &json!("docker"))
     );
     let ran = docker(&[container("exited", true)]).run(&["status"]);
     assert_eq!(
@@ -388,7 +449,7 @@ fn clean_asks_or_wants_yes_and_never_forces() {
     let world = docker(&answers);
     let ran = world.run(&["clean", "--version", "dev-me"]);
     assert_eq!(ran.code, 2, "nobody to ask");
-    assert!(ran.stderr.ends_with("error: nobody can be asked whether to remove this\nhint: add `--yes`, or look first with `--dry-run`\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("error: standard input is not a terminal; pass `--yes`\nhint: `--dry-run` shows what would be removed\n"), "{}", ran.stderr);
     assert!(!world.calls().iter().any(|call| call.contains(" rm ")));
 
     let world = docker(&answers);
@@ -429,7 +490,7 @@ fn images_that_cannot_be_listed_are_not_said_to_be_none() {
         (
             1,
             format!(
-                "error: Podman cannot list its images: {}\nhint: the images of a list were pruned; remove the list: `podman manifest rm e90f`\n",
+                "error: Podman cannot list its images: {}\nhint: the images of a manifest list were pruned; remove the list: `podman manifest rm e90f`\n",
                 broken.trim_end()
             )
         )

@@ -17,7 +17,7 @@ fn the_usual_case_asks_one_process_before_it_acts() {
         "docker",
         &[container("running", true), answer("stop", 0, "box\n", "")],
     );
-    let ran = world.run(&["stop", "--quiet"]);
+    let ran = world.run(&["stop", "--keep", "--quiet"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert_eq!(
         world.calls(),
@@ -33,7 +33,7 @@ fn a_dead_docker_is_passed_over_for_a_living_podman() {
     let ran = world.run(&["stop"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
-        (0, "     Stopped nothing to stop: there is no `box`\n")
+        (0, "     Nothing to stop: there is no container box\n")
     );
     assert_eq!(
         world.calls(),
@@ -190,8 +190,12 @@ fn doctor_explains_and_fails_only_where_the_engine_cannot_work() {
 
     let none = World::new(PROJECT).run(&["doctor", "--json"]);
     assert_eq!(none.code, 1);
-    let findings: serde_json::Value = serde_json::from_str(&none.stdout).unwrap();
-    let engine = findings
+    let report: serde_json::Value = serde_json::from_str(&none.stdout).unwrap();
+    assert_eq!(
+        (&report["schema"], &report["ok"]),
+        (&json!(1), &json!(false))
+    );
+    let engine = report["findings"]
         .as_array()
         .unwrap()
         .iter()

@@ -13,8 +13,8 @@ use crate::world::{Ran, World, answer, docker_version, podman_version, skipped};
 
 /// The project file of this repository: the formula is for its image.
 const OURS: &str = include_str!("../../../xtask.toml");
-const FORMULA: &str = "src/target/release/stigmer-agent-runner.rb";
-const VERSIONS: &str = "src/target/release/versions.json";
+const FORMULA: &str = "src/target/dist/stigmer-agent-runner.rb";
+const VERSIONS: &str = "src/target/dist/versions.json";
 
 fn digest(version: &str) -> String {
     let number = version
@@ -29,7 +29,7 @@ fn image(version: &str) -> String {
 
 /// As `push-multiarch` leaves it.
 fn receipt(world: &World, version: &str) {
-    let folder = world.path("src/target/release");
+    let folder = world.path("src/target/dist");
     fs::create_dir_all(&folder).unwrap();
     let receipt = json!({
         "schema": 1, "image": "ghcr.io/stigmer/agent-runner", "version": version,
@@ -97,8 +97,8 @@ fn what_cannot_be_written_is_said() {
     assert_eq!(ran.code, 1);
     assert_eq!(
         ran.stderr,
-        "error: there is no receipt of 1.2.3: cannot read `target/release/1.2.3.json`: No such file or directory (os error 2)\n\
-         hint: publish it: `cargo xtask push-multiarch --version 1.2.3`; where it is published already, that writes the receipt and no more\n"
+        "error: there is no receipt of 1.2.3: cannot read `target/dist/1.2.3.json`: No such file or directory (os error 2)\n\
+         hint: publish it: `cargo xtask push-multiarch --version 1.2.3`; if it is published already, that only writes the receipt\n"
     );
     let ran = world.run(&["formula", "--version", "dev-me"]);
     assert_eq!(ran.code, 2, "{ran:?}");
@@ -106,9 +106,9 @@ fn what_cannot_be_written_is_said() {
     let dry = world.run(&["formula", "--version", "1.2.3", "--dry-run"]);
     assert_eq!(
         dry.stdout,
-        "# read target/release/1.2.3.json\n\
-         # put 1.2.3 into target/release/versions.json\n\
-         # write target/release/stigmer-agent-runner.rb, unless a newer version is in versions.json\n"
+        "# read target/dist/1.2.3.json\n\
+         # put 1.2.3 into target/dist/versions.json\n\
+         # write target/dist/stigmer-agent-runner.rb, unless a newer version is in versions.json\n"
     );
     assert!(!world.path(FORMULA).exists());
 }

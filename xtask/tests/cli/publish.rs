@@ -37,7 +37,7 @@ fn a_dev_version_is_published_only_by_its_name() {
         assert_eq!(ran.code, 2);
         assert_eq!(
             ran.stderr,
-            "error: `dev-local` (from default) is published only where it is asked for by name\n\
+            "error: `dev-local` (from default) is published only if `--version` names it\n\
              hint: add `--version dev-local`\n"
         );
     }
@@ -46,7 +46,7 @@ fn a_dev_version_is_published_only_by_its_name() {
     let last = ran.stdout.lines().last().unwrap();
     assert_eq!(
         last,
-        "cargo xtask push-archive --version dev-me /src/target/release/y-dev-me.oci.tar"
+        "cargo xtask push-archive --version dev-me /src/target/dist/y-dev-me.oci.tar"
     );
 }
 
@@ -57,8 +57,9 @@ fn a_channel_can_forbid_publishing() {
     let ran = World::new(&project).run(&["push-multiarch", "--version", "pr-7"]);
     assert_eq!(ran.code, 2);
     assert!(
-        ran.stderr
-            .starts_with("error: the channel `pr` publishes nothing, and it takes `pr-7`\nhint: "),
+        ran.stderr.starts_with(
+            "error: the channel `pr` publishes nothing, and the version `pr-7` is in it\nhint: "
+        ),
         "{}",
         ran.stderr
     );
@@ -97,7 +98,7 @@ fn the_classic_store_holds_one_platform() {
     assert!(
         ran.stderr.starts_with(
             "error: `--load`: the image store of Docker 28.5.2 holds one platform under a name\n\
-             hint: leave `--load` away: the result is an archive\nhint: "
+             hint: leave out `--load`: the result is an archive\nhint: "
         ),
         "{}",
         ran.stderr
@@ -121,7 +122,7 @@ fn podman_says_what_it_has_no_use_for() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: `build.nodes`: Podman reaches no service at `kube-pod://x`, only at ssh://, tcp:// and unix:// addresses\n"
+            "error: `build.nodes`: Podman cannot reach a service at `kube-pod://x`, only at ssh://, tcp:// and unix:// addresses\n"
         )
     );
     let ran = podman()
@@ -131,7 +132,7 @@ fn podman_says_what_it_has_no_use_for() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: Podman has no builders, so `build.builder = \"big\"` means nothing to it\n"
+            "error: Podman has no builders, so it cannot use `build.builder = \"big\"`\n"
         )
     );
     let ran = podman()
@@ -141,8 +142,8 @@ fn podman_says_what_it_has_no_use_for() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: `build.builder = \"farm:big\"`: `podman farm build` pushes before anybody has looked at \
-             the image; name the farm's machines in `build.nodes` instead, as `linux/arm64=ssh://…` \
+            "error: `build.builder = \"farm:big\"`: `podman farm build` pushes the image before it can be \
+             verified; name the farm's machines in `build.nodes` instead, as `linux/arm64=ssh://…` \
              (`podman system connection list` shows their addresses)\n"
         )
     );
@@ -154,7 +155,7 @@ fn podman_says_what_it_has_no_use_for() {
         (
             2,
             "error: `--load`: what the machines of `build.nodes` build gets into no store\n\
-             hint: leave `--load` away: the result is an archive\n"
+             hint: leave out `--load`: the result is an archive\n"
         )
     );
 }
@@ -259,13 +260,13 @@ fn caches_are_named_in_each_engines_words() {
 #[test]
 fn an_image_must_be_there_to_be_pushed() {
     let world = World::new(PROJECT).engine("docker", &[docker_version(), no_image()]);
-    let ran = world.run(&["push-image", "--version", "dev-me"]);
+    let ran = world.run(&["push-image", "--no-build", "--version", "dev-me"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
         (
             1,
             "error: there is no image `ghcr.io/x/y:dev-me` to push\n\
-             hint: build it: `cargo xtask build-image --version dev-me`\n\
+             hint: build it first: leave out `--no-build`\n\
              hint: or build and push all platforms at once: `cargo xtask push-multiarch`\n"
         )
     );

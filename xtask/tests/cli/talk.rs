@@ -53,7 +53,8 @@ fn wrong_calls_exit_with_2() {
     for args in [
         &["biuld"][..],
         &["stop", "--nope"],
-        &["build-image", "--check", "--no-check"],
+        &["stop", "--engine", "dokcer"],
+        &["build-image", "--progress", "fast"],
     ] {
         assert_eq!(world.run(args).code, 2, "{args:?}");
     }
@@ -130,7 +131,11 @@ fn quiet_and_verbose() {
     let ours = || {
         World::new(PROJECT).engine(
             "docker",
-            &[container("running", true), answer("stop", 0, "box\n", "")],
+            &[
+                container("running", true),
+                answer("stop", 0, "box\n", ""),
+                answer("rm", 0, "box\n", ""),
+            ],
         )
     };
     assert_eq!(ours().run(&["stop", "--quiet"]).stderr, "");
@@ -286,11 +291,11 @@ fn each_refusal_has_its_own_message_and_fix() {
         ran.stderr.strip_prefix(stderr).unwrap().to_owned()
     };
     let wrong = said("Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied\n");
-    assert!(wrong.starts_with("error: ghcr.io does not take this token of me\nhint: a new one that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
+    assert!(wrong.starts_with("error: ghcr.io refuses this token of me\nhint: a new one that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
     let helper = said(
         "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``\n",
     );
-    assert!(helper.starts_with("error: the credential helper does not work, so nothing was kept\nhint: remove `credsStore`"), "{helper}");
+    assert!(helper.starts_with("error: the credential helper does not work, so the login was not kept\nhint: remove `credsStore`"), "{helper}");
     let gone = said(
         "Error response from daemon: Get \"https://ghcr.io/v2/\": dial tcp: lookup ghcr.io: no such host\n",
     );

@@ -102,7 +102,7 @@ fn each_change_is_one_round() {
                 .any(|word| line.trim_start().starts_with(word))
         })
         .collect();
-    let watching = "    Watching 4 files; Ctrl-C ends it, and the container goes on";
+    let watching = "    Watching 4 files; Ctrl-C stops watching, the container goes on running";
     assert_eq!(
         said,
         [

@@ -33,7 +33,7 @@ const VARIABLES: &str = "PLATFORM=linux/arm64\n";
 fn their_commands_run() {
     let world = machine();
     // What a job before left there.
-    let release = world.path("src/target/release");
+    let release = world.path("src/target/dist");
     fs::create_dir_all(&release).unwrap();
     for name in ["linux-amd64", "linux-arm64"] {
         let archive = release.join(format!("agent-runner-1.2.3-{name}.oci.tar"));

@@ -280,7 +280,7 @@ fn a_push_that_fails_for_good_moves_no_tag_and_goes_on_later() {
     world
         .proxy
         .fail("PUT", "/manifests/sha256:", Fault::Status(502, ""), 5);
-    let failed = world.fails("the push did not end; no tag was moved: ");
+    let failed = world.fails("the push failed; no tag was moved: ");
     assert!(
         failed.stderr.contains("it goes on where it stopped"),
         "{}",
@@ -426,14 +426,14 @@ fn a_full_disk_moves_no_tag() {
     let Some(world) = World::new("full") else {
         return;
     };
-    let scratch = world.folder.path().join("target/release");
+    let scratch = world.folder.path().join("target/dist");
     fs::create_dir_all(&scratch).unwrap();
     let words: String = ["push-archive", "--version", "1.2.3", "target/a.oci.tar"]
         .map(|word| format!(" {word}"))
         .concat();
     // A small disk that nobody else sees.
     let line = format!(
-        "mount -t tmpfs -o size=64k tmpfs target/release || exit 99; {}{words}; code=$?; ls target/release; exit $code",
+        "mount -t tmpfs -o size=64k tmpfs target/dist || exit 99; {}{words}; code=$?; ls target/dist; exit $code",
         env!("CARGO_BIN_EXE_xtask")
     );
     let mut unshare = Command::new("unshare");
@@ -466,7 +466,7 @@ fn a_mirror_holds_what_was_built_for_another_place() {
         return;
     };
     world.publishes();
-    let receipt = world.folder.path().join("target/release/1.2.3.json");
+    let receipt = world.folder.path().join("target/dist/1.2.3.json");
     let before = fs::read_to_string(&receipt).unwrap();
     let place = mirror.repository();
     let run = |command: &str, more: &[&str]| {
@@ -531,7 +531,7 @@ fn a_released_tag_is_overwritten_only_by_who_types_it() {
     assert!(
         refused
             .stdout
-            .contains("not overwritten: that was not the tag"),
+            .contains("nothing was overwritten: you did not type the tag"),
         "{refused:?}"
     );
     assert_eq!(world.remote.digest("1.2.3"), Some(before));
@@ -539,7 +539,8 @@ fn a_released_tag_is_overwritten_only_by_who_types_it() {
     let done = type_it("1.2.3\n");
     assert_eq!(done.code, 0, "{done:?}");
     assert!(
-        done.stdout.contains("Whoever uses it gets another image"),
+        done.stdout
+            .contains("Everyone who uses it will get another image"),
         "{done:?}"
     );
     world.is_published();

@@ -31,7 +31,7 @@ fn before_anything(it: &Checkout) {
         missing.stderr
     );
     assert!(it.ok(&["status"]).contains("state      missing\n"));
-    assert!(it.run(&["stop"]).stderr.contains("nothing to stop"));
+    assert!(it.run(&["stop"]).stderr.contains("Nothing to stop"));
     assert_eq!(it.run(&["doctor"]).code, 0);
 }
 
@@ -214,7 +214,7 @@ fn replace_and_stop(it: &Checkout) {
     );
     let state = &it.real.inspect("container", &it.container).unwrap()["State"];
     assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
-    assert!(it.run(&["stop"]).stderr.contains("nothing to stop"));
+    assert!(it.run(&["stop"]).stderr.contains("Nothing to stop"));
     assert_eq!(it.run(&["shell", "--", "true"]).code, 1);
 }
 

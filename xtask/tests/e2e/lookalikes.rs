@@ -221,7 +221,7 @@ pub fn untouched(it: &Checkout) {
     assert_eq!(down.code, 0, "{}", down.stderr);
     let smoke = world.passes_through(&["smoke"]);
     assert_eq!(smoke.code, 1, "{}", smoke.stderr);
-    let why = format!("`{server}` is there already, and xtask did not build it");
+    let why = format!("`{server}` exists already, and xtask did not build it");
     assert!(smoke.stderr.contains(&why), "{}", smoke.stderr);
     let status = world.passes_through(&["status"]);
     assert!(
@@ -232,7 +232,7 @@ pub fn untouched(it: &Checkout) {
     // A build takes no name away.
     let taken = world.passes_through(&["build-image", "--version", "dev-taken"]);
     assert_eq!(taken.code, 1, "{}", taken.stderr);
-    let why = format!("`{repository}:dev-taken` is there already, and xtask did not build it");
+    let why = format!("`{repository}:dev-taken` exists already, and xtask did not build it");
     assert!(taken.stderr.contains(&why), "{}", taken.stderr);
     let tested = world.passes_through(&["test-image"]);
     assert_eq!(tested.code, 0, "{}{}", tested.stdout, tested.stderr);

@@ -92,7 +92,7 @@ pub fn interrupted_release(it: &Checkout) {
     thread::sleep(Duration::from_secs(3));
     let ended = interrupt(child, libc::SIGINT);
     assert_eq!(ended.code, 130, "{ended:?}");
-    let left: Vec<_> = fs::read_dir(it.src().join("target/release"))
+    let left: Vec<_> = fs::read_dir(it.src().join("target/dist"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();

@@ -81,7 +81,7 @@ impl<'a> Publisher<'a> {
     }
 
     fn receipt(&self, version: &str) -> Value {
-        let path = self.it.src().join(format!("target/release/{version}.json"));
+        let path = self.it.src().join(format!("target/dist/{version}.json"));
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     }
 
@@ -211,7 +211,7 @@ fn second_release(release: &Publisher, digest: &str) {
     release.refused(&words(&first), "is released already, as sha256:");
     let mut forced = words(&first);
     forced.push("--force");
-    release.refused(&forced, "`--force` wants a terminal");
+    release.refused(&forced, "`--force` needs a terminal");
     assert_eq!(remote.digest("1.2.3").as_ref(), Some(&digest));
 
     // A patch of an older line leaves what is newer where it is.
@@ -219,7 +219,7 @@ fn second_release(release: &Publisher, digest: &str) {
     let older = line!(release, "1.1.9");
     let done = release.ok(&words(&older));
     assert!(
-        done.stderr.contains("latest with 1.2.3, which is newer"),
+        done.stderr.contains("latest at 1.2.3, which is newer"),
         "{}",
         done.stderr
     );
@@ -348,7 +348,7 @@ pub fn shards(it: &Checkout) {
         release.ok(&["build-multiarch", "--shard", platform]);
     }
     // Publishing one part alone is not the release.
-    let part = format!("../target/release/agent-runner-{version}-linux-amd64.oci.tar");
+    let part = format!("../target/dist/agent-runner-{version}-linux-amd64.oci.tar");
     release.refused(
         &["push-archive", "--version", version, &part],
         "linux/arm64 is missing",
@@ -359,7 +359,7 @@ pub fn shards(it: &Checkout) {
         "--version",
         version,
         "--merge",
-        "../target/release",
+        "../target/dist",
     ]);
     let merged: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
     assert!(

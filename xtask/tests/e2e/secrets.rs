@@ -304,7 +304,7 @@ impl<'a> Secrets<'a> {
 
     /// A formula is for everybody to read: one that would hold a secret is refused.
     fn formula(&self) {
-        let receipts = self.it.src().join("target/release");
+        let receipts = self.it.src().join("target/dist");
         let version = &self.it.version;
         let receipt = fs::read_to_string(receipts.join(format!("{version}.json"))).unwrap();
         let stable = receipt.replace(&format!("\"{version}\""), "\"1.2.3\"");

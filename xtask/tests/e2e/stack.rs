@@ -202,11 +202,7 @@ fn day(on: &Checkout, temporal: u16) {
     );
     let down = it.run(&["down"]);
     assert_eq!(down.code, 0);
-    assert!(
-        down.stderr.contains("nothing to take down"),
-        "{}",
-        down.stderr
-    );
+    assert!(down.stderr.contains("Nothing to stop"), "{}", down.stderr);
     let lost = it.run(&["ask", "hello"]);
     assert_eq!(lost.code, 1);
     assert!(

@@ -1,26 +1,31 @@
-//! The folders that the container has of the host's, and what makes them ready for it.
+//! The container's mounts, and the steps that prepare their folders on the host.
 
 use std::path::PathBuf;
 
 use crate::{
+    base::{env::Env, error::Failure},
     engine::{EngineFacts, Place},
-    env::Env,
-    error::Failure,
-    plan::{Cmd, Output, Step},
-    probe::{self, Folder},
+    facts::host::{self, Folder},
+    plan::{Cmd, Output, Step, quote},
     settings::Settings,
 };
 
-/// A mount, its host part absolute where it is a path and not a volume's name.
+/// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// An absolute path on the host, or the name of a volume.
     pub host: String,
     /// `CONTAINER` or `CONTAINER:OPTIONS`.
     pub rest: String,
+    /// What is at the path; none for a volume.
     pub folder: Option<Folder>,
 }
 
-/// `HOST:CONTAINER[:OPTIONS]`; a host part without a slash, dot or tilde names a volume.
+/// Reads `HOST:CONTAINER[:OPTIONS]`. A host part that begins with a slash, dot or tilde is a path, any
+/// other names a volume.
+///
+/// # Errors
+/// When the path needs HOME and it is not set, and when engines cannot mount the path.
 pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Failure> {
     let (host, rest) = volume.split_once(':').unwrap_or((volume, ""));
     if !host.starts_with(['/', '.', '~']) {
@@ -49,11 +54,14 @@ pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Fail
     Ok(Mount {
         host: text.to_owned(),
         rest: rest.to_owned(),
-        folder: Some(probe::folder(&path)),
+        folder: Some(host::folder(&path)),
     })
 }
 
-/// Steps that make a mounted folder ready: it exists, and the container's user can write to it.
+/// The steps after which the folder of a mount exists and the container's user can write to it.
+///
+/// # Errors
+/// When the folder belongs to somebody else.
 pub fn folder_steps(
     mount: &Mount,
     settings: &Settings,
@@ -72,14 +80,17 @@ pub fn folder_steps(
         .nth(1)
         .is_some_and(|options| options.split(',').any(|option| option == "ro"));
     let (uid, gid) = engine.identity(&settings.run.user, env.user).on_host;
-    // In a VM the file sharing maps owners.
-    let owners_count = engine.place == Place::Here && !read_only;
+    // In a virtual machine, file sharing maps the owners.
+    let owner_matters = engine.place == Place::Here && !read_only;
     let chown = || {
         Step::new(
             Cmd::new("chown").args([&format!("{uid}:{gid}"), &mount.host]),
             Output::Quiet,
         )
-        .say("Handing", format!("{} to uid {uid}", mount.host))
+        .say(
+            "Changing",
+            format!("the owner of {} to uid {uid}", mount.host),
+        )
     };
     let mut steps = Vec::new();
     match folder {
@@ -88,7 +99,7 @@ pub fn folder_steps(
                 Step::new(Cmd::new("mkdir").args(["-p", &mount.host]), Output::Quiet)
                     .say("Creating", mount.host.as_str()),
             );
-            if owners_count && env.user.euid == 0 && uid != 0 {
+            if owner_matters && env.user.euid == 0 && uid != 0 {
                 steps.push(chown());
             }
         }
@@ -100,13 +111,13 @@ pub fn folder_steps(
         } => {
             let writable =
                 *owner == uid || mode & 0o002 != 0 || (*group == gid && mode & 0o020 != 0);
-            if owners_count && !writable {
+            if owner_matters && !writable {
                 if env.user.euid != 0 {
                     return Err(Failure::new(format!(
                         "the container's user could not write to `{}`: it belongs to uid {owner}, not to you (uid {uid})",
                         mount.host
                     ))
-                    .hint(format!("sudo chown -R {uid}:{gid} {}", crate::plan::quote(&mount.host))));
+                    .hint(format!("sudo chown -R {uid}:{gid} {}", quote(&mount.host))));
                 }
                 steps.push(chown());
             }

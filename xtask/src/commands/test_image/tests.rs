@@ -8,7 +8,14 @@ fn said(code: i32, stdout: &str) -> Finished {
     Finished {
         code,
         stdout: stdout.to_owned(),
-        stderr: String::new(),
+        ..Finished::default()
+    }
+}
+
+fn stopped_after(seconds: u64) -> Finished {
+    Finished {
+        took: Duration::from_secs(seconds),
+        ..Finished::default()
     }
 }
 
@@ -34,8 +41,7 @@ fn a_promise_can_be_broken() {
     assert!(!volume_check(&root, &said(0, "kept\n")).ok, "no volume");
     assert!(
         !stop_check(
-            true,
-            Duration::from_secs(1),
+            &stopped_after(1),
             Duration::from_secs(10),
             &said(0, r#"[{"State":{"ExitCode":137}}]"#)
         )
@@ -43,8 +49,7 @@ fn a_promise_can_be_broken() {
     );
     assert!(
         !stop_check(
-            true,
-            Duration::from_secs(10),
+            &stopped_after(10),
             Duration::from_secs(10),
             &said(0, r#"[{"State":{"ExitCode":0}}]"#)
         )
@@ -52,8 +57,7 @@ fn a_promise_can_be_broken() {
     );
     assert!(
         stop_check(
-            true,
-            Duration::from_secs(1),
+            &stopped_after(1),
             Duration::from_secs(10),
             &said(0, r#"[{"State":{"ExitCode":0}}]"#)
         )

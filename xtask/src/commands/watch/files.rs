@@ -1,4 +1,4 @@
-//! What a round is made of, as it is on the disk.
+//! The source files of an image, as they are on the disk.
 //!
 //! Files are scanned, not watched through the operating system's notifications: a scan costs one
 //! `stat` a file (1 ms for this repository), works in folders that a virtual machine or another
@@ -12,19 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::ignore::Ignore;
 use crate::{
-    commands::run_local::environment::env_file_path, config, env::Env, settings::Settings,
+    base::env::Env, commands::watch::ignore::Ignore, config::files,
+    facts::environment::env_file_path, settings::Settings,
 };
 
-/// The context's list of what is left out.
+/// The file in the context that lists what is left out.
 const IGNORE_FILE: &str = ".dockerignore";
 
-/// Where a round's files are.
+/// The source files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
     context: PathBuf,
-    /// Files that count whatever `.dockerignore` says.
+    /// Files that count even if `.dockerignore` leaves them out.
     others: Vec<PathBuf>,
 }
 
@@ -35,18 +35,18 @@ impl Sources {
         let mut others = vec![
             root.join(&settings.build.dockerfile),
             context.join(IGNORE_FILE),
-            root.join(config::FILE),
-            root.join(config::LOCAL_FILE),
+            root.join(files::FILE),
+            root.join(files::LOCAL_FILE),
         ];
         others.extend(env_file_path(settings, env));
         Self { context, others }
     }
 
-    /// A look at all of them. What cannot be read counts as not there: the build will say so.
-    pub fn look(&self) -> Look {
+    /// Scans all files. What cannot be read counts as missing: the build reports it.
+    pub fn scan(&self) -> Scan {
         let ignore = fs::read_to_string(self.context.join(IGNORE_FILE)).unwrap_or_default();
         let ignore = Ignore::parse(&ignore);
-        let mut look = Look::default();
+        let mut scan = Scan::default();
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
             let entries = fs::read_dir(self.context.join(&folder));
@@ -56,48 +56,48 @@ impl Sources {
                 if is_folder && !ignore.skips(&path) {
                     folders.push(path);
                 } else if !is_folder && !ignore.leaves_out(&path) {
-                    look.note(&self.context.join(path));
+                    scan.add(&self.context.join(path));
                 }
             }
         }
         for path in &self.others {
-            look.note(path);
+            scan.add(path);
         }
-        look
+        scan
     }
 
-    /// A path as it is said: from the context on.
-    pub fn say<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+    /// A path for messages: relative to the context.
+    pub fn display<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.context).unwrap_or(path).display()
     }
 }
 
-/// What tells one state of a file from another without reading it. The inode shows a file that
-/// was put in another's place (`mv`), also one as old and as large.
+/// Tells two states of a file apart without reading it. The inode changes when another file is moved to
+/// this path, even one of the same age and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
+struct FileState {
     modified: (i64, i64),
     size: u64,
     mode: u32,
     inode: u64,
 }
 
-/// All files of one look.
+/// The state of all files at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    files: BTreeMap<PathBuf, Mark>,
+pub struct Scan {
+    files: BTreeMap<PathBuf, FileState>,
 }
 
-impl Look {
-    fn note(&mut self, path: &Path) {
+impl Scan {
+    fn add(&mut self, path: &Path) {
         if let Ok(found) = fs::symlink_metadata(path) {
-            let mark = Mark {
+            let state = FileState {
                 modified: (found.mtime(), found.mtime_nsec()),
                 size: found.len(),
                 mode: found.mode(),
                 inode: found.ino(),
             };
-            self.files.insert(path.to_owned(), mark);
+            self.files.insert(path.to_owned(), state);
         }
     }
 
@@ -105,7 +105,7 @@ impl Look {
         self.files.len()
     }
 
-    /// The files that are other, new or gone since an earlier look.
+    /// The files that were changed, added or removed since an earlier scan.
     pub fn changed_since(&self, earlier: &Self) -> Vec<PathBuf> {
         let differs = |path: &&PathBuf| self.files.get(*path) != earlier.files.get(*path);
         let mut changed: Vec<_> = self
@@ -121,35 +121,35 @@ impl Look {
     }
 }
 
-/// How long nothing may change before a round: an editor that saves all its files, or a
+/// How long nothing may change before a round begins. So an editor that saves several files, or a
 /// `git switch`, is one change.
 pub const QUIET: Duration = Duration::from_millis(300);
 
-/// Waits until files differ from what was built, and then until they stay as they are.
+/// Tells when files differ from what was built and have stopped changing.
 #[derive(Debug)]
 pub struct Debounce {
-    built: Look,
-    last: Look,
-    since: Instant,
+    built: Scan,
+    last: Scan,
+    last_change: Instant,
 }
 
 impl Debounce {
-    pub fn new(built: Look, now: Instant) -> Self {
+    pub fn new(built: Scan, now: Instant) -> Self {
         Self {
             last: built.clone(),
             built,
-            since: now,
+            last_change: now,
         }
     }
 
-    /// Takes a look, and tells the changes when they are ripe.
-    pub fn take(&mut self, look: Look, now: Instant) -> Option<Vec<PathBuf>> {
-        if look != self.last {
-            self.last = look;
-            self.since = now;
+    /// Takes a new scan. Returns the changes once nothing has changed for [`QUIET`].
+    pub fn update(&mut self, scan: Scan, now: Instant) -> Option<Vec<PathBuf>> {
+        if scan != self.last {
+            self.last = scan;
+            self.last_change = now;
         }
         let changed = self.last.changed_since(&self.built);
-        (!changed.is_empty() && now.duration_since(self.since) >= QUIET).then_some(changed)
+        (!changed.is_empty() && now.duration_since(self.last_change) >= QUIET).then_some(changed)
     }
 }
 
@@ -179,18 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn a_look_sees_what_the_image_is_made_of() {
+    fn a_scan_sees_the_files_of_the_image() {
         let (folder, sources) = sources();
         let changed = |name: &str, text: &str| -> Vec<String> {
-            let before = sources.look();
+            let before = sources.scan();
             write(folder.path(), name, text);
-            let changed = sources.look().changed_since(&before);
+            let changed = sources.scan().changed_since(&before);
             changed
                 .iter()
-                .map(|path| sources.say(path).to_string())
+                .map(|path| sources.display(path).to_string())
                 .collect()
         };
-        assert_eq!(sources.look().count(), 3);
+        assert_eq!(sources.scan().count(), 3);
         assert_eq!(changed("app/main.py", "longer"), ["app/main.py"]);
         assert_eq!(changed("app/new/deep/x.py", "1"), ["app/new/deep/x.py"]);
         assert_eq!(changed("Dockerfile", "FROM other"), ["Dockerfile"]);
@@ -204,68 +204,72 @@ mod tests {
         ] {
             assert_eq!(changed(ignored, "other"), [""; 0], "{ignored}");
         }
-        let before = sources.look();
+        let before = sources.scan();
         fs::remove_file(folder.path().join("app/main.py")).unwrap();
-        assert_eq!(sources.look().changed_since(&before).len(), 1, "it is gone");
-        let before = sources.look();
+        assert_eq!(sources.scan().changed_since(&before).len(), 1, "it is gone");
+        let before = sources.scan();
         write(folder.path(), "app/2", "1");
         let aside = folder.path().join("aside");
         fs::copy(folder.path().join("app/2"), &aside).unwrap();
-        let with_two = sources.look();
+        let with_two = sources.scan();
         fs::rename(&aside, folder.path().join("app/2")).unwrap();
         assert_eq!(
-            sources.look().changed_since(&with_two).len(),
+            sources.scan().changed_since(&with_two).len(),
             1,
             "another's place"
         );
         fs::remove_file(folder.path().join("app/2")).unwrap();
         assert_eq!(
-            sources.look(),
+            sources.scan(),
             before,
             "a file that came and went is no change"
         );
     }
 
-    /// A look at one file of this size.
-    fn look(size: u64) -> Look {
-        let mark = Mark {
+    /// A scan of one file of this size.
+    fn scan(size: u64) -> Scan {
+        let state = FileState {
             modified: (0, 0),
             size,
             mode: 0,
             inode: 0,
         };
-        Look {
-            files: [(PathBuf::from("x"), mark)].into(),
+        Scan {
+            files: [(PathBuf::from("x"), state)].into(),
         }
     }
 
     #[test]
-    fn changes_are_ripe_when_it_is_quiet() {
+    fn changes_are_reported_when_nothing_changes_any_more() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut files = Debounce::new(look(1), start);
-        assert_eq!(files.take(look(1), at(1000)), None, "nothing changed");
-        assert_eq!(files.take(look(2), at(1100)), None);
-        assert_eq!(files.take(look(3), at(1350)), None, "it goes on changing");
-        assert_eq!(files.take(look(3), at(1600)), None);
-        assert!(files.take(look(3), at(1650)).is_some());
-
-        let mut files = Debounce::new(look(1), start);
-        assert_eq!(files.take(look(2), at(100)), None);
-        assert_eq!(files.take(look(1), at(200)), None);
+        let mut debounce = Debounce::new(scan(1), start);
+        assert_eq!(debounce.update(scan(1), at(1000)), None, "nothing changed");
+        assert_eq!(debounce.update(scan(2), at(1100)), None);
         assert_eq!(
-            files.take(look(1), at(900)),
+            debounce.update(scan(3), at(1350)),
+            None,
+            "it goes on changing"
+        );
+        assert_eq!(debounce.update(scan(3), at(1600)), None);
+        assert!(debounce.update(scan(3), at(1650)).is_some());
+
+        let mut debounce = Debounce::new(scan(1), start);
+        assert_eq!(debounce.update(scan(2), at(100)), None);
+        assert_eq!(debounce.update(scan(1), at(200)), None);
+        assert_eq!(
+            debounce.update(scan(1), at(900)),
             None,
             "it is again what was built"
         );
     }
 
     #[test]
-    fn what_changed_during_a_build_is_ripe_after_it() {
+    fn a_change_during_a_build_is_reported_after_it() {
         let start = Instant::now();
-        let mut files = Debounce::new(look(1), start);
+        let mut debounce = Debounce::new(scan(1), start);
         let after = start + Duration::from_secs(60);
-        assert_eq!(files.take(look(2), after), None);
-        assert!(files.take(look(2), after + QUIET).is_some());
+        assert_eq!(debounce.update(scan(2), after), None);
+        assert!(debounce.update(scan(2), after + QUIET).is_some());
     }
 }

@@ -7,7 +7,7 @@
 use std::fs;
 
 use super::*;
-use crate::pages::{file, must_be, read};
+use crate::base::pages::{file, must_be, read};
 
 const PAGE: &str = "docs/engines.md";
 const BEGIN: &str = "<!-- table: capabilities -->\n";
@@ -16,25 +16,25 @@ const END: &str = "<!-- /table -->";
 /// An engine that the end-to-end tests try, as its column is headed.
 struct Tried {
     name: &'static str,
-    kind: Kind,
-    release: Release,
+    kind: EngineKind,
+    version: MajorMinor,
     store: Store,
 }
 
-const fn docker(name: &'static str, release: Release, store: Store) -> Tried {
+const fn docker(name: &'static str, version: MajorMinor, store: Store) -> Tried {
     Tried {
         name,
-        kind: Kind::Docker,
-        release,
+        kind: EngineKind::Docker,
+        version,
         store,
     }
 }
 
-const fn podman(name: &'static str, release: Release) -> Tried {
+const fn podman(name: &'static str, version: MajorMinor) -> Tried {
     Tried {
         name,
-        kind: Kind::Podman,
-        release,
+        kind: EngineKind::Podman,
+        version,
         store: Store::SeveralPlatforms,
     }
 }
@@ -77,7 +77,7 @@ const ROWS: &[(Capability, &str)] = &[
 
 /// What decides, in words.
 fn rule(capability: Capability) -> String {
-    let words = Kind::ALL.iter().filter_map(|kind| {
+    let words = EngineKind::ALL.iter().filter_map(|kind| {
         Some(match capability.support(*kind) {
             Support::Yes => format!("{kind}"),
             Support::No => return None,
@@ -98,7 +98,7 @@ fn render() -> String {
             .iter()
             .map(|tried| {
                 let support = capability.support(tried.kind);
-                if support.holds(tried.release, tried.store) {
+                if support.holds(tried.version, tried.store) {
                     "yes"
                 } else {
                     "no"

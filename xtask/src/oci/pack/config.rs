@@ -3,8 +3,8 @@
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    base::time::rfc3339,
     oci::{image_config::ImageConfig, manifest::Descriptor},
-    time::rfc3339,
 };
 
 /// A manifest's descriptor for an index: with the platform from its configuration, and without the

@@ -5,8 +5,8 @@ use std::{
 
 use super::{podman_folder::file_name, *};
 use crate::{
+    base::time::rfc3339,
     oci::{archive_writer::ArchiveWriter, digest::sha256, gzip, media_type},
-    time::rfc3339,
 };
 
 fn pack(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> Result<Archive> {

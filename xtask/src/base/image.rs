@@ -1,0 +1,254 @@
+//! Image references and platforms.
+
+use std::{fmt, str::FromStr};
+
+use serde::Deserialize;
+
+/// The OCI's label for an image's version.
+/// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
+pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
+
+/// A repository without a tag: `ghcr.io/stigmer/agent-runner`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Repository(String);
+
+impl TryFrom<String> for Repository {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl Repository {
+    /// # Errors
+    /// The reason why the text is no repository.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (host, path) = match text.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
+                (Some(first), rest)
+            }
+            _ => (None, text),
+        };
+        if path.contains([':', '@']) {
+            return Err("must not have a tag or digest: the version makes the tags".to_owned());
+        }
+        let Some(host) = host else {
+            // Docker would read it as docker.io/…, Podman as localhost/…
+            return Err("must begin with the registry's host, such as `ghcr.io/`".to_owned());
+        };
+        if !is_host(host) {
+            return Err("must begin with a host, such as `ghcr.io` or `127.0.0.1:5000`".to_owned());
+        }
+        if !path.split('/').all(is_component) {
+            return Err(
+                "must be lower-case letters and digits, parted by `/`, `.`, `_`, `__` or dashes"
+                    .to_owned(),
+            );
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The registry's host, with its port where it has one.
+    pub fn registry(&self) -> &str {
+        self.0.split('/').next().unwrap_or(&self.0)
+    }
+
+    /// The repository's name within its registry.
+    pub fn path(&self) -> &str {
+        self.0.split_once('/').map_or("", |(_, path)| path)
+    }
+
+    /// The full reference under a tag.
+    pub fn tagged(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.0)
+    }
+}
+
+/// A name or an address (IPv6 in brackets), and a port where there is one.
+/// <https://github.com/distribution/reference/blob/main/regexp.go>
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) if !text.ends_with(']') => (name, port),
+        _ => (text, "443"),
+    };
+    let is_label = |label: &str| {
+        let edge = |c: char| c.is_ascii_alphanumeric();
+        label.starts_with(edge)
+            && label.ends_with(edge)
+            && label.chars().all(|c| edge(c) || c == '-')
+    };
+    let is_name = match name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+    {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => name.split('.').all(is_label),
+    };
+    is_name && !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// A part of a repository's name: words with one separator between two.
+/// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
+fn is_component(text: &str) -> bool {
+    let of_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let separates =
+        |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|c| c == b'-');
+    text.starts_with(of_word) && text.ends_with(of_word) && text.split(of_word).all(separates)
+}
+
+/// What an image is built for: `linux/amd64`, `linux/arm64`, `linux/arm/v7`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Platform {
+    pub os: String,
+    pub arch: String,
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// The engine's containers are Linux containers, whatever the host is.
+    pub fn linux(arch: &str) -> Self {
+        Self {
+            os: "linux".to_owned(),
+            arch: arch.to_owned(),
+            variant: None,
+        }
+    }
+
+    /// The number an ELF header has for the architecture in `e_machine`, if we know it.
+    /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
+    pub fn elf_machine(&self) -> Option<u16> {
+        match self.arch.as_str() {
+            "amd64" => Some(62),
+            "arm64" => Some(183),
+            _ => None,
+        }
+    }
+}
+
+impl TryFrom<String> for Platform {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Platform {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('/');
+        let (Some(os), Some(arch), variant, None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err("is not of the form `linux/amd64`".to_owned());
+        };
+        let fine = |part: &str| {
+            !part.is_empty()
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        };
+        if !fine(os) || !fine(arch) || !variant.is_none_or(fine) {
+            return Err("is not of the form `linux/amd64`".to_owned());
+        }
+        Ok(Self {
+            os: os.to_owned(),
+            arch: arch.to_owned(),
+            variant: variant.map(str::to_owned),
+        })
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.arch)?;
+        self.variant
+            .iter()
+            .try_for_each(|variant| write!(f, "/{variant}"))
+    }
+}
+
+/// The largest size that an image may have, in bytes; none for no limit.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Budget {
+    pub compressed: Option<u64>,
+    pub unpacked: Option<u64>,
+}
+
+/// Bytes as people read them: decimal, as registries count (`44.1 MB`).
+pub fn human_bytes(bytes: u64) -> String {
+    #[allow(clippy::cast_precision_loss)] // one decimal is shown
+    let size = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", size / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", size / 1e6),
+        _ => format!("{:.2} GB", size / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories() {
+        for good in [
+            "ghcr.io/stigmer/agent-runner",
+            "localhost/x",
+            "127.0.0.1:5000/a/b_c",
+            "[::1]:5000/a/b__c--d.e",
+        ] {
+            assert_eq!(Repository::parse(good).unwrap().as_str(), good);
+        }
+        for bad in [
+            "agent-runner",
+            "ghcr.io/Stigmer/x",
+            "ghcr.io/x:1",
+            "ghcr.io/",
+            "ghcr.io/a//b",
+            "ghcr.io/a..b",
+            "ghcr.io/a___b",
+            "--output.x/a",
+            "ghcr.io:http/a",
+            "me:pw@ghcr.io/a",
+            "ghcr.io\n/a",
+        ] {
+            assert!(Repository::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn platforms_read_and_print_alike() {
+        for text in ["linux/amd64", "linux/arm64", "linux/arm/v7"] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
+        }
+        for bad in [
+            "linux",
+            "linux/",
+            "/amd64",
+            "linux/amd64/v1/x",
+            "Linux/amd64",
+            "",
+        ] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_for_people() {
+        assert_eq!(human_bytes(999), "999 B");
+        assert_eq!(human_bytes(1_500), "1.5 kB");
+        assert_eq!(human_bytes(44_100_000), "44.1 MB");
+        assert_eq!(human_bytes(2_040_000_000), "2.04 GB");
+    }
+}

@@ -1,0 +1,63 @@
+//! How xtask was invoked: `cargo xtask`, or as a binary that was installed or copied. Messages name the
+//! command that works here.
+
+use std::borrow::Cow;
+
+use crate::base::env::Env;
+
+/// How xtask was invoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// `cargo xtask`: Cargo builds it first if its sources have changed.
+    Cargo,
+    /// `xtask`: a binary that was built before.
+    Binary,
+}
+
+impl Invocation {
+    /// `cargo run` sets a variable with the name of the package.
+    /// <https://doc.rust-lang.org/cargo/reference/environment-variables.html>
+    pub fn of(env: &Env) -> Self {
+        match env.get("CARGO_PKG_NAME") {
+            Some(env!("CARGO_PKG_NAME")) => Self::Cargo,
+            Some(_) | None => Self::Binary,
+        }
+    }
+
+    /// The command that invokes xtask here.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Cargo => "cargo xtask",
+            Self::Binary => "xtask",
+        }
+    }
+
+    /// A text that says `cargo xtask`, with the command that works here.
+    pub fn adapt(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Self::Cargo => text.into(),
+            Self::Binary => text
+                .replace(Self::Cargo.command(), Self::Binary.command())
+                .into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_name_the_command_that_works() {
+        let of = |vars: &[(&str, &str)]| Invocation::of(&Env::fake(vars));
+        assert_eq!(of(&[("CARGO_PKG_NAME", "xtask")]), Invocation::Cargo);
+        assert_eq!(of(&[("CARGO_PKG_NAME", "other")]), Invocation::Binary);
+        assert_eq!(of(&[]), Invocation::Binary);
+        let text = "start it: `cargo xtask run-local`";
+        assert_eq!(Invocation::Cargo.adapt(text), text);
+        assert_eq!(
+            Invocation::Binary.adapt(text),
+            "start it: `xtask run-local`"
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! The only place that writes to the terminal. Messages go to standard error, results to standard
+//! output. Both can be read without colour.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use crate::base::invocation::Invocation;
+
+/// How many messages are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// Writes messages and results.
+#[derive(Clone, Copy, Debug)]
+pub struct Ui {
+    pub verbosity: Verbosity,
+    /// Whether standard error is a terminal, so that a line can be redrawn.
+    pub live: bool,
+    /// How xtask was invoked: messages name that command.
+    pub invocation: Invocation,
+}
+
+const BOLD_GREEN: &str = "\x1b[1;32m";
+const BOLD_YELLOW: &str = "\x1b[1;33m";
+const BOLD_RED: &str = "\x1b[1;31m";
+const BOLD_CYAN: &str = "\x1b[1;36m";
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+impl Ui {
+    /// Says what is being done: a verb and its object, as Cargo does.
+    pub fn status(self, verb: &str, object: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            let object = self.invocation.adapt(object);
+            write_error(&format!("{BOLD_GREEN}{verb:>12}{RESET} {object}\n"));
+        }
+    }
+
+    /// A line below a status.
+    pub fn detail(self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            write_error(&format!("{text}\n"));
+        }
+    }
+
+    /// Shown with `--verbose` only.
+    pub fn verbose(self, text: &str) {
+        if self.verbosity >= Verbosity::Verbose {
+            write_error(&format!("{DIM}{text}{RESET}\n"));
+        }
+    }
+
+    /// Something that may surprise later. Shown even with `--quiet`.
+    pub fn warn(self, text: &str) {
+        let text = self.invocation.adapt(text);
+        write_error(&format!("{BOLD_YELLOW}warning:{RESET} {text}\n"));
+    }
+
+    /// What to do next, or about a warning.
+    pub fn hint(self, text: &str) {
+        if self.verbosity >= Verbosity::Normal {
+            let text = self.invocation.adapt(text);
+            write_error(&format!("{BOLD_CYAN}hint:{RESET} {text}\n"));
+        }
+    }
+
+    pub fn error(self, text: &str, hints: &[String]) {
+        let mut out = format!("{BOLD_RED}error:{RESET} {}\n", self.invocation.adapt(text));
+        for hint in hints {
+            let _ = writeln!(
+                out,
+                "{BOLD_CYAN}hint:{RESET} {}",
+                self.invocation.adapt(hint)
+            );
+        }
+        write_error(&out);
+    }
+
+    /// Shows what another program printed, unchanged.
+    pub fn show_output(self, text: &str) {
+        let newline = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        write_error(&format!("{text}{newline}"));
+    }
+
+    /// Redraws the current line on a terminal. The text is cut to the terminal's width: what wraps to a
+    /// second line could not be redrawn.
+    pub fn progress(self, text: &str) {
+        if self.live && self.verbosity >= Verbosity::Normal {
+            let text: String = text.chars().take(columns().saturating_sub(1)).collect();
+            write_error(&format!("\r\x1b[2K{DIM}{text}{RESET}"));
+        }
+    }
+
+    /// Removes what `progress` drew.
+    pub fn progress_done(self) {
+        if self.live && self.verbosity >= Verbosity::Normal {
+            write_error("\r\x1b[2K");
+        }
+    }
+
+    /// Prints prose of ours, such as help, to standard output. It names the command as it was invoked.
+    ///
+    /// # Errors
+    /// As [`Ui::print`].
+    pub fn print_prose(self, text: &str) -> std::io::Result<()> {
+        self.print(&self.invocation.adapt(text))
+    }
+
+    /// Prints a result to standard output.
+    ///
+    /// # Errors
+    /// When standard output cannot be written. A reader that ended early (`| head`) is not an error.
+    pub fn print(self, text: &str) -> std::io::Result<()> {
+        let mut out = anstream::stdout();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Asks on the terminal. No answer is an empty text.
+    pub fn ask(self, question: &str) -> String {
+        write_error(&format!("{question} "));
+        let mut answer = String::new();
+        match std::io::stdin().read_line(&mut answer) {
+            Ok(_) => answer.trim().to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Asks on the terminal. No answer means no.
+    pub fn confirm(self, question: &str) -> bool {
+        let answer = self.ask(&format!("{question} [y/N]"));
+        matches!(answer.to_lowercase().as_str(), "y" | "yes")
+    }
+}
+
+/// The terminal's width in columns; 80 if it is unknown.
+#[allow(unsafe_code)]
+fn columns() -> usize {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the call fills in the structure, which outlives it (ioctl_tty(2)).
+    let asked = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    match size.ws_col {
+        0 => 80,
+        _ if asked != 0 => 80,
+        columns => usize::from(columns),
+    }
+}
+
+/// Writes to standard error. If that is closed, nobody can be told.
+fn write_error(text: &str) {
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// A duration for people: `0.4 s`, `12.3 s`, `2 min 5 s`.
+pub fn human_time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min {} s", seconds / 60, seconds % 60)
+    }
+}
+
+/// Measures time from its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl std::fmt::Display for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&human_time(self.elapsed()))
+    }
+}
+
+/// The text of another program, safe within one line: without colours, line ends and other control
+/// characters.
+pub fn plain(text: &str) -> String {
+    let text = anstream::adapter::strip_str(text).to_string();
+    let text = text.replace(['\r', '\n', '\t'], " ");
+    text.trim().replace(char::is_control, "")
+}

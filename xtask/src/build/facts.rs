@@ -1,0 +1,142 @@
+//! The facts of a build.
+
+use std::{
+    thread,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Result;
+
+use crate::{
+    base::{env::Env, error::Failure, time::MAX_TIMESTAMP},
+    build::ownership,
+    engine::{EngineFacts, capabilities::Capability},
+    facts::{
+        context::{Context, EngineQuery, EngineState},
+        git::{self, WorkTree},
+        host::{self, Folder},
+    },
+    settings::{BuildSecret, GitValues, SecretSource, Settings},
+};
+
+/// What the plan of a build needs to know.
+#[derive(Clone, Debug)]
+pub struct BuildFacts {
+    pub engine: EngineFacts,
+    pub git: WorkTree,
+    /// The image's creation time, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit's
+    /// time, so that an unchanged commit makes an unchanged image, else now.
+    pub created: u64,
+    /// The configured secrets, with absolute file paths.
+    pub secrets: Vec<BuildSecret>,
+    /// See [`crate::engine::build::Build::tmpdir`].
+    pub tmpdir: Option<String>,
+    /// Those of the version's references that name an image which xtask did not build.
+    pub foreign_references: Vec<String>,
+}
+
+impl BuildFacts {
+    /// Asks the engine and git, side by side.
+    ///
+    /// # Errors
+    /// When no engine answers, a secret is missing, or `SOURCE_DATE_EPOCH` is not a time.
+    pub fn gather(cx: &Context) -> Result<Self> {
+        // Most tags can be made without git, so their images are asked for at the same time.
+        let without_git = cx.settings.references(&GitValues::default());
+        let without_git = without_git.unwrap_or_default();
+        let (state, git) = thread::scope(|scope| {
+            let git = scope.spawn(|| git::work_tree(cx.exec, &cx.settings.root));
+            let state = cx.query_engine(EngineQuery {
+                container: None,
+                images: &without_git,
+            });
+            (state, git.join().unwrap_or_default())
+        });
+        let EngineState { engine, images, .. } = state?;
+        let foreign_references = if without_git.is_empty() {
+            let references = cx.settings.references(&git.values)?;
+            let images = cx.images_of(&engine.engine, &references)?;
+            ownership::foreign_references(&references, &images)
+        } else {
+            ownership::foreign_references(&without_git, &images)
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        let epoch = source_date_epoch(cx.env)?;
+        Ok(Self {
+            foreign_references,
+            tmpdir: own_cache_folder(cx, &engine),
+            engine,
+            created: epoch.or(git.commit_time).unwrap_or(now),
+            git,
+            secrets: secrets(cx.settings, cx.env)?,
+        })
+    }
+}
+
+/// `SOURCE_DATE_EPOCH` in seconds since 1970, if it is set.
+/// <https://reproducible-builds.org/specs/source-date-epoch/>
+///
+/// # Errors
+/// When its value is not a time.
+fn source_date_epoch(env: &Env) -> Result<Option<u64>, Failure> {
+    let Some(text) = env.get("SOURCE_DATE_EPOCH") else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(time) if time <= MAX_TIMESTAMP => Ok(Some(time)),
+        Ok(_) | Err(_) => Err(Failure::usage(format!(
+            "`SOURCE_DATE_EPOCH={text}` must be seconds since 1970, before the year 10000"
+        ))
+        .hint("take the commit's time: `export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)`; or unset it")),
+    }
+}
+
+/// A cache folder of our own, if the engine's shared one belongs to another user of this machine.
+/// A shared folder that does not exist yet is left to root: whoever creates it locks all others out,
+/// also those whose build starts at the same moment.
+fn own_cache_folder(cx: &Context, engine: &EngineFacts) -> Option<String> {
+    let shared = engine
+        .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid)
+        .filter(|_| !engine.can(Capability::OwnCacheFolder))?;
+    let owner = match host::folder(&shared) {
+        Folder::There { uid, .. } => uid,
+        Folder::Missing => 0,
+        Folder::Other => return None,
+    };
+    (owner != cx.env.user.euid)
+        .then(|| cx.env.cache_folder())?
+        .and_then(|folder| folder.to_str().map(str::to_owned))
+}
+
+/// The configured secrets, each of which must exist.
+fn secrets(settings: &Settings, env: &Env) -> Result<Vec<BuildSecret>, Failure> {
+    let resolve = |secret: &BuildSecret| {
+        let missing = |what: String| {
+            Failure::usage(format!(
+                "the build secret `{}` is missing: {what}",
+                secret.id
+            ))
+            .hint("correct `build.secrets` (`cargo xtask config` shows where it is set)")
+        };
+        let source = match &secret.source {
+            SecretSource::File(file) => {
+                let path = env
+                    .expand(file, &settings.root)
+                    .ok_or_else(|| missing(format!("`{file}` needs HOME, which is not set")))?;
+                if !path.is_file() {
+                    return Err(missing(format!("there is no file `{}`", path.display())));
+                }
+                SecretSource::File(path.to_string_lossy().into_owned())
+            }
+            SecretSource::Env(name) if env.has(name) => SecretSource::Env(name.clone()),
+            SecretSource::Env(name) => return Err(missing(format!("`{name}` is not set"))),
+        };
+        Ok(BuildSecret {
+            id: secret.id.clone(),
+            source,
+        })
+    };
+    settings.build.secrets.iter().map(resolve).collect()
+}

@@ -1,0 +1,48 @@
+//! A build moves its tags to the new image. An image that loses its only tag is as good as lost, so
+//! a build takes no tag from an image that xtask did not build.
+
+use crate::{
+    base::error::Failure,
+    build::facts::BuildFacts,
+    engine::{EngineFacts, image::Image, label},
+    settings::Settings,
+};
+
+/// Those of the references that name an image which xtask did not build.
+pub fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
+    let foreign: Vec<_> = images
+        .iter()
+        .filter(|image| !image.is_ours())
+        .flat_map(|image| image.repo_tags.iter().flatten())
+        .collect();
+    references
+        .iter()
+        .filter(|reference| foreign.contains(reference))
+        .cloned()
+        .collect()
+}
+
+/// Refuses a build that would take a tag from an image which xtask did not build.
+///
+/// # Errors
+/// When there is such a tag.
+pub fn check_tags(settings: &Settings, facts: &BuildFacts) -> Result<(), Failure> {
+    match facts.foreign_references.first() {
+        None => Ok(()),
+        Some(reference) => Err(refusal(settings, &facts.engine, reference)),
+    }
+}
+
+/// The refusal to take the name of an image that xtask did not build.
+pub fn refusal(settings: &Settings, engine: &EngineFacts, reference: &str) -> Failure {
+    let program = &engine.engine.program;
+    let version = &settings.version.value;
+    Failure::new(format!(
+        "`{reference}` exists already, and xtask did not build it: it has no label `{}`",
+        label::IMAGE
+    ))
+    .hint(format!(
+        "keep it under another name: `{program} tag {reference} localhost/kept:{version} && {program} image rm {reference}`"
+    ))
+    .hint("or build another version: `--version dev-other`")
+}

@@ -1,0 +1,165 @@
+//! What a build asks the engine for. Pure: made of the settings and the facts.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    base::{
+        error::Failure,
+        image::{Platform, VERSION_LABEL},
+        time::rfc3339,
+    },
+    build::facts::BuildFacts,
+    cli::CheckOption,
+    engine::{EngineFacts, build::Build, label},
+    facts::git::WorkTree,
+    plan::{Cmd, Output, Step},
+    settings::{CheckFirst, Settings},
+};
+
+/// The build of a version for the engine's own platform.
+///
+/// # Errors
+/// When the configuration does not list that platform, or a template needs a value that is missing.
+pub fn native(settings: &Settings, facts: &BuildFacts) -> Result<Build, Failure> {
+    for_platform(settings, facts, &facts.engine.platform)
+}
+
+/// The build of a version for one platform.
+///
+/// # Errors
+/// When the configuration does not list the platform, or a template needs a value that is missing.
+pub fn for_platform(
+    settings: &Settings,
+    facts: &BuildFacts,
+    platform: &Platform,
+) -> Result<Build, Failure> {
+    let known = settings.platforms();
+    if !known.is_empty() && !known.contains(platform) {
+        let names: Vec<_> = known.iter().map(ToString::to_string).collect();
+        return Err(Failure::usage(format!(
+            "the image cannot be built for {platform}: the configuration has {}",
+            names.join(" and ")
+        )));
+    }
+    let git = &facts.git.values;
+    let absolute = |path: &str| settings.root.join(path).to_string_lossy().into_owned();
+    let mut args = settings.build.args.clone();
+    args.insert(
+        settings.build.base_image_arg.clone(),
+        settings.build.base_image.clone(),
+    );
+    for (name, template) in &settings.channel.build_args {
+        args.insert(name.clone(), settings.fill(template, git)?);
+    }
+    let context = match settings.build.context.as_str() {
+        "." => settings.root.to_string_lossy().into_owned(),
+        context => absolute(context),
+    };
+    Ok(Build {
+        dockerfile: absolute(&settings.build.dockerfile),
+        context,
+        target: settings.build.target.clone(),
+        platforms: vec![platform.clone()],
+        args,
+        secrets: facts.secrets.clone(),
+        labels: labels(settings, facts)?,
+        references: settings.references(git)?,
+        network: settings.build.network.clone(),
+        pull: settings.build.pull,
+        no_cache: false,
+        progress: settings.build.progress,
+        tmpdir: facts.tmpdir.clone(),
+    })
+}
+
+/// The commit as the `revision` label has it, with `-dirty` if the work tree has changes.
+pub fn revision(git: &WorkTree) -> Option<String> {
+    let sha = git.values.sha.as_ref()?;
+    Some(if git.dirty {
+        format!("{sha}-dirty")
+    } else {
+        sha.clone()
+    })
+}
+
+/// The image's labels. A later group overrides an earlier one: the OCI's, xtask's own, the
+/// configured ones, the channel's.
+/// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
+fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, String>, Failure> {
+    let image = &settings.image;
+    let oci = [
+        ("version", settings.version.value.to_string()),
+        ("created", rfc3339(facts.created)),
+        ("revision", revision(&facts.git).unwrap_or_default()),
+        ("source", image.source.clone()),
+        ("title", image.title.clone()),
+        ("description", image.description.clone()),
+        ("licenses", image.licenses.clone()),
+        ("base.name", settings.build.base_image.clone()),
+    ];
+    let mut labels: BTreeMap<_, _> = oci
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (format!("org.opencontainers.image.{name}"), value))
+        .collect();
+    labels.insert(
+        label::IMAGE.to_owned(),
+        image.repository.as_str().to_owned(),
+    );
+    labels.extend(image.labels.clone());
+    for (name, template) in &settings.channel.labels {
+        labels.insert(name.clone(), settings.fill(template, &facts.git.values)?);
+    }
+    Ok(labels)
+}
+
+/// The steps before any build: the cache folder of [`BuildFacts::tmpdir`] must exist.
+pub fn preparation(facts: &BuildFacts) -> Vec<Step> {
+    let folder = facts.tmpdir.iter();
+    folder
+        .map(|folder| Step::new(Cmd::new("mkdir").args(["-p", folder]), Output::Quiet))
+        .collect()
+}
+
+/// The step of `check`: a build of the stage that runs ruff and mypy.
+///
+/// # Errors
+/// As [`native`].
+pub fn check_step(
+    settings: &Settings,
+    facts: &BuildFacts,
+    no_cache: bool,
+) -> Result<Step, Failure> {
+    let mut build = native(settings, facts)?;
+    build.target.clone_from(&settings.build.check_target);
+    build.references.clear();
+    // Podman keeps an image of the stage. By these labels `clean` finds it.
+    build
+        .labels
+        .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
+    build.no_cache = no_cache;
+    let cmd = facts.engine.build_and_forget(&build);
+    Ok(Step::new(cmd, Output::Talk).say("Checking", "agent-runner with ruff and mypy"))
+}
+
+/// Whether `check` runs first: the flag decides, else the channel.
+pub fn check_first(settings: &Settings, flag: CheckOption) -> CheckFirst {
+    match (flag.check, flag.no_check) {
+        (true, _) => CheckFirst::Yes,
+        (_, true) => CheckFirst::No,
+        (false, false) => settings.channel.check,
+    }
+}
+
+/// The platform that `--platform` names, else the engine's own, which needs no emulation.
+///
+/// # Errors
+/// When the text is not a platform.
+pub fn choose_platform(engine: &EngineFacts, flag: Option<&str>) -> Result<Platform, Failure> {
+    match flag {
+        Some(text) => text
+            .parse()
+            .map_err(|why| Failure::usage(format!("`--platform {text}` {why}"))),
+        None => Ok(engine.platform.clone()),
+    }
+}

@@ -1,0 +1,353 @@
+//! `ci-check`: what would keep a job from publishing, one line each, before it builds. It changes nothing: it
+//! begins an upload and cancels it.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    base::{engine_kind::EngineKind, env::Env, error::Failure, github},
+    build::work_tree,
+    cli::{JsonOption, VersionOption},
+    commands::{
+        command::Command,
+        doctor,
+        findings::{self, Finding, failed, failed_with, failure, ok, warning},
+    },
+    credentials::environment::{GITHUB_REGISTRY, token_variable, token_variables},
+    engine::multiarch::Builder,
+    facts::{
+        context::Context,
+        git::{self, WorkTree},
+    },
+    registry::client::Registry,
+    release::{
+        builder::{self, MultiFacts},
+        destination,
+        preflight::{self, Existing},
+        push, sign,
+    },
+    settings::{Cache, Settings, Sign},
+};
+
+/// Find out what would keep a job from publishing, before it builds
+#[derive(Args, Clone, Debug)]
+pub struct CiCheck {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+impl Command for CiCheck {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        if cx.dry_run {
+            return dry_run(cx);
+        }
+        let (settings, env) = (cx.settings, cx.env);
+        let git = git::work_tree(cx.exec, &settings.root);
+        let mut all = vec![surroundings(env), version(settings)];
+        all.push(work_tree(settings, &git));
+        if git.values.sha.is_some() {
+            all.push(clone(git::tags(cx.exec, &settings.root).shallow));
+        }
+        let registry = destination::registry(cx);
+        let push = permission(&registry, settings);
+        cx.exec.check()?;
+        let may_push = push.level == findings::Level::Ok;
+        all.push(token(cx, may_push));
+        all.push(push);
+        if may_push {
+            all.push(released(settings, &registry, &git));
+        }
+        all.push(signing(cx));
+        let engine = building(cx, &mut all);
+        all.push(cache(settings, env, engine));
+        cx.exec.check()?;
+        findings::show(cx, self.json, &all)?;
+        let broken = findings::broken(&all);
+        if broken.is_empty() {
+            return Ok(());
+        }
+        let names = broken.join(", ");
+        Err(Failure::new(format!("publishing cannot work: {names} (see above)")).into())
+    }
+}
+
+/// The questions to the engines are commands. Those to the registry are not, so they are comments.
+fn dry_run(cx: &Context) -> Result<()> {
+    let settings = cx.settings;
+    let repository = settings.image.repository.as_str();
+    let text = doctor::version_questions().render()
+        + &format!(
+            "# ask whether {repository} may be pushed to: begin an upload and cancel it\n\
+             # ask what {} names\n",
+            settings
+                .image
+                .repository
+                .tagged(settings.version.value.as_str())
+        );
+    Ok(cx.ui.print(&text)?)
+}
+
+/// Whether this is a job: elsewhere, its variables and permissions are not known.
+fn surroundings(env: &Env) -> Finding {
+    let what = "CI";
+    let get = |name: &str| env.get(name).unwrap_or("?");
+    if github::is_active(env) {
+        let (event, kind, name) = (
+            get("GITHUB_EVENT_NAME"),
+            get("GITHUB_REF_TYPE"),
+            get("GITHUB_REF_NAME"),
+        );
+        ok(
+            what,
+            format!("GitHub Actions: {event} of the {kind} `{name}`"),
+        )
+    } else if env.get("CI").is_some() {
+        ok(what, "another than GitHub Actions")
+    } else {
+        ok(
+            what,
+            "none: the following is true on this machine, not in a job",
+        )
+    }
+}
+
+fn version(settings: &Settings) -> Finding {
+    let what = "version";
+    match preflight::may_publish(settings) {
+        Ok(()) => ok(
+            what,
+            format!(
+                "{} (from {}), channel `{}`",
+                settings.version.value, settings.version.origin, settings.channel.name
+            ),
+        ),
+        Err(why) => failed(what, &why),
+    }
+}
+
+fn work_tree(settings: &Settings, git: &WorkTree) -> Finding {
+    let what = "work tree";
+    match work_tree::problem(settings, git) {
+        Some(why) => failure(what, why, work_tree::hint(settings)),
+        None => ok(what, "as the channel requires it"),
+    }
+}
+
+/// Git's tags tell which versions are released if the registry lists none.
+fn clone(shallow: bool) -> Finding {
+    let what = "clone";
+    if shallow {
+        warning(
+            what,
+            "shallow, so git does not know all tags: a registry that lists none cannot be published to",
+            "`git fetch --tags --unshallow`; in GitHub Actions `fetch-depth: 0` for actions/checkout",
+        )
+    } else {
+        ok(what, "whole, with all tags")
+    }
+}
+
+fn permission(registry: &Registry, settings: &Settings) -> Finding {
+    let what = "permission";
+    match registry.check_push() {
+        Ok(()) => ok(
+            what,
+            format!("{} can be pushed to", settings.image.repository.as_str()),
+        ),
+        Err(why) => failed_with(what, &why),
+    }
+}
+
+/// Where the token comes from. Not every registry needs one.
+fn token(cx: &Context, may_push: bool) -> Finding {
+    let what = "token";
+    let registry = cx.settings.image.repository.registry();
+    if let Some(found) = destination::credentials(cx) {
+        return ok(what, format!("from {}", found.source));
+    }
+    if may_push {
+        return ok(what, format!("none, and {registry} asks for none"));
+    }
+    if let Some(name) = token_variable(cx.env, registry) {
+        return failure(
+            what,
+            format!("{name} is set, but not the user whose token it is"),
+            "name the user: `registry.user` in xtask.toml, or XTASK_REGISTRY_USER",
+        );
+    }
+    let fix = if github::is_active(cx.env) && registry == GITHUB_REGISTRY {
+        "`GITHUB_TOKEN: ${{ github.token }}` in the step's `env`".to_owned()
+    } else {
+        let names = token_variables(registry).join(" or ");
+        format!("`cargo xtask docker-login`, or {names}")
+    };
+    failure(what, format!("none for {registry}"), fix)
+}
+
+fn released(settings: &Settings, registry: &Registry, git: &WorkTree) -> Finding {
+    let what = "release";
+    let version = &settings.version.value;
+    if version.semver().is_none() {
+        return ok(
+            what,
+            format!("`{version}` is not a release: its tag may name another image each time"),
+        );
+    }
+    match preflight::existing(settings, registry, git) {
+        Ok(Existing::None) => ok(what, format!("{version} is not released yet")),
+        Ok(Existing::SameCommit(found)) => ok(
+            what,
+            format!(
+                "{version} is released from this commit already ({}): only what is missing is done",
+                push::short_digest(&found.digest())
+            ),
+        ),
+        Ok(Existing::Different(description)) => {
+            failed(what, &preflight::refuse_overwrite(settings, &description))
+        }
+        Err(why) => failed_with(what, &why),
+    }
+}
+
+fn signing(cx: &Context) -> Finding {
+    let what = "signing";
+    let settings = cx.settings;
+    if let Err(why) = sign::check_installed(cx) {
+        return failed_with(what, &why);
+    }
+    if let Err(why) = sign::plan(settings, "", false) {
+        return failed(what, &why);
+    }
+    let key = &settings.sign.key;
+    match settings.channel.sign {
+        Sign::No => ok(what, "none: the channel does not sign"),
+        Sign::Key if !key.contains("://") && !cx.env.cwd.join(key).is_file() => failure(
+            what,
+            format!("the key `{key}` is not there"),
+            "write it from the job's secrets in a step before, or set `sign.key`",
+        ),
+        Sign::Key
+            if !key.contains("://") && !cx.env.has("COSIGN_PASSWORD") && !cx.env.stdin_tty =>
+        {
+            failure(
+                what,
+                "COSIGN_PASSWORD is not set, and there is no terminal to ask on",
+                "set it from the job's secrets; for a key without a password, set it empty",
+            )
+        }
+        Sign::Key => ok(what, format!("cosign, with the key `{key}`")),
+        Sign::Keyless => identity(cx.env),
+    }
+}
+
+/// A keyless signature is made in the name of the job, which GitHub confirms.
+/// <https://docs.github.com/actions/concepts/security/openid-connect>
+fn identity(env: &Env) -> Finding {
+    let what = "signing";
+    let asked = [
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    ];
+    let missing = asked.iter().find(|name| env.get(name).is_none());
+    match missing {
+        None => ok(what, "cosign, as this job"),
+        Some(_) if env.get("SIGSTORE_ID_TOKEN").is_some() => {
+            ok(what, "cosign, as whom SIGSTORE_ID_TOKEN says")
+        }
+        Some(name) if github::is_active(env) => failure(
+            what,
+            format!("the job cannot say who it is: {name} is not set"),
+            "`permissions: id-token: write` for the job",
+        ),
+        Some(_) => warning(
+            what,
+            "no job's identity: cosign asks for one in a browser",
+            "publish in CI, or sign with a key: `sign = \"key\"` in the channel",
+        ),
+    }
+}
+
+/// The builder. It may be missing: a job that merges archives from other machines builds nothing.
+fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
+    let what = "builder";
+    let facts = match MultiFacts::gather(cx) {
+        Ok(facts) => facts,
+        Err(why) => {
+            let found = failed_with(what, &why);
+            let fix = found.fix.unwrap_or_default();
+            all.push(warning(
+                what,
+                found.detail,
+                format!(
+                    "nothing where parts from other machines are published (`--merge`); else {fix}"
+                ),
+            ));
+            return None;
+        }
+    };
+    let engine = &facts.build.engine;
+    let broken = doctor::builder(cx, engine).filter(|found| found.level != findings::Level::Ok);
+    all.push(
+        broken.unwrap_or_else(|| match builder::choose(cx.settings, &facts, None) {
+            Err(why) => failed(what, &why),
+            Ok(multi) => {
+                let name = match multi.builder {
+                    Builder::Own => "its own builder".to_owned(),
+                    Builder::Named(name) => format!("the builder `{name}`"),
+                    Builder::Create(_, name) => {
+                        format!("the builder `{name}`, which is created first")
+                    }
+                    Builder::Nodes(nodes) => {
+                        let at: Vec<_> = nodes.iter().map(|node| node.endpoint.as_str()).collect();
+                        format!("the machines of build.nodes: {}", at.join(", "))
+                    }
+                };
+                ok(what, format!("{}, {name}", engine.describe()))
+            }
+        }),
+    );
+    all.push(doctor::emulation(engine));
+    Some(engine.engine.kind)
+}
+
+fn cache(settings: &Settings, env: &Env, engine: Option<EngineKind>) -> Finding {
+    let what = "cache";
+    match settings.build.cache {
+        Cache::None => ok(what, "none: the builder keeps its own"),
+        Cache::Local => ok(what, "a folder of this machine"),
+        Cache::Registry => ok(what, "in the registry"),
+        Cache::GitHub if engine == Some(EngineKind::Podman) => warning(
+            what,
+            "Podman does not know GitHub's cache: it goes without",
+            "`build.cache = \"registry\"`",
+        ),
+        Cache::GitHub => {
+            let missing = builder::missing_github_cache_variables(env);
+            if missing.is_empty() {
+                return ok(what, "GitHub Actions'");
+            }
+            warning(
+                what,
+                format!(
+                    "GitHub's cache cannot be used: a `run:` step is not given {}",
+                    missing.join(", ")
+                ),
+                "expose them in a step before: `actions/github-script`, see docs/publishing.md",
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for CiCheck {
+    /// It asks only for versions.
+    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,73 @@
+//! The JSON that `--json` prints: always an object, with the version of its format.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    engine::{Engine, EngineFacts, Place},
+    facts::context::Context,
+};
+
+/// The version of the format. A change that breaks readers raises it.
+const SCHEMA: u32 = 1;
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    schema: u32,
+    #[serde(flatten)]
+    content: &'a T,
+}
+
+/// Prints an object, with `schema` before its own fields.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print<T: Serialize>(cx: &Context, content: &T) -> Result<()> {
+    let envelope = Envelope {
+        schema: SCHEMA,
+        content,
+    };
+    let text = serde_json::to_string_pretty(&envelope)?;
+    Ok(cx.ui.print(&format!("{text}\n"))?)
+}
+
+/// An engine. What a command did not ask for is null.
+#[derive(Clone, Debug, Serialize)]
+pub struct JsonEngine {
+    /// `docker` or `podman`.
+    kind: &'static str,
+    /// The program by which it is called.
+    program: String,
+    version: Option<String>,
+    rootless: Option<bool>,
+    /// `here`, `vm`, or the address of another machine.
+    place: Option<String>,
+}
+
+impl From<&Engine> for JsonEngine {
+    fn from(engine: &Engine) -> Self {
+        Self {
+            kind: engine.kind.program(),
+            program: engine.program.clone(),
+            version: None,
+            rootless: None,
+            place: None,
+        }
+    }
+}
+
+impl From<&EngineFacts> for JsonEngine {
+    fn from(facts: &EngineFacts) -> Self {
+        let place = match &facts.place {
+            Place::Here => "here",
+            Place::Vm => "vm",
+            Place::Remote(address) => address,
+        };
+        Self {
+            version: Some(facts.version.clone()),
+            rootless: Some(facts.rootless),
+            place: Some(place.to_owned()),
+            ..Self::from(&facts.engine)
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `push-archive`: publishes an archive that was built before, here or to another repository.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    cli::{PlatformOption, PublishingOptions, RepositoryOption, VersionOption},
+    commands::command::Command,
+    facts::{context::Context, git},
+    oci::{archive::Archive, verify::Attestations},
+    release::{
+        destination,
+        expected::expected,
+        paths,
+        pipeline::{Request, publish},
+        preflight::{self, PublishOptions},
+        sign,
+    },
+};
+
+/// Publish an archive that was built before
+#[derive(Args, Clone, Debug)]
+pub struct PushArchive {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    publishing: PublishingOptions,
+    #[command(flatten)]
+    platform: PlatformOption,
+    #[command(flatten)]
+    repository: RepositoryOption,
+    /// An archive of build-multiarch or pack-archive
+    archive: PathBuf,
+}
+
+impl Command for PushArchive {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let options = PublishOptions::from(self.publishing);
+        preflight::may_publish(cx.settings)?;
+        let path = cx.env.cwd.join(&self.archive);
+        let settings =
+            destination::with_repository(cx.settings, self.repository.repository.as_deref())?;
+        // The labels name the repository that the image was built for, also at a mirror.
+        let built_for = cx.settings;
+        let cx = &Context {
+            settings: &settings,
+            ..*cx
+        };
+        let archive = Archive::open(&path)?;
+        if cx.dry_run {
+            return dry_run(cx, &archive, &path);
+        }
+        let git = git::work_tree(cx.exec, &settings.root);
+        let mut expected = expected(built_for, &git, Attestations::Optional);
+        if let Some(platform) = self.platform.parse()? {
+            expected.platforms = vec![platform];
+        }
+        let request = Request {
+            git,
+            options,
+            expected,
+            digest: Some(archive.root.digest.clone()),
+            is_mirror: settings.image.repository != built_for.image.repository,
+        };
+        publish(cx, request, |_| Ok(archive))
+    }
+}
+
+/// Requests to a registry are not commands of a shell, so they are printed as comments.
+fn dry_run(cx: &Context, archive: &Archive, path: &Path) -> Result<()> {
+    let settings = cx.settings;
+    let repository = settings.image.repository.as_str();
+    let mut text = format!(
+        "# push {} to {repository} by digest: {}\n",
+        paths::display(settings, path),
+        archive.root.digest
+    );
+    let git = git::work_tree(cx.exec, &settings.root);
+    for tag in settings.tags(&git.values)? {
+        text.push_str(&format!(
+            "# tag it {repository}:{tag}, unless a newer version has that tag\n"
+        ));
+    }
+    let reference = format!("{repository}@{}", archive.root.digest);
+    text.push_str(&sign::plan(settings, &reference, false)?.render());
+    Ok(cx.ui.print(&text)?)
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for PushArchive {
+    /// It runs no command but cosign, and which archive it signs is known only when there is one.
+    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
+        Vec::new()
+    }
+}

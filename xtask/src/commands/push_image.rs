@@ -1,0 +1,198 @@
+//! `push-image`: builds the image for this machine's platform and publishes it.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    base::{error::Failure, image::Platform},
+    build::facts::BuildFacts,
+    cli::{BuildOptions, CheckOption, PublishingOptions, VersionOption},
+    commands::{
+        build_image::{self, BuildImage},
+        command::Command,
+        smoke,
+    },
+    config::layer::Override,
+    engine::EngineFacts,
+    facts::{
+        context::{Context, EngineQuery},
+        git::{self, WorkTree},
+    },
+    oci::verify::Attestations,
+    plan::Plan,
+    release::{
+        archive::ArchivePlan,
+        expected::expected,
+        paths,
+        pipeline::{Request, publish, push_line, smoke_line},
+        preflight::{self, PublishOptions},
+    },
+    settings::{Settings, SmokeFirst},
+};
+
+/// Build the image for this machine's platform and publish it
+#[derive(Args, Clone, Debug)]
+pub struct PushImage {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    build: BuildOptions,
+    #[command(flatten)]
+    check: CheckOption,
+    #[command(flatten)]
+    publishing: PublishingOptions,
+    /// Build nothing: publish the local image as it is
+    #[arg(long, conflicts_with_all = ["no_cache", "pull", "no_pull", "build_args", "secrets", "check", "no_check"])]
+    no_build: bool,
+}
+
+/// What the plan needs to know.
+struct PushFacts {
+    engine: EngineFacts,
+    reference: String,
+    platform: Platform,
+    git: WorkTree,
+    /// The facts of the build; none with `--no-build`.
+    build: Option<BuildFacts>,
+}
+
+/// The plans, in their order.
+struct PushPlans {
+    build: Plan,
+    archive: ArchivePlan,
+}
+
+impl PushImage {
+    fn gather(&self, cx: &Context) -> Result<PushFacts> {
+        let reference = cx.reference()?;
+        if !self.no_build {
+            let build = BuildFacts::gather(cx)?;
+            return Ok(PushFacts {
+                engine: build.engine.clone(),
+                platform: build.engine.platform.clone(),
+                git: build.git.clone(),
+                reference,
+                build: Some(build),
+            });
+        }
+        let query = EngineQuery {
+            images: std::slice::from_ref(&reference),
+            ..EngineQuery::default()
+        };
+        let (state, git) = std::thread::scope(|scope| {
+            let git = scope.spawn(|| git::work_tree(cx.exec, &cx.settings.root));
+            (cx.query_engine(query), git.join().unwrap_or_default())
+        });
+        let state = state?;
+        let image = state.images.into_iter().next().ok_or_else(|| {
+            Failure::new(format!("there is no image `{reference}` to push"))
+                .hint("build it first: leave out `--no-build`")
+                .hint("or build and push all platforms at once: `cargo xtask push-multiarch`")
+        })?;
+        Ok(PushFacts {
+            engine: state.engine,
+            platform: Platform {
+                os: image.os,
+                arch: image.architecture,
+                variant: None,
+            },
+            git,
+            reference,
+            build: None,
+        })
+    }
+
+    fn plan(&self, settings: &Settings, facts: &PushFacts) -> Result<PushPlans, Failure> {
+        let build = match &facts.build {
+            Some(build) => {
+                let options = BuildImage::with_options(self.build.clone(), self.check);
+                build_image::plan(settings, build, &options)?
+            }
+            None => Plan::default(),
+        };
+        let path = paths::archive(settings, Some(&facts.platform));
+        let preparation = vec![paths::folder_step(&path)].into();
+        let saved = facts.engine.save(&facts.reference, &path);
+        Ok(PushPlans {
+            build,
+            archive: ArchivePlan::new(preparation, saved, path, Attestations::Optional),
+        })
+    }
+
+    fn render(&self, settings: &Settings, facts: &PushFacts, plans: &PushPlans) -> String {
+        let options = PublishOptions::from(self.publishing);
+        let archive = &plans.archive;
+        plans.build.render()
+            + &smoke_line(settings)
+            + &archive.render()
+            + &push_line(settings, &archive.archive, Some(&facts.platform), options)
+    }
+}
+
+impl Command for PushImage {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        self.build.overrides().list
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let settings = cx.settings;
+        preflight::may_publish(settings)?;
+        let facts = self.gather(cx)?;
+        let plans = self.plan(settings, &facts)?;
+        if cx.dry_run {
+            return Ok(cx.ui.print(&self.render(settings, &facts, &plans))?);
+        }
+        let mut expected = expected(settings, &facts.git, Attestations::Optional);
+        expected.platforms = vec![facts.platform];
+        let request = Request {
+            git: facts.git,
+            options: self.publishing.into(),
+            expected,
+            digest: None,
+            is_mirror: false,
+        };
+        let PushPlans { build, archive } = plans;
+        publish(cx, request, |publication| {
+            if !build.steps.is_empty() {
+                publication.phase("build", |_| cx.exec.run(&build))?;
+            }
+            match settings.channel.smoke {
+                SmokeFirst::Yes => publication.phase("smoke", |_| smoke::must_pass(cx))?,
+                SmokeFirst::No => {}
+            }
+            let path = paths::display(settings, &archive.archive);
+            cx.ui.status("Saving", &path);
+            publication.phase("save", |_| archive.run(cx))
+        })?;
+        // The image itself is in the engine's store.
+        let _ = std::fs::remove_file(&archive.archive);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for PushImage {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        let lines = [
+            "push-image --version dev-me",
+            "push-image --version dev-me --no-build",
+        ];
+        machine.rendered_examples(&lines, |command: &Self, settings, _| {
+            let facts = PushFacts {
+                engine: machine.engine(),
+                reference: machine.reference(settings),
+                platform: machine.engine().platform,
+                git: machine.build_facts().git,
+                build: (!command.no_build).then(|| machine.build_facts()),
+            };
+            let plans = command.plan(settings, &facts)?;
+            Ok(command.render(settings, &facts, &plans))
+        })
+    }
+}

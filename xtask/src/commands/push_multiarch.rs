@@ -1,0 +1,175 @@
+//! `push-multiarch`: builds the image for all platforms and publishes it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    base::error::Failure,
+    build::{facts::BuildFacts, request},
+    cli::{BuildOptions, CheckOption, PublishingOptions, VersionOption},
+    commands::{
+        build_image::{self, BuildImage},
+        command::Command,
+        smoke,
+    },
+    config::layer::Override,
+    facts::{context::Context, git},
+    oci::{pack, verify::Attestations},
+    plan::Plan,
+    release::{
+        archive::{self, MultiRequest, merge_inputs, pack_line},
+        builder::{self, MultiFacts},
+        expected::expected,
+        paths,
+        pipeline::{Request, publish, push_line, smoke_line},
+        preflight::{self, PublishOptions},
+    },
+    settings::{Settings, SmokeFirst},
+};
+
+/// Build the image for all platforms and publish it
+#[derive(Args, Clone, Debug)]
+pub struct PushMultiarch {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    build: BuildOptions,
+    #[command(flatten)]
+    publishing: PublishingOptions,
+    #[command(flatten)]
+    check: CheckOption,
+    /// Build nothing: publish these archives of single platforms together, or those in a folder
+    #[arg(long, value_name = "ARCHIVE|FOLDER")]
+    merge: Vec<PathBuf>,
+}
+
+impl Command for PushMultiarch {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn overrides(&self) -> Vec<Override> {
+        self.build.overrides().list
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let options = PublishOptions::from(self.publishing);
+        preflight::may_publish(cx.settings)?;
+        if self.merge.is_empty() {
+            self.push_build(cx, options)
+        } else {
+            self.push_merged(cx, options)
+        }
+    }
+}
+
+impl PushMultiarch {
+    fn push_build(&self, cx: &Context, options: PublishOptions) -> Result<()> {
+        let settings = cx.settings;
+        let facts = MultiFacts::gather(cx)?;
+        for warning in builder::warnings(settings, &facts) {
+            cx.ui.warn(&warning);
+        }
+        let multi = MultiRequest {
+            shard: None,
+            options: &self.build,
+            check_first: request::check_first(settings, self.check),
+        };
+        let plan = archive::plan(settings, &facts, &multi, None)?;
+        let native = native_plan(settings, &facts.build)?;
+        if cx.dry_run {
+            let native = native.as_ref().map(Plan::render).unwrap_or_default();
+            let text = native
+                + &smoke_line(settings)
+                + &plan.render()
+                + &push_line(settings, &plan.archive, None, options);
+            return Ok(cx.ui.print(&text)?);
+        }
+        let request = Request {
+            expected: expected(settings, &facts.build.git, plan.attestations),
+            git: facts.build.git,
+            options,
+            digest: None,
+            is_mirror: false,
+        };
+        publish(cx, request, |publication| {
+            if let Some(native) = native {
+                publication.phase("smoke", |_| {
+                    cx.exec.run(&native)?;
+                    smoke::must_pass(cx)
+                })?;
+            }
+            let path = paths::display(settings, &plan.archive);
+            cx.ui.status("Writing", &path);
+            publication.phase("build", |_| plan.run(cx))
+        })
+    }
+
+    fn push_merged(&self, cx: &Context, options: PublishOptions) -> Result<()> {
+        let settings = cx.settings;
+        let inputs = merge_inputs(cx, &self.merge)?;
+        let output = paths::archive(settings, None);
+        if cx.dry_run {
+            let text =
+                pack_line(&inputs, None, &output) + &push_line(settings, &output, None, options);
+            return Ok(cx.ui.print(&text)?);
+        }
+        let git = git::work_tree(cx.exec, &settings.root);
+        let request = Request {
+            expected: expected(settings, &git, Attestations::Optional),
+            git,
+            options,
+            digest: None,
+            is_mirror: false,
+        };
+        publish(cx, request, |publication| {
+            publication.phase("merge", |_| {
+                cx.exec
+                    .interruptible(|stop| pack::pack(&inputs, None, &output, stop))
+            })
+        })
+    }
+}
+
+/// The build for this machine's platform into the engine's store, which `smoke` runs; none if the channel
+/// does not ask for it. Its steps are those of the release, so the second build takes them from the
+/// cache.
+fn native_plan(settings: &Settings, facts: &BuildFacts) -> Result<Option<Plan>, Failure> {
+    match settings.channel.smoke {
+        SmokeFirst::Yes => {
+            let check = CheckOption {
+                check: false,
+                no_check: true,
+            };
+            build_image::plan(settings, facts, &BuildImage::with_check(check)).map(Some)
+        }
+        SmokeFirst::No => Ok(None),
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for PushMultiarch {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        let line = "push-multiarch --version 1.2.3 --no-check";
+        machine.rendered_examples(&[line], |command: &Self, settings, _| {
+            let multi = MultiRequest {
+                shard: None,
+                options: &command.build,
+                check_first: request::check_first(settings, command.check),
+            };
+            let facts = machine.multi_facts();
+            let plan = archive::plan(settings, &facts, &multi, None)?;
+            let native = native_plan(settings, &facts.build)?;
+            let native = native.as_ref().map(Plan::render).unwrap_or_default();
+            let options = PublishOptions::from(command.publishing);
+            Ok(native
+                + &smoke_line(settings)
+                + &plan.render()
+                + &push_line(settings, &plan.archive, None, options))
+        })
+    }
+}

@@ -1,0 +1,423 @@
+//! Starts the runner's container. `run-local`, `watch` and `up` share it.
+
+use anyhow::Result;
+
+use crate::{
+    base::{
+        env::{Env, Os},
+        error::Failure,
+        image::human_bytes,
+        ui::{Clock, human_time},
+    },
+    catalogue,
+    commands::{
+        health::{self, Unhealthy, Wait},
+        run_local::{
+            environment::container_env,
+            mounts::{Mount, folder_steps, mount},
+        },
+    },
+    engine::{
+        Place,
+        container::{Container, LogOptions, Owner},
+        image::Image,
+        label,
+        run::{IMAGE_USER, Mode, Run},
+    },
+    facts::{
+        context::{Context, EngineQuery, EngineState, Ran, refuse_foreign},
+        environment::{EnvFile, RunnerEnv, env_file_warnings, read_env_file},
+        host,
+    },
+    plan::{Output, Plan, Step},
+    settings::{Publish, Relabel, Settings},
+};
+
+/// How the container is started.
+#[derive(Clone, Copy, Debug)]
+pub struct StartOptions {
+    /// Wait until it is healthy.
+    pub wait: bool,
+    /// Hand the terminal over to the container.
+    pub foreground: bool,
+}
+
+/// In the background, and waited for.
+pub const BACKGROUND: StartOptions = StartOptions {
+    wait: true,
+    foreground: false,
+};
+
+/// The command that starts the container. `down` removes what `up` started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartedBy {
+    RunLocal,
+    Up,
+}
+
+/// What the plan needs to know.
+#[derive(Clone, Debug)]
+pub struct RunFacts {
+    pub state: EngineState,
+    pub reference: String,
+    /// The mounts, in the settings' order.
+    pub mounts: Vec<Mount>,
+    pub selinux_enforcing: bool,
+    pub env_file: Option<EnvFile>,
+    pub started_by: StartedBy,
+}
+
+/// So many lines of the log are shown when the container fails.
+const LAST_LINES: u64 = 20;
+
+impl RunFacts {
+    /// Asks the engine and this machine.
+    ///
+    /// # Errors
+    /// When no engine answers, and when a folder or a file of the settings cannot be used.
+    pub fn gather(cx: &Context, started_by: StartedBy) -> Result<Self> {
+        let settings = cx.settings;
+        let reference = cx.reference()?;
+        let state = cx.query_engine(EngineQuery {
+            container: Some(&settings.run.container),
+            images: std::slice::from_ref(&reference),
+        })?;
+        let mounts = settings
+            .run
+            .volumes
+            .iter()
+            .map(|volume| mount(volume, settings, cx.env))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            mounts,
+            selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
+            env_file: read_env_file(settings, cx.env)?,
+            state,
+            reference,
+            started_by,
+        })
+    }
+
+    fn runner_env<'a>(&'a self, settings: &'a Settings, env: &'a Env) -> RunnerEnv<'a> {
+        RunnerEnv {
+            settings,
+            env,
+            file: self.env_file.as_ref(),
+        }
+    }
+}
+
+fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartOptions) -> Run {
+    let run = &settings.run;
+    let relabel = match run.hardening.selinux_relabel {
+        Relabel::Always => true,
+        Relabel::Never => false,
+        Relabel::WhereEnforcing => {
+            facts.selinux_enforcing && facts.state.engine.place == Place::Here
+        }
+    };
+    let volume = |mount: &Mount| {
+        let plain = format!("{}:{}", mount.host, mount.rest);
+        match (relabel && mount.folder.is_some(), mount.rest.contains(':')) {
+            (false, _) => plain,
+            (true, false) => format!("{plain}:z"),
+            (true, true) => format!("{plain},z"),
+        }
+    };
+    let container_env = container_env(&facts.runner_env(settings, env), &facts.state.engine);
+    let mut labels = vec![
+        (label::CONTAINER.to_owned(), label::RUN.to_owned()),
+        (
+            label::VERSION.to_owned(),
+            settings.version.value.to_string(),
+        ),
+    ];
+    match facts.started_by {
+        StartedBy::RunLocal => {}
+        StartedBy::Up => labels.push((label::STACK.to_owned(), run.container.clone())),
+    }
+    Run {
+        name: run.container.clone(),
+        image: facts.reference.clone(),
+        labels,
+        mode: if options.foreground {
+            Mode::Foreground {
+                tty: env.stdin_tty && env.stdout_tty,
+            }
+        } else {
+            Mode::Detached
+        },
+        network: run.network.clone(),
+        user: run.user.clone(),
+        person: env.user,
+        volumes: facts.mounts.iter().map(volume).collect(),
+        env: container_env.shown,
+        env_by_name: container_env.by_name,
+        env_file: facts.env_file.as_ref().map(|file| file.path.clone()),
+        limits: run.limits.clone(),
+        hardening: run.hardening.clone(),
+        stop_grace: run.stop_grace,
+        ports: Vec::new(),
+        command: Vec::new(),
+    }
+}
+
+/// The plan: pull a missing image, prepare the folders, replace our earlier container, start.
+///
+/// # Errors
+/// When the image is missing and not published, the container is somebody else's, or a folder cannot
+/// be written by the container.
+pub fn plan(
+    settings: &Settings,
+    env: &Env,
+    facts: &RunFacts,
+    options: StartOptions,
+) -> Result<Plan, Failure> {
+    let engine = &facts.state.engine;
+    let name = &settings.run.container;
+    let mut plan = Plan::default();
+    if facts.state.images.is_empty() {
+        plan.push(pull_step(settings, facts)?);
+    }
+    if let Some(container) = &facts.state.container {
+        refuse_foreign(name, container)?;
+    }
+    for mount in &facts.mounts {
+        plan.steps
+            .extend(folder_steps(mount, settings, env, engine)?);
+    }
+    if let Some(container) = &facts.state.container {
+        let say = format!("our earlier container {name} ({})", container.short_id());
+        if container.state.running {
+            let stop = engine.engine.stop(name, settings.run.stop_grace);
+            plan.push(Step::new(stop, Output::Quiet).say("Stopping", say));
+        }
+        plan.push(Step::new(engine.engine.remove(name), Output::Quiet));
+    }
+    let run = run_request(settings, env, facts, options);
+    let output = if options.foreground {
+        Output::Handover
+    } else {
+        Output::Quiet
+    };
+    plan.push(Step::new(engine.run(&run), output).say(
+        "Starting",
+        format!("{name} from {} with {}", facts.reference, engine.describe()),
+    ));
+    Ok(plan)
+}
+
+/// A local image is preferred. A missing one is pulled if its channel publishes images.
+fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
+    let reference = &facts.reference;
+    match settings.channel.publish {
+        Publish::Yes => {
+            let pull = facts.state.engine.engine.pull(reference);
+            Ok(Step::new(pull, Output::Talk).say("Pulling", reference.as_str()))
+        }
+        Publish::ByName | Publish::No => Err(Failure::new(format!(
+            "there is no image `{reference}` here, and the channel `{}` does not publish any",
+            settings.channel.name
+        ))
+        .hint(format!(
+            "build it: `cargo xtask build-image --version {}`",
+            settings.version.value
+        ))),
+    }
+}
+
+/// Prints what [`start`] would run if the version's image existed.
+///
+/// # Errors
+/// When the plan cannot be made or printed.
+pub fn preview(cx: &Context) -> Result<()> {
+    let mut facts = RunFacts::gather(cx, StartedBy::RunLocal)?;
+    if facts.state.images.is_empty() {
+        facts.state.images.push(Image::default());
+    }
+    let plan = plan(cx.settings, cx.env, &facts, BACKGROUND)?;
+    Ok(cx.ui.print(&plan.render())?)
+}
+
+/// Starts the container, and waits until it is healthy.
+///
+/// # Errors
+/// When it does not start, or is not healthy in time.
+pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Result<()> {
+    let clock = Clock::start();
+    let facts = RunFacts::gather(cx, started_by)?;
+    let plan = plan(cx.settings, cx.env, &facts, options)?;
+    if !cx.dry_run {
+        warn(cx, &facts);
+    }
+    let engine = &facts.state.engine.engine;
+    let name = &cx.settings.run.container;
+    match cx.carry_out(&plan) {
+        Ok(Ran::No) => return Ok(()),
+        Ok(Ran::Yes) => {}
+        Err(error) => {
+            if !is_name_taken(&error) {
+                remove_leftover(cx, &facts);
+            }
+            return Err(error);
+        }
+    }
+    let check = health_check(cx, &facts);
+    match (options.wait, check) {
+        (false, _) => cx.ui.status(
+            "Started",
+            &format!("{name} in {clock}, not waiting for its health"),
+        ),
+        (true, None) => {
+            cx.ui.status("Started", &format!("{name} in {clock}"));
+            cx.ui.warn(
+                "this engine sees no health check in the image, so the container's health is unknown",
+            );
+            cx.ui
+                .hint("build it with `cargo xtask build-image`, or set `health.command`");
+        }
+        (true, Some(argv)) => {
+            let check = engine.exec(name, argv);
+            let wait = Wait {
+                cx,
+                engine,
+                container: name,
+                check: &check,
+                budget: cx.settings.health.budget,
+            };
+            match wait.run()? {
+                Ok(_) => cx.ui.status("Healthy", &format!("{name} in {clock}")),
+                Err(why) => return Err(unhealthy(cx, &facts, why).into()),
+            }
+        }
+    }
+    Ok(cx.ui.print(&format!("{name}\n"))?)
+}
+
+/// The health check to run. An image that was just pulled was not known before.
+fn health_check(cx: &Context, facts: &RunFacts) -> Option<Vec<String>> {
+    let pulled = || {
+        let engine = &facts.state.engine.engine;
+        let found = cx.images_of(engine, std::slice::from_ref(&facts.reference));
+        found.ok()?.into_iter().next()
+    };
+    let image = facts.state.images.first().cloned().or_else(pulled);
+    health::command(image.as_ref(), &cx.settings.health)
+}
+
+/// The failure of a container that did not become healthy, below the end of its log. The container
+/// stays, so that you can look at it.
+fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
+    let name = &cx.settings.run.container;
+    let engine = &facts.state.engine.engine;
+    let mut known = Vec::new();
+    if let Ok(log) = cx.ask(&engine.logs(name, &LogOptions::last(LAST_LINES))) {
+        cx.ui.detail(&format!("the last lines of {name}'s log:"));
+        cx.ui.show_output(&log.stdout);
+        cx.ui.show_output(&log.stderr);
+        known = catalogue::hints_for(&format!("{}\n{}", log.stdout, log.stderr));
+    }
+    match why {
+        Unhealthy::Exited(container) => {
+            let how = if container.state.oom_killed {
+                "was killed because it needed more memory than it may use".to_owned()
+            } else {
+                format!("exited with code {}", container.state.exit_code)
+            };
+            Failure::new(format!(
+                "the container `{name}` {how} before it was healthy"
+            ))
+            .hint("its whole log: `cargo xtask logs`")
+            .hints(known)
+        }
+        Unhealthy::TimedOut(words) => {
+            let budget = human_time(cx.settings.health.budget);
+            Failure::new(format!(
+                "the container `{name}` was not healthy within {budget}: {words}"
+            ))
+            .hint("it still runs: `cargo xtask logs`, `cargo xtask shell`, `cargo xtask stop`")
+            .hint("a slow machine may need more: `health.budget` in `xtask.local.toml`")
+        }
+    }
+}
+
+/// Whether another run took the container's name at the same time. Its container may just be starting.
+fn is_name_taken(error: &anyhow::Error) -> bool {
+    let output = error.downcast_ref::<Failure>().map(Failure::output);
+    output
+        .and_then(catalogue::find)
+        .is_some_and(|entry| entry.code == "name-taken")
+}
+
+/// Removes the container that a failed start leaves behind, if it is ours and never ran.
+fn remove_leftover(cx: &Context, facts: &RunFacts) {
+    let engine = &facts.state.engine.engine;
+    let name = &cx.settings.run.container;
+    cx.exec.cleaning(|| {
+        if let Ok(Some(container)) = cx.container_of(engine, name)
+            && never_ran(&container)
+        {
+            let step = Step::new(engine.remove(name), Output::Quiet).or_go_on();
+            let _ = cx.exec.step(&step);
+        }
+    });
+}
+
+fn never_ran(container: &Container) -> bool {
+    container.owner() == Owner::Us && container.state.status == "created"
+}
+
+/// Warns of what may surprise, such as an address at which nothing listens.
+fn warn(cx: &Context, facts: &RunFacts) {
+    let run = &cx.settings.run;
+    let engine = &facts.state.engine;
+    for warning in facts.env_file.iter().flat_map(env_file_warnings) {
+        cx.ui.warn(&warning);
+    }
+    if matches!(engine.place, Place::Remote(_)) {
+        cx.ui.warn(&format!(
+            "{}: addresses and folders of this machine are not there",
+            engine.describe()
+        ));
+        return;
+    }
+    if let Some(why) = engine.hides_this_machine() {
+        cx.ui.warn(why);
+    }
+    for (name, value) in facts.runner_env(cx.settings, cx.env).addresses() {
+        if !host::listens(value) {
+            cx.ui.warn(&format!(
+                "nothing listens at {} ({name})",
+                address_without_password(value)
+            ));
+            cx.ui.hint(how_to_start(name));
+        }
+    }
+    if cx.env.user.is_plain_root() && engine.place == Place::Here {
+        cx.ui.verbose(&format!(
+            "you are root: the container runs as uid {IMAGE_USER}, which owns its files"
+        ));
+    }
+    if let Some(memory) = run.limits.memory {
+        cx.ui
+            .verbose(&format!("memory is limited to {}", human_bytes(memory)));
+    }
+}
+
+fn address_without_password(address: &str) -> String {
+    host::host_and_port(address).map_or_else(
+        || "its address".to_owned(),
+        |(host, port)| format!("{host}:{port}"),
+    )
+}
+
+/// What to start where nothing listens at the address of a variable.
+pub fn how_to_start(name: &str) -> &'static str {
+    if name.starts_with("TEMPORAL") {
+        "start Temporal: `temporal server start-dev`; the worker waits for it"
+    } else if name.starts_with("STIGMER_BACKEND") {
+        "start stigmer-server: `stigmer server`; executions fail until it runs"
+    } else {
+        "start what should listen there, or set the variable to another address"
+    }
+}

@@ -1,0 +1,341 @@
+//! `smoke`: tries an image. It starts the whole stack on a network of its own, has an agent write a
+//! file, restarts the runner, and continues the same session.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    base::{env::User, error::Failure, ui::human_time},
+    build::facts::BuildFacts,
+    cli::{JsonOption, VersionOption},
+    commands::{
+        checks::{self, Check},
+        command::Command,
+        health,
+        run_local::environment::ContainerEnv,
+        stack::{
+            Names, Ports, READY_BUDGET, Server, build_server, devserver, has_server_image,
+            scripted_model, server, server_image, server_ready, show_logs, temporal,
+        },
+    },
+    engine::{EngineFacts, label, run::Run},
+    exec::Finished,
+    facts::context::Context,
+    plan::{Cmd, Output, Plan, Step},
+    settings::{Network, Settings},
+};
+
+/// How long one execution may take.
+const EXECUTION_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
+
+/// Prove the image: an agent at work, apart from all else
+#[derive(Args, Clone, Debug)]
+pub struct Smoke {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+/// What the plan needs to know.
+struct SmokeFacts {
+    build: BuildFacts,
+    reference: String,
+    /// The image's health check.
+    check: Vec<String>,
+    has_temporal_image: bool,
+    has_server_image: bool,
+    person: User,
+    /// Tells two runs at the same time apart.
+    run_id: u32,
+}
+
+/// The plans, in their order. What one prints decides whether the next one runs.
+struct SmokePlans {
+    /// Pulls and builds the missing images.
+    images: Plan,
+    /// Starts the servers and waits for them.
+    servers: Plan,
+    /// Starts the runner and waits until it is healthy.
+    runner: Plan,
+    /// Asks the agent, before and after a restart of the runner: see [`Answers`].
+    executions: Plan,
+    /// Removes everything. It has no steps but its cleanup.
+    cleanup: Plan,
+}
+
+impl SmokePlans {
+    fn all(&self) -> [&Plan; 5] {
+        [
+            &self.images,
+            &self.servers,
+            &self.runner,
+            &self.executions,
+            &self.cleanup,
+        ]
+    }
+
+    fn render(&self) -> String {
+        self.all().iter().map(|plan| plan.render()).collect()
+    }
+}
+
+/// The runner as its image is, with the scripted model.
+fn runner(settings: &Settings, engine: &EngineFacts, names: &Names, facts: &SmokeFacts) -> Cmd {
+    let mut env = ContainerEnv::default();
+    let model = scripted_model(Ports::DEFAULT);
+    for (name, value) in &settings.run.env {
+        if model.iter().all(|(other, _)| other != name) {
+            env.add(name, value.clone());
+        }
+    }
+    // The key of the scripted model is not a secret.
+    env.shown
+        .extend(model.map(|(name, value)| (name.to_owned(), value)));
+    engine.run_plain(&Run {
+        labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
+        // A volume of its own, which outlives a restart and is removed in the end.
+        volumes: vec![format!("{}:/workspace", names.runner)],
+        env: env.shown,
+        env_by_name: env.by_name,
+        hardening: settings.run.hardening.clone(),
+        stop_grace: settings.run.stop_grace,
+        ..Run::restricted(
+            &names.runner,
+            &facts.reference,
+            facts.person,
+            network_of(&names.temporal),
+        )
+    })
+}
+
+/// The network of another container: all containers share one loopback, which nothing else can reach.
+fn network_of(container: &str) -> Network {
+    Network::Named(format!("container:{container}"))
+}
+
+fn names(settings: &Settings, facts: &SmokeFacts) -> Names {
+    let runner = format!("{}-smoke-{}", settings.run.container, facts.run_id);
+    Names::for_runner(&runner)
+}
+
+fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> {
+    let engine = &facts.build.engine;
+    let names = names(settings, facts);
+    let mut images = Plan::default();
+    if !facts.has_temporal_image {
+        let image = &settings.stack.temporal_image;
+        let pull = Step::new(engine.engine.pull(image), Output::Talk);
+        images.push(pull.say("Pulling", image.as_str()));
+    }
+    if !facts.has_server_image {
+        images.steps.extend(build_server(settings, &facts.build)?);
+    }
+    let server_image = server_image(settings);
+    let quiet = |cmd: Cmd| Step::new(cmd, Output::Quiet);
+    let start = |server: &Server| quiet(server.run(engine, facts.person));
+    let isolated = Network::Named("none".to_owned());
+    let servers = vec![
+        start(&temporal(
+            settings,
+            &names.temporal,
+            isolated,
+            Ports::DEFAULT,
+        ))
+        .say(
+            "Starting",
+            "Temporal, a stigmer-server and the runner, apart from all else",
+        ),
+        start(&server(
+            &names.server,
+            &server_image,
+            network_of(&names.temporal),
+            "localhost",
+            Ports::DEFAULT,
+        )),
+        server_ready(engine, &names.server, Ports::DEFAULT),
+    ];
+    let healthy =
+        || quiet(engine.engine.exec(&names.runner, facts.check.clone())).retry_for(READY_BUDGET);
+    let ask = |message: &str| {
+        let cmd = devserver(
+            engine,
+            &names.server,
+            ["ask", "--session", "smoke", message],
+        );
+        quiet(cmd).limit(EXECUTION_LIMIT).or_go_on()
+    };
+    let show_file = ["/bin/sh", "-c", "cat $(find /workspace -name haiku.txt)"];
+    let executions = vec![
+        ask("write a haiku into haiku.txt"),
+        quiet(engine.engine.exec(&names.runner, show_file)).or_go_on(),
+        quiet(engine.engine.cmd().args(["restart", &names.runner])).say("Restarting", "the runner"),
+        healthy(),
+        ask("read haiku.txt"),
+        ask("what did I ask before?"),
+    ];
+    let remove = |name: &str| quiet(engine.engine.remove(name)).or_go_on();
+    let remove_volume = ["volume", "rm", "--force", &names.runner];
+    let cleanup = vec![
+        remove(&names.runner),
+        remove(&names.server),
+        remove(&names.temporal),
+        quiet(engine.engine.cmd().args(remove_volume)).or_go_on(),
+    ];
+    Ok(SmokePlans {
+        images,
+        servers: servers.into(),
+        runner: vec![quiet(runner(settings, engine, &names, facts)), healthy()].into(),
+        executions: executions.into(),
+        cleanup: Plan {
+            steps: Vec::new(),
+            cleanup,
+        },
+    })
+}
+
+impl SmokeFacts {
+    fn gather(cx: &Context) -> Result<Self> {
+        let settings = cx.settings;
+        let reference = cx.reference()?;
+        let build = BuildFacts::gather(cx)?;
+        let engine = &build.engine.engine;
+        let images = cx.images_of(engine, std::slice::from_ref(&reference))?;
+        let image = images.first().ok_or_else(|| {
+            let version = &settings.version.value;
+            Failure::new(format!("there is no image `{reference}` here")).hint(format!(
+                "build it: `cargo xtask build-image --version {version}`"
+            ))
+        })?;
+        let check = health::command(Some(image), &settings.health).ok_or_else(|| {
+            Failure::new(format!("this engine sees no health check in `{reference}`"))
+                .hint("set `health.command` in xtask.toml")
+        })?;
+        let temporal_image = std::slice::from_ref(&settings.stack.temporal_image);
+        Ok(Self {
+            has_temporal_image: !cx.images_of(engine, temporal_image)?.is_empty(),
+            has_server_image: has_server_image(cx, &build.engine)?,
+            reference,
+            check,
+            build,
+            person: cx.env.user,
+            run_id: std::process::id(),
+        })
+    }
+}
+
+impl Command for Smoke {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let facts = SmokeFacts::gather(cx)?;
+        if cx.dry_run {
+            return Ok(cx.ui.print(&plan(cx.settings, &facts)?.render())?);
+        }
+        let clock = crate::base::ui::Clock::start();
+        let checks = prove(cx, &facts)?;
+        let engine = &facts.build.engine;
+        checks::report(cx, self.json, &facts.reference, engine, &checks, clock)
+    }
+}
+
+/// Tries the version's image before it is published.
+///
+/// # Errors
+/// When a check fails.
+pub fn must_pass(cx: &Context) -> Result<()> {
+    let checks = prove(cx, &SmokeFacts::gather(cx)?)?;
+    let failed = checks.iter().find(|check| !check.ok);
+    failed.map_or(Ok(()), |check| {
+        let message = format!(
+            "`smoke` failed, so nothing was pushed: {}: {}",
+            check.name, check.detail
+        );
+        let version = &cx.settings.version.value;
+        Err(Failure::new(message)
+            .hint(format!(
+                "run it by itself: `cargo xtask smoke --version {version}`"
+            ))
+            .into())
+    })
+}
+
+/// Runs all plans. The cleanup runs also after a failure or Ctrl-C.
+fn prove(cx: &Context, facts: &SmokeFacts) -> Result<Vec<Check>> {
+    let plans = plan(cx.settings, facts)?;
+    let names = names(cx.settings, facts);
+    let checks = cx
+        .exec
+        .run(&plans.images)
+        .and_then(|()| run_plans(cx, &plans));
+    if checks.is_err() && cx.exec.caught().is_none() {
+        let containers = [&names.temporal, &names.server, &names.runner];
+        show_logs(cx, &facts.build.engine, &containers.map(String::as_str));
+    }
+    cx.exec.clean_up(&plans.cleanup);
+    checks
+}
+
+fn run_plans(cx: &Context, plans: &SmokePlans) -> Result<Vec<Check>> {
+    cx.exec.run(&plans.servers)?;
+    let clock = crate::base::ui::Clock::start();
+    cx.exec.run(&plans.runner)?;
+    let healthy = Check::new("healthy", true, format!("in {clock}"));
+    let outputs = cx.exec.outputs(&plans.executions)?;
+    let [wrote, haiku, _restarted, _healthy, read, remembered] = <[Finished; 6]>::try_from(outputs)
+        .map_err(|_| Failure::new("internal error: `smoke` has other steps than results"))?;
+    let first_line = haiku.stdout.lines().next().unwrap_or("").trim();
+    let lines = haiku.stdout.lines().count();
+    Ok(vec![
+        healthy,
+        Check::new("an agent runs", wrote.ok(), answer(&wrote)),
+        Check::new(
+            "it wrote its file",
+            haiku.ok() && lines > 0,
+            format!("{lines} lines"),
+        ),
+        Check::new(
+            "files are kept",
+            read.ok() && !first_line.is_empty() && read.stdout.contains(first_line),
+            answer(&read),
+        ),
+        Check::new(
+            "a session remembers",
+            remembered.ok() && remembered.stdout.contains("write a haiku"),
+            answer(&remembered),
+        ),
+    ])
+}
+
+/// The first line of an execution's answer and its duration, or why there is no answer.
+fn answer(execution: &Finished) -> String {
+    if execution.ok() {
+        let first = execution.stdout.lines().next().unwrap_or_default();
+        format!("in {}: {first}", human_time(execution.took))
+    } else {
+        execution.stderr.trim().replace('\n', "; ")
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Smoke {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        let line = "smoke --version dev-me";
+        machine.rendered_examples(&[line], |_: &Self, settings, _| {
+            let facts = SmokeFacts {
+                build: machine.build_facts(),
+                reference: machine.reference(settings),
+                check: vec!["probe".to_owned()],
+                has_temporal_image: false,
+                has_server_image: true,
+                person: machine.user,
+                run_id: 7,
+            };
+            Ok(plan(settings, &facts)?.render())
+        })
+    }
+}

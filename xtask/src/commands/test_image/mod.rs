@@ -1,0 +1,424 @@
+//! `test-image`: checks an image in a container that is removed again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{
+    base::{
+        env::User,
+        error::Failure,
+        image::{Platform, human_bytes},
+        secret,
+        ui::{Clock, human_time},
+    },
+    cli::{JsonOption, VersionOption},
+    commands::{
+        checks::{self, Check},
+        command::Command,
+        health::{self, Unhealthy, Wait},
+    },
+    engine::{
+        EngineFacts,
+        container::{self, LogOptions},
+        image::Image,
+        label,
+        run::{IMAGE_USER, Run},
+    },
+    exec::Finished,
+    facts::context::{Context, EngineQuery},
+    oci::filesystem,
+    plan::{Output, Plan, Step},
+    settings::{Network, Settings},
+};
+
+/// How long a question to the container may take.
+const QUESTION_LIMIT: Duration = Duration::from_secs(30);
+
+/// Check that the image keeps its promises
+#[derive(Args, Clone, Debug)]
+pub struct TestImage {
+    #[command(flatten)]
+    version: VersionOption,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+/// The plans, in their order. The second runs only if the container becomes healthy.
+struct TestPlans {
+    /// Starts the container.
+    start: Plan,
+    /// The health check; none if the engine sees none.
+    healthy: Option<Step>,
+    /// Asks the running container, stops it, and asks for its state.
+    running: Plan,
+    /// The commands that made the image.
+    history: Step,
+    /// The file system of the container.
+    export: Step,
+    /// Removes the container. It has no steps but its cleanup.
+    cleanup: Plan,
+}
+
+impl TestPlans {
+    fn render(&self) -> String {
+        let steps = |steps: Vec<Step>| Plan::from(steps).render();
+        self.start.render()
+            + &steps(self.healthy.iter().cloned().collect())
+            + &self.running.render()
+            + &steps(vec![self.history.clone(), self.export.clone()])
+            + &self.cleanup.render()
+    }
+}
+
+/// What the plan needs to know.
+struct TestFacts {
+    engine: EngineFacts,
+    reference: String,
+    image: Image,
+    person: User,
+    /// Tells two runs at the same time apart.
+    run_id: u32,
+}
+
+impl TestFacts {
+    fn gather(cx: &Context) -> Result<Self> {
+        let settings = cx.settings;
+        let reference = cx.reference()?;
+        let state = cx.query_engine(EngineQuery {
+            container: None,
+            images: std::slice::from_ref(&reference),
+        })?;
+        let image = state.images.into_iter().next().ok_or_else(|| {
+            Failure::new(format!("there is no image `{reference}` here")).hint(format!(
+                "build it: `cargo xtask build-image --version {}`",
+                settings.version.value
+            ))
+        })?;
+        Ok(Self {
+            engine: state.engine,
+            reference,
+            image,
+            person: cx.env.user,
+            run_id: std::process::id(),
+        })
+    }
+
+    fn container(&self, settings: &Settings) -> String {
+        format!("{}-test-{}", settings.run.container, self.run_id)
+    }
+}
+
+fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
+    let engine = &facts.engine.engine;
+    let name = facts.container(settings);
+    // The checks must not depend on what else runs on this machine. The engine makes the image's own
+    // volume.
+    let isolated = Network::Named("none".to_owned());
+    let run = Run {
+        labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
+        hardening: settings.run.hardening.clone(),
+        stop_grace: settings.run.stop_grace,
+        ..Run::restricted(&name, &facts.reference, facts.person, isolated)
+    };
+    let quiet = |cmd| Step::new(cmd, Output::Quiet);
+    // A question that fails is the result of a check, not a failure of the plan.
+    let question = |cmd| quiet(cmd).limit(QUESTION_LIMIT).or_go_on();
+    let sh = |script: &str| question(engine.exec(&name, ["/bin/sh", "-c", script]));
+    let start = quiet(facts.engine.run_plain(&run)).say(
+        "Testing",
+        format!("{} with {}", facts.reference, facts.engine.describe()),
+    );
+    TestPlans {
+        start: vec![start].into(),
+        healthy: health::command(Some(&facts.image), &settings.health)
+            .map(|argv| quiet(engine.exec(&name, argv)).retry_for(settings.health.budget)),
+        running: vec![
+            question(engine.exec(&name, ["id", "-u"])),
+            sh("cd /workspace && echo kept > .xtask-test && cat .xtask-test && rm .xtask-test"),
+            sh("touch /.xtask-test"),
+            quiet(engine.stop(&name, settings.run.stop_grace))
+                .limit(settings.run.stop_grace + QUESTION_LIMIT)
+                .or_go_on(),
+            question(container::inspect_cmd(&engine.program, &name)),
+        ]
+        .into(),
+        history: question(engine.history(&facts.reference)),
+        export: Step::new(engine.export(&name), Output::Measured),
+        cleanup: Plan {
+            steps: Vec::new(),
+            cleanup: vec![quiet(engine.remove(&name)).or_go_on()],
+        },
+    }
+}
+
+impl Command for TestImage {
+    fn version(&self) -> Option<&str> {
+        self.version.get()
+    }
+
+    fn run(&self, cx: &Context) -> Result<()> {
+        let clock = Clock::start();
+        let facts = TestFacts::gather(cx)?;
+        let plans = plan(cx.settings, &facts);
+        if cx.dry_run {
+            return Ok(cx.ui.print(&plans.render())?);
+        }
+        let checks = run_plans(cx, &facts, &plans);
+        cx.exec.clean_up(&plans.cleanup);
+        let checks = checks?;
+        cx.exec.check()?;
+        checks::report(
+            cx,
+            self.json,
+            &facts.reference,
+            &facts.engine,
+            &checks,
+            clock,
+        )
+    }
+}
+
+fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<Check>> {
+    let settings = cx.settings;
+    let clock = Clock::start();
+    cx.exec.run(&plans.start)?;
+    let healthy = health_check(cx, facts, plans.healthy.as_ref(), clock)?;
+    let is_running = plans.healthy.is_none() || healthy.ok;
+    let mut checks = vec![healthy];
+    if is_running {
+        let outputs = cx.exec.outputs(&plans.running)?;
+        let [user, volume, root, stopped, state] = &outputs[..] else {
+            return Err(
+                Failure::new("internal error: `test-image` has other steps than results").into(),
+            );
+        };
+        checks.extend([
+            user_check(&facts.image, user),
+            volume_check(&facts.image, volume),
+            root_check(settings, root),
+            stop_check(stopped, settings.run.stop_grace, state),
+        ]);
+    }
+    checks.push(label_check(settings, &facts.image));
+    let history = cx.exec.step(&plans.history)?.stdout;
+    checks.push(secret_check(&facts.image, &history));
+    let exported = cx.exec.stream(&plans.export.cmd)?;
+    let read = filesystem::read_and_compress(exported);
+    cx.exec.check()?;
+    let (contents, compressed) = read.context("the image's file system could not be read")?;
+    checks.push(elf_check(&facts.image, &contents));
+    let budget = settings.budget;
+    checks.push(size_check("size compressed", compressed, budget.compressed));
+    checks.push(size_check("size unpacked", contents.size, budget.unpacked));
+    Ok(checks)
+}
+
+fn health_check(
+    cx: &Context,
+    facts: &TestFacts,
+    step: Option<&Step>,
+    clock: Clock,
+) -> Result<Check> {
+    let check = |ok, detail: String| Check::new("health check", ok, detail);
+    let Some(step) = step else {
+        return Ok(check(
+            false,
+            "this engine sees none in the image".to_owned(),
+        ));
+    };
+    let engine = &facts.engine.engine;
+    let name = facts.container(cx.settings);
+    let wait = Wait {
+        cx,
+        engine,
+        container: &name,
+        check: &step.cmd,
+        budget: cx.settings.health.budget,
+    };
+    Ok(match wait.run()? {
+        Ok(_) => {
+            let took = human_time(clock.elapsed());
+            check(true, format!("passes, {took} after the start"))
+        }
+        Err(Unhealthy::TimedOut(why)) => check(false, why),
+        Err(Unhealthy::Exited(container)) => {
+            if let Ok(log) = cx.ask(&engine.logs(&name, &LogOptions::last(20))) {
+                cx.ui.show_output(&log.stdout);
+                cx.ui.show_output(&log.stderr);
+            }
+            let code = container.state.exit_code;
+            check(false, format!("the container exited with code {code}"))
+        }
+    })
+}
+
+fn user_check(image: &Image, id: &Finished) -> Check {
+    let uid = id.stdout.trim();
+    let ok = uid == IMAGE_USER.to_string() && !image.config.user.is_empty();
+    Check::new(
+        "user",
+        ok,
+        format!("runs as uid {uid}, the image says `{}`", image.config.user),
+    )
+}
+
+fn volume_check(image: &Image, written: &Finished) -> Check {
+    let volume = image
+        .config
+        .volumes
+        .as_ref()
+        .is_some_and(|volumes| volumes.contains_key("/workspace"));
+    let writable = written.ok() && written.stdout.trim() == "kept";
+    let detail = match (volume, writable) {
+        (true, true) => "is a volume, and its user can write to it".to_owned(),
+        (false, _) => "is no volume of the image".to_owned(),
+        (true, false) => format!("cannot be written: {}", written.last_line()),
+    };
+    Check::new("/workspace", volume && writable, detail)
+}
+
+fn root_check(settings: &Settings, touched: &Finished) -> Check {
+    if !settings.run.hardening.read_only {
+        return Check::new(
+            "read-only root",
+            true,
+            "not asked for (`run.hardening.read-only`)",
+        );
+    }
+    let refused = !touched.ok();
+    let detail = if refused {
+        "works with a read-only root"
+    } else {
+        "the root can be written"
+    };
+    Check::new("read-only root", refused, detail)
+}
+
+fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> Check {
+    let code = container::read_containers(&state.stdout)
+        .ok()
+        .and_then(|containers| {
+            containers
+                .first()
+                .map(|container| container.state.exit_code)
+        });
+    let ok = stopped.ok() && stopped.took < grace && code == Some(0);
+    let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+    Check::new(
+        "stops on SIGTERM",
+        ok,
+        format!("exit code {code} after {}", human_time(stopped.took)),
+    )
+}
+
+fn label_check(settings: &Settings, image: &Image) -> Check {
+    let configured = &settings.image;
+    let wanted = BTreeMap::from([
+        ("version", settings.version.value.as_str()),
+        ("source", configured.source.as_str()),
+        ("title", configured.title.as_str()),
+        ("description", configured.description.as_str()),
+        ("licenses", configured.licenses.as_str()),
+    ]);
+    let key = |name: &str| format!("org.opencontainers.image.{name}");
+    let mut wrong: Vec<_> = wanted
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .filter(|(name, value)| image.label(&key(name)) != Some(*value))
+        .map(|(name, _)| name)
+        .collect();
+    if image.label(&key("created")).is_none() {
+        wrong.push("created");
+    }
+    if wrong.is_empty() {
+        return Check::new(
+            "labels",
+            true,
+            "version, created and all that are configured",
+        );
+    }
+    Check::new(
+        "labels",
+        false,
+        format!("missing or other than configured: {}", wrong.join(", ")),
+    )
+}
+
+/// Names alone are told, never values.
+fn secret_check(image: &Image, history: &str) -> Check {
+    let mut found = Vec::new();
+    for entry in image.config.env.iter().flatten() {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        if !value.is_empty() && (secret::is_secret_name(name) || secret::looks_like_secret(value)) {
+            found.push(format!("environment {name}"));
+        }
+    }
+    for (number, line) in history.lines().enumerate() {
+        let assigned = line
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='));
+        let named = assigned
+            .filter(|(name, value)| !value.is_empty() && secret::is_secret_name(name))
+            .map(|(name, _)| name.to_owned());
+        let by_form = secret::looks_like_secret(line).then(|| "a text".to_owned());
+        found.extend(
+            named
+                .chain(by_form)
+                .map(|what| format!("history line {}: {what}", number + 1)),
+        );
+    }
+    if found.is_empty() {
+        Check::new("no secrets", true, "none in environment and history")
+    } else {
+        Check::new("no secrets", false, found.join("; "))
+    }
+}
+
+fn elf_check(image: &Image, contents: &filesystem::Contents) -> Check {
+    let platform = Platform::linux(&image.architecture);
+    match filesystem::wrong_programs(&contents.programs, &platform) {
+        None => Check::new(
+            "architecture",
+            true,
+            format!(
+                "{platform}: all {} programs and libraries",
+                contents.programs.len()
+            ),
+        ),
+        Some(why) => Check::new("architecture", false, why),
+    }
+}
+
+fn size_check(name: &'static str, bytes: u64, budget: Option<u64>) -> Check {
+    match budget {
+        None => Check::new(name, true, format!("{}, no budget", human_bytes(bytes))),
+        Some(budget) => Check::new(
+            name,
+            bytes <= budget,
+            format!("{} of {}", human_bytes(bytes), human_bytes(budget)),
+        ),
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for TestImage {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        machine.rendered_examples(&["test-image --version dev-me"], |_: &Self, settings, _| {
+            let facts = TestFacts {
+                engine: machine.engine(),
+                reference: machine.reference(settings),
+                image: machine.image(),
+                person: machine.user,
+                run_id: 7,
+            };
+            Ok(plan(settings, &facts).render())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

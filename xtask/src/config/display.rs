@@ -1,0 +1,60 @@
+//! Values as text, for people and for machines.
+
+use crate::{base::secret, config::schema::Value};
+
+/// A text as a TOML string. <https://toml.io/en/v1.0.0#string>
+pub fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+/// A value as TOML, for people. What looks like a secret is masked.
+pub fn show(path: &str, value: &Value) -> String {
+    match value {
+        Value::Bool(yes) => yes.to_string(),
+        Value::Count(count) => count.to_string(),
+        Value::Size(None) => "\"\"".to_owned(),
+        Value::Size(Some(bytes)) => quote(&bytes.to_string()),
+        Value::Duration(duration) => quote(&humantime::format_duration(*duration).to_string()),
+        Value::Text(_) if secret::is_secret_name(path) => format!("\"{}\"", secret::MASK),
+        Value::Text(text) => quote(&secret::redact(text)),
+        Value::List(items) => {
+            format!(
+                "[{}]",
+                items
+                    .iter()
+                    .map(|item| quote(&secret::redact(item)))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        }
+        Value::Map(_) => String::new(),
+    }
+}
+
+/// A value as JSON. What looks like a secret is masked.
+pub fn to_json(path: &str, value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(yes) => (*yes).into(),
+        Value::Count(count) => (*count).into(),
+        Value::Size(bytes) => (*bytes).into(),
+        Value::Duration(duration) => duration.as_secs_f64().into(),
+        Value::Text(_) if secret::is_secret_name(path) => secret::MASK.into(),
+        Value::Text(text) => secret::redact(text).into(),
+        Value::List(items) => items.iter().map(|item| secret::redact(item)).collect(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|(k, v)| (k.clone(), secret::redact(v).into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}

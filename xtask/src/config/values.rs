@@ -1,0 +1,374 @@
+//! The types of configuration values. A choice is declared once: its words are those of the schema, of
+//! the command line and of the settings.
+
+use clap::{ValueEnum, builder::PossibleValue};
+use serde::Deserialize;
+
+use crate::base::{engine_kind::EngineKind, image::Platform};
+
+/// Declares a type whose values are words.
+macro_rules! choice {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] #[value(name = $word)] $variant),*
+        }
+
+        impl $name {
+            /// The words, in the order of the variants.
+            pub const WORDS: &'static [&'static str] = &[$(Self::$variant.word()),*];
+
+            /// The word of the configuration and the command line.
+            pub const fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+        }
+    };
+}
+
+choice! {
+    /// How a build shows its progress.
+    Progress {
+        Auto = "auto",
+        Plain = "plain",
+        Tty = "tty",
+        Quiet = "quiet",
+    }
+}
+
+choice! {
+    /// What runs the builder that xtask makes.
+    BuilderDriver {
+        DockerContainer = "docker-container",
+        Kubernetes = "kubernetes",
+    }
+}
+
+choice! {
+    /// Where a build's cache is kept between machines.
+    Cache {
+        None = "none",
+        Local = "local",
+        Registry = "registry",
+        /// The cache of GitHub Actions.
+        GitHub = "gha",
+    }
+}
+
+choice! {
+    /// Whether bind mounts are relabelled for SELinux.
+    Relabel {
+        WhereEnforcing = "auto",
+        Always = "yes",
+        Never = "no",
+    }
+}
+
+choice! {
+    /// Whether a channel's images may be published.
+    Publish {
+        Yes = "yes",
+        /// Only if `--version` names the version.
+        ByName = "by-name",
+        No = "no",
+    }
+}
+
+choice! {
+    /// How much a provenance attestation tells.
+    Provenance {
+        Off = "off",
+        Min = "min",
+        Max = "max",
+    }
+}
+
+choice! {
+    /// Whether cosign signs.
+    Sign {
+        No = "no",
+        Key = "key",
+        Keyless = "keyless",
+    }
+}
+
+choice! {
+    /// What publishing requires of the work tree.
+    WorkTree {
+        Any = "any",
+        /// No uncommitted change.
+        Clean = "clean",
+        /// No uncommitted change, and HEAD has the version's tag.
+        Tagged = "tagged",
+    }
+}
+
+/// Which engine to use.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub enum EngineChoice {
+    /// The first that answers.
+    Auto,
+    Only(EngineKind),
+}
+
+/// One for each engine, and `auto`.
+const ENGINE_CHOICES: usize = EngineKind::ALL.len() + 1;
+
+impl EngineChoice {
+    const ALL: [Self; ENGINE_CHOICES] = {
+        let mut all = [Self::Auto; ENGINE_CHOICES];
+        let mut number = 1;
+        while number < ENGINE_CHOICES {
+            all[number] = Self::Only(EngineKind::ALL[number - 1]);
+            number += 1;
+        }
+        all
+    };
+
+    /// The words, `auto` first.
+    pub const WORDS: &'static [&'static str] = &{
+        let mut words = [""; ENGINE_CHOICES];
+        let mut number = 0;
+        while number < ENGINE_CHOICES {
+            words[number] = Self::ALL[number].word();
+            number += 1;
+        }
+        words
+    };
+
+    /// The word of the configuration and the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Only(kind) => kind.program(),
+        }
+    }
+
+    /// The engines to try, in their order.
+    pub fn candidates(self) -> Vec<EngineKind> {
+        match self {
+            Self::Auto => EngineKind::ALL.to_vec(),
+            Self::Only(kind) => vec![kind],
+        }
+    }
+}
+
+impl ValueEnum for EngineChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.word()))
+    }
+}
+
+impl TryFrom<String> for EngineChoice {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Self::from_str(&word, false)
+    }
+}
+
+/// The container's network.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(from = "String")]
+pub enum Network {
+    /// The host's network if the engine runs on this host, else a bridge.
+    Auto,
+    Host,
+    Bridge,
+    Named(String),
+}
+
+impl Network {
+    /// The networks that every engine has. Any other word is a network's name.
+    pub const WORDS: &'static [&'static str] = &["auto", "host", "bridge"];
+}
+
+impl From<String> for Network {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "auto" => Self::Auto,
+            "host" => Self::Host,
+            "bridge" => Self::Bridge,
+            _ => Self::Named(word),
+        }
+    }
+}
+
+/// The user in the container.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub enum RunUser {
+    /// The user whose files on the host belong to the person who runs xtask.
+    Auto,
+    /// The image's own user.
+    Image,
+    /// A user id and a group id.
+    Ids(u32, u32),
+}
+
+impl TryFrom<String> for RunUser {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let ids = text.split_once(':');
+        let ids = ids.and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
+        match (text.as_str(), ids) {
+            ("auto", _) => Ok(Self::Auto),
+            ("image", _) => Ok(Self::Image),
+            (_, Some((uid, gid))) => Ok(Self::Ids(uid, gid)),
+            (_, None) => Err("must be `auto`, `image` or `UID:GID`".to_owned()),
+        }
+    }
+}
+
+/// Which of buildx's builders a multi-architecture build uses.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(from = "String")]
+pub enum BuilderChoice {
+    Auto,
+    /// An existing builder.
+    Named(String),
+}
+
+impl From<String> for BuilderChoice {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "auto" => Self::Auto,
+            _ => Self::Named(word),
+        }
+    }
+}
+
+/// Whether an attestation lists the image's content.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(from = "String")]
+pub enum Sbom {
+    Off,
+    On,
+    /// The generator in this image writes it.
+    Generator(String),
+}
+
+impl From<String> for Sbom {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "" | "off" => Self::Off,
+            "on" => Self::On,
+            _ => Self::Generator(word),
+        }
+    }
+}
+
+/// A machine that builds one platform: a BuildKit daemon for Docker, a service of Podman for Podman.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Node {
+    pub platform: Platform,
+    pub endpoint: String,
+}
+
+impl TryFrom<String> for Node {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let form = "must be `PLATFORM=ENDPOINT`, such as `linux/arm64=tcp://builder:1234`";
+        let (platform, endpoint) = text.split_once('=').ok_or(form)?;
+        let schemes = [
+            "tcp://",
+            "unix://",
+            "docker-container://",
+            "kube-pod://",
+            "ssh://",
+        ];
+        if !schemes.iter().any(|scheme| endpoint.starts_with(scheme)) {
+            return Err(form.to_owned());
+        }
+        Ok(Self {
+            platform: platform.parse().map_err(|_| form)?,
+            endpoint: endpoint.to_owned(),
+        })
+    }
+}
+
+/// A build secret, in the form that both engines take.
+/// <https://docs.docker.com/reference/cli/docker/buildx/build/#secret>
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct BuildSecret {
+    pub id: String,
+    pub source: SecretSource,
+}
+
+/// Where the value of a build secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    File(String),
+    /// The name of an environment variable.
+    Env(String),
+}
+
+impl TryFrom<String> for BuildSecret {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || "must be `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`".to_owned();
+        let (mut id, mut source) = (None, None);
+        for part in text.split(',') {
+            match part.split_once('=') {
+                Some(("id", name)) if !name.is_empty() => id = Some(name.to_owned()),
+                Some(("src" | "source", file)) if !file.is_empty() => {
+                    source = Some(SecretSource::File(file.to_owned()));
+                }
+                Some(("env", name)) if is_variable_name(name) => {
+                    source = Some(SecretSource::Env(name.to_owned()));
+                }
+                _ => return Err(wrong()),
+            }
+        }
+        id.zip(source)
+            .map(|(id, source)| Self { id, source })
+            .ok_or_else(wrong)
+    }
+}
+
+/// Whether the text can be the name of an environment variable: letters, digits and `_`.
+pub fn is_variable_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !text.is_empty() && text.chars().all(allowed) && !text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_in_the_engines_form() {
+        let parse = |text: &str| BuildSecret::try_from(text.to_owned());
+        let file = parse("id=ca,src=/etc/ca.pem").unwrap();
+        assert_eq!(file.source, SecretSource::File("/etc/ca.pem".to_owned()));
+        let env = parse("id=token,env=TOKEN").unwrap();
+        assert_eq!(env.source, SecretSource::Env("TOKEN".to_owned()));
+        for bad in ["", "id=x", "src=/x", "id=,src=/x", "id=x,value=y"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_engine_can_be_chosen() {
+        assert_eq!(EngineChoice::WORDS, ["auto", "docker", "podman"]);
+        for kind in EngineKind::ALL {
+            let word = kind.program().to_owned();
+            assert_eq!(EngineChoice::try_from(word), Ok(EngineChoice::Only(*kind)));
+        }
+        assert!(EngineChoice::try_from("nerdctl".to_owned()).is_err());
+    }
+}

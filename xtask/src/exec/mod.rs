@@ -1,0 +1,9 @@
+//! The only place that starts a process.
+
+pub mod executor;
+pub mod finished;
+pub mod stream;
+pub mod timings;
+
+pub use executor::{Exec, GaveUp};
+pub use finished::{Finished, NoAnswer};

@@ -1,0 +1,290 @@
+//! What a command works with, and the questions that it can ask an engine.
+
+use std::{path::PathBuf, thread};
+
+use anyhow::Result;
+
+use crate::{
+    base::{env::Env, error::Failure, ui::Ui},
+    catalogue,
+    config::files,
+    engine::{
+        Engine, EngineFacts,
+        container::{self, Container, Owner},
+        detect,
+        image::{self, Image},
+    },
+    exec::{Exec, Finished, NoAnswer},
+    facts::git,
+    plan::{Cmd, Plan},
+    settings::{EngineChoice, GitValues, Settings, resolve::Arguments},
+};
+
+/// The settings, the environment, and the means to ask and to run.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub env: &'a Env,
+    pub settings: &'a Settings,
+    pub exec: &'a Exec,
+    pub ui: Ui,
+    pub dry_run: bool,
+    /// What was typed, to read the settings again.
+    pub arguments: &'a Arguments,
+}
+
+/// An engine that was not chosen, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    pub program: &'static str,
+    pub why: String,
+}
+
+/// What a command wants to know together with the engine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineQuery<'a> {
+    pub container: Option<&'a str>,
+    pub images: &'a [String],
+}
+
+/// The engine, and what it has of an [`EngineQuery`].
+#[derive(Clone, Debug)]
+pub struct EngineState {
+    pub engine: EngineFacts,
+    pub container: Option<Container>,
+    /// The images that exist, in the order of the query.
+    pub images: Vec<Image>,
+}
+
+/// Whether a plan ran, or was only printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    Yes,
+    No,
+}
+
+impl Context<'_> {
+    /// Reads the settings again, for a command during which the files may change.
+    ///
+    /// # Errors
+    /// As [`Settings::resolve`].
+    pub fn reload_settings(&self) -> Result<Settings> {
+        let files = files::find(&self.env.cwd)?;
+        Ok(Settings::resolve(self.arguments, self.env, &files)?)
+    }
+
+    /// Chooses the engine, and asks it for what the query names. The questions run side by side.
+    ///
+    /// # Errors
+    /// When no engine answers: one line for each that was tried, then what to do.
+    pub fn query_engine(&self, query: EngineQuery) -> Result<EngineState, Failure> {
+        self.first_that_answers(|program| self.query_program(program, query))
+            .map(|(state, _)| state)
+    }
+
+    /// The engine, and those that were passed over before it.
+    ///
+    /// # Errors
+    /// When no engine answers.
+    pub fn engine_and_passed_over(&self) -> Result<(EngineFacts, Vec<PassedOver>), Failure> {
+        self.first_that_answers(|program| self.query_program(program, EngineQuery::default()))
+            .map(|(state, passed_over)| (state.engine, passed_over))
+    }
+
+    /// The engine and one of its containers, with a single process: the answer tells both.
+    ///
+    /// # Errors
+    /// When no engine answers.
+    pub fn engine_and_container(&self, name: &str) -> Result<(Engine, Option<Container>), Failure> {
+        self.first_that_answers(|program| {
+            let answer = self.ask(&container::inspect_cmd(program, name));
+            container::read_inspect(program, &answer)
+        })
+        .map(|(found, _)| found)
+    }
+
+    /// A container of a known engine.
+    ///
+    /// # Errors
+    /// When the engine does not answer, and when a signal interrupts.
+    pub fn container_of(&self, engine: &Engine, name: &str) -> Result<Option<Container>, Failure> {
+        let answer = self.ask(&container::inspect_cmd(&engine.program, name));
+        self.exec.check()?;
+        container::read_inspect(&engine.program, &answer)
+            .map(|(_, container)| container)
+            .map_err(Failure::new)
+    }
+
+    /// Images of a known engine: those of the references or ids that exist.
+    ///
+    /// # Errors
+    /// When the engine does not answer, and when a signal interrupts.
+    pub fn images_of<S: AsRef<str>>(
+        &self,
+        engine: &Engine,
+        references: &[S],
+    ) -> Result<Vec<Image>, Failure> {
+        let limit = self.settings.engine.timeout.max(image::INSPECT_LIMIT);
+        let cmd = image::inspect_cmd(&engine.program, references);
+        let answer = self.exec.ask(&cmd, limit);
+        self.exec.check()?;
+        image::read_inspect(&answer).map_err(Failure::new)
+    }
+
+    /// Our own container of the configured name, if there is one.
+    ///
+    /// # Errors
+    /// When no engine answers, and when the container belongs to somebody else.
+    pub fn our_container(&self) -> Result<(Engine, Option<Container>)> {
+        let name = &self.settings.run.container;
+        let (engine, container) = self.engine_and_container(name)?;
+        if let Some(container) = &container {
+            refuse_foreign(name, container)?;
+        }
+        Ok((engine, container))
+    }
+
+    /// Asks a question that is answered within the engine's timeout.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub fn ask(&self, cmd: &Cmd) -> Result<Finished, NoAnswer> {
+        self.exec.ask(cmd, self.settings.engine.timeout)
+    }
+
+    /// The path of a program, if it is in `PATH`.
+    pub fn find_program(&self, program: &str) -> Option<PathBuf> {
+        which::which_in(program, self.env.path(), &self.env.cwd).ok()
+    }
+
+    /// The reference under which the version's image is run and tested.
+    ///
+    /// # Errors
+    /// When a tag's template needs a value that is missing.
+    pub fn reference(&self) -> Result<String> {
+        Ok(self.settings.reference(&self.git_values())?)
+    }
+
+    /// The values that the tags' templates take from git. Git runs only if a template uses one.
+    pub fn git_values(&self) -> GitValues {
+        let tags = &self.settings.channel.tags;
+        if tags.iter().any(|tag| tag.contains("{git.")) {
+            git::work_tree(self.exec, &self.settings.root).values
+        } else {
+            GitValues::default()
+        }
+    }
+
+    /// Runs the plan; with `--dry-run`, prints it instead.
+    ///
+    /// # Errors
+    /// The first step's that fails.
+    pub fn carry_out(&self, plan: &Plan) -> Result<Ran> {
+        if self.dry_run {
+            self.ui.print(&plan.render())?;
+            return Ok(Ran::No);
+        }
+        self.exec.run(plan)?;
+        Ok(Ran::Yes)
+    }
+
+    fn first_that_answers<T>(
+        &self,
+        ask: impl Fn(&'static str) -> Result<T, String>,
+    ) -> Result<(T, Vec<PassedOver>), Failure> {
+        let prefer = self.settings.engine.prefer;
+        let mut passed_over = Vec::new();
+        for kind in prefer.candidates() {
+            let program = kind.program();
+            let found = match self.find_program(program) {
+                None => Err("is not installed (not in PATH)".to_owned()),
+                Some(_) => ask(program),
+            };
+            self.exec.check()?;
+            match found {
+                Ok(found) => return Ok((found, passed_over)),
+                Err(why) => passed_over.push(PassedOver { program, why }),
+            }
+        }
+        Err(none_answers(self.env, prefer, &passed_over))
+    }
+
+    fn query_program(
+        &self,
+        program: &'static str,
+        query: EngineQuery,
+    ) -> Result<EngineState, String> {
+        thread::scope(|scope| {
+            let container = query
+                .container
+                .map(|name| scope.spawn(move || self.ask(&container::inspect_cmd(program, name))));
+            let images = (!query.images.is_empty())
+                .then(|| scope.spawn(move || self.ask(&image::inspect_cmd(program, query.images))));
+            let version = self.ask(&detect::version_cmd(program));
+            let (mut engine, open) = detect::read_version(program, &version, self.env)?;
+            if let Some(open) = open
+                && let Ok(answer) = self.ask(&open.cmd(program))
+            {
+                open.apply(&mut engine, &answer);
+            }
+            let joined = |handle: thread::ScopedJoinHandle<Result<Finished, NoAnswer>>| {
+                handle
+                    .join()
+                    .unwrap_or(Err(NoAnswer::NotStarted("its thread panicked".to_owned())))
+            };
+            let container = match container {
+                Some(handle) => container::read_inspect(program, &joined(handle))?.1,
+                None => None,
+            };
+            let images = match images {
+                Some(handle) => image::read_inspect(&joined(handle))?,
+                None => Vec::new(),
+            };
+            Ok(EngineState {
+                engine,
+                container,
+                images,
+            })
+        })
+    }
+}
+
+fn none_answers(env: &Env, prefer: EngineChoice, passed_over: &[PassedOver]) -> Failure {
+    let lines: Vec<_> = passed_over
+        .iter()
+        .map(|one| format!("  {} {}", one.program, one.why))
+        .collect();
+    let what = match prefer {
+        EngineChoice::Auto => "no container engine answers".to_owned(),
+        EngineChoice::Only(kind) => format!("{kind} was asked for and does not answer"),
+    };
+    let failure = Failure::new(format!("{what}\n{}", lines.join("\n")));
+    match passed_over.iter().find_map(|one| catalogue::find(&one.why)) {
+        Some(known) => failure.hints(known.hints()),
+        None => failure.hint(detect::how_to_install(env.os)),
+    }
+}
+
+/// Refuses to touch a container that xtask did not start.
+///
+/// # Errors
+/// When the container is somebody else's.
+pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> {
+    match container.owner() {
+        Owner::Us => Ok(()),
+        Owner::Somebody => Err(Failure::new(format!(
+            "the container `{name}` is not ours: it runs `{}`, {} ({}, created {})",
+            container.image(),
+            container.looks_like(),
+            container.state.status,
+            container.created.split('.').next().unwrap_or_default(),
+        ))
+        .hint("give ours another name: `run.container` in `xtask.local.toml`, or `XTASK_RUN_CONTAINER`")
+        .hint(format!("or, if you don't need it, remove that one yourself: `docker rm {name}` or `podman rm {name}`"))),
+    }
+}
+
+/// The failure of a command that needs the container to run.
+pub fn not_running(name: &str) -> Failure {
+    Failure::new(format!("the container `{name}` is not running"))
+        .hint("start it: `cargo xtask run-local`")
+}

@@ -1,0 +1,113 @@
+//! What git knows of the repository and its work tree.
+
+use std::{path::Path, thread};
+
+use crate::{exec::Exec, settings::GitValues};
+
+/// The state of the work tree. Empty outside of a git repository: an image can be built all the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkTree {
+    pub values: GitValues,
+    /// When HEAD was committed, in seconds since 1970.
+    pub commit_time: Option<u64>,
+    /// The tags on HEAD.
+    pub tags: Vec<String>,
+    /// Whether files are changed or untracked.
+    pub dirty: bool,
+}
+
+/// All tags of the repository. In a shallow clone some may be missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tags {
+    pub names: Vec<String>,
+    pub shallow: bool,
+}
+
+/// Lists the repository's tags.
+pub fn tags(exec: &Exec, root: &Path) -> Tags {
+    let git = |args: &[&str]| exec.read("git", root, args).unwrap_or_default();
+    Tags {
+        shallow: git(&["rev-parse", "--is-shallow-repository"]).trim() == "true",
+        names: git(&["tag", "--list"]).lines().map(str::to_owned).collect(),
+    }
+}
+
+/// Asks git for the state of the work tree. Without git, without a repository or without a commit
+/// the answer is empty.
+pub fn work_tree(exec: &Exec, root: &Path) -> WorkTree {
+    let git = |args: &[&str]| exec.read("git", root, args);
+    thread::scope(|scope| {
+        let status = scope.spawn(|| git(&["status", "--porcelain", "--untracked-files=normal"]));
+        let head = git(&[
+            "log",
+            "-1",
+            "--no-show-signature",
+            "--decorate=full",
+            "--format=%H%n%ct%n%D",
+        ]);
+        let status = status.join().ok().flatten();
+        head.map_or_else(WorkTree::default, |head| {
+            read_work_tree(&head, status.as_deref())
+        })
+    })
+}
+
+/// Reads the output of `git log -1 --format=%H%n%ct%n%D` and of `git status --porcelain`. A work tree
+/// whose status is unknown counts as dirty.
+pub fn read_work_tree(head: &str, status: Option<&str>) -> WorkTree {
+    let mut lines = head.lines();
+    let hex = |sha: &&str| !sha.is_empty() && sha.bytes().all(|c| b"0123456789abcdef".contains(&c));
+    let Some(sha) = lines.next().filter(hex).map(str::to_owned) else {
+        return WorkTree {
+            dirty: true,
+            ..WorkTree::default()
+        };
+    };
+    let commit_time = lines.next().and_then(|time| time.parse().ok());
+    let refs = lines.next().unwrap_or("");
+    let of = |prefix: &str| {
+        refs.split(", ")
+            .filter_map(|name| name.strip_prefix(prefix).map(str::to_owned))
+            .collect()
+    };
+    let branch: Vec<String> = of("HEAD -> refs/heads/");
+    WorkTree {
+        values: GitValues {
+            sha: Some(sha),
+            branch: branch.into_iter().next(),
+        },
+        commit_time,
+        tags: of("tag: refs/tags/"),
+        dirty: status.is_none_or(|status| !status.trim().is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_is_read() {
+        let git = read_work_tree(
+            "0123\n1700000000\nHEAD -> refs/heads/main, tag: refs/tags/v1.2.3, refs/remotes/origin/main\n",
+            Some(""),
+        );
+        assert_eq!(git.values.sha.as_deref(), Some("0123"));
+        assert_eq!(git.values.branch.as_deref(), Some("main"));
+        assert_eq!(
+            (git.tags, git.commit_time, git.dirty),
+            (vec!["v1.2.3".to_owned()], Some(1_700_000_000), false)
+        );
+
+        let detached = read_work_tree(
+            "0123\n1700000000\nHEAD, tag: refs/tags/v1\n",
+            Some("?? x\n"),
+        );
+        assert_eq!(detached.values.branch, None);
+        assert!(detached.dirty);
+        assert!(
+            read_work_tree("0123\n", None).dirty,
+            "what is not known to be clean is not clean"
+        );
+    }
+}

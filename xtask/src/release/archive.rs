@@ -1,0 +1,210 @@
+//! The plan that makes the archive of an image: by a build for all platforms, or from an image in the
+//! engine's store.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::{
+    base::{error::Failure, image::Platform},
+    build::request,
+    cli::BuildOptions,
+    engine::{build::Build, multiarch::ArchiveSteps},
+    facts::context::Context,
+    oci::{archive::Archive, pack, verify::Attestations},
+    plan::{Plan, quote},
+    release::{
+        builder::{self, MultiFacts},
+        paths,
+    },
+    settings::{CheckFirst, Provenance, Sbom, Settings},
+};
+
+/// How an archive is made. The engine's steps come first. If they don't write the archive
+/// themselves, xtask packs what they wrote.
+pub struct ArchivePlan {
+    /// Its cleanup runs after the packing.
+    pub plan: Plan,
+    /// The files to pack; empty if the steps write the archive.
+    pub pack: Vec<PathBuf>,
+    /// The time that packing gives to files and build steps, in seconds since 1970.
+    pub timestamp: Option<u64>,
+    pub archive: PathBuf,
+    pub attestations: Attestations,
+}
+
+impl ArchivePlan {
+    /// `preparation`, then the engine's own steps.
+    pub fn new(
+        preparation: Plan,
+        engine: ArchiveSteps,
+        archive: PathBuf,
+        attestations: Attestations,
+    ) -> Self {
+        let mut plan = preparation;
+        plan.steps.extend(engine.steps);
+        plan.cleanup.extend(engine.cleanup);
+        Self {
+            plan,
+            pack: engine.pack.into_iter().map(PathBuf::from).collect(),
+            timestamp: engine.timestamp,
+            archive,
+            attestations,
+        }
+    }
+
+    /// The lines of a dry run. What xtask packs itself is a line that calls xtask.
+    pub fn render(&self) -> String {
+        let pack = if self.pack.is_empty() {
+            String::new()
+        } else {
+            pack_line(&self.pack, self.timestamp, &self.archive)
+        };
+        let cleanup = Plan::from(self.plan.cleanup.clone());
+        self.before_packing().render() + &pack + &cleanup.render()
+    }
+
+    /// Makes the archive. It is not verified yet.
+    ///
+    /// # Errors
+    /// When a step fails, or the archive cannot be read or written.
+    pub fn run(&self, cx: &Context) -> Result<Archive> {
+        let steps = cx.exec.run(&self.before_packing());
+        let archive = steps.and_then(|()| self.finish(cx));
+        cx.exec.clean_up(&self.plan);
+        archive
+    }
+
+    /// The plan without its cleanup, which removes what is packed.
+    fn before_packing(&self) -> Plan {
+        self.plan.steps.clone().into()
+    }
+
+    fn finish(&self, cx: &Context) -> Result<Archive> {
+        if self.pack.is_empty() {
+            return Archive::open(&self.archive);
+        }
+        let path = paths::display(cx.settings, &self.archive);
+        cx.ui.status("Packing", &path);
+        cx.exec
+            .interruptible(|stop| pack::pack(&self.pack, self.timestamp, &self.archive, stop))
+    }
+}
+
+/// The command that packs the inputs into an archive, as a line for a shell.
+pub fn pack_line(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> String {
+    let timestamp = timestamp.map_or(String::new(), |time| format!("--timestamp {time} "));
+    let word = |path: &Path| quote(&path.to_string_lossy());
+    let inputs: Vec<_> = inputs.iter().map(|path| word(path)).collect();
+    format!(
+        "cargo xtask pack-archive {timestamp}{} --output {}\n",
+        inputs.join(" "),
+        word(output)
+    )
+}
+
+/// What is built for several platforms.
+pub struct MultiRequest<'a> {
+    /// The one platform of a shard; none for all platforms of the version.
+    pub shard: Option<&'a Platform>,
+    pub options: &'a BuildOptions,
+    pub check_first: CheckFirst,
+}
+
+impl MultiRequest<'_> {
+    /// The platforms that are built.
+    pub fn platforms(&self, settings: &Settings) -> Vec<Platform> {
+        match self.shard {
+            Some(platform) => vec![platform.clone()],
+            None => settings.platforms().to_vec(),
+        }
+    }
+
+    /// What the engine is asked to build.
+    ///
+    /// # Errors
+    /// As [`request::native`].
+    pub fn build(&self, settings: &Settings, facts: &MultiFacts) -> Result<Build, Failure> {
+        let mut build = request::native(settings, &facts.build)?;
+        build.platforms = self.platforms(settings);
+        build.no_cache = self.options.no_cache;
+        Ok(build)
+    }
+
+    /// The steps before the build.
+    ///
+    /// # Errors
+    /// As [`request::check_step`].
+    pub fn preparation(&self, settings: &Settings, facts: &MultiFacts) -> Result<Plan, Failure> {
+        let mut plan = Plan::from(request::preparation(&facts.build));
+        match self.check_first {
+            CheckFirst::Yes => plan.push(request::check_step(
+                settings,
+                &facts.build,
+                self.options.no_cache,
+            )?),
+            CheckFirst::No => {}
+        }
+        Ok(plan)
+    }
+}
+
+/// The plan of a build for several platforms that writes an archive to `output`, or to the version's
+/// usual place.
+///
+/// # Errors
+/// When the engine cannot build what the settings ask for.
+pub fn plan(
+    settings: &Settings,
+    facts: &MultiFacts,
+    request: &MultiRequest,
+    output: Option<&Path>,
+) -> Result<ArchivePlan, Failure> {
+    let archive = output.map_or_else(
+        || paths::archive(settings, request.shard),
+        Path::to_path_buf,
+    );
+    let multi = builder::choose(settings, facts, request.shard)?;
+    let build = request.build(settings, facts)?;
+    let mut preparation = request.preparation(settings, facts)?;
+    preparation.push(paths::folder_step(&archive));
+    let steps = facts.build.engine.build_archive(&build, &multi, &archive);
+    let attestations = if multi.provenance == Provenance::Off && multi.sbom == Sbom::Off {
+        Attestations::Optional
+    } else {
+        Attestations::Required
+    };
+    Ok(ArchivePlan::new(preparation, steps, archive, attestations))
+}
+
+/// The archives that `--merge` names. A folder stands for all archives in it, without the one that an
+/// earlier merge wrote there.
+///
+/// # Errors
+/// When a folder holds no archive.
+pub fn merge_inputs(cx: &Context, named: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let merged = paths::archive(cx.settings, None).canonicalize().ok();
+    let is_merged = |path: &Path| merged.is_some() && path.canonicalize().ok() == merged;
+    let mut inputs = Vec::new();
+    for path in named.iter().map(|path| cx.env.cwd.join(path)) {
+        if !path.is_dir() {
+            inputs.push(path);
+            continue;
+        }
+        let mut below: Vec<_> = std::fs::read_dir(&path)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+            .filter(|path| path.to_string_lossy().ends_with(".oci.tar") && !is_merged(path))
+            .collect();
+        below.sort();
+        if below.is_empty() {
+            return Err(Failure::usage(format!(
+                "`{}` holds no archive (`*.oci.tar`)",
+                path.display()
+            )));
+        }
+        inputs.extend(below);
+    }
+    Ok(inputs)
+}

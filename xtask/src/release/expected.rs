@@ -1,0 +1,34 @@
+//! What an image must be to be published as a version.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    base::image::VERSION_LABEL,
+    engine::label,
+    facts::git::WorkTree,
+    oci::verify::{Attestations, Expected},
+    settings::Settings,
+};
+
+/// The OCI's label for the commit.
+pub const REVISION_LABEL: &str = "org.opencontainers.image.revision";
+
+/// The expectations of the settings. The commit counts if the work tree is clean.
+pub fn expected(settings: &Settings, git: &WorkTree, attestations: Attestations) -> Expected {
+    let mut labels = BTreeMap::from([
+        (VERSION_LABEL.to_owned(), settings.version.value.to_string()),
+        (
+            label::IMAGE.to_owned(),
+            settings.image.repository.as_str().to_owned(),
+        ),
+    ]);
+    if let (Some(sha), false) = (&git.values.sha, git.dirty) {
+        labels.insert(REVISION_LABEL.to_owned(), sha.clone());
+    }
+    Expected {
+        platforms: settings.platforms().to_vec(),
+        labels,
+        budget: settings.budget,
+        attestations,
+    }
+}

@@ -1,0 +1,88 @@
+//! What a publication reports to GitHub Actions: groups in the log, the step's outputs, its summary.
+//! <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
+
+use std::{fmt::Write as _, fs::OpenOptions, io::Write as _};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    base::{env::Env, github::is_active, image::human_bytes, ui::Ui},
+    facts::context::Context,
+    release::receipt::Receipt,
+};
+
+/// A foldable part of the log. It ends when this is dropped.
+pub struct Group(Option<Ui>);
+
+impl Group {
+    pub fn begin(cx: &Context, name: &str) -> Self {
+        if !is_active(cx.env) {
+            return Self(None);
+        }
+        cx.ui.detail(&format!("::group::{name}"));
+        Self(Some(cx.ui))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(ui) = self.0 {
+            ui.detail("::endgroup::");
+        }
+    }
+}
+
+/// Sets the step's outputs (`image`, `digest`, `tags`, `version`) and writes its summary.
+///
+/// # Errors
+/// When a file that GitHub names cannot be written.
+pub fn report(cx: &Context, receipt: &Receipt) -> Result<()> {
+    append(cx.env, "GITHUB_OUTPUT", &outputs(receipt))?;
+    append(cx.env, "GITHUB_STEP_SUMMARY", &summary(receipt))
+}
+
+fn append(env: &Env, name: &str, text: &str) -> Result<()> {
+    let Some(path) = env.get(name).filter(|_| is_active(env)) else {
+        return Ok(());
+    };
+    let mut file = OpenOptions::new().append(true).create(true).open(path);
+    file.as_mut()
+        .map_err(|error| std::io::Error::new(error.kind(), error.to_string()))
+        .and_then(|file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write `{path}`, which {name} names"))
+}
+
+fn outputs(receipt: &Receipt) -> String {
+    format!(
+        "image={}\ndigest={}\ntags={}\nversion={}\n",
+        receipt.image,
+        receipt.digest,
+        receipt.tags.join(","),
+        receipt.version
+    )
+}
+
+fn summary(receipt: &Receipt) -> String {
+    let mut text = format!(
+        "### {}:{}\n\n| | |\n|---|---|\n| Digest | `{}` |\n| Tags | {} |\n",
+        receipt.image,
+        receipt.version,
+        receipt.digest,
+        receipt.tags.join(", ")
+    );
+    for kept in &receipt.kept {
+        let _ = writeln!(text, "| Kept | {} at {} |", kept.tag, kept.version);
+    }
+    for platform in &receipt.platforms {
+        let _ = writeln!(
+            text,
+            "| {} | {} to download, {} unpacked |",
+            platform.platform,
+            human_bytes(platform.compressed),
+            human_bytes(platform.unpacked)
+        );
+    }
+    let total: f64 = receipt.seconds.iter().map(|(_, seconds)| seconds).sum();
+    let _ = writeln!(text, "| Time | {total:.1} s |\n");
+    text
+}

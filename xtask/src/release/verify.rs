@@ -1,0 +1,77 @@
+//! Verifying an archive before it is pushed, and what the registry holds after.
+
+use anyhow::Result;
+
+use crate::{
+    base::error::Failure,
+    engine::label,
+    facts::context::Context,
+    oci::{
+        archive::Archive,
+        verify::{self, Expected, Verified},
+    },
+    registry::client::Registry,
+    release::{paths, push},
+};
+
+/// Verifies an archive.
+///
+/// # Errors
+/// Everything that differs from what is expected.
+pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<Verified> {
+    let path = paths::display(cx.settings, archive.path());
+    cx.ui.status("Verifying", &path);
+    let root = &archive.root.digest;
+    let verified = cx
+        .exec
+        .interruptible(|stop| verify::verify(archive, root, expected, stop));
+    verified.map_err(|error| {
+        if error.downcast_ref::<Failure>().is_some() {
+            return error;
+        }
+        let problems = format!("{error:#}");
+        let failure = Failure::new(format!("`{path}` is not what it should be\n{problems}"))
+            .hint("it was not pushed; it is kept so that you can look at it");
+        if !problems.contains(label::IMAGE) {
+            return failure.into();
+        }
+        let settings = cx.settings;
+        failure
+            .hint(format!(
+                "it was built for another repository: set `image.repository` to that one, and name this one as a mirror: `cargo xtask push-archive --version {} --repository {} {path}`",
+                settings.version.value,
+                settings.image.repository.as_str()
+            ))
+            .into()
+    })
+}
+
+/// Verifies an image in the registry.
+///
+/// # Errors
+/// Everything that differs from what is expected.
+pub fn in_registry(
+    cx: &Context,
+    registry: &Registry,
+    digest: &str,
+    expected: &Expected,
+) -> Result<Verified> {
+    cx.ui.status(
+        "Verifying",
+        &format!("{} in {}", push::short_digest(digest), registry.host()),
+    );
+    let verified = cx
+        .exec
+        .interruptible(|stop| verify::verify(registry, digest, expected, stop));
+    verified.map_err(|error| {
+        if error.downcast_ref::<Failure>().is_some() {
+            return error;
+        }
+        Failure::new(format!(
+            "what {} holds as {digest} is not what it should be\n{error:#}",
+            registry.host()
+        ))
+        .hint("no tag was moved; run the same command again, and if it fails again, build with `--no-cache`")
+        .into()
+    })
+}

@@ -1,0 +1,188 @@
+//! Arguments, environment and files become settings.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use crate::{
+    base::{env::Env, error::Failure, secret, version::Version},
+    config::{
+        files::Files,
+        layer::{Layer, Origin, Override, Sourced},
+        resolve,
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, Key, Kind, Value},
+    },
+    settings::{Channel, ImageSettings, Settings, Values},
+};
+
+/// What was typed that is not the command's own.
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    /// The image version, `--version`.
+    pub version: Option<String>,
+    /// Settings that flags set.
+    pub overrides: Vec<Override>,
+}
+
+impl Settings {
+    /// Resolves all settings.
+    ///
+    /// # Errors
+    /// All problems of the configuration, else those of the version or of its channel.
+    pub fn resolve(arguments: &Arguments, env: &Env, files: &Files) -> Result<Self, Failure> {
+        let mut layer = resolve::resolve(files, env)?;
+        resolve::apply_overrides(&mut layer, &arguments.overrides)?;
+        let values: Values = from_layer(&layer, "", KEYS, Map::new())?;
+        let version = choose_version(arguments.version.as_deref(), env, &values.image, &layer)?;
+        refuse_secret_build_args(&layer)?;
+        Ok(Self {
+            root: files.root.clone(),
+            channel: choose_channel(&version.value, &layer)?,
+            version,
+            engine: values.engine,
+            image: values.image,
+            registry: values.registry,
+            build: values.build,
+            sign: values.sign,
+            run: values.run,
+            stack: values.stack,
+            health: values.health,
+            budget: values.budget,
+            layer,
+        })
+    }
+}
+
+/// The values of a layer under a prefix, as a type whose fields are the keys.
+///
+/// # Errors
+/// When the schema and the type differ. That is a mistake in xtask.
+fn from_layer<T: DeserializeOwned>(
+    layer: &Layer,
+    prefix: &str,
+    keys: &[Key],
+    mut tree: Map<String, Json>,
+) -> Result<T, Failure> {
+    for key in keys {
+        let path = format!("{prefix}{}", key.path);
+        let value = if let Kind::Map(_) = key.kind {
+            let entries = layer.entries(&path);
+            let entries = entries.map(|(name, one)| (name.to_owned(), as_json(&one.value)));
+            Some(entries.collect::<Map<_, _>>().into())
+        } else {
+            layer.get(&path).map(|sourced| as_json(&sourced.value))
+        };
+        if let Some(value) = value {
+            insert(&mut tree, key.path, value);
+        }
+    }
+    serde_json::from_value(tree.into()).map_err(|error| {
+        Failure::new(format!(
+            "internal error: the settings and the schema differ: {error}"
+        ))
+    })
+}
+
+fn insert(tree: &mut Map<String, Json>, path: &str, value: Json) {
+    match path.split_once('.') {
+        None => {
+            tree.insert(path.to_owned(), value);
+        }
+        Some((table, rest)) => {
+            let table = tree
+                .entry(table)
+                .or_insert_with(|| Map::new().into())
+                .as_object_mut();
+            if let Some(table) = table {
+                insert(table, rest, value);
+            }
+        }
+    }
+}
+
+/// A value as the settings' types read it.
+fn as_json(value: &Value) -> Json {
+    match value {
+        Value::Bool(yes) => (*yes).into(),
+        Value::Count(count) => (*count).into(),
+        Value::Size(bytes) => (*bytes).into(),
+        Value::Duration(duration) => {
+            serde_json::json!({ "secs": duration.as_secs(), "nanos": duration.subsec_nanos() })
+        }
+        Value::Text(text) => text.as_str().into(),
+        Value::List(items) => items.clone().into(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|(name, text)| (name.clone(), text.as_str().into()))
+            .collect::<Map<_, _>>()
+            .into(),
+    }
+}
+
+/// `--version`, else `VERSION`, else the tag that a CI run is for, else the configured default.
+fn choose_version(
+    typed: Option<&str>,
+    env: &Env,
+    image: &ImageSettings,
+    layer: &Layer,
+) -> Result<Sourced<Version>, Failure> {
+    let variable = |name: &str| {
+        let value = env.get(name)?;
+        Some((value, Origin::Env(name.to_owned())))
+    };
+    let ci_tag = || {
+        (env.get("GITHUB_REF_TYPE") == Some("tag"))
+            .then(|| variable("GITHUB_REF_NAME"))
+            .flatten()
+    };
+    let default = || {
+        let configured = layer.get("image.default-version");
+        let origin = configured.map_or(Origin::Default, |sourced| sourced.origin.clone());
+        (image.default_version.as_str(), origin)
+    };
+    let (text, origin) = typed
+        .map(|text| (text, Origin::Flag("--version")))
+        .or_else(|| variable("VERSION"))
+        .or_else(ci_tag)
+        .unwrap_or_else(default);
+    match Version::parse(text) {
+        Ok(value) => Ok(Sourced { value, origin }),
+        Err(why) => Err(Failure::usage(format!(
+            "the version `{text}` (from {origin}) cannot be an image's tag: it {why}"
+        ))),
+    }
+}
+
+/// The first channel that takes the version.
+fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> {
+    for name in layer.channels() {
+        let prefix = format!("{CHANNEL}.{name}.");
+        let tree = [(CHANNEL_NAME.to_owned(), name.as_str().into())];
+        let channel: Channel =
+            from_layer(layer, &prefix, CHANNEL_KEYS, tree.into_iter().collect())?;
+        if channel
+            .r#match
+            .iter()
+            .any(|pattern| version.matches(pattern))
+        {
+            return Ok(channel);
+        }
+    }
+    Err(
+        Failure::usage(format!("no channel takes the version `{version}`"))
+            .hint("add `[[channel]]` with `match = [\"*\"]` to xtask.toml"),
+    )
+}
+
+/// Build arguments stay in the image's history, where everyone can read them.
+fn refuse_secret_build_args(layer: &Layer) -> Result<(), Failure> {
+    let secret = layer
+        .entries("build.args")
+        .find(|(name, _)| secret::is_secret_name(name))
+        .map(|(name, value)| (name, &value.origin));
+    secret.map_or(Ok(()), |(name, origin)| {
+        Err(Failure::usage(format!(
+            "the build argument `{name}` (from {origin}) looks like a secret, and build arguments stay readable in the image's history"
+        ))
+        .hint(format!("make it a build secret: `build.secrets = [\"id={},env={name}\"]`", name.to_lowercase())))
+    })
+}

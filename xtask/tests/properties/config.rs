@@ -1,0 +1,214 @@
+use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf};
+
+use crate::{
+    base::{
+        env::Env,
+        error::{Failure, USAGE},
+        secret,
+    },
+    config::{
+        display::{quote, show},
+        files::Files,
+        layer::Layer,
+        resolve::resolve,
+        schema::{CHANNEL, CHANNEL_KEYS, KEYS, Key, Kind, SCHEMA},
+    },
+    properties::{text, version::is_tag},
+    settings::{GitValues, Settings, resolve::Arguments},
+};
+
+fn read(project: &str) -> Result<Layer, Failure> {
+    let files = Files {
+        root: PathBuf::from("/src"),
+        project: project.to_owned(),
+        local: None,
+    };
+    resolve(&files, &Env::fake(&[]))
+}
+
+/// A file is read, or each of its problems is told with a place that is in the file and with what
+/// to do; and nobody's secret is in what is told.
+pub fn is_read_or_told(input: &[u8]) {
+    let project = text(input);
+    let Err(failure) = read(&project) else { return };
+    assert_eq!(failure.exit_code(), USAGE);
+    let report = failure.to_string();
+    let (count, problems) = report.split_once("\n\n").expect("a heading");
+    assert!(count.starts_with("the configuration has "), "{count}");
+    let lines: Vec<_> = project.split('\n').collect();
+    let (mut places, mut helps) = (0, 0);
+    for line in problems.split('\n') {
+        if let Some(place) = line.trim_start().strip_prefix("--> xtask.toml:") {
+            let (line, column) = place.split_once(':').expect("line:column");
+            let (line, column): (usize, usize) = (line.parse().unwrap(), column.parse().unwrap());
+            let chars = lines.get(line - 1).map(|line| line.chars().count());
+            assert!(
+                chars.is_some_and(|chars| (1..=chars + 1).contains(&column)),
+                "{line}:{column} is not in the file\n{report}"
+            );
+            places += 1;
+        }
+        helps += usize::from(line.trim_start().starts_with("= help: "));
+    }
+    let many = count
+        .split(' ')
+        .find_map(|word| word.parse().ok())
+        .unwrap_or(1);
+    // What a key is called is the file's own, and may look like a place: there can be more.
+    assert!(places >= many && helps >= many, "{report}");
+    assert!(!secret::looks_like_secret(&report), "{report}");
+}
+
+/// What `config` prints of a file's values is TOML, and means the same.
+pub fn reads_back(input: &[u8]) {
+    let Ok(layer) = read(&text(input)) else {
+        return;
+    };
+    let printed = print(&layer);
+    let again = read(&printed).unwrap_or_else(|failure| panic!("{failure}\n\n{printed}"));
+    assert_eq!(again.channels(), layer.channels(), "{printed}");
+    assert_eq!(print(&again), printed);
+    let same = |path: &str| {
+        let [one, other] = [&layer, &again].map(|layer| layer.get(path).map(|one| &one.value));
+        let hidden = one.is_some_and(|one| show(path, one).contains(secret::MASK));
+        assert!(hidden || one == other, "{path}: {one:?} became {other:?}");
+    };
+    for key in KEYS {
+        same(key.path);
+        for (name, _) in layer.entries(key.path) {
+            assert!(
+                !name.is_empty() && !name.contains(['=', ' ', '\n', '\0']),
+                "{name:?}"
+            );
+            same(&format!("{}.{name}", key.path));
+        }
+    }
+    for channel in layer.channels() {
+        for key in CHANNEL_KEYS {
+            same(&format!("{CHANNEL}.{channel}.{}", key.path));
+        }
+    }
+}
+
+/// A layer as a file, with the values as `config` shows them.
+fn print(layer: &Layer) -> String {
+    let mut out = format!("schema = {SCHEMA}\n");
+    print_keys(&mut out, layer, "", KEYS);
+    for channel in layer.channels() {
+        let _ = writeln!(out, "[[{CHANNEL}]]\nname = \"{channel}\"");
+        print_keys(
+            &mut out,
+            layer,
+            &format!("{CHANNEL}.{channel}."),
+            CHANNEL_KEYS,
+        );
+    }
+    out
+}
+
+fn print_keys(out: &mut String, layer: &Layer, store: &str, keys: &[Key]) {
+    for key in keys {
+        let path = format!("{store}{}", key.path);
+        if let Kind::Map(_) = key.kind {
+            for (name, sourced) in layer.entries(&path) {
+                let value = show(&format!("{path}.{name}"), &sourced.value);
+                assert!(!secret::looks_like_secret(&value), "{value}");
+                let _ = writeln!(out, "{}.{} = {value}", key.path, quote(name));
+            }
+        } else if let Some(sourced) = layer.get(&path) {
+            let _ = writeln!(out, "{} = {}", key.path, show(&path, &sourced.value));
+        }
+    }
+}
+
+/// Whatever a file's channels say, and whatever a branch is called, an image has tags by the
+/// specification's grammar, each once, or the reason is told.
+pub fn tags(input: &[u8]) {
+    let project = text(input);
+    let branch = project.lines().next_back().unwrap_or("").to_owned();
+    let files = Files {
+        root: PathBuf::from("/src"),
+        project: project.into_owned(),
+        local: None,
+    };
+    let git = GitValues {
+        sha: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+        branch: Some(branch),
+    };
+    for version in ["1.2.3", "2.0.0-rc.1+build.5", "dev-me"] {
+        let arguments = Arguments {
+            version: Some(version.to_owned()),
+            ..Arguments::default()
+        };
+        let tags = Settings::resolve(&arguments, &Env::fake(&[]), &files)
+            .and_then(|settings| settings.tags(&git));
+        match tags {
+            Ok(tags) => {
+                assert!(
+                    !tags.is_empty() && tags.iter().all(|tag| is_tag(tag)),
+                    "{tags:?}"
+                );
+                let once: BTreeSet<_> = tags.iter().collect();
+                assert_eq!(once.len(), tags.len(), "{tags:?}");
+            }
+            Err(failure) => {
+                assert_eq!(failure.exit_code(), USAGE);
+                super::says_why(&failure.to_string());
+            }
+        }
+    }
+}
+
+/// A file of a newer schema is that, whatever else is in it: its reader is told to update, and
+/// nothing of what this xtask does not understand.
+pub fn newer_schema(input: &[u8]) {
+    let newer = SCHEMA + 1;
+    let project = format!("schema = {newer}\n{}", text(input));
+    let report = read(&project).unwrap_err().to_string();
+    let told = format!("the file is written in schema {newer}, this xtask reads up to {SCHEMA}\n");
+    assert!(
+        report.starts_with("the configuration has a problem\n") && report.contains(&told),
+        "{report}"
+    );
+}
+
+/// The same value is taken, or refused with its variable's name, whichever kind of key it is for.
+pub fn environment_variable(input: &[u8]) {
+    let value = text(input);
+    let files = Files {
+        root: PathBuf::from("/src"),
+        project: "schema = 1\n".to_owned(),
+        local: None,
+    };
+    let env: Vec<_> = KEYS.iter().map(|key| (key.env, value.as_ref())).collect();
+    let Err(failure) = resolve(&files, &Env::fake(&env)) else {
+        return;
+    };
+    let report = failure.to_string();
+    for problem in report.split("\n\nenvironment variable `").skip(1) {
+        let (name, why) = problem.split_once("`: `").expect("a name and a reason");
+        assert!(KEYS.iter().any(|key| key.env == name), "{name}");
+        super::says_why(why);
+    }
+    assert!(!secret::looks_like_secret(&report), "{report}");
+}
+
+/// A problem in a line that gives a secret its value shows the line without it.
+pub fn hides_secrets(input: &[u8]) {
+    let junk = text(input);
+    let secret = "hunter2-marked";
+    if secret.split('-').any(|part| junk.contains(part)) {
+        return;
+    }
+    for line in [
+        format!("API_KEY = \"{secret}\" {junk}"),
+        format!("{junk} API_KEY = \"{secret}\""),
+        format!("env.\"API_KEY\" = {secret} {junk}"),
+        format!("a = {{ b = 1, MY_TOKEN='{secret}' }} {junk}"),
+    ] {
+        let project = format!("schema = 1\n[run.env]\n{line}\n");
+        if let Err(failure) = read(&project) {
+            assert!(!failure.to_string().contains(secret), "{failure}");
+        }
+    }
+}

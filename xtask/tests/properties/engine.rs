@@ -1,0 +1,136 @@
+//! What engines print, and what somebody else printed in their place.
+
+use crate::{
+    base::{engine_kind::EngineKind, env::Env},
+    engine::{cache, capabilities::Capability, container, detect, image, label},
+    exec::finished::answer,
+    properties::{says_why, text},
+};
+
+/// An engine is told by its answer, or passed over in one line; never taken for working where it
+/// failed, and Docker's client on Podman's socket never for Docker.
+pub fn version(input: &[u8]) {
+    let text = text(input);
+    let read = |code, stdout: &str, stderr: &str| {
+        detect::read_version("docker", &answer(code, stdout, stderr), &Env::fake(&[]))
+    };
+    match read(0, &text, "") {
+        Ok((facts, _)) => {
+            assert_eq!(facts.engine.program, "docker");
+            assert!(!facts.describe().contains(char::is_control), "{facts:?}");
+            let json: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+            let podman = json["Client"]["OsArch"].is_string();
+            let kind = if podman {
+                EngineKind::Podman
+            } else {
+                EngineKind::Docker
+            };
+            assert_eq!(facts.engine.kind, kind);
+            assert!(kind == EngineKind::Podman || json["Server"].is_object());
+            let parts = json["Server"]["Components"].as_array();
+            let is_podmans = |part: &serde_json::Value| {
+                let name = part["Name"].as_str();
+                name.is_some_and(|name| name.contains("Podman"))
+            };
+            assert!(
+                kind == EngineKind::Podman
+                    || !parts.is_some_and(|parts| parts.iter().any(is_podmans))
+            );
+            let _ = (facts.major_minor(), facts.can(Capability::KeepIdTakesIds));
+        }
+        Err(why) => one_line(&why),
+    }
+    if let Err(why) = read(1, &text, &text) {
+        one_line(&why);
+    }
+    for said in [("", ""), ("{}", ""), ("null", &text)] {
+        one_line(&read(1, said.0, said.1).unwrap_err());
+    }
+}
+
+/// A line for people, in which nothing moves a terminal's cursor.
+#[track_caller]
+fn one_line(why: &str) {
+    says_why(why);
+    assert!(!why.contains(char::is_control), "{why:?}");
+}
+
+/// A container is read or the reason told; one that is there was in an answer of success, and it
+/// is ours by its label alone.
+pub fn container(input: &[u8]) {
+    let text = text(input);
+    match container::read_inspect("podman", &answer(0, &text, "")) {
+        Ok((_, Some(container))) => {
+            assert!(container.id.starts_with(container.short_id()));
+            let ours = container.label(label::CONTAINER).is_some();
+            assert_eq!(container.owner() == container::Owner::Us, ours);
+            assert!(!ours || text.contains("Labels"));
+            let check = container.config.healthcheck.as_ref();
+            let command = check.and_then(container::Healthcheck::command);
+            assert!(command.is_none_or(|argv| !argv.is_empty()));
+            says_why(&container.looks_like());
+        }
+        Ok((_, None)) => assert_eq!(container::read_containers(&text), Ok(Vec::new())),
+        Err(why) => one_line(&why),
+    }
+    for code in [1, 125] {
+        match container::read_inspect("docker", &answer(code, &text, &text)) {
+            Ok((_, found)) => {
+                assert_eq!(found, None);
+                assert!(text.to_lowercase().contains("no such container"));
+            }
+            Err(why) => one_line(&why),
+        }
+    }
+}
+
+/// Images are read or the reason told.
+pub fn image(input: &[u8]) {
+    let text = text(input);
+    match image::read_inspect(&answer(0, &text, "")) {
+        Ok(images) => {
+            for image in images {
+                assert!(
+                    image.id.ends_with(image.short_id()) || image.id.contains(image.short_id())
+                );
+                assert_eq!(image.is_ours(), image.label(label::IMAGE).is_some());
+                assert!(image.health_command().is_none_or(|argv| !argv.is_empty()));
+                let _ = (image.size_means(), image.platform());
+            }
+        }
+        Err(why) => one_line(&why),
+    }
+    let said = answer(1, &text, "Error: No such image: x\n");
+    match image::read_inspect(&said) {
+        Ok(_) => {}
+        Err(why) => one_line(&why),
+    }
+}
+
+/// What a list says can be named: what would be removed by it is one word, and no option.
+pub fn image_list(input: &[u8]) {
+    for listed in image::read_list(&text(input)) {
+        for word in listed.reference.iter().chain([&listed.id]) {
+            is_a_name(word);
+        }
+        assert!(!listed.reference.is_some_and(|name| name.contains("<none>")));
+    }
+}
+
+/// A cache mount is ours by its id, and what removes it names one: an empty filter would remove
+/// everybody's.
+pub fn cache_mounts(input: &[u8]) {
+    for mount in cache::read_cache_mounts(&text(input)) {
+        assert!(cache::ours(&mount.id), "{mount:?}");
+        is_a_name(&mount.place);
+    }
+}
+
+#[track_caller]
+fn is_a_name(word: &str) {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    assert!(
+        !word.is_empty() && !word.contains(bad) && !word.starts_with('-'),
+        "{word:?}"
+    );
+}

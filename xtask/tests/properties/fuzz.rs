@@ -1,0 +1,24 @@
+//! The entry for libFuzzer: the property that `FUZZ_PROPERTY` names, on inputs that the fuzzer makes.
+#![allow(unsafe_code)] // the macro makes a symbol for C
+
+use std::sync::OnceLock;
+
+use crate::{
+    base::env::Env,
+    properties::{ALL, Property},
+};
+
+static CHOSEN: OnceLock<&Property> = OnceLock::new();
+
+fn chosen() -> &'static Property {
+    let env = Env::capture().expect("a current folder");
+    let name = env.get("FUZZ_PROPERTY").unwrap_or_default();
+    let known = || ALL.iter().map(|one| one.name).collect::<Vec<_>>().join(" ");
+    ALL.iter()
+        .find(|property| property.name == name)
+        .unwrap_or_else(|| panic!("FUZZ_PROPERTY={name} must be one of: {}", known()))
+}
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    (CHOSEN.get_or_init(chosen).check)(input);
+});

@@ -1,0 +1,43 @@
+use crate::{
+    plan::{Cmd, EnvValue, quote},
+    properties::text,
+};
+
+/// The words of an input: a NUL ends one, for no argument can have it.
+fn split(input: &[u8]) -> Vec<String> {
+    let mut words: Vec<_> = text(input).split('\0').map(str::to_owned).collect();
+    words.truncate(64);
+    words
+}
+
+/// What a shell prints to standard output when it runs a script.
+fn sh(script: &str) -> String {
+    let done = duct::cmd("sh", ["-c", script])
+        .stdout_capture()
+        .unchecked()
+        .run()
+        .unwrap();
+    assert!(done.status.success(), "{script}");
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// Each with a NUL behind it, as `printf '%s\0'` prints them.
+fn joined(words: &[String]) -> String {
+    words.iter().map(|word| format!("{word}\0")).collect()
+}
+
+fn printf(words: &[String]) -> Cmd {
+    Cmd::new("printf").arg(r"%s\0").args(words)
+}
+
+/// A real shell reads back the words of a command, and its environment, as they are.
+pub fn words(input: &[u8]) {
+    let words = split(input);
+    assert_eq!(sh(&printf(&words).render()), joined(&words));
+    let value = words.last().cloned().unwrap_or_default();
+    let cmd = Cmd::new("sh")
+        .args(["-c", "printf %s \"$VALUE\""])
+        .env("VALUE", EnvValue::Plain(value.clone()));
+    assert_eq!(sh(&cmd.render()), value);
+    assert!(quote(&value).len() >= value.len());
+}

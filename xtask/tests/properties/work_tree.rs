@@ -1,0 +1,63 @@
+//! What is in a work tree: `.dockerignore`, and what git says.
+
+use std::path::Path;
+
+use crate::{commands::watch::ignore::Ignore, facts::git::read_work_tree, properties::text};
+
+/// A folder that is skipped has nothing in it that is sent: what is looked at less is not lost.
+pub fn dockerignore(input: &[u8]) {
+    let text = text(input);
+    let ignore = Ignore::parse(&text);
+    for folder in ["app", "app/lib", ".git", "target/debug"] {
+        if !ignore.skips(Path::new(folder)) {
+            continue;
+        }
+        for file in [
+            "x",
+            "lib",
+            "lib/main.py",
+            ".hidden",
+            "deep/er/a.md",
+            "[a]",
+            "a*b",
+        ] {
+            let path = Path::new(folder).join(file);
+            assert!(ignore.leaves_out(&path), "{} is lost", path.display());
+        }
+        // Nor has what the patterns themselves name.
+        for line in text.lines() {
+            let named = Path::new(line.trim_start_matches('!'));
+            if named.starts_with(folder) && named != Path::new(folder) {
+                assert!(ignore.leaves_out(named), "{} is lost", named.display());
+            }
+        }
+    }
+    // The last that matches decides.
+    let everything = Ignore::parse(&format!("{text}\n**\n"));
+    assert!(everything.leaves_out(Path::new("app/x")));
+    let nothing = Ignore::parse(&format!("{text}\n!**\n"));
+    assert!(!nothing.leaves_out(Path::new("app/x")) && !nothing.skips(Path::new("app")));
+}
+
+/// A commit is one or none; branch and tags are words of git's line; what is not known to be clean
+/// is not clean.
+pub fn git_log(input: &[u8]) {
+    let text = text(input);
+    let git = read_work_tree(&text, None);
+    assert!(git.dirty);
+    if let Some(sha) = &git.values.sha {
+        let hex = |c: u8| c.is_ascii_hexdigit() && !c.is_ascii_uppercase();
+        assert!(!sha.is_empty() && sha.bytes().all(hex), "{sha:?}");
+    }
+    for name in git.values.branch.iter().chain(&git.tags) {
+        assert!(
+            text.contains(&format!("/{name}")) && !name.contains('\n'),
+            "{name:?}"
+        );
+    }
+    if git.values.sha.is_some() {
+        assert!(
+            read_work_tree(&text, Some(&text)).dirty && !read_work_tree(&text, Some("\n")).dirty
+        );
+    }
+}
