@@ -6,6 +6,7 @@
 #[path = "../cli/world.rs"]
 mod world;
 
+mod layers;
 mod workflows;
 
 use std::{
