@@ -245,6 +245,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // a test asks the shell itself
     fn a_shell_reads_back_what_is_rendered() {
         for word in [
             "", "a b", "it's", "$(id)", "a\nb", "\\", "ä`x`", "*", "~/x", "#no", "a;b&c|d",

@@ -7,7 +7,7 @@ mod page;
 
 use std::fmt::Write as _;
 
-pub use crate::catalogue::entries::{ENTRIES, Entry, Part};
+pub use crate::catalogue::entries::{ENTRIES, Entry, Part, Retry};
 
 /// The known failure that a text tells of.
 pub fn find(said: &str) -> Option<&'static Entry> {

@@ -23,13 +23,13 @@ use crate::{
     },
     oci::{
         archive::Archive,
-        pack,
         verify::{Attestations, Verified},
     },
     plan::Plan,
     release::{
         archive::{self, MultiRequest, merge_inputs, pack_line},
         builder::{self, MultiFacts},
+        dist,
         expected::expected,
         paths, verify,
     },
@@ -185,9 +185,7 @@ impl BuildMultiarch {
         if cx.dry_run {
             return Ok(cx.ui.print(&pack_line(&inputs, None, &output))?);
         }
-        let archive = cx
-            .exec
-            .interruptible(|stop| pack::pack(&inputs, None, &output, stop))?;
+        let archive = dist::pack(cx, &inputs, None, &output)?;
         let git = git::work_tree(cx.exec, &settings.root);
         let expected = expected(settings, &git, Attestations::Optional);
         let verified = verify::archive(cx, &archive, &expected)?;

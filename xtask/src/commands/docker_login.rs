@@ -28,11 +28,12 @@ const GITHUB_CLI_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sign in to the image's registry
 #[derive(Args, Clone, Debug)]
+#[command(visible_alias = "login")]
 pub struct DockerLogin {
     /// The registry [default: the image repository's]
     #[arg(long, value_name = "HOST")]
     registry: Option<String>,
-    /// The user whose token it is [default: registry.user, for ghcr.io the GitHub actor]
+    /// The user name [default: registry.user; for ghcr.io the GitHub actor]
     #[arg(long, short, value_name = "NAME")]
     username: Option<String>,
     /// Read the token from standard input

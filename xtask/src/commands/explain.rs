@@ -3,11 +3,16 @@
 
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
 
 use crate::{
     base::error::Failure,
-    catalogue::{self, ENTRIES},
-    commands::command::{Standalone, Surroundings},
+    catalogue::{self, ENTRIES, Entry, Retry},
+    cli::JsonOption,
+    commands::{
+        command::{Standalone, Surroundings},
+        json,
+    },
     config::schema::nearest,
 };
 
@@ -16,19 +21,66 @@ use crate::{
 pub struct Explain {
     /// Its code, or a line that was printed; without one, all failures are listed
     failure: Option<String>,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+/// An entry of the catalogue, for programs.
+#[derive(Serialize)]
+struct JsonEntry {
+    code: &'static str,
+    title: &'static str,
+    cause: &'static str,
+    /// What to do: the most likely fix first.
+    fix: &'static [&'static str],
+    /// When trying again helps: `now`, `later` or `after-fix`.
+    retry: &'static str,
+    links: &'static [&'static str],
+}
+
+impl From<&'static Entry> for JsonEntry {
+    fn from(entry: &'static Entry) -> Self {
+        Self {
+            code: entry.code,
+            title: entry.title,
+            cause: entry.cause,
+            fix: entry.fix,
+            retry: match entry.retry {
+                Retry::Now => "now",
+                Retry::Later => "later",
+                Retry::AfterFix => "after-fix",
+            },
+            links: entry.links,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    failures: Vec<JsonEntry>,
 }
 
 impl Standalone for Explain {
     fn run(&self, surroundings: &Surroundings) -> Result<()> {
-        let text = match &self.failure {
-            Some(text) => catalogue::of_code(text)
-                .or_else(|| catalogue::find(text))
-                .ok_or_else(|| unknown(text))?
-                .explain(),
-            None => catalogue::list(),
-        };
-        Ok(surroundings.ui.print_prose(&text)?)
+        let ui = surroundings.ui;
+        let entry = self.failure.as_deref().map(known).transpose()?;
+        if self.json.json {
+            let failures = match entry {
+                Some(entry) => vec![entry.into()],
+                None => ENTRIES.iter().map(JsonEntry::from).collect(),
+            };
+            return json::print(ui, &Report { failures });
+        }
+        let text = entry.map_or_else(catalogue::list, Entry::explain);
+        Ok(ui.print_prose(&text)?)
     }
+}
+
+/// The entry of a code, or of a line that was printed.
+fn known(text: &str) -> Result<&'static Entry, Failure> {
+    catalogue::of_code(text)
+        .or_else(|| catalogue::find(text))
+        .ok_or_else(|| unknown(text))
 }
 
 fn unknown(code: &str) -> Failure {

@@ -91,7 +91,7 @@ struct Report<'a> {
 pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> {
     if json.json {
         let ok = broken(findings).is_empty();
-        return json::print(cx, &Report { ok, findings });
+        return json::print(cx.ui, &Report { ok, findings });
     }
     let mut out = String::new();
     for finding in findings {

@@ -9,8 +9,7 @@ use crate::{
     base::time::MAX_TIMESTAMP,
     commands::command::Command,
     facts::context::Context,
-    oci::pack,
-    release::{archive::pack_line, paths},
+    release::{archive::pack_line, dist, paths},
 };
 
 /// Make one OCI archive of several, or of what an engine wrote
@@ -36,9 +35,7 @@ impl Command for PackArchive {
             let line = pack_line(&inputs, self.timestamp, &output);
             return Ok(cx.ui.print(&line)?);
         }
-        let archive = cx
-            .exec
-            .interruptible(|stop| pack::pack(&inputs, self.timestamp, &output, stop))?;
+        let archive = dist::pack(cx, &inputs, self.timestamp, &output)?;
         cx.ui.status(
             "Packed",
             &format!(

@@ -16,11 +16,12 @@ use crate::{
     },
     config::layer::Override,
     facts::{context::Context, git},
-    oci::{pack, verify::Attestations},
+    oci::verify::Attestations,
     plan::Plan,
     release::{
         archive::{self, MultiRequest, merge_inputs, pack_line},
         builder::{self, MultiFacts},
+        dist,
         expected::expected,
         paths,
         pipeline::{Request, publish, push_line, smoke_line},
@@ -125,10 +126,7 @@ impl PushMultiarch {
             is_mirror: false,
         };
         publish(cx, request, |publication| {
-            publication.phase("merge", |_| {
-                cx.exec
-                    .interruptible(|stop| pack::pack(&inputs, None, &output, stop))
-            })
+            publication.phase("merge", |_| dist::pack(cx, &inputs, None, &output))
         })
     }
 }

@@ -64,7 +64,7 @@ impl Command for VerifyImage {
             verify::in_registry(cx, &registry, &found.digest(), &expected)?
         };
         if self.json.json {
-            return json::print(cx, &verified);
+            return json::print(cx.ui, &verified);
         }
         let mut text = format!("{}\n", verified.digest);
         for platform in &verified.platforms {

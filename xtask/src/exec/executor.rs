@@ -318,6 +318,7 @@ impl Exec {
 
     /// Runs a read-only command that answers at once, such as git in a folder, and returns its standard
     /// output; none if it fails or is not installed.
+    #[allow(clippy::disallowed_methods)] // short questions are xshell's
     pub fn read(&self, program: &str, folder: &Path, args: &[&str]) -> Option<String> {
         let line = Cmd::new(program).args(args.iter().copied()).render();
         self.ui.verbose(&format!("? {line}"));
@@ -461,6 +462,7 @@ pub enum GaveUp<T> {
     Because(T, String),
 }
 
+#[allow(clippy::disallowed_methods)] // pipes and streams are duct's
 fn expression(cmd: &Cmd) -> duct::Expression {
     let mut expression = duct::cmd(&cmd.program, &cmd.args).unchecked();
     for (name, value) in &cmd.env {

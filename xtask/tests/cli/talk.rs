@@ -227,6 +227,12 @@ fn explain_needs_neither_a_configuration_nor_an_engine() {
         world.run(&["explain", "ERROR: write /x: No space left on device"]),
         world.run(&["explain", "disk-full"])
     );
+    let one: serde_json::Value =
+        serde_json::from_str(&world.run(&["explain", "name-taken", "--json"]).stdout).unwrap();
+    assert_eq!(one["schema"], 1);
+    assert_eq!(one["failures"].as_array().unwrap().len(), 1);
+    assert_eq!(one["failures"][0]["code"], "name-taken");
+    assert_eq!(one["failures"][0]["retry"], "now");
     let ran = world.run(&["explain", "disk-fill"]);
     assert_eq!(
         (ran.code, ran.stderr.as_str()),
@@ -358,4 +364,14 @@ fn timings_come_before_a_command_that_takes_over() {
         ran.stderr.contains("probe  docker container inspect box\n"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn login_is_docker_login() {
+    let world = World::new(PROJECT).engine("docker", &[docker_version()]);
+    let ran = |name| world.run(&[name, "--username", "me", "--password-stdin", "--dry-run"]);
+    let login = ran("login");
+    assert_eq!(login.code, 0, "{}", login.stderr);
+    assert!(login.stdout.contains("login"), "{}", login.stdout);
+    assert_eq!(login, ran("docker-login"));
 }

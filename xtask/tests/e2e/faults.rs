@@ -315,7 +315,7 @@ fn a_promotion_that_breaks_off_is_finished_by_the_next_run() {
     let done = world.publishes();
     assert!(
         done.stderr
-            .contains("with what is released from this commit already"),
+            .contains("this commit's image is in the registry already"),
         "{}",
         done.stderr
     );

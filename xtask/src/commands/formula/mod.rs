@@ -14,7 +14,7 @@ use crate::{
     engine::run::options,
     facts::{context::Context, git},
     plan::quote,
-    release::paths,
+    release::{dist, paths},
     settings::Settings,
 };
 
@@ -37,7 +37,7 @@ const WRAPPER_TEMPLATE: &str = include_str!("wrapper.sh");
 /// The version of the receipt's format and of that of `versions.json`.
 const SCHEMA: u32 = 1;
 
-/// What the receipt of a release tells: see [`super::receipt::Receipt`].
+/// What the formula needs of a release's receipt: see [`crate::release::receipt::Receipt`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct ReleaseReceipt {
     schema: u32,
@@ -363,14 +363,14 @@ impl Command for Formula {
         } else {
             None
         };
-        write(
+        dist::write(
             &paths.versions,
             &(serde_json::to_string_pretty(&versions)? + "\n"),
         )?;
         cx.ui.status("Wrote", &show(&paths.versions));
         let mut result = format!("{}\n", paths.versions.display());
         if let Some(formula) = formula {
-            write(&paths.formula, &formula)?;
+            dist::write(&paths.formula, &formula)?;
             cx.ui.status("Wrote", &show(&paths.formula));
             result += &format!("{}\n", paths.formula.display());
         } else {
@@ -407,11 +407,6 @@ fn git_tag(version: &Version, tags: &[String]) -> String {
     } else {
         with_v
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    // It also makes the folder, and its errors name the path.
-    Ok(xshell::Shell::new()?.write_file(path, text)?)
 }
 
 #[cfg(test)]
