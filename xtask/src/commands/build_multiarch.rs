@@ -160,7 +160,7 @@ impl BuildMultiarch {
             && !facts.build.engine.can(Capability::Builders)
         {
             return Err(Failure::usage(
-                "`--load`: the images that the machines of `build.nodes` build are in no store here",
+                "`--load`: images that the machines of `build.nodes` build are not in a local store",
             )
             .hint("leave out `--load`: the result is an archive"));
         }

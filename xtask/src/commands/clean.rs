@@ -34,7 +34,7 @@ use crate::{
 pub struct Clean {
     #[command(flatten)]
     version: VersionOption,
-    /// Every image of the repository that was built here, of all versions, and our build cache
+    /// Remove the images of all versions that were built here, and our build cache
     #[arg(long)]
     all: bool,
     /// Don't ask

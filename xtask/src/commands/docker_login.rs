@@ -1,5 +1,5 @@
 //! `docker-login`: signs in to the image's registry. The token is never an argument and never shown. A
-//! token of GitHub's goes to GitHub's registry only.
+//! GitHub token goes only to GitHub's registry.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ impl TokenSource {
     }
 }
 
-/// Who signs in where, and where the token comes from.
+/// A login: the registry, the user and the source of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     registry: String,
@@ -220,7 +220,7 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
                     .hint("a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
                     .hint("in GitHub Actions: `permissions: packages: write`, and `GITHUB_TOKEN` in the step's `env`")
             } else {
-                refused.hint("check the user's name, and make a new token where this one was made")
+                refused.hint("check the user name, and create a new token")
             }
         }
         Refusal::Unreachable => explained(format!("{registry} cannot be reached"))

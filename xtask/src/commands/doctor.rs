@@ -43,10 +43,10 @@ pub struct Doctor {
     json: JsonOption,
 }
 
-/// A build may need so many free bytes.
+/// The free space that a build may need, in bytes.
 const ENOUGH_FREE: u64 = 5_000_000_000;
 
-/// The questions whose answers show which engines there are.
+/// The commands that find out which engines are installed.
 pub fn version_questions() -> Plan {
     let question =
         |kind: &EngineKind| Step::new(detect::version_cmd(kind.program()), Output::Result);
@@ -107,12 +107,9 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
                     "engine",
                     format!("{} {}", other.program, other.why),
                     catalogue::find(&other.why).map_or_else(
-                        || "nothing to do if you don't use it".to_owned(),
+                        || "only if you need it: install or start it".to_owned(),
                         |known| {
-                            format!(
-                                "nothing to do if you don't use it; else `cargo xtask explain {}`",
-                                known.code
-                            )
+                            format!("only if you need it: `cargo xtask explain {}`", known.code)
                         },
                     ),
                 ));
@@ -169,7 +166,7 @@ fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
         .ok()
 }
 
-/// What builds: `BuildKit` through buildx, or Buildah.
+/// The program that builds: `BuildKit` through buildx, or Buildah.
 pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     let Some(version) = engine.engine.builder_version() else {
         return Some(ok("builder", "a part of the engine"));
@@ -200,9 +197,10 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
         .lines()
         .any(|line| line.starts_with("flags:") && line.contains('F'));
     match (&engine.place, enabled, inside) {
-        (Place::Vm | Place::Remote(_), ..) => {
-            ok(what, "the engine's machine has it or not; builds need none")
-        }
+        (Place::Vm | Place::Remote(_), ..) => ok(
+            what,
+            "not checked: the engine is on another machine; builds need no emulation",
+        ),
         (Place::Here, true, true) => ok(what, format!("{other} images can run here")),
         (Place::Here, true, false) => warning(
             what,
@@ -214,7 +212,7 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
         (Place::Here, false, _) => ok(
             what,
             format!(
-                "{other} images cannot run here; building them needs none (cargo xtask build-image --platform linux/{other})"
+                "{other} images cannot run here; building them needs no emulation (cargo xtask build-image --platform linux/{other})"
             ),
         ),
     }
@@ -301,9 +299,10 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                         failure(what, error.to_string(), error.hint_lines().join("; "))
                     }
                     (Ok(_), Folder::Missing) => ok(what, format!("{} will be created", mount.host)),
-                    (Ok(_), Folder::Other) => {
-                        ok(what, format!("{} is a file, mounted as it is", mount.host))
-                    }
+                    (Ok(_), Folder::Other) => ok(
+                        what,
+                        format!("{} is a file, which is mounted as it is", mount.host),
+                    ),
                     (Ok(_), Folder::There { .. }) => ok(
                         what,
                         format!("{} can be written by the container", mount.host),
@@ -334,11 +333,11 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
         };
     }
     if file.is_some_and(|file| file.login(registry, repository.path()).is_some()) {
-        ok(what, format!("there are some for {registry}"))
+        ok(what, format!("found for {registry}"))
     } else {
         ok(
             what,
-            format!("none for {registry}: enough to build and run"),
+            format!("none for {registry}; building and running need none"),
         )
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 /// Explain a known failure: why, and what to do
 #[derive(Args, Clone, Debug)]
 pub struct Explain {
-    /// Its code, or a line that was printed; without one, all failures are listed
+    /// The failure's code, or a line of output [default: list all failures]
     failure: Option<String>,
     #[command(flatten)]
     json: JsonOption,

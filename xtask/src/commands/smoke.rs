@@ -28,7 +28,7 @@ use crate::{
 /// How long one execution may take.
 const EXECUTION_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 
-/// Prove the image: an agent at work, apart from all else
+/// Test the image with an agent at work, isolated from everything else
 #[derive(Args, Clone, Debug)]
 pub struct Smoke {
     #[command(flatten)]
@@ -46,7 +46,7 @@ struct SmokeFacts {
     has_temporal_image: bool,
     has_server_image: bool,
     person: User,
-    /// Tells two runs at the same time apart.
+    /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
 
@@ -144,7 +144,7 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         ))
         .say(
             "Starting",
-            "Temporal, a stigmer-server and the runner, apart from all else",
+            "Temporal, a stigmer-server and the runner, isolated from everything else",
         ),
         start(&server(
             &names.server,

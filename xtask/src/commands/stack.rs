@@ -129,7 +129,7 @@ impl Server<'_> {
                 .map(|stack| (label::STACK.to_owned(), stack.to_owned())),
         );
         let mut run = Run::restricted(self.name, self.image, person, self.network.clone());
-        // Another project's server may write anywhere.
+        // Another project's server may write to any folder.
         run.hardening.read_only = false;
         engine.run_plain(&Run {
             labels,

@@ -59,7 +59,7 @@ impl Command for Stop {
                 .status("Nothing", &format!("to stop: {name} does not run")),
             (Some(_), false, false) => cx.ui.status(
                 "Removed",
-                &format!("{name}, which had stopped before, in {clock}"),
+                &format!("{name}, which was not running, in {clock}"),
             ),
             (Some(_), true, true) => cx.ui.status("Stopped", &format!("{name} in {clock}")),
             (Some(_), true, false) => cx

@@ -253,7 +253,7 @@ fn start_runner(cx: &Context, facts: &UpFacts) -> Result<()> {
         for (name, value) in scripted_model(facts.ports) {
             settings.run.env.insert(name.to_owned(), value);
         }
-        cx.ui.hint("the model is scripted: it needs no key and knows little; set `STIGMER_LLM_PROVIDER` and its key for a real one");
+        cx.ui.hint("the model is a scripted one: it needs no key, and can answer only a few prompts; set `STIGMER_LLM_PROVIDER` and its key for a real one");
     }
     let cx = Context {
         settings: &settings,

@@ -96,7 +96,7 @@ impl Exec {
         }
     }
 
-    /// Does work that must also be done after a signal. A second Ctrl-C stops the current step but does
+    /// Does work that a signal must not prevent. A second Ctrl-C stops the current step but does
     /// not skip the rest of the cleanup.
     pub fn cleaning<T>(&self, work: impl FnOnce() -> T) -> T {
         self.defer_signal();
@@ -125,8 +125,8 @@ impl Exec {
             .map_or(Ok(()), |signal| Err(Failure::signal(signal)))
     }
 
-    /// Runs long work of this process such that it ends soon after a signal. The work calls the check
-    /// that it is given from time to time, and fails with the check's error.
+    /// Runs long work of this process that ends soon after a signal. The work calls the check from time
+    /// to time, and fails with the check's error.
     ///
     /// # Errors
     /// The work's own, and when a signal interrupts it.

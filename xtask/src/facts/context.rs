@@ -28,7 +28,7 @@ pub struct Context<'a> {
     pub exec: &'a Exec,
     pub ui: Ui,
     pub dry_run: bool,
-    /// What was typed, to read the settings again.
+    /// The command line, to read the settings again.
     pub arguments: &'a Arguments,
 }
 
@@ -81,7 +81,7 @@ impl Context<'_> {
             .map(|(state, _)| state)
     }
 
-    /// The engine, and those that were passed over before it.
+    /// The engine, and those that were tried before it without success.
     ///
     /// # Errors
     /// When no engine answers.

@@ -75,7 +75,7 @@ fn the_newest_stable_version_has_the_formula() {
             (0, format!("/{VERSIONS}\n").as_str())
         );
         assert!(
-            ran.stderr.ends_with("Kept the formula with 1.10.0\n"),
+            ran.stderr.ends_with("Kept the formula of 1.10.0\n"),
             "{}",
             ran.stderr
         );

@@ -154,7 +154,7 @@ fn podman_says_what_it_has_no_use_for() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: `--load`: the images that the machines of `build.nodes` build are in no store here\n\
+            "error: `--load`: images that the machines of `build.nodes` build are not in a local store\n\
              hint: leave out `--load`: the result is an archive\n"
         )
     );

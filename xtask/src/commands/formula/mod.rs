@@ -225,7 +225,7 @@ fn volume_lines(volume: &str) -> Result<String, Failure> {
         None if host.starts_with('/') => quote(host),
         None => {
             return Err(Failure::usage(format!(
-                "the volume `{volume}` means nothing outside of this repository"
+                "the volume `{volume}` is relative to this repository, and the formula's users don't have it"
             ))
             .hint("give an absolute path or one below `~/` in `run.volumes`"));
         }
@@ -375,7 +375,7 @@ impl Command for Formula {
             result += &format!("{}\n", paths.formula.display());
         } else {
             let newest = versions.latest.as_deref().unwrap_or("no stable version");
-            cx.ui.status("Kept", &format!("the formula with {newest}"));
+            cx.ui.status("Kept", &format!("the formula of {newest}"));
         }
         Ok(cx.ui.print(&result)?)
     }
@@ -561,7 +561,7 @@ mod tests {
         );
         assert_eq!(
             why("[run]\nvolumes = ['./data:/workspace']\n"),
-            "the volume `./data:/workspace` means nothing outside of this repository"
+            "the volume `./data:/workspace` is relative to this repository, and the formula's users don't have it"
         );
     }
 

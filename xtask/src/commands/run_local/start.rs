@@ -42,7 +42,7 @@ pub struct StartOptions {
     pub foreground: bool,
 }
 
-/// In the background, and waited for.
+/// In the background. xtask waits until it is healthy.
 pub const BACKGROUND: StartOptions = StartOptions {
     wait: true,
     foreground: false,
@@ -67,7 +67,7 @@ pub struct RunFacts {
     pub started_by: StartedBy,
 }
 
-/// So many lines of the log are shown when the container fails.
+/// How many lines of the log are shown when the container fails.
 const LAST_LINES: u64 = 20;
 
 impl RunFacts {
@@ -320,7 +320,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
     match why {
         Unhealthy::Exited(container) => {
             let how = if container.state.oom_killed {
-                "was killed because it needed more memory than it may use".to_owned()
+                "was killed because it exceeded its memory limit".to_owned()
             } else {
                 format!("exited with code {}", container.state.exit_code)
             };
@@ -367,7 +367,7 @@ fn never_ran(container: &Container) -> bool {
     container.owner() == Owner::Us && container.state.status == "created"
 }
 
-/// Warns of what may surprise, such as an address at which nothing listens.
+/// Warns of what the user may not expect, such as an address at which nothing listens.
 fn warn(cx: &Context, facts: &RunFacts) {
     let run = &cx.settings.run;
     let engine = &facts.state.engine;
@@ -376,7 +376,7 @@ fn warn(cx: &Context, facts: &RunFacts) {
     }
     if matches!(engine.place, Place::Remote(_)) {
         cx.ui.warn(&format!(
-            "{}: addresses and folders of this machine are not there",
+            "{}: the container cannot reach addresses and folders of this machine",
             engine.describe()
         ));
         return;

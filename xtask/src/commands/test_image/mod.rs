@@ -36,7 +36,7 @@ use crate::{
 /// How long a question to the container may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 
-/// Check that the image keeps its promises
+/// Check the image: health, user, labels, volume, secrets
 #[derive(Args, Clone, Debug)]
 pub struct TestImage {
     #[command(flatten)]
@@ -78,7 +78,7 @@ struct TestFacts {
     reference: String,
     image: Image,
     person: User,
-    /// Tells two runs at the same time apart.
+    /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
 
@@ -260,7 +260,10 @@ fn user_check(image: &Image, id: &Finished) -> Check {
     Check::new(
         "user",
         ok,
-        format!("runs as uid {uid}, the image says `{}`", image.config.user),
+        format!(
+            "runs as uid {uid}; the image's user is `{}`",
+            image.config.user
+        ),
     )
 }
 
@@ -336,17 +339,20 @@ fn label_check(settings: &Settings, image: &Image) -> Check {
         return Check::new(
             "labels",
             true,
-            "version, created and all that are configured",
+            "the version, the creation time and all configured labels",
         );
     }
     Check::new(
         "labels",
         false,
-        format!("missing or other than configured: {}", wrong.join(", ")),
+        format!(
+            "missing or different from the configuration: {}",
+            wrong.join(", ")
+        ),
     )
 }
 
-/// Names alone are told, never values.
+/// Only names are shown, never values.
 fn secret_check(image: &Image, history: &str) -> Check {
     let mut found = Vec::new();
     for entry in image.config.env.iter().flatten() {
