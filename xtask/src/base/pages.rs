@@ -14,6 +14,16 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// The page with this table between `<!-- table: NAME -->` and `<!-- /table -->`.
+pub fn with_table(page: &str, name: &str, table: &str) -> String {
+    let begin = format!("<!-- table: {name} -->\n");
+    let (head, rest) = page
+        .split_once(&begin)
+        .unwrap_or_else(|| panic!("no `{}`", begin.trim_end()));
+    let (_, tail) = rest.split_once("<!-- /table -->").expect("the table's end");
+    format!("{head}{begin}{table}<!-- /table -->{tail}")
+}
+
 /// Line for line, for the message: `how` is the file whose top says how to write the page anew.
 pub fn must_be(name: &str, wanted: &str, how: &str) {
     let page = read(name);

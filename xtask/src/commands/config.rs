@@ -112,9 +112,4 @@ fn as_json(settings: &Settings, tags: &[String]) -> serde_json::Value {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Config {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Config {}

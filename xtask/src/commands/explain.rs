@@ -92,9 +92,4 @@ fn unknown(code: &str) -> Failure {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Explain {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Explain {}

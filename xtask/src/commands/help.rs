@@ -172,9 +172,4 @@ fn of_command(mut cli: clap::Command, name: &str) -> Result<String, Failure> {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Help {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Help {}

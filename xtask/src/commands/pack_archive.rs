@@ -49,9 +49,4 @@ impl Command for PackArchive {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for PackArchive {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for PackArchive {}

@@ -15,12 +15,12 @@ use crate::{
         run_local::environment::ContainerEnv,
         stack::{
             Names, Ports, READY_BUDGET, Server, build_server, devserver, has_server_image,
-            scripted_model, server, server_image, server_ready, show_logs, temporal,
+            scripted_model, server, server_image, server_ready, temporal, with_logs,
         },
     },
     engine::{EngineFacts, label, run::Run},
     exec::Finished,
-    facts::context::Context,
+    facts::context::{Context, no_image},
     plan::{Cmd, Output, Plan, Step},
     settings::{Network, Settings},
 };
@@ -201,12 +201,9 @@ impl SmokeFacts {
         let build = BuildFacts::gather(cx)?;
         let engine = &build.engine.engine;
         let images = cx.images_of(engine, std::slice::from_ref(&reference))?;
-        let image = images.first().ok_or_else(|| {
-            let version = &settings.version.value;
-            Failure::new(format!("there is no image `{reference}` here")).hint(format!(
-                "build it: `cargo xtask build-image --version {version}`"
-            ))
-        })?;
+        let image = images
+            .first()
+            .ok_or_else(|| no_image(settings, &reference))?;
         let check = health::command(Some(image), &settings.health).ok_or_else(|| {
             Failure::new(format!("this engine sees no health check in `{reference}`"))
                 .hint("set `health.command` in xtask.toml")
@@ -270,10 +267,8 @@ fn prove(cx: &Context, facts: &SmokeFacts) -> Result<Vec<Check>> {
         .exec
         .run(&plans.images)
         .and_then(|()| run_plans(cx, &plans));
-    if checks.is_err() && cx.exec.caught().is_none() {
-        let containers = [&names.temporal, &names.server, &names.runner];
-        show_logs(cx, &facts.build.engine, &containers.map(String::as_str));
-    }
+    let containers = [&names.temporal, &names.server, &names.runner].map(String::as_str);
+    let checks = with_logs(cx, &facts.build.engine, &containers, checks);
     cx.exec.clean_up(&plans.cleanup);
     checks
 }

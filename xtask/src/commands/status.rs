@@ -184,12 +184,7 @@ fn table(status: &Report) -> String {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Status {
-    /// It runs no command but a question.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Status {}
 
 #[cfg(test)]
 mod tests {

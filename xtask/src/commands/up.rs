@@ -10,10 +10,11 @@ use crate::{
     commands::{
         build_image,
         command::Command,
+        removal,
         run_local::start::{BACKGROUND, StartedBy, start},
         stack::{
-            Names, Ports, READY_BUDGET, build_server, has_server_image, remove_steps,
-            scripted_model, server, server_image, server_ready, show_logs, temporal,
+            Names, Ports, READY_BUDGET, build_server, has_server_image, scripted_model, server,
+            server_image, server_ready, temporal, with_logs,
         },
     },
     engine::container::Container,
@@ -141,8 +142,9 @@ fn plan_temporal(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
     }
     if let Some(old) = &facts.temporal.container {
         let grace = settings.run.stop_grace;
+        let name = names.temporal.as_str();
         plan.steps
-            .extend(remove_steps(engine, &names.temporal, old, grace));
+            .extend(removal::steps(&engine.engine, name, name, old, grace));
     }
     let network = engine.network(&Network::Auto);
     let mut server = temporal(settings, &names.temporal, network, facts.ports);
@@ -167,8 +169,9 @@ fn plan_server(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Pl
     }
     if let Some(old) = &facts.server.container {
         let grace = settings.run.stop_grace;
+        let name = names.server.as_str();
         plan.steps
-            .extend(remove_steps(engine, &names.server, old, grace));
+            .extend(removal::steps(&engine.engine, name, name, old, grace));
     }
     let network = engine.network(&Network::Auto);
     let host = engine.host_on(&network);
@@ -223,20 +226,13 @@ impl Command for Up {
         cx.carry_out(&temporal)?;
         if !cx.dry_run && !temporal.steps.is_empty() {
             let waited = wait_for_port(cx, &names.temporal, facts.ports.temporal);
-            if waited.is_err() && cx.exec.caught().is_none() {
-                show_logs(cx, engine, &[&names.temporal]);
-            }
-            waited?;
+            with_logs(cx, engine, &[&names.temporal], waited)?;
         }
         if server.steps.is_empty() {
             let found = format!("stigmer-server on localhost:{}", facts.ports.server);
             cx.ui.status("Found", &found);
         }
-        let started = cx.carry_out(&server);
-        if started.is_err() && cx.exec.caught().is_none() {
-            show_logs(cx, engine, &[&names.server]);
-        }
-        started?;
+        with_logs(cx, engine, &[&names.server], cx.carry_out(&server))?;
         if !facts.has_runner_image && cx.settings.channel.publish != Publish::Yes {
             let defaults = build_image::BuildImage::default();
             let plan = build_image::plan(cx.settings, &facts.build, &defaults)?;

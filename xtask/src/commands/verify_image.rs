@@ -82,9 +82,4 @@ impl Command for VerifyImage {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for VerifyImage {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for VerifyImage {}

@@ -283,6 +283,14 @@ pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> 
     }
 }
 
+/// The failure of a command that needs the version's image.
+pub fn no_image(settings: &Settings, reference: &str) -> Failure {
+    let version = &settings.version.value;
+    Failure::new(format!("there is no image `{reference}` here")).hint(format!(
+        "build it: `cargo xtask build-image --version {version}`"
+    ))
+}
+
 /// The failure of a command that needs the container to run.
 pub fn not_running(name: &str) -> Failure {
     Failure::new(format!("the container `{name}` is not running"))

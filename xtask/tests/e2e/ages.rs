@@ -84,11 +84,13 @@ fn run_and_stop(it: &Checkout) {
     assert_eq!(status["health"], "healthy", "{status}");
     assert_eq!(status["version"], it.version.as_str());
     let start = Instant::now();
-    it.ok(&["stop"]);
+    it.ok(&["stop", "--keep"]);
     let took = start.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
     let state = &it.real.inspect("container", &it.container).unwrap()["State"];
     assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
+    it.ok(&["stop"]);
+    assert!(it.real.inspect("container", &it.container).is_none());
 }
 
 fn test_image(it: &Checkout) {

@@ -206,7 +206,7 @@ fn replace_and_stop(it: &Checkout) {
     );
 
     let start = Instant::now();
-    it.ok(&["stop"]);
+    it.ok(&["stop", "--keep"]);
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -214,6 +214,10 @@ fn replace_and_stop(it: &Checkout) {
     );
     let state = &it.real.inspect("container", &it.container).unwrap()["State"];
     assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
+    let again = it.run(&["stop", "--keep"]);
+    assert!(again.stderr.contains("Nothing to stop"), "{again:?}");
+    it.ok(&["stop"]);
+    assert!(it.real.inspect("container", &it.container).is_none());
     assert!(it.run(&["stop"]).stderr.contains("Nothing to stop"));
     assert_eq!(it.run(&["shell", "--", "true"]).code, 1);
 }

@@ -44,7 +44,7 @@ pub fn login(it: &Checkout) {
 
     let wrong = login(&registry, "marked-wrong");
     assert_ne!(wrong.code, 0);
-    let message = format!("error: {registry} does not take this token of {user}\nhint: ");
+    let message = format!("error: {registry} refuses this token of {user}\nhint: ");
     assert!(wrong.stderr.contains(&message), "{}", wrong.stderr);
     assert!(!wrong.stderr.contains("marked-wrong"), "{}", wrong.stderr);
 

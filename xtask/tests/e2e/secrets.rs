@@ -391,7 +391,7 @@ impl<'a> Secrets<'a> {
     /// What was written to the workspace: receipts, archives, all below `target/`.
     fn nothing_written(&self) {
         let target = self.it.src().join("target");
-        let receipt = target.join(format!("release/{}.json", self.it.version));
+        let receipt = target.join(format!("dist/{}.json", self.it.version));
         assert!(receipt.exists());
         for mark in self.marks() {
             let found = Command::new("grep")

@@ -114,7 +114,7 @@ pub fn worker_polls(it: &Checkout) {
         let started = it.run_with(&["run-local", "--network", network], &env);
         assert_eq!(started.code, 0, "{started:?}");
         server.wait_for_poller();
-        it.ok(&["stop"]);
+        it.ok(&["stop", "--keep"]);
         let state = &it.real.inspect("container", &it.container).unwrap()["State"];
         assert_eq!(state["ExitCode"], 0, "{state}");
     }

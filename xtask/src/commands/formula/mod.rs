@@ -410,12 +410,7 @@ fn git_tag(version: &Version, tags: &[String]) -> String {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Formula {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Formula {}
 
 #[cfg(test)]
 mod tests {

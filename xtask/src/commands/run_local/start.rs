@@ -12,6 +12,7 @@ use crate::{
     catalogue,
     commands::{
         health::{self, Unhealthy, Wait},
+        removal,
         run_local::{
             environment::container_env,
             mounts::{Mount, folder_steps, mount},
@@ -188,11 +189,9 @@ pub fn plan(
     }
     if let Some(container) = &facts.state.container {
         let say = format!("our earlier container {name} ({})", container.short_id());
-        if container.state.running {
-            let stop = engine.engine.stop(name, settings.run.stop_grace);
-            plan.push(Step::new(stop, Output::Quiet).say("Stopping", say));
-        }
-        plan.push(Step::new(engine.engine.remove(name), Output::Quiet));
+        let grace = settings.run.stop_grace;
+        plan.steps
+            .extend(removal::steps(&engine.engine, name, say, container, grace));
     }
     let run = run_request(settings, env, facts, options);
     let output = if options.foreground {

@@ -27,7 +27,7 @@ use crate::{
         run::{IMAGE_USER, Run},
     },
     exec::Finished,
-    facts::context::{Context, EngineQuery},
+    facts::context::{Context, EngineQuery, no_image},
     oci::filesystem,
     plan::{Output, Plan, Step},
     settings::{Network, Settings},
@@ -84,18 +84,13 @@ struct TestFacts {
 
 impl TestFacts {
     fn gather(cx: &Context) -> Result<Self> {
-        let settings = cx.settings;
         let reference = cx.reference()?;
         let state = cx.query_engine(EngineQuery {
             container: None,
             images: std::slice::from_ref(&reference),
         })?;
-        let image = state.images.into_iter().next().ok_or_else(|| {
-            Failure::new(format!("there is no image `{reference}` here")).hint(format!(
-                "build it: `cargo xtask build-image --version {}`",
-                settings.version.value
-            ))
-        })?;
+        let image = state.images.into_iter().next();
+        let image = image.ok_or_else(|| no_image(cx.settings, &reference))?;
         Ok(Self {
             engine: state.engine,
             reference,

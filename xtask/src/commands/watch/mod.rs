@@ -158,9 +158,4 @@ fn next_change(cx: &Context, sources: &Sources, built: Scan) -> Result<(), Failu
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Watch {
-    /// Its plans are those of `build-image` and `run-local`.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Watch {}
