@@ -1,9 +1,9 @@
-//! The workflows below `.github/`: what they call is there, and nothing that they use can change
-//! unseen. Their form is actionlint's to judge, in `.ci/run`.
+//! Tests of the workflows in `.github/`: their commands run, the actions they use are pinned, and they
+//! have no permission that they do not need. `.ci/run` checks their syntax with actionlint.
 
 use std::fs;
 
-use crate::{machine, must_run, root};
+use crate::{machine, must_run, page, root};
 
 /// Each line of each workflow, with its place.
 fn lines() -> Vec<(String, String)> {
@@ -97,6 +97,55 @@ fn permissions_are_the_least() {
             assert!(writes.iter().all(|what| *what == "packages"), "{writes:?}");
         } else {
             assert_eq!(writes, [""; 0], "{name}");
+        }
+    }
+}
+
+/// A job that hangs ends, and no step after the checkout can read the token that it used.
+#[test]
+fn jobs_have_a_time_limit_and_keep_no_credentials() {
+    for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for (one, other) in [
+            ("    runs-on: ", "    timeout-minutes: "),
+            (
+                "uses: actions/checkout@",
+                "          persist-credentials: false\n",
+            ),
+        ] {
+            let count = |what| text.matches(what).count();
+            assert_eq!(count(one), count(other), "{}: {other}", path.display());
+        }
+    }
+}
+
+/// The value of a key in a line such as `- { name: a, target: b }`.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let rest = line.split(&format!("{key}: ")).nth(1)?;
+    rest.split([',', ' ', '}']).next()
+}
+
+/// Each binary that release.yml builds is in the table of docs/without-rust.md, and the artifacts that
+/// the page downloads are among them.
+#[test]
+fn binaries_of_xtask_are_explained() {
+    let workflow = page(".github/workflows/release.yml").text;
+    let guide = page("docs/without-rust.md").text;
+    let mut artifacts = Vec::new();
+    for line in workflow.lines().filter(|line| line.contains("target: ")) {
+        let (name, target) = (value(line, "name").unwrap(), value(line, "target").unwrap());
+        if name.starts_with("linux-") {
+            assert!(target.ends_with("-musl"), "static: {line}");
+        }
+        let artifact = format!("xtask-{name}");
+        assert!(guide.contains(&format!("| `{artifact}` |")), "{artifact}");
+        artifacts.push(artifact);
+    }
+    assert_eq!(artifacts.len(), 4, "{artifacts:?}");
+    for line in guide.lines() {
+        if let Some(name) = value(line, "name").filter(|name| name.starts_with("xtask-")) {
+            assert!(artifacts.iter().any(|artifact| artifact == name), "{line}");
         }
     }
 }
