@@ -22,17 +22,17 @@ fn lines() -> Vec<(String, String)> {
             }
         }
     }
-    assert!(!lines.is_empty(), "the workflows are found");
+    assert!(!lines.is_empty(), "no workflows found");
     lines
 }
 
-/// What a job's environment gives to the commands of the workflows.
+/// The variables of a job that the commands of the workflows use.
 const VARIABLES: &str = "PLATFORM=linux/arm64\n";
 
 #[test]
 fn their_commands_run() {
     let world = machine();
-    // What a job before left there.
+    // The archives that an earlier job uploaded.
     let release = world.path("src/target/dist");
     fs::create_dir_all(&release).unwrap();
     for name in ["linux-amd64", "linux-arm64"] {
@@ -43,15 +43,15 @@ fn their_commands_run() {
     for (place, line) in lines() {
         let script = line.strip_prefix("run: ").unwrap_or(&line);
         if script.contains("cargo xtask ") {
-            // From the root, as a job's step.
+            // A step runs in the root of the checkout.
             must_run(&place, &world, &format!("{VARIABLES}cd ../..\n{script}"));
             count += 1;
         }
     }
-    assert!(count > 5, "the commands are found: {count}");
+    assert!(count > 5, "few commands found: {count}");
 }
 
-/// A tag can be moved to another commit, a commit's digest cannot.
+/// A tag can be moved to another commit. The digest of a commit cannot.
 #[test]
 fn foreign_actions_are_pinned_by_digest() {
     let mut count = 0;
@@ -69,13 +69,16 @@ fn foreign_actions_are_pinned_by_digest() {
             digest.len() == 40 && digest.chars().all(hex),
             "{place}: {line}"
         );
-        assert!(version.starts_with('v'), "{place}: which version is it?");
+        assert!(
+            version.starts_with('v'),
+            "{place}: the comment names no version"
+        );
         count += 1;
     }
-    assert!(count > 5, "the actions are found: {count}");
+    assert!(count > 5, "few actions found: {count}");
 }
 
-/// A job gets what it asks for, and only the one file that publishes asks for more than reading.
+/// Only the workflow that publishes has a permission to write, and only for packages.
 #[test]
 fn permissions_are_the_least() {
     for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
