@@ -435,7 +435,7 @@ pub const ENTRIES: &[Entry] = &[
         ],
         cause: "The registry answers with an error of its own. xtask tries each request five times, with pauses that grow, before it gives up. A tag moves only when all that it names is there.",
         fix: &[
-            "that is the registry's own trouble: run the same command again later, it goes on where it stopped",
+            "that is the registry's own trouble: run the same command again later, it continues where it stopped",
             "the registries' own pages: `https://www.githubstatus.com`, `https://www.dockerstatus.com`",
         ],
         retry: Retry::Later,
@@ -472,7 +472,7 @@ pub const ENTRIES: &[Entry] = &[
         ],
         cause: "The name is wrong, there is no network, or a proxy is needed. curl takes HTTPS_PROXY and NO_PROXY from your shell; Docker's daemon has settings of its own.",
         fix: &[
-            "check the registry's name, the network and the proxy (HTTPS_PROXY, NO_PROXY), then run the same command again: it goes on where it stopped",
+            "check the registry's name, the network and the proxy (HTTPS_PROXY, NO_PROXY), then run the same command again: it continues where it stopped",
         ],
         retry: Retry::Later,
         links: &["https://docs.docker.com/engine/daemon/proxy/"],

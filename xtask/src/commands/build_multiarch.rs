@@ -91,7 +91,7 @@ impl Command for BuildMultiarch {
         let output = self.output.as_ref().map(|path| cx.env.cwd.join(path));
         let plan = archive::plan(cx.settings, &facts, &request, output.as_deref())?;
         if cx.dry_run {
-            return Ok(cx.ui.print(&plan.render())?);
+            return Ok(cx.ui.print_plan(&plan.render())?);
         }
         let archive = plan.run(cx)?;
         let mut expected = expected(cx.settings, &facts.build.git, plan.attestations);
@@ -183,7 +183,7 @@ impl BuildMultiarch {
             |path| cx.env.cwd.join(path),
         );
         if cx.dry_run {
-            return Ok(cx.ui.print(&pack_line(&inputs, None, &output))?);
+            return Ok(cx.ui.print_plan(&pack_line(&inputs, None, &output))?);
         }
         let archive = dist::pack(cx, &inputs, None, &output)?;
         let git = git::work_tree(cx.exec, &settings.root);

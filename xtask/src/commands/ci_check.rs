@@ -90,7 +90,7 @@ fn dry_run(cx: &Context) -> Result<()> {
                 .repository
                 .tagged(settings.version.value.as_str())
         );
-    Ok(cx.ui.print(&text)?)
+    Ok(cx.ui.print_plan(&text)?)
 }
 
 /// Whether this is a CI job. On another machine, the job's variables and permissions are unknown.

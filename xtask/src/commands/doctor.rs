@@ -64,10 +64,7 @@ impl Command for Doctor {
         }
         let mut findings = vec![ok(
             "configuration",
-            format!(
-                "{} reads well",
-                cx.settings.root.join("xtask.toml").display()
-            ),
+            format!("{} is valid", cx.settings.root.join("xtask.toml").display()),
         )];
         let engine = engines(cx, &mut findings);
         if let Some(engine) = &engine {

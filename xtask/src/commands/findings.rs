@@ -105,5 +105,5 @@ pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> 
             out.push_str(&format!("     {:<14} → {fix}\n", ""));
         }
     }
-    Ok(cx.ui.print(&out)?)
+    Ok(cx.ui.print_prose(&out)?)
 }

@@ -15,6 +15,7 @@ use crate::{
 /// Show help, also for a command
 #[derive(Args, Clone, Debug)]
 pub struct Help {
+    /// The command [default: the list of all commands]
     command: Option<String>,
 }
 

@@ -33,7 +33,7 @@ impl Command for PackArchive {
         let output = absolute(&self.output);
         if cx.dry_run {
             let line = pack_line(&inputs, self.timestamp, &output);
-            return Ok(cx.ui.print(&line)?);
+            return Ok(cx.ui.print_plan(&line)?);
         }
         let archive = dist::pack(cx, &inputs, self.timestamp, &output)?;
         cx.ui.status(

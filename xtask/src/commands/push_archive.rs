@@ -89,7 +89,7 @@ fn dry_run(cx: &Context, archive: &Archive, path: &Path) -> Result<()> {
     }
     let reference = format!("{repository}@{}", archive.root.digest);
     text.push_str(&sign::plan(settings, &reference, false)?.render());
-    Ok(cx.ui.print(&text)?)
+    Ok(cx.ui.print_plan(&text)?)
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl PushMultiarch {
                 + &smoke_line(settings)
                 + &plan.render()
                 + &push_line(settings, &plan.archive, None, options);
-            return Ok(cx.ui.print(&text)?);
+            return Ok(cx.ui.print_plan(&text)?);
         }
         let request = Request {
             expected: expected(settings, &facts.build.git, plan.attestations),
@@ -115,7 +115,7 @@ impl PushMultiarch {
         if cx.dry_run {
             let text =
                 pack_line(&inputs, None, &output) + &push_line(settings, &output, None, options);
-            return Ok(cx.ui.print(&text)?);
+            return Ok(cx.ui.print_plan(&text)?);
         }
         let git = git::work_tree(cx.exec, &settings.root);
         let request = Request {

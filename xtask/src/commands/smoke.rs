@@ -229,7 +229,7 @@ impl Command for Smoke {
     fn run(&self, cx: &Context) -> Result<()> {
         let facts = SmokeFacts::gather(cx)?;
         if cx.dry_run {
-            return Ok(cx.ui.print(&plan(cx.settings, &facts)?.render())?);
+            return Ok(cx.ui.print_plan(&plan(cx.settings, &facts)?.render())?);
         }
         let clock = crate::base::ui::Clock::start();
         let checks = prove(cx, &facts)?;

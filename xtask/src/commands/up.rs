@@ -48,6 +48,7 @@ const MODEL_VARIABLES: &[&str] = &[
     "STIGMER_LLM_PROVIDER",
     "STIGMER_LLM_MODEL",
     "STIGMER_LLM_BASE_URL",
+    "STIGMER_LLM_API_KEY",
     "OPENAI_API_KEY",
     "ANTHROPIC_API_KEY",
 ];
@@ -257,9 +258,12 @@ fn start_runner(cx: &Context, facts: &UpFacts) -> Result<()> {
     };
     start(&cx, BACKGROUND, StartedBy::Up)?;
     if !cx.dry_run {
-        cx.ui.hint(
-            "next: `cargo xtask ask \"write a haiku into haiku.txt\"`, and `cargo xtask down`",
-        );
+        // `ask` runs in the image of the same version.
+        let version = cx.arguments.version.as_ref();
+        let version = version.map_or(String::new(), |version| format!("--version {version} "));
+        cx.ui.hint(&format!(
+            "next: `cargo xtask ask {version}\"write a haiku into haiku.txt\"`, and `cargo xtask down`"
+        ));
     }
     Ok(())
 }

@@ -47,13 +47,13 @@ impl Command for VerifyImage {
         let verified = if let Some(path) = &self.archive {
             let path = cx.env.cwd.join(path);
             if cx.dry_run {
-                return Ok(cx.ui.print(&format!("# read {}\n", path.display()))?);
+                return Ok(cx.ui.print_plan(&format!("# read {}\n", path.display()))?);
             }
             verify::archive(cx, &Archive::open(&path)?, &expected)?
         } else {
             let reference = cx.reference()?;
             if cx.dry_run {
-                return Ok(cx.ui.print(&format!("# read {reference}\n"))?);
+                return Ok(cx.ui.print_plan(&format!("# read {reference}\n"))?);
             }
             let registry = destination::registry(cx);
             let tag = settings.tags(&cx.git_values())?;

@@ -180,7 +180,7 @@ impl Context<'_> {
     /// The first step's that fails.
     pub fn carry_out(&self, plan: &Plan) -> Result<Ran> {
         if self.dry_run {
-            self.ui.print(&plan.render())?;
+            self.ui.print_plan(&plan.render())?;
             return Ok(Ran::No);
         }
         self.exec.run(plan)?;

@@ -62,6 +62,8 @@ fn it_names_itself_as_it_was_called() {
         &["help", "stop"],
         &["stop", "--help"],
         &["explain"],
+        &["--version"],
+        &["pack-archive", "a.tar", "--output", "b.tar", "--dry-run"],
     ] {
         let ran = run(&world, &copy, args, &[]);
         assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
@@ -71,6 +73,9 @@ fn it_names_itself_as_it_was_called() {
             ran.stdout
         );
     }
+    let ran = run(&world, &copy, &["ci-check"], &[]);
+    assert!(ran.stdout.contains("xtask docker-login"), "{ran:?}");
+    assert!(!ran.stdout.contains("cargo xtask"), "{ran:?}");
     let ran = run(&world, &copy, &["stop", "--nope"], &[]);
     assert!(ran.stderr.contains("Usage: xtask stop"), "{ran:?}");
     let ran = world.run(&["stop", "--nope"]);

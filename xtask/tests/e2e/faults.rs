@@ -282,7 +282,7 @@ fn a_push_that_fails_for_good_moves_no_tag_and_goes_on_later() {
         .fail("PUT", "/manifests/sha256:", Fault::Status(502, ""), 5);
     let failed = world.fails("the push failed; no tag was moved: ");
     assert!(
-        failed.stderr.contains("it goes on where it stopped"),
+        failed.stderr.contains("it continues where it stopped"),
         "{}",
         failed.stderr
     );

@@ -54,7 +54,7 @@ pub fn rounds(it: &Checkout) {
     let dockerfile = it.src().join("Dockerfile");
     let whole = fs::read(&dockerfile).unwrap();
     change(&dockerfile, "NONSENSE\n");
-    let runs_on = format!("hint: {} runs on as it was", it.container);
+    let runs_on = format!("hint: the old container {} is still running", it.container);
     wait_until(|| said().contains(&runs_on), &said);
     assert!(said().contains("error: `"), "{}", said());
     let container = it.real.inspect("container", &it.container).unwrap();

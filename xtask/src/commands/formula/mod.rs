@@ -336,7 +336,7 @@ impl Command for Formula {
             } else {
                 String::new()
             };
-            return Ok(cx.ui.print(&format!(
+            return Ok(cx.ui.print_plan(&format!(
                 "# read {}\n# put {version} into {}\n{formula}",
                 show(&paths.receipt),
                 show(&paths.versions)

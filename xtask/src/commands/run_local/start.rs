@@ -235,7 +235,7 @@ pub fn preview(cx: &Context) -> Result<()> {
         facts.state.images.push(Image::default());
     }
     let plan = plan(cx.settings, cx.env, &facts, BACKGROUND)?;
-    Ok(cx.ui.print(&plan.render())?)
+    Ok(cx.ui.print_plan(&plan.render())?)
 }
 
 /// Starts the container, and waits until it is healthy.
@@ -413,9 +413,9 @@ fn address_without_password(address: &str) -> String {
 /// What to start where nothing listens at the address of a variable.
 pub fn how_to_start(name: &str) -> &'static str {
     if name.starts_with("TEMPORAL") {
-        "start Temporal: `temporal server start-dev`; the worker waits for it"
+        "start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up`; the worker waits for it"
     } else if name.starts_with("STIGMER_BACKEND") {
-        "start stigmer-server: `stigmer server`; executions fail until it runs"
+        "start stigmer-server: `stigmer server`, or the whole stack: `cargo xtask up`; executions fail until it runs"
     } else {
         "start what should listen there, or set the variable to another address"
     }

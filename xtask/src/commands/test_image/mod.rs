@@ -158,7 +158,7 @@ impl Command for TestImage {
         let facts = TestFacts::gather(cx)?;
         let plans = plan(cx.settings, &facts);
         if cx.dry_run {
-            return Ok(cx.ui.print(&plans.render())?);
+            return Ok(cx.ui.print_plan(&plans.render())?);
         }
         let checks = run_plans(cx, &facts, &plans);
         cx.exec.clean_up(&plans.cleanup);
