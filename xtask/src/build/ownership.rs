@@ -12,7 +12,7 @@ use crate::{
 pub fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
     let foreign: Vec<_> = images
         .iter()
-        .filter(|image| !image.is_ours())
+        .filter(|image| !image.is_built_by_xtask())
         .flat_map(|image| image.repo_tags.iter().flatten())
         .collect();
     references

@@ -8,7 +8,7 @@ use crate::{
     base::error::Failure,
     catalogue::{self, ENTRIES},
     commands::command::{Standalone, Surroundings},
-    config::schema::nearest,
+    config::schema::closest_match,
 };
 
 /// Explain a known failure: why, and what to do
@@ -21,8 +21,8 @@ pub struct Explain {
 impl Standalone for Explain {
     fn run(&self, surroundings: &Surroundings) -> Result<()> {
         let text = match &self.failure {
-            Some(text) => catalogue::of_code(text)
-                .or_else(|| catalogue::find(text))
+            Some(text) => catalogue::find_by_code(text)
+                .or_else(|| catalogue::find_in_output(text))
                 .ok_or_else(|| unknown(text))?
                 .explain(),
             None => catalogue::list(),
@@ -33,7 +33,7 @@ impl Standalone for Explain {
 
 fn unknown(code: &str) -> Failure {
     let failure = Failure::usage(format!("there is no known failure `{code}`"));
-    match nearest(code, ENTRIES.iter().map(|entry| entry.code)) {
+    match closest_match(code, ENTRIES.iter().map(|entry| entry.code)) {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),
         None => failure.hint("`cargo xtask explain` lists them"),
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
-    engine::{Engine, EngineFacts, Place},
+    engine::{Engine, EngineFacts, Location},
     facts::context::Context,
 };
 
@@ -58,10 +58,10 @@ impl From<&Engine> for JsonEngine {
 
 impl From<&EngineFacts> for JsonEngine {
     fn from(facts: &EngineFacts) -> Self {
-        let place = match &facts.place {
-            Place::Here => "here",
-            Place::Vm => "vm",
-            Place::Remote(address) => address,
+        let place = match &facts.location {
+            Location::Host => "here",
+            Location::VirtualMachine => "vm",
+            Location::Remote(address) => address,
         };
         Self {
             version: Some(facts.version.clone()),

@@ -131,7 +131,7 @@ impl Server<'_> {
         let mut run = Run::restricted(self.name, self.image, person, self.network.clone());
         // Another project's server may write anywhere.
         run.hardening.read_only = false;
-        engine.run_plain(&Run {
+        engine.run_as_image_user(&Run {
             labels,
             ports: self.ports.clone(),
             command: self.command.clone(),
@@ -218,7 +218,9 @@ pub fn build_server(settings: &Settings, facts: &BuildFacts) -> Result<Vec<Step>
     build.references = vec![server_image(settings)];
     let cmd = facts.engine.build(&build);
     let mut steps = request::preparation(facts);
-    steps.push(Step::new(cmd, Output::Talk).say("Building", "the development stigmer-server"));
+    steps.push(
+        Step::new(cmd, Output::Progress).status("Building", "the development stigmer-server"),
+    );
     Ok(steps)
 }
 
@@ -230,7 +232,7 @@ pub fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Fail
     let reference = server_image(cx.settings);
     match cx.images_of(&engine.engine, &[&reference])?.first() {
         None => Ok(false),
-        Some(image) if image.is_ours() => Ok(true),
+        Some(image) if image.is_built_by_xtask() => Ok(true),
         Some(_) => Err(ownership::refusal(cx.settings, engine, &reference)),
     }
 }
@@ -263,7 +265,7 @@ pub fn remove_steps(
     let mut steps = Vec::new();
     if container.state.running {
         let stop = Step::new(engine.engine.stop(name, grace), Output::Quiet);
-        steps.push(stop.say("Stopping", name));
+        steps.push(stop.status("Stopping", name));
     }
     steps.push(Step::new(engine.engine.remove(name), Output::Quiet));
     steps

@@ -29,7 +29,7 @@ impl Stop {
         };
         if container.state.running {
             let stop = engine.stop(name, settings.run.stop_grace);
-            plan.push(Step::new(stop, Output::Quiet).say("Stopping", name.as_str()));
+            plan.push(Step::new(stop, Output::Quiet).status("Stopping", name.as_str()));
         }
         if !self.keep {
             plan.push(Step::new(engine.remove(name), Output::Quiet));
