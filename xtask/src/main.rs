@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Ok(env) => env,
         Err(error) => {
             let why = anyhow::Error::from(error).context("cannot find out the current folder");
-            return ExitCode::from(error::show(&why, default_ui(Invocation::Binary)));
+            return ExitCode::from(error::report(&why, default_ui(Invocation::Binary)));
         }
     };
     let invocation = Invocation::of(&env);
@@ -105,7 +105,7 @@ fn end(done: Result<()>, env: &Env, ui: Ui, dockerfile: Option<&str>) -> ExitCod
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
-    let code = error::show(&error, ui);
+    let code = error::report(&error, ui);
     if github::is_active(env)
         && let Some(failure) = error.downcast_ref::<Failure>()
     {

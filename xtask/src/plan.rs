@@ -1,14 +1,14 @@
-//! What will run: commands and steps, as values. `--dry-run` prints the same values that `exec` runs.
+//! Plans: commands and steps as values. `--dry-run` prints the same values that `exec` runs.
 
 use std::time::Duration;
 
 use crate::base::secret;
 
-/// A value in a child's environment.
+/// The value of an environment variable of a child process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvValue {
     Plain(String),
-    /// Passed to the child, and never shown.
+    /// A value that is never printed.
     Secret(String),
 }
 
@@ -20,28 +20,28 @@ impl EnvValue {
     }
 }
 
-/// A program, its arguments, and the variables that are added to our environment.
-/// A secret is never an argument: process lists show arguments.
+/// A program with its arguments and environment. A secret must not be an argument, because process lists
+/// show arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cmd {
     pub program: String,
     pub args: Vec<String>,
+    /// The variables that are added to the environment of xtask.
     pub env: Vec<(String, EnvValue)>,
-    /// What it reads from standard input.
     pub stdin: Option<Stdin>,
 }
 
-/// A secret on standard input, which no other process can see.
+/// A secret that the command reads from standard input, which other processes cannot see.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stdin {
     pub secret: String,
-    /// The command that prints the secret, for the rendered line.
-    pub from: String,
+    /// A command that prints the secret. The rendered line has it instead of the secret.
+    pub source_command: String,
 }
 
 impl std::fmt::Debug for Stdin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Stdin({})", self.from)
+        write!(f, "Stdin({})", self.source_command)
     }
 }
 
@@ -73,7 +73,7 @@ impl Cmd {
         self
     }
 
-    /// The command as a line that a POSIX shell reads back as the same command.
+    /// The command as a line for a POSIX shell.
     pub fn render(&self) -> String {
         let env = self.env.iter().map(|(name, value)| match value {
             EnvValue::Plain(value) => format!("{name}={}", quote(value)),
@@ -82,8 +82,10 @@ impl Cmd {
         let words = std::iter::once(&self.program)
             .chain(&self.args)
             .map(|word| quote(word));
-        let from = self.stdin.as_ref().map(|stdin| format!("{} |", stdin.from));
-        from.into_iter()
+        let stdin = self.stdin.as_ref();
+        let source = stdin.map(|stdin| format!("{} |", stdin.source_command));
+        source
+            .into_iter()
             .chain(env)
             .chain(words)
             .collect::<Vec<_>>()
@@ -104,37 +106,37 @@ impl Cmd {
 /// What happens to the output of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// It is shown on standard error as it comes, such as progress.
-    Talk,
-    /// It is the result: it goes to standard output as it comes.
+    /// It is passed through to standard error.
+    Progress,
+    /// It is the result, and is passed through to standard output.
     Result,
-    /// It is kept, and shown if the step fails.
+    /// It is captured, and shown only if the step fails.
     Quiet,
-    /// It is too large to keep: its content and its size are read as it comes.
+    /// It is too large to capture. It is processed while the step runs, and its size is measured.
     Measured,
-    /// The step takes over the terminal and replaces the process, so it is the last one.
-    Handover,
+    /// The step's program replaces xtask, so it must be the last step.
+    ReplaceProcess,
 }
 
 /// What a step's failure means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
     Stop,
-    /// The next step runs all the same.
-    GoOn,
+    /// The next step runs.
+    Continue,
 }
 
 /// One command of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub cmd: Cmd,
-    /// The status line while it runs: a verb and its object.
-    pub say: Option<(&'static str, String)>,
+    /// The status line: a verb and its object.
+    pub status: Option<(&'static str, String)>,
     pub output: Output,
     pub on_failure: OnFailure,
-    /// How long a [`Output::Quiet`] step may take; none for any time.
+    /// The time limit of a [`Output::Quiet`] step; none for no limit.
     pub limit: Option<Duration>,
-    /// Repeats the step until it succeeds, for at most this time.
+    /// How long the step is repeated until it succeeds; none to run it once.
     pub retry_for: Option<Duration>,
 }
 
@@ -142,7 +144,7 @@ impl Step {
     pub fn new(cmd: Cmd, output: Output) -> Self {
         Self {
             cmd,
-            say: None,
+            status: None,
             output,
             on_failure: OnFailure::Stop,
             limit: None,
@@ -151,14 +153,14 @@ impl Step {
     }
 
     #[must_use]
-    pub fn say(mut self, verb: &'static str, object: impl Into<String>) -> Self {
-        self.say = Some((verb, object.into()));
+    pub fn status(mut self, verb: &'static str, object: impl Into<String>) -> Self {
+        self.status = Some((verb, object.into()));
         self
     }
 
     #[must_use]
-    pub fn or_go_on(mut self) -> Self {
-        self.on_failure = OnFailure::GoOn;
+    pub fn ignore_failure(mut self) -> Self {
+        self.on_failure = OnFailure::Continue;
         self
     }
 
@@ -174,27 +176,27 @@ impl Step {
         self
     }
 
-    /// The step as a line for a shell.
+    /// The step as a line for a POSIX shell.
     pub fn render(&self) -> String {
         let cmd = match (self.output, self.retry_for) {
             (_, Some(_)) => format!("until {}; do sleep 1; done", self.cmd.render()),
             (Output::Measured, None) => format!("{} | wc -c", self.cmd.render()),
-            (Output::Talk | Output::Result | Output::Quiet | Output::Handover, None) => {
+            (Output::Progress | Output::Result | Output::Quiet | Output::ReplaceProcess, None) => {
                 self.cmd.render()
             }
         };
         match self.on_failure {
             OnFailure::Stop => cmd,
-            OnFailure::GoOn => format!("{cmd} || true"),
+            OnFailure::Continue => format!("{cmd} || true"),
         }
     }
 }
 
-/// Steps in their order.
+/// The steps of a command, in the order in which they run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub steps: Vec<Step>,
-    /// Steps that run in the end, also after a failure or an interruption.
+    /// Steps that run after the others, even after a failure or an interruption.
     pub cleanup: Vec<Step>,
 }
 
@@ -212,7 +214,7 @@ impl Plan {
         self.steps.push(step);
     }
 
-    /// One line for each step. Pasted into a shell, they do what the plan does.
+    /// The steps as lines for a POSIX shell.
     pub fn render(&self) -> String {
         let steps = self.steps.iter().chain(&self.cleanup);
         steps.map(|step| step.render() + "\n").collect()
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     #[allow(clippy::disallowed_methods)] // a test asks the shell itself
-    fn a_shell_reads_back_what_is_rendered() {
+    fn a_shell_reads_a_rendered_command_as_the_same_command() {
         for word in [
             "", "a b", "it's", "$(id)", "a\nb", "\\", "ä`x`", "*", "~/x", "#no", "a;b&c|d",
         ] {

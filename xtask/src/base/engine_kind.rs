@@ -1,11 +1,11 @@
-//! Which container engines there are.
+//! The supported container engines.
 
 use std::fmt;
 
-/// Declares the engines, so that none can be missing in [`EngineKind::ALL`].
+/// Declares the engines and [`EngineKind::ALL`], which then always lists all of them.
 macro_rules! engines {
     ($($variant:ident = $program:literal, $name:literal;)*) => {
-        /// A container engine, whatever its program is called.
+        /// A container engine. Its program can have another name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum EngineKind { $($variant),* }
 

@@ -1,5 +1,5 @@
-//! A snapshot of the environment that xtask was started in. Nothing else reads the environment, so
-//! every decision can be tested with a made-up one.
+//! The environment in which xtask was started. No other module reads the environment, so tests can use a
+//! fake one.
 
 use std::{
     collections::BTreeMap,
@@ -8,11 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The operating system. On macOS, containers run in a virtual machine.
+/// The operating system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Os {
     Linux,
-    /// macOS: engines run in a virtual machine.
+    /// On macOS, engines run containers in a virtual machine.
     Mac,
 }
 
@@ -21,19 +21,19 @@ pub enum Os {
 pub struct User {
     /// The effective user id, which the kernel checks.
     pub euid: u32,
-    /// The owner that files should have: the invoking user, also under `sudo`.
+    /// The user who should own new files. With `sudo`, this is the user who called it.
     pub uid: u32,
     pub gid: u32,
 }
 
 impl User {
-    /// Whether this is root itself, not somebody who uses `sudo`.
-    pub fn is_plain_root(self) -> bool {
+    /// Whether root runs xtask, and not a user with `sudo`.
+    pub fn is_root_without_sudo(self) -> bool {
         self.uid == 0
     }
 }
 
-/// Everything that xtask knows before it looks at files or engines.
+/// A snapshot of the process's environment.
 #[derive(Clone, Debug)]
 pub struct Env {
     vars: BTreeMap<OsString, OsString>,
@@ -41,7 +41,7 @@ pub struct Env {
     pub args: Vec<OsString>,
     pub cwd: PathBuf,
     pub os: Os,
-    /// The host's architecture as the OCI names it: `amd64`, `arm64`, …
+    /// The OCI name of the host's architecture: `amd64`, `arm64`, …
     pub arch: String,
     pub user: User,
     pub stdin_tty: bool,
@@ -49,11 +49,11 @@ pub struct Env {
 }
 
 impl Env {
-    /// The real environment.
+    /// Takes a snapshot of the real environment.
     ///
     /// # Errors
-    /// When the current directory is gone.
-    #[allow(clippy::disallowed_methods)] // the only place
+    /// When the current directory does not exist.
+    #[allow(clippy::disallowed_methods)] // the only place that reads the environment
     pub fn capture() -> std::io::Result<Self> {
         let vars: BTreeMap<_, _> = std::env::vars_os().collect();
         let (euid, egid) = effective_ids();
@@ -106,8 +106,8 @@ impl Env {
         }
     }
 
-    /// A variable's value. An empty variable counts as unset, because shells and CI systems leave empty
-    /// variables behind; so does one that is not UTF-8.
+    /// A variable's value. An empty variable counts as unset, because shells and CI systems set variables to
+    /// the empty string. A variable that is not UTF-8 counts as unset too.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.vars
             .get(&OsString::from(name))?
@@ -133,7 +133,7 @@ impl Env {
             .map(PathBuf::from)
     }
 
-    /// The folder of our caches: `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
+    /// The folder for caches of xtask: `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         let caches = self.get("XDG_CACHE_HOME").map(PathBuf::from);
         let caches = caches.or_else(|| self.home().map(|home| home.join(".cache")))?;
@@ -145,20 +145,20 @@ impl Env {
         self.vars.get(&OsString::from("PATH"))
     }
 
-    /// Expands a path of the configuration: `~` is the home folder, a relative path is relative to
-    /// `base`. None if HOME is needed and not set.
+    /// Expands a path from the configuration: `~` is the home folder, and a relative path is relative to
+    /// `base`. None if the path begins with `~` and HOME is not set.
     pub fn expand(&self, text: &str, base: &Path) -> Option<PathBuf> {
         let path = match text.strip_prefix('~') {
             Some("") => self.home()?,
             Some(rest) if rest.starts_with('/') => self.home()?.join(rest.trim_start_matches('/')),
             _ => PathBuf::from(text),
         };
-        // Collecting the components removes `.`, so that engines and messages have a plain path.
+        // Collecting the components removes `.` from the path.
         Some(base.join(path).components().collect())
     }
 }
 
-/// The OCI's name of an architecture, for Rust's name.
+/// Converts Rust's name of an architecture to the OCI's.
 pub fn oci_arch(rust: &str) -> &str {
     match rust {
         "x86_64" => "amd64",
@@ -172,7 +172,7 @@ pub fn oci_arch(rust: &str) -> &str {
 /// The effective user and group id.
 #[allow(unsafe_code)]
 fn effective_ids() -> (u32, u32) {
-    // SAFETY: both calls take nothing, touch no memory and cannot fail (geteuid(2), getegid(2)).
+    // SAFETY: both functions have no parameters, access no memory and cannot fail (geteuid(2), getegid(2)).
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
@@ -196,10 +196,6 @@ mod tests {
         assert_eq!(env.expand("~", base).unwrap(), Path::new("/home/me"));
         assert_eq!(env.expand("./a", base).unwrap(), Path::new("/src/a"));
         assert_eq!(env.expand("/a", base).unwrap(), Path::new("/a"));
-        assert_eq!(
-            Env::fake(&[]).expand("~/w", base),
-            None,
-            "no HOME, no place"
-        );
+        assert_eq!(Env::fake(&[]).expand("~/w", base), None, "without HOME");
     }
 }

@@ -1,24 +1,24 @@
-//! Failures: what failed, why, the exact next command, and the exit code.
+//! Failures: a message, hints and an exit code.
 
 use std::fmt;
 
 use crate::base::ui::Ui;
 
-/// An error made for the person who reads it.
+/// An error with everything that its report needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     message: String,
     hints: Vec<String>,
     code: u8,
-    /// What the engine printed. It was shown already, and is kept to recognise the failure.
+    /// The engine's output. The user has seen it already. It is kept to recognise the failure.
     output: String,
 }
 
-/// The exit code of a wrong call or a wrong configuration. It is clap's, too.
+/// The exit code for invalid arguments or an invalid configuration. clap uses the same code.
 pub const USAGE: u8 = 2;
 
 impl Failure {
-    /// Something went wrong: exit code 1.
+    /// A failure with exit code 1.
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
@@ -28,24 +28,24 @@ impl Failure {
         }
     }
 
-    /// The call or the configuration is wrong: exit code 2.
+    /// Invalid arguments or an invalid configuration: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(message).code(USAGE)
     }
 
-    /// A signal interrupted xtask: exit code 128 + signal, as in shells.
+    /// An interruption by a signal: exit code 128 + signal, as in shells.
     pub fn signal(number: i32) -> Self {
         Self::new("interrupted").code(u8::try_from(128 + number).unwrap_or(u8::MAX))
     }
 
-    /// Adds a line that says what to do.
+    /// Adds a hint: an instruction that begins with a verb.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Adds lines that say what to do.
+    /// Adds several hints.
     #[must_use]
     pub fn hints(mut self, hints: impl IntoIterator<Item = String>) -> Self {
         self.hints.extend(hints);
@@ -58,7 +58,6 @@ impl Failure {
         self
     }
 
-    /// Keeps what the engine printed.
     #[must_use]
     pub fn with_output(mut self, output: String) -> Self {
         self.output = output;
@@ -86,15 +85,15 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Shows why something failed and what to do. Returns the exit code.
-pub fn show(error: &anyhow::Error, ui: Ui) -> u8 {
+/// Prints an error with its hints. Returns the exit code.
+pub fn report(error: &anyhow::Error, ui: Ui) -> u8 {
     let failure = error.downcast_ref::<Failure>();
     let hints = failure.map_or_else(|| system_hints(error), |failure| failure.hints.clone());
     ui.error(&format!("{error:#}"), &hints);
     failure.map_or(1, Failure::exit_code)
 }
 
-/// What to do about an error of the operating system.
+/// The hints for an error of the operating system.
 fn system_hints(error: &anyhow::Error) -> Vec<String> {
     use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     let kind = error
@@ -103,10 +102,10 @@ fn system_hints(error: &anyhow::Error) -> Vec<String> {
         .map(std::io::Error::kind);
     let hint = match kind {
         Some(StorageFull | QuotaExceeded) => {
-            "free space on that disk (`df -h` shows all disks), then run the same command again"
+            "free space on that disk (`df -h` lists all disks), then run the same command again"
         }
         Some(PermissionDenied | ReadOnlyFilesystem) => {
-            "make that path writable for you, then run the same command again"
+            "give your user permission to write to that path, then run the same command again"
         }
         Some(_) | None => return Vec::new(),
     };

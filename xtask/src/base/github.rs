@@ -1,5 +1,4 @@
-//! Workflow commands of GitHub Actions: groups in the log, and errors that GitHub shows beside the line
-//! they are about.
+//! Workflow commands of GitHub Actions: groups in the log, and annotations of lines in files.
 //! <https://docs.github.com/actions/reference/workflows-and-actions/workflow-commands>
 
 use crate::base::{env::Env, error::Failure};
@@ -9,7 +8,7 @@ pub fn is_active(env: &Env) -> bool {
     env.get("GITHUB_ACTIONS") == Some("true")
 }
 
-/// A failure as an annotation. If the builder names a line of the Dockerfile, GitHub shows it there.
+/// A failure as an annotation. If the builder names a line of the Dockerfile, the annotation has that line.
 pub fn annotation(failure: &Failure, dockerfile: Option<&str>) -> String {
     let line = dockerfile_line(failure.output());
     let location = dockerfile.zip(line).map_or(String::new(), |(file, line)| {
@@ -22,16 +21,16 @@ pub fn annotation(failure: &Failure, dockerfile: Option<&str>) -> String {
     format!("::error{location}::{}", escaped(&message))
 }
 
-/// The line of the Dockerfile that failed: BuildKit prints `Dockerfile:12` above its source.
-fn dockerfile_line(said: &str) -> Option<u32> {
-    let mut lines = said.lines().zip(said.lines().skip(1));
+/// The line of the Dockerfile that failed. BuildKit prints `Dockerfile:12` above an excerpt of the file.
+fn dockerfile_line(output: &str) -> Option<u32> {
+    let mut lines = output.lines().zip(output.lines().skip(1));
     lines.find_map(|(line, next)| {
         let number = line.trim().rsplit_once("ockerfile:")?.1.parse().ok();
         number.filter(|_| next.trim().starts_with("----"))
     })
 }
 
-/// Escapes a message: a workflow command is one line. <https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts>
+/// Escapes a message, because a workflow command is a single line. <https://github.com/actions/toolkit/blob/main/packages/core/src/command.ts>
 fn escaped(message: &str) -> String {
     message
         .replace('%', "%25")
@@ -45,11 +44,11 @@ mod tests {
 
     #[test]
     fn an_annotation_names_the_line_of_the_dockerfile() {
-        let said = "#9 ERROR: process \"/bin/sh -c false\" did not complete successfully: exit code: 1\n\
+        let output = "#9 ERROR: process \"/bin/sh -c false\" did not complete successfully: exit code: 1\n\
                     ------\n > [runtime 2/3] RUN false:\n------\nDockerfile:12\n--------------------\n  11 |     \n  12 | >>> RUN false\n";
         let failure = Failure::new("`docker buildx` failed with exit code 1")
             .hint("look at 100%")
-            .with_output(said.to_owned());
+            .with_output(output.to_owned());
         assert_eq!(
             annotation(&failure, Some("Dockerfile")),
             "::error file=Dockerfile,line=12::`docker buildx` failed with exit code 1%0Alook at 100%25"

@@ -1,10 +1,10 @@
-//! Image references and platforms.
+//! Repositories, platforms and sizes of images.
 
 use std::{fmt, str::FromStr};
 
 use serde::Deserialize;
 
-/// The OCI's label for an image's version.
+/// The standard label for an image's version.
 /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
 pub const VERSION_LABEL: &str = "org.opencontainers.image.version";
 
@@ -23,7 +23,7 @@ impl TryFrom<String> for Repository {
 
 impl Repository {
     /// # Errors
-    /// The reason why the text is no repository.
+    /// The reason why the text is not a repository, as a predicate.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (host, path) = match text.split_once('/') {
             Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
@@ -32,10 +32,12 @@ impl Repository {
             _ => (None, text),
         };
         if path.contains([':', '@']) {
-            return Err("must not have a tag or digest: the version makes the tags".to_owned());
+            return Err(
+                "must not have a tag or digest; the version determines the tags".to_owned(),
+            );
         }
         let Some(host) = host else {
-            // Docker would read it as docker.io/…, Podman as localhost/…
+            // Docker would add `docker.io/`, Podman `localhost/`.
             return Err("must begin with the registry's host, such as `ghcr.io/`".to_owned());
         };
         if !is_host(host) {
@@ -43,7 +45,7 @@ impl Repository {
         }
         if !path.split('/').all(is_component) {
             return Err(
-                "must be lower-case letters and digits, parted by `/`, `.`, `_`, `__` or dashes"
+                "must be lower-case letters and digits, separated by `/`, `.`, `_`, `__` or dashes"
                     .to_owned(),
             );
         }
@@ -54,7 +56,7 @@ impl Repository {
         &self.0
     }
 
-    /// The registry's host, with its port where it has one.
+    /// The registry's host, with its port if it has one.
     pub fn registry(&self) -> &str {
         self.0.split('/').next().unwrap_or(&self.0)
     }
@@ -64,13 +66,13 @@ impl Repository {
         self.0.split_once('/').map_or("", |(_, path)| path)
     }
 
-    /// The full reference under a tag.
+    /// The reference of the image with this tag.
     pub fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.0)
     }
 }
 
-/// A name or an address (IPv6 in brackets), and a port where there is one.
+/// Whether the text is a host: a name or an address (IPv6 in brackets), and an optional port.
 /// <https://github.com/distribution/reference/blob/main/regexp.go>
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
@@ -93,16 +95,16 @@ fn is_host(text: &str) -> bool {
     is_name && !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit())
 }
 
-/// A part of a repository's name: words with one separator between two.
+/// Whether the text is a component of a repository's name: words with one separator between two of them.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
 fn is_component(text: &str) -> bool {
-    let of_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separates =
+    let in_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_separator =
         |text: &str| matches!(text, "." | "_" | "__") || text.bytes().all(|c| c == b'-');
-    text.starts_with(of_word) && text.ends_with(of_word) && text.split(of_word).all(separates)
+    text.starts_with(in_word) && text.ends_with(in_word) && text.split(in_word).all(is_separator)
 }
 
-/// What an image is built for: `linux/amd64`, `linux/arm64`, `linux/arm/v7`.
+/// The platform of an image: `linux/amd64`, `linux/arm64`, `linux/arm/v7`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub struct Platform {
@@ -112,7 +114,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// The engine's containers are Linux containers, whatever the host is.
+    /// The platform of a Linux container. Containers are Linux containers on every host.
     pub fn linux(arch: &str) -> Self {
         Self {
             os: "linux".to_owned(),
@@ -121,7 +123,7 @@ impl Platform {
         }
     }
 
-    /// The number an ELF header has for the architecture in `e_machine`, if we know it.
+    /// The architecture's number in the `e_machine` field of an ELF header, if known.
     /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
     pub fn elf_machine(&self) -> Option<u16> {
         match self.arch.as_str() {
@@ -148,16 +150,16 @@ impl FromStr for Platform {
         let (Some(os), Some(arch), variant, None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
-            return Err("is not of the form `linux/amd64`".to_owned());
+            return Err("must have the form `linux/amd64`".to_owned());
         };
-        let fine = |part: &str| {
+        let is_valid = |part: &str| {
             !part.is_empty()
                 && part
                     .chars()
                     .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
         };
-        if !fine(os) || !fine(arch) || !variant.is_none_or(fine) {
-            return Err("is not of the form `linux/amd64`".to_owned());
+        if !is_valid(os) || !is_valid(arch) || !variant.is_none_or(is_valid) {
+            return Err("must have the form `linux/amd64`".to_owned());
         }
         Ok(Self {
             os: os.to_owned(),
@@ -184,9 +186,9 @@ pub struct Budget {
     pub unpacked: Option<u64>,
 }
 
-/// Bytes as people read them: decimal, as registries count (`44.1 MB`).
+/// A size for people, in decimal units, as registries print it: `44.1 MB`.
 pub fn human_bytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss)] // one decimal is shown
+    #[allow(clippy::cast_precision_loss)] // only one decimal is printed
     let size = bytes as f64;
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms_read_and_print_alike() {
+    fn platforms_are_parsed_and_printed() {
         for text in ["linux/amd64", "linux/arm64", "linux/arm/v7"] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), text);
         }
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_for_people() {
+    fn sizes_are_printed_in_decimal_units() {
         assert_eq!(human_bytes(999), "999 B");
         assert_eq!(human_bytes(1_500), "1.5 kB");
         assert_eq!(human_bytes(44_100_000), "44.1 MB");

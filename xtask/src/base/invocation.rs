@@ -1,5 +1,5 @@
-//! How xtask was invoked: `cargo xtask`, or as a binary that was installed or copied. Messages name the
-//! command that works here.
+//! How xtask was invoked: with `cargo xtask`, or as an installed or copied binary. Messages use the same
+//! command.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use crate::base::env::Env;
 /// How xtask was invoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invocation {
-    /// `cargo xtask`: Cargo builds it first if its sources have changed.
+    /// `cargo xtask`. Cargo builds xtask first if its sources have changed.
     Cargo,
-    /// `xtask`: a binary that was built before.
+    /// `xtask`, an existing binary.
     Binary,
 }
 
 impl Invocation {
-    /// `cargo run` sets a variable with the name of the package.
+    /// Determines the invocation: `cargo run` sets a variable with the name of the package.
     /// <https://doc.rust-lang.org/cargo/reference/environment-variables.html>
     pub fn of(env: &Env) -> Self {
         match env.get("CARGO_PKG_NAME") {
@@ -24,7 +24,7 @@ impl Invocation {
         }
     }
 
-    /// The command that invokes xtask here.
+    /// The command that invokes xtask.
     pub fn command(self) -> &'static str {
         match self {
             Self::Cargo => "cargo xtask",
@@ -32,7 +32,7 @@ impl Invocation {
         }
     }
 
-    /// A text that says `cargo xtask`, with the command that works here.
+    /// Replaces `cargo xtask` in a text with the command that invokes xtask.
     pub fn adapt(self, text: &str) -> Cow<'_, str> {
         match self {
             Self::Cargo => text.into(),
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_name_the_command_that_works() {
+    fn texts_have_the_command_that_invoked_xtask() {
         let of = |vars: &[(&str, &str)]| Invocation::of(&Env::fake(vars));
         assert_eq!(of(&[("CARGO_PKG_NAME", "xtask")]), Invocation::Cargo);
         assert_eq!(of(&[("CARGO_PKG_NAME", "other")]), Invocation::Binary);

@@ -1,5 +1,4 @@
-//! Small modules that know nothing of the others: each is about one thing, and imports at most
-//! another of this folder.
+//! Small modules that each do one thing. They import nothing but other modules of this folder.
 
 pub mod engine_kind;
 pub mod env;

@@ -1,5 +1,5 @@
-//! A hint for users of an installed binary: it was built from other sources than the checkout has.
-//! `cargo xtask` needs no hint, because Cargo builds it first.
+//! A hint that an installed binary was built from other sources than the checkout's. `cargo xtask` needs no
+//! hint, because Cargo builds xtask first.
 
 use std::{
     fs,
@@ -9,12 +9,12 @@ use std::{
 
 use crate::base::{env::Env, invocation::Invocation, sources, ui::Ui};
 
-/// The digest of the sources that this binary was built from.
+/// The digest of the sources from which this binary was built.
 const BUILT_FROM: &str = env!("XTASK_SOURCES");
-/// The shortest time between two hints.
+/// The minimum time between two hints.
 const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Shows the hint, at most once a day. Files that cannot be read or written are no failure.
+/// Shows the hint, at most once a day. Errors of reading or writing files are ignored.
 pub fn hint(env: &Env, ui: Ui, root: &Path) {
     let marker = marker(env);
     match ui.invocation {
@@ -24,7 +24,7 @@ pub fn hint(env: &Env, ui: Ui, root: &Path) {
             if sources::digest(&root.join("xtask"))
                 .is_ok_and(|digest| format!("{digest:016x}") != BUILT_FROM)
             {
-                ui.hint("this xtask was built from other sources than this checkout's: `cargo install --locked --path xtask`");
+                ui.hint("update this xtask, which was built from other sources than the checkout's: `cargo install --locked --path xtask`");
                 if let Some(marker) = marker {
                     touch(&marker);
                 }
@@ -33,9 +33,9 @@ pub fn hint(env: &Env, ui: Ui, root: &Path) {
     }
 }
 
-/// The file whose modification time is that of the last hint.
+/// The file whose modification time is the time of the last hint.
 fn marker(env: &Env) -> Option<PathBuf> {
-    Some(env.cache_folder()?.join("outdated-was-said"))
+    Some(env.cache_folder()?.join("outdated-hint-shown"))
 }
 
 fn is_recent(marker: &Path) -> bool {

@@ -1,17 +1,16 @@
-//! Pages of documentation that are made of the code, for the tests that hold them to it.
+//! Helpers for tests which check that generated parts of the documentation are up to date.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// A file of the repository.
-pub fn file(name: &str) -> PathBuf {
+pub fn repository_file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
 }
 
 pub fn read(name: &str) -> String {
-    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    fs::read_to_string(repository_file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The page with this table between `<!-- table: NAME -->` and `<!-- /table -->`.
@@ -24,16 +23,17 @@ pub fn with_table(page: &str, name: &str, table: &str) -> String {
     format!("{head}{begin}{table}<!-- /table -->{tail}")
 }
 
-/// Line for line, for the message: `how` is the file whose top says how to write the page anew.
-pub fn must_be(name: &str, wanted: &str, how: &str) {
+/// Compares a page line by line, so that a failure names the line. The comment at the top of the `generator`
+/// file has the command that writes the page.
+pub fn assert_page(name: &str, expected: &str, generator: &str) {
     let page = read(name);
-    for (number, (is, should)) in page.lines().zip(wanted.lines()).enumerate() {
+    for (number, (line, expected)) in page.lines().zip(expected.lines()).enumerate() {
         assert_eq!(
-            is,
-            should,
-            "{name}:{}: write it with the command at the top of {how}",
+            line,
+            expected,
+            "{name}:{}: write the page with the command at the top of {generator}",
             number + 1
         );
     }
-    assert_eq!(page.len(), wanted.len());
+    assert_eq!(page.len(), expected.len());
 }

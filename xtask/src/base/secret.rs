@@ -1,11 +1,11 @@
-//! What looks like a secret, and what is shown in its place.
+//! Recognises texts that look like secrets, and masks them.
 
 use std::ops::Range;
 
-/// What is printed for a secret.
+/// The text that is printed instead of a secret.
 pub const MASK: &str = "***";
 
-/// Whether a variable's or key's name says that its value is a secret.
+/// Whether the value of a variable or key with this name is a secret.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name
         .rsplit('.')
@@ -26,9 +26,9 @@ pub fn is_secret_name(name: &str) -> bool {
         || name.contains("PASSWORD_")
 }
 
-/// The prefixes by which providers mark their keys, and how many characters are behind it at least.
+/// The prefixes of keys and tokens, each with the minimum number of characters that follow it.
 // OpenAI and Anthropic, GitHub, Slack, AWS, Google, GitLab, npm, PyPI, private keys.
-const MARKS: &[(&str, usize)] = &[
+const KEY_PREFIXES: &[(&str, usize)] = &[
     ("sk-", 16),
     ("ghp_", 20),
     ("gho_", 20),
@@ -41,34 +41,33 @@ const MARKS: &[(&str, usize)] = &[
     ("glpat-", 16),
     ("npm_", 30),
     ("pypi-", 30),
-    (PEM, 0),
+    (PEM_BEGIN, 0),
 ];
 
-/// How a key begins in a file. It goes on to the end of its line at least.
-const PEM: &str = "-----BEGIN";
+/// The beginning of a key in PEM format. Everything up to the end of its line is masked.
+const PEM_BEGIN: &str = "-----BEGIN";
 
-/// Whether a text looks like a secret by its form: the prefixes by which providers mark
-/// their keys, or a password within an address.
+/// Whether a text has the form of a secret: it contains a key with a known prefix, or a password in a URL.
 pub fn looks_like_secret(text: &str) -> bool {
-    find(text).is_some()
+    find_secret(text).is_some()
 }
 
-/// The text with `***` for all in it that looks like a secret.
+/// Masks everything in a text that has the form of a secret.
 pub fn redact(text: &str) -> String {
     let mut out = text.to_owned();
-    while let Some(secret) = find(&out) {
+    while let Some(secret) = find_secret(&out) {
         out.replace_range(secret, MASK);
     }
     out
 }
 
-/// A line of a configuration, to be shown: without what looks like a secret, and without what is
-/// given a name that says so, to the line's end.
+/// Masks secrets in a line of a configuration file. After a name that [`is_secret_name`] recognises, the
+/// rest of the line is masked.
 pub fn redact_line(line: &str) -> String {
-    let of_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    let in_name = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
     let end = line.match_indices('=').find_map(|(at, _)| {
         let before = line[..at].trim_end().trim_end_matches(['"', '\'']);
-        let name = before.rsplit(|c| !of_name(c)).next()?;
+        let name = before.rsplit(|c| !in_name(c)).next()?;
         is_secret_name(name).then_some(at + 1)
     });
     match end {
@@ -77,33 +76,33 @@ pub fn redact_line(line: &str) -> String {
     }
 }
 
-/// Where the first thing is that looks like a secret.
-fn find(text: &str) -> Option<Range<usize>> {
-    MARKS
+/// The position of a text that has the form of a secret.
+fn find_secret(text: &str) -> Option<Range<usize>> {
+    KEY_PREFIXES
         .iter()
-        .find_map(|(mark, more)| find_marked(text, mark, *more))
+        .find_map(|(prefix, min_length)| find_key(text, prefix, *min_length))
         .or_else(|| find_url_password(text))
 }
 
-fn find_marked(text: &str, mark: &str, more: usize) -> Option<Range<usize>> {
+fn find_key(text: &str, prefix: &str, min_length: usize) -> Option<Range<usize>> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    text.match_indices(mark).find_map(|(at, _)| {
-        let rest = &text[at + mark.len()..];
-        let word = if mark == PEM {
+    text.match_indices(prefix).find_map(|(at, _)| {
+        let rest = &text[at + prefix.len()..];
+        let end = if prefix == PEM_BEGIN {
             rest.find('\n')
         } else {
             rest.find(|c| !is_word(c))
         };
-        let word = word.unwrap_or(rest.len());
-        let found = !text[..at].ends_with(is_word) && word >= more;
-        found.then_some(at..at + mark.len() + word)
+        let length = end.unwrap_or(rest.len());
+        let found = !text[..at].ends_with(is_word) && length >= min_length;
+        found.then_some(at..at + prefix.len() + length)
     })
 }
 
-/// `scheme://user:password@host`
+/// Finds the password in `scheme://user:password@host`.
 fn find_url_password(text: &str) -> Option<Range<usize>> {
-    text.match_indices("://").find_map(|(at, mark)| {
-        let begin = at + mark.len();
+    text.match_indices("://").find_map(|(at, separator)| {
+        let begin = at + separator.len();
         let ends = |c: char| c.is_whitespace() || "/\"'".contains(c);
         let authority = text[begin..].split(ends).next()?;
         let (user, _) = authority.rsplit_once('@')?;
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn secret_names() {
         for name in [
             "OPENAI_API_KEY",
             "run.env.STIGMER_API_KEY",
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_shown_without_their_secrets() {
+    fn lines_are_printed_without_their_secrets() {
         for (line, shown) in [
             ("API_KEY = \"hunter2\" oops", "API_KEY = ***"),
             (
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn forms() {
+    fn texts_that_look_like_secrets() {
         for text in [
             "sk-abcdefghijklmnop1234",
             "KEY=ghp_abcdefghijklmnopqrst",

@@ -1,6 +1,6 @@
-// The sources' digest, for the build script, which embeds it, and for the binary, which compares.
-// Not for security: it tells one state of the sources from another. The hasher may be another in
-// another Rust, but one Rust builds both.
+// The digest of the sources. The build script embeds it in the binary, which compares it with the checkout.
+// The digest is no protection against manipulation. The hasher may differ between Rust versions, but the
+// same version compiles the build script and the binary.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Of all files below the package's `src`, their paths and contents, and of its manifest.
+/// The digest of the paths and contents of all files in the package's `src`, and of its manifest.
 pub fn digest(package: &Path) -> io::Result<u64> {
     let mut files = vec![PathBuf::from("Cargo.toml")];
     let mut folders = vec![PathBuf::from("src")];

@@ -1,5 +1,5 @@
-//! The only place that writes to the terminal. Messages go to standard error, results to standard
-//! output. Both can be read without colour.
+//! Prints messages to standard error and results to standard output. No other module prints. The texts are
+//! readable without colour.
 
 use std::{
     fmt::Write as _,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::base::invocation::Invocation;
 
-/// How many messages are shown.
+/// Which messages are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verbosity {
     Quiet,
@@ -17,13 +17,13 @@ pub enum Verbosity {
     Verbose,
 }
 
-/// Writes messages and results.
+/// Prints messages and results.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     pub verbosity: Verbosity,
-    /// Whether standard error is a terminal, so that a line can be redrawn.
+    /// Whether standard error is a terminal, on which a line can be redrawn.
     pub live: bool,
-    /// How xtask was invoked: messages name that command.
+    /// How xtask was invoked. Messages use the same command.
     pub invocation: Invocation,
 }
 
@@ -35,7 +35,7 @@ const DIM: &str = "\x1b[2m";
 const RESET: &str = "\x1b[0m";
 
 impl Ui {
-    /// Says what is being done: a verb and its object, as Cargo does.
+    /// A status line like Cargo's: a verb and its object.
     pub fn status(self, verb: &str, object: &str) {
         if self.verbosity >= Verbosity::Normal {
             let object = self.invocation.adapt(object);
@@ -43,27 +43,27 @@ impl Ui {
         }
     }
 
-    /// A line below a status.
+    /// A line below a status line.
     pub fn detail(self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
             write_error(&format!("{text}\n"));
         }
     }
 
-    /// Shown with `--verbose` only.
+    /// A line that is printed only with `--verbose`.
     pub fn verbose(self, text: &str) {
         if self.verbosity >= Verbosity::Verbose {
             write_error(&format!("{DIM}{text}{RESET}\n"));
         }
     }
 
-    /// Something that may surprise later. Shown even with `--quiet`.
+    /// A warning. It is printed even with `--quiet`.
     pub fn warn(self, text: &str) {
         let text = self.invocation.adapt(text);
         write_error(&format!("{BOLD_YELLOW}warning:{RESET} {text}\n"));
     }
 
-    /// What to do next, or about a warning.
+    /// An instruction, such as the next command or the remedy for a warning.
     pub fn hint(self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
             let text = self.invocation.adapt(text);
@@ -83,7 +83,7 @@ impl Ui {
         write_error(&out);
     }
 
-    /// Shows what another program printed, unchanged.
+    /// Prints the output of another program unchanged.
     pub fn show_output(self, text: &str) {
         let newline = if text.is_empty() || text.ends_with('\n') {
             ""
@@ -93,8 +93,8 @@ impl Ui {
         write_error(&format!("{text}{newline}"));
     }
 
-    /// Redraws the current line on a terminal. The text is cut to the terminal's width: what wraps to a
-    /// second line could not be redrawn.
+    /// Redraws the current line of a terminal. The text is cut to the terminal's width, because a text of
+    /// two lines cannot be redrawn.
     pub fn progress(self, text: &str) {
         if self.live && self.verbosity >= Verbosity::Normal {
             let text: String = text.chars().take(columns().saturating_sub(1)).collect();
@@ -102,14 +102,14 @@ impl Ui {
         }
     }
 
-    /// Removes what `progress` drew.
+    /// Clears the line of [`Self::progress`].
     pub fn progress_done(self) {
         if self.live && self.verbosity >= Verbosity::Normal {
             write_error("\r\x1b[2K");
         }
     }
 
-    /// Prints prose of ours, such as help, to standard output. It names the command as it was invoked.
+    /// Prints a text such as help to standard output, with the command that invoked xtask.
     ///
     /// # Errors
     /// As [`Ui::print`].
@@ -135,7 +135,7 @@ impl Ui {
     /// Prints a result to standard output.
     ///
     /// # Errors
-    /// When standard output cannot be written. A reader that ended early (`| head`) is not an error.
+    /// When writing fails. It is not an error if the reader has exited, such as `| head`.
     pub fn print(self, text: &str) -> std::io::Result<()> {
         let mut out = anstream::stdout();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -144,7 +144,7 @@ impl Ui {
         }
     }
 
-    /// Asks on the terminal. No answer is an empty text.
+    /// Asks a question on the terminal. The result is empty if there is no answer.
     pub fn ask(self, question: &str) -> String {
         write_error(&format!("{question} "));
         let mut answer = String::new();
@@ -154,7 +154,7 @@ impl Ui {
         }
     }
 
-    /// Asks on the terminal. No answer means no.
+    /// Asks for confirmation on the terminal. No answer means no.
     pub fn confirm(self, question: &str) -> bool {
         let answer = self.ask(&format!("{question} [y/N]"));
         matches!(answer.to_lowercase().as_str(), "y" | "yes")
@@ -170,16 +170,16 @@ fn columns() -> usize {
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    // SAFETY: the call fills in the structure, which outlives it (ioctl_tty(2)).
-    let asked = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    // SAFETY: the call writes to the structure, which lives until after the call (ioctl_tty(2)).
+    let error = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) };
     match size.ws_col {
         0 => 80,
-        _ if asked != 0 => 80,
+        _ if error != 0 => 80,
         columns => usize::from(columns),
     }
 }
 
-/// Writes to standard error. If that is closed, nobody can be told.
+/// Writes to standard error. An error is ignored, because there is no other place to report it.
 fn write_error(text: &str) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
@@ -194,7 +194,7 @@ pub fn human_time(time: Duration) -> String {
     }
 }
 
-/// Measures time from its start.
+/// Measures the time since its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Instant);
 
@@ -214,9 +214,9 @@ impl std::fmt::Display for Clock {
     }
 }
 
-/// The text of another program, safe within one line: without colours, line ends and other control
-/// characters.
-pub fn plain(text: &str) -> String {
+/// Makes the output of another program safe to print within a line: removes colours, line ends and other
+/// control characters.
+pub fn single_line(text: &str) -> String {
     let text = anstream::adapter::strip_str(text).to_string();
     let text = text.replace(['\r', '\n', '\t'], " ");
     text.trim().replace(char::is_control, "")

@@ -1,17 +1,17 @@
-//! The image version: what it may look like, what kind it is, and the tags a channel makes of it.
+//! Image versions, and the templates from which a channel makes tags.
 
 use std::fmt;
 
-/// A version that can be an image's tag.
+/// An image version, which is a valid tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     text: String,
-    kind: Kind,
+    kind: VersionKind,
 }
 
-/// What the form of a version says.
+/// The kind of a version, which its form determines.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum VersionKind {
     /// A `SemVer` release, `1.2.3`.
     Release(semver::Version),
     /// A `SemVer` pre-release, `1.2.3-rc.1`.
@@ -20,27 +20,27 @@ pub enum Kind {
     Other,
 }
 
-/// The longest tag a registry takes.
+/// The maximum length of a tag.
 /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pulling-manifests>
 const TAG_MAX: usize = 128;
 
 impl Version {
-    /// Reads a version as a person or a git tag writes it: a leading `v` before a digit goes,
-    /// and `SemVer`'s build metadata `+x` becomes `-x`, for a tag has no `+`.
+    /// Reads a version from an argument or a git tag. It removes a leading `v` before a digit, and replaces
+    /// the `+` before `SemVer` build metadata with `-`, because a tag cannot have a `+`.
     ///
     /// # Errors
-    /// The reason why it cannot be a tag, as a sentence without a subject.
+    /// The reason why it cannot be a tag, as a predicate.
     pub fn parse(typed: &str) -> Result<Self, String> {
         let bare = match typed.strip_prefix('v') {
             Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => rest,
             _ => typed,
         };
         let kind = match semver::Version::parse(bare) {
-            Ok(version) if version.pre.is_empty() => Kind::Release(version),
-            Ok(version) => Kind::Prerelease(version),
-            Err(_) => Kind::Other,
+            Ok(version) if version.pre.is_empty() => VersionKind::Release(version),
+            Ok(version) => VersionKind::Prerelease(version),
+            Err(_) => VersionKind::Other,
         };
-        let text = if kind == Kind::Other {
+        let text = if kind == VersionKind::Other {
             bare.to_owned()
         } else {
             bare.replace('+', "-")
@@ -56,22 +56,22 @@ impl Version {
 
     pub fn semver(&self) -> Option<&semver::Version> {
         match &self.kind {
-            Kind::Release(version) | Kind::Prerelease(version) => Some(version),
-            Kind::Other => None,
+            VersionKind::Release(version) | VersionKind::Prerelease(version) => Some(version),
+            VersionKind::Other => None,
         }
     }
 
     /// Whether it is a stable release.
     pub fn is_release(&self) -> bool {
-        matches!(self.kind, Kind::Release(_))
+        matches!(self.kind, VersionKind::Release(_))
     }
 
-    /// Whether a channel's pattern takes this version: `semver:release`, `semver:prerelease`,
-    /// or a glob in which `*` stands for any text.
+    /// Whether the version matches a channel's pattern: `semver:release`, `semver:prerelease`, or a glob in
+    /// which `*` matches any text.
     pub fn matches(&self, pattern: &str) -> bool {
         match pattern {
-            "semver:release" => matches!(self.kind, Kind::Release(_)),
-            "semver:prerelease" => matches!(self.kind, Kind::Prerelease(_)),
+            "semver:release" => matches!(self.kind, VersionKind::Release(_)),
+            "semver:prerelease" => matches!(self.kind, VersionKind::Prerelease(_)),
             glob => glob_matches(glob, &self.text),
         }
     }
@@ -83,10 +83,10 @@ impl fmt::Display for Version {
     }
 }
 
-/// Whether the text can be a tag.
+/// Checks whether a text is a valid tag.
 ///
 /// # Errors
-/// The reason why not.
+/// The reason why it is not, as a predicate.
 pub fn check_tag(tag: &str) -> Result<(), String> {
     if tag.is_empty() {
         return Err("is empty".to_owned());
@@ -96,23 +96,25 @@ pub fn check_tag(tag: &str) -> Result<(), String> {
         .find(|&c| !(c.is_ascii_alphanumeric() || "_.-".contains(c)))
     {
         return Err(format!(
-            "has {bad:?}, a tag only letters, digits, `_`, `.` and `-`"
+            "contains {bad:?}; a tag can contain only letters, digits, `_`, `.` and `-`"
         ));
     }
     if tag.len() > TAG_MAX {
         return Err(format!(
-            "has {} characters, a tag at most {TAG_MAX}",
+            "has {} characters; a tag can have at most {TAG_MAX}",
             tag.len()
         ));
     }
     if tag.starts_with(['.', '-']) {
-        return Err("begins with `.` or `-`, a tag with a letter, a digit or `_`".to_owned());
+        return Err(
+            "begins with `.` or `-`; a tag must begin with a letter, a digit or `_`".to_owned(),
+        );
     }
     Ok(())
 }
 
-/// `*` stands for any text, everything else for itself. The first place that fits is taken for each
-/// part, so many stars take no longer.
+/// Matches a glob in which `*` matches any text. The parts between the stars are searched from left to right
+/// without backtracking, so a glob with many stars is not slower.
 fn glob_matches(glob: &str, text: &str) -> bool {
     let Some((first, rest)) = glob.split_once('*') else {
         return glob == text;
@@ -131,17 +133,17 @@ fn glob_matches(glob: &str, text: &str) -> bool {
     left.is_some()
 }
 
-/// What a template's `{names}` stand for.
+/// The values of a template's placeholders.
 #[derive(Clone, Debug, Default)]
 pub struct TemplateValues<'a> {
     pub version: Option<&'a Version>,
     pub channel: &'a str,
-    /// The full commit id, if there is a repository.
+    /// The full commit id; none outside of a git work tree.
     pub git_sha: Option<&'a str>,
     pub git_branch: Option<&'a str>,
 }
 
-/// The names a template may use.
+/// The placeholders of templates.
 pub const TEMPLATE_NAMES: &[&str] = &[
     "version",
     "major",
@@ -157,14 +159,16 @@ pub const TEMPLATE_NAMES: &[&str] = &[
 /// Fills a template such as `{major}.{minor}`.
 ///
 /// # Errors
-/// A name that is unknown, or that has no value here: the whole sentence.
+/// When a placeholder is unknown or has no value.
 pub fn fill_template(template: &str, values: &TemplateValues) -> Result<String, String> {
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(open) = rest.find('{') {
         out.push_str(&rest[..open]);
         let Some(close) = rest[open..].find('}').map(|at| open + at) else {
-            return Err(format!("template `{template}` has a `{{` without its `}}`"));
+            return Err(format!(
+                "the template `{template}` has a `{{` without a `}}`"
+            ));
         };
         out.push_str(&template_value(&rest[open + 1..close], template, values)?);
         rest = &rest[close + 1..];
@@ -172,6 +176,9 @@ pub fn fill_template(template: &str, values: &TemplateValues) -> Result<String, 
     out.push_str(rest);
     Ok(out)
 }
+
+const NO_SEMVER: &str = "the version is not a SemVer version";
+const NO_GIT: &str = "this is not a git work tree";
 
 fn template_value(name: &str, template: &str, values: &TemplateValues) -> Result<String, String> {
     let semver = values.version.and_then(Version::semver);
@@ -182,35 +189,29 @@ fn template_value(name: &str, template: &str, values: &TemplateValues) -> Result
             values.version.map(|v| v.as_str().to_owned()),
             "there is no version",
         ),
-        "major" => (number(|v| v.major), "the version is no SemVer"),
-        "minor" => (number(|v| v.minor), "the version is no SemVer"),
-        "patch" => (number(|v| v.patch), "the version is no SemVer"),
-        "pre" => (
-            semver.map(|v| v.pre.to_string()),
-            "the version is no SemVer",
-        ),
+        "major" => (number(|v| v.major), NO_SEMVER),
+        "minor" => (number(|v| v.minor), NO_SEMVER),
+        "patch" => (number(|v| v.patch), NO_SEMVER),
+        "pre" => (semver.map(|v| v.pre.to_string()), NO_SEMVER),
         "channel" => (Some(values.channel.to_owned()), ""),
-        "git.sha" => (
-            values.git_sha.map(str::to_owned),
-            "this is no git work tree",
-        ),
+        "git.sha" => (values.git_sha.map(str::to_owned), NO_GIT),
         "git.short" => (
             values.git_sha.map(|sha| sha.chars().take(12).collect()),
-            "this is no git work tree",
+            NO_GIT,
         ),
-        // A branch may have slashes, a tag may not.
+        // A branch's name can have slashes, a tag cannot.
         "git.branch" => (
             values.git_branch.map(|branch| branch.replace('/', "-")),
-            "HEAD is on no branch",
+            "no branch is checked out",
         ),
         _ => {
             let known = TEMPLATE_NAMES.join("}`, `{");
             return Err(format!(
-                "template `{template}` uses `{{{name}}}`, which is not one of `{{{known}}}`"
+                "the template `{template}` uses `{{{name}}}`, which is not one of `{{{known}}}`"
             ));
         }
     };
-    value.ok_or_else(|| format!("template `{template}` uses `{{{name}}}`, but {missing}"))
+    value.ok_or_else(|| format!("the template `{template}` uses `{{{name}}}`, but {missing}"))
 }
 
 #[cfg(test)]
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_decides_the_kind() {
+    fn versions_match_patterns() {
         assert!(ok("1.2.3").matches("semver:release"));
         assert!(!ok("1.2.3").matches("semver:prerelease"));
         assert!(ok("1.2.3-rc.1").matches("semver:prerelease"));
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leading_v_goes_before_a_digit_only() {
+    fn a_leading_v_is_removed_only_before_a_digit() {
         assert_eq!(ok("v1.2.3").as_str(), "1.2.3");
         assert_eq!(ok("vendor").as_str(), "vendor");
     }
@@ -248,34 +249,34 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_tag_is_refused_with_the_reason() {
+    fn an_invalid_tag_is_rejected_with_the_reason() {
         let reason = |text: &str| Version::parse(text).unwrap_err();
         assert_eq!(reason(""), "is empty");
         assert_eq!(
             reason("-x"),
-            "begins with `.` or `-`, a tag with a letter, a digit or `_`"
+            "begins with `.` or `-`; a tag must begin with a letter, a digit or `_`"
         );
         assert_eq!(
             reason("a/b"),
-            "has '/', a tag only letters, digits, `_`, `.` and `-`"
+            "contains '/'; a tag can contain only letters, digits, `_`, `.` and `-`"
         );
         assert_eq!(
             reason("dev+x"),
-            "has '+', a tag only letters, digits, `_`, `.` and `-`"
+            "contains '+'; a tag can contain only letters, digits, `_`, `.` and `-`"
         );
         assert_eq!(
             reason("ä"),
-            "has 'ä', a tag only letters, digits, `_`, `.` and `-`"
+            "contains 'ä'; a tag can contain only letters, digits, `_`, `.` and `-`"
         );
         assert_eq!(
             reason(&"a".repeat(129)),
-            "has 129 characters, a tag at most 128"
+            "has 129 characters; a tag can have at most 128"
         );
         assert!(Version::parse(&"a".repeat(128)).is_ok());
     }
 
     #[test]
-    fn templates_fill_or_say_why_not() {
+    fn templates_are_filled_or_rejected_with_the_reason() {
         let version = ok("1.2.3-rc.1");
         let values = TemplateValues {
             version: Some(&version),
@@ -293,9 +294,9 @@ mod tests {
         assert!(
             fill("{sha}")
                 .unwrap_err()
-                .starts_with("template `{sha}` uses `{sha}`, which is")
+                .starts_with("the template `{sha}` uses `{sha}`, which is")
         );
-        assert!(fill("{version").unwrap_err().contains("without its"));
+        assert!(fill("{version").unwrap_err().contains("without a"));
 
         let dev = ok("dev-me");
         let values = TemplateValues {
@@ -304,7 +305,7 @@ mod tests {
         };
         assert_eq!(
             fill_template("{major}", &values).unwrap_err(),
-            "template `{major}` uses `{major}`, but the version is no SemVer"
+            "the template `{major}` uses `{major}`, but the version is not a SemVer version"
         );
     }
 }

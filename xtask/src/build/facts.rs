@@ -78,7 +78,7 @@ impl BuildFacts {
 fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
     let foreign: Vec<_> = images
         .iter()
-        .filter(|image| !image.is_ours())
+        .filter(|image| !image.is_built_by_xtask())
         .flat_map(|image| image.repo_tags.iter().flatten())
         .collect();
     references
@@ -112,7 +112,7 @@ fn source_date_epoch(env: &Env) -> Result<Option<u64>, Failure> {
 fn own_cache_folder(cx: &Context, engine: &EngineFacts) -> Option<String> {
     let shared = engine
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid)
-        .filter(|_| !engine.can(Capability::OwnCacheFolder))?;
+        .filter(|_| !engine.can(Capability::PerUserCacheFolder))?;
     let owner = match host::folder(&shared) {
         Folder::There { uid, .. } => uid,
         Folder::Missing => 0,

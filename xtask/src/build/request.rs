@@ -138,8 +138,8 @@ pub fn check_step(
         .labels
         .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
     build.no_cache = no_cache;
-    let cmd = facts.engine.build_and_forget(&build);
-    Ok(Step::new(cmd, Output::Talk).say("Checking", "agent-runner with ruff and mypy"))
+    let cmd = facts.engine.build_and_discard(&build);
+    Ok(Step::new(cmd, Output::Progress).status("Checking", "agent-runner with ruff and mypy"))
 }
 
 /// Whether `check` runs first: the flag decides, else the channel.

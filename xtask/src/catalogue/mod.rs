@@ -1,5 +1,6 @@
-//! The catalogue of known failures: recognised by what is printed, told in a line under it, and at
-//! length by `cargo xtask explain`. docs/troubleshooting.md is made of it.
+//! The catalogue of known failures. xtask recognises them in the output of other programs and adds a hint to
+//! the error. `cargo xtask explain` prints the whole entry. docs/troubleshooting.md is generated from the
+//! catalogue.
 
 mod entries;
 #[cfg(test)]
@@ -7,59 +8,59 @@ mod page;
 
 use std::fmt::Write as _;
 
-pub use crate::catalogue::entries::{ENTRIES, Entry, Part, Retry};
+pub use crate::catalogue::entries::{ENTRIES, Entry, Retry, Section};
 
-/// The known failure that a text tells of.
-pub fn find(said: &str) -> Option<&'static Entry> {
-    let said = said.to_lowercase();
+/// Finds the known failure in the output of a program.
+pub fn find_in_output(output: &str) -> Option<&'static Entry> {
+    let output = output.to_lowercase();
     ENTRIES.iter().find(|entry| {
-        let mut ways = entry.says.iter();
-        ways.any(|way| way.iter().all(|part| said.contains(part)))
+        let mut patterns = entry.patterns.iter();
+        patterns.any(|pattern| pattern.iter().all(|text| output.contains(text)))
     })
 }
 
-/// The entry of a code.
-pub fn of_code(code: &str) -> Option<&'static Entry> {
+pub fn find_by_code(code: &str) -> Option<&'static Entry> {
     ENTRIES.iter().find(|entry| entry.code == code)
 }
 
-/// What is told under a failure that we know: what to do, and where there is more.
-pub fn hints_for(said: &str) -> Vec<String> {
-    find(said).map(Entry::hints).unwrap_or_default()
+/// The hints for a failed program; empty if the failure is unknown.
+pub fn hints_for_output(output: &str) -> Vec<String> {
+    find_in_output(output).map(Entry::hints).unwrap_or_default()
 }
 
-/// The same of a failure whose code is known.
-pub fn hints_of(code: &str) -> Vec<String> {
-    debug_assert!(of_code(code).is_some(), "no entry `{code}`");
-    of_code(code).map(Entry::hints).unwrap_or_default()
+/// The hints for a known failure.
+pub fn hints_for_code(code: &str) -> Vec<String> {
+    debug_assert!(find_by_code(code).is_some(), "no entry `{code}`");
+    find_by_code(code).map(Entry::hints).unwrap_or_default()
 }
 
-/// What is told where an engine printed on the terminal itself, so that nobody else read it.
-pub const UNSEEN_OUTPUT: &str =
-    "what it printed may be known: `cargo xtask explain \"its last line\"`";
+/// The hint if a program printed directly to the terminal, so that xtask could not read the output.
+pub const UNREAD_OUTPUT_HINT: &str =
+    "look up the last line of its output: `cargo xtask explain \"LINE\"`";
 
-/// The line that leads to an entry's long form.
-pub fn more(code: &str) -> String {
-    debug_assert!(of_code(code).is_some(), "no entry `{code}`");
-    format!("more: `cargo xtask explain {code}`")
+/// The hint that names the command for an entry's explanation.
+pub fn explain_hint(code: &str) -> String {
+    debug_assert!(find_by_code(code).is_some(), "no entry `{code}`");
+    format!("see `cargo xtask explain {code}`")
 }
 
 impl Entry {
+    /// The first fix, and the command for the explanation.
     pub fn hints(&self) -> Vec<String> {
-        let first = self.fix.first().map(|&fix| fix.to_owned());
-        first.into_iter().chain([more(self.code)]).collect()
+        let first = self.fixes.first().map(|&fix| fix.to_owned());
+        first.into_iter().chain([explain_hint(self.code)]).collect()
     }
 
-    /// What is printed, as it is shown to people: one of the ways a line.
-    fn seen(&self) -> Vec<String> {
-        self.says
+    /// The patterns for people: the texts of each, joined by `…`.
+    fn pattern_texts(&self) -> Vec<String> {
+        self.patterns
             .iter()
-            .map(|way| way.iter().map(|part| part.trim()).collect::<Vec<_>>())
-            .map(|parts| parts.join(" … "))
+            .map(|pattern| pattern.iter().map(|text| text.trim()).collect::<Vec<_>>())
+            .map(|texts| texts.join(" … "))
             .collect()
     }
 
-    /// The long form.
+    /// The text that `explain` prints.
     pub fn explain(&self) -> String {
         let mut out = format!("{}: {}\n", self.code, self.title);
         let mut section = |title: &str, lines: &[String]| {
@@ -77,27 +78,27 @@ impl Entry {
                 .map(|&line| line.to_owned())
                 .collect::<Vec<_>>()
         };
-        section("It is printed as (in any case of letters)", &self.seen());
-        section("Why", &owned(&[self.cause]));
-        section("What to do", &owned(self.fix));
-        section("Does trying again help?", &owned(&[self.retry.describe()]));
+        section("Message (in upper or lower case)", &self.pattern_texts());
+        section("Cause", &owned(&[self.cause]));
+        section("What to do", &owned(self.fixes));
+        section("Retry", &owned(&[self.retry.describe()]));
         section("See also", &owned(self.links));
         out
     }
 }
 
-fn of_part(part: Part) -> impl Iterator<Item = &'static Entry> {
-    ENTRIES.iter().filter(move |entry| entry.part == part)
+fn entries_in(section: Section) -> impl Iterator<Item = &'static Entry> {
+    ENTRIES.iter().filter(move |entry| entry.section == section)
 }
 
-/// All codes, with a line each.
+/// All codes and titles, one a line.
 pub fn list() -> String {
     let width = ENTRIES.iter().map(|entry| entry.code.len()).max();
     let width = width.unwrap_or_default();
     let mut out = String::new();
-    for part in Part::ALL {
-        let _ = writeln!(out, "{}:", part.heading());
-        for entry in of_part(*part) {
+    for section in Section::ALL {
+        let _ = writeln!(out, "{}:", section.heading());
+        for entry in entries_in(*section) {
             let _ = writeln!(out, "  {:<width$}  {}", entry.code, entry.title);
         }
     }
@@ -107,7 +108,7 @@ pub fn list() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::login::Refusal;
+    use crate::engine::login::LoginFailure;
 
     #[test]
     fn entries_are_well_formed() {
@@ -119,47 +120,56 @@ mod tests {
             );
             assert!(
                 !ENTRIES[..number].iter().any(|other| other.code == code),
-                "{code} is there twice"
+                "two entries have the code {code}"
             );
-            for part in entry.says.iter().copied().flatten() {
-                assert_eq!(*part, part.to_lowercase(), "compared in lower case");
+            for text in entry.patterns.iter().copied().flatten() {
+                assert_eq!(*text, text.to_lowercase(), "patterns are lower case");
             }
-            assert!(entry.says.iter().all(|way| !way.is_empty()), "{code}");
-            assert!(!entry.fix.is_empty(), "{code}: what is to be done?");
-            assert!(entry.cause.ends_with('.'), "{code}: a whole sentence");
-            assert!(!entry.title.ends_with('.'), "{code}: no sentence");
+            assert!(
+                entry.patterns.iter().all(|pattern| !pattern.is_empty()),
+                "{code}: an empty pattern"
+            );
+            assert!(!entry.fixes.is_empty(), "{code}: no fix");
+            assert!(
+                entry.cause.ends_with('.'),
+                "{code}: the cause is not a sentence"
+            );
+            assert!(
+                !entry.title.ends_with('.'),
+                "{code}: the title is a sentence"
+            );
         }
     }
 
     #[test]
-    fn each_way_leads_to_its_own_entry() {
-        // One that stands before it, and is more general, would hide it.
+    fn each_pattern_finds_its_own_entry() {
+        // An earlier, more general entry would hide a later one.
         for entry in ENTRIES {
-            for way in entry.says {
-                let found = find(&way.join(" and ")).map(|found| found.code);
-                assert_eq!(found, Some(entry.code), "{way:?}");
+            for pattern in entry.patterns {
+                let found = find_in_output(&pattern.join(" and ")).map(|found| found.code);
+                assert_eq!(found, Some(entry.code), "{pattern:?}");
             }
         }
     }
 
     #[test]
-    fn a_refused_sign_in_leads_to_an_entry() {
-        for code in Refusal::ALL.map(Refusal::code) {
-            assert!(of_code(code).is_some(), "{code}");
+    fn each_login_failure_has_an_entry() {
+        for code in LoginFailure::ALL.map(LoginFailure::code) {
+            assert!(find_by_code(code).is_some(), "{code}");
         }
     }
 
     #[test]
-    fn failures_are_found_in_the_engines_words() {
-        let hints = hints_for(
+    fn failures_are_found_in_an_engines_output() {
+        let hints = hints_for_output(
             "ERROR: BuildKit is enabled but the buildx component is missing or broken.\n       Install the buildx component",
         );
         assert!(
             hints[0].starts_with("install the buildx plugin"),
             "{hints:?}"
         );
-        assert_eq!(hints[1], "more: `cargo xtask explain buildx-missing`");
+        assert_eq!(hints[1], "see `cargo xtask explain buildx-missing`");
         assert_eq!(hints.len(), 2);
-        assert!(hints_for("all is well").is_empty());
+        assert!(hints_for_output("success").is_empty());
     }
 }

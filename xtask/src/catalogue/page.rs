@@ -1,4 +1,5 @@
-//! Holds docs/troubleshooting.md to the catalogue: the page is rendered from it. After a change:
+//! Checks that docs/troubleshooting.md, which is generated from the catalogue, is up to date. After a change,
+//! write the page again:
 //!
 //! ```sh
 //! cargo test -p xtask --bin xtask -- --ignored write_the_troubleshooting
@@ -7,8 +8,8 @@
 use std::{fmt::Write as _, fs};
 
 use crate::{
-    base::pages::{file, must_be, read},
-    catalogue::{Entry, Part, of_part},
+    base::pages::{assert_page, read, repository_file},
+    catalogue::{Entry, Section, entries_in},
 };
 
 const PAGE: &str = "docs/troubleshooting.md";
@@ -16,171 +17,171 @@ const PAGE: &str = "docs/troubleshooting.md";
 const HEAD: &str = "\
 # Troubleshooting
 
-<!-- Made of xtask/src/catalogue: change it there, and write it as page.rs there says. -->
+<!-- Generated from xtask/src/catalogue. Change the entries there, and write this page with the command in page.rs. -->
 
-What `cargo xtask` knows of failures, by what is printed. Under a failure that it recognises it names
-one of these codes; `cargo xtask explain disk-full` prints what is said here. On a terminal engines draw
-their progress themselves, and what they print is not read: give its last line to
-`cargo xtask explain \"no space left on device\"`. First of all: `cargo xtask doctor`, and `--verbose`,
-which shows every command as it runs.
+The failures that `cargo xtask` recognises in the output of other programs. Under the error, a hint names
+one of these codes, and for example `cargo xtask explain disk-full` prints the entry. On a terminal, engines draw their
+progress themselves, so xtask cannot read their output. Then look up the last line yourself:
+`cargo xtask explain \"no space left on device\"`.
 
-What xtask says itself, without an engine's words, is in [docker.md](docker.md#troubleshooting) and
-[publishing.md](publishing.md#when-it-fails).
+For other problems, begin with `cargo xtask doctor`, or add `--verbose` to see every command that runs.
+[docker.md](docker.md#troubleshooting) and [publishing.md](publishing.md#when-it-fails) explain the errors
+of xtask itself.
 ";
 
-/// A failure that others know and that is impossible here: what it is, why it cannot be, and the test
-/// that shows it, by its file and name.
-struct Impossible {
-    what: &'static str,
-    why: &'static str,
+/// A failure that other tools have and that xtask prevents.
+struct PreventedFailure {
+    failure: &'static str,
+    prevention: &'static str,
+    /// The file and name of the test that proves it.
     file: &'static str,
     test: &'static str,
 }
 
-const fn never(
-    what: &'static str,
-    why: &'static str,
+const fn prevented(
+    failure: &'static str,
+    prevention: &'static str,
     file: &'static str,
     test: &'static str,
-) -> Impossible {
-    Impossible {
-        what,
-        why,
+) -> PreventedFailure {
+    PreventedFailure {
+        failure,
+        prevention,
         file,
         test,
     }
 }
 
-const IMPOSSIBLE: &[Impossible] = &[
-    never(
-        "Podman behind the name `docker` gets Docker's options (`Error: unrecognized command`, `unknown flag: --push`)",
-        "engines are told apart by what they answer, not by their names, and each gets its own options",
+const PREVENTED_FAILURES: &[PreventedFailure] = &[
+    prevented(
+        "Podman installed as `docker` gets Docker's options (`Error: unrecognized command`, `unknown flag: --push`)",
+        "xtask detects the engine by its answer, not by its program's name",
         "xtask/tests/cli/detection.rs",
         "podman_posing_as_docker_is_used_as_podman",
     ),
-    never(
-        "a dead engine is chosen although the other works",
-        "each is asked, with a time limit; one that does not answer is passed over",
+    prevented(
+        "An engine that does not work is chosen although the other one works",
+        "xtask uses the first engine that answers within a time limit",
         "xtask/tests/cli/detection.rs",
         "a_dead_docker_is_passed_over_for_a_living_podman",
     ),
-    never(
-        "`can't evaluate field … in type`: a template for one engine, read by the other",
-        "engines are asked which they are for their whole answer in JSON",
+    prevented(
+        "`can't evaluate field … in type`: an engine gets a template for the other engine",
+        "xtask asks for the whole answer as JSON, without a template that selects fields",
         "xtask/src/engine/detect.rs",
-        "podman_posing_as_docker_is_podman",
+        "podman_behind_the_name_docker_is_detected",
     ),
-    never(
-        "contexts and `DOCKER_HOST` are ignored",
-        "only the engine's own command line is used, which takes them as always; `doctor` shows the address, and warns where one hides another",
+    prevented(
+        "Contexts and `DOCKER_HOST` are ignored",
+        "xtask uses the engine's own command line, which reads them; `doctor` prints the endpoint, and warns if one setting overrides another",
         "xtask/src/engine/detect.rs",
-        "remote_endpoints_are_seen",
+        "remote_endpoints_are_detected",
     ),
-    never(
-        "Docker quietly builds with its old builder, which leaves `TARGETARCH` empty",
-        "`DOCKER_BUILDKIT=1` is set, so that a missing buildx fails aloud",
+    prevented(
+        "Docker silently uses its legacy builder, which leaves `TARGETARCH` empty",
+        "xtask sets `DOCKER_BUILDKIT=1`, so the build fails if buildx is missing",
         "xtask/tests/cli/detection.rs",
         "a_build_without_buildx_fails_aloud_with_the_fix",
     ),
-    never(
+    prevented(
         "`HEALTHCHECK is not supported for OCI image format and will be ignored`",
         "Podman builds with `--format docker`",
         "xtask/src/commands/snapshots.rs",
         "every_command_on_every_machine",
     ),
-    never(
-        "health stays `starting` for ever, as with Podman without systemd",
-        "`run-local`, `status` and `test-image` run the check themselves",
+    prevented(
+        "The health stays `starting`, as with Podman without systemd",
+        "`run-local`, `status` and `test-image` run the health check themselves",
         "xtask/tests/cli/commands.rs",
         "run_local_waits_until_the_check_passes",
     ),
-    never(
+    prevented(
         "`No output specified with docker-container driver. Build result will only remain in the build cache`",
-        "every build for several platforms writes an archive, or with `--load` the engine's store",
+        "every multi-platform build writes an archive or, with `--load`, to the engine's store",
         "xtask/src/commands/snapshots.rs",
         "every_command_on_every_machine",
     ),
-    never(
+    prevented(
         "`podman build --output=type=registry` exits with 0 and pushes nothing",
-        "engines push nothing: xtask pushes the archive, and looks at what the registry then holds",
+        "engines push nothing: xtask pushes the archive, and verifies what the registry then has",
         "xtask/tests/e2e/main.rs",
         "docker_and_podman_publish_alike",
     ),
-    never(
-        "Podman's manifest lists: one architecture is pushed, `that name is already in use`, `image is not a manifest list`, an old image stays in the list",
-        "the list has a name of ours, is removed before and after, and is written out with `--all`",
+    prevented(
+        "Podman's manifest lists: only one architecture is pushed, `that name is already in use`, `image is not a manifest list`, an old image remains in the list",
+        "the list has a name that only xtask uses, is removed before and after the build, and is written with `--all`",
         "xtask/src/commands/snapshots.rs",
         "every_command_on_every_machine",
     ),
-    never(
+    prevented(
         "`MANIFEST_UNKNOWN` for a digest that was read from local JSON",
-        "the digest is that of the bytes which were pushed, and they are read back",
+        "xtask computes the digest from the pushed bytes, and reads them back from the registry",
         "xtask/tests/e2e/faults.rs",
         "what_the_registry_spoils_gets_no_tag",
     ),
-    never(
-        "an arm64 image that holds amd64 programs",
-        "the header of each program and library is read before the image gets a tag; running it would prove nothing where an emulator is",
+    prevented(
+        "An arm64 image contains amd64 programs",
+        "xtask reads the header of each program and library before the image gets a tag; running the image would not detect it on a machine with an emulator",
         "xtask/src/oci/verify/tests.rs",
         "amd64_programs_in_an_arm64_image_are_found",
     ),
-    never(
-        "`unknown/unknown` is taken for a platform",
-        "that is how attestations are listed, and they are told from images; a channel's `provenance` says whether there are any",
+    prevented(
+        "`unknown/unknown` is listed as a platform",
+        "xtask distinguishes attestations, which have this platform, from images",
         "xtask/src/oci/manifest.rs",
         "attestations_are_not_images",
     ),
-    never(
-        "a long build is lost to a token that may not push",
-        "the registry is asked before the build; `ci-check` asks too, without one",
+    prevented(
+        "A long build is lost because the token cannot push",
+        "xtask checks the permission before the build; `ci-check` checks it without a build",
         "xtask/tests/cli/ci.rs",
         "a_token_that_may_not_push",
     ),
-    never(
-        "`manifest unknown` after a clean-up deleted what has no tag: the parts of an image for several platforms",
-        "`clean` removes images of this machine, by name, and deletes nothing in a registry",
+    prevented(
+        "`manifest unknown` after a cleanup of untagged manifests, which are the platforms of a multi-platform image",
+        "`clean` removes only images of this machine, by name, and deletes nothing from a registry",
         "xtask/tests/cli/commands.rs",
         "clean_asks_or_wants_yes_and_never_forces",
     ),
-    never(
-        "`latest` moves backwards when an older line is patched",
-        "a moving tag goes to the highest stable version that is released",
+    prevented(
+        "`latest` moves to an older version when an old release line is patched",
+        "a moving tag always refers to the highest stable version",
         "xtask/src/release/tags.rs",
         "a_patch_of_an_older_line_leaves_what_is_newer",
     ),
-    never(
-        "a retry overwrites a released tag",
-        "a tag that names another image is refused; `--force` wants the tag typed",
+    prevented(
+        "A retry overwrites a released tag",
+        "xtask does not move a tag that refers to another image; `--force` requires that you type the tag",
         "xtask/tests/e2e/faults.rs",
         "a_released_tag_is_overwritten_only_by_who_types_it",
     ),
-    never(
-        "a push that breaks off leaves a tag on half an image",
-        "tags come last, when all that they name is there and was looked at",
+    prevented(
+        "An interrupted push leaves a tag on an incomplete image",
+        "xtask writes tags last, after it has verified the pushed image",
         "xtask/tests/e2e/faults.rs",
         "killed_at_any_moment_it_leaves_no_wrong_tag",
     ),
-    never(
-        "secrets in `ps` and in the engine's event log (`-e OPENAI_API_KEY=sk-…`)",
-        "they are named in the arguments, and their values go by the environment or standard input",
+    prevented(
+        "Secrets appear in `ps` and in the engine's event log (`-e OPENAI_API_KEY=sk-…`)",
+        "arguments have only the names of secrets; the values are passed in the environment or on standard input",
         "xtask/tests/cli/talk.rs",
         "secrets_of_the_environment_reach_neither_arguments_nor_output",
     ),
-    never(
+    prevented(
         "`--network host` on macOS reaches the virtual machine, not the Mac",
-        "there the network is a bridge, and `localhost` in addresses becomes the host's name",
+        "on macOS the network is a bridge, and `localhost` in addresses is replaced by the host's name",
         "xtask/src/engine/run.rs",
-        "auto_is_host_here_and_bridge_elsewhere",
+        "the_automatic_network_is_host_on_the_host_and_bridge_in_a_virtual_machine",
     ),
-    never(
-        "`type=gha` cache without a token, from a step with `run:`",
-        "what it lacks is said, and the cache in the registry is taken",
+    prevented(
+        "The `type=gha` cache has no token in a step with `run:`",
+        "xtask warns about the missing variables, and uses the cache in the registry",
         "xtask/tests/cli/publish.rs",
         "caches_are_named_in_each_engines_words",
     ),
-    never(
+    prevented(
         "`repository must contain neither a tag nor digest` of Podman's `--cache-from`",
-        "Podman gets a bare repository",
+        "xtask passes Podman a repository without a tag",
         "xtask/tests/cli/publish.rs",
         "caches_are_named_in_each_engines_words",
     ),
@@ -188,49 +189,49 @@ const IMPOSSIBLE: &[Impossible] = &[
 
 fn render() -> String {
     let mut out = HEAD.to_owned();
-    for part in Part::ALL {
+    for section in Section::ALL {
         let _ = writeln!(
             out,
-            "\n## {}\n\n| Code | What it is |\n|---|---|",
-            part.heading()
+            "\n## {}\n\n| Code | Failure |\n|---|---|",
+            section.heading()
         );
-        for Entry { code, title, .. } in of_part(*part) {
+        for Entry { code, title, .. } in entries_in(*section) {
             let _ = writeln!(out, "| [`{code}`](#{code}) | {title} |");
         }
-        for entry in of_part(*part) {
-            out += &section(entry);
+        for entry in entries_in(*section) {
+            out += &render_entry(entry);
         }
     }
-    out += "\n## What cannot happen here, and why\n\n\
-            | Others see | Not here, because | Shown by |\n|---|---|---|\n";
-    for one in IMPOSSIBLE {
+    out += "\n## Failures that xtask prevents\n\n\
+            | Failure of other tools | How xtask prevents it | Test |\n|---|---|---|\n";
+    for one in PREVENTED_FAILURES {
         let _ = writeln!(
             out,
             "| {} | {} | [{}](../{}) |",
-            one.what, one.why, one.test, one.file
+            one.failure, one.prevention, one.test, one.file
         );
     }
     out
 }
 
-fn section(entry: &Entry) -> String {
+fn render_entry(entry: &Entry) -> String {
     let mut out = format!("\n### {}\n\n", entry.code);
-    let seen: Vec<_> = entry
-        .seen()
+    let patterns: Vec<_> = entry
+        .pattern_texts()
         .iter()
         .map(|text| format!("`{text}`"))
         .collect();
     let mut title = entry.title.chars();
     let first = title.next().map(|c| c.to_uppercase().to_string());
     let _ = write!(out, "**{}{}.**", first.unwrap_or_default(), title.as_str());
-    if !seen.is_empty() {
-        let _ = write!(out, " Seen as {}.", seen.join(", or "));
+    if !patterns.is_empty() {
+        let _ = write!(out, " Message: {}.", patterns.join(", or "));
     }
     let _ = writeln!(out, "\n\n{}\n", entry.cause);
-    for fix in entry.fix {
+    for fix in entry.fixes {
         let _ = writeln!(out, "- {fix}");
     }
-    let _ = writeln!(out, "\nDoes trying again help? {}.", entry.retry.describe());
+    let _ = writeln!(out, "\nRetry: {}.", entry.retry.describe());
     let links: Vec<_> = entry
         .links
         .iter()
@@ -246,19 +247,19 @@ fn section(entry: &Entry) -> String {
 }
 
 #[test]
-fn the_page_is_the_catalogues() {
-    must_be(PAGE, &render(), file!());
+fn the_page_is_up_to_date() {
+    assert_page(PAGE, &render(), file!());
 }
 
 #[test]
 #[ignore = "writes docs/troubleshooting.md"]
 fn write_the_troubleshooting() {
-    fs::write(file(PAGE), render()).unwrap();
+    fs::write(repository_file(PAGE), render()).unwrap();
 }
 
 #[test]
-fn the_tests_that_the_page_names_are_there() {
-    for one in IMPOSSIBLE {
+fn the_tests_on_the_page_exist() {
+    for one in PREVENTED_FAILURES {
         let head = format!("#[test]\nfn {}() {{", one.test);
         let text = read(one.file).replace("\n    ", "\n");
         assert!(text.contains(&head), "{}: {}", one.file, one.test);

@@ -73,7 +73,7 @@ impl Overrides {
             key,
             flag,
             text,
-            adds: false,
+            append: false,
         }));
         self
     }
@@ -85,7 +85,7 @@ impl Overrides {
             key,
             flag,
             text,
-            adds: true,
+            append: true,
         }));
         self
     }

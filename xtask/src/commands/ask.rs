@@ -61,7 +61,7 @@ impl Ask {
         facts: &AskFacts,
     ) -> Run {
         let network = engine.network(&Network::Auto);
-        let host = engine.host_on(&network);
+        let host = engine.host_name_on(&network);
         let server = format!("{host}:{}", facts.server_port);
         let mut command = vec!["ask".to_owned(), "--server".to_owned(), server];
         for (flag, value) in [
@@ -96,7 +96,7 @@ impl Ask {
             plan.steps.extend(build_server(settings, &facts.build)?);
         }
         let client = self.client(settings, engine, env, facts);
-        plan.push(Step::new(engine.run_plain(&client), Output::Result));
+        plan.push(Step::new(engine.run_as_image_user(&client), Output::Result));
         Ok(plan)
     }
 }

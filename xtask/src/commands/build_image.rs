@@ -9,7 +9,7 @@ use crate::{
     cli::{BuildOptions, CheckOption, VersionOption},
     commands::command::Command,
     config::layer::Override,
-    engine::image::{Image, SizeMeans},
+    engine::image::{Image, SizeKind},
     facts::context::{Context, Ran},
     plan::{Output, Plan, Step},
     settings::{CheckFirst, Settings},
@@ -91,7 +91,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
         build.platform_list(),
         facts.engine.describe()
     );
-    plan.push(Step::new(facts.engine.build(&build), Output::Talk).say("Building", what));
+    plan.push(Step::new(facts.engine.build(&build), Output::Progress).status("Building", what));
     Ok(plan)
 }
 
@@ -141,9 +141,9 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
 
 /// The size that the engine reports, compared with the budget for the same kind of size.
 fn size_line(image: &Image, settings: &Settings) -> String {
-    let (means, budget) = match image.size_means() {
-        SizeMeans::Compressed => ("compressed", settings.budget.compressed),
-        SizeMeans::Unpacked => ("unpacked", settings.budget.unpacked),
+    let (means, budget) = match image.size_kind() {
+        SizeKind::Compressed => ("compressed", settings.budget.compressed),
+        SizeKind::Unpacked => ("unpacked", settings.budget.unpacked),
     };
     let size = human_bytes(image.size);
     match budget {

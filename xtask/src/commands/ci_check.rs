@@ -295,8 +295,8 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
             Err(why) => failed(what, &why),
             Ok(multi) => {
                 let name = match multi.builder {
-                    Builder::Own => "its own builder".to_owned(),
-                    Builder::Named(name) => format!("the builder `{name}`"),
+                    Builder::EngineDefault => "its own builder".to_owned(),
+                    Builder::Existing(name) => format!("the builder `{name}`"),
                     Builder::Create(_, name) => {
                         format!("the builder `{name}`, which is created first")
                     }

@@ -123,7 +123,7 @@ fn facts(cx: &Context, args: &Clean) -> Result<CleanFacts> {
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
     let engine = state.engine.engine;
     let cmd = engine.list_images(&settings.image.repository);
-    let listed = image::read_list(&list_images(cx, &engine, &cmd)?);
+    let listed = image::read_image_list(&list_images(cx, &engine, &cmd)?);
     let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
     ids.sort();
     ids.dedup();
@@ -158,7 +158,7 @@ fn facts(cx: &Context, args: &Clean) -> Result<CleanFacts> {
 /// The builders that xtask created and that exist.
 fn builders(cx: &Context, engine: &Engine) -> Vec<&'static str> {
     engine
-        .our_builders()
+        .xtask_builders()
         .into_iter()
         .filter(|(_, question)| cx.exec.ask(question, LISTING).is_ok_and(|done| done.ok()))
         .map(|(name, _)| name)
@@ -183,11 +183,11 @@ fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMo
         let mut mounts: Vec<_> = entries
             .filter(|entry| matches!(host::folder(&entry.path()), Folder::There { uid, .. } if uid == cx.env.user.euid))
             .filter_map(|entry| {
-                let id = entry.file_name().into_string().ok().filter(|id| cache::ours(id))?;
-                Some(CacheMount { place: entry.path().to_str()?.to_owned(), id })
+                let id = entry.file_name().into_string().ok().filter(|id| cache::is_our_cache_id(id))?;
+                Some(CacheMount { location: entry.path().to_str()?.to_owned(), id })
             })
             .collect();
-        mounts.sort_by(|a, b| a.place.cmp(&b.place));
+        mounts.sort_by(|a, b| a.location.cmp(&b.location));
         found.extend(mounts);
     }
     found
@@ -246,22 +246,22 @@ fn removals(
 fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     let name = &settings.run.container;
     let mut plan = Plan::default();
-    if let Some(container) = facts.container_of(Owner::Us) {
+    if let Some(container) = facts.container_of(Owner::Xtask) {
         if container.state.running {
             plan.push(
                 Step::new(
                     facts.engine.stop(name, settings.run.stop_grace),
                     Output::Quiet,
                 )
-                .say("Stopping", name.as_str())
-                .or_go_on(),
+                .status("Stopping", name.as_str())
+                .ignore_failure(),
             );
         }
         // Another run may be removing it at this moment. Whether it is gone is checked afterwards.
         plan.push(
             Step::new(facts.engine.remove(name), Output::Quiet)
-                .say("Removing", format!("container {name}"))
-                .or_go_on(),
+                .status("Removing", format!("container {name}"))
+                .ignore_failure(),
         );
     }
     for image in &facts.images {
@@ -269,21 +269,21 @@ fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
             // The engine refuses an image that a container uses. The other images are removed all the same.
             plan.push(
                 Step::new(facts.engine.remove_image(reference), Output::Quiet)
-                    .say("Removing", format!("image {reference}"))
-                    .or_go_on(),
+                    .status("Removing", format!("image {reference}"))
+                    .ignore_failure(),
             );
         }
     }
     for mount in &facts.caches {
         let step = Step::new(facts.engine.remove_cache_mount(mount), Output::Quiet);
         plan.push(
-            step.say("Removing", format!("build cache {}", mount.id))
-                .or_go_on(),
+            step.status("Removing", format!("build cache {}", mount.id))
+                .ignore_failure(),
         );
     }
     for name in &facts.builders {
         let step = facts.engine.remove_builder(name);
-        plan.push(step.say("Removing", format!("builder {name}")));
+        plan.push(step.status("Removing", format!("builder {name}")));
     }
     plan
 }
@@ -298,10 +298,10 @@ impl Command for Clean {
         let plan = plan(cx.settings, &facts);
         if !cx.dry_run {
             let name = &cx.settings.run.container;
-            if let Some(container) = facts.container_of(Owner::Somebody) {
+            if let Some(container) = facts.container_of(Owner::Other) {
                 cx.ui.warn(&format!(
                     "the container `{name}` stays: it is not ours, {}",
-                    container.looks_like()
+                    container.likely_creator()
                 ));
             }
             if plan.steps.is_empty() {
@@ -345,7 +345,7 @@ impl Command for Clean {
 /// Lists what will be removed, one line each. Before the question it is shown even with `--quiet`.
 fn list(cx: &Context, facts: &CleanFacts, args: &Clean) {
     let mut lines = vec!["this will be removed:".to_owned()];
-    if let Some(container) = facts.container_of(Owner::Us) {
+    if let Some(container) = facts.container_of(Owner::Xtask) {
         let name = &cx.settings.run.container;
         lines.push(format!("  container {name} ({})", container.state.status));
     }
@@ -358,7 +358,7 @@ fn list(cx: &Context, facts: &CleanFacts, args: &Clean) {
         format!("  image {} ({size})", image.references.join(", "))
     }));
     let caches = facts.caches.iter();
-    lines.extend(caches.map(|mount| format!("  build cache {} ({})", mount.id, mount.place)));
+    lines.extend(caches.map(|mount| format!("  build cache {} ({})", mount.id, mount.location)));
     lines.extend(
         facts
             .builders
@@ -395,7 +395,7 @@ fn ask_first(cx: &Context, args: &Clean) -> Result<(), Failure> {
 /// # Errors
 /// When it cannot be removed.
 fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
-    let Some(ours) = facts.container_of(Owner::Us) else {
+    let Some(ours) = facts.container_of(Owner::Xtask) else {
         return Ok(());
     };
     let name = &cx.settings.run.container;
@@ -409,12 +409,12 @@ fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
 /// Removes images that stayed once more. Our own container may have kept them: if two runs remove it at the
 /// same time, one may go on while the other has not finished.
 fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Removal>) -> Vec<Removal> {
-    if stayed.is_empty() || facts.container_of(Owner::Us).is_none() {
+    if stayed.is_empty() || facts.container_of(Owner::Xtask).is_none() {
         return stayed;
     }
     for reference in stayed.iter().flat_map(|image| &image.references) {
         let step = Step::new(facts.engine.remove_image(reference), Output::Quiet);
-        let _ = cx.exec.step(&step.or_go_on());
+        let _ = cx.exec.step(&step.ignore_failure());
     }
     still_there(cx, facts)
 }
@@ -443,7 +443,7 @@ impl crate::commands::testing::Examples for Clean {
             &["clean --version dev-me --all"],
             |_: &Self, settings, _| {
                 let engine = machine.engine().engine;
-                let builders = engine.our_builders();
+                let builders = engine.xtask_builders();
                 let image = Removal {
                     id: "sha256:1".to_owned(),
                     size: 100,
@@ -456,7 +456,7 @@ impl crate::commands::testing::Examples for Clean {
                     container: Some(machine.running_container()),
                     images: vec![image],
                     caches: vec![CacheMount {
-                        place: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
+                        location: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
                         id: "agent-runner-uv".to_owned(),
                     }],
                 };

@@ -10,8 +10,8 @@ use crate::{
     cli::{JsonOption, VersionOption},
     commands::{command::Command, json},
     config::{
-        display::{show, to_json},
-        schema::{CHANNEL, CHANNEL_KEYS, KEYS, Kind},
+        display::{to_json, to_toml},
+        schema::{CHANNEL, CHANNEL_KEYS, KEYS, ValueType},
     },
     facts::{context::Context, git},
     settings::Settings,
@@ -45,29 +45,29 @@ impl Command for Config {
 /// The paths of all values, in the schema's order. A table of texts has a path for each entry.
 fn paths(settings: &Settings) -> Vec<String> {
     let mut paths = Vec::new();
-    let mut add = |path: String, kind: Kind| match kind {
-        Kind::Map(_) => paths.extend(
+    let mut add = |path: String, value_type: ValueType| match value_type {
+        ValueType::Map(_) => paths.extend(
             settings
                 .layer
                 .entries(&path)
                 .map(|(name, _)| format!("{path}.{name}")),
         ),
-        Kind::Bool
-        | Kind::Count(..)
-        | Kind::Size
-        | Kind::Duration
-        | Kind::Choice(_)
-        | Kind::Text(_)
-        | Kind::List(_) => {
+        ValueType::Bool
+        | ValueType::Count(..)
+        | ValueType::Size
+        | ValueType::Duration
+        | ValueType::Choice(_)
+        | ValueType::Text(_)
+        | ValueType::List(_) => {
             paths.push(path);
         }
     };
     for key in KEYS {
-        add(key.path.to_owned(), key.kind);
+        add(key.path.to_owned(), key.value_type);
     }
     for channel in settings.layer.channels() {
         for key in CHANNEL_KEYS {
-            add(format!("{CHANNEL}.{channel}.{}", key.path), key.kind);
+            add(format!("{CHANNEL}.{channel}.{}", key.path), key.value_type);
         }
     }
     paths
@@ -83,7 +83,7 @@ fn as_text(settings: &Settings, tags: &[String]) -> String {
             let _ = writeln!(
                 out,
                 "{path} = {}  # {}",
-                show(&path, &sourced.value),
+                to_toml(&path, &sourced.value),
                 sourced.origin
             );
         }

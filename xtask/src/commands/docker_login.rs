@@ -16,7 +16,7 @@ use crate::{
     },
     engine::{
         Engine,
-        login::{self, Refusal},
+        login::{self, LoginFailure},
     },
     facts::context::{Context, Ran},
     plan::{Cmd, Output, Plan, Stdin, Step},
@@ -127,11 +127,11 @@ fn request(
 fn plan(engine: &Engine, request: &Request, secret: String) -> Plan {
     let stdin = Stdin {
         secret,
-        from: request.token.command(),
+        source_command: request.token.command(),
     };
     let cmd = engine.login(&request.registry, &request.user, stdin);
     let say = format!("in to {} as {}", request.registry, request.user);
-    vec![Step::new(cmd, Output::Quiet).say("Signing", say)].into()
+    vec![Step::new(cmd, Output::Quiet).status("Signing", say)].into()
 }
 
 impl Command for DockerLogin {
@@ -209,11 +209,11 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
     };
     let registry = &request.registry;
     let explained = |message: String| Failure::new(message).code(failure.exit_code());
-    let Some(refusal) = login::refusal(failure.output()) else {
+    let Some(refusal) = login::login_failure(failure.output()) else {
         return error;
     };
     let failure = match refusal {
-        Refusal::WrongToken => {
+        LoginFailure::InvalidToken => {
             let refused = explained(format!("{registry} refuses this token of {}", request.user));
             if registry == GITHUB_REGISTRY {
                 refused
@@ -223,17 +223,17 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
                 refused.hint("check the user name, and create a new token")
             }
         }
-        Refusal::Unreachable => explained(format!("{registry} cannot be reached"))
+        LoginFailure::Unreachable => explained(format!("{registry} cannot be reached"))
             .hint("check the name and the network; behind a proxy, the engine's daemon needs its address too"),
-        Refusal::PlainHttp => {
+        LoginFailure::PlainHttp => {
             explained(format!("{registry} speaks plain HTTP, and {} requires TLS", engine.kind)).hint(engine.allow_plain_http(registry))
         }
-        Refusal::Certificate => explained(format!("the certificate of {registry} is not trusted"))
+        LoginFailure::UntrustedCertificate => explained(format!("the certificate of {registry} is not trusted"))
             .hint(format!("give the engine its CA: /etc/docker/certs.d/{registry}/ca.crt or /etc/containers/certs.d/{registry}/ca.crt")),
-        Refusal::Helper => explained("the credential helper does not work, so the login was not kept".to_owned())
+        LoginFailure::CredentialHelper => explained("the credential helper does not work, so the login was not kept".to_owned())
             .hint("remove `credsStore` or `credHelpers` from the engine's config.json, or install the helper it names"),
     };
-    failure.hint(catalogue::more(refusal.code())).into()
+    failure.hint(catalogue::explain_hint(refusal.code())).into()
 }
 
 #[cfg(test)]

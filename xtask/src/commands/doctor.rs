@@ -24,7 +24,7 @@ use crate::{
         },
     },
     credentials::{config_file::ConfigFile, files},
-    engine::{EngineFacts, Place, detect, diagnosis::EndpointEnv},
+    engine::{EngineFacts, Location, detect, diagnosis::EndpointEnv},
     exec::Finished,
     facts::{
         context::Context,
@@ -103,7 +103,7 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
                 findings.push(warning(
                     "engine",
                     format!("{} {}", other.program, other.why),
-                    catalogue::find(&other.why).map_or_else(
+                    catalogue::find_in_output(&other.why).map_or_else(
                         || "only if you need it: install or start it".to_owned(),
                         |known| {
                             format!("only if you need it: `cargo xtask explain {}`", known.code)
@@ -137,23 +137,23 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
 }
 
 fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
-    let place = match &engine.place {
-        Place::Here => "this machine".to_owned(),
-        Place::Vm => "a virtual machine on this one".to_owned(),
-        Place::Remote(endpoint) => endpoint.clone(),
+    let place = match &engine.location {
+        Location::Host => "this machine".to_owned(),
+        Location::VirtualMachine => "a virtual machine on this one".to_owned(),
+        Location::Remote(endpoint) => endpoint.clone(),
     };
     match engine.endpoint_env(env) {
-        EndpointEnv::Unset if engine.hides_this_machine().is_some() => warning(
+        EndpointEnv::Unset if engine.why_localhost_is_unreachable().is_some() => warning(
             "endpoint",
             format!(
                 "{place}; {}",
-                engine.hides_this_machine().unwrap_or_default()
+                engine.why_localhost_is_unreachable().unwrap_or_default()
             ),
             "use rootful Docker or rootless Podman, or see https://docs.docker.com/engine/security/rootless/tips/",
         ),
         EndpointEnv::Unset => ok("endpoint", place),
         EndpointEnv::Used(from) => ok("endpoint", format!("{place}, by {from}")),
-        EndpointEnv::Misleading(how, fix) => warning("endpoint", format!("{place}; {how}"), fix),
+        EndpointEnv::Ineffective(how, fix) => warning("endpoint", format!("{place}; {how}"), fix),
     }
 }
 
@@ -175,7 +175,7 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
         failure(
             "builder",
             "buildx is missing or broken, and the legacy builder cannot build this image",
-            catalogue::hints_of("buildx-missing").join("; "),
+            catalogue::hints_for_code("buildx-missing").join("; "),
         )
     })
 }
@@ -193,20 +193,20 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
     let inside = state
         .lines()
         .any(|line| line.starts_with("flags:") && line.contains('F'));
-    match (&engine.place, enabled, inside) {
-        (Place::Vm | Place::Remote(_), ..) => ok(
+    match (&engine.location, enabled, inside) {
+        (Location::VirtualMachine | Location::Remote(_), ..) => ok(
             what,
             "not checked: the engine is on another machine; builds need no emulation",
         ),
-        (Place::Here, true, true) => ok(what, format!("{other} images can run here")),
-        (Place::Here, true, false) => warning(
+        (Location::Host, true, true) => ok(what, format!("{other} images can run here")),
+        (Location::Host, true, false) => warning(
             what,
             format!(
                 "{handler} is registered without the flag F, so it does not work in containers"
             ),
             "install `qemu-user-static` and `binfmt-support`",
         ),
-        (Place::Here, false, _) => ok(
+        (Location::Host, false, _) => ok(
             what,
             format!(
                 "{other} images cannot run here; building them needs no emulation (cargo xtask build-image --platform linux/{other})"
@@ -217,7 +217,7 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
 
 /// The free space on the disk of the engine's images.
 fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
-    if engine.place != Place::Here {
+    if engine.location != Location::Host {
         return None;
     }
     let root = ask(cx, &engine.engine.storage_root())?;

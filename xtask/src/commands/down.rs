@@ -39,7 +39,7 @@ fn plan(settings: &Settings, engine: &EngineFacts, found: &[Found]) -> Plan {
 }
 
 fn started_by_up(settings: &Settings, container: &Container) -> bool {
-    container.owner() == Owner::Us
+    container.owner() == Owner::Xtask
         && container.label(label::STACK) == Some(settings.run.container.as_str())
 }
 

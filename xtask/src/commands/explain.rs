@@ -13,7 +13,7 @@ use crate::{
         command::{Standalone, Surroundings},
         json,
     },
-    config::schema::nearest,
+    config::schema::closest_match,
 };
 
 /// Explain a known failure: why, and what to do
@@ -44,7 +44,7 @@ impl From<&'static Entry> for JsonEntry {
             code: entry.code,
             title: entry.title,
             cause: entry.cause,
-            fix: entry.fix,
+            fix: entry.fixes,
             retry: match entry.retry {
                 Retry::Now => "now",
                 Retry::Later => "later",
@@ -78,14 +78,14 @@ impl Standalone for Explain {
 
 /// The entry of a code, or of a line that was printed.
 fn known(text: &str) -> Result<&'static Entry, Failure> {
-    catalogue::of_code(text)
-        .or_else(|| catalogue::find(text))
+    catalogue::find_by_code(text)
+        .or_else(|| catalogue::find_in_output(text))
         .ok_or_else(|| unknown(text))
 }
 
 fn unknown(code: &str) -> Failure {
     let failure = Failure::usage(format!("there is no known failure `{code}`"));
-    match nearest(code, ENTRIES.iter().map(|entry| entry.code)) {
+    match closest_match(code, ENTRIES.iter().map(|entry| entry.code)) {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),
         None => failure.hint("`cargo xtask explain` lists them"),
     }

@@ -8,7 +8,7 @@ use clap::{Args, builder::PossibleValue};
 use crate::{
     base::{env::Env, error::Failure},
     commands::command::{Group, Standalone, Surroundings},
-    config::{files, schema::nearest},
+    config::{files, schema::closest_match},
     settings::{GitValues, Publish, Settings, resolve::Arguments},
 };
 
@@ -165,7 +165,7 @@ fn of_command(mut cli: clap::Command, name: &str) -> Result<String, Failure> {
         .map(|command| command.render_long_help().to_string())
         .ok_or_else(|| {
             let failure = Failure::usage(format!("there is no command `{name}`"));
-            match nearest(name, known.iter().map(String::as_str)) {
+            match closest_match(name, known.iter().map(String::as_str)) {
                 Some(near) => failure.hint(format!("did you mean `{near}`?")),
                 None => failure.hint("`cargo xtask help` lists them"),
             }

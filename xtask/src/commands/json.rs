@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     base::ui::Ui,
-    engine::{Engine, EngineFacts, Place},
+    engine::{Engine, EngineFacts, Location},
 };
 
 /// The version of the format. A change that breaks readers raises it.
@@ -58,10 +58,10 @@ impl From<&Engine> for JsonEngine {
 
 impl From<&EngineFacts> for JsonEngine {
     fn from(facts: &EngineFacts) -> Self {
-        let place = match &facts.place {
-            Place::Here => "here",
-            Place::Vm => "vm",
-            Place::Remote(address) => address,
+        let place = match &facts.location {
+            Location::Host => "here",
+            Location::VirtualMachine => "vm",
+            Location::Remote(address) => address,
         };
         Self {
             version: Some(facts.version.clone()),

@@ -64,7 +64,7 @@ impl Logs {
             timestamps: self.timestamps,
         };
         let cmd = engine.logs(&self.container_name(settings), &options);
-        vec![Step::new(cmd, Output::Handover)].into()
+        vec![Step::new(cmd, Output::ReplaceProcess)].into()
     }
 }
 

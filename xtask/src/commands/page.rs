@@ -9,7 +9,7 @@ use std::fs;
 use clap::CommandFactory;
 
 use crate::{
-    base::pages::{file, must_be, read, with_table},
+    base::pages::{assert_page, read, repository_file, with_table},
     commands::table::{Cli, GROUPS},
 };
 
@@ -35,11 +35,11 @@ fn wanted() -> String {
 
 #[test]
 fn the_table_is_the_codes() {
-    must_be(PAGE, &wanted(), file!());
+    assert_page(PAGE, &wanted(), file!());
 }
 
 #[test]
 #[ignore = "writes README.md"]
 fn write_the_commands() {
-    fs::write(file(PAGE), wanted()).unwrap();
+    fs::write(repository_file(PAGE), wanted()).unwrap();
 }

@@ -22,7 +22,7 @@ pub fn steps(
     container: &Container,
     grace: Duration,
 ) -> Vec<Step> {
-    let stop = Step::new(engine.stop(name, grace), Output::Quiet).say("Stopping", what);
+    let stop = Step::new(engine.stop(name, grace), Output::Quiet).status("Stopping", what);
     let remove = Step::new(engine.remove(name), Output::Quiet);
     let stop = container.state.running.then_some(stop);
     stop.into_iter().chain([remove]).collect()

@@ -36,7 +36,7 @@ impl Shell {
             self.command.clone()
         };
         let cmd = engine.exec_interactive(&settings.run.container, tty, &argv);
-        vec![Step::new(cmd, Output::Handover)].into()
+        vec![Step::new(cmd, Output::ReplaceProcess)].into()
     }
 }
 

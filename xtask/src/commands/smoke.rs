@@ -92,7 +92,7 @@ fn runner(settings: &Settings, engine: &EngineFacts, names: &Names, facts: &Smok
     // The key of the scripted model is not a secret.
     env.shown
         .extend(model.map(|(name, value)| (name.to_owned(), value)));
-    engine.run_plain(&Run {
+    engine.run_as_image_user(&Run {
         labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
         // A volume of its own, which outlives a restart and is removed in the end.
         volumes: vec![format!("{}:/workspace", names.runner)],
@@ -125,8 +125,8 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
     let mut images = Plan::default();
     if !facts.has_temporal_image {
         let image = &settings.stack.temporal_image;
-        let pull = Step::new(engine.engine.pull(image), Output::Talk);
-        images.push(pull.say("Pulling", image.as_str()));
+        let pull = Step::new(engine.engine.pull(image), Output::Progress);
+        images.push(pull.status("Pulling", image.as_str()));
     }
     if !facts.has_server_image {
         images.steps.extend(build_server(settings, &facts.build)?);
@@ -142,7 +142,7 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
             isolated,
             Ports::DEFAULT,
         ))
-        .say(
+        .status(
             "Starting",
             "Temporal, a stigmer-server and the runner, isolated from everything else",
         ),
@@ -163,24 +163,25 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
             &names.server,
             ["ask", "--session", "smoke", message],
         );
-        quiet(cmd).limit(EXECUTION_LIMIT).or_go_on()
+        quiet(cmd).limit(EXECUTION_LIMIT).ignore_failure()
     };
     let show_file = ["/bin/sh", "-c", "cat $(find /workspace -name haiku.txt)"];
     let executions = vec![
         ask("write a haiku into haiku.txt"),
-        quiet(engine.engine.exec(&names.runner, show_file)).or_go_on(),
-        quiet(engine.engine.cmd().args(["restart", &names.runner])).say("Restarting", "the runner"),
+        quiet(engine.engine.exec(&names.runner, show_file)).ignore_failure(),
+        quiet(engine.engine.cmd().args(["restart", &names.runner]))
+            .status("Restarting", "the runner"),
         healthy(),
         ask("read haiku.txt"),
         ask("what did I ask before?"),
     ];
-    let remove = |name: &str| quiet(engine.engine.remove(name)).or_go_on();
+    let remove = |name: &str| quiet(engine.engine.remove(name)).ignore_failure();
     let remove_volume = ["volume", "rm", "--force", &names.runner];
     let cleanup = vec![
         remove(&names.runner),
         remove(&names.server),
         remove(&names.temporal),
-        quiet(engine.engine.cmd().args(remove_volume)).or_go_on(),
+        quiet(engine.engine.cmd().args(remove_volume)).ignore_failure(),
     ];
     Ok(SmokePlans {
         images,

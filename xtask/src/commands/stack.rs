@@ -126,7 +126,7 @@ impl Server<'_> {
         let mut run = Run::restricted(self.name, self.image, person, self.network.clone());
         // Another project's server may write to any folder.
         run.hardening.read_only = false;
-        engine.run_plain(&Run {
+        engine.run_as_image_user(&Run {
             labels,
             ports: self.ports.clone(),
             command: self.command.clone(),
@@ -213,7 +213,9 @@ pub fn build_server(settings: &Settings, facts: &BuildFacts) -> Result<Vec<Step>
     build.references = vec![server_image(settings)];
     let cmd = facts.engine.build(&build);
     let mut steps = request::preparation(facts);
-    steps.push(Step::new(cmd, Output::Talk).say("Building", "the development stigmer-server"));
+    steps.push(
+        Step::new(cmd, Output::Progress).status("Building", "the development stigmer-server"),
+    );
     Ok(steps)
 }
 
@@ -225,7 +227,7 @@ pub fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Fail
     let reference = server_image(cx.settings);
     match cx.images_of(&engine.engine, &[&reference])?.first() {
         None => Ok(false),
-        Some(image) if image.is_ours() => Ok(true),
+        Some(image) if image.is_built_by_xtask() => Ok(true),
         Some(_) => Err(ownership::refusal(cx.settings, engine, &reference)),
     }
 }

@@ -22,8 +22,8 @@ use crate::{
     },
     config::files::Files,
     engine::{
-        Engine, EngineFacts, Place, capabilities::Store, container::Container, image::Image, label,
-        multiarch::BuilderFacts,
+        Engine, EngineFacts, Location, capabilities::ImageStore, container::Container,
+        image::Image, label, multiarch::BuilderFacts,
     },
     facts::{context::EngineState, git::WorkTree, host::Folder},
     plan::Plan,
@@ -169,9 +169,9 @@ impl Machine {
             .to_owned(),
             platform: Platform::linux("amd64"),
             rootless: self.rootless,
-            place: match self.os {
-                Os::Linux => Place::Here,
-                Os::Mac => Place::Vm,
+            location: match self.os {
+                Os::Linux => Location::Host,
+                Os::Mac => Location::VirtualMachine,
             },
         }
     }
@@ -229,11 +229,11 @@ impl Machine {
             builder: BuilderFacts {
                 // One machine has the older store, which needs a builder of our own.
                 store: if self.name == "docker_linux_as_root" {
-                    Store::OnePlatform
+                    ImageStore::SinglePlatform
                 } else {
-                    Store::SeveralPlatforms
+                    ImageStore::MultiPlatform
                 },
-                ours_exists: false,
+                xtask_builder_exists: false,
             },
             missing_github_cache_variables: Vec::new(),
         }

@@ -138,8 +138,8 @@ fn plan_temporal(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
     let engine = &facts.build.engine;
     if !facts.temporal.has_image {
         let image = &settings.stack.temporal_image;
-        let pull = Step::new(engine.engine.pull(image), Output::Talk);
-        plan.push(pull.say("Pulling", image.as_str()));
+        let pull = Step::new(engine.engine.pull(image), Output::Progress);
+        plan.push(pull.status("Pulling", image.as_str()));
     }
     if let Some(old) = &facts.temporal.container {
         let grace = settings.run.stop_grace;
@@ -151,7 +151,7 @@ fn plan_temporal(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
     let mut server = temporal(settings, &names.temporal, network, facts.ports);
     server.stack = Some(&names.runner);
     let start = Step::new(server.run(engine, facts.person), Output::Quiet);
-    plan.push(start.say("Starting", format!("Temporal as {}", names.temporal)));
+    plan.push(start.status("Starting", format!("Temporal as {}", names.temporal)));
     plan
 }
 
@@ -175,13 +175,13 @@ fn plan_server(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Pl
             .extend(removal::steps(&engine.engine, name, name, old, grace));
     }
     let network = engine.network(&Network::Auto);
-    let host = engine.host_on(&network);
+    let host = engine.host_name_on(&network);
     let image = server_image(settings);
     let mut server = server(&names.server, &image, network, host, facts.ports);
     server.command.extend(facts.shared.iter().cloned());
     server.stack = Some(&names.runner);
     let start = Step::new(server.run(engine, facts.person), Output::Quiet);
-    plan.push(start.say("Starting", format!("a stigmer-server as {}", names.server)));
+    plan.push(start.status("Starting", format!("a stigmer-server as {}", names.server)));
     plan.push(server_ready(engine, &names.server, facts.ports));
     Ok(plan)
 }

@@ -1,4 +1,4 @@
-//! Values as text, for people and for machines.
+//! Formats configuration values as TOML and as JSON.
 
 use crate::{
     base::secret,
@@ -27,7 +27,7 @@ fn has_secret_name(path: &str) -> bool {
 }
 
 /// A value as TOML, for people. What looks like a secret is masked.
-pub fn show(path: &str, value: &Value) -> String {
+pub fn to_toml(path: &str, value: &Value) -> String {
     match value {
         Value::Bool(yes) => yes.to_string(),
         Value::Count(count) => count.to_string(),
@@ -50,7 +50,7 @@ pub fn show(path: &str, value: &Value) -> String {
     }
 }
 
-/// A value as JSON. What looks like a secret is masked.
+/// A value as JSON. Texts that look like secrets are masked.
 pub fn to_json(path: &str, value: &Value) -> serde_json::Value {
     match value {
         Value::Bool(yes) => (*yes).into(),

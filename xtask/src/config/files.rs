@@ -1,15 +1,15 @@
-//! The files of the configuration.
+//! The configuration files.
 
 use std::path::{Path, PathBuf};
 
 use crate::base::error::Failure;
 
-/// The project's file, in the workspace's root.
+/// The project's configuration, in the workspace's root.
 pub const FILE: &str = "xtask.toml";
-/// A person's own file beside it, which git ignores.
+/// The personal configuration, in the same folder. Git ignores it.
 pub const LOCAL_FILE: &str = "xtask.local.toml";
 
-/// The texts of a workspace's files, not parsed yet.
+/// The texts of a workspace's configuration files.
 #[derive(Clone, Debug)]
 pub struct Files {
     pub root: PathBuf,
@@ -17,24 +17,24 @@ pub struct Files {
     pub local: Option<String>,
 }
 
-/// Finds the workspace above a folder and reads its files.
+/// Finds the workspace that contains a folder, and reads its configuration files.
 ///
 /// # Errors
-/// When there is no xtask.toml above, or a file cannot be read.
+/// When no parent folder has an xtask.toml, or a file cannot be read.
 pub fn find(from: &Path) -> anyhow::Result<Files> {
     let root = from
         .ancestors()
         .find(|folder| folder.join(FILE).is_file())
         .ok_or_else(|| {
             Failure::usage(format!(
-                "there is no `{FILE}` in `{}` or above",
+                "there is no `{FILE}` in `{}` or its parent folders",
                 from.display()
             ))
             .hint("run xtask in a checkout of the agent-runner repository")
         })?;
     if root.to_str().is_none() {
         return Err(Failure::usage(format!(
-            "the workspace's path `{}` is not UTF-8, and engines take no such path",
+            "the workspace's path `{}` is not UTF-8, which engines require",
             root.display()
         ))
         .hint("move the checkout to another folder")

@@ -1,10 +1,10 @@
-//! Configuration values with their origins.
+//! Configuration values and their origins.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::config::schema::Value;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -24,15 +24,15 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A value and where it comes from.
+/// A value and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sourced<T> {
     pub value: T,
     pub origin: Origin,
 }
 
-/// A set of values by path (`run.limits.pids`, `run.env.MODE`, `channel.dev.tags`),
-/// and the channels' names in the order in which they are tried.
+/// Values by path (`run.limits.pids`, `run.env.MODE`, `channel.dev.tags`), and the names of the channels in
+/// the order in which a version is matched.
 #[derive(Clone, Debug, Default)]
 pub struct Layer {
     pub(super) values: BTreeMap<String, Sourced<Value>>,
@@ -49,7 +49,7 @@ impl Layer {
         self.values.get(path)
     }
 
-    /// The entries of a table of texts, by name.
+    /// The entries of a table, by name.
     pub fn entries(&self, table: &str) -> impl Iterator<Item = (&str, &Sourced<Value>)> {
         let prefix = format!("{table}.");
         self.values
@@ -65,12 +65,12 @@ impl Layer {
         &self.channels
     }
 
-    /// Adds a layer that overrides this one. Channels that only the new layer has are tried first.
-    pub fn overlay(&mut self, over: Self) {
-        self.values.extend(over.values);
-        // A known channel keeps its place. Otherwise a file that changes a key of the last channel, which
-        // matches everything, would make it the first.
-        let new = over
+    /// Adds a layer that overrides this one. Its new channels come first.
+    pub fn overlay(&mut self, upper: Self) {
+        self.values.extend(upper.values);
+        // A known channel keeps its position. Otherwise a file that changes a key of the last channel, which
+        // matches everything, would move that channel to the front.
+        let new = upper
             .channels
             .into_iter()
             .filter(|name| !self.channels.contains(name));
@@ -78,12 +78,12 @@ impl Layer {
     }
 }
 
-/// A value that a flag gives to a key.
+/// A flag that sets a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     pub key: &'static str,
     pub flag: &'static str,
     pub text: String,
-    /// Whether the value is one more item of the key's list, not the whole value.
-    pub adds: bool,
+    /// Whether the text is appended to the key's list. Otherwise it replaces the key's value.
+    pub append: bool,
 }

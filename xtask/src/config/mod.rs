@@ -1,5 +1,5 @@
-//! xtask.toml: read in two passes (the schema's version, then everything) and checked as a whole. All
-//! problems are reported at once.
+//! Reads and checks the configuration. The first pass over a file reads only its schema version, the second
+//! everything else. All problems are reported together.
 
 pub mod display;
 pub mod files;

@@ -1,5 +1,5 @@
-//! Holds docs/configuration.md to the code: its tables are rendered from the schema and from
-//! default.toml, and its examples are read as xtask reads them. After a change of the schema:
+//! Checks that docs/configuration.md agrees with the code: its tables are generated from the schema and from
+//! default.toml, and all examples are valid. After a change of the schema, write the tables again:
 //!
 //! ```sh
 //! cargo test -p xtask --bin xtask -- --ignored write_the_tables
@@ -12,17 +12,17 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     base::{
         env::Env,
-        pages::{file, must_be, read},
+        pages::{assert_page, read, repository_file},
     },
     config::{
         files::Files,
         resolve::{DEFAULTS, resolve},
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, SCHEMA, SCHEMA_KEY},
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, SCHEMA, SCHEMA_KEY},
     },
 };
 
-/// The page, and every other one that may show a piece of xtask.toml.
 const PAGE: &str = "docs/configuration.md";
+/// The pages whose TOML examples are checked.
 const PAGES: &[&str] = &[
     PAGE,
     "README.md",
@@ -35,11 +35,11 @@ const PAGES: &[&str] = &[
     "docs/troubleshooting.md",
 ];
 
-/// A table of the page stands between these lines.
+/// The lines around a generated table.
 const BEGIN: &str = "<!-- table: ";
 const END: &str = "<!-- /table -->";
 
-/// The tables by name: a key belongs to the one that its path begins with.
+/// The names of the tables. The first part of a key's path is the name of its table.
 fn tables() -> Vec<&'static str> {
     let mut tables: Vec<_> = KEYS.iter().filter_map(|key| table_of(key.path)).collect();
     tables.dedup();
@@ -51,7 +51,7 @@ fn table_of(path: &str) -> Option<&str> {
     path.rsplit_once('.').map(|(table, _)| table)
 }
 
-/// What default.toml has at a path, as it is written there.
+/// The text of a default value in default.toml.
 fn default_text(path: &[&str], channel: Option<&str>) -> String {
     let (document, _) = DeTable::parse_recoverable(DEFAULTS);
     let mut table = document.get_ref();
@@ -62,7 +62,7 @@ fn default_text(path: &[&str], channel: Option<&str>) -> String {
         table = channels
             .iter()
             .find_map(|one| match one.get_ref() {
-                DeValue::Table(one) if one[CHANNEL_NAME].get_ref().as_str() == Some(name) => {
+                DeValue::Table(one) if one[CHANNEL_NAME_KEY].get_ref().as_str() == Some(name) => {
                     Some(one)
                 }
                 _ => None,
@@ -73,7 +73,7 @@ fn default_text(path: &[&str], channel: Option<&str>) -> String {
     for folder in folders {
         table = match table[*folder].get_ref() {
             DeValue::Table(inner) => inner,
-            _ => panic!("{path:?} is no path"),
+            _ => panic!("{path:?} is not a path"),
         };
     }
     let span: Range<usize> = table
@@ -97,7 +97,7 @@ fn render(table: &str) -> String {
     for key in KEYS.iter().filter(|key| table_of(key.path) == Some(table)) {
         out += &row(&[
             &format!("`{}`", key.path),
-            &key.kind.describe(),
+            &key.value_type.describe(),
             &default_text(&key.path.split('.').collect::<Vec<_>>(), None),
             &format!("`{}`", key.env),
             key.doc,
@@ -123,7 +123,7 @@ fn render_channels() -> String {
     out += &format!("|{}\n", "---|".repeat(names.len() + 3));
     for key in CHANNEL_KEYS {
         let path = format!("`{}`", key.path);
-        let kind = key.kind.describe();
+        let kind = key.value_type.describe();
         let defaults: Vec<_> = names
             .iter()
             .map(|name| default_text(&[key.path], Some(name)))
@@ -134,12 +134,12 @@ fn render_channels() -> String {
     out
 }
 
-/// The page with every table as it should be, and the tables that were met.
+/// The page with its tables rendered again, and the names of the tables.
 fn with_tables(page: &str) -> (String, Vec<String>) {
-    let (mut out, mut met, mut inside) = (String::new(), Vec::new(), false);
+    let (mut out, mut names, mut inside) = (String::new(), Vec::new(), false);
     for line in page.lines() {
         if line == END {
-            assert!(inside, "`{END}` without its beginning");
+            assert!(inside, "`{END}` without a table");
             inside = false;
         }
         if !inside {
@@ -153,31 +153,30 @@ fn with_tables(page: &str) -> (String, Vec<String>) {
             assert!(!inside, "`{line}` within another table");
             inside = true;
             out += &format!("\n{}\n", render(name));
-            met.push(name.to_owned());
+            names.push(name.to_owned());
         }
     }
-    assert!(!inside, "a table has no end");
-    (out, met)
+    assert!(!inside, "a table without `{END}`");
+    (out, names)
 }
 
 #[test]
-fn every_key_stands_in_its_table() {
-    let page = read(PAGE);
-    let (wanted, mut met) = with_tables(&page);
+fn the_tables_agree_with_the_schema() {
+    let (expected, mut names) = with_tables(&read(PAGE));
     let mut tables = tables();
-    met.sort();
+    names.sort();
     tables.sort_unstable();
-    assert_eq!(met, tables, "the page's tables");
-    must_be(PAGE, &wanted, file!());
+    assert_eq!(names, tables, "the page's tables");
+    assert_page(PAGE, &expected, file!());
 }
 
 #[test]
 #[ignore = "writes docs/configuration.md"]
 fn write_the_tables() {
-    fs::write(file(PAGE), with_tables(&read(PAGE)).0).unwrap();
+    fs::write(repository_file(PAGE), with_tables(&read(PAGE)).0).unwrap();
 }
 
-/// What is shown as TOML on a page, with the line it begins in.
+/// The TOML examples of a page, each with the number of its first line.
 fn examples(page: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -193,8 +192,8 @@ fn examples(page: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn every_example_is_a_configuration() {
-    let mut read_ones = 0;
+fn every_example_is_valid() {
+    let mut count = 0;
     for page in PAGES {
         for (line, example) in examples(&read(page)) {
             let schema = if example.contains("schema = ") {
@@ -210,8 +209,8 @@ fn every_example_is_a_configuration() {
             if let Err(error) = resolve(&files, &Env::fake(&[])) {
                 panic!("{page}:{line}: {error}");
             }
-            read_ones += 1;
+            count += 1;
         }
     }
-    assert!(read_ones > 5, "the examples are found");
+    assert!(count > 5, "only {count} examples are found");
 }

@@ -1,10 +1,10 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration, with their positions.
 
 use std::{fmt, ops::Range};
 
 use crate::base::secret;
 
-/// A text and the name it goes by in messages.
+/// A text, and its name in messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     pub name: &'a str,
@@ -12,8 +12,8 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Line and column, both from 1, of a byte; columns count characters.
-    pub fn place(&self, at: usize) -> (usize, usize) {
+    /// The line and column of a byte offset. Both begin with 1. Columns count characters.
+    pub fn position(&self, at: usize) -> (usize, usize) {
         let before = &self.text[..floor_char_boundary(self.text, at)];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         (
@@ -30,47 +30,47 @@ fn floor_char_boundary(text: &str, at: usize) -> usize {
         .unwrap_or(0)
 }
 
-/// One problem, rendered as compilers do: message, place, the line with carets, help. What looks
-/// like a secret is not shown, be it in the line or in the message.
+/// One problem, formatted like a compiler's message: text, position, the line with carets, and help.
+/// Secrets in the line and in the message are masked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem(String);
 
 impl Problem {
-    /// A problem at a place in a file.
+    /// A problem at a position in a file.
     pub fn at(source: Source, span: Range<usize>, message: &str, help: &str) -> Self {
-        let (line, column) = source.place(span.start);
+        let (line, column) = source.position(span.start);
         let text = source.text.lines().nth(line - 1).unwrap_or("");
-        // A tab stays a tab under the line, so that the caret stands where it should.
+        // A tab stays a tab, so that the carets are below the right characters.
         let indent: String = text
             .chars()
             .take(column - 1)
             .map(|c| if c == '\t' { '\t' } else { ' ' })
             .collect();
-        let in_line = text.chars().count().saturating_sub(column - 1);
-        let wanted = source.text.get(span).map_or(1, |spanned| {
+        let rest_of_line = text.chars().count().saturating_sub(column - 1);
+        let spanned = source.text.get(span).map_or(1, |spanned| {
             spanned
                 .lines()
                 .next()
                 .map_or(0, |first| first.chars().count())
         });
-        let carets = "^".repeat(wanted.min(in_line).max(1));
-        let shown = secret::redact_line(text);
-        // Under another line the carets would stand in the wrong place.
-        let carets = if shown == text {
+        let carets = "^".repeat(spanned.min(rest_of_line).max(1));
+        let redacted = secret::redact_line(text);
+        // In a redacted line, the carets would be below the wrong characters.
+        let carets = if redacted == text {
             format!(" {indent}{carets}")
         } else {
             String::new()
         };
         let gutter = " ".repeat(line.to_string().len());
         Self(format!(
-            "{message}\n{gutter}--> {name}:{line}:{column}\n{gutter} |\n{line} | {shown}\n{gutter} |{carets}\n{gutter} = help: {help}",
+            "{message}\n{gutter}--> {name}:{line}:{column}\n{gutter} |\n{line} | {redacted}\n{gutter} |{carets}\n{gutter} = help: {help}",
             message = secret::redact(message),
             name = source.name,
         ))
     }
 
-    /// A problem with an environment variable.
-    pub fn general(message: &str) -> Self {
+    /// A problem without a position in a file, such as one with an environment variable.
+    pub fn without_position(message: &str) -> Self {
         Self(secret::redact(message))
     }
 }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_caret_stands_under_the_place() {
+    fn carets_are_below_the_spanned_characters() {
         let source = Source {
             name: "xtask.toml",
             text: "a = 1\n\tä = \"x\"\n",
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_past_the_end_is_no_panic() {
+    fn a_position_after_the_end_does_not_panic() {
         let source = Source {
             name: "f",
             text: "ä",

@@ -1,5 +1,5 @@
-//! Reads a document, in two passes, and the environment: values with their origins, or all problems at
-//! once.
+//! Reads a configuration file or the environment. The result is the values with their origins, or all
+//! problems.
 
 use std::collections::BTreeSet;
 
@@ -14,26 +14,26 @@ use crate::{
         layer::{Layer, Origin},
         problem::{Problem, Source},
         schema::{
-            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, Key, Kind, SCHEMA, SCHEMA_KEY, Value,
-            nearest,
+            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, SCHEMA, SCHEMA_KEY, Value,
+            ValueType, closest_match,
         },
     },
 };
 
-/// How our environment variables begin.
+/// The prefix of environment variables that set keys.
 const ENV_PREFIX: &str = "XTASK_";
 
-const TOML_HELP: &str = "the TOML format: https://toml.io/en/v1.0.0";
-const NO_CHANNEL: &str = "channels are written as `[[channel]]`";
-const CHANNELS_HELP: &str = "write `[[channel]]` for each, and its `name` and other keys below";
-const ALL_KEYS: &str = "all keys are in docs/configuration.md";
+const TOML_HELP: &str = "see the TOML specification: https://toml.io/en/v1.0.0";
+const NO_CHANNEL: &str = "a channel must be an item of the array `[[channel]]`";
+const CHANNELS_HELP: &str = "write `[[channel]]`, and the channel's `name` and other keys below it";
+const ALL_KEYS: &str = "see docs/configuration.md for all keys";
 
-/// Reads one document: its schema first, then all of it.
+/// Reads a configuration file. It checks the schema version first.
 pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     let (document, errors) = DeTable::parse_recoverable(source.text);
     if !errors.is_empty() {
-        // What the parser makes of a broken file is a guess, but what it makes of the lines before the
-        // first table is not, and the schema is one of them.
+        // The schema version is reported first even if the TOML is invalid. It is in the lines before the
+        // first table, which the parser reads correctly if an error is after them.
         let head = source
             .text
             .split_once("\n[")
@@ -62,9 +62,9 @@ pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
         problems: Vec::new(),
     };
     if let Some((_, channels)) = document.remove_entry(CHANNEL) {
-        reader.channels(&channels);
+        reader.read_channels(&channels);
     }
-    reader.table(&document, "", "", KEYS);
+    reader.read_table(&document, "", "", KEYS);
     reader.problems.sort_by_key(|(at, _)| *at);
     if reader.problems.is_empty() {
         Ok(reader.layer)
@@ -77,15 +77,15 @@ pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     }
 }
 
-/// A schema that this xtask cannot read.
+/// A problem with the schema version.
 struct SchemaProblem {
-    /// Whether the file is written for a newer xtask. Then nothing else in it is reported.
+    /// Whether the file has a newer schema than this xtask supports. Nothing else is then reported.
     newer: bool,
     problem: Problem,
 }
 
-/// The first pass: nothing but the schema's number, so that an old xtask says "update your checkout",
-/// not "unknown key" or "this is not TOML".
+/// The first pass checks only the schema version. An old xtask then says "update your checkout" instead of
+/// "unknown key" or "invalid TOML".
 fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem> {
     let problem = |newer, span, message: &str, help: &str| {
         Err(SchemaProblem {
@@ -97,11 +97,8 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
         return problem(
             false,
             0..0,
-            &format!(
-                "`{}` does not say which schema it is written in",
-                source.name
-            ),
-            &format!("add this line at its top: `{SCHEMA_KEY} = {SCHEMA}`"),
+            &format!("`{}` does not have the key `{SCHEMA_KEY}`", source.name),
+            &format!("add this line at the top of the file: `{SCHEMA_KEY} = {SCHEMA}`"),
         );
     };
     let number = value
@@ -112,7 +109,9 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
         Some(schema) if schema > SCHEMA => problem(
             true,
             value.span(),
-            &format!("the file is written in schema {schema}, this xtask reads up to {SCHEMA}"),
+            &format!(
+                "the file has schema {schema}, but this xtask supports only schemas up to {SCHEMA}"
+            ),
             "update your checkout: `git pull`",
         ),
         Some(schema) if schema > 0 => Ok(()),
@@ -125,11 +124,11 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
     }
 }
 
-/// The second pass over one document.
+/// The second pass over a file.
 struct Reader<'a> {
     source: Source<'a>,
     layer: Layer,
-    /// Each with its place, to report them in the file's order.
+    /// The problems with their byte offsets, by which they are sorted.
     problems: Vec<(usize, Problem)>,
 }
 
@@ -142,88 +141,92 @@ impl Reader<'_> {
     fn origin(&self, at: usize) -> Origin {
         Origin::File {
             name: self.source.name.to_owned(),
-            line: self.source.place(at).0,
+            line: self.source.position(at).0,
         }
     }
 
-    /// A table whose keys are `prefix` + name among `keys`, stored under `store` + name.
-    fn table(&mut self, table: &DeTable, prefix: &str, store: &str, keys: &[Key]) {
+    /// Reads a table. The path of each of its keys in `keys` begins with `prefix`, and the path in the layer
+    /// with `store`.
+    fn read_table(&mut self, table: &DeTable, prefix: &str, store: &str, keys: &[Key]) {
         for (name, value) in table {
             let path = format!("{prefix}{}", name.get_ref());
-            let below = format!("{path}.");
+            let inner_prefix = format!("{path}.");
             if let Some(key) = keys.iter().find(|key| key.path == path) {
-                self.value(key, &format!("{store}{path}"), value);
-            } else if keys.iter().any(|key| key.path.starts_with(&below)) {
+                self.read_value(key, &format!("{store}{path}"), value);
+            } else if keys.iter().any(|key| key.path.starts_with(&inner_prefix)) {
                 match value.get_ref() {
-                    DeValue::Table(inner) => self.table(inner, &below, store, keys),
+                    DeValue::Table(inner) => self.read_table(inner, &inner_prefix, store, keys),
                     _ => self.problem(
                         value.span(),
                         &format!("`{path}` must be a table"),
-                        &format!("write `[{path}]`, and its keys below"),
+                        &format!("write `[{path}]`, and its keys below it"),
                     ),
                 }
             } else {
-                self.unknown(name, &path, prefix, keys);
+                self.report_unknown_key(name, &path, prefix, keys);
             }
         }
     }
 
-    fn unknown(
+    fn report_unknown_key(
         &mut self,
         name: &Spanned<std::borrow::Cow<str>>,
         path: &str,
         prefix: &str,
         keys: &[Key],
     ) {
-        // First the siblings, then the whole schema: a key in the wrong table is common.
+        // A similar key of the same table is suggested first, then the same key of another table: keys in the
+        // wrong table are a common mistake.
         let siblings: BTreeSet<&str> = keys
             .iter()
             .filter_map(|key| key.path.strip_prefix(prefix))
             .map(|rest| rest.split('.').next().unwrap_or(rest))
             .chain(prefix.is_empty().then_some(CHANNEL))
             .collect();
-        let sibling = nearest(name.get_ref(), siblings.iter().copied());
+        let sibling = closest_match(name.get_ref(), siblings.iter().copied());
         let elsewhere = keys
             .iter()
             .find(|key| key.path.rsplit('.').next() == Some(name.get_ref().as_ref()))
             .map(|key| key.path);
         let help = match (sibling, elsewhere) {
-            (Some(near), _) => format!("did you mean `{near}`?"),
-            (None, Some(path)) => format!("there is a key `{path}`"),
+            (Some(sibling), _) => format!("did you mean `{sibling}`?"),
+            (None, Some(path)) => format!("did you mean `{path}`?"),
             (None, None) => ALL_KEYS.to_owned(),
         };
         self.problem(name.span(), &format!("unknown key `{path}`"), &help);
     }
 
-    fn value(&mut self, key: &Key, path: &str, value: &Spanned<DeValue>) {
+    fn read_value(&mut self, key: &Key, path: &str, value: &Spanned<DeValue>) {
         let wrong_type = |found: &DeValue| {
             format!(
                 "`{}` must be {}, but is {}",
                 key.path,
-                key.kind.describe(),
+                key.value_type.describe(),
                 type_name(found)
             )
         };
-        let read = match (key.kind, value.get_ref()) {
-            (Kind::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
-            (Kind::Count(..), DeValue::Integer(number)) => key.kind.read(number.as_str()),
+        let read = match (key.value_type, value.get_ref()) {
+            (ValueType::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
+            (ValueType::Count(..), DeValue::Integer(number)) => {
+                key.value_type.read(number.as_str())
+            }
             (
-                Kind::Size | Kind::Duration | Kind::Choice(_) | Kind::Text(_),
+                ValueType::Size | ValueType::Duration | ValueType::Choice(_) | ValueType::Text(_),
                 DeValue::String(text),
-            ) => key.kind.read(text),
-            (Kind::List(check), DeValue::Array(items)) => {
+            ) => key.value_type.read(text),
+            (ValueType::List(validate), DeValue::Array(items)) => {
                 let texts = items
                     .iter()
-                    .filter_map(|item| self.item(key, check, item))
+                    .filter_map(|item| self.read_item(key, validate, item))
                     .collect::<Vec<_>>();
                 Ok(Value::List(texts))
             }
-            (Kind::Map(check), DeValue::Table(entries)) => {
+            (ValueType::Map(validate), DeValue::Table(entries)) => {
                 for (name, item) in entries {
-                    if let Err(why) = schema::entry_name(name.get_ref()) {
+                    if let Err(why) = schema::check_entry_name(name.get_ref()) {
                         let message = format!("a name in `{}` {why}", key.path);
                         self.problem(name.span(), &message, key.doc);
-                    } else if let Some(text) = self.item(key, check, item) {
+                    } else if let Some(text) = self.read_item(key, validate, item) {
                         let origin = self.origin(name.span().start);
                         let path = format!("{path}.{}", name.get_ref());
                         self.layer.set(&path, Value::Text(text), origin);
@@ -247,18 +250,26 @@ impl Reader<'_> {
         }
     }
 
-    /// A text within a list or table.
-    fn item(&mut self, key: &Key, check: schema::Check, item: &Spanned<DeValue>) -> Option<String> {
+    /// Reads a text of a list or table.
+    fn read_item(
+        &mut self,
+        key: &Key,
+        validate: schema::Validator,
+        item: &Spanned<DeValue>,
+    ) -> Option<String> {
         let DeValue::String(text) = item.get_ref() else {
             let found = type_name(item.get_ref());
             self.problem(
                 item.span(),
-                &format!("`{}` must hold texts, but this is {found}", key.path),
+                &format!(
+                    "`{}` must contain only texts, but this is {found}",
+                    key.path
+                ),
                 key.doc,
             );
             return None;
         };
-        if let Err(why) = check(text) {
+        if let Err(why) = validate(text) {
             self.problem(
                 item.span(),
                 &format!("`{text}` in `{}` {why}", key.path),
@@ -269,7 +280,7 @@ impl Reader<'_> {
         Some(text.to_string())
     }
 
-    fn channels(&mut self, value: &Spanned<DeValue>) {
+    fn read_channels(&mut self, value: &Spanned<DeValue>) {
         let DeValue::Array(channels) = value.get_ref() else {
             self.problem(value.span(), NO_CHANNEL, CHANNELS_HELP);
             return;
@@ -280,41 +291,41 @@ impl Reader<'_> {
                 continue;
             };
             let mut table = table.clone();
-            let Some((_, name)) = table.remove_entry(CHANNEL_NAME) else {
+            let Some((_, name)) = table.remove_entry(CHANNEL_NAME_KEY) else {
                 self.problem(
                     channel.span(),
-                    "a channel needs a name",
+                    "the channel has no name",
                     "add `name = \"…\"`",
                 );
                 continue;
             };
-            let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            let is_valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             match name.get_ref() {
-                DeValue::String(text) if !text.is_empty() && text.chars().all(fine) => {
+                DeValue::String(text) if !text.is_empty() && text.chars().all(is_valid) => {
                     if self.layer.channels.iter().any(|known| known == text) {
                         self.problem(
                             name.span(),
-                            &format!("there is a channel `{text}` already"),
-                            "put the keys of both under one of them, or give this one another name",
+                            &format!("the channel `{text}` is defined twice"),
+                            "merge the two channels, or rename this one",
                         );
                         continue;
                     }
                     self.layer.channels.push(text.to_string());
-                    self.table(&table, "", &format!("{CHANNEL}.{text}."), CHANNEL_KEYS);
+                    self.read_table(&table, "", &format!("{CHANNEL}.{text}."), CHANNEL_KEYS);
                 }
                 _ => self.problem(
                     name.span(),
-                    "a channel's name must be lower-case letters, digits and `-`",
-                    "such as `name = \"nightly\"`",
+                    "a channel's name can contain only lower-case letters, digits and `-`",
+                    "write a name such as `name = \"nightly\"`",
                 ),
             }
         }
     }
 }
 
-/// Reads the settings of the environment. A variable `XTASK_…` that resembles one of ours is a problem,
-/// as an unknown key is: a misspelled variable would have no effect. Other variables of that prefix
-/// belong to another xtask.
+/// Reads the keys that environment variables set. A variable `XTASK_…` with a name similar to a known one is
+/// a problem: it is probably a spelling mistake, and would have no effect. Other variables with that prefix
+/// are ignored, because they may belong to the xtask of another project.
 pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
     let (mut layer, mut problems) = (Layer::default(), Vec::new());
     for key in KEYS {
@@ -322,7 +333,7 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
             continue;
         };
         let origin = || Origin::Env(key.env.to_owned());
-        match key.kind.read(text) {
+        match key.value_type.read(text) {
             Ok(Value::Map(entries)) => {
                 for (name, value) in entries {
                     layer.set(
@@ -333,13 +344,13 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
                 }
             }
             Ok(value) => layer.set(key.path, value, origin()),
-            Err(why) => problems.push(Problem::general(&format!(
+            Err(why) => problems.push(Problem::without_position(&format!(
                 "environment variable `{}`: `{}` {why}",
                 key.env, key.path
             ))),
         }
     }
-    let bare = |name: &'static str| name.strip_prefix(ENV_PREFIX).unwrap_or(name);
+    let without_prefix = |name: &'static str| name.strip_prefix(ENV_PREFIX).unwrap_or(name);
     for name in env
         .names()
         .filter(|name| KEYS.iter().all(|key| key.env != *name))
@@ -347,13 +358,13 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
             continue;
         };
-        // Switches of the end-to-end tests.
+        // Options of the end-to-end tests.
         if rest.starts_with("E2E_") {
             continue;
         }
-        if let Some(near) = nearest(rest, KEYS.iter().map(|key| bare(key.env))) {
-            problems.push(Problem::general(&format!(
-                "environment variable `{name}` is no setting\n  = help: did you mean `{ENV_PREFIX}{near}`?"
+        if let Some(similar) = closest_match(rest, KEYS.iter().map(|key| without_prefix(key.env))) {
+            problems.push(Problem::without_position(&format!(
+                "unknown environment variable `{name}`\n  = help: did you mean `{ENV_PREFIX}{similar}`?"
             )));
         }
     }

@@ -1,5 +1,5 @@
-//! The configuration of a workspace: defaults, project file, personal file, environment and flags, each
-//! over the one before.
+//! Merges the configuration of a workspace from the defaults, the project's file, the personal file, the
+//! environment and flags. Later sources override earlier ones.
 
 use crate::{
     base::{env::Env, error::Failure},
@@ -8,7 +8,7 @@ use crate::{
         layer::{Layer, Origin, Override},
         problem::{Problem, Source},
         read::{read_document, read_environment},
-        schema::{KEYS, Kind, Value},
+        schema::{KEYS, Value, ValueType},
     },
 };
 
@@ -16,13 +16,13 @@ use crate::{
 const DEFAULTS_FILE: &str = "default.toml";
 pub(super) const DEFAULTS: &str = include_str!("default.toml");
 
-/// Reads everything but the flags.
+/// Reads all sources except the flags.
 ///
 /// # Errors
-/// All problems of all sources.
+/// All problems of all sources, in one failure.
 pub fn resolve(files: &Files, env: &Env) -> Result<Layer, Failure> {
     let mut problems = Vec::new();
-    let mut all = Layer::default();
+    let mut merged = Layer::default();
     let sources = [
         Some(Source {
             name: DEFAULTS_FILE,
@@ -39,21 +39,21 @@ pub fn resolve(files: &Files, env: &Env) -> Result<Layer, Failure> {
     ];
     for source in sources.into_iter().flatten() {
         match read_document(source) {
-            Ok(layer) => all.overlay(layer),
+            Ok(layer) => merged.overlay(layer),
             Err(found) => problems.extend(found),
         }
     }
-    for value in all.values.values_mut() {
+    for value in merged.values.values_mut() {
         if matches!(&value.origin, Origin::File { name, .. } if name == DEFAULTS_FILE) {
             value.origin = Origin::Default;
         }
     }
     match read_environment(env) {
-        Ok(layer) => all.overlay(layer),
+        Ok(layer) => merged.overlay(layer),
         Err(found) => problems.extend(found),
     }
     if problems.is_empty() {
-        Ok(all)
+        Ok(merged)
     } else {
         Err(report(&problems))
     }
@@ -68,16 +68,16 @@ fn report(problems: &[Problem]) -> Failure {
     Failure::usage(format!("{count}\n\n{}", all.join("\n\n")))
 }
 
-/// Puts the values of flags over a layer.
+/// Sets the keys of flags.
 ///
 /// # Errors
-/// When the text of a flag is not a value of its key.
+/// When the text of a flag is not valid for its key.
 pub fn apply_overrides(layer: &mut Layer, overrides: &[Override]) -> Result<(), Failure> {
     for Override {
         key,
         flag,
         text,
-        adds,
+        append,
     } in overrides
     {
         let Some(known) = KEYS.iter().find(|known| known.path == *key) else {
@@ -85,9 +85,9 @@ pub fn apply_overrides(layer: &mut Layer, overrides: &[Override]) -> Result<(), 
                 "internal error: `{flag}` sets the key `{key}`, which does not exist"
             )));
         };
-        let wrong = |why| Failure::usage(format!("`{flag} {text}`: `{key}` {why}"));
-        if let (true, Kind::List(check)) = (*adds, known.kind) {
-            check(text).map_err(wrong)?;
+        let invalid = |why| Failure::usage(format!("`{flag} {text}`: `{key}` {why}"));
+        if let (true, ValueType::List(validate)) = (*append, known.value_type) {
+            validate(text).map_err(invalid)?;
             let mut items = match layer.get(key).map(|sourced| &sourced.value) {
                 Some(Value::List(items)) => items.clone(),
                 _ => Vec::new(),
@@ -98,7 +98,7 @@ pub fn apply_overrides(layer: &mut Layer, overrides: &[Override]) -> Result<(), 
             layer.set(key, Value::List(items), Origin::Flag(flag));
             continue;
         }
-        match known.kind.read(text).map_err(wrong)? {
+        match known.value_type.read(text).map_err(invalid)? {
             Value::Map(entries) => {
                 for (name, value) in entries {
                     let path = format!("{key}.{name}");

@@ -1,6 +1,5 @@
-//! Every key of xtask.toml: its path, its type, its environment variable and its meaning.
-//! Parsing, the environment layer, `cargo xtask config` and docs/configuration.md's test
-//! all read this one table.
+//! The keys of xtask.toml, each with its path, type, environment variable and documentation. The files and
+//! the environment are read by this table, and the tables of docs/configuration.md are generated from it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,137 +11,144 @@ use crate::{
     },
 };
 
-/// What a key may hold.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueType {
     Bool,
-    /// A whole number from the first to the second, both included.
+    /// A whole number between the first and the second, inclusive.
     Count(u64, u64),
-    /// Bytes: `"45MB"`, `"2GiB"`; empty for no limit.
+    /// A number of bytes: `"45MB"`, `"2GiB"`; empty for no limit.
     Size,
     /// `"10s"`, `"1m 30s"`.
     Duration,
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// Text that the check accepts; the check's error says why not.
-    Text(Check),
-    /// A list of texts, each of which the check accepts.
-    List(Check),
-    /// A table of texts by name.
-    Map(Check),
+    /// A text that the validator accepts.
+    Text(Validator),
+    /// A list of texts that the validator accepts.
+    List(Validator),
+    /// A table of names and texts. The validator accepts the texts.
+    Map(Validator),
 }
 
-/// Accepts a text, or says why not, as a sentence without a subject.
-pub type Check = fn(&str) -> Result<(), String>;
+/// Checks a text. The error is the reason why the text is invalid, as a predicate.
+pub type Validator = fn(&str) -> Result<(), String>;
 
-/// A key that xtask knows.
+/// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Its place, `run.limits.memory`; for a channel's key the name within the channel.
+    /// The path, such as `run.limits.memory`. The path of a channel's key begins in the channel.
     pub path: &'static str,
-    pub kind: Kind,
-    /// The environment variable that sets it; channels have none.
+    pub value_type: ValueType,
+    /// The environment variable that sets the key; empty for a channel's key.
     pub env: &'static str,
+    /// The documentation, which is also the help under an invalid value.
     pub doc: &'static str,
 }
 
-const fn key(path: &'static str, env: &'static str, kind: Kind, doc: &'static str) -> Key {
+const fn key(
+    path: &'static str,
+    env: &'static str,
+    value_type: ValueType,
+    doc: &'static str,
+) -> Key {
     Key {
         path,
-        kind,
+        value_type,
         env,
         doc,
     }
 }
 
-/// The key that says which version of this schema a file is written in.
+/// The key with the version of the schema that a file uses.
 pub const SCHEMA_KEY: &str = "schema";
-/// The newest schema this xtask reads.
+/// The newest schema version that this xtask supports.
 pub const SCHEMA: u64 = 1;
 
-/// All keys but the channels'.
+/// All keys except those of channels.
 #[rustfmt::skip] // a table: one key a line
 pub const KEYS: &[Key] = &[
-    key("engine.prefer", "XTASK_ENGINE", Kind::Choice(EngineChoice::WORDS), "the engine: `auto` takes the first of Docker and Podman that answers"),
-    key("engine.timeout", "XTASK_ENGINE_TIMEOUT", Kind::Duration, "how long a candidate may take to answer before it is passed over"),
-    key("image.repository", "XTASK_IMAGE_REPOSITORY", Kind::Text(repository), "where the image lives, with the registry's host and without a tag"),
-    key("image.default-version", "XTASK_IMAGE_DEFAULT_VERSION", Kind::Text(image_version), "the version where neither `--version` nor `VERSION` nor a CI tag gives one"),
-    key("image.title", "XTASK_IMAGE_TITLE", Kind::Text(any), "label `org.opencontainers.image.title`"),
-    key("image.description", "XTASK_IMAGE_DESCRIPTION", Kind::Text(any), "label `org.opencontainers.image.description`"),
-    key("image.source", "XTASK_IMAGE_SOURCE", Kind::Text(any), "label `org.opencontainers.image.source`: the repository's address, by which registries link the image to it"),
-    key("image.licenses", "XTASK_IMAGE_LICENSES", Kind::Text(any), "label `org.opencontainers.image.licenses`: an SPDX expression"),
-    key("image.labels", "XTASK_IMAGE_LABELS", Kind::Map(any), "further labels"),
-    key("registry.user", "XTASK_REGISTRY_USER", Kind::Text(any), "whose token `docker-login` hands in; empty for `$GITHUB_ACTOR` with ghcr.io"),
-    key("build.dockerfile", "XTASK_BUILD_DOCKERFILE", Kind::Text(not_empty), "the Dockerfile, relative to the workspace"),
-    key("build.context", "XTASK_BUILD_CONTEXT", Kind::Text(not_empty), "the build context, relative to the workspace"),
-    key("build.target", "XTASK_BUILD_TARGET", Kind::Text(any), "the stage to build; empty for the last one"),
-    key("build.check-target", "XTASK_BUILD_CHECK_TARGET", Kind::Text(not_empty), "the stage that `check` builds"),
-    key("build.base-image", "XTASK_BUILD_BASE_IMAGE", Kind::Text(not_empty), "the base image; set it to use a mirror"),
-    key("build.base-image-arg", "XTASK_BUILD_BASE_IMAGE_ARG", Kind::Text(not_empty), "the build argument by which the Dockerfile takes its base image"),
-    key("build.args", "XTASK_BUILD_ARGS", Kind::Map(any), "build arguments; they stay readable in the image's history, so no secrets"),
-    key("build.secrets", "XTASK_BUILD_SECRETS", Kind::List(secret), "build secrets: `id=ca,src=/path` takes a file, `id=token,env=NAME` an environment variable"),
-    key("build.network", "XTASK_BUILD_NETWORK", Kind::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
-    key("build.platforms", "XTASK_BUILD_PLATFORMS", Kind::List(platform), "what the image can be built for"),
-    key("build.pull", "XTASK_BUILD_PULL", Kind::Bool, "ask the registry for a newer base image on every build"),
-    key("build.progress", "XTASK_BUILD_PROGRESS", Kind::Choice(Progress::WORDS), "how the build shows its progress (Podman always shows it plain)"),
-    key("build.builder", "XTASK_BUILD_BUILDER", Kind::Text(not_empty), "the buildx builder of multi-architecture builds: `auto` takes Docker's own where its image store holds several platforms, else one of ours, made when it is missing; or the name of one that is there"),
-    key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", Kind::Choice(BuilderDriver::WORDS), "what our own builder runs on"),
-    key("build.builder-opts", "XTASK_BUILD_BUILDER_OPTS", Kind::List(assignment), "options of its driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
-    key("build.builder-config", "XTASK_BUILD_BUILDER_CONFIG", Kind::Text(any), "a buildkitd.toml for it: mirrors, registries without TLS"),
-    key("build.nodes", "XTASK_BUILD_NODES", Kind::List(node), "Machines to build on, each for its platform: BuildKit daemons for Docker, such as `linux/arm64=tcp://builder.example.com:1234`, services of Podman for Podman, such as `linux/arm64=ssh://me@builder.example.com`"),
-    key("build.cache", "XTASK_BUILD_CACHE", Kind::Choice(Cache::WORDS), "where multi-architecture builds keep their cache between machines"),
-    key("build.cache-ref", "XTASK_BUILD_CACHE_REF", Kind::Text(any), "the repository of the `registry` cache; empty for `cache` below the image's own"),
-    key("sign.key", "XTASK_SIGN_KEY", Kind::Text(any), "what cosign signs with: a key file, or a key's address in a KMS; the password is cosign's `COSIGN_PASSWORD`"),
-    key("sign.public-key", "XTASK_SIGN_PUBLIC_KEY", Kind::Text(any), "what a signature is checked with; empty for the public part of `sign.key`"),
-    key("sign.transparency-log", "XTASK_SIGN_TRANSPARENCY_LOG", Kind::Bool, "whether signatures are entered in the public log (Rekor), and looked for there"),
-    key("run.container", "XTASK_RUN_CONTAINER", Kind::Text(container), "the container's name"),
-    key("run.network", "XTASK_RUN_NETWORK", Kind::Text(not_empty), "`host`, `bridge`, a network's name, or `auto`: host on Linux, bridge where containers live in a VM"),
-    key("run.user", "XTASK_RUN_USER", Kind::Text(user), "`auto`, `image` (the image's own user) or `UID:GID`"),
-    key("run.volumes", "XTASK_RUN_VOLUMES", Kind::List(volume), "mounts: `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`; `~` is your home, a missing folder is created"),
-    key("run.env", "XTASK_RUN_ENV", Kind::Map(any), "fixed environment"),
-    key("run.pass-env", "XTASK_RUN_PASS_ENV", Kind::List(env_name), "variables handed on from your environment where they are set; only the name is on the command line"),
-    key("run.env-file", "XTASK_RUN_ENV_FILE", Kind::Text(any), "a file of `NAME=value` lines; used where it exists"),
-    key("run.addresses", "XTASK_RUN_ADDRESSES", Kind::List(env_name), "variables that hold an address on your machine: on a bridge network `localhost` in them becomes the host's name, and `run-local` warns where nothing listens"),
-    key("run.stop-grace", "XTASK_RUN_STOP_GRACE", Kind::Duration, "how long the container may take to stop before it is killed; whole seconds"),
-    key("run.limits.memory", "XTASK_RUN_LIMITS_MEMORY", Kind::Size, "the most memory, such as `2GiB`; empty for no limit"),
-    key("run.limits.cpus", "XTASK_RUN_LIMITS_CPUS", Kind::Text(cpus), "the most processors, such as `1.5`; empty for no limit"),
-    key("run.limits.pids", "XTASK_RUN_LIMITS_PIDS", Kind::Count(0, 4_194_304), "the most processes; 0 for no limit"),
-    key("run.hardening.no-new-privileges", "XTASK_RUN_HARDENING_NO_NEW_PRIVILEGES", Kind::Bool, "no program in the container can gain privileges (setuid has no effect)"),
-    key("run.hardening.drop-capabilities", "XTASK_RUN_HARDENING_DROP_CAPABILITIES", Kind::List(capability), "Linux capabilities taken away"),
-    key("run.hardening.read-only", "XTASK_RUN_HARDENING_READ_ONLY", Kind::Bool, "the container's root file system cannot be written"),
-    key("run.hardening.tmpfs", "XTASK_RUN_HARDENING_TMPFS", Kind::List(absolute), "folders in memory that can be written"),
-    key("run.hardening.init", "XTASK_RUN_HARDENING_INIT", Kind::Bool, "a small init is process 1: it hands signals on and reaps children"),
-    key("run.hardening.selinux-relabel", "XTASK_RUN_HARDENING_SELINUX_RELABEL", Kind::Choice(Relabel::WORDS), "`:z` on bind mounts; `auto` where SELinux is enforcing"),
-    key("stack.temporal-image", "XTASK_STACK_TEMPORAL_IMAGE", Kind::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
-    key("stack.server-target", "XTASK_STACK_SERVER_TARGET", Kind::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that they start"),
-    key("health.budget", "XTASK_HEALTH_BUDGET", Kind::Duration, "how long a started container may take to become healthy"),
-    key("health.command", "XTASK_HEALTH_COMMAND", Kind::List(not_empty), "the health check to run where the image's own cannot be read (Podman with an image that BuildKit made in OCI format); empty for none"),
-    key("budget.compressed", "XTASK_BUDGET_COMPRESSED", Kind::Size, "the most the image may take to download: the gzip of its file system; empty for no limit"),
-    key("budget.unpacked", "XTASK_BUDGET_UNPACKED", Kind::Size, "the most the image may take unpacked, as a tar archive; empty for no limit"),
+    key("engine.prefer", "XTASK_ENGINE", ValueType::Choice(EngineChoice::WORDS), "the engine; `auto` uses Docker if it answers, else Podman"),
+    key("engine.timeout", "XTASK_ENGINE_TIMEOUT", ValueType::Duration, "how long xtask waits for an engine's answer before it tries the next engine"),
+    key("image.repository", "XTASK_IMAGE_REPOSITORY", ValueType::Text(repository), "the image's repository, with the registry's host and without a tag"),
+    key("image.default-version", "XTASK_IMAGE_DEFAULT_VERSION", ValueType::Text(image_version), "the version if `--version`, `VERSION` and the tag of a CI job are not set"),
+    key("image.title", "XTASK_IMAGE_TITLE", ValueType::Text(any_text), "the label `org.opencontainers.image.title`"),
+    key("image.description", "XTASK_IMAGE_DESCRIPTION", ValueType::Text(any_text), "the label `org.opencontainers.image.description`"),
+    key("image.source", "XTASK_IMAGE_SOURCE", ValueType::Text(any_text), "the label `org.opencontainers.image.source`: the source repository's URL, to which registries link the image"),
+    key("image.licenses", "XTASK_IMAGE_LICENSES", ValueType::Text(any_text), "the label `org.opencontainers.image.licenses`: an SPDX expression"),
+    key("image.labels", "XTASK_IMAGE_LABELS", ValueType::Map(any_text), "additional labels"),
+    key("registry.user", "XTASK_REGISTRY_USER", ValueType::Text(any_text), "the user name for `docker-login` and for `REGISTRY_TOKEN`; empty to use `$GITHUB_ACTOR` with ghcr.io"),
+    key("build.dockerfile", "XTASK_BUILD_DOCKERFILE", ValueType::Text(not_empty), "the Dockerfile, relative to the workspace"),
+    key("build.context", "XTASK_BUILD_CONTEXT", ValueType::Text(not_empty), "the build context, relative to the workspace"),
+    key("build.target", "XTASK_BUILD_TARGET", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
+    key("build.check-target", "XTASK_BUILD_CHECK_TARGET", ValueType::Text(not_empty), "the stage that `check` builds"),
+    key("build.base-image", "XTASK_BUILD_BASE_IMAGE", ValueType::Text(not_empty), "the base image; change it to use a mirror"),
+    key("build.base-image-arg", "XTASK_BUILD_BASE_IMAGE_ARG", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
+    key("build.args", "XTASK_BUILD_ARGS", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
+    key("build.secrets", "XTASK_BUILD_SECRETS", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
+    key("build.network", "XTASK_BUILD_NETWORK", ValueType::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
+    key("build.platforms", "XTASK_BUILD_PLATFORMS", ValueType::List(platform), "the platforms of the image"),
+    key("build.pull", "XTASK_BUILD_PULL", ValueType::Bool, "whether every build checks the registry for a newer base image"),
+    key("build.progress", "XTASK_BUILD_PROGRESS", ValueType::Choice(Progress::WORDS), "how a build prints its progress (Podman supports only `plain` and `quiet`)"),
+    key("build.builder", "XTASK_BUILD_BUILDER", ValueType::Text(not_empty), "the buildx builder for multi-platform builds: the name of an existing builder, or `auto`. `auto` uses Docker's default builder if its image store supports several platforms; otherwise xtask creates a builder"),
+    key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", ValueType::Choice(BuilderDriver::WORDS), "the buildx driver of the builder that xtask creates"),
+    key("build.builder-opts", "XTASK_BUILD_BUILDER_OPTS", ValueType::List(assignment), "options for that driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
+    key("build.builder-config", "XTASK_BUILD_BUILDER_CONFIG", ValueType::Text(any_text), "a buildkitd.toml for that builder, for example with mirrors or registries without TLS"),
+    key("build.nodes", "XTASK_BUILD_NODES", ValueType::List(node), "machines that each build one platform: with Docker BuildKit daemons, such as `linux/arm64=tcp://builder.example.com:1234`; with Podman Podman services, such as `linux/arm64=ssh://me@builder.example.com`"),
+    key("build.cache", "XTASK_BUILD_CACHE", ValueType::Choice(Cache::WORDS), "the cache that multi-platform builds on several machines share"),
+    key("build.cache-ref", "XTASK_BUILD_CACHE_REF", ValueType::Text(any_text), "the repository of the `registry` cache; empty for `cache` below the image's repository"),
+    key("sign.key", "XTASK_SIGN_KEY", ValueType::Text(any_text), "cosign's private key: a file, or the URI of a key in a KMS; set the key's password in `COSIGN_PASSWORD`"),
+    key("sign.public-key", "XTASK_SIGN_PUBLIC_KEY", ValueType::Text(any_text), "the public key with which signatures are verified; empty for the public part of `sign.key`"),
+    key("sign.transparency-log", "XTASK_SIGN_TRANSPARENCY_LOG", ValueType::Bool, "whether signatures are recorded in the public transparency log (Rekor) and verified with it"),
+    key("run.container", "XTASK_RUN_CONTAINER", ValueType::Text(container), "the container's name"),
+    key("run.network", "XTASK_RUN_NETWORK", ValueType::Text(not_empty), "`host`, `bridge`, the name of a network, or `auto`; `auto` is `host` on Linux, and `bridge` if containers run in a virtual machine"),
+    key("run.user", "XTASK_RUN_USER", ValueType::Text(user), "the container's user: `auto` (you own the container's files on the host), `image` (the image's own user) or `UID:GID`"),
+    key("run.volumes", "XTASK_RUN_VOLUMES", ValueType::List(volume), "mounts: `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`; `~` is your home folder; xtask creates missing folders"),
+    key("run.env", "XTASK_RUN_ENV", ValueType::Map(any_text), "environment variables with fixed values"),
+    key("run.pass-env", "XTASK_RUN_PASS_ENV", ValueType::List(env_name), "variables that are passed from your environment if they are set; only their names appear on the command line"),
+    key("run.env-file", "XTASK_RUN_ENV_FILE", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
+    key("run.addresses", "XTASK_RUN_ADDRESSES", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address"),
+    key("run.stop-grace", "XTASK_RUN_STOP_GRACE", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
+    key("run.limits.memory", "XTASK_RUN_LIMITS_MEMORY", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
+    key("run.limits.cpus", "XTASK_RUN_LIMITS_CPUS", ValueType::Text(cpus), "the maximum number of processors, such as `1.5`; empty for no limit"),
+    key("run.limits.pids", "XTASK_RUN_LIMITS_PIDS", ValueType::Count(0, 4_194_304), "the maximum number of processes; 0 for no limit"),
+    key("run.hardening.no-new-privileges", "XTASK_RUN_HARDENING_NO_NEW_PRIVILEGES", ValueType::Bool, "whether programs in the container are prevented from gaining privileges (setuid has no effect)"),
+    key("run.hardening.drop-capabilities", "XTASK_RUN_HARDENING_DROP_CAPABILITIES", ValueType::List(capability), "Linux capabilities that the container does not have"),
+    key("run.hardening.read-only", "XTASK_RUN_HARDENING_READ_ONLY", ValueType::Bool, "whether the container's root file system is read-only"),
+    key("run.hardening.tmpfs", "XTASK_RUN_HARDENING_TMPFS", ValueType::List(absolute), "writable folders in memory"),
+    key("run.hardening.init", "XTASK_RUN_HARDENING_INIT", ValueType::Bool, "whether an init is process 1, which forwards signals and reaps zombie processes"),
+    key("run.hardening.selinux-relabel", "XTASK_RUN_HARDENING_SELINUX_RELABEL", ValueType::Choice(Relabel::WORDS), "whether bind mounts get the option `:z`; `auto` if SELinux is enforcing"),
+    key("stack.temporal-image", "XTASK_STACK_TEMPORAL_IMAGE", ValueType::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
+    key("stack.server-target", "XTASK_STACK_SERVER_TARGET", ValueType::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that `up` and `smoke` start"),
+    key("health.budget", "XTASK_HEALTH_BUDGET", ValueType::Duration, "how long a started container may take to become healthy"),
+    key("health.command", "XTASK_HEALTH_COMMAND", ValueType::List(not_empty), "the health check if the image's own cannot be read (Podman with an image that BuildKit built in OCI format); empty for none"),
+    key("budget.compressed", "XTASK_BUDGET_COMPRESSED", ValueType::Size, "the maximum size of the image's download, the gzip of its file system; empty for no limit"),
+    key("budget.unpacked", "XTASK_BUDGET_UNPACKED", ValueType::Size, "the maximum size of the unpacked image, as a tar archive; empty for no limit"),
 ];
 
-/// The table of arrays in which the channels stand, and the key that names one.
+/// The array of tables with the channels.
 pub const CHANNEL: &str = "channel";
-pub const CHANNEL_NAME: &str = "name";
+/// The key with a channel's name.
+pub const CHANNEL_NAME_KEY: &str = "name";
 
-/// The keys of one `[[channel]]`, its name aside.
+/// The keys of a channel, except its name.
 #[rustfmt::skip]
 pub const CHANNEL_KEYS: &[Key] = &[
-    key("match", "", Kind::List(not_empty), "versions it takes: `semver:release`, `semver:prerelease`, or a glob such as `dev-*`"),
-    key("tags", "", Kind::List(template), "the image's tags, as templates"),
-    key("publish", "", Kind::Choice(Publish::WORDS), "whether it may be published: `by-name` only where `--version` names it"),
-    key("platforms", "", Kind::List(platform), "what it is published for; empty for all of `build.platforms`"),
-    key("labels", "", Kind::Map(template_value), "further labels, as templates"),
-    key("build-args", "", Kind::Map(template_value), "further build arguments, as templates"),
-    key("check", "", Kind::Bool, "whether `build-image` runs `check` first"),
-    key("provenance", "", Kind::Choice(Provenance::WORDS), "how much a provenance attestation tells of the build (Docker alone writes one)"),
-    key("sbom", "", Kind::Text(not_empty), "a list of the image's content as an attestation: `off`, `on`, or the image of another generator (Docker alone writes one)"),
-    key("sign", "", Kind::Choice(Sign::WORDS), "whether cosign signs what is published"),
-    key("smoke", "", Kind::Bool, "whether `push-image` and `push-multiarch` prove the image with `smoke` first, on this machine's platform"),
-    key("work-tree", "", Kind::Choice(WorkTree::WORDS), "what publishing needs: `clean` no uncommitted change, `tagged` also the version's tag on HEAD"),
+    key("match", "", ValueType::List(not_empty), "the channel's versions: `semver:release`, `semver:prerelease`, or a glob such as `dev-*`"),
+    key("tags", "", ValueType::List(template), "the image's tags, as templates"),
+    key("publish", "", ValueType::Choice(Publish::WORDS), "whether images may be published; `by-name` only if `--version` gives the version"),
+    key("platforms", "", ValueType::List(platform), "the platforms of published images; empty for all of `build.platforms`"),
+    key("labels", "", ValueType::Map(template_value), "additional labels, as templates"),
+    key("build-args", "", ValueType::Map(template_value), "additional build arguments, as templates"),
+    key("check", "", ValueType::Bool, "whether `build-image` runs `check` first"),
+    key("provenance", "", ValueType::Choice(Provenance::WORDS), "the level of detail of the provenance attestation (only Docker writes one)"),
+    key("sbom", "", ValueType::Text(not_empty), "whether an attestation lists the image's contents: `off`, `on`, or the image of another generator (only Docker writes one)"),
+    key("sign", "", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
+    key("smoke", "", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
+    key("work-tree", "", ValueType::Choice(WorkTree::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
 ];
 
-/// A checked value.
+/// A valid value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
     Bool(bool),
@@ -155,8 +161,8 @@ pub enum Value {
     Map(BTreeMap<String, String>),
 }
 
-impl Kind {
-    /// What the key holds, for people: `text`, `"auto"` or `"docker"`, …
+impl ValueType {
+    /// The type as text: `true or false`, `one of "auto", "docker"`, …
     pub fn describe(self) -> String {
         match self {
             Self::Bool => "true or false".to_owned(),
@@ -170,12 +176,12 @@ impl Kind {
         }
     }
 
-    /// Reads a text as this kind: what the environment and flags give, and what strings in
-    /// TOML hold. Lists are separated by commas (`build.secrets` by lines, as a secret has
-    /// commas), tables are lines of `NAME=value`.
+    /// Reads a value from a text of an environment variable, a flag or a TOML string. The items of a list
+    /// are separated by commas (those of `build.secrets` by line breaks, because a secret contains commas).
+    /// A table is lines of `NAME=value`.
     ///
     /// # Errors
-    /// Why not, as a sentence without a subject.
+    /// The reason why the text is invalid, as a predicate.
     pub fn read(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Bool => match text {
@@ -195,12 +201,12 @@ impl Kind {
             },
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => {
-                let near = nearest(text, words.iter().copied())
+                let suggestion = closest_match(text, words.iter().copied())
                     .map_or(String::new(), |word| format!("; did you mean \"{word}\"?"));
-                Err(format!("must be {}{near}", self.describe()))
+                Err(format!("must be {}{suggestion}", self.describe()))
             }
-            Self::Text(check) => check(text).map(|()| Value::Text(text.to_owned())),
-            Self::List(check) => {
+            Self::Text(validate) => validate(text).map(|()| Value::Text(text.to_owned())),
+            Self::List(validate) => {
                 let separator = if text.starts_with("id=") { '\n' } else { ',' };
                 let items = text
                     .split(separator)
@@ -208,22 +214,23 @@ impl Kind {
                     .filter(|item| !item.is_empty());
                 items
                     .map(|item| {
-                        check(item)
+                        validate(item)
                             .map(|()| item.to_owned())
                             .map_err(|why| format!("`{item}` {why}"))
                     })
                     .collect::<Result<_, _>>()
                     .map(Value::List)
             }
-            Self::Map(check) => text
+            Self::Map(validate) => text
                 .lines()
                 .filter(|line| !line.trim().is_empty())
                 .map(|line| {
                     let (name, value) = line
                         .split_once('=')
                         .ok_or("must be lines of `NAME=value`".to_owned())?;
-                    entry_name(name.trim()).map_err(|why| format!("has a name that {why}"))?;
-                    check(value).map(|()| (name.trim().to_owned(), value.to_owned()))
+                    check_entry_name(name.trim())
+                        .map_err(|why| format!("has a name that {why}"))?;
+                    validate(value).map(|()| (name.trim().to_owned(), value.to_owned()))
                 })
                 .collect::<Result<_, _>>()
                 .map(Value::Map),
@@ -231,35 +238,35 @@ impl Kind {
     }
 }
 
-/// A name in a table of texts: engines take the table as `NAME=value`.
+/// Checks a name in a table of texts. The table is passed to engines as `NAME=value`.
 ///
 /// # Errors
-/// Why it is none, as a sentence without a subject.
-pub fn entry_name(name: &str) -> Result<(), String> {
-    let bad = |c: char| c == '=' || c.is_whitespace() || c.is_control();
-    if name.is_empty() || name.contains(bad) {
-        Err("must not be empty, nor have `=` or spaces in it".to_owned())
+/// The reason why the name is invalid, as a predicate.
+pub fn check_entry_name(name: &str) -> Result<(), String> {
+    let is_invalid = |c: char| c == '=' || c.is_whitespace() || c.is_control();
+    if name.is_empty() || name.contains(is_invalid) {
+        Err("must not be empty or contain `=`, spaces or control characters".to_owned())
     } else {
         Ok(())
     }
 }
 
-/// The known word nearest to a mistyped one, if it is near enough to be meant.
-pub fn nearest<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The known word that is most similar to a misspelled one; none if no word is similar enough.
+pub fn closest_match<'a>(typed: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|word| (strsim::jaro_winkler(typed, word), word))
-        .filter(|(likeness, _)| *likeness > 0.8)
+        .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, word)| word)
 }
 
-/// `45MB` (10⁶), `2GiB` (2³⁰), `512m` and `2g` as engines read them (binary), or plain bytes.
+/// Parses `45MB` (10⁶), `2GiB` (2³⁰), `512m` and `2g` (binary, as engines read them), or a number of bytes.
 fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || "must be a size such as \"45MB\" or \"2GiB\"".to_owned();
+    let invalid = || "must be a size such as \"45MB\" or \"2GiB\"".to_owned();
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
-    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let number: u64 = text[..digits].parse().map_err(|_| invalid())?;
     let factor: u64 = match text[digits..].trim() {
         "" | "B" | "b" => 1,
         "kB" | "KB" => 1_000,
@@ -268,13 +275,13 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "KiB" | "k" | "K" => 1 << 10,
         "MiB" | "m" | "M" => 1 << 20,
         "GiB" | "g" | "G" => 1 << 30,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    number.checked_mul(factor).ok_or_else(wrong)
+    number.checked_mul(factor).ok_or_else(invalid)
 }
 
-#[allow(clippy::unnecessary_wraps)] // it is a Check
-fn any(_: &str) -> Result<(), String> {
+#[allow(clippy::unnecessary_wraps)] // a Validator returns a result
+fn any_text(_: &str) -> Result<(), String> {
     Ok(())
 }
 
@@ -300,14 +307,14 @@ fn platform(text: &str) -> Result<(), String> {
     text.parse::<image::Platform>().map(|_| ())
 }
 
-/// Both engines take `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
+/// Both engines accept names of the form `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 fn container(text: &str) -> Result<(), String> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(fine) {
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(is_valid) {
         Ok(())
     } else {
         Err(
-            "must be letters, digits, `_`, `.` and `-`, and begin with a letter or digit"
+            "must contain only letters, digits, `_`, `.` and `-`, and begin with a letter or digit"
                 .to_owned(),
         )
     }
@@ -317,7 +324,7 @@ fn env_name(text: &str) -> Result<(), String> {
     if is_variable_name(text) {
         Ok(())
     } else {
-        Err("must be a variable's name: letters, digits and `_`".to_owned())
+        Err("must be the name of a variable: letters, digits and `_`".to_owned())
     }
 }
 
@@ -380,7 +387,7 @@ fn secret(text: &str) -> Result<(), String> {
     BuildSecret::try_from(text.to_owned()).map(|_| ())
 }
 
-/// A tag template: what is left when the names are filled must be fit for a tag.
+/// A template whose result must be a valid tag.
 fn template(text: &str) -> Result<(), String> {
     template_value(text)?;
     let sample = fill_sample(text)?;
@@ -399,7 +406,7 @@ fn fill_sample(text: &str) -> Result<String, String> {
         git_sha: Some("0123456789abcdef"),
         git_branch: Some("main"),
     };
-    version::fill_template(text, &values).map_err(|why| format!("is no template: {why}"))
+    version::fill_template(text, &values).map_err(|why| format!("is not a template: {why}"))
 }
 
 #[cfg(test)]
@@ -407,12 +414,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_key_has_its_variable() {
+    fn variables_are_named_after_their_keys() {
         for key in KEYS {
             let by_rule = format!("XTASK_{}", key.path.to_uppercase().replace(['.', '-'], "_"));
-            let known_exception = key.path == "engine.prefer" && key.env == "XTASK_ENGINE";
+            let is_exception = key.path == "engine.prefer" && key.env == "XTASK_ENGINE";
             assert!(
-                key.env == by_rule || known_exception,
+                key.env == by_rule || is_exception,
                 "{}: {}",
                 key.path,
                 key.env
@@ -421,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
+    fn sizes_are_parsed() {
         assert_eq!(parse_size("45MB"), Ok(45_000_000));
         assert_eq!(parse_size("2GiB"), Ok(2 << 30));
         assert_eq!(parse_size("512m"), Ok(512 << 20));
@@ -432,13 +439,13 @@ mod tests {
     }
 
     #[test]
-    fn words_near_a_known_one_are_suggested() {
+    fn similar_words_are_suggested() {
         assert_eq!(
-            nearest("podmn", ["docker", "podman"].into_iter()),
+            closest_match("podmn", ["docker", "podman"].into_iter()),
             Some("podman")
         );
-        assert_eq!(nearest("xyz", ["docker", "podman"].into_iter()), None);
-        let error = Kind::Choice(&["auto", "docker"])
+        assert_eq!(closest_match("xyz", ["docker", "podman"].into_iter()), None);
+        let error = ValueType::Choice(&["auto", "docker"])
             .read("dokcer")
             .unwrap_err();
         assert_eq!(
@@ -448,33 +455,35 @@ mod tests {
     }
 
     #[test]
-    fn text_reads_as_its_kind() {
+    fn texts_are_read_as_values() {
         let list = |items: &[&str]| Value::List(items.iter().map(|&i| i.to_owned()).collect());
         assert_eq!(
-            Kind::List(platform)
+            ValueType::List(platform)
                 .read("linux/amd64, linux/arm64")
                 .unwrap(),
             list(&["linux/amd64", "linux/arm64"])
         );
         assert_eq!(
-            Kind::List(secret).read("id=a,src=/a\nid=b,env=B").unwrap(),
+            ValueType::List(secret)
+                .read("id=a,src=/a\nid=b,env=B")
+                .unwrap(),
             list(&["id=a,src=/a", "id=b,env=B"])
         );
         assert_eq!(
-            Kind::Duration.read("1m 30s").unwrap(),
+            ValueType::Duration.read("1m 30s").unwrap(),
             Value::Duration(Duration::from_secs(90))
         );
-        assert_eq!(Kind::Size.read("").unwrap(), Value::Size(None));
-        assert!(Kind::Count(0, 5).read("6").is_err());
-        assert!(Kind::Duration.read("0s").is_err());
+        assert_eq!(ValueType::Size.read("").unwrap(), Value::Size(None));
+        assert!(ValueType::Count(0, 5).read("6").is_err());
+        assert!(ValueType::Duration.read("0s").is_err());
         assert_eq!(
-            Kind::Map(any).read("A=1\nB=x=y").unwrap(),
+            ValueType::Map(any_text).read("A=1\nB=x=y").unwrap(),
             Value::Map([("A".into(), "1".into()), ("B".into(), "x=y".into())].into())
         );
     }
 
     #[test]
-    fn tag_templates_must_make_tags() {
+    fn templates_of_tags_must_give_valid_tags() {
         assert!(template("{version}").is_ok());
         assert!(template("{version}/x").is_err());
         assert!(template("{commit}").is_err());

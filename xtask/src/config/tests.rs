@@ -3,11 +3,11 @@ use std::path::PathBuf;
 use crate::{
     base::env::Env,
     config::{
-        display::{show, to_json},
+        display::{to_json, to_toml},
         files::Files,
         layer::Layer,
         resolve::resolve,
-        schema::{KEYS, Kind, Value},
+        schema::{KEYS, Value, ValueType},
     },
 };
 
@@ -35,10 +35,10 @@ fn text<'a>(layer: &'a Layer, path: &str) -> (&'a Value, String) {
 }
 
 #[test]
-fn the_defaults_set_every_key_and_no_other() {
+fn default_toml_sets_every_key() {
     let layer = resolved("schema = 1", &[]);
     for key in KEYS {
-        let is_table = matches!(key.kind, Kind::Map(_));
+        let is_table = matches!(key.value_type, ValueType::Map(_));
         assert!(
             is_table || layer.get(key.path).is_some(),
             "default.toml lacks {}",
@@ -53,7 +53,7 @@ fn the_defaults_set_every_key_and_no_other() {
 }
 
 #[test]
-fn later_layers_win_and_each_value_knows_its_own() {
+fn later_sources_override_earlier_ones() {
     let files = Files {
         root: PathBuf::from("/src"),
         project:
@@ -77,23 +77,23 @@ fn later_layers_win_and_each_value_knows_its_own() {
 }
 
 #[test]
-fn a_newer_schema_says_update_and_nothing_of_its_unknown_keys() {
+fn a_newer_schema_is_the_only_problem_reported() {
     assert_eq!(
         problems("schema = 2\nnew-thing = true\n"),
         "the configuration has a problem\n\n\
-         the file is written in schema 2, this xtask reads up to 1\n\
+         the file has schema 2, but this xtask supports only schemas up to 1\n\
          \x20--> xtask.toml:1:10\n  |\n1 | schema = 2\n  |          ^\n  = help: update your checkout: `git pull`"
     );
 }
 
 #[test]
-fn a_newer_schema_comes_before_what_it_has_of_a_newer_toml() {
-    assert!(problems("schema = 2\n<<<\n").contains("is written in schema 2"));
-    assert!(problems("schema = 1\n<<<\n").contains("= help: the TOML format: "));
+fn a_newer_schema_is_reported_before_invalid_toml() {
+    assert!(problems("schema = 2\n<<<\n").contains("the file has schema 2"));
+    assert!(problems("schema = 1\n<<<\n").contains("= help: see the TOML specification: "));
 }
 
 #[test]
-fn names_in_tables_are_words() {
+fn names_in_tables_are_checked() {
     let report = problems("schema = 1\n[run.env]\n\"A=B\" = \"x\"\n\"\" = \"x\"\n");
     assert!(
         report.contains("a name in `run.env` must not be empty"),
@@ -103,19 +103,19 @@ fn names_in_tables_are_words() {
 }
 
 #[test]
-fn a_missing_schema_says_which_line_to_add() {
+fn a_missing_schema_is_reported_with_the_line_to_add() {
     assert_eq!(
         problems("[run]\ncontainer = 'a'\n"),
         "the configuration has a problem\n\n\
-         `xtask.toml` does not say which schema it is written in\n\
-         \x20--> xtask.toml:1:1\n  |\n1 | [run]\n  | ^\n  = help: add this line at its top: `schema = 1`"
+         `xtask.toml` does not have the key `schema`\n\
+         \x20--> xtask.toml:1:1\n  |\n1 | [run]\n  | ^\n  = help: add this line at the top of the file: `schema = 1`"
     );
     assert!(problems("schema = 'one'").contains("must be a whole number from 1 to 1"));
     assert!(problems("schema = 0").contains("must be a whole number from 1 to 1"));
 }
 
 #[test]
-fn all_problems_are_told_at_once_in_the_files_order() {
+fn all_problems_are_reported_in_the_order_of_the_file() {
     let report = problems(
         "schema = 1\n\
          [imag]\n\
@@ -153,37 +153,37 @@ unknown key `run.memory`
   |
 6 | memory = '2GB'
   | ^^^^^^
-  = help: there is a key `run.limits.memory`
+  = help: did you mean `run.limits.memory`?
 
 `run.limits.pids` must be a whole number from 0 to 4194304
  --> xtask.toml:8:8
   |
 8 | pids = -1
   |        ^^
-  = help: the most processes; 0 for no limit
+  = help: the maximum number of processes; 0 for no limit
 
 `run.limits.cpus` must be text, but is a whole number
  --> xtask.toml:9:8
   |
 9 | cpus = 2
   |        ^
-  = help: the most processors, such as `1.5`; empty for no limit
+  = help: the maximum number of processors, such as `1.5`; empty for no limit
 
 `engine.prefer` must be one of \"auto\", \"docker\", \"podman\"; did you mean \"docker\"?
   --> xtask.toml:11:10
    |
 11 | prefer = 'dokcer'
    |          ^^^^^^^^
-   = help: the engine: `auto` takes the first of Docker and Podman that answers
+   = help: the engine; `auto` uses Docker if it answers, else Podman
 
-`{nope}` in `tags` is no template: template `{nope}` uses `{nope}`, which is not one of `{version}`, `{major}`, `{minor}`, `{patch}`, `{pre}`, `{channel}`, `{git.sha}`, `{git.short}`, `{git.branch}`
+`{nope}` in `tags` is not a template: the template `{nope}` uses `{nope}`, which is not one of `{version}`, `{major}`, `{minor}`, `{patch}`, `{pre}`, `{channel}`, `{git.sha}`, `{git.short}`, `{git.branch}`
   --> xtask.toml:14:9
    |
 14 | tags = ['{nope}', 3]
    |         ^^^^^^^^
    = help: the image's tags, as templates
 
-`tags` must hold texts, but this is a whole number
+`tags` must contain only texts, but this is a whole number
   --> xtask.toml:14:19
    |
 14 | tags = ['{nope}', 3]
@@ -193,13 +193,13 @@ unknown key `run.memory`
 }
 
 #[test]
-fn broken_toml_is_told_with_its_place() {
+fn invalid_toml_is_reported_with_its_position() {
     let report = problems("schema = 1\n[run\ncontainer = 'a'\n");
     assert!(report.contains("--> xtask.toml:2:"), "{report}");
 }
 
 #[test]
-fn channels_merge_by_name_and_new_ones_come_first() {
+fn channels_are_merged_by_name_and_new_ones_come_first() {
     let files = Files {
         root: PathBuf::from("/src"),
         project: "schema = 1\n[[channel]]\nname = 'nightly'\nmatch = ['nightly-*']\ntags = ['{version}']\n".to_owned(),
@@ -218,22 +218,23 @@ fn channels_merge_by_name_and_new_ones_come_first() {
 }
 
 #[test]
-fn a_channel_needs_a_name_and_each_name_is_one() {
+fn each_channel_has_a_unique_name() {
     let report = problems(
         "schema = 1\n[[channel]]\ntags = []\n[[channel]]\nname = 'a'\n[[channel]]\nname = 'a'\n",
     );
-    assert!(report.contains("a channel needs a name"), "{report}");
+    assert!(report.contains("the channel has no name"), "{report}");
     assert!(
-        report.contains("there is a channel `a` already"),
+        report.contains("the channel `a` is defined twice"),
         "{report}"
     );
     assert!(
-        problems("schema = 1\nchannel = 1\n").contains("channels are written as `[[channel]]`")
+        problems("schema = 1\nchannel = 1\n")
+            .contains("a channel must be an item of the array `[[channel]]`")
     );
 }
 
 #[test]
-fn the_environment_is_checked_as_the_files_are() {
+fn environment_variables_are_checked() {
     let report = resolve(
         &files("schema = 1"),
         &Env::fake(&[
@@ -251,7 +252,7 @@ fn the_environment_is_checked_as_the_files_are() {
     );
     assert!(
         report.contains(
-            "`XTASK_RUN_CONTAINR` is no setting\n  = help: did you mean `XTASK_RUN_CONTAINER`?"
+            "unknown environment variable `XTASK_RUN_CONTAINR`\n  = help: did you mean `XTASK_RUN_CONTAINER`?"
         ),
         "{report}"
     );
@@ -262,20 +263,20 @@ fn the_environment_is_checked_as_the_files_are() {
 }
 
 #[test]
-fn secrets_are_not_shown() {
+fn secrets_are_masked() {
     let value = Value::Text("sk-secret".to_owned());
-    assert_eq!(show("run.env.API_KEY", &value), "\"***\"");
+    assert_eq!(to_toml("run.env.API_KEY", &value), "\"***\"");
     assert_eq!(to_json("run.env.API_KEY", &value), "***");
-    assert_eq!(show("run.env.MODE", &value), "\"sk-secret\"");
+    assert_eq!(to_toml("run.env.MODE", &value), "\"sk-secret\"");
     let file = Value::Text("/home/me/cosign.key".to_owned());
     for path in ["sign.key", "sign.public-key"] {
-        assert_eq!(show(path, &file), "\"/home/me/cosign.key\"");
+        assert_eq!(to_toml(path, &file), "\"/home/me/cosign.key\"");
         assert_eq!(to_json(path, &file), "/home/me/cosign.key");
     }
     let proxy = Value::Text("http://me:pw@box".to_owned());
-    assert_eq!(show("run.env.MODE", &proxy), "\"http://me:***@box\"");
+    assert_eq!(to_toml("run.env.MODE", &proxy), "\"http://me:***@box\"");
     let list = Value::List(vec!["image=ghp_abcdefghijklmnopqrst".to_owned()]);
-    assert_eq!(show("build.builder-opts", &list), "[\"image=***\"]");
+    assert_eq!(to_toml("build.builder-opts", &list), "[\"image=***\"]");
     assert_eq!(
         to_json("build.builder-opts", &list),
         serde_json::json!(["image=***"])

@@ -1,12 +1,12 @@
-//! The types of configuration values. A choice is declared once: its words are those of the schema, of
-//! the command line and of the settings.
+//! The types of configuration values. The words of a choice are declared once, for the schema, the command
+//! line and the settings.
 
 use clap::{ValueEnum, builder::PossibleValue};
 use serde::Deserialize;
 
 use crate::base::{engine_kind::EngineKind, image::Platform};
 
-/// Declares a type whose values are words.
+/// Declares an enum and the words for its variants.
 macro_rules! choice {
     (
         $(#[$doc:meta])*
@@ -19,10 +19,10 @@ macro_rules! choice {
         }
 
         impl $name {
-            /// The words, in the order of the variants.
+            /// The words of all variants, in their order.
             pub const WORDS: &'static [&'static str] = &[$(Self::$variant.word()),*];
 
-            /// The word of the configuration and the command line.
+            /// The word for this variant in the configuration and on the command line.
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),* }
             }
@@ -31,7 +31,7 @@ macro_rules! choice {
 }
 
 choice! {
-    /// How a build shows its progress.
+    /// How a build prints its progress.
     Progress {
         Auto = "auto",
         Plain = "plain",
@@ -41,7 +41,7 @@ choice! {
 }
 
 choice! {
-    /// What runs the builder that xtask makes.
+    /// The buildx driver of the builder that xtask creates.
     BuilderDriver {
         DockerContainer = "docker-container",
         Kubernetes = "kubernetes",
@@ -49,7 +49,7 @@ choice! {
 }
 
 choice! {
-    /// Where a build's cache is kept between machines.
+    /// The build cache that several machines share.
     Cache {
         None = "none",
         Local = "local",
@@ -62,24 +62,24 @@ choice! {
 choice! {
     /// Whether bind mounts are relabelled for SELinux.
     Relabel {
-        WhereEnforcing = "auto",
+        IfEnforcing = "auto",
         Always = "yes",
         Never = "no",
     }
 }
 
 choice! {
-    /// Whether a channel's images may be published.
+    /// Whether the images of a channel may be published.
     Publish {
         Yes = "yes",
-        /// Only if `--version` names the version.
+        /// Only if `--version` gives the version.
         ByName = "by-name",
         No = "no",
     }
 }
 
 choice! {
-    /// How much a provenance attestation tells.
+    /// How detailed a provenance attestation is.
     Provenance {
         Off = "off",
         Min = "min",
@@ -88,7 +88,7 @@ choice! {
 }
 
 choice! {
-    /// Whether cosign signs.
+    /// How cosign signs published images.
     Sign {
         No = "no",
         Key = "key",
@@ -97,12 +97,12 @@ choice! {
 }
 
 choice! {
-    /// What publishing requires of the work tree.
+    /// The state of the work tree that publishing requires.
     WorkTree {
         Any = "any",
-        /// No uncommitted change.
+        /// No uncommitted changes.
         Clean = "clean",
-        /// No uncommitted change, and HEAD has the version's tag.
+        /// No uncommitted changes, and HEAD has the version's tag.
         Tagged = "tagged",
     }
 }
@@ -111,12 +111,12 @@ choice! {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub enum EngineChoice {
-    /// The first that answers.
+    /// The first engine that answers.
     Auto,
     Only(EngineKind),
 }
 
-/// One for each engine, and `auto`.
+/// The number of engines, and one more for `auto`.
 const ENGINE_CHOICES: usize = EngineKind::ALL.len() + 1;
 
 impl EngineChoice {
@@ -130,7 +130,7 @@ impl EngineChoice {
         all
     };
 
-    /// The words, `auto` first.
+    /// All words, `auto` first.
     pub const WORDS: &'static [&'static str] = &{
         let mut words = [""; ENGINE_CHOICES];
         let mut number = 0;
@@ -141,7 +141,7 @@ impl EngineChoice {
         words
     };
 
-    /// The word of the configuration and the command line.
+    /// The word for this choice in the configuration and on the command line.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -149,7 +149,7 @@ impl EngineChoice {
         }
     }
 
-    /// The engines to try, in their order.
+    /// The engines to try, in this order.
     pub fn candidates(self) -> Vec<EngineKind> {
         match self {
             Self::Auto => EngineKind::ALL.to_vec(),
@@ -188,7 +188,7 @@ pub enum Network {
 }
 
 impl Network {
-    /// The networks that every engine has. Any other word is a network's name.
+    /// The words that are not the name of a network.
     pub const WORDS: &'static [&'static str] = &["auto", "host", "bridge"];
 }
 
@@ -207,7 +207,7 @@ impl From<String> for Network {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub enum RunUser {
-    /// The user whose files on the host belong to the person who runs xtask.
+    /// A user whose files on the host belong to the person who runs xtask.
     Auto,
     /// The image's own user.
     Image,
@@ -230,7 +230,7 @@ impl TryFrom<String> for RunUser {
     }
 }
 
-/// Which of buildx's builders a multi-architecture build uses.
+/// The builder of multi-platform builds.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "String")]
 pub enum BuilderChoice {
@@ -248,13 +248,13 @@ impl From<String> for BuilderChoice {
     }
 }
 
-/// Whether an attestation lists the image's content.
+/// Whether an attestation lists the image's contents.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "String")]
 pub enum Sbom {
     Off,
     On,
-    /// The generator in this image writes it.
+    /// The attestation of a generator, which is this image.
     Generator(String),
 }
 
@@ -268,7 +268,7 @@ impl From<String> for Sbom {
     }
 }
 
-/// A machine that builds one platform: a BuildKit daemon for Docker, a service of Podman for Podman.
+/// A machine that builds for one platform. Docker uses a BuildKit daemon, Podman a Podman service.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub struct Node {
@@ -299,7 +299,7 @@ impl TryFrom<String> for Node {
     }
 }
 
-/// A build secret, in the form that both engines take.
+/// A build secret, in the form that both engines accept.
 /// <https://docs.docker.com/reference/cli/docker/buildx/build/#secret>
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -308,7 +308,7 @@ pub struct BuildSecret {
     pub source: SecretSource,
 }
 
-/// Where the value of a build secret is.
+/// The source of a build secret's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
     File(String),
@@ -320,7 +320,7 @@ impl TryFrom<String> for BuildSecret {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || "must be `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`".to_owned();
+        let invalid = || "must be `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`".to_owned();
         let (mut id, mut source) = (None, None);
         for part in text.split(',') {
             match part.split_once('=') {
@@ -331,16 +331,16 @@ impl TryFrom<String> for BuildSecret {
                 Some(("env", name)) if is_variable_name(name) => {
                     source = Some(SecretSource::Env(name.to_owned()));
                 }
-                _ => return Err(wrong()),
+                _ => return Err(invalid()),
             }
         }
         id.zip(source)
             .map(|(id, source)| Self { id, source })
-            .ok_or_else(wrong)
+            .ok_or_else(invalid)
     }
 }
 
-/// Whether the text can be the name of an environment variable: letters, digits and `_`.
+/// Whether the text is a valid name of an environment variable: letters, digits and `_`.
 pub fn is_variable_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
     !text.is_empty() && text.chars().all(allowed) && !text.starts_with(|c: char| c.is_ascii_digit())
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_in_the_engines_form() {
+    fn build_secrets_are_parsed() {
         let parse = |text: &str| BuildSecret::try_from(text.to_owned());
         let file = parse("id=ca,src=/etc/ca.pem").unwrap();
         assert_eq!(file.source, SecretSource::File("/etc/ca.pem".to_owned()));

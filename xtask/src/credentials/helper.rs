@@ -26,7 +26,7 @@ pub fn get(exec: &Exec, program: &str, registry: &str) -> Option<Login> {
     let mut cmd = Cmd::new(program).arg("get");
     cmd.stdin = Some(Stdin {
         secret: server.to_owned(),
-        from: format!("echo {server}"),
+        source_command: format!("echo {server}"),
     });
     parse(&exec.ask(&cmd, TIME_LIMIT).ok()?.stdout)
 }

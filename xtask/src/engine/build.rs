@@ -7,15 +7,15 @@ use std::{
 
 use crate::{
     base::{engine_kind::EngineKind, image::Platform},
-    engine::{EngineFacts, Place, capabilities::Capability},
+    engine::{EngineFacts, Location, capabilities::Capability},
     plan::{Cmd, EnvValue},
     settings::{BuildSecret, Progress, SecretSource},
 };
 
-/// What to build, in no engine's words.
+/// What to build, independent of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
-    /// Absolute paths, so that the command means the same from any folder.
+    /// An absolute path, as `context`: the command then means the same in any working directory.
     pub dockerfile: String,
     pub context: String,
     pub target: String,
@@ -28,25 +28,25 @@ pub struct Build {
     pub pull: bool,
     pub no_cache: bool,
     pub progress: Progress,
-    /// A folder of our own for the builder's caches, where the usual one is somebody else's.
+    /// A folder for the builder's caches, if the default one belongs to another user.
     pub tmpdir: Option<String>,
 }
 
 impl Build {
-    /// The platforms as both engines take them: `linux/amd64,linux/arm64`.
+    /// The value of `--platform`: `linux/amd64,linux/arm64`.
     pub fn platform_list(&self) -> String {
-        let words: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
-        words.join(",")
+        let platforms: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
+        platforms.join(",")
     }
 }
 
 impl EngineFacts {
-    /// An image in the engine's store, under its references.
+    /// Builds an image into the engine's store, under the build's references.
     pub fn build(&self, build: &Build) -> Cmd {
         let mut cmd = self.engine.cmd().arg("build");
         match self.engine.kind {
-            // With attestations the image gets OCI media types, in which Podman does not
-            // see the health check. https://github.com/containers/podman/issues/18904
+            // An image with attestations has OCI media types. Podman cannot read the health check of such
+            // an image. https://github.com/containers/podman/issues/18904
             EngineKind::Docker => {
                 cmd = cmd.env(
                     "BUILDX_NO_DEFAULT_ATTESTATIONS",
@@ -55,16 +55,15 @@ impl EngineFacts {
             }
             EngineKind::Podman => {}
         }
-        cmd = self.add_build(cmd, &self.with_build_platform(build));
+        cmd = self.add_build_options(cmd, &self.with_build_platform(build));
         for reference in &build.references {
             cmd = cmd.args(["--tag", reference]);
         }
         cmd.arg(build.context.as_str())
     }
 
-    /// The build as this machine's own builder takes it. Buildah 1.28 does not know by itself what
-    /// it runs on, and stages that are to run here would run emulated.
-    /// <https://github.com/containers/buildah/issues/4742>
+    /// Adds the build argument `BUILDPLATFORM`. Buildah 1.28 does not set it, and stages for the build
+    /// platform would be emulated. <https://github.com/containers/buildah/issues/4742>
     pub(super) fn with_build_platform(&self, build: &Build) -> Build {
         let mut build = build.clone();
         match self.engine.kind {
@@ -77,12 +76,12 @@ impl EngineFacts {
         build
     }
 
-    /// What every build takes, whatever becomes of its result.
-    pub(super) fn add_build(&self, mut cmd: Cmd, build: &Build) -> Cmd {
+    /// Adds the options that do not depend on the build's output.
+    pub(super) fn add_build_options(&self, mut cmd: Cmd, build: &Build) -> Cmd {
         match self.engine.kind {
             EngineKind::Docker => {
-                // Without buildx, or with a broken one, `docker build` quietly takes the legacy
-                // builder, which knows no mounts and no TARGETARCH; with this it says so.
+                // If buildx is missing or broken, `docker build` silently uses the legacy builder, which
+                // has no cache mounts and no TARGETARCH. With this variable it fails instead.
                 cmd.env.insert(
                     0,
                     (
@@ -95,8 +94,8 @@ impl EngineFacts {
                 }
             }
             EngineKind::Podman => {
-                // The OCI format has no place for HEALTHCHECK: Buildah drops it with a warning,
-                // and without one when the step is cached. https://github.com/containers/buildah/issues/2388
+                // The OCI image format has no HEALTHCHECK. Buildah drops it, with a warning only if the
+                // step is not cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
                 if let Some(tmpdir) = &build.tmpdir {
                     cmd = cmd.env("TMPDIR", EnvValue::Plain(tmpdir.clone()));
@@ -136,12 +135,12 @@ impl EngineFacts {
         cmd
     }
 
-    /// The folder in which the builder keeps cache mounts, where it is one on this host.
+    /// The host folder with the builder's cache mounts; none if the builder keeps them elsewhere.
     pub fn cache_folder(&self, tmpdir: Option<&str>, euid: u32) -> Option<PathBuf> {
         let name = match self.engine.kind {
             EngineKind::Docker => return None,
-            EngineKind::Podman if self.place != Place::Here => return None,
-            EngineKind::Podman if self.can(Capability::OwnCacheFolder) => {
+            EngineKind::Podman if self.location != Location::Host => return None,
+            EngineKind::Podman if self.can(Capability::PerUserCacheFolder) => {
                 format!("buildah-cache-{euid}")
             }
             EngineKind::Podman => "buildah-cache".to_owned(),
@@ -149,9 +148,8 @@ impl EngineFacts {
         Some(Path::new(tmpdir.unwrap_or("/var/tmp")).join(name))
     }
 
-    /// A build that is done for its steps, such as checks: no image is kept of it where the
-    /// engine can do without.
-    pub fn build_and_forget(&self, build: &Build) -> Cmd {
+    /// Runs a build only for its steps, such as checks. No image is left if the engine supports that.
+    pub fn build_and_discard(&self, build: &Build) -> Cmd {
         let mut cmd = self.build(build);
         if self.can(Capability::BuildWithoutImage) {
             cmd.args.insert(1, "--output=type=cacheonly".to_owned());
@@ -168,7 +166,7 @@ fn progress_word(progress: Progress) -> &'static str {
     }
 }
 
-/// The same on both engines. Only the name of a variable is told, never its value.
+/// The value of `--secret`, which both engines accept. It has the variable's name, never its value.
 fn secret_arg(secret: &BuildSecret) -> String {
     match &secret.source {
         SecretSource::File(file) => format!("id={},src={file}", secret.id),

@@ -1,26 +1,26 @@
-//! The build cache that is ours: the cache mounts of our Dockerfile, known by their ids.
-//! The rest of a builder's cache has no owner, so it is left alone.
+//! The cache mounts of our Dockerfile, which `clean --all` removes. Their ids identify them. Nothing
+//! identifies the rest of a builder's cache, so it is never removed.
 
 use crate::{
     base::engine_kind::EngineKind,
-    engine::{Engine, is_name},
+    engine::{Engine, is_safe_argument},
     plan::Cmd,
 };
 
-/// How the Dockerfile's cache mounts begin: its `CACHE_ID`.
-const OURS: &str = "agent-runner";
+/// The prefix of our cache mounts' ids: the Dockerfile's `CACHE_ID`.
+const CACHE_ID_PREFIX: &str = "agent-runner";
 
-/// A part of the builder's cache.
+/// A cache mount of the builder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheMount {
-    /// The builder's own id of it, or its folder.
-    pub place: String,
-    /// As the Dockerfile has it.
+    /// BuildKit's own id, or Buildah's folder.
+    pub location: String,
+    /// The id in the Dockerfile.
     pub id: String,
 }
 
 impl Engine {
-    /// Lists the builder's cache mounts, where it can.
+    /// Lists the builder's cache mounts, if the engine has a command for it.
     pub fn list_cache_mounts(&self) -> Option<Cmd> {
         match self.kind {
             EngineKind::Docker => Some(self.cmd().args([
@@ -31,7 +31,7 @@ impl Engine {
                 "--filter",
                 "type=exec.cachemount",
             ])),
-            // Buildah has no command for them: they are folders.
+            // Buildah has no such command. Its cache mounts are folders.
             EngineKind::Podman => None,
         }
     }
@@ -44,15 +44,15 @@ impl Engine {
                 "prune",
                 "--force",
                 "--filter",
-                &format!("id={}", mount.place),
+                &format!("id={}", mount.location),
             ]),
-            EngineKind::Podman => Cmd::new("rm").args(["-rf", &mount.place]),
+            EngineKind::Podman => Cmd::new("rm").args(["-rf", &mount.location]),
         }
     }
 }
 
-/// Reads [`Engine::list_cache_mounts`]: blocks of `Name: value` lines, whose description ends
-/// with the mount's id, as in `with id "/agent-runner-uv"`.
+/// Reads the answer to [`Engine::list_cache_mounts`]: blocks of `Name: value` lines. A description ends
+/// with the mount's id, such as `with id "/agent-runner-uv"`.
 pub fn read_cache_mounts(text: &str) -> Vec<CacheMount> {
     let field = |block: &str, name: &str| {
         let line = block
@@ -68,19 +68,19 @@ pub fn read_cache_mounts(text: &str) -> Vec<CacheMount> {
                 .1
                 .strip_suffix('"')?
                 .trim_start_matches('/');
-            ours(id).then_some(())?;
+            is_our_cache_id(id).then_some(())?;
             Some(CacheMount {
-                // Nothing would be a filter that takes everybody's.
-                place: field(block, "ID").filter(|id| is_name(id))?,
+                // An empty filter would remove all cache mounts of the builder.
+                location: field(block, "ID").filter(|id| is_safe_argument(id))?,
                 id: id.to_owned(),
             })
         })
         .collect()
 }
 
-/// Whether a cache mount's id is one of our Dockerfile's.
-pub fn ours(id: &str) -> bool {
-    id.strip_prefix(OURS)
+/// Whether a cache mount with this id belongs to our Dockerfile.
+pub fn is_our_cache_id(id: &str) -> bool {
+    id.strip_prefix(CACHE_ID_PREFIX)
         .is_some_and(|rest| rest.starts_with('-'))
 }
 
@@ -89,15 +89,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_mounts_are_told_from_others() {
-        let said = "ID:           abc\nMutable:      true\nDescription:  cached mount /root/.cache/uv from exec /bin/sh -c uv with id \"/agent-runner-uv\"\nType:         exec.cachemount\n\n\
+    fn only_our_cache_mounts_are_listed() {
+        let listed = "ID:           abc\nMutable:      true\nDescription:  cached mount /root/.cache/uv from exec /bin/sh -c uv with id \"/agent-runner-uv\"\nType:         exec.cachemount\n\n\
                     ID:           def\nDescription:  cached mount /root/.cache from exec /bin/sh -c x with id \"/root/.cache\"\n\n\
                     ID:           ghi\nDescription:  cached mount /c from exec /bin/sh -c x with id \"/agent-runnerx\"\n";
         let ours = CacheMount {
-            place: "abc".to_owned(),
+            location: "abc".to_owned(),
             id: "agent-runner-uv".to_owned(),
         };
-        assert_eq!(read_cache_mounts(said), [ours]);
+        assert_eq!(read_cache_mounts(listed), [ours]);
         assert!(read_cache_mounts("").is_empty());
     }
 }

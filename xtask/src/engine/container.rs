@@ -1,4 +1,4 @@
-//! A container's facts, and the commands on it.
+//! What an engine reports about a container, and the commands that act on containers.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     base::engine_kind::EngineKind,
-    engine::{Engine, detect::answered, label},
+    engine::{Engine, detect::require_answer, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
@@ -19,7 +19,7 @@ pub struct Container {
     pub created: String,
     pub state: State,
     pub config: Config,
-    /// The image's reference in Podman's answer. Docker's has it in `Config.Image`.
+    /// The image's reference. Only Podman has this field; Docker uses `Config.Image`.
     image_name: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub struct Config {
     pub healthcheck: Option<Healthcheck>,
 }
 
-/// An image's or a container's HEALTHCHECK.
+/// The HEALTHCHECK of an image or container.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Healthcheck {
@@ -52,7 +52,7 @@ pub struct Healthcheck {
 }
 
 impl Healthcheck {
-    /// The command that the engine would run; none if there is no check.
+    /// The check's command; none if there is no health check.
     pub fn command(&self) -> Option<Vec<String>> {
         let test = self.test.as_deref().unwrap_or_default();
         match test {
@@ -68,15 +68,15 @@ impl Healthcheck {
 /// Who started a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    Us,
-    Somebody,
+    Xtask,
+    Other,
 }
 
 impl Container {
     pub fn owner(&self) -> Owner {
         match self.label(label::CONTAINER) {
-            Some(_) => Owner::Us,
-            None => Owner::Somebody,
+            Some(_) => Owner::Xtask,
+            None => Owner::Other,
         }
     }
 
@@ -84,19 +84,19 @@ impl Container {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }
 
-    /// The reference of the image it was made from.
+    /// The reference of the container's image.
     pub fn image(&self) -> &str {
         self.image_name.as_deref().unwrap_or(&self.config.image)
     }
 
-    /// The first characters of the id, as engines show it.
+    /// The id's first 12 characters, as engines print it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
-    /// The tool that may have made it, recognised by its labels.
-    pub fn looks_like(&self) -> String {
-        let trace = [
+    /// The tool that probably created the container, judged by its labels.
+    pub fn likely_creator(&self) -> String {
+        let creator = [
             ("com.docker.compose.project", "Docker Compose, project"),
             ("io.podman.compose.project", "Podman Compose, project"),
             ("com.docker.swarm.service.name", "Docker Swarm, service"),
@@ -105,29 +105,29 @@ impl Container {
             ("dev.containers.id", "a dev container,"),
         ]
         .iter()
-        .find_map(|(key, maker)| {
+        .find_map(|(key, tool)| {
             self.label(key)
-                .map(|value| format!("made by {maker} `{value}`"))
+                .map(|value| format!("created by {tool} `{value}`"))
         });
-        trace.unwrap_or_else(|| "started by hand or by another tool".to_owned())
+        creator.unwrap_or_else(|| "created manually or by an unknown tool".to_owned())
     }
 }
 
-/// Which part of a log is shown, and how.
+/// The options of `logs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
-    /// Keep showing new lines.
+    /// Prints new lines until interrupted.
     pub follow: bool,
-    /// The number of lines before the end.
+    /// The number of lines to print from the log's end; none for the whole log.
     pub tail: Option<u64>,
-    /// A time or a duration, as both engines take it.
+    /// A time or a duration, in a format that both engines accept.
     pub since: Option<String>,
     pub until: Option<String>,
     pub timestamps: bool,
 }
 
 impl LogOptions {
-    /// The last lines.
+    /// Prints the last lines.
     pub fn last(lines: u64) -> Self {
         Self {
             tail: Some(lines),
@@ -136,45 +136,48 @@ impl LogOptions {
     }
 }
 
-/// Asks for a container by name. The answer also tells which engine gives it.
+/// Inspects a container by name. The answer also identifies the engine.
 pub fn inspect_cmd(program: &str, name: &str) -> Cmd {
     Cmd::new(program).args(["container", "inspect", name])
 }
 
-/// Reads the answer to [`inspect_cmd`]: the engine, and the container if it exists. That there is no such
-/// container is an answer too.
+/// Reads the answer to [`inspect_cmd`]: the engine, and the container if it exists.
 ///
 /// # Errors
-/// Why the engine gave no answer.
+/// The reason why the engine did not answer, as a predicate whose subject is the program.
 pub fn read_inspect(
     program: &str,
     answer: &Result<Finished, NoAnswer>,
 ) -> Result<(Engine, Option<Container>), String> {
-    let finished = answered(answer)?;
-    let engine = |kind| Engine {
+    let finished = require_answer(answer)?;
+    let missing = finished.stderr.to_lowercase().contains("no such container");
+    let container = if finished.ok() {
+        read_containers(&finished.stdout)?.into_iter().next()
+    } else if missing {
+        None
+    } else {
+        return Err(format!("does not answer: {}", finished.complaint()));
+    };
+    let is_answer_of = |kind: EngineKind| match &container {
+        Some(container) => is_description_of(kind, container),
+        None => missing && missing_container_code(kind) == finished.code,
+    };
+    // An empty list does not identify the engine, so the program's name has to.
+    let is_usual_program = |kind: EngineKind| container.is_none() && kind.program() == program;
+    let find = |matches: &dyn Fn(EngineKind) -> bool| {
+        EngineKind::ALL.iter().copied().find(|kind| matches(*kind))
+    };
+    let kind = find(&is_answer_of)
+        .or_else(|| find(&is_usual_program))
+        .ok_or("answers in an unknown format")?;
+    let engine = Engine {
         kind,
         program: program.to_owned(),
     };
-    if finished.ok() {
-        let container = read_containers(&finished.stdout)?.into_iter().next();
-        // An empty answer names no engine. Its program then decides.
-        let described_by = |kind: &&EngineKind| match &container {
-            Some(container) => is_description_of(**kind, container),
-            None => kind.program() == program,
-        };
-        let kind = EngineKind::ALL.iter().find(described_by);
-        let kind = kind.ok_or("answers in an unknown form".to_owned())?;
-        return Ok((engine(*kind), container));
-    }
-    if finished.stderr.to_lowercase().contains("no such container") {
-        let by_code = |kind: &&EngineKind| exit_code_of_no_container(**kind) == finished.code;
-        let kind = EngineKind::ALL.iter().find(by_code);
-        return Ok((engine(*kind.unwrap_or(&EngineKind::Docker)), None));
-    }
-    Err(format!("does not answer: {}", finished.complaint()))
+    Ok((engine, container))
 }
 
-/// Whether the description of a container is in an engine's form.
+/// Whether an engine describes containers in this format.
 fn is_description_of(kind: EngineKind, container: &Container) -> bool {
     match kind {
         EngineKind::Docker => container.image_name.is_none(),
@@ -182,38 +185,38 @@ fn is_description_of(kind: EngineKind, container: &Container) -> bool {
     }
 }
 
-/// The exit code with which an engine says that there is no such container.
-fn exit_code_of_no_container(kind: EngineKind) -> i32 {
+/// An engine's exit code if there is no container of the name.
+fn missing_container_code(kind: EngineKind) -> i32 {
     match kind {
         EngineKind::Docker => 1,
         EngineKind::Podman => 125,
     }
 }
 
-/// Reads what `container inspect` prints.
+/// Reads the output of `container inspect`.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the output is not a list of containers.
 pub fn read_containers(text: &str) -> Result<Vec<Container>, String> {
     serde_json::from_str(text.trim())
-        .map_err(|error| format!("answers what cannot be read: {error}"))
+        .map_err(|error| format!("answers in an unknown format: {error}"))
 }
 
 impl Engine {
-    /// Stops a container: SIGTERM, and SIGKILL when the grace period is over. Both engines accept a container
-    /// that has stopped already.
+    /// Stops a container with SIGTERM, and with SIGKILL after the grace period. Both engines accept a
+    /// container that is already stopped.
     pub fn stop(&self, name: &str, grace: Duration) -> Cmd {
         self.cmd()
             .args(["stop", "-t", &grace.as_secs().to_string(), name])
     }
 
-    /// Removes a container at once, with its anonymous volumes, even if it runs. Both engines accept a name
+    /// Removes a container and its anonymous volumes, without stopping it first. Both engines accept a name
     /// that does not exist.
     pub fn remove(&self, name: &str) -> Cmd {
         let cmd = self.cmd().args(["rm", "--force", "--volumes"]);
         match self.kind {
             EngineKind::Docker => cmd,
-            // Podman's `rm --force` waits for the stop timeout first.
+            // Podman's `rm --force` first waits for the stop timeout.
             EngineKind::Podman => cmd.args(["--time", "0"]),
         }
         .arg(name)
@@ -224,7 +227,7 @@ impl Engine {
         self.cmd().args(["exec", name]).args(argv)
     }
 
-    /// Opens an interactive command in a running container.
+    /// Runs an interactive command in a running container.
     pub fn exec_interactive(&self, name: &str, tty: bool, argv: &[String]) -> Cmd {
         let cmd = self.cmd().args(["exec", "--interactive"]);
         let cmd = if tty { cmd.arg("--tty") } else { cmd };
@@ -263,13 +266,13 @@ mod tests {
     use crate::exec::finished::answer;
 
     #[test]
-    fn the_answer_tells_the_engine() {
+    fn an_answer_identifies_the_engine() {
         let docker = r#"[{"Id":"abc","Created":"2026-01-01T00:00:00Z","State":{"Status":"running","Running":true,"ExitCode":0,"StartedAt":"2026-01-01T00:00:01Z"},"Name":"/x","Config":{"Image":"r:1","Labels":{"ai.stigmer.xtask.container":"run"}}}]"#;
         let (engine, container) = read_inspect("docker", &answer(0, docker, "")).unwrap();
         let container = container.unwrap();
         assert_eq!(
             (engine.kind, container.owner(), container.image()),
-            (EngineKind::Docker, Owner::Us, "r:1")
+            (EngineKind::Docker, Owner::Xtask, "r:1")
         );
 
         let podman = r#"[{"Id":"abc","State":{"Status":"exited","Running":false,"ExitCode":137,"OOMKilled":false},"ImageName":"localhost/r:1","Name":"x","Config":{"Image":"localhost/r:1","Labels":null}}]"#;
@@ -280,12 +283,12 @@ mod tests {
         .unwrap();
         assert_eq!(
             (engine.kind, container.unwrap().owner()),
-            (EngineKind::Podman, Owner::Somebody)
+            (EngineKind::Podman, Owner::Other)
         );
     }
 
     #[test]
-    fn no_such_container_is_an_answer_and_no_daemon_is_none() {
+    fn a_missing_container_is_an_answer_and_a_missing_daemon_is_an_error() {
         let read = |answer: &Result<_, _>| {
             read_inspect("docker", answer).map(|(engine, found)| (engine.kind, found.is_some()))
         };
@@ -330,14 +333,17 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_container_says_whose_it_looks_like() {
+    fn labels_name_the_likely_creator() {
         let mut container = Container::default();
-        assert_eq!(container.looks_like(), "started by hand or by another tool");
+        assert_eq!(
+            container.likely_creator(),
+            "created manually or by an unknown tool"
+        );
         container.config.labels =
             Some([("com.docker.compose.project".to_owned(), "shop".to_owned())].into());
         assert_eq!(
-            container.looks_like(),
-            "made by Docker Compose, project `shop`"
+            container.likely_creator(),
+            "created by Docker Compose, project `shop`"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Which engine is behind a program, by what it answers and not by its name: `docker` may be
-//! a link to podman, a script that runs it, or a client on Podman's socket.
+//! Detects the engine behind a program. The program's answer decides, not its name: `docker` can be a link
+//! to podman, a script that runs podman, or Docker's client connected to Podman's socket.
 
 use serde::Deserialize;
 
@@ -8,22 +8,23 @@ use crate::{
         engine_kind::EngineKind,
         env::{Env, Os},
         image::Platform,
-        ui::plain,
+        ui::single_line,
     },
-    engine::{Engine, EngineFacts, Place},
+    engine::{Engine, EngineFacts, Location},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
 
-/// The one question that every engine answers, in 20 to 50 ms. Fields must not be picked in the
-/// template: engines fail on the other's (`can't evaluate field Arch in type *define.Version`).
+/// Asks for the version. Every engine answers this command within 20 to 50 ms. The template selects no
+/// fields: an engine fails if it does not know one of them (`can't evaluate field Arch in type
+/// *define.Version`).
 pub fn version_cmd(program: &str) -> Cmd {
     Cmd::new(program).args(["version", "--format", "{{json .}}"])
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Reply {
+struct VersionReply {
     client: Option<Client>,
     server: Option<Server>,
 }
@@ -32,9 +33,9 @@ struct Reply {
 #[serde(rename_all = "PascalCase", default)]
 struct Client {
     version: String,
-    /// Podman's only.
+    /// Only Podman has it.
     os_arch: Option<String>,
-    /// Docker's only: the context's name.
+    /// The context's name. Only Docker has it.
     context: Option<String>,
 }
 
@@ -44,49 +45,57 @@ struct Server {
     version: String,
     os: String,
     arch: String,
-    /// Podman's only.
+    /// Only Podman has it.
     os_arch: Option<String>,
-    platform: Option<Named>,
-    components: Vec<Named>,
+    platform: Option<Component>,
+    components: Vec<Component>,
+}
+
+impl Server {
+    fn has_component(&self, matches: impl Fn(&str) -> bool) -> bool {
+        self.components.iter().any(|part| matches(&part.name))
+    }
 }
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
-struct Named {
+struct Component {
     name: String,
 }
 
-/// What a reply leaves open, to be asked with [`EndpointAsk::cmd`].
+/// A question that the version reply does not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EndpointAsk {
-    /// A docker context that is not the default one: where does it lead?
-    DockerContext,
-    /// A remote Podman: is it rootless?
-    PodmanRemote,
+pub enum FollowUpQuestion {
+    /// Which endpoint does the selected docker context have?
+    ContextEndpoint,
+    /// Is the remote Podman rootless?
+    RemoteRootless,
 }
 
-impl EndpointAsk {
+impl FollowUpQuestion {
     pub fn cmd(&self, program: &str) -> Cmd {
         match self {
-            Self::DockerContext => Cmd::new(program).args([
+            Self::ContextEndpoint => Cmd::new(program).args([
                 "context",
                 "inspect",
                 "--format",
                 "{{.Endpoints.docker.Host}}",
             ]),
-            Self::PodmanRemote => {
+            Self::RemoteRootless => {
                 Cmd::new(program).args(["info", "--format", "{{.Host.Security.Rootless}}"])
             }
         }
     }
 
     /// Adds the answer to the facts.
-    pub fn apply(&self, facts: &mut EngineFacts, answer: &Finished) {
+    pub fn add_answer(&self, facts: &mut EngineFacts, answer: &Finished) {
         let text = answer.stdout.trim();
         match self {
-            Self::DockerContext if answer.ok() => facts.place = place_of(text, &facts.place),
-            Self::DockerContext => {}
-            Self::PodmanRemote => facts.rootless = text == "true",
+            Self::ContextEndpoint if answer.ok() => {
+                facts.location = endpoint_location(text, &facts.location);
+            }
+            Self::ContextEndpoint => {}
+            Self::RemoteRootless => facts.rootless = text == "true",
         }
     }
 }
@@ -94,84 +103,90 @@ impl EndpointAsk {
 /// Reads the answer to [`version_cmd`].
 ///
 /// # Errors
-/// Why the candidate is passed over, as the rest of a sentence that begins with its name.
+/// The reason why the engine cannot be used, as a predicate whose subject is the program.
 pub fn read_version(
     program: &str,
     answer: &Result<Finished, NoAnswer>,
     env: &Env,
-) -> Result<(EngineFacts, Option<EndpointAsk>), String> {
-    let finished = answered(answer)?;
-    let reply: Option<Reply> = serde_json::from_str(finished.stdout.trim()).ok();
-    let Some(Reply {
+) -> Result<(EngineFacts, Option<FollowUpQuestion>), String> {
+    let finished = require_answer(answer)?;
+    let reply: Option<VersionReply> = serde_json::from_str(finished.stdout.trim()).ok();
+    let Some(VersionReply {
         client: Some(client),
         server,
     }) = reply
     else {
         return Err(format!("does not work: {}", finished.complaint()));
     };
-    if let Some(os_arch) = client.os_arch.clone() {
-        if !finished.ok() {
-            return Err(format!("does not answer: {}", finished.complaint()));
-        }
-        return Ok(podman(program, &client, &os_arch, server, env));
-    }
-    match server {
-        Some(server)
-            if server
-                .components
-                .iter()
-                .any(|part| part.name.contains("Podman")) =>
-        {
-            Err("is Docker's client on Podman's socket: Podman itself is used instead".to_owned())
-        }
-        Some(server) => Ok(docker(program, &client, &server, env)),
-        None => Err(format!("does not answer: {}", finished.complaint())),
+    let no_answer = || format!("does not answer: {}", finished.complaint());
+    let kind = EngineKind::ALL
+        .iter()
+        .find(|kind| is_version_reply_of(**kind, &client))
+        .ok_or_else(|| "answers in an unknown format".to_owned())?;
+    match kind {
+        EngineKind::Docker => match server {
+            Some(server) if server.has_component(|name| name.contains("Podman")) => Err(
+                "is Docker's client connected to Podman's socket; xtask uses Podman directly"
+                    .to_owned(),
+            ),
+            Some(server) => Ok(docker(program, &client, &server, env)),
+            None => Err(no_answer()),
+        },
+        EngineKind::Podman if finished.ok() => Ok(podman(program, client, server, env)),
+        EngineKind::Podman => Err(no_answer()),
     }
 }
 
-/// The answer, or why there is none, as the rest of a sentence that begins with the program's name.
-pub(super) fn answered(answer: &Result<Finished, NoAnswer>) -> Result<&Finished, String> {
+/// Whether the reply to [`version_cmd`] has the format of an engine's client.
+fn is_version_reply_of(kind: EngineKind, client: &Client) -> bool {
+    match kind {
+        EngineKind::Docker => client.os_arch.is_none(),
+        EngineKind::Podman => client.os_arch.is_some(),
+    }
+}
+
+/// The answer.
+///
+/// # Errors
+/// The reason why there is none, as a predicate whose subject is the program.
+pub(super) fn require_answer(answer: &Result<Finished, NoAnswer>) -> Result<&Finished, String> {
     answer.as_ref().map_err(ToString::to_string)
 }
 
 fn podman(
     program: &str,
-    client: &Client,
-    os_arch: &str,
+    client: Client,
     server: Option<Server>,
     env: &Env,
-) -> (EngineFacts, Option<EndpointAsk>) {
+) -> (EngineFacts, Option<FollowUpQuestion>) {
     let remote = server.is_some();
     let (version, os_arch) = match server {
-        Some(server) => (
-            server.version,
-            server.os_arch.unwrap_or_else(|| os_arch.to_owned()),
-        ),
-        None => (client.version.clone(), os_arch.to_owned()),
+        Some(server) => (server.version, server.os_arch.or(client.os_arch)),
+        None => (client.version, client.os_arch),
     };
     let endpoint = env.get("CONTAINER_HOST").unwrap_or("");
-    let place = match env.os {
-        Os::Linux if !remote => Place::Here,
-        Os::Linux => place_of(
+    let location = match env.os {
+        Os::Linux if !remote => Location::Host,
+        Os::Linux => endpoint_location(
             endpoint,
-            &Place::Remote("its default connection".to_owned()),
+            &Location::Remote("its default connection".to_owned()),
         ),
-        Os::Mac => Place::Vm,
+        Os::Mac => Location::VirtualMachine,
     };
     let facts = EngineFacts {
         engine: Engine {
             kind: EngineKind::Podman,
             program: program.to_owned(),
         },
-        version: plain(&version),
+        version: single_line(&version),
         platform: os_arch
-            .parse()
-            .unwrap_or_else(|_| Platform::linux(&env.arch)),
-        // A local Podman is its user's.
+            .and_then(|platform| platform.parse().ok())
+            .unwrap_or_else(|| Platform::linux(&env.arch)),
+        // A local Podman runs as the user who calls it.
         rootless: env.user.euid != 0,
-        place,
+        location,
     };
-    (facts, remote.then_some(EndpointAsk::PodmanRemote))
+    (facts, remote.then_some(FollowUpQuestion::RemoteRootless))
 }
 
 fn docker(
@@ -179,56 +194,55 @@ fn docker(
     client: &Client,
     server: &Server,
     env: &Env,
-) -> (EngineFacts, Option<EndpointAsk>) {
+) -> (EngineFacts, Option<FollowUpQuestion>) {
     let desktop = server
         .platform
         .as_ref()
-        .is_some_and(|name| name.name.contains("Desktop"));
-    let here = if desktop || env.os != Os::Linux {
-        Place::Vm
+        .is_some_and(|platform| platform.name.contains("Desktop"));
+    let local = if desktop || env.os != Os::Linux {
+        Location::VirtualMachine
     } else {
-        Place::Here
+        Location::Host
     };
     let host = env.get("DOCKER_HOST");
-    let place = host.map_or(here.clone(), |host| place_of(host, &here));
+    let location = host.map_or(local.clone(), |host| endpoint_location(host, &local));
     let context = client.context.as_deref().unwrap_or("default");
     let facts = EngineFacts {
         engine: Engine {
             kind: EngineKind::Docker,
             program: program.to_owned(),
         },
-        version: plain(&server.version),
+        version: single_line(&server.version),
         platform: format!("{}/{}", server.os, server.arch)
             .parse()
             .unwrap_or_else(|_| Platform::linux(&env.arch)),
-        // The rootless daemon lists the program that makes it so.
-        rootless: server
-            .components
-            .iter()
-            .any(|part| part.name == "rootlesskit"),
-        place,
+        // A rootless daemon lists the program that starts it.
+        rootless: server.has_component(|name| name == "rootlesskit"),
+        location,
     };
-    let open = host.is_none() && context != "default" && facts.place == Place::Here;
-    (facts, open.then_some(EndpointAsk::DockerContext))
+    let other_context = host.is_none() && context != "default" && facts.location == Location::Host;
+    let follow_up = other_context.then_some(FollowUpQuestion::ContextEndpoint);
+    (facts, follow_up)
 }
 
-/// An endpoint leads to another machine unless it is a socket of this one.
-fn place_of(endpoint: &str, otherwise: &Place) -> Place {
-    let local = endpoint.is_empty()
+/// Where the engine at an endpoint runs containers. An endpoint that is not a socket of this machine is
+/// remote. For a socket, `otherwise` tells whether containers run in a virtual machine.
+fn endpoint_location(endpoint: &str, otherwise: &Location) -> Location {
+    let is_socket = endpoint.is_empty()
         || endpoint.starts_with("unix://")
         || endpoint.starts_with("npipe://")
         || endpoint.starts_with('/');
-    if local {
+    if is_socket {
         match otherwise {
-            Place::Remote(_) => Place::Here,
-            Place::Here | Place::Vm => otherwise.clone(),
+            Location::Remote(_) => Location::Host,
+            Location::Host | Location::VirtualMachine => otherwise.clone(),
         }
     } else {
-        Place::Remote(endpoint.to_owned())
+        Location::Remote(endpoint.to_owned())
     }
 }
 
-/// How to get an engine on this OS, for someone who has none.
+/// The hint for a machine without an engine.
 pub fn how_to_install(os: Os) -> &'static str {
     match os {
         Os::Linux => {
@@ -257,7 +271,7 @@ mod tests {
     const PODMAN: &str = r#"{"Client":{"APIVersion":"4.3.1","Version":"4.3.1","GoVersion":"go1.19.8","GitCommit":"","BuiltTime":"Thu Jan  1 00:00:00 1970","Built":0,"OsArch":"linux/amd64","Os":"linux"}}"#;
 
     #[test]
-    fn docker_answers() {
+    fn docker_is_detected() {
         assert_eq!(
             read("docker", &answer(0, DOCKER, ""), &Env::fake(&[])).unwrap(),
             "Docker 28.5.2"
@@ -265,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn podman_posing_as_docker_is_podman() {
+    fn podman_behind_the_name_docker_is_detected() {
         let shim = answer(
             0,
             PODMAN,
@@ -278,17 +292,17 @@ mod tests {
     }
 
     #[test]
-    fn a_client_on_podmans_socket_is_passed_over() {
+    fn dockers_client_on_podmans_socket_is_rejected() {
         let reply = DOCKER.replace("\"Engine\"", "\"Podman Engine\"");
         let why = read("docker", &answer(0, &reply, ""), &Env::fake(&[])).unwrap_err();
         assert_eq!(
             why,
-            "is Docker's client on Podman's socket: Podman itself is used instead"
+            "is Docker's client connected to Podman's socket; xtask uses Podman directly"
         );
     }
 
     #[test]
-    fn a_client_without_a_daemon_says_so() {
+    fn a_client_without_a_daemon_is_reported() {
         let down = answer(
             1,
             r#"{"Client":{"Version":"28.2.2","Context":"default"},"Server":null}"#,
@@ -311,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn hung_and_missing_programs_say_so() {
+    fn a_timeout_is_reported() {
         assert_eq!(
             read(
                 "docker",
@@ -324,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn rootless_docker_and_docker_desktop_are_seen() {
+    fn rootless_docker_and_docker_desktop_are_detected() {
         let rootless = DOCKER.replace(
             "[{\"Name\":\"Engine\"",
             "[{\"Name\":\"rootlesskit\"},{\"Name\":\"Engine\"",
@@ -344,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_endpoints_are_seen() {
+    fn remote_endpoints_are_detected() {
         let env = Env::fake(&[("DOCKER_HOST", "ssh://me@box")]);
         assert_eq!(
             read("docker", &answer(0, DOCKER, ""), &env).unwrap(),
@@ -357,10 +371,14 @@ mod tests {
         );
 
         let other = DOCKER.replace("\"default\"", "\"box\"");
-        let (mut facts, ask) =
+        let (mut facts, follow_up) =
             read_version("docker", &answer(0, &other, ""), &Env::fake(&[])).unwrap();
-        assert_eq!(ask, Some(EndpointAsk::DockerContext));
-        EndpointAsk::DockerContext.apply(&mut facts, &answer(0, "tcp://box:2376\n", "").unwrap());
-        assert_eq!(facts.place, Place::Remote("tcp://box:2376".to_owned()));
+        let endpoint = answer(0, "tcp://box:2376\n", "").unwrap();
+        assert_eq!(follow_up, Some(FollowUpQuestion::ContextEndpoint));
+        follow_up.unwrap().add_answer(&mut facts, &endpoint);
+        assert_eq!(
+            facts.location,
+            Location::Remote("tcp://box:2376".to_owned())
+        );
     }
 }

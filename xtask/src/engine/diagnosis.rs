@@ -1,4 +1,4 @@
-//! What `doctor` asks each engine.
+//! The questions of `doctor` to an engine.
 
 use crate::{
     base::{engine_kind::EngineKind, env::Env},
@@ -6,42 +6,41 @@ use crate::{
     plan::Cmd,
 };
 
-/// What the environment says about the engine's endpoint.
+/// How the environment sets the engine's endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndpointEnv {
     Unset,
-    /// The engine uses this variable.
+    /// By this variable and value.
     Used(String),
-    /// A variable has no effect: which, and what to do.
-    Misleading(String, &'static str),
+    /// A variable has no effect. The texts say which one and how to correct it.
+    Ineffective(String, &'static str),
 }
 
 impl EngineFacts {
-    /// Docker ignores its context if `DOCKER_HOST` is set. Podman does not read that variable.
+    /// How the environment sets the engine's endpoint. Docker ignores its context if `DOCKER_HOST` is set.
+    /// Podman ignores `DOCKER_HOST`.
     pub fn endpoint_env(&self, env: &Env) -> EndpointEnv {
-        match (
-            self.engine.kind,
-            env.get("DOCKER_HOST"),
-            env.get("DOCKER_CONTEXT"),
-        ) {
-            (EngineKind::Docker, Some(host), Some(context)) => EndpointEnv::Misleading(
-                format!("DOCKER_HOST={host} hides DOCKER_CONTEXT={context}"),
-                "unset one of them",
-            ),
-            (EngineKind::Docker, Some(host), None) => {
-                EndpointEnv::Used(format!("DOCKER_HOST={host}"))
-            }
-            (EngineKind::Podman, Some(host), _) => EndpointEnv::Misleading(
+        let Some(host) = env.get("DOCKER_HOST") else {
+            return EndpointEnv::Unset;
+        };
+        match self.engine.kind {
+            EngineKind::Docker => match env.get("DOCKER_CONTEXT") {
+                Some(context) => EndpointEnv::Ineffective(
+                    format!("DOCKER_HOST={host} overrides DOCKER_CONTEXT={context}"),
+                    "unset one of them",
+                ),
+                None => EndpointEnv::Used(format!("DOCKER_HOST={host}")),
+            },
+            EngineKind::Podman => EndpointEnv::Ineffective(
                 format!("Podman does not read DOCKER_HOST={host}"),
                 "set CONTAINER_HOST for Podman, or unset DOCKER_HOST",
             ),
-            (EngineKind::Docker | EngineKind::Podman, None, _) => EndpointEnv::Unset,
         }
     }
 }
 
 impl Engine {
-    /// Asks for the builder's version, if the builder is a part that can be missing.
+    /// Asks for the builder's version; none if the builder is a part of the engine and cannot be missing.
     pub fn builder_version(&self) -> Option<Cmd> {
         match self.kind {
             EngineKind::Docker => Some(self.cmd().args(["buildx", "version"])),
@@ -49,7 +48,7 @@ impl Engine {
         }
     }
 
-    /// Asks for the folder of the images.
+    /// Asks for the folder in which the engine stores images.
     pub fn storage_root(&self) -> Cmd {
         let field = match self.kind {
             EngineKind::Docker => "{{.DockerRootDir}}",

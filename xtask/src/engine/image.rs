@@ -1,4 +1,4 @@
-//! An image's facts, and the commands on images.
+//! What an engine reports about an image, and the commands that act on images.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use crate::{
     base::image::Repository,
-    engine::{Engine, container::Healthcheck, detect::answered, is_name, label},
+    engine::{Engine, container::Healthcheck, detect::require_answer, is_safe_argument, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
 
-/// What both engines say of an image.
+/// An image, as both engines describe it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Image {
@@ -21,7 +21,7 @@ pub struct Image {
     pub repo_tags: Option<Vec<String>>,
     pub size: u64,
     pub config: ImageConfig,
-    /// Podman's own place for it; Docker has it in `Config`.
+    /// Podman's field; Docker uses `Config.Healthcheck`.
     healthcheck: Option<Healthcheck>,
     graph_driver: Option<GraphDriver>,
 }
@@ -43,17 +43,17 @@ struct GraphDriver {
     data: Option<serde_json::Value>,
 }
 
-/// What the size that an engine tells counts: they mean different things by it.
+/// What an image's size counts. It differs between engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SizeMeans {
-    /// What would be downloaded (Docker's containerd image store).
+pub enum SizeKind {
+    /// The size of the download (Docker's containerd image store).
     Compressed,
-    /// What the files take (Docker's classic store, Podman).
+    /// The size of the files (Docker's classic store, Podman).
     Unpacked,
 }
 
 impl Image {
-    /// The image's own health check.
+    /// The command of the image's health check.
     pub fn health_command(&self) -> Option<Vec<String>> {
         self.config
             .healthcheck
@@ -66,8 +66,7 @@ impl Image {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }
 
-    /// Whether xtask built it.
-    pub fn is_ours(&self) -> bool {
+    pub fn is_built_by_xtask(&self) -> bool {
         self.label(label::IMAGE).is_some()
     }
 
@@ -75,39 +74,39 @@ impl Image {
         format!("{}/{}", self.os, self.architecture)
     }
 
-    /// The first characters of the id, as engines show it.
+    /// The id's first 12 characters, as engines print it.
     pub fn short_id(&self) -> &str {
         let id = self.id.strip_prefix("sha256:").unwrap_or(&self.id);
         id.get(..12).unwrap_or(id)
     }
 
-    pub fn size_means(&self) -> SizeMeans {
-        // With the containerd store there is no graph driver to tell data of.
+    pub fn size_kind(&self) -> SizeKind {
+        // Images of the containerd store have no data of a graph driver.
         match &self.graph_driver {
-            Some(GraphDriver { data: Some(_), .. }) => SizeMeans::Unpacked,
-            Some(GraphDriver { data: None, .. }) | None => SizeMeans::Compressed,
+            Some(GraphDriver { data: Some(_), .. }) => SizeKind::Unpacked,
+            Some(GraphDriver { data: None, .. }) | None => SizeKind::Compressed,
         }
     }
 }
 
-/// How long an engine may take to describe images.
+/// How long `image inspect` may take.
 pub const INSPECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Asks for images by reference or id. It uses no template: Podman's `{{json .}}` is an array
-/// for images and an object for containers, while the plain answer is an array everywhere.
+/// Inspects images by reference or id. The command has no template: Podman's `{{json .}}` prints an array
+/// for images and an object for containers. Without a template, every answer is an array.
 pub fn inspect_cmd<S: AsRef<str>>(program: &str, references: &[S]) -> Cmd {
     Cmd::new(program)
         .args(["image", "inspect"])
         .args(references.iter().map(AsRef::as_ref))
 }
 
-/// Reads the answer to [`inspect_cmd`]: the images that the engine has. Where one is missing,
-/// the others are told all the same.
+/// Reads the answer to [`inspect_cmd`]: the images that exist. An engine also prints these if others are
+/// missing.
 ///
 /// # Errors
-/// Why there is no answer.
+/// The reason why the engine did not answer, as a predicate whose subject is the program.
 pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, String> {
-    let finished = answered(answer)?;
+    let finished = require_answer(answer)?;
     if finished.ok() {
         return read_images(&finished.stdout);
     }
@@ -120,7 +119,7 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
         "unable to find",
     ];
     if missing.iter().any(|text| complaint.contains(text)) {
-        // Podman prints an empty list or nothing at all.
+        // Podman prints an empty list or nothing.
         match finished.stdout.trim() {
             "" => Ok(Vec::new()),
             found => read_images(found),
@@ -130,16 +129,16 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
     }
 }
 
-/// A local image of ours, as it is listed.
+/// An image in the output of [`Engine::list_images`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// `repository:tag`; none for an image that lost its tag to a newer build.
+pub struct ListedImage {
+    /// `repository:tag`; none for an image whose tag moved to a newer build.
     pub reference: Option<String>,
     pub id: String,
 }
 
 impl Engine {
-    /// Lists the images that were built here for a repository, one `repository:tag id` a line.
+    /// Lists the images that xtask built for a repository. Each line is `repository:tag id`.
     pub fn list_images(&self, repository: &Repository) -> Cmd {
         let ours = format!("label={}={}", label::IMAGE, repository.as_str());
         self.cmd()
@@ -147,18 +146,17 @@ impl Engine {
             .args(["--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])
     }
 
-    /// Removes one tag, and the image with its last one. Never `--force`: with it Podman
-    /// removes the containers that use the image, running ones too.
+    /// Removes a tag, and the image if this was its last tag. It never uses `--force`: Podman would also
+    /// remove the containers that use the image, even running ones.
     pub fn remove_image(&self, reference: &str) -> Cmd {
         self.cmd().args(["image", "rm", reference])
     }
 
-    /// Downloads an image, with progress.
     pub fn pull(&self, reference: &str) -> Cmd {
         self.cmd().args(["pull", reference])
     }
 
-    /// How each layer was made, one command a line.
+    /// Lists the commands that created the image's layers, one a line.
     pub fn history(&self, reference: &str) -> Cmd {
         self.cmd().args([
             "history",
@@ -170,21 +168,21 @@ impl Engine {
     }
 }
 
-/// What an `image inspect` prints.
+/// Reads the output of `image inspect`.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When the output is not a list of images.
 fn read_images(text: &str) -> Result<Vec<Image>, String> {
     serde_json::from_str(text.trim())
-        .map_err(|error| format!("answers what cannot be read: {error}"))
+        .map_err(|error| format!("answers in an unknown format: {error}"))
 }
 
-/// Reads [`Engine::list_images`]. A line that is something else, such as a warning, names no image.
-pub fn read_list(text: &str) -> Vec<Listed> {
+/// Reads the answer to [`Engine::list_images`]. It skips other lines, such as warnings.
+pub fn read_image_list(text: &str) -> Vec<ListedImage> {
     text.lines()
         .filter_map(|line| line.trim().split_once(' '))
-        .filter(|(reference, id)| is_name(reference) && is_name(id))
-        .map(|(reference, id)| Listed {
+        .filter(|(reference, id)| is_safe_argument(reference) && is_safe_argument(id))
+        .map(|(reference, id)| ListedImage {
             reference: (!reference.contains("<none>")).then(|| reference.to_owned()),
             id: id.to_owned(),
         })
@@ -197,13 +195,13 @@ mod tests {
     use crate::exec::finished::answer;
 
     #[test]
-    fn the_health_check_is_found_in_both_engines_places() {
+    fn each_engines_health_check_and_size_are_read() {
         let docker: Image = serde_json::from_str(
             r#"{"Id":"sha256:0123456789abcdef","Config":{"Healthcheck":{"Test":["CMD","check"]}},"GraphDriver":{"Name":"overlay2","Data":{"MergedDir":"x"}},"Size":5}"#,
         )
         .unwrap();
         assert_eq!(docker.health_command().unwrap(), ["check"]);
-        assert_eq!(docker.size_means(), SizeMeans::Unpacked);
+        assert_eq!(docker.size_kind(), SizeKind::Unpacked);
         assert_eq!(docker.short_id(), "0123456789ab");
         let podman: Image = serde_json::from_str(
             r#"{"Id":"0123456789abcdef","Config":{},"Healthcheck":{"Test":["CMD","check"]},"GraphDriver":{"Name":"overlay","Data":{}}}"#,
@@ -213,18 +211,18 @@ mod tests {
         let containerd: Image =
             serde_json::from_str(r#"{"Id":"x","GraphDriver":{"Name":"overlayfs","Data":null}}"#)
                 .unwrap();
-        assert_eq!(containerd.size_means(), SizeMeans::Compressed);
+        assert_eq!(containerd.size_kind(), SizeKind::Compressed);
     }
 
     #[test]
-    fn a_missing_image_is_an_answer() {
+    fn a_missing_image_is_not_an_error() {
         for stderr in [
             "Error response from daemon: No such image: x:1\n",
             "Error: inspecting object: x:1: image not known\n",
             "Error: x:1: image not known\n",
         ] {
-            let said = answer(1, "[]\n", stderr);
-            assert_eq!(read_inspect(&said), Ok(Vec::new()), "{stderr}");
+            let missing = answer(1, "[]\n", stderr);
+            assert_eq!(read_inspect(&missing), Ok(Vec::new()), "{stderr}");
         }
         let one_of_two = answer(
             1,
@@ -238,7 +236,7 @@ mod tests {
 
     #[test]
     fn lists_are_read() {
-        let list = read_list("ghcr.io/a/b:1 sha256:1\n<none>:<none> sha256:2\n\n");
+        let list = read_image_list("ghcr.io/a/b:1 sha256:1\n<none>:<none> sha256:2\n\n");
         assert_eq!(list[0].reference.as_deref(), Some("ghcr.io/a/b:1"));
         assert_eq!(
             (list[1].reference.as_ref(), list[1].id.as_str()),

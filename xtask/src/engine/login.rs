@@ -1,4 +1,4 @@
-//! Signing in to a registry: the command, and what its errors mean.
+//! The command that signs in to a registry, and the meaning of its errors.
 
 use crate::{
     base::engine_kind::EngineKind,
@@ -6,23 +6,23 @@ use crate::{
     plan::{Cmd, Stdin},
 };
 
-/// Why a registry or an engine refused.
+/// Why signing in failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The registry does not take the user and token.
-    WrongToken,
-    /// Nothing answers at the registry's address, or its name is unknown.
+pub enum LoginFailure {
+    /// The registry rejects the user name or the token.
+    InvalidToken,
+    /// The registry's address does not answer, or its host name is unknown.
     Unreachable,
-    /// It speaks plain HTTP, and the engine wants TLS.
+    /// The registry uses plain HTTP, but the engine requires TLS.
     PlainHttp,
-    /// The registry's certificate is not trusted.
-    Certificate,
-    /// The program that should keep the credentials does not work.
-    Helper,
+    /// The engine does not trust the registry's certificate.
+    UntrustedCertificate,
+    /// The credential helper failed.
+    CredentialHelper,
 }
 
 impl Engine {
-    /// Signs in. The token is passed on standard input only.
+    /// Signs in. The engine reads the token from standard input.
     pub fn login(&self, registry: &str, user: &str, token: Stdin) -> Cmd {
         let mut cmd = self
             .cmd()
@@ -31,65 +31,65 @@ impl Engine {
         cmd
     }
 
-    /// How to allow the engine plain HTTP to a registry.
+    /// The hint that explains how to permit plain HTTP for a registry.
     pub fn allow_plain_http(&self, registry: &str) -> String {
         match self.kind {
             EngineKind::Docker => format!(
-                "tell the daemon: `{{\"insecure-registries\": [\"{registry}\"]}}` in /etc/docker/daemon.json"
+                "permit plain HTTP: add `{{\"insecure-registries\": [\"{registry}\"]}}` to /etc/docker/daemon.json and restart Docker"
             ),
             EngineKind::Podman => format!(
-                "tell Podman: `[[registry]]`, `location = \"{registry}\"`, `insecure = true` in a file in /etc/containers/registries.conf.d/"
+                "permit plain HTTP: add `[[registry]]`, `location = \"{registry}\"`, `insecure = true` to a file in /etc/containers/registries.conf.d/"
             ),
         }
     }
 }
 
-impl Refusal {
+impl LoginFailure {
     #[cfg(test)]
     pub const ALL: [Self; 5] = [
-        Self::WrongToken,
+        Self::InvalidToken,
         Self::Unreachable,
         Self::PlainHttp,
-        Self::Certificate,
-        Self::Helper,
+        Self::UntrustedCertificate,
+        Self::CredentialHelper,
     ];
 
-    /// The code of the catalogue's entry.
+    /// The code of the failure's catalogue entry.
     pub fn code(self) -> &'static str {
         match self {
-            Self::WrongToken => "token-refused",
+            Self::InvalidToken => "token-refused",
             Self::Unreachable => "registry-unreachable",
             Self::PlainHttp => "plain-http",
-            Self::Certificate => "proxy-ca",
-            Self::Helper => "credential-helper",
+            Self::UntrustedCertificate => "proxy-ca",
+            Self::CredentialHelper => "credential-helper",
         }
     }
 }
 
-/// What a failed sign-in says, in either engine's words. More words than in the catalogue: what
-/// `connection refused` means is certain only where nothing else was tried.
-pub fn refusal(output: &str) -> Option<Refusal> {
+/// Recognises a failure in an engine's output. It accepts more texts than the catalogue: a text such as
+/// `connection refused` is ambiguous elsewhere, but a login connects only to the registry.
+pub fn login_failure(output: &str) -> Option<LoginFailure> {
     let output = output.to_lowercase();
-    let says = |parts: &[&str]| parts.iter().any(|part| output.contains(part));
-    if says(&[
+    let contains_any = |texts: &[&str]| texts.iter().any(|text| output.contains(text));
+    if contains_any(&[
         "docker-credential-",
         "error storing credentials",
         "error saving credentials",
     ]) {
-        Some(Refusal::Helper)
-    } else if says(&["http response to https client"]) {
-        Some(Refusal::PlainHttp)
-    } else if says(&["x509:", "certificate signed by unknown authority"]) {
-        Some(Refusal::Certificate)
-    } else if says(&[
+        Some(LoginFailure::CredentialHelper)
+    } else if contains_any(&["http response to https client"]) {
+        Some(LoginFailure::PlainHttp)
+    } else if contains_any(&["x509:", "certificate signed by unknown authority"]) {
+        Some(LoginFailure::UntrustedCertificate)
+    } else if contains_any(&[
         "401 unauthorized",
         "invalid username/password",
         "unauthorized:",
         "denied:",
         "403 forbidden",
     ]) {
-        Some(Refusal::WrongToken)
-    } else if says(&[
+        Some(LoginFailure::InvalidToken)
+    } else if contains_any(&[
         "no such host",
         "connection refused",
         "i/o timeout",
@@ -97,7 +97,7 @@ pub fn refusal(output: &str) -> Option<Refusal> {
         "dial tcp",
         "deadline exceeded",
     ]) {
-        Some(Refusal::Unreachable)
+        Some(LoginFailure::Unreachable)
     } else {
         None
     }
@@ -108,36 +108,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_engines_refusals_are_understood() {
-        let is = |text: &str, wanted| assert_eq!(refusal(text), Some(wanted), "{text}");
+    fn each_engines_login_failures_are_recognised() {
+        let is = |text: &str, failure| assert_eq!(login_failure(text), Some(failure), "{text}");
         is(
             "Error response from daemon: login attempt to http://127.0.0.1:5001/v2/ failed with status: 401 Unauthorized",
-            Refusal::WrongToken,
+            LoginFailure::InvalidToken,
         );
         is(
             "Error: logging into \"127.0.0.1:5001\": invalid username/password",
-            Refusal::WrongToken,
+            LoginFailure::InvalidToken,
         );
         is(
             "Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied",
-            Refusal::WrongToken,
+            LoginFailure::InvalidToken,
         );
         is(
             "Error response from daemon: Get \"http://127.0.0.1:1/v2/\": dial tcp 127.0.0.1:1: connect: connection refused",
-            Refusal::Unreachable,
+            LoginFailure::Unreachable,
         );
         is(
             "Error: authenticating creds for \"x.invalid\": pinging container registry x.invalid: Get \"https://x.invalid/v2/\": dial tcp: lookup x.invalid: no such host",
-            Refusal::Unreachable,
+            LoginFailure::Unreachable,
         );
         is(
             "Error: pinging container registry 127.0.0.1:5001: Get \"https://127.0.0.1:5001/v2/\": http: server gave HTTP response to HTTPS client",
-            Refusal::PlainHttp,
+            LoginFailure::PlainHttp,
         );
         is(
             "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``",
-            Refusal::Helper,
+            LoginFailure::CredentialHelper,
         );
-        assert_eq!(refusal("something else"), None);
+        assert_eq!(login_failure("something else"), None);
     }
 }

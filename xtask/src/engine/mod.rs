@@ -1,5 +1,5 @@
-//! Docker and Podman: everything in which they differ, and nothing else. Matches are exhaustive, so a
-//! third engine is one new variant of [`EngineKind`] and a list of compile errors.
+//! Everything that differs between Docker and Podman. Every match on [`EngineKind`] is exhaustive: after a
+//! new variant is added, the compiler lists the places that need code for it.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
@@ -19,7 +19,7 @@ use crate::{
     plan::Cmd,
 };
 
-/// An engine that answered, and the program by which it is reached.
+/// An engine, and the name of its client program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Engine {
     pub kind: EngineKind,
@@ -32,14 +32,14 @@ impl Engine {
     }
 }
 
-/// Where containers run, seen from this machine.
+/// Where the engine runs containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On this host's kernel: containers can use its network and folders.
-    Here,
-    /// In a virtual machine on this host, which mounts the home folder.
-    Vm,
-    /// On another machine, at this endpoint.
+pub enum Location {
+    /// On the host's own kernel. Containers can use the host's network and folders.
+    Host,
+    /// In a virtual machine on the host. The virtual machine mounts the home folder.
+    VirtualMachine,
+    /// On another machine, which has this endpoint.
     Remote(String),
 }
 
@@ -47,15 +47,15 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineFacts {
     pub engine: Engine,
-    /// The server's version, which decides what the engine can do.
+    /// The server's version. It determines the engine's capabilities.
     pub version: String,
     pub platform: Platform,
     pub rootless: bool,
-    pub place: Place,
+    pub location: Location,
 }
 
 impl EngineFacts {
-    /// Major and minor version; zeros if the version has none.
+    /// The major and minor version; zeros if the version cannot be parsed.
     pub fn major_minor(&self) -> (u32, u32) {
         let mut numbers = self
             .version
@@ -70,10 +70,10 @@ impl EngineFacts {
         if self.rootless {
             text.push_str(", rootless");
         }
-        match &self.place {
-            Place::Here => {}
-            Place::Vm => text.push_str(", in a virtual machine"),
-            Place::Remote(endpoint) => text.push_str(&format!(", at {endpoint}")),
+        match &self.location {
+            Location::Host => {}
+            Location::VirtualMachine => text.push_str(", in a virtual machine"),
+            Location::Remote(endpoint) => text.push_str(&format!(", at {endpoint}")),
         }
         if self.engine.program != self.engine.kind.program() {
             text.push_str(&format!(", as `{}`", self.engine.program));
@@ -82,28 +82,30 @@ impl EngineFacts {
     }
 }
 
-/// Whether a text of an engine's list is a name that can be passed back to the engine: one word that is
-/// not an option.
-fn is_name(text: &str) -> bool {
+/// Whether a name from an engine's output is safe as an argument: it is a single word and cannot be read
+/// as an option.
+fn is_safe_argument(text: &str) -> bool {
     let bad = |c: char| c.is_whitespace() || c.is_control();
     !text.is_empty() && !text.contains(bad) && !text.starts_with('-')
 }
 
-/// The labels of our images and containers. Containers inherit the labels of their image, so images and
-/// containers need different keys: otherwise every container of our image would count as ours.
+/// The labels that mark images and containers of xtask. A container inherits the labels of its image, so
+/// containers have a label of their own: otherwise a container that somebody else starts from our image
+/// would count as ours.
 pub mod label {
-    /// On images: the repository that they were built for.
+    /// On images: the repository that the image was built for.
     pub const IMAGE: &str = "ai.stigmer.xtask.image";
-    /// On containers: what they were started for.
+    /// On containers: the container's purpose.
     pub const CONTAINER: &str = "ai.stigmer.xtask.container";
     /// On containers: the image version.
     pub const VERSION: &str = "ai.stigmer.xtask.version";
 
-    /// On all containers that `up` started: `down` removes those.
+    /// On the containers that `up` started. `down` removes them.
     pub const STACK: &str = "ai.stigmer.xtask.stack";
 
-    /// The values of [`CONTAINER`] for the runner's surroundings.
+    /// The value of [`CONTAINER`] for the Temporal server of `up` and `smoke`.
     pub const TEMPORAL: &str = "temporal";
+    /// The value of [`CONTAINER`] for the stigmer-server of `up` and `smoke`.
     pub const SERVER: &str = "server";
 
     /// The value of [`CONTAINER`] for `run-local`.

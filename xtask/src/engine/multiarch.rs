@@ -1,4 +1,4 @@
-//! Builds for several platforms.
+//! Multi-platform builds.
 
 use std::path::Path;
 
@@ -7,44 +7,44 @@ use crate::{
     engine::{
         Engine, EngineFacts,
         build::Build,
-        capabilities::{Capability, Store},
+        capabilities::{Capability, ImageStore},
     },
     exec::Finished,
     plan::{Cmd, EnvValue, Output, Step},
     settings::{BuildSettings, BuilderChoice, BuilderDriver, Cache, Node, Provenance, Sbom},
 };
 
-/// The builder that xtask creates if Docker's own cannot build several platforms, and the one for
-/// `build.nodes`.
-const OUR_BUILDER: &str = "agent-runner-xtask";
-const OUR_NODES: &str = "agent-runner-xtask-nodes";
-/// Docker's own builder.
-const ENGINES_OWN: &str = "default";
-/// The name of Podman's manifest list until it is written to a folder.
-const LIST: &str = "localhost/agent-runner-xtask-release";
+/// The builder that xtask creates if Docker's default builder cannot build several platforms.
+const XTASK_BUILDER: &str = "agent-runner-xtask";
+/// The builder that xtask creates for `build.nodes`.
+const XTASK_NODES_BUILDER: &str = "agent-runner-xtask-nodes";
+/// Docker's name for its default builder.
+const DEFAULT_BUILDER: &str = "default";
+/// The name of Podman's temporary manifest list. It exists until the list is written to a folder.
+const MANIFEST_LIST: &str = "localhost/agent-runner-xtask-release";
 
-/// What is known of the engine's builders.
+/// What an engine reports about its image store and builders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuilderFacts {
-    pub store: Store,
-    /// Whether the builder that xtask creates exists.
-    pub ours_exists: bool,
+    pub store: ImageStore,
+    /// Whether the builder of xtask already exists.
+    pub xtask_builder_exists: bool,
 }
 
 /// The builder to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Builder {
-    /// The engine's own.
-    Own,
-    /// An existing one.
-    Named(String),
-    /// The one that xtask creates first, with this command and name.
+    /// The engine's default builder.
+    EngineDefault,
+    /// An existing builder of this name.
+    Existing(String),
+    /// A builder that xtask creates with this command, under this name.
     Create(Cmd, String),
-    /// Machines, each for one platform.
+    /// Machines that each build one platform.
     Nodes(Vec<Node>),
 }
 
-/// The options of a build for several platforms.
+/// The further options of a multi-platform build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MultiBuild {
     pub builder: Builder,
@@ -52,42 +52,43 @@ pub struct MultiBuild {
     pub sbom: Sbom,
     pub cache_from: Vec<String>,
     pub cache_to: Vec<String>,
-    /// The time of every file and every build step, in seconds since 1970.
+    /// The timestamp of all files and build steps, in seconds since 1970.
     pub epoch: u64,
 }
 
-/// The steps that write an archive, or files to pack into one.
+/// The steps that write an archive, or files from which an archive is packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveSteps {
     pub steps: Vec<Step>,
-    /// The files the steps produce, if they still have to be packed into an archive.
+    /// The files that have to be packed into an archive after the steps; empty if the steps write the
+    /// archive.
     pub pack: Vec<String>,
-    /// The time that packing gives to files and build steps; none if they have it already.
+    /// The timestamp that packing sets on files and build steps; none if the steps set it.
     pub timestamp: Option<u64>,
     /// The steps that remove temporary files and images.
     pub cleanup: Vec<Step>,
 }
 
 impl Engine {
-    /// The builders that xtask creates, each with the question whether it exists.
-    pub fn our_builders(&self) -> Vec<(&'static str, Cmd)> {
-        let question = |name| (name, self.cmd().args(["buildx", "inspect", name]));
+    /// The names of the builders of xtask, each with a command that succeeds if the builder exists.
+    pub fn xtask_builders(&self) -> Vec<(&'static str, Cmd)> {
+        let inspect = |name| (name, self.cmd().args(["buildx", "inspect", name]));
         match self.kind {
-            EngineKind::Docker => vec![question(OUR_BUILDER), question(OUR_NODES)],
+            EngineKind::Docker => vec![inspect(XTASK_BUILDER), inspect(XTASK_NODES_BUILDER)],
             EngineKind::Podman => Vec::new(),
         }
     }
 
-    /// Removes one of them with its cache. It may be missing.
+    /// Removes a builder and its cache. The step ignores a missing builder.
     pub fn remove_builder(&self, name: &str) -> Step {
         let cmd = self.cmd().args(["buildx", "rm", "--force", name]);
-        Step::new(cmd, Output::Quiet).or_go_on()
+        Step::new(cmd, Output::Quiet).ignore_failure()
     }
 }
 
 impl EngineFacts {
-    /// Asks which image store the engine has, if there are two kinds.
-    pub fn store_question(&self) -> Option<Cmd> {
+    /// Asks which image store the engine uses; none if the engine has only one kind.
+    pub fn image_store_cmd(&self) -> Option<Cmd> {
         match self.engine.kind {
             EngineKind::Docker => Some(self.engine.cmd().args([
                 "info",
@@ -98,25 +99,25 @@ impl EngineFacts {
         }
     }
 
-    /// Reads the answer to [`Self::store_question`]. <https://docs.docker.com/engine/storage/containerd/>
-    pub fn read_store(&self, answer: Option<&Finished>) -> Store {
+    /// Reads the answer to [`Self::image_store_cmd`]. <https://docs.docker.com/engine/storage/containerd/>
+    pub fn read_image_store(&self, answer: Option<&Finished>) -> ImageStore {
         let snapshotter = "io.containerd.snapshotter";
-        let containerd = if answer.is_some_and(|said| said.stdout.contains(snapshotter)) {
-            Store::SeveralPlatforms
+        let reported = if answer.is_some_and(|answer| answer.stdout.contains(snapshotter)) {
+            ImageStore::MultiPlatform
         } else {
-            Store::OnePlatform
+            ImageStore::SinglePlatform
         };
-        if self.can_with(Capability::SeveralPlatforms, containerd) {
-            Store::SeveralPlatforms
+        if self.can_with(Capability::MultiPlatformStore, reported) {
+            ImageStore::MultiPlatform
         } else {
-            Store::OnePlatform
+            ImageStore::SinglePlatform
         }
     }
 
     /// Chooses the builder.
     ///
     /// # Errors
-    /// When the engine has no builder as configured: a whole sentence.
+    /// When the engine cannot use the configured builder.
     pub fn choose_builder(
         &self,
         settings: &BuildSettings,
@@ -126,12 +127,13 @@ impl EngineFacts {
         let kind = self.engine.kind;
         if !self.can(Capability::Builders) {
             return match &settings.builder {
-                BuilderChoice::Auto if !settings.nodes.is_empty() => podman_nodes(&settings.nodes),
-                BuilderChoice::Auto => Ok(Builder::Own),
+                BuilderChoice::Auto if !settings.nodes.is_empty() => service_nodes(&settings.nodes),
+                BuilderChoice::Auto => Ok(Builder::EngineDefault),
                 BuilderChoice::Named(name) if name.starts_with("farm:") => Err(format!(
-                    "`build.builder = \"{name}\"`: `podman farm build` pushes the image before it \
-                     can be verified; name the farm's machines in `build.nodes` instead, as \
-                     `linux/arm64=ssh://…` (`podman system connection list` shows their addresses)"
+                    "`build.builder = \"{name}\"` is not supported: `podman farm build` pushes the \
+                     image before it can be verified; list the farm's machines in `build.nodes` \
+                     instead, such as `linux/arm64=ssh://…` (`podman system connection list` shows \
+                     their addresses)"
                 )),
                 BuilderChoice::Named(name) => Err(format!(
                     "{kind} has no builders, so it cannot use `build.builder = \"{name}\"`"
@@ -139,20 +141,22 @@ impl EngineFacts {
             };
         }
         Ok(match &settings.builder {
-            BuilderChoice::Named(name) => Builder::Named(name.clone()),
+            BuilderChoice::Named(name) => Builder::Existing(name.clone()),
             BuilderChoice::Auto if !settings.nodes.is_empty() => {
                 Builder::Nodes(settings.nodes.clone())
             }
             BuilderChoice::Auto
-                if facts.store == Store::SeveralPlatforms
+                if facts.store == ImageStore::MultiPlatform
                     && settings.builder_driver == BuilderDriver::DockerContainer =>
             {
-                Builder::Own
+                Builder::EngineDefault
             }
-            BuilderChoice::Auto if facts.ours_exists => Builder::Named(OUR_BUILDER.to_owned()),
+            BuilderChoice::Auto if facts.xtask_builder_exists => {
+                Builder::Existing(XTASK_BUILDER.to_owned())
+            }
             BuilderChoice::Auto => {
                 let create = self.create_builder(settings, config);
-                Builder::Create(create, OUR_BUILDER.to_owned())
+                Builder::Create(create, XTASK_BUILDER.to_owned())
             }
         })
     }
@@ -162,7 +166,7 @@ impl EngineFacts {
             "buildx",
             "create",
             "--name",
-            OUR_BUILDER,
+            XTASK_BUILDER,
             "--driver",
             settings.builder_driver.word(),
         ]);
@@ -182,13 +186,13 @@ impl EngineFacts {
         cmd
     }
 
-    /// Creates a builder that is a list of existing daemons. It is created anew for each build.
+    /// Creates the builder for `build.nodes`, a list of existing BuildKit daemons.
     fn create_nodes(&self, nodes: &[Node]) -> Vec<Cmd> {
         let add = |(number, node): (usize, &Node)| {
-            let mut cmd = self
-                .engine
-                .cmd()
-                .args(["buildx", "create", "--name", OUR_NODES]);
+            let mut cmd =
+                self.engine
+                    .cmd()
+                    .args(["buildx", "create", "--name", XTASK_NODES_BUILDER]);
             if number > 0 {
                 cmd = cmd.arg("--append");
             }
@@ -205,33 +209,33 @@ impl EngineFacts {
 
     /// Builds for all platforms and writes an archive.
     pub fn build_archive(&self, build: &Build, multi: &MultiBuild, archive: &Path) -> ArchiveSteps {
-        let text = archive.display().to_string();
-        if let (EngineKind::Podman, Builder::Nodes(nodes)) = (self.engine.kind, &multi.builder) {
-            return self.build_on_services(nodes, build, multi, &text);
-        }
+        let archive = archive.display().to_string();
         match self.engine.kind {
             EngineKind::Docker => {
                 if matches!(multi.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
-                    return self.build_on_nodes(build, multi, &text);
+                    return self.build_on_nodes(build, multi, &archive);
                 }
-                // An interrupted BuildKit leaves a part of the archive, so it gets its name only when it is
-                // complete.
-                let partial = format!("{text}.partial");
+                // An interrupted BuildKit leaves an incomplete file, so only a complete one gets the
+                // archive's name.
+                let partial = format!("{archive}.partial");
                 let (mut steps, cmd) = self.buildx(build, multi);
-                let cmd = to_file(cmd, build, multi, &partial);
+                let cmd = add_archive_output(cmd, build, multi, &partial);
                 steps.push(self.build_step(cmd, build));
-                let rename = Cmd::new("mv").args(["-f", &partial, &text]);
+                let rename = Cmd::new("mv").args(["-f", &partial, &archive]);
                 steps.push(Step::new(rename, Output::Quiet));
                 ArchiveSteps {
                     steps,
                     pack: Vec::new(),
                     timestamp: None,
-                    cleanup: vec![remove_folder(&partial)],
+                    cleanup: vec![remove_path(&partial)],
                 }
             }
             EngineKind::Podman => {
-                let list = format!("{LIST}:{}", list_tag(&build.references));
-                let folder = format!("{text}.parts");
+                if let Builder::Nodes(nodes) = &multi.builder {
+                    return self.build_on_services(nodes, build, multi, &archive);
+                }
+                let list = format!("{MANIFEST_LIST}:{}", manifest_list_tag(&build.references));
+                let folder = format!("{archive}.parts");
                 let write = self.engine.cmd().args([
                     "manifest",
                     "push",
@@ -243,12 +247,12 @@ impl EngineFacts {
                 ]);
                 ArchiveSteps {
                     steps: vec![
-                        self.remove_list(&list),
-                        self.build_step(self.build_list(build, multi, &list), build),
-                        remove_folder(&folder),
+                        self.remove_manifest_list(&list),
+                        self.build_step(self.build_manifest_list(build, multi, &list), build),
+                        remove_path(&folder),
                         Step::new(write, Output::Quiet),
                     ],
-                    cleanup: vec![self.remove_list(&list), remove_folder(&folder)],
+                    cleanup: vec![self.remove_manifest_list(&list), remove_path(&folder)],
                     pack: vec![folder],
                     timestamp: Some(multi.epoch),
                 }
@@ -256,12 +260,13 @@ impl EngineFacts {
         }
     }
 
-    /// buildx cannot write one archive of what several nodes built (`oci for multi-node builds currently
-    /// not supported`). So all nodes build side by side into their caches. Then each writes an archive
-    /// of its own platform, and these are packed into one.
+    /// buildx cannot write one archive from several nodes (`oci for multi-node builds currently not
+    /// supported`). So all nodes first build in parallel into their caches. Then each node writes an archive
+    /// of its platform, and these are packed into one.
     fn build_on_nodes(&self, build: &Build, multi: &MultiBuild, archive: &str) -> ArchiveSteps {
         let folder = format!("{archive}.parts");
-        // Each node has a cache of its own. Under one name, the last would overwrite the others'.
+        // All nodes would export their cache under the same name, so the last would overwrite the others.
+        // The nodes keep their own caches.
         let multi = &MultiBuild {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
@@ -272,7 +277,7 @@ impl EngineFacts {
             .args(["--output", "type=cacheonly"])
             .arg(build.context.as_str());
         steps.push(self.build_step(cmd, build));
-        steps.push(remove_folder(&folder));
+        steps.push(remove_path(&folder));
         steps.push(Step::new(
             Cmd::new("mkdir").args(["-p", &folder]),
             Output::Quiet,
@@ -287,22 +292,22 @@ impl EngineFacts {
             build.platforms = vec![platform.clone()];
             build.no_cache = false;
             let (_, cmd) = self.buildx(&build, multi);
-            let cmd = to_file(cmd, &build, multi, &part);
-            let say = format!("what was built for {platform}");
-            steps.push(Step::new(cmd, Output::Talk).say("Fetching", say));
+            let cmd = add_archive_output(cmd, &build, multi, &part);
+            let image = format!("the image for {platform}");
+            steps.push(Step::new(cmd, Output::Progress).status("Fetching", image));
             pack.push(part);
         }
         ArchiveSteps {
             steps,
             pack,
             timestamp: None,
-            cleanup: vec![remove_folder(&folder)],
+            cleanup: vec![remove_path(&folder)],
         }
     }
 
-    /// Each Podman service builds its platform, and the result is saved here. Unlike `podman farm build`,
-    /// this pushes nothing before it is verified, and the configuration says which platform a machine
-    /// builds. A platform without a machine is built here.
+    /// Each Podman service builds the image for its platform, and this machine saves it to a file. Unlike
+    /// `podman farm build`, this pushes nothing before the image is verified, and the configuration assigns
+    /// the platforms to the machines. This machine builds the platforms that no machine is assigned to.
     fn build_on_services(
         &self,
         nodes: &[Node],
@@ -311,14 +316,14 @@ impl EngineFacts {
         archive: &str,
     ) -> ArchiveSteps {
         let folder = format!("{archive}.parts");
-        let mut made = ArchiveSteps {
+        let mut result = ArchiveSteps {
             steps: vec![
-                remove_folder(&folder),
+                remove_path(&folder),
                 Step::new(Cmd::new("mkdir").args(["-p", &folder]), Output::Quiet),
             ],
             pack: Vec::new(),
             timestamp: Some(multi.epoch),
-            cleanup: vec![remove_folder(&folder)],
+            cleanup: vec![remove_path(&folder)],
         };
         for platform in &build.platforms {
             let node = nodes.iter().find(|node| node.platform == *platform);
@@ -331,35 +336,38 @@ impl EngineFacts {
             };
             let mut build = build.clone();
             build.platforms = vec![platform.clone()];
-            let mut place = "here".to_owned();
-            match node {
-                Some(node) => {
-                    place = format!("at {}", node.endpoint);
-                    build.tmpdir = None;
-                }
-                None => build = self.with_build_platform(&build),
-            }
+            let location = if let Some(node) = node {
+                build.tmpdir = None;
+                format!("at {}", node.endpoint)
+            } else {
+                build = self.with_build_platform(&build);
+                "on this machine".to_owned()
+            };
             let name = platform.to_string().replace('/', "-");
-            let image = format!("{LIST}:{}-{name}", list_tag(&build.references));
+            let tag = manifest_list_tag(&build.references);
+            let image = format!("{MANIFEST_LIST}:{tag}-{name}");
             let part = format!("{folder}/{name}.tar");
             let cmd = self
                 .podman_build(engine(), &build)
                 .args(["--tag", &image])
                 .arg(build.context.as_str());
-            let what = format!("for {platform} with {} {place}", self.engine.kind);
-            made.steps
-                .push(Step::new(cmd, Output::Talk).say("Building", what));
+            let what = format!("for {platform} with {} {location}", self.engine.kind);
+            result
+                .steps
+                .push(Step::new(cmd, Output::Progress).status("Building", what));
             let save = ["save", "--format", "docker-archive", "--output", &part];
             let save = engine().args(save).arg(image.as_str());
-            let what = format!("what was built for {platform}");
-            made.steps
-                .push(Step::new(save, Output::Quiet).say("Fetching", what));
+            let what = format!("the image for {platform}");
+            result
+                .steps
+                .push(Step::new(save, Output::Quiet).status("Fetching", what));
             let remove = engine().args(["image", "rm", &image]);
-            made.cleanup
-                .push(Step::new(remove, Output::Quiet).or_go_on());
-            made.pack.push(part);
+            result
+                .cleanup
+                .push(Step::new(remove, Output::Quiet).ignore_failure());
+            result.pack.push(part);
         }
-        made
+        result
     }
 
     /// Builds for all platforms into the engine's store, under the build's references.
@@ -381,10 +389,11 @@ impl EngineFacts {
                     Step::new(self.engine.cmd().args(["tag", first, name]), Output::Quiet)
                 };
                 let mut steps = vec![
-                    self.remove_list(first),
-                    // An image of that name would otherwise stand in the list's way.
-                    Step::new(self.engine.cmd().args(["untag", first]), Output::Quiet).or_go_on(),
-                    self.build_step(self.build_list(build, multi, first), build),
+                    self.remove_manifest_list(first),
+                    // Podman cannot create a list while an image has its name.
+                    Step::new(self.engine.cmd().args(["untag", first]), Output::Quiet)
+                        .ignore_failure(),
+                    self.build_step(self.build_manifest_list(build, multi, first), build),
                 ];
                 steps.extend(build.references.iter().skip(1).map(tag));
                 steps
@@ -392,7 +401,7 @@ impl EngineFacts {
         }
     }
 
-    /// Writes an image of the engine's store to a file or folder that can be packed.
+    /// Writes an image from the engine's store to a file or folder that can be packed.
     pub fn save(&self, reference: &str, archive: &Path) -> ArchiveSteps {
         let parts = format!("{}.parts", archive.display());
         match self.engine.kind {
@@ -403,13 +412,13 @@ impl EngineFacts {
                         .args(["save", "--output", &parts, reference]),
                     Output::Quiet,
                 )],
-                cleanup: vec![remove_folder(&parts)],
+                cleanup: vec![remove_path(&parts)],
                 pack: vec![parts],
                 timestamp: None,
             },
             EngineKind::Podman => ArchiveSteps {
                 steps: vec![
-                    remove_folder(&parts),
+                    remove_path(&parts),
                     Step::new(
                         self.engine.cmd().args([
                             "push",
@@ -421,24 +430,24 @@ impl EngineFacts {
                         Output::Quiet,
                     ),
                 ],
-                cleanup: vec![remove_folder(&parts)],
+                cleanup: vec![remove_path(&parts)],
                 pack: vec![parts],
                 timestamp: None,
             },
         }
     }
 
-    /// `docker buildx build` without its output, and the steps before it.
+    /// The steps that prepare the builder, and `docker buildx build` without the option for its output.
     fn buildx(&self, build: &Build, multi: &MultiBuild) -> (Vec<Step>, Cmd) {
         let (create, name) = match &multi.builder {
-            Builder::Own => (Vec::new(), ENGINES_OWN),
-            Builder::Named(name) => (Vec::new(), name.as_str()),
+            Builder::EngineDefault => (Vec::new(), DEFAULT_BUILDER),
+            Builder::Existing(name) => (Vec::new(), name.as_str()),
             Builder::Create(create, name) => (vec![create.clone()], name.as_str()),
-            Builder::Nodes(nodes) => (self.create_nodes(nodes), OUR_NODES),
+            Builder::Nodes(nodes) => (self.create_nodes(nodes), XTASK_NODES_BUILDER),
         };
         let mut steps = Vec::new();
         if !create.is_empty() {
-            // An interrupted run may have left one.
+            // An interrupted run may have left a builder of this name.
             steps.push(self.engine.remove_builder(name));
         }
         steps.extend(create.into_iter().map(|cmd| Step::new(cmd, Output::Quiet)));
@@ -450,8 +459,8 @@ impl EngineFacts {
                 "SOURCE_DATE_EPOCH",
                 EnvValue::Plain(multi.epoch.to_string()),
             );
-        let mut cmd = self.add_build(cmd, build);
-        if build.network == "host" && name != ENGINES_OWN {
+        let mut cmd = self.add_build_options(cmd, build);
+        if build.network == "host" && name != DEFAULT_BUILDER {
             cmd = cmd.args(["--allow", "network.host"]);
         }
         cmd = cmd.arg(match multi.provenance {
@@ -464,39 +473,39 @@ impl EngineFacts {
             Sbom::On => cmd = cmd.arg("--sbom=true"),
             Sbom::Generator(image) => cmd = cmd.arg(format!("--sbom=generator={image}")),
         }
-        (steps, add_cache(cmd, multi))
+        (steps, add_cache_options(cmd, multi))
     }
 
     fn build_step(&self, cmd: Cmd, build: &Build) -> Step {
         let what = format!("for {} with {}", build.platform_list(), self.describe());
-        Step::new(cmd, Output::Talk).say("Building", what)
+        Step::new(cmd, Output::Progress).status("Building", what)
     }
 
-    fn build_list(&self, build: &Build, multi: &MultiBuild, list: &str) -> Cmd {
+    fn build_manifest_list(&self, build: &Build, multi: &MultiBuild, list: &str) -> Cmd {
         let build = &self.with_build_platform(build);
-        // Podman appends to an existing list of that name, so the steps before remove it.
-        add_cache(self.podman_build(self.engine.cmd(), build), multi)
+        // Podman appends to an existing list, so an earlier step removes it.
+        add_cache_options(self.podman_build(self.engine.cmd(), build), multi)
             .args(["--manifest", list])
             .arg(build.context.as_str())
     }
 
-    /// `podman build` without its output. Packing sets the times, because Podman does not change those of
-    /// cached steps.
+    /// `podman build` without the option for its output. Packing sets the timestamps, because Podman does
+    /// not change those of cached steps.
     fn podman_build(&self, podman: Cmd, build: &Build) -> Cmd {
-        // Podman 5.8 takes the variable as an option, which would change some of the times.
+        // Podman 5.8 reads this variable as an option and would change some of the timestamps.
         let podman = podman.env("SOURCE_DATE_EPOCH", EnvValue::Plain(String::new()));
-        self.add_build(podman.arg("build"), build)
+        self.add_build_options(podman.arg("build"), build)
     }
 
-    fn remove_list(&self, list: &str) -> Step {
+    fn remove_manifest_list(&self, list: &str) -> Step {
         Step::new(
             self.engine.cmd().args(["manifest", "rm", list]),
             Output::Quiet,
         )
-        .or_go_on()
+        .ignore_failure()
     }
 
-    /// The engine's options for a cache.
+    /// The values of `--cache-from` and `--cache-to`; empty if the engine does not support the cache.
     pub fn cache_options(
         &self,
         cache: Cache,
@@ -508,41 +517,43 @@ impl EngineFacts {
             from: vec![from],
             to: vec![to],
         };
-        match (self.engine.kind, cache) {
-            (_, Cache::None) => CacheOptions::default(),
-            (EngineKind::Docker, Cache::Local) => options(
-                format!("type=local,src={folder}"),
-                format!("type=local,dest={folder},mode=max"),
-            ),
-            (EngineKind::Docker, Cache::Registry) => options(
-                format!("type=registry,ref={repository}"),
-                format!("type=registry,ref={repository},mode=max"),
-            ),
-            (EngineKind::Docker, Cache::GitHub) => {
-                let scope = scope.map_or(String::new(), |scope| format!(",scope={scope}"));
-                options(
-                    format!("type=gha{scope}"),
-                    format!("type=gha{scope},mode=max"),
-                )
-            }
-            // A bare repository, without a tag. https://github.com/containers/buildah/issues/4935
-            (EngineKind::Podman, Cache::Registry) => {
-                options(repository.to_owned(), repository.to_owned())
-            }
-            // Podman's own store is its local cache, and it cannot use GitHub's.
-            (EngineKind::Podman, Cache::Local | Cache::GitHub) => CacheOptions::default(),
+        match self.engine.kind {
+            EngineKind::Docker => match cache {
+                Cache::None => CacheOptions::default(),
+                Cache::Local => options(
+                    format!("type=local,src={folder}"),
+                    format!("type=local,dest={folder},mode=max"),
+                ),
+                Cache::Registry => options(
+                    format!("type=registry,ref={repository}"),
+                    format!("type=registry,ref={repository},mode=max"),
+                ),
+                Cache::GitHub => {
+                    let scope = scope.map_or(String::new(), |scope| format!(",scope={scope}"));
+                    options(
+                        format!("type=gha{scope}"),
+                        format!("type=gha{scope},mode=max"),
+                    )
+                }
+            },
+            EngineKind::Podman => match cache {
+                // Podman accepts a repository without a tag. https://github.com/containers/buildah/issues/4935
+                Cache::Registry => options(repository.to_owned(), repository.to_owned()),
+                // Podman's image store is its local cache. It cannot use GitHub's cache.
+                Cache::None | Cache::Local | Cache::GitHub => CacheOptions::default(),
+            },
         }
     }
 }
 
-/// The nodes, if Podman can reach services at their addresses.
-fn podman_nodes(nodes: &[Node]) -> Result<Builder, String> {
+/// The builder for `build.nodes`, if Podman can reach services at these addresses.
+fn service_nodes(nodes: &[Node]) -> Result<Builder, String> {
     let schemes = ["ssh://", "tcp://", "unix://"];
     let unreachable = |node: &&Node| !schemes.iter().any(|one| node.endpoint.starts_with(one));
     match nodes.iter().find(unreachable) {
         None => Ok(Builder::Nodes(nodes.to_vec())),
         Some(node) => Err(format!(
-            "`build.nodes`: Podman cannot reach a service at `{}`, only at ssh://, tcp:// and unix:// addresses",
+            "`build.nodes`: Podman cannot reach a service at `{}`; use an `ssh://`, `tcp://` or `unix://` address",
             node.endpoint
         )),
     }
@@ -555,7 +566,7 @@ pub struct CacheOptions {
     pub to: Vec<String>,
 }
 
-fn add_cache(mut cmd: Cmd, multi: &MultiBuild) -> Cmd {
+fn add_cache_options(mut cmd: Cmd, multi: &MultiBuild) -> Cmd {
     for from in &multi.cache_from {
         cmd = cmd.args(["--cache-from", from]);
     }
@@ -565,22 +576,23 @@ fn add_cache(mut cmd: Cmd, multi: &MultiBuild) -> Cmd {
     cmd
 }
 
-/// Makes the build write an OCI archive.
-fn to_file(cmd: Cmd, build: &Build, multi: &MultiBuild, archive: &str) -> Cmd {
+/// Adds the options that write an OCI archive.
+fn add_archive_output(cmd: Cmd, build: &Build, multi: &MultiBuild, archive: &str) -> Cmd {
     let mut output = format!("type=oci,dest={archive},rewrite-timestamp=true");
     if multi.provenance == Provenance::Off && multi.sbom == Sbom::Off {
-        // Podman sees no health check in images with OCI media types, but attestations need those.
+        // Attestations require OCI media types, but Podman cannot read the health check of images that have
+        // them.
         output.push_str(",oci-mediatypes=false");
     }
     cmd.args(["--output", &output]).arg(build.context.as_str())
 }
 
-fn remove_folder(folder: &str) -> Step {
+fn remove_path(folder: &str) -> Step {
     Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
 }
 
-/// The tag of the first reference, so that each version has a list of its own.
-fn list_tag(references: &[String]) -> String {
+/// The tag of the first reference. Each version gets a separate manifest list.
+fn manifest_list_tag(references: &[String]) -> String {
     let first = references.first().map_or("", String::as_str);
     first
         .rsplit_once(':')
@@ -593,10 +605,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::{base::image::Platform, engine::Place, settings::Progress};
+    use crate::{base::image::Platform, engine::Location, settings::Progress};
 
     #[test]
-    fn each_node_writes_an_archive_of_its_own() {
+    fn each_node_writes_an_archive_of_its_platform() {
         let docker = EngineFacts {
             engine: Engine {
                 kind: EngineKind::Docker,
@@ -605,7 +617,7 @@ mod tests {
             version: "28.5.2".to_owned(),
             platform: Platform::linux("amd64"),
             rootless: false,
-            place: Place::Here,
+            location: Location::Host,
         };
         let nodes = ["linux/amd64=tcp://a:1", "linux/arm64=tcp://b:1"]
             .map(|node| Node::try_from(node.to_owned()).unwrap());
@@ -632,10 +644,10 @@ mod tests {
             progress: Progress::Plain,
             tmpdir: None,
         };
-        let made = docker.build_archive(&build, &multi, Path::new("/x.oci.tar"));
+        let archive = docker.build_archive(&build, &multi, Path::new("/x.oci.tar"));
         let parts = ["amd64", "arm64"].map(|arch| format!("/x.oci.tar.parts/linux-{arch}.oci.tar"));
-        assert_eq!(made.pack, parts);
-        let builds: Vec<_> = made
+        assert_eq!(archive.pack, parts);
+        let builds: Vec<_> = archive
             .steps
             .iter()
             .map(|step| step.cmd.render())

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::{
     base::{engine_kind::EngineKind, env::User},
-    engine::{EngineFacts, Place, capabilities::Capability},
+    engine::{EngineFacts, Location, capabilities::Capability},
     plan::{Cmd, EnvValue},
     settings::{Hardening, Limits, Network, Relabel, RunUser},
 };
 
-/// The image's own user: `stigmer`.
+/// The user id and group id of the image's own user, `stigmer`.
 pub const IMAGE_USER: u32 = 1000;
 
 /// How a container is started, independent of the engine.
@@ -21,25 +21,27 @@ pub struct Run {
     pub mode: Mode,
     pub network: Network,
     pub user: RunUser,
+    /// The user who runs xtask.
     pub person: User,
     /// `HOST:CONTAINER[:OPTIONS]`, with an absolute path on the host.
     pub volumes: Vec<String>,
-    /// On the command line, with their values.
+    /// Variables whose values are on the command line.
     pub env: Vec<(String, String)>,
-    /// By name. The value is in our own environment, unless it is given here.
+    /// Variables whose names only are on the command line. The engine inherits the value from the
+    /// environment of xtask, or gets the one here.
     pub env_by_name: Vec<(String, Option<EnvValue>)>,
     pub env_file: Option<String>,
     pub limits: Limits,
     pub hardening: Hardening,
     pub stop_grace: Duration,
-    /// Ports that are published on this machine's loopback, if the network is not the host's.
+    /// Ports that a container on a bridge network publishes on the host's loopback.
     pub ports: Vec<u16>,
-    /// The arguments of the image's entry point.
+    /// The arguments for the image's entry point.
     pub command: Vec<String>,
 }
 
 impl Run {
-    /// A container in the background that may do as little as possible and has nothing of this machine.
+    /// A background container with the fewest possible rights, and without folders or variables of the host.
     pub fn restricted(name: &str, image: &str, person: User, network: Network) -> Self {
         Self {
             name: name.to_owned(),
@@ -71,45 +73,48 @@ impl Run {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// In the background.
     Detached,
-    /// With our terminal. The container is removed when it exits.
-    Foreground { tty: bool },
+    /// Connected to xtask's terminal. The container is removed when it exits.
+    Foreground {
+        tty: bool,
+    },
 }
 
-/// The container's user, and the owner of its files on the host.
+/// The user of a container, and the owner of its files on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// `--user`; none for the image's own.
+    /// `--user`; none for the image's own user.
     pub user: Option<String>,
     /// `--userns`.
     pub userns: Option<String>,
-    /// The user id and group id of its files on the host.
-    pub on_host: (u32, u32),
+    /// The user id and group id of the files that the container writes to the host.
+    pub host_owner: (u32, u32),
 }
 
 impl EngineFacts {
-    /// The network, with `auto` replaced: the host's if containers run on our kernel, else a bridge.
-    pub fn network(&self, wanted: &Network) -> Network {
-        match (wanted, &self.place) {
-            (Network::Auto, Place::Here) => Network::Host,
-            (Network::Auto, Place::Vm | Place::Remote(_)) => Network::Bridge,
-            (other, _) => other.clone(),
+    /// Resolves `auto`: the host's network if containers run on the host, else a bridge.
+    pub fn network(&self, network: &Network) -> Network {
+        match network {
+            Network::Auto => match self.location {
+                Location::Host => Network::Host,
+                Location::VirtualMachine | Location::Remote(_) => Network::Bridge,
+            },
+            Network::Host | Network::Bridge | Network::Named(_) => network.clone(),
         }
     }
 
-    /// Why a container cannot reach servers on this machine's `localhost` on any network; none if it can.
-    /// <https://docs.docker.com/engine/security/rootless/tips/>
-    pub fn hides_this_machine(&self) -> Option<&'static str> {
-        match (self.engine.kind, self.rootless) {
-            (EngineKind::Docker, true) => Some(
-                "rootless Docker's host network is not this machine's: `localhost` in the container is not yours",
+    /// The reason why a container cannot reach servers on the host's `localhost` through any network; none
+    /// if it can. <https://docs.docker.com/engine/security/rootless/tips/>
+    pub fn why_localhost_is_unreachable(&self) -> Option<&'static str> {
+        match self.engine.kind {
+            EngineKind::Docker => self.rootless.then_some(
+                "a container of rootless Docker cannot reach `localhost` of this machine: its host network is a network namespace of its own",
             ),
-            (EngineKind::Docker, false) | (EngineKind::Podman, _) => None,
+            EngineKind::Podman => None,
         }
     }
 
-    /// The name by which a container on a bridge network reaches the host.
+    /// The host's name in a container on a bridge network.
     pub fn host_name(&self) -> &'static str {
         match self.engine.kind {
             EngineKind::Docker => "host.docker.internal",
@@ -117,75 +122,45 @@ impl EngineFacts {
         }
     }
 
-    /// The name by which a container on a network reaches this machine.
-    pub fn host_on(&self, network: &Network) -> &'static str {
+    /// The host's name in a container on this network.
+    pub fn host_name_on(&self, network: &Network) -> &'static str {
         match self.network(network) {
             Network::Host => "localhost",
             Network::Auto | Network::Bridge | Network::Named(_) => self.host_name(),
         }
     }
 
-    /// Whether a container on a bridge can reach this machine's loopback.
+    /// Whether a container on a bridge network can reach the host's loopback.
     fn reaches_loopback(&self) -> bool {
-        self.rootless && self.place == Place::Here && self.can(Capability::LoopbackFromBridge)
+        self.rootless && self.location == Location::Host && self.can(Capability::LoopbackFromBridge)
     }
 
-    /// The container's user, chosen such that its files belong to the person on the host.
+    /// Chooses the container's user such that its files on the host belong to the person who runs xtask.
     pub fn identity(&self, wanted: &RunUser, person: User) -> Identity {
-        let image = format!("{IMAGE_USER}:{IMAGE_USER}");
-        let me = (person.uid, person.gid);
-        match (self.engine.kind, self.rootless, wanted) {
-            // Podman can map the person to any user in the container.
-            (EngineKind::Podman, true, RunUser::Auto | RunUser::Image) => {
-                if self.can(Capability::KeepIdTakesIds) {
-                    let userns = format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}");
-                    Identity {
-                        user: Some(image),
-                        userns: Some(userns),
-                        on_host: me,
-                    }
-                } else {
-                    let user = format!("{}:{}", person.uid, person.gid);
-                    Identity {
-                        user: Some(user),
-                        userns: Some("keep-id".to_owned()),
-                        on_host: me,
-                    }
-                }
-            }
-            (EngineKind::Podman, true, RunUser::Ids(uid, gid)) => Identity {
-                user: Some(format!("{uid}:{gid}")),
-                userns: Some(format!("keep-id:uid={uid},gid={gid}")),
-                on_host: me,
-            },
-            // In the user namespace of a rootless daemon, user 0 is the person, and has no more rights on the
-            // host than the person. Docker has no keep-id.
-            (EngineKind::Docker, true, RunUser::Auto) => Identity {
-                user: Some("0:0".to_owned()),
-                userns: None,
-                on_host: me,
-            },
-            // Agents run commands in the container, so it never runs as root, even if root starts it.
-            (_, _, RunUser::Auto) if person.is_plain_root() => Identity {
-                user: None,
-                userns: None,
-                on_host: (IMAGE_USER, IMAGE_USER),
-            },
-            (_, _, RunUser::Auto) => Identity {
-                user: Some(format!("{}:{}", person.uid, person.gid)),
-                userns: None,
-                on_host: me,
-            },
-            (_, _, RunUser::Image) => Identity {
-                user: None,
-                userns: None,
-                on_host: (IMAGE_USER, IMAGE_USER),
-            },
-            (_, _, RunUser::Ids(uid, gid)) => Identity {
-                user: Some(format!("{uid}:{gid}")),
-                userns: None,
-                on_host: (*uid, *gid),
-            },
+        if !self.rootless {
+            return rootful_identity(wanted, person);
+        }
+        match self.engine.kind {
+            EngineKind::Docker => rootless_docker_identity(wanted, person),
+            EngineKind::Podman => self.rootless_podman_identity(wanted, person),
+        }
+    }
+
+    /// Podman's keep-id maps the person to a user of the container.
+    fn rootless_podman_identity(&self, wanted: &RunUser, person: User) -> Identity {
+        let image_user = (IMAGE_USER, IMAGE_USER);
+        let ((uid, gid), userns) = match wanted {
+            RunUser::Ids(uid, gid) => ((*uid, *gid), format!("keep-id:uid={uid},gid={gid}")),
+            RunUser::Auto | RunUser::Image if self.can(Capability::KeepIdWithIds) => (
+                image_user,
+                format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}"),
+            ),
+            RunUser::Auto | RunUser::Image => ((person.uid, person.gid), "keep-id".to_owned()),
+        };
+        Identity {
+            user: Some(format!("{uid}:{gid}")),
+            userns: Some(userns),
+            host_owner: (person.uid, person.gid),
         }
     }
 
@@ -195,8 +170,8 @@ impl EngineFacts {
         self.run_as(run, identity.user, identity.userns)
     }
 
-    /// A run as the image's own user, without any mapping of users.
-    pub fn run_plain(&self, run: &Run) -> Cmd {
+    /// Starts a container as the image's own user, without a mapping of user ids.
+    pub fn run_as_image_user(&self, run: &Run) -> Cmd {
         self.run_as(run, None, None)
     }
 
@@ -208,7 +183,7 @@ impl EngineFacts {
             Mode::Foreground { tty: false } => cmd.arg("--rm"),
         };
         cmd = cmd.args(["--name", &run.name]);
-        // Otherwise Podman tries for three seconds to pull an image that was built here.
+        // Without this option, Podman tries for three seconds to pull an image that was built locally.
         cmd = cmd.arg("--pull=never");
         for (name, value) in &run.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
@@ -235,27 +210,60 @@ impl EngineFacts {
     }
 
     fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {
-        match (self.network(network), self.engine.kind) {
-            (Network::Host, _) => cmd.args(["--network", "host"]),
-            (Network::Named(name), _) => cmd.args(["--network", &name]),
-            // The default network of both engines is a bridge, or what resembles one for a rootless engine.
-            (Network::Auto | Network::Bridge, EngineKind::Docker) => {
-                // Since Docker 20.10; Docker Desktop knows the name anyway.
-                cmd.args(["--add-host", "host.docker.internal:host-gateway"])
-            }
-            (Network::Auto | Network::Bridge, EngineKind::Podman) => {
-                if self.reaches_loopback() {
-                    cmd.args(["--network", "slirp4netns:allow_host_loopback=true"])
-                        .args(["--add-host", "host.containers.internal:10.0.2.2"])
-                } else {
-                    cmd
-                }
-            }
+        match self.network(network) {
+            Network::Host => cmd.args(["--network", "host"]),
+            Network::Named(name) => cmd.args(["--network", &name]),
+            // The default network is a bridge, or similar to one if the engine is rootless.
+            Network::Auto | Network::Bridge => match self.engine.kind {
+                // Docker 20.10 or later. Docker Desktop defines the name in any case.
+                EngineKind::Docker => cmd.args(["--add-host", "host.docker.internal:host-gateway"]),
+                EngineKind::Podman if self.reaches_loopback() => cmd
+                    .args(["--network", "slirp4netns:allow_host_loopback=true"])
+                    .args(["--add-host", "host.containers.internal:10.0.2.2"]),
+                EngineKind::Podman => cmd,
+            },
         }
     }
 }
 
-/// The options of every container, which are the same for both engines.
+fn rootful_identity(wanted: &RunUser, person: User) -> Identity {
+    let image_user = Identity {
+        user: None,
+        userns: None,
+        host_owner: (IMAGE_USER, IMAGE_USER),
+    };
+    match wanted {
+        RunUser::Image => image_user,
+        // Agents run commands in the container, so it never runs as root, even if root starts it.
+        RunUser::Auto if person.is_root_without_sudo() => image_user,
+        RunUser::Auto => same_ids(person.uid, person.gid),
+        RunUser::Ids(uid, gid) => same_ids(*uid, *gid),
+    }
+}
+
+fn rootless_docker_identity(wanted: &RunUser, person: User) -> Identity {
+    match wanted {
+        // In the user namespace of a rootless daemon, user 0 is the person who runs the daemon, without
+        // further rights on the host. Docker has no keep-id.
+        RunUser::Auto => Identity {
+            user: Some("0:0".to_owned()),
+            userns: None,
+            host_owner: (person.uid, person.gid),
+        },
+        RunUser::Image | RunUser::Ids(..) => rootful_identity(wanted, person),
+    }
+}
+
+/// An identity with the same ids in the container and on the host.
+fn same_ids(uid: u32, gid: u32) -> Identity {
+    Identity {
+        user: Some(format!("{uid}:{gid}")),
+        userns: None,
+        host_owner: (uid, gid),
+    }
+}
+
+/// The options of every container. They are the same for both engines.
 pub fn options(limits: &Limits, hardening: &Hardening, stop_grace: Duration) -> Vec<String> {
     let cmd = hardening_args(limit_args(Cmd::new(""), limits), hardening);
     let grace = stop_grace.as_secs().to_string();
@@ -324,7 +332,7 @@ mod tests {
             version: "4.3.1".to_owned(),
             platform: Platform::linux("amd64"),
             rootless,
-            place: Place::Here,
+            location: Location::Host,
         }
     }
 
@@ -341,26 +349,21 @@ mod tests {
 
     #[test]
     fn files_belong_to_the_person_on_every_engine() {
-        let on_host = |kind, rootless, person| {
+        let owner = |kind, rootless, person| {
             facts(kind, rootless)
                 .identity(&RunUser::Auto, person)
-                .on_host
+                .host_owner
         };
-        assert_eq!(on_host(EngineKind::Docker, false, ME), (1001, 1002));
-        assert_eq!(on_host(EngineKind::Docker, true, ME), (1001, 1002));
-        assert_eq!(on_host(EngineKind::Podman, true, ME), (1001, 1002));
-        assert_eq!(
-            on_host(EngineKind::Docker, false, ROOT),
-            (IMAGE_USER, IMAGE_USER)
-        );
-        assert_eq!(
-            on_host(EngineKind::Podman, false, ROOT),
-            (IMAGE_USER, IMAGE_USER)
-        );
+        assert_eq!(owner(EngineKind::Docker, false, ME), (1001, 1002));
+        assert_eq!(owner(EngineKind::Docker, true, ME), (1001, 1002));
+        assert_eq!(owner(EngineKind::Podman, true, ME), (1001, 1002));
+        let image_user = (IMAGE_USER, IMAGE_USER);
+        assert_eq!(owner(EngineKind::Docker, false, ROOT), image_user);
+        assert_eq!(owner(EngineKind::Podman, false, ROOT), image_user);
     }
 
     #[test]
-    fn under_sudo_the_person_is_who_called_it() {
+    fn with_sudo_files_belong_to_the_invoking_user() {
         let sudo = User {
             euid: 0,
             uid: 1001,
@@ -371,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_podman_keeps_the_persons_own_id() {
+    fn podman_before_4_3_keeps_the_persons_own_id() {
         let old = EngineFacts {
             version: "4.2.0".to_owned(),
             ..facts(EngineKind::Podman, true)
@@ -382,15 +385,15 @@ mod tests {
     }
 
     #[test]
-    fn auto_is_host_here_and_bridge_elsewhere() {
+    fn the_automatic_network_is_host_on_the_host_and_bridge_in_a_virtual_machine() {
         let mut facts = facts(EngineKind::Docker, false);
         assert_eq!(facts.network(&Network::Auto), Network::Host);
-        facts.place = Place::Vm;
+        facts.location = Location::VirtualMachine;
         assert_eq!(facts.network(&Network::Auto), Network::Bridge);
         assert_eq!(
             facts.network(&Network::Host),
             Network::Host,
-            "an explicit choice is kept"
+            "auto does not override an explicit choice"
         );
     }
 }

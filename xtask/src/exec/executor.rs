@@ -182,7 +182,7 @@ impl Exec {
     /// When it fails and its failure counts, and when a signal interrupts it.
     pub fn step(&self, step: &Step) -> Result<Finished> {
         self.check()?;
-        if let Some((verb, object)) = &step.say {
+        if let Some((verb, object)) = &step.status {
             self.ui.status(verb, object);
         }
         if let Some(budget) = step.retry_for {
@@ -211,7 +211,7 @@ impl Exec {
         let mut finished = finished?;
         finished.took = began.elapsed();
         self.check()?;
-        if finished.ok() || step.on_failure == OnFailure::GoOn {
+        if finished.ok() || step.on_failure == OnFailure::Continue {
             return Ok(finished);
         }
         Err(self.explain(step, &finished).into())
@@ -226,17 +226,17 @@ impl Exec {
         };
         match step.output {
             // With `--quiet` it is shown only if the step fails.
-            Output::Talk if self.ui.verbosity == Verbosity::Quiet => self.wait(
+            Output::Progress if self.ui.verbosity == Verbosity::Quiet => self.wait(
                 &step.cmd,
                 &expression(&step.cmd)
                     .stdin_null()
                     .stderr_to_stdout()
                     .stdout_capture(),
             ),
-            Output::Talk if self.ui.live => {
+            Output::Progress if self.ui.live => {
                 self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())
             }
-            Output::Talk => self.talk(&step.cmd),
+            Output::Progress => self.talk(&step.cmd),
             Output::Result => self.wait(&step.cmd, &expression(&step.cmd)),
             Output::Quiet | Output::Measured => match step.limit {
                 None => self.wait(&step.cmd, &capture()),
@@ -246,7 +246,7 @@ impl Exec {
                     Err(why) => Err(Failure::new(format!("`{}` {why}", step.cmd.summary())).into()),
                 },
             },
-            Output::Handover => {
+            Output::ReplaceProcess => {
                 // The process is replaced, so nothing of xtask runs after this.
                 self.show_timings();
                 Err(handover(&step.cmd).into())
@@ -263,11 +263,11 @@ impl Exec {
         let code = u8::try_from(finished.code).unwrap_or(1);
         let output = format!("{}\n{}", finished.stdout, finished.stderr);
         // On a terminal an engine draws its progress itself, and xtask does not see it.
-        let unseen = step.output == Output::Talk && self.ui.live && output.trim().is_empty();
+        let unseen = step.output == Output::Progress && self.ui.live && output.trim().is_empty();
         let hints = if unseen {
-            vec![catalogue::UNSEEN_OUTPUT.to_owned()]
+            vec![catalogue::UNREAD_OUTPUT_HINT.to_owned()]
         } else {
-            catalogue::hints_for(&output)
+            catalogue::hints_for_output(&output)
         };
         Failure::new(format!(
             "`{}` failed with exit code {}",
@@ -533,7 +533,7 @@ mod tests {
                 invocation: Invocation::Cargo,
             };
             let exec = Exec::new(ui, Timings::new(false)).unwrap();
-            let step = Step::new(Cmd::new("sh").args(["-c", script]), Output::Talk);
+            let step = Step::new(Cmd::new("sh").args(["-c", script]), Output::Progress);
             let error = exec.step(&step).unwrap_err();
             error
                 .downcast_ref::<Failure>()
@@ -541,11 +541,11 @@ mod tests {
                 .hint_lines()
                 .to_vec()
         };
-        assert_eq!(hints(true, "exit 3"), [catalogue::UNSEEN_OUTPUT]);
+        assert_eq!(hints(true, "exit 3"), [catalogue::UNREAD_OUTPUT_HINT]);
         assert_eq!(hints(false, "exit 3"), [""; 0]);
         assert_eq!(
             hints(false, "echo no space left on device >&2; exit 3"),
-            catalogue::hints_of("disk-full")
+            catalogue::hints_for_code("disk-full")
         );
     }
 

@@ -23,7 +23,7 @@ impl Finished {
     pub fn complaint(&self) -> String {
         self.stderr
             .lines()
-            .map(ui::plain)
+            .map(ui::single_line)
             .find(|line| !line.is_empty())
             .unwrap_or_else(|| "it printed no error".to_owned())
     }

@@ -74,7 +74,7 @@ const WIDTH: usize = 60;
 
 /// The name of a step: its status line, else its command.
 pub fn step_name(step: &Step) -> String {
-    match &step.say {
+    match &step.status {
         Some((verb, object)) => format!("{verb} {object}"),
         None => step.cmd.render(),
     }

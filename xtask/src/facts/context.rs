@@ -220,11 +220,11 @@ impl Context<'_> {
             let images = (!query.images.is_empty())
                 .then(|| scope.spawn(move || self.ask(&image::inspect_cmd(program, query.images))));
             let version = self.ask(&detect::version_cmd(program));
-            let (mut engine, open) = detect::read_version(program, &version, self.env)?;
-            if let Some(open) = open
-                && let Ok(answer) = self.ask(&open.cmd(program))
+            let (mut engine, follow_up) = detect::read_version(program, &version, self.env)?;
+            if let Some(question) = follow_up
+                && let Ok(answer) = self.ask(&question.cmd(program))
             {
-                open.apply(&mut engine, &answer);
+                question.add_answer(&mut engine, &answer);
             }
             let joined = |handle: thread::ScopedJoinHandle<Result<Finished, NoAnswer>>| {
                 handle
@@ -258,7 +258,10 @@ fn none_answers(env: &Env, prefer: EngineChoice, passed_over: &[PassedOver]) -> 
         EngineChoice::Only(kind) => format!("{kind} was asked for and does not answer"),
     };
     let failure = Failure::new(format!("{what}\n{}", lines.join("\n")));
-    match passed_over.iter().find_map(|one| catalogue::find(&one.why)) {
+    match passed_over
+        .iter()
+        .find_map(|one| catalogue::find_in_output(&one.why))
+    {
         Some(known) => failure.hints(known.hints()),
         None => failure.hint(detect::how_to_install(env.os)),
     }
@@ -270,11 +273,11 @@ fn none_answers(env: &Env, prefer: EngineChoice, passed_over: &[PassedOver]) -> 
 /// When the container is somebody else's.
 pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> {
     match container.owner() {
-        Owner::Us => Ok(()),
-        Owner::Somebody => Err(Failure::new(format!(
+        Owner::Xtask => Ok(()),
+        Owner::Other => Err(Failure::new(format!(
             "the container `{name}` is not ours: it runs `{}`, {} ({}, created {})",
             container.image(),
-            container.looks_like(),
+            container.likely_creator(),
             container.state.status,
             container.created.split('.').next().unwrap_or_default(),
         ))

@@ -44,18 +44,18 @@ pub fn refused(
         ))
         .hint("sign in: `cargo xtask docker-login`")
         .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
-        .hint(catalogue::more("not-signed-in")),
+        .hint(catalogue::explain_hint("not-signed-in")),
         (401, Some(Credentials { source, .. })) => Failure::new(format!(
             "{registry} rejects the credentials from {source}: {why}"
         ))
         .hint("sign in again: `cargo xtask docker-login`")
-        .hint(catalogue::more("token-refused")),
+        .hint(catalogue::explain_hint("token-refused")),
         (403, _) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
         (429, _) => Failure::new(format!("too many requests to {registry}: {why}"))
             .hint("wait a few minutes, then run the same command again: it continues where it stopped")
-            .hint(catalogue::more("too-many-requests")),
+            .hint(catalogue::explain_hint("too-many-requests")),
         (500.., _) => {
-            Failure::new(format!("{registry} fails: {why}")).hints(catalogue::hints_of("registry-fails"))
+            Failure::new(format!("{registry} fails: {why}")).hints(catalogue::hints_for_code("registry-fails"))
         }
         _ => Failure::new(format!("cannot {verb} {repository}: {why}")),
     }
@@ -70,7 +70,7 @@ fn forbidden(registry: &str, message: &str) -> Failure {
     } else {
         failure.hint("ask the repository's owner for the right to push, or set `image.repository` to one of yours")
     };
-    failure.hint(catalogue::more("push-denied"))
+    failure.hint(catalogue::explain_hint("push-denied"))
 }
 
 /// The failure of a request that got no response.
@@ -79,13 +79,13 @@ pub fn no_response(registry: &str, why: NoResponse) -> Failure {
         NoResponse::Network(why) if why.contains("certificate") => {
             Failure::new(format!("{registry} cannot be reached: {why}"))
                 .hint("add the CA of that certificate to those that this machine trusts, or name a bundle: `CURL_CA_BUNDLE=/path/to/ca.pem` in front of the command")
-                .hint(catalogue::more("proxy-ca"))
+                .hint(catalogue::explain_hint("proxy-ca"))
         }
         NoResponse::Network(why) => Failure::new(format!("{registry} cannot be reached: {why}"))
-            .hints(catalogue::hints_of("registry-unreachable")),
+            .hints(catalogue::hints_for_code("registry-unreachable")),
         NoResponse::CurlMissing => {
             Failure::new(format!("{registry} cannot be reached: curl is not installed"))
-                .hints(catalogue::hints_of("curl-missing"))
+                .hints(catalogue::hints_for_code("curl-missing"))
         }
         NoResponse::Interrupted(signal) => Failure::signal(signal),
     }

@@ -107,7 +107,7 @@ impl Request {
         cmd = cmd.arg(self.url.as_str());
         cmd.stdin = Some(Stdin {
             secret: self.curl_config(),
-            from: "cat".to_owned(),
+            source_command: "cat".to_owned(),
         });
         cmd
     }

@@ -1,6 +1,6 @@
 //! What a registry responds.
 
-use crate::base::ui::plain;
+use crate::base::ui::single_line;
 
 /// The response to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Response {
         let error = &body["errors"][0];
         let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
         let parts = [text("code").to_lowercase(), text("message")];
-        let parts = parts.iter().map(|part| plain(part));
+        let parts = parts.iter().map(|part| single_line(part));
         let message = parts
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()

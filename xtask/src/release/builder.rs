@@ -9,7 +9,7 @@ use crate::{
     base::{env::Env, error::Failure, image::Platform},
     build::facts::BuildFacts,
     engine::{
-        capabilities::{Capability, Store},
+        capabilities::{Capability, ImageStore},
         multiarch::{BuilderFacts, CacheOptions, MultiBuild},
     },
     facts::context::Context,
@@ -55,16 +55,16 @@ impl MultiFacts {
         let build = BuildFacts::gather(cx)?;
         let engine = &build.engine;
         let ask = |cmd: Cmd| cx.ask(&cmd).ok();
-        let ours = engine.engine.our_builders().into_iter().next();
+        let ours = engine.engine.xtask_builders().into_iter().next();
         let (store, ours) = thread::scope(|scope| {
             let ours = scope.spawn(|| ours.and_then(|(_, question)| ask(question)));
-            let store = engine.store_question().and_then(ask);
+            let store = engine.image_store_cmd().and_then(ask);
             (store, ours.join().ok().flatten())
         });
         Ok(Self {
             builder: BuilderFacts {
-                store: engine.read_store(store.as_ref()),
-                ours_exists: ours.is_some_and(|answer| answer.ok()),
+                store: engine.read_image_store(store.as_ref()),
+                xtask_builder_exists: ours.is_some_and(|answer| answer.ok()),
             },
             missing_github_cache_variables: missing_github_cache_variables(cx.env),
             build,
@@ -73,7 +73,7 @@ impl MultiFacts {
 
     /// Whether the engine's image store holds several platforms under one name.
     pub fn store_holds_several_platforms(&self) -> bool {
-        self.builder.store == Store::SeveralPlatforms
+        self.builder.store == ImageStore::MultiPlatform
     }
 }
 

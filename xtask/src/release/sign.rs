@@ -60,7 +60,7 @@ pub fn plan(settings: &Settings, reference: &str, plain_http: bool) -> Result<Pl
         verifying = verifying.arg("--allow-http-registry");
     }
     Ok(vec![
-        Step::new(signing.arg(reference), Output::Talk).say("Signing", reference),
+        Step::new(signing.arg(reference), Output::Progress).status("Signing", reference),
         Step::new(verifying.arg(reference), Output::Quiet),
     ]
     .into())

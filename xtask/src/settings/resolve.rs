@@ -9,7 +9,7 @@ use crate::{
         files::Files,
         layer::{Layer, Origin, Override, Sourced},
         resolve,
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME, KEYS, Key, Kind, Value},
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Value, ValueType},
     },
     settings::{Channel, ImageSettings, Settings, Values},
 };
@@ -64,7 +64,7 @@ fn from_layer<T: DeserializeOwned>(
 ) -> Result<T, Failure> {
     for key in keys {
         let path = format!("{prefix}{}", key.path);
-        let value = if let Kind::Map(_) = key.kind {
+        let value = if let ValueType::Map(_) = key.value_type {
             let entries = layer.entries(&path);
             let entries = entries.map(|(name, one)| (name.to_owned(), as_json(&one.value)));
             Some(entries.collect::<Map<_, _>>().into())
@@ -156,7 +156,7 @@ fn choose_version(
 fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> {
     for name in layer.channels() {
         let prefix = format!("{CHANNEL}.{name}.");
-        let tree = [(CHANNEL_NAME.to_owned(), name.as_str().into())];
+        let tree = [(CHANNEL_NAME_KEY.to_owned(), name.as_str().into())];
         let channel: Channel =
             from_layer(layer, &prefix, CHANNEL_KEYS, tree.into_iter().collect())?;
         if channel

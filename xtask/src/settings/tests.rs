@@ -106,7 +106,7 @@ fn a_version_that_is_no_tag_is_refused_with_its_source() {
     let error = resolve(&Arguments::default(), &[("VERSION", "a/b")], PROJECT).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the version `a/b` (from environment VERSION) cannot be an image's tag: it has '/', a tag only letters, digits, `_`, `.` and `-`"
+        "the version `a/b` (from environment VERSION) cannot be an image's tag: it contains '/'; a tag can contain only letters, digits, `_`, `.` and `-`"
     );
     assert_eq!(error.exit_code(), crate::base::error::USAGE);
 }
@@ -200,6 +200,6 @@ fn templates_of_git_need_git() {
         .to_string();
     assert_eq!(
         error,
-        "channel `dev`: template `{version}-{git.short}` uses `{git.short}`, but this is no git work tree"
+        "channel `dev`: the template `{version}-{git.short}` uses `{git.short}`, but this is not a git work tree"
     );
 }

@@ -569,7 +569,7 @@ fn login(code: &str, engine: &str) -> String {
         ),
         ("plain-http", "podman") => (
             "ghcr.io speaks plain HTTP, and Podman requires TLS",
-            "hint: tell Podman: `[[registry]]`, `location = \"ghcr.io\"`, `insecure = true` in a file in /etc/containers/registries.conf.d/",
+            "hint: permit plain HTTP: add `[[registry]]`, `location = \"ghcr.io\"`, `insecure = true` to a file in /etc/containers/registries.conf.d/",
         ),
         ("credential-helper", _) => (
             "the credential helper does not work, so the login was not kept",
@@ -592,7 +592,7 @@ fn each_is_recognised_in_the_command_in_which_it_is_met() {
         let ran = run(replay.met, replay.exit, replay.said);
         let fix = match replay.met {
             Met::Login(_) => String::new(),
-            _ => format!("hint: {}\n", entry(replay.code).fix[0]),
+            _ => format!("hint: {}\n", entry(replay.code).fixes[0]),
         };
         let said = match replay.met {
             // It stands in the failure's own lines.
@@ -600,7 +600,7 @@ fn each_is_recognised_in_the_command_in_which_it_is_met() {
             _ => replay.said,
         };
         let wanted = format!(
-            "{said}{}{fix}hint: more: `cargo xtask explain {}`\n",
+            "{said}{}{fix}hint: see `cargo xtask explain {}`\n",
             told(replay),
             replay.code
         );
@@ -624,8 +624,8 @@ fn a_hung_engine_is_explained() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: no container engine answers\n  docker did not answer within 300ms\n  podman is not installed (not in PATH)\nhint: {}\nhint: more: `cargo xtask explain engine-hung`\n",
-            entry("engine-hung").fix[0]
+            "error: no container engine answers\n  docker did not answer within 300ms\n  podman is not installed (not in PATH)\nhint: {}\nhint: see `cargo xtask explain engine-hung`\n",
+            entry("engine-hung").fixes[0]
         )
     );
 }
@@ -700,7 +700,7 @@ fn what_registries_answer_to_us_is_explained() {
             .collect();
         assert_eq!(lines[0], format!("error: {failure}"));
         assert!(lines[1].starts_with("hint: "), "{lines:?}");
-        let more = format!("hint: more: `cargo xtask explain {code}`");
+        let more = format!("hint: see `cargo xtask explain {code}`");
         assert_eq!(lines.last(), Some(&more.as_str()));
         // What may be gone a little later is tried five times, and nothing else is.
         let tries = world.calls().len();
@@ -727,8 +727,8 @@ fn real_programs_are_recognised_too() {
         let ran = world.run(args);
         let entry = entry(code);
         let wanted = format!(
-            "hint: {}\nhint: more: `cargo xtask explain {code}`\n",
-            entry.fix[0]
+            "hint: {}\nhint: see `cargo xtask explain {code}`\n",
+            entry.fixes[0]
         );
         assert!(ran.stderr.ends_with(&wanted), "{code}: {ran:?}");
         assert_eq!(ran.code, 1, "{code}");
@@ -771,14 +771,14 @@ fn every_way_of_every_entry_is_replayed() {
             .filter(|replay| replay.code == entry.code)
             .map(|replay| replay.said.to_lowercase())
             .collect();
-        for way in entry.says {
+        for way in entry.patterns {
             let replayed = replays
                 .iter()
                 .any(|said| way.iter().all(|part| said.contains(part)));
             let elsewhere = ELSEWHERE.iter().any(|(known, _)| known == &way[0]);
             assert!(replayed != elsewhere, "{}: {way:?}", entry.code);
         }
-        if entry.says.is_empty() {
+        if entry.patterns.is_empty() {
             assert!(
                 ELSEWHERE.iter().any(|(known, _)| known == &entry.code),
                 "{}",

@@ -245,7 +245,8 @@ fn run_local_removes_what_a_failed_run_left() {
     let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
     assert_eq!(ran.code, 125);
     assert!(
-        ran.stderr.contains("hint: another program has the port"),
+        ran.stderr
+            .contains("hint: stop the program that uses the port"),
         "{}",
         ran.stderr
     );
@@ -264,7 +265,7 @@ fn run_local_leaves_alone_what_took_its_name_meanwhile() {
     );
     let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
     assert_eq!(ran.code, 125);
-    let hint = "hint: another run took the container's name in this moment: try again";
+    let hint = "hint: run the same command again: another run has just used the container's name";
     assert!(ran.stderr.contains(hint), "{}", ran.stderr);
     assert!(!world.calls().iter().any(|call| call.contains(" rm ")));
 }
@@ -276,7 +277,7 @@ fn a_foreign_container_is_left_alone_by_every_command() {
         let ran = world.run(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(ran.code, 1, "{line}");
         assert!(
-            ran.stderr.contains("error: the container `box` is not ours: it runs `ghcr.io/x/y:dev-me`, made by Docker Compose, project `shop` (running, created 2026-01-02T03:04:05)\nhint: give ours another name"),
+            ran.stderr.contains("error: the container `box` is not ours: it runs `ghcr.io/x/y:dev-me`, created by Docker Compose, project `shop` (running, created 2026-01-02T03:04:05)\nhint: give ours another name"),
             "{line}: {}",
             ran.stderr
         );

@@ -8,7 +8,7 @@ use crate::world::{
     PROJECT, World, answer, container, docker_down, docker_version, no_container, podman_version,
 };
 
-const START: &str = "hint: start Docker: `sudo systemctl start docker` (Linux), `open -a Docker` (macOS); or use Podman: `--engine podman`\nhint: more: `cargo xtask explain daemon-down`\n";
+const START: &str = "hint: start Docker: `sudo systemctl start docker` (Linux), `open -a Docker` (macOS); or use Podman: `--engine podman`\nhint: see `cargo xtask explain daemon-down`\n";
 const INSTALL: &str = "hint: install Docker (https://docs.docker.com/engine/install/) or Podman (`apt-get install podman`, `dnf install podman`); if one is installed, start it: `sudo systemctl start docker`\n";
 
 #[test]
@@ -116,7 +116,7 @@ fn what_is_known_to_mend_it_is_told_instead_of_installing() {
     assert_eq!(
         ran.stderr,
         "error: no container engine answers\n  docker does not answer: permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock\n  podman is not installed (not in PATH)\n\
-         hint: you may not talk to Docker's daemon: `sudo usermod -aG docker $USER`, then sign in again; or use rootless Docker or Podman\nhint: more: `cargo xtask explain socket-denied`\n"
+         hint: add your user to the group: `sudo usermod -aG docker $USER`, then log in again; or use rootless Docker or Podman\nhint: see `cargo xtask explain socket-denied`\n"
     );
 }
 
@@ -144,7 +144,7 @@ fn a_build_without_buildx_fails_aloud_with_the_fix() {
     assert_eq!(
         ran.stderr,
         format!(
-            "{missing}error: `docker build` failed with exit code 1\nhint: install the buildx plugin: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS)\nhint: more: `cargo xtask explain buildx-missing`\n"
+            "{missing}error: `docker build` failed with exit code 1\nhint: install the buildx plugin: `apt-get install docker-buildx` (Debian), `docker-buildx-plugin` (Docker's own packages), `brew install docker-buildx` (macOS)\nhint: see `cargo xtask explain buildx-missing`\n"
         )
     );
     assert!(

@@ -10,7 +10,7 @@ use std::{
 use crate::world::{PROJECT, Ran, World, XTASK, docker_version, no_container, no_image};
 
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
-const HINT: &str = "hint: this xtask was built from other sources than this checkout's: \
+const HINT: &str = "hint: update this xtask, which was built from other sources than the checkout's: \
     `cargo install --locked --path xtask`\n";
 
 /// A machine with a binary of another name.
@@ -94,7 +94,10 @@ fn it_says_once_a_day_that_the_checkout_has_other_sources() {
     .unwrap();
     let status = |env: &[(&str, &str)]| run(&world, &copy, &["status"], env).stderr;
     let without_hint = status(&[]);
-    assert!(!without_hint.contains("hint: this xtask"), "{without_hint}");
+    assert!(
+        !without_hint.contains("hint: update this xtask"),
+        "{without_hint}"
+    );
 
     fs::write(package.join("src/new.rs"), "").unwrap();
     // Where nothing can be written it is said each time, and all else is as it was.
@@ -105,7 +108,7 @@ fn it_says_once_a_day_that_the_checkout_has_other_sources() {
     assert_eq!(status(&[]), with_hint);
     assert_eq!(status(&[]), without_hint, "it was said today");
 
-    let said = world.path("home/.cache/agent-runner/outdated-was-said");
+    let said = world.path("home/.cache/agent-runner/outdated-hint-shown");
     let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
     fs::File::options()
         .write(true)
@@ -115,7 +118,7 @@ fn it_says_once_a_day_that_the_checkout_has_other_sources() {
         .unwrap();
     let by_cargo = run(&world, &copy, &["status"], &[("CARGO_PKG_NAME", "xtask")]);
     assert!(
-        !by_cargo.stderr.contains("hint: this xtask"),
+        !by_cargo.stderr.contains("hint: update this xtask"),
         "Cargo has just built it"
     );
     assert_eq!(status(&[]), with_hint, "another day");

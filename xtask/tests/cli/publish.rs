@@ -122,7 +122,7 @@ fn podman_says_what_it_has_no_use_for() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: `build.nodes`: Podman cannot reach a service at `kube-pod://x`, only at ssh://, tcp:// and unix:// addresses\n"
+            "error: `build.nodes`: Podman cannot reach a service at `kube-pod://x`; use an `ssh://`, `tcp://` or `unix://` address\n"
         )
     );
     let ran = podman()
@@ -142,9 +142,9 @@ fn podman_says_what_it_has_no_use_for() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: `build.builder = \"farm:big\"`: `podman farm build` pushes the image before it can be \
-             verified; name the farm's machines in `build.nodes` instead, as `linux/arm64=ssh://…` \
-             (`podman system connection list` shows their addresses)\n"
+            "error: `build.builder = \"farm:big\"` is not supported: `podman farm build` pushes the image \
+             before it can be verified; list the farm's machines in `build.nodes` instead, such as \
+             `linux/arm64=ssh://…` (`podman system connection list` shows their addresses)\n"
         )
     );
     let ran = podman()
@@ -280,8 +280,8 @@ fn without_curl_that_is_said() {
         (
             1,
             "error: ghcr.io cannot be reached: curl is not installed\n\
-             hint: install it: `apt-get install curl`, `dnf install curl` or `brew install curl`\n\
-             hint: more: `cargo xtask explain curl-missing`\n"
+             hint: install curl: `apt-get install curl`, `dnf install curl` or `brew install curl`\n\
+             hint: see `cargo xtask explain curl-missing`\n"
         )
     );
 }
@@ -298,7 +298,7 @@ fn a_refusal_is_told_with_what_helps() {
             "error: you may not read ghcr.io/x/y: status 403, denied: permission_denied: write_package\n\
              hint: a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`\n\
              hint: in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)\n\
-             hint: more: `cargo xtask explain push-denied`\n"
+             hint: see `cargo xtask explain push-denied`\n"
         )
     );
     let world = registry(World::new(PROJECT), "HTTP/2 401", "");

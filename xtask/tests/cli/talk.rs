@@ -71,7 +71,7 @@ fn a_folder_without_a_workspace_says_so() {
         (ran.code, ran.stderr.as_str()),
         (
             2,
-            "error: there is no `xtask.toml` in `/src/deep/er` or above\nhint: run xtask in a checkout of the agent-runner repository\n"
+            "error: there is no `xtask.toml` in `/src/deep/er` or its parent folders\nhint: run xtask in a checkout of the agent-runner repository\n"
         )
     );
 }
@@ -206,22 +206,22 @@ fn explain_needs_neither_a_configuration_nor_an_engine() {
     let ran = world.run(&["explain"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(
-        ran.stdout.starts_with("The engine:\n  daemon-down "),
+        ran.stdout.starts_with("Engine:\n  daemon-down "),
         "{}",
         ran.stdout
     );
     assert_eq!(
         world.run(&["explain", "name-taken"]).stdout,
-        "name-taken: another run took the container's name in this moment\n\n\
-         It is printed as (in any case of letters)\n  \
+        "name-taken: another run of xtask has just used the container's name\n\n\
+         Message (in upper or lower case)\n  \
          is already in use … container name\n\n\
-         Why\n  \
-         xtask looks first whether the name is free, so somebody took it since: two runs at the same time.\n\n\
+         Cause\n  \
+         xtask checks that the name is free before it starts the container. Another process has used the name since that check, usually a second run of xtask.\n\n\
          What to do\n  \
-         another run took the container's name in this moment: try again\n  \
-         for two at the same time give one another name: `XTASK_RUN_CONTAINER=other cargo xtask run-local`\n\n\
-         Does trying again help?\n  \
-         yes, at once\n"
+         run the same command again: another run has just used the container's name\n  \
+         give one of two parallel runs another name: `XTASK_RUN_CONTAINER=other cargo xtask run-local`\n\n\
+         Retry\n  \
+         run the same command again\n"
     );
     assert_eq!(
         world.run(&["explain", "ERROR: write /x: No space left on device"]),

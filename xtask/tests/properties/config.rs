@@ -7,11 +7,11 @@ use crate::{
         secret,
     },
     config::{
-        display::{quote, show},
+        display::{quote, to_toml},
         files::Files,
         layer::Layer,
         resolve::resolve,
-        schema::{CHANNEL, CHANNEL_KEYS, KEYS, Key, Kind, SCHEMA},
+        schema::{CHANNEL, CHANNEL_KEYS, KEYS, Key, SCHEMA, ValueType},
     },
     properties::{text, version::is_tag},
     settings::{GitValues, Settings, resolve::Arguments},
@@ -70,7 +70,7 @@ pub fn reads_back(input: &[u8]) {
     assert_eq!(print(&again), printed);
     let same = |path: &str| {
         let [one, other] = [&layer, &again].map(|layer| layer.get(path).map(|one| &one.value));
-        let hidden = one.is_some_and(|one| show(path, one).contains(secret::MASK));
+        let hidden = one.is_some_and(|one| to_toml(path, one).contains(secret::MASK));
         assert!(hidden || one == other, "{path}: {one:?} became {other:?}");
     };
     for key in KEYS {
@@ -109,14 +109,14 @@ fn print(layer: &Layer) -> String {
 fn print_keys(out: &mut String, layer: &Layer, store: &str, keys: &[Key]) {
     for key in keys {
         let path = format!("{store}{}", key.path);
-        if let Kind::Map(_) = key.kind {
+        if let ValueType::Map(_) = key.value_type {
             for (name, sourced) in layer.entries(&path) {
-                let value = show(&format!("{path}.{name}"), &sourced.value);
+                let value = to_toml(&format!("{path}.{name}"), &sourced.value);
                 assert!(!secret::looks_like_secret(&value), "{value}");
                 let _ = writeln!(out, "{}.{} = {value}", key.path, quote(name));
             }
         } else if let Some(sourced) = layer.get(&path) {
-            let _ = writeln!(out, "{} = {}", key.path, show(&path, &sourced.value));
+            let _ = writeln!(out, "{} = {}", key.path, to_toml(&path, &sourced.value));
         }
     }
 }
@@ -165,7 +165,9 @@ pub fn newer_schema(input: &[u8]) {
     let newer = SCHEMA + 1;
     let project = format!("schema = {newer}\n{}", text(input));
     let report = read(&project).unwrap_err().to_string();
-    let told = format!("the file is written in schema {newer}, this xtask reads up to {SCHEMA}\n");
+    let told = format!(
+        "the file has schema {newer}, but this xtask supports only schemas up to {SCHEMA}\n"
+    );
     assert!(
         report.starts_with("the configuration has a problem\n") && report.contains(&told),
         "{report}"

@@ -36,7 +36,7 @@ pub fn version(input: &[u8]) {
                 kind == EngineKind::Podman
                     || !parts.is_some_and(|parts| parts.iter().any(is_podmans))
             );
-            let _ = (facts.major_minor(), facts.can(Capability::KeepIdTakesIds));
+            let _ = (facts.major_minor(), facts.can(Capability::KeepIdWithIds));
         }
         Err(why) => one_line(&why),
     }
@@ -63,12 +63,12 @@ pub fn container(input: &[u8]) {
         Ok((_, Some(container))) => {
             assert!(container.id.starts_with(container.short_id()));
             let ours = container.label(label::CONTAINER).is_some();
-            assert_eq!(container.owner() == container::Owner::Us, ours);
+            assert_eq!(container.owner() == container::Owner::Xtask, ours);
             assert!(!ours || text.contains("Labels"));
             let check = container.config.healthcheck.as_ref();
             let command = check.and_then(container::Healthcheck::command);
             assert!(command.is_none_or(|argv| !argv.is_empty()));
-            says_why(&container.looks_like());
+            says_why(&container.likely_creator());
         }
         Ok((_, None)) => assert_eq!(container::read_containers(&text), Ok(Vec::new())),
         Err(why) => one_line(&why),
@@ -93,9 +93,12 @@ pub fn image(input: &[u8]) {
                 assert!(
                     image.id.ends_with(image.short_id()) || image.id.contains(image.short_id())
                 );
-                assert_eq!(image.is_ours(), image.label(label::IMAGE).is_some());
+                assert_eq!(
+                    image.is_built_by_xtask(),
+                    image.label(label::IMAGE).is_some()
+                );
                 assert!(image.health_command().is_none_or(|argv| !argv.is_empty()));
-                let _ = (image.size_means(), image.platform());
+                let _ = (image.size_kind(), image.platform());
             }
         }
         Err(why) => one_line(&why),
@@ -109,7 +112,7 @@ pub fn image(input: &[u8]) {
 
 /// What a list says can be named: what would be removed by it is one word, and no option.
 pub fn image_list(input: &[u8]) {
-    for listed in image::read_list(&text(input)) {
+    for listed in image::read_image_list(&text(input)) {
         for word in listed.reference.iter().chain([&listed.id]) {
             is_a_name(word);
         }
@@ -121,8 +124,8 @@ pub fn image_list(input: &[u8]) {
 /// everybody's.
 pub fn cache_mounts(input: &[u8]) {
     for mount in cache::read_cache_mounts(&text(input)) {
-        assert!(cache::ours(&mount.id), "{mount:?}");
-        is_a_name(&mount.place);
+        assert!(cache::is_our_cache_id(&mount.id), "{mount:?}");
+        is_a_name(&mount.location);
     }
 }
 

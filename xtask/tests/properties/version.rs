@@ -40,7 +40,7 @@ pub fn version(input: &[u8]) {
         Err(why) => {
             says_why(&why);
             let count = why.strip_prefix("has ").and_then(|rest| {
-                let (number, _) = rest.split_once(" characters, a tag at most 128")?;
+                let (number, _) = rest.split_once(" characters; a tag can have at most 128")?;
                 number.parse::<usize>().ok()
             });
             assert!(count.is_none_or(|count| count > 128), "{why}");
@@ -71,7 +71,10 @@ pub fn template(input: &[u8]) {
             }
         }
         Err(why) => {
-            assert!(why.starts_with(&format!("template `{template}` ")), "{why}");
+            assert!(
+                why.starts_with(&format!("the template `{template}` ")),
+                "{why}"
+            );
             assert!(fill("dev-me").is_err());
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     base::{env::Env, error::Failure},
-    engine::{EngineFacts, Place},
+    engine::{EngineFacts, Location},
     facts::host::{self, Folder},
     plan::{Cmd, Output, Step, quote},
     settings::Settings,
@@ -71,7 +71,7 @@ pub fn folder_steps(
     let Some(folder) = &mount.folder else {
         return Ok(Vec::new());
     };
-    if matches!(engine.place, Place::Remote(_)) {
+    if matches!(engine.location, Location::Remote(_)) {
         return Ok(Vec::new());
     }
     let read_only = mount
@@ -79,15 +79,15 @@ pub fn folder_steps(
         .split(':')
         .nth(1)
         .is_some_and(|options| options.split(',').any(|option| option == "ro"));
-    let (uid, gid) = engine.identity(&settings.run.user, env.user).on_host;
+    let (uid, gid) = engine.identity(&settings.run.user, env.user).host_owner;
     // In a virtual machine, file sharing maps the owners.
-    let owner_matters = engine.place == Place::Here && !read_only;
+    let owner_matters = engine.location == Location::Host && !read_only;
     let chown = || {
         Step::new(
             Cmd::new("chown").args([&format!("{uid}:{gid}"), &mount.host]),
             Output::Quiet,
         )
-        .say(
+        .status(
             "Changing",
             format!("the owner of {} to uid {uid}", mount.host),
         )
@@ -97,7 +97,7 @@ pub fn folder_steps(
         Folder::Missing => {
             steps.push(
                 Step::new(Cmd::new("mkdir").args(["-p", &mount.host]), Output::Quiet)
-                    .say("Creating", mount.host.as_str()),
+                    .status("Creating", mount.host.as_str()),
             );
             if owner_matters && env.user.euid == 0 && uid != 0 {
                 steps.push(chown());

@@ -19,7 +19,7 @@ use crate::{
         },
     },
     engine::{
-        Place,
+        Location,
         container::{Container, LogOptions, Owner},
         image::Image,
         label,
@@ -113,8 +113,8 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
     let relabel = match run.hardening.selinux_relabel {
         Relabel::Always => true,
         Relabel::Never => false,
-        Relabel::WhereEnforcing => {
-            facts.selinux_enforcing && facts.state.engine.place == Place::Here
+        Relabel::IfEnforcing => {
+            facts.selinux_enforcing && facts.state.engine.location == Location::Host
         }
     };
     let volume = |mount: &Mount| {
@@ -195,11 +195,11 @@ pub fn plan(
     }
     let run = run_request(settings, env, facts, options);
     let output = if options.foreground {
-        Output::Handover
+        Output::ReplaceProcess
     } else {
         Output::Quiet
     };
-    plan.push(Step::new(engine.run(&run), output).say(
+    plan.push(Step::new(engine.run(&run), output).status(
         "Starting",
         format!("{name} from {} with {}", facts.reference, engine.describe()),
     ));
@@ -212,7 +212,7 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
     match settings.channel.publish {
         Publish::Yes => {
             let pull = facts.state.engine.engine.pull(reference);
-            Ok(Step::new(pull, Output::Talk).say("Pulling", reference.as_str()))
+            Ok(Step::new(pull, Output::Progress).status("Pulling", reference.as_str()))
         }
         Publish::ByName | Publish::No => Err(Failure::new(format!(
             "there is no image `{reference}` here, and the channel `{}` does not publish any",
@@ -314,7 +314,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
         cx.ui.detail(&format!("the last lines of {name}'s log:"));
         cx.ui.show_output(&log.stdout);
         cx.ui.show_output(&log.stderr);
-        known = catalogue::hints_for(&format!("{}\n{}", log.stdout, log.stderr));
+        known = catalogue::hints_for_output(&format!("{}\n{}", log.stdout, log.stderr));
     }
     match why {
         Unhealthy::Exited(container) => {
@@ -344,7 +344,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
 fn is_name_taken(error: &anyhow::Error) -> bool {
     let output = error.downcast_ref::<Failure>().map(Failure::output);
     output
-        .and_then(catalogue::find)
+        .and_then(catalogue::find_in_output)
         .is_some_and(|entry| entry.code == "name-taken")
 }
 
@@ -356,14 +356,14 @@ fn remove_leftover(cx: &Context, facts: &RunFacts) {
         if let Ok(Some(container)) = cx.container_of(engine, name)
             && never_ran(&container)
         {
-            let step = Step::new(engine.remove(name), Output::Quiet).or_go_on();
+            let step = Step::new(engine.remove(name), Output::Quiet).ignore_failure();
             let _ = cx.exec.step(&step);
         }
     });
 }
 
 fn never_ran(container: &Container) -> bool {
-    container.owner() == Owner::Us && container.state.status == "created"
+    container.owner() == Owner::Xtask && container.state.status == "created"
 }
 
 /// Warns of what the user may not expect, such as an address at which nothing listens.
@@ -373,14 +373,14 @@ fn warn(cx: &Context, facts: &RunFacts) {
     for warning in facts.env_file.iter().flat_map(env_file_warnings) {
         cx.ui.warn(&warning);
     }
-    if matches!(engine.place, Place::Remote(_)) {
+    if matches!(engine.location, Location::Remote(_)) {
         cx.ui.warn(&format!(
             "{}: the container cannot reach addresses and folders of this machine",
             engine.describe()
         ));
         return;
     }
-    if let Some(why) = engine.hides_this_machine() {
+    if let Some(why) = engine.why_localhost_is_unreachable() {
         cx.ui.warn(why);
     }
     for (name, value) in facts.runner_env(cx.settings, cx.env).addresses() {
@@ -392,7 +392,7 @@ fn warn(cx: &Context, facts: &RunFacts) {
             cx.ui.hint(how_to_start(name));
         }
     }
-    if cx.env.user.is_plain_root() && engine.place == Place::Here {
+    if cx.env.user.is_root_without_sudo() && engine.location == Location::Host {
         cx.ui.verbose(&format!(
             "you are root: the container runs as uid {IMAGE_USER}, which owns its files"
         ));

@@ -119,9 +119,9 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
     };
     let quiet = |cmd| Step::new(cmd, Output::Quiet);
     // A question that fails is the result of a check, not a failure of the plan.
-    let question = |cmd| quiet(cmd).limit(QUESTION_LIMIT).or_go_on();
+    let question = |cmd| quiet(cmd).limit(QUESTION_LIMIT).ignore_failure();
     let sh = |script: &str| question(engine.exec(&name, ["/bin/sh", "-c", script]));
-    let start = quiet(facts.engine.run_plain(&run)).say(
+    let start = quiet(facts.engine.run_as_image_user(&run)).status(
         "Testing",
         format!("{} with {}", facts.reference, facts.engine.describe()),
     );
@@ -135,7 +135,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
             sh("touch /.xtask-test"),
             quiet(engine.stop(&name, settings.run.stop_grace))
                 .limit(settings.run.stop_grace + QUESTION_LIMIT)
-                .or_go_on(),
+                .ignore_failure(),
             question(container::inspect_cmd(&engine.program, &name)),
         ]
         .into(),
@@ -143,7 +143,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         export: Step::new(engine.export(&name), Output::Measured),
         cleanup: Plan {
             steps: Vec::new(),
-            cleanup: vec![quiet(engine.remove(&name)).or_go_on()],
+            cleanup: vec![quiet(engine.remove(&name)).ignore_failure()],
         },
     }
 }

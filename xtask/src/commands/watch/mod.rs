@@ -85,7 +85,7 @@ impl Command for Watch {
                 Some(error) => Err(with_container_hint(&cx, error)),
             };
             if let (Err(error), None) = (&done, cx.exec.caught()) {
-                error::show(error, cx.ui);
+                error::report(error, cx.ui);
             }
             if let Err(signal) = next_change(&cx, &sources, built) {
                 let name = &settings.run.container;

@@ -1,6 +1,6 @@
-//! What only some engines can do, and since which version. Code that depends on it asks
-//! [`EngineFacts::can`]. The table in docs/engines.md is generated from this one, and the end-to-end
-//! tests try each cell of it on a real engine.
+//! Features that only some engines or versions have. Code that depends on a feature calls
+//! [`EngineFacts::can`]. The table in docs/engines.md is generated from this module, and the end-to-end
+//! tests check each of its cells with a real engine.
 
 #[cfg(test)]
 mod page;
@@ -10,57 +10,59 @@ use crate::{base::engine_kind::EngineKind, engine::EngineFacts};
 /// Major and minor version.
 pub type MajorMinor = (u32, u32);
 
-/// Whether the engine's image store holds an image for several platforms under one name.
+/// Whether an image in the engine's store can have several platforms under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Store {
-    SeveralPlatforms,
-    OnePlatform,
+pub enum ImageStore {
+    MultiPlatform,
+    SinglePlatform,
 }
 
-/// Which engines have a capability.
+/// Which versions of an engine have a capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
     Yes,
     No,
-    /// From this version on.
+    /// This version and later ones.
     Since(MajorMinor),
-    /// In the versions before this one.
+    /// The versions before this one.
     Before(MajorMinor),
-    /// If the image store is containerd's.
+    /// Any version that uses the containerd image store.
     ContainerdStore,
 }
 
 impl Support {
-    fn holds(self, version: MajorMinor, store: Store) -> bool {
+    fn includes(self, version: MajorMinor, store: ImageStore) -> bool {
         match self {
             Self::Yes => true,
             Self::No => false,
             Self::Since(first) => version >= first,
             Self::Before(end) => version < end,
-            Self::ContainerdStore => store == Store::SeveralPlatforms,
+            Self::ContainerdStore => store == ImageStore::MultiPlatform,
         }
     }
 }
 
-/// What only some engines can do.
+/// A feature that only some engines or versions have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// `--output=type=cacheonly`: a build that is run for its steps leaves no image. Podman needs the image
-    /// as its cache.
+    /// `--output=type=cacheonly`: a build leaves no image. Podman has no such output: its image is also its
+    /// cache.
     BuildWithoutImage,
-    /// Each user has a folder of their own for cache mounts. Up to Buildah 1.28, which is in Podman 4.3, all
-    /// users of a machine share one, and it belongs to the user who built first: nobody else can build. <https://github.com/containers/buildah/pull/4402>
-    OwnCacheFolder,
-    /// `--userns=keep-id` takes `uid=` and `gid=`.
+    /// Each user has a separate folder for cache mounts. Buildah 1.28 and earlier (Podman 4.3) uses one folder
+    /// for all users of a machine. It belongs to the user who builds first, and builds of all other users
+    /// fail. <https://github.com/containers/buildah/pull/4402>
+    PerUserCacheFolder,
+    /// `--userns=keep-id` accepts `uid=` and `gid=`.
     /// <https://docs.podman.io/en/v4.3/markdown/options/userns.container.html>
-    KeepIdTakesIds,
-    /// A rootless container on a bridge can reach servers on the host's loopback, such as a Temporal dev
-    /// server: with slirp4netns, the network of rootless Podman before version 5. <https://docs.podman.io/en/v4.3/markdown/options/network.html>
+    KeepIdWithIds,
+    /// A rootless container on a bridge network can reach the host's loopback, for example a Temporal dev
+    /// server. This needs slirp4netns, the default network of rootless Podman before version 5.
+    /// <https://docs.podman.io/en/v4.3/markdown/options/network.html>
     LoopbackFromBridge,
-    /// The image store holds an image for several platforms under one name, and the engine's own
-    /// builder builds it. <https://docs.docker.com/engine/storage/containerd/>
-    SeveralPlatforms,
-    /// Builders other than the engine's own, which buildx creates.
+    /// An image in the store can have several platforms under one name, and the engine's default builder
+    /// builds it. <https://docs.docker.com/engine/storage/containerd/>
+    MultiPlatformStore,
+    /// `buildx create` adds builders to the engine's default one.
     Builders,
     /// Provenance and SBOM attestations.
     Attestations,
@@ -73,7 +75,7 @@ impl Capability {
         match (self, kind) {
             (
                 Self::BuildWithoutImage
-                | Self::OwnCacheFolder
+                | Self::PerUserCacheFolder
                 | Self::Builders
                 | Self::Attestations,
                 EngineKind::Docker,
@@ -81,27 +83,27 @@ impl Capability {
             (Self::BuildWithoutImage | Self::Builders | Self::Attestations, EngineKind::Podman) => {
                 No
             }
-            (Self::OwnCacheFolder, EngineKind::Podman) => Since((4, 4)),
-            (Self::KeepIdTakesIds | Self::LoopbackFromBridge, EngineKind::Docker) => No,
-            (Self::KeepIdTakesIds, EngineKind::Podman) => Since((4, 3)),
+            (Self::PerUserCacheFolder, EngineKind::Podman) => Since((4, 4)),
+            (Self::KeepIdWithIds | Self::LoopbackFromBridge, EngineKind::Docker) => No,
+            (Self::KeepIdWithIds, EngineKind::Podman) => Since((4, 3)),
             (Self::LoopbackFromBridge, EngineKind::Podman) => Before((5, 0)),
-            (Self::SeveralPlatforms, EngineKind::Docker) => ContainerdStore,
-            (Self::SeveralPlatforms, EngineKind::Podman) => Yes,
+            (Self::MultiPlatformStore, EngineKind::Docker) => ContainerdStore,
+            (Self::MultiPlatformStore, EngineKind::Podman) => Yes,
         }
     }
 }
 
 impl EngineFacts {
-    /// Whether the engine can do it with any image store.
+    /// Whether the engine has a capability, whatever its image store.
     pub fn can(&self, capability: Capability) -> bool {
-        self.can_with(capability, Store::OnePlatform)
+        self.can_with(capability, ImageStore::SinglePlatform)
     }
 
-    /// Whether the engine can do it with its image store.
-    pub(super) fn can_with(&self, capability: Capability, store: Store) -> bool {
+    /// Whether the engine has a capability if it uses this image store.
+    pub(super) fn can_with(&self, capability: Capability, store: ImageStore) -> bool {
         capability
             .support(self.engine.kind)
-            .holds(self.major_minor(), store)
+            .includes(self.major_minor(), store)
     }
 }
 
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
     use crate::{
         base::image::Platform,
-        engine::{Engine, Place},
+        engine::{Engine, Location},
     };
 
     fn facts(kind: EngineKind, version: &str) -> EngineFacts {
@@ -122,30 +124,30 @@ mod tests {
             version: version.to_owned(),
             platform: Platform::linux("amd64"),
             rootless: true,
-            place: Place::Here,
+            location: Location::Host,
         }
     }
 
     #[test]
-    fn versions_decide() {
+    fn capabilities_depend_on_the_version() {
         let podman = |version| facts(EngineKind::Podman, version);
-        let keep_id = Capability::KeepIdTakesIds;
+        let keep_id = Capability::KeepIdWithIds;
         assert!(podman("4.3.1").can(keep_id));
         assert!(podman("5.0.0-dev").can(keep_id));
         assert!(!podman("4.2.0").can(keep_id));
         assert!(!podman("").can(keep_id), "an unknown version counts as old");
         assert!(podman("4.9.4").can(Capability::LoopbackFromBridge));
         assert!(!podman("5.0.0").can(Capability::LoopbackFromBridge));
-        assert!(!podman("4.3.1").can(Capability::OwnCacheFolder));
-        assert!(podman("4.4.0").can(Capability::OwnCacheFolder));
+        assert!(!podman("4.3.1").can(Capability::PerUserCacheFolder));
+        assert!(podman("4.4.0").can(Capability::PerUserCacheFolder));
     }
 
     #[test]
-    fn the_store_decides_for_docker() {
-        let several = Capability::SeveralPlatforms;
+    fn multi_platform_images_depend_on_dockers_store() {
+        let several = Capability::MultiPlatformStore;
         let docker = facts(EngineKind::Docker, "26.1.5+dfsg1");
-        assert!(docker.can_with(several, Store::SeveralPlatforms));
-        assert!(!docker.can_with(several, Store::OnePlatform));
-        assert!(facts(EngineKind::Podman, "4.3.1").can_with(several, Store::OnePlatform));
+        assert!(docker.can_with(several, ImageStore::MultiPlatform));
+        assert!(!docker.can_with(several, ImageStore::SinglePlatform));
+        assert!(facts(EngineKind::Podman, "4.3.1").can_with(several, ImageStore::SinglePlatform));
     }
 }

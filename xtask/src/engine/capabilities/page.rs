@@ -1,4 +1,4 @@
-//! Holds the table of docs/engines.md to the code. After a change:
+//! Checks that the table in docs/engines.md agrees with the code. After a change, write it again:
 //!
 //! ```sh
 //! cargo test -p xtask --bin xtask -- --ignored write_the_capabilities
@@ -7,22 +7,23 @@
 use std::fs;
 
 use super::*;
-use crate::base::pages::{file, must_be, read};
+use crate::base::pages::{assert_page, read, repository_file};
 
 const PAGE: &str = "docs/engines.md";
 const BEGIN: &str = "<!-- table: capabilities -->\n";
 const END: &str = "<!-- /table -->";
 
-/// An engine that the end-to-end tests try, as its column is headed.
-struct Tried {
+/// An engine of the end-to-end tests, which has a column in the table.
+struct TestedEngine {
+    /// The column's heading.
     name: &'static str,
     kind: EngineKind,
     version: MajorMinor,
-    store: Store,
+    store: ImageStore,
 }
 
-const fn docker(name: &'static str, version: MajorMinor, store: Store) -> Tried {
-    Tried {
+const fn docker(name: &'static str, version: MajorMinor, store: ImageStore) -> TestedEngine {
+    TestedEngine {
         name,
         kind: EngineKind::Docker,
         version,
@@ -30,54 +31,54 @@ const fn docker(name: &'static str, version: MajorMinor, store: Store) -> Tried 
     }
 }
 
-const fn podman(name: &'static str, version: MajorMinor) -> Tried {
-    Tried {
+const fn podman(name: &'static str, version: MajorMinor) -> TestedEngine {
+    TestedEngine {
         name,
         kind: EngineKind::Podman,
         version,
-        store: Store::SeveralPlatforms,
+        store: ImageStore::MultiPlatform,
     }
 }
 
-const TRIED: &[Tried] = &[
-    docker("Docker 20.10", (20, 10), Store::OnePlatform),
-    docker("Docker 26.1", (26, 1), Store::OnePlatform),
-    docker("26.1, containerd", (26, 1), Store::SeveralPlatforms),
-    docker("Docker 28.5", (28, 5), Store::OnePlatform),
-    docker("28.5, containerd", (28, 5), Store::SeveralPlatforms),
+const TESTED_ENGINES: &[TestedEngine] = &[
+    docker("Docker 20.10", (20, 10), ImageStore::SinglePlatform),
+    docker("Docker 26.1", (26, 1), ImageStore::SinglePlatform),
+    docker("26.1, containerd", (26, 1), ImageStore::MultiPlatform),
+    docker("Docker 28.5", (28, 5), ImageStore::SinglePlatform),
+    docker("28.5, containerd", (28, 5), ImageStore::MultiPlatform),
     podman("Podman 4.3", (4, 3)),
     podman("Podman 5.4", (5, 4)),
 ];
 
-/// What each is called on the page.
+/// Each capability with its description on the page. The end-to-end tests look for words in it.
 const ROWS: &[(Capability, &str)] = &[
     (
         Capability::BuildWithoutImage,
         "A build that leaves no image (`--output=type=cacheonly`)",
     ),
     (
-        Capability::OwnCacheFolder,
-        "Cache mounts that are no other user's",
+        Capability::PerUserCacheFolder,
+        "Cache mounts in a folder of each user",
     ),
     (
-        Capability::KeepIdTakesIds,
-        "Rootless: you are any user of the container (`--userns=keep-id:uid=,gid=`)",
+        Capability::KeepIdWithIds,
+        "Rootless: your user is mapped to any user of the container (`--userns=keep-id:uid=,gid=`)",
     ),
     (
         Capability::LoopbackFromBridge,
-        "Rootless: the host's loopback from a bridge (slirp4netns)",
+        "Rootless: a container on a bridge reaches the host's loopback (slirp4netns)",
     ),
     (
-        Capability::SeveralPlatforms,
-        "Several platforms under one name, by the engine's own builder",
+        Capability::MultiPlatformStore,
+        "Several platforms under one name, built by the engine's default builder",
     ),
-    (Capability::Builders, "Builders beside it (`buildx create`)"),
+    (Capability::Builders, "Further builders (`buildx create`)"),
     (Capability::Attestations, "Attestations (`--provenance`)"),
 ];
 
-/// What decides, in words.
-fn rule(capability: Capability) -> String {
-    let words = EngineKind::ALL.iter().filter_map(|kind| {
+/// The engines and versions that have a capability, as text.
+fn supported_by(capability: Capability) -> String {
+    let engines = EngineKind::ALL.iter().filter_map(|kind| {
         Some(match capability.support(*kind) {
             Support::Yes => format!("{kind}"),
             Support::No => return None,
@@ -86,19 +87,19 @@ fn rule(capability: Capability) -> String {
             Support::ContainerdStore => format!("{kind} with the containerd image store"),
         })
     });
-    words.collect::<Vec<_>>().join("; ")
+    engines.collect::<Vec<_>>().join("; ")
 }
 
 fn render() -> String {
-    let names: Vec<_> = TRIED.iter().map(|tried| tried.name).collect();
-    let mut out = format!("| What | Who | {} |\n", names.join(" | "));
+    let names: Vec<_> = TESTED_ENGINES.iter().map(|engine| engine.name).collect();
+    let mut out = format!("| Capability | Supported by | {} |\n", names.join(" | "));
     out += &format!("|---|---|{}\n", "---|".repeat(names.len()));
-    for (capability, what) in ROWS {
-        let cells: Vec<_> = TRIED
+    for (capability, description) in ROWS {
+        let cells: Vec<_> = TESTED_ENGINES
             .iter()
-            .map(|tried| {
-                let support = capability.support(tried.kind);
-                if support.holds(tried.version, tried.store) {
+            .map(|engine| {
+                let support = capability.support(engine.kind);
+                if support.includes(engine.version, engine.store) {
                     "yes"
                 } else {
                     "no"
@@ -106,28 +107,28 @@ fn render() -> String {
             })
             .collect();
         out += &format!(
-            "| {what} | {} | {} |\n",
-            rule(*capability),
+            "| {description} | {} | {} |\n",
+            supported_by(*capability),
             cells.join(" | ")
         );
     }
     out
 }
 
-/// The page with the table that it should have.
+/// The page with its table rendered again.
 fn with_table(page: &str) -> String {
-    let (head, rest) = page.split_once(BEGIN).expect("the table's begin");
-    let (_, tail) = rest.split_once(END).expect("the table's end");
+    let (head, rest) = page.split_once(BEGIN).expect("the table's start marker");
+    let (_, tail) = rest.split_once(END).expect("the table's end marker");
     format!("{head}{BEGIN}{}{END}{tail}", render())
 }
 
 #[test]
-fn the_table_is_the_codes() {
-    must_be(PAGE, &with_table(&read(PAGE)), file!());
+fn the_table_agrees_with_the_code() {
+    assert_page(PAGE, &with_table(&read(PAGE)), file!());
 }
 
 #[test]
 #[ignore = "writes docs/engines.md"]
 fn write_the_capabilities() {
-    fs::write(file(PAGE), with_table(&read(PAGE))).unwrap();
+    fs::write(repository_file(PAGE), with_table(&read(PAGE))).unwrap();
 }
