@@ -8,7 +8,7 @@ mod page;
 
 use std::fmt::Write as _;
 
-pub use crate::catalogue::entries::{ENTRIES, Entry, Retry, Section};
+pub use crate::catalogue::entries::{ENTRIES, Entry, Section};
 
 /// Finds the known failure in the output of a program.
 pub fn find_in_output(output: &str) -> Option<&'static Entry> {

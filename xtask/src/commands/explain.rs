@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     base::error::Failure,
-    catalogue::{self, ENTRIES, Entry, Retry},
+    catalogue::{self, ENTRIES, Entry},
     cli::JsonOption,
     commands::{
         command::{Standalone, Surroundings},
@@ -25,39 +25,9 @@ pub struct Explain {
     json: JsonOption,
 }
 
-/// An entry of the catalogue, for programs.
-#[derive(Serialize)]
-struct JsonEntry {
-    code: &'static str,
-    title: &'static str,
-    cause: &'static str,
-    /// What to do: the most likely fix first.
-    fix: &'static [&'static str],
-    /// When trying again helps: `now`, `later` or `after-fix`.
-    retry: &'static str,
-    links: &'static [&'static str],
-}
-
-impl From<&'static Entry> for JsonEntry {
-    fn from(entry: &'static Entry) -> Self {
-        Self {
-            code: entry.code,
-            title: entry.title,
-            cause: entry.cause,
-            fix: entry.fixes,
-            retry: match entry.retry {
-                Retry::Now => "now",
-                Retry::Later => "later",
-                Retry::AfterFix => "after-fix",
-            },
-            links: entry.links,
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Report {
-    failures: Vec<JsonEntry>,
+    failures: Vec<&'static Entry>,
 }
 
 impl Standalone for Explain {
@@ -66,8 +36,8 @@ impl Standalone for Explain {
         let entry = self.failure.as_deref().map(known).transpose()?;
         if self.json.json {
             let failures = match entry {
-                Some(entry) => vec![entry.into()],
-                None => ENTRIES.iter().map(JsonEntry::from).collect(),
+                Some(entry) => vec![entry],
+                None => ENTRIES.iter().collect(),
             };
             return json::print(ui, &Report { failures });
         }
