@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods)] // tests start processes
 
 #[allow(dead_code)] // the command line's own tests use all of it
-#[path = "../cli/world.rs"]
-mod world;
+#[path = "../cli/sandbox.rs"]
+mod sandbox;
 
 mod workflows;
 
@@ -15,7 +15,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use world::{World, XTASK, answer, docker_version, image, podman_version};
+use sandbox::{Sandbox, XTASK, answer, docker_version, image, podman_version};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -114,7 +114,7 @@ fn not_tested(block: &Block) -> Option<&str> {
 
 /// A machine with this repository's own configuration and both engines, on which nothing runs:
 /// `cargo xtask` is xtask with `--dry-run`.
-fn machine() -> World {
+fn machine() -> Sandbox {
     let both = |version| {
         [
             version,
@@ -141,12 +141,12 @@ fn machine() -> World {
             ),
         ]
     };
-    World::new(&page("xtask.toml").text)
+    Sandbox::new(&page("xtask.toml").text)
         .engine("docker", &both(docker_version()))
         .engine("podman", &both(podman_version()))
 }
 
-fn run_script(world: &World, script: &str) -> Output {
+fn run_script(world: &Sandbox, script: &str) -> Output {
     // A function and not a program: one that was just written can be busy for an instant.
     let cargo = format!(
         "cargo() {{ [ \"$1\" = xtask ] || return 98; shift; '{XTASK}' --dry-run \"$@\"; }}\n"
@@ -168,7 +168,7 @@ fn run_script(world: &World, script: &str) -> Output {
         .unwrap()
 }
 
-fn must_run(place: &str, world: &World, script: &str) {
+fn must_run(place: &str, world: &Sandbox, script: &str) {
     let output = run_script(world, script);
     assert!(
         output.status.success(),
