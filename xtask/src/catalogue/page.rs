@@ -20,8 +20,8 @@ const HEAD: &str = "\
 <!-- Generated from xtask/src/catalogue. Change the entries there, and write this page with the command in page.rs. -->
 
 The failures that `cargo xtask` recognises in the output of other programs. Under the error, a hint names
-one of these codes, and for example `cargo xtask explain disk-full` prints the entry. On a terminal, engines draw their
-progress themselves, so xtask cannot read their output. Then look up the last line yourself:
+one of these codes. `cargo xtask explain disk-full` prints the entry of `disk-full`. On a terminal, engines
+draw their progress themselves, so xtask cannot read their output. Then look up the last line yourself:
 `cargo xtask explain \"no space left on device\"`.
 
 For other problems, begin with `cargo xtask doctor`, or add `--verbose` to see every command that runs.
@@ -57,13 +57,13 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "Podman installed as `docker` gets Docker's options (`Error: unrecognized command`, `unknown flag: --push`)",
         "xtask detects the engine by its answer, not by its program's name",
         "xtask/tests/cli/detection.rs",
-        "podman_posing_as_docker_is_used_as_podman",
+        "podman_installed_as_docker_is_used_as_podman",
     ),
     prevented(
         "An engine that does not work is chosen although the other one works",
         "xtask uses the first engine that answers within a time limit",
         "xtask/tests/cli/detection.rs",
-        "a_dead_docker_is_passed_over_for_a_living_podman",
+        "podman_is_used_if_dockers_daemon_is_down",
     ),
     prevented(
         "`can't evaluate field … in type`: an engine gets a template for the other engine",
@@ -81,7 +81,7 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "Docker silently uses its legacy builder, which leaves `TARGETARCH` empty",
         "xtask sets `DOCKER_BUILDKIT=1`, so the build fails if buildx is missing",
         "xtask/tests/cli/detection.rs",
-        "a_build_without_buildx_fails_aloud_with_the_fix",
+        "a_build_without_buildx_fails_with_a_hint",
     ),
     prevented(
         "`HEALTHCHECK is not supported for OCI image format and will be ignored`",
@@ -93,7 +93,7 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "The health stays `starting`, as with Podman without systemd",
         "`run-local`, `status` and `test-image` run the health check themselves",
         "xtask/tests/cli/commands.rs",
-        "run_local_waits_until_the_check_passes",
+        "run_local_waits_until_the_health_check_passes",
     ),
     prevented(
         "`No output specified with docker-container driver. Build result will only remain in the build cache`",
@@ -105,7 +105,7 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "`podman build --output=type=registry` exits with 0 and pushes nothing",
         "engines push nothing: xtask pushes the archive, and verifies what the registry then has",
         "xtask/tests/e2e/main.rs",
-        "docker_and_podman_publish_alike",
+        "docker_and_podman_publish_equal_images",
     ),
     prevented(
         "Podman's manifest lists: only one architecture is pushed, `that name is already in use`, `image is not a manifest list`, an old image remains in the list",
@@ -117,7 +117,7 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "`MANIFEST_UNKNOWN` for a digest that was read from local JSON",
         "xtask computes the digest from the pushed bytes, and reads them back from the registry",
         "xtask/tests/e2e/faults.rs",
-        "what_the_registry_spoils_gets_no_tag",
+        "a_corrupted_blob_gets_no_tag",
     ),
     prevented(
         "An arm64 image contains amd64 programs",
@@ -135,13 +135,13 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "A long build is lost because the token cannot push",
         "xtask checks the permission before the build; `ci-check` checks it without a build",
         "xtask/tests/cli/ci.rs",
-        "a_token_that_may_not_push",
+        "a_token_without_permission_to_push",
     ),
     prevented(
         "`manifest unknown` after a cleanup of untagged manifests, which are the platforms of a multi-platform image",
         "`clean` removes only images of this machine, by name, and deletes nothing from a registry",
         "xtask/tests/cli/commands.rs",
-        "clean_asks_or_wants_yes_and_never_forces",
+        "clean_requires_confirmation_and_never_forces",
     ),
     prevented(
         "`latest` moves to an older version when an old release line is patched",
@@ -153,19 +153,19 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "A retry overwrites a released tag",
         "xtask does not move a tag that refers to another image; `--force` requires that you type the tag",
         "xtask/tests/e2e/faults.rs",
-        "a_released_tag_is_overwritten_only_by_who_types_it",
+        "overwriting_a_released_tag_requires_typing_it",
     ),
     prevented(
         "An interrupted push leaves a tag on an incomplete image",
         "xtask writes tags last, after it has verified the pushed image",
         "xtask/tests/e2e/faults.rs",
-        "killed_at_any_moment_it_leaves_no_wrong_tag",
+        "a_killed_push_leaves_no_wrong_tag",
     ),
     prevented(
         "Secrets appear in `ps` and in the engine's event log (`-e OPENAI_API_KEY=sk-…`)",
         "arguments have only the names of secrets; the values are passed in the environment or on standard input",
-        "xtask/tests/cli/talk.rs",
-        "secrets_of_the_environment_reach_neither_arguments_nor_output",
+        "xtask/tests/cli/messages.rs",
+        "secrets_are_neither_in_arguments_nor_in_output",
     ),
     prevented(
         "`--network host` on macOS reaches the virtual machine, not the Mac",
@@ -177,13 +177,13 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "The `type=gha` cache has no token in a step with `run:`",
         "xtask warns about the missing variables, and uses the cache in the registry",
         "xtask/tests/cli/publish.rs",
-        "caches_are_named_in_each_engines_words",
+        "each_engine_gets_its_own_cache_options",
     ),
     prevented(
         "`repository must contain neither a tag nor digest` of Podman's `--cache-from`",
         "xtask passes Podman a repository without a tag",
         "xtask/tests/cli/publish.rs",
-        "caches_are_named_in_each_engines_words",
+        "each_engine_gets_its_own_cache_options",
     ),
 ];
 

@@ -14,7 +14,7 @@ use crate::{
         findings::{self, Finding, failed, failed_with, failure, ok, warning},
     },
     credentials::environment::{GITHUB_REGISTRY, token_variable, token_variables},
-    engine::multiarch::Builder,
+    engine::multiarch::{self, Builder},
     facts::{
         context::Context,
         git::{self, WorkTree},
@@ -319,12 +319,16 @@ fn cache(settings: &Settings, env: &Env, engine: Option<EngineKind>) -> Finding 
         Cache::None => ok(what, "none: the builder keeps its own"),
         Cache::Local => ok(what, "a folder of this machine"),
         Cache::Registry => ok(what, "in the registry"),
-        Cache::GitHub if engine == Some(EngineKind::Podman) => warning(
-            what,
-            "Podman has no support for GitHub's cache, and builds without it",
-            "`build.cache = \"registry\"`",
-        ),
         Cache::GitHub => {
+            if let Some(kind) = engine
+                && !multiarch::supports_github_cache(kind)
+            {
+                return warning(
+                    what,
+                    format!("{kind} has no support for GitHub's cache, and builds without it"),
+                    "`build.cache = \"registry\"`",
+                );
+            }
             let missing = builder::missing_github_cache_variables(env);
             if missing.is_empty() {
                 return ok(what, "GitHub Actions'");

@@ -546,6 +546,14 @@ impl EngineFacts {
     }
 }
 
+/// Whether an engine's builder can use the cache of GitHub Actions.
+pub fn supports_github_cache(kind: EngineKind) -> bool {
+    match kind {
+        EngineKind::Docker => true,
+        EngineKind::Podman => false,
+    }
+}
+
 /// The builder for `build.nodes`, if Podman can reach services at these addresses.
 fn service_nodes(nodes: &[Node]) -> Result<Builder, String> {
     let schemes = ["ssh://", "tcp://", "unix://"];

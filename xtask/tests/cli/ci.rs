@@ -1,29 +1,29 @@
-//! `ci-check` in jobs that lack one thing or another: a registry, git and cosign that say what real
-//! ones said.
+//! `ci-check` in jobs that each lack something. A fake registry and fake programs give the answers of real
+//! ones.
 
 use serde_json::Value;
 
-use crate::world::{PROJECT, Ran, World, answer, docker_version};
+use crate::sandbox::{CommandOutput, PROJECT, Sandbox, answer, docker_version};
 
 const SHA: &str = "3f1c0a9b7d523f1c0a9b7d523f1c0a9b7d523f1c";
 
-/// A job of GitHub Actions for the tag `v1.2.3` that lacks nothing.
+/// A job of GitHub Actions for the tag `v1.2.3`. By default it can publish.
 struct Job {
     project: String,
     head: &'static str,
     shallow: bool,
-    /// The registry's answer to an upload that is begun.
+    /// The registry's answer to the start of an upload.
     upload: &'static str,
-    /// What it says of the version's tag.
+    /// The registry's answer for the version's tag.
     tag: &'static str,
     env: Vec<(&'static str, &'static str)>,
     without: &'static str,
 }
 
-const TAKEN: &str = "HTTP/2 202 \r\nlocation: /v2/x/y/blobs/uploads/1\r\n\r\n";
-const UNKNOWN: &str = "HTTP/2 404 \r\n\r\n{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":\"manifest unknown\"}]}";
+const ACCEPTED: &str = "HTTP/2 202 \r\nlocation: /v2/x/y/blobs/uploads/1\r\n\r\n";
+const MANIFEST_UNKNOWN: &str = "HTTP/2 404 \r\n\r\n{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":\"manifest unknown\"}]}";
 const DENIED: &str = "HTTP/2 403 \r\n\r\n{\"errors\":[{\"code\":\"DENIED\",\"message\":\"permission_denied: write_package\"}]}";
-const WHO: &str = "HTTP/2 401 \r\nwww-authenticate: Basic realm=\"x\"\r\n\r\n{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"authentication required\"}]}";
+const UNAUTHORIZED: &str = "HTTP/2 401 \r\nwww-authenticate: Basic realm=\"x\"\r\n\r\n{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"authentication required\"}]}";
 
 impl Job {
     fn new() -> Self {
@@ -31,8 +31,8 @@ impl Job {
             project: PROJECT.to_owned(),
             head: "HEAD, tag: refs/tags/v1.2.3",
             shallow: false,
-            upload: TAKEN,
-            tag: UNKNOWN,
+            upload: ACCEPTED,
+            tag: MANIFEST_UNKNOWN,
             env: vec![
                 ("GITHUB_ACTIONS", "true"),
                 ("GITHUB_EVENT_NAME", "push"),
@@ -45,9 +45,9 @@ impl Job {
         }
     }
 
-    fn world(&self) -> World {
-        let mut world = World::new(&self.project);
-        let git = |args: &str, said: &str| answer(args, 0, said, "");
+    fn sandbox(&self) -> Sandbox {
+        let mut sandbox = Sandbox::new(&self.project);
+        let git = |args: &str, stdout: &str| answer(args, 0, stdout, "");
         let head = format!("{SHA}\n1700000000\n{}\n", self.head);
         let shallow = if self.shallow { "true\n" } else { "false\n" };
         let git = [
@@ -56,9 +56,9 @@ impl Job {
             git("rev-parse --is-shallow-repository", shallow),
             git("tag", "v1.2.3\n"),
         ];
-        let asked = "--silent --show-error --config - --dump-header - --suppress-connect-headers --connect-timeout 15 --max-time 60";
-        let curl = |args: &str, said: &str| {
-            let mut answer = answer(&format!("{asked} {args}"), 0, said, "");
+        let options = "--silent --show-error --config - --dump-header - --suppress-connect-headers --connect-timeout 15 --max-time 60";
+        let curl = |args: &str, stdout: &str| {
+            let mut answer = answer(&format!("{options} {args}"), 0, stdout, "");
             answer["read_stdin"] = true.into();
             answer
         };
@@ -73,23 +73,23 @@ impl Job {
             answer("buildx version", 0, "github.com/docker/buildx 0.29.1\n", ""),
             answer("buildx inspect", 1, "", "ERROR: no builder found\n"),
         ];
-        world = world
+        sandbox = sandbox
             .engine("git", &git)
             .engine("curl", &curl)
             .engine("docker", &docker);
         for (name, value) in &self.env {
             if *name != self.without {
-                world = world.env(name, value);
+                sandbox = sandbox.env(name, value);
             }
         }
-        world
+        sandbox
     }
 
-    /// What it says, and the findings that are no `ok`, by their names.
-    fn check(&self) -> (Ran, Vec<(String, Value)>) {
-        let world = self.world();
-        let ran = world.run(&["ci-check", "--json"]);
-        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    /// Runs `ci-check`. The result is the output, and the findings that are not `ok`, by name.
+    fn check(&self) -> (CommandOutput, Vec<(String, Value)>) {
+        let sandbox = self.sandbox();
+        let output = sandbox.run(&["ci-check", "--json"]);
+        let report: Value = serde_json::from_str(&output.stdout).unwrap();
         assert_eq!(report["schema"], 1);
         let bad = report["findings"]
             .as_array()
@@ -99,33 +99,36 @@ impl Job {
             .filter(|finding| finding["level"] != "ok")
             .map(|finding| (finding["what"].as_str().unwrap().to_owned(), finding))
             .collect();
-        let all = format!("{ran:?}{:?}", world.calls());
+        let all = format!("{output:?}{:?}", sandbox.calls());
         assert!(!all.contains("marked-"), "{all}");
-        (ran, bad)
+        (output, bad)
     }
 
-    /// The one thing that is wrong, and what is said of it.
-    fn lacks(&self, what: &str, level: &str, detail: &str, fix: &str) {
-        let (ran, bad) = self.check();
+    /// Checks that this is the only finding that is not `ok`.
+    fn has_finding(&self, what: &str, level: &str, detail: &str, fix: &str) {
+        let (output, bad) = self.check();
         let [(name, finding)] = &bad[..] else {
             panic!("{bad:?}")
         };
         assert_eq!((name.as_str(), &finding["level"]), (what, &level.into()));
         assert_eq!(finding["detail"], detail);
         assert_eq!(finding["fix"], fix);
-        assert_eq!(ran.code, i32::from(level == "failure"), "{ran:?}");
+        assert_eq!(output.code, i32::from(level == "failure"), "{output:?}");
         if level == "failure" {
-            let said = format!("publishing cannot work: {what} (see above)");
-            assert_eq!(ran.stderr, format!("error: {said}\n::error::{said}\n"));
+            let message = format!("publishing cannot work: {what} (see above)");
+            assert_eq!(
+                output.stderr,
+                format!("error: {message}\n::error::{message}\n")
+            );
         }
     }
 }
 
 #[test]
-fn a_job_that_lacks_nothing() {
-    let ran = Job::new().world().run(&["ci-check"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
-    let lines: Vec<_> = ran
+fn a_complete_job_has_only_ok_findings() {
+    let output = Job::new().sandbox().run(&["ci-check"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
+    let lines: Vec<_> = output
         .stdout
         .lines()
         .filter(|line| !line.starts_with("ok   emulation"))
@@ -148,10 +151,10 @@ fn a_job_that_lacks_nothing() {
 }
 
 #[test]
-fn a_branch_publishes_nothing_by_itself() {
+fn a_branch_is_not_published_without_a_version() {
     let mut job = Job::new();
     job.env.retain(|(name, _)| !name.starts_with("GITHUB_REF"));
-    job.lacks(
+    job.has_finding(
         "version",
         "failure",
         "`dev-local` (from default) is published only if `--version` names it",
@@ -160,10 +163,10 @@ fn a_branch_publishes_nothing_by_itself() {
 }
 
 #[test]
-fn a_tag_that_is_not_on_head() {
+fn head_without_the_versions_tag() {
     let mut job = Job::new();
     job.head = "HEAD, tag: refs/tags/v1.2.2";
-    job.lacks(
+    job.has_finding(
         "work tree",
         "failure",
         "not fit to publish: the channel `release` requires a clean and tagged work tree, and HEAD has no tag `v1.2.3`",
@@ -172,10 +175,10 @@ fn a_tag_that_is_not_on_head() {
 }
 
 #[test]
-fn a_shallow_clone() {
+fn a_shallow_clone_is_a_warning() {
     let mut job = Job::new();
     job.shallow = true;
-    job.lacks(
+    job.has_finding(
         "clone",
         "warning",
         "shallow, so git does not know all tags: a registry that lists none cannot be published to",
@@ -184,10 +187,10 @@ fn a_shallow_clone() {
 }
 
 #[test]
-fn a_token_that_may_not_push() {
+fn a_token_without_permission_to_push() {
     let mut job = Job::new();
     job.upload = DENIED;
-    job.lacks(
+    job.has_finding(
         "permission",
         "failure",
         "you may not push to ghcr.io/x/y: status 403, denied: permission_denied: write_package",
@@ -196,11 +199,11 @@ fn a_token_that_may_not_push() {
 }
 
 #[test]
-fn no_token_at_all() {
+fn a_missing_token() {
     let mut job = Job::new();
-    (job.upload, job.without) = (WHO, "GITHUB_TOKEN");
-    let (ran, bad) = job.check();
-    assert_eq!(ran.code, 1);
+    (job.upload, job.without) = (UNAUTHORIZED, "GITHUB_TOKEN");
+    let (output, bad) = job.check();
+    assert_eq!(output.code, 1);
     let names: Vec<_> = bad.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["token", "permission"]);
     assert_eq!(bad[0].1["detail"], "none for ghcr.io");
@@ -211,9 +214,9 @@ fn no_token_at_all() {
 }
 
 #[test]
-fn a_token_of_nobody() {
+fn a_token_without_a_user_name() {
     let mut job = Job::new();
-    job.upload = WHO;
+    job.upload = UNAUTHORIZED;
     job.project = job.project.replace("ghcr.io", "registry.example.com");
     job.env.push(("REGISTRY_TOKEN", "marked-token"));
     let (_, bad) = job.check();
@@ -224,11 +227,11 @@ fn a_token_of_nobody() {
 }
 
 #[test]
-fn a_version_that_is_released_otherwise() {
+fn a_version_that_is_already_released() {
     let mut job = Job::new();
     job.tag = "HTTP/2 200 \r\ncontent-type: application/vnd.oci.image.index.v1+json\r\n\r\n{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}";
-    let (ran, bad) = job.check();
-    assert_eq!(ran.code, 1);
+    let (output, bad) = job.check();
+    assert_eq!(output.code, 1);
     assert_eq!(bad[0].0, "release");
     let detail = bad[0].1["detail"].as_str().unwrap();
     assert!(
@@ -247,8 +250,8 @@ fn signing_needs_cosign_and_an_identity() {
         job
     };
     let what = |job: &Job| {
-        let (ran, bad) = job.check();
-        assert_eq!((ran.code, bad.len()), (1, 1), "{bad:?}");
+        let (output, bad) = job.check();
+        assert_eq!((output.code, bad.len()), (1, 1), "{bad:?}");
         bad[0].1["detail"].as_str().unwrap().to_owned()
     };
     assert_eq!(
@@ -256,15 +259,18 @@ fn signing_needs_cosign_and_an_identity() {
         "the channel `release` signs what it publishes, and cosign is not installed"
     );
 
-    // With cosign in PATH.
+    // Now with cosign in PATH.
     let run = |job: &Job, env: &[(&str, &str)]| {
-        let mut world = job.world().engine("cosign", &[]);
+        let mut sandbox = job.sandbox().engine("cosign", &[]);
         for (name, value) in env {
-            world = world.env(name, value);
+            sandbox = sandbox.env(name, value);
         }
-        let ran = world.run(&["ci-check"]);
-        let line = ran.stdout.lines().find(|line| line.contains(" signing "));
-        (ran.code, line.unwrap_or_default().to_owned())
+        let output = sandbox.run(&["ci-check"]);
+        let line = output
+            .stdout
+            .lines()
+            .find(|line| line.contains(" signing "));
+        (output.code, line.unwrap_or_default().to_owned())
     };
     assert_eq!(
         run(&signing("keyless"), &[]),
@@ -301,14 +307,14 @@ fn signing_needs_cosign_and_an_identity() {
 }
 
 #[test]
-fn githubs_cache_needs_what_a_step_is_not_given() {
+fn githubs_cache_needs_variables_that_a_step_does_not_have() {
     let mut job = Job::new();
     job.env.extend([
         ("XTASK_BUILD_CACHE", "gha"),
         ("ACTIONS_RUNTIME_TOKEN", "marked-token"),
         ("ACTIONS_RESULTS_URL", "https://example.com"),
     ]);
-    job.lacks(
+    job.has_finding(
         "cache",
         "warning",
         "GitHub's cache cannot be used: a `run:` step does not get ACTIONS_CACHE_SERVICE_V2",
@@ -319,28 +325,31 @@ fn githubs_cache_needs_what_a_step_is_not_given() {
 }
 
 #[test]
-fn outside_of_ci_it_says_so() {
+fn outside_of_ci_the_report_is_about_this_machine() {
     let mut job = Job::new();
     job.env.clear();
     job.env.push(("VERSION", "1.2.3"));
-    let ran = job.world().run(&["ci-check"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    let output = job.sandbox().run(&["ci-check"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     for line in [
         "ok   CI             not a CI job: the findings are about this machine\n",
         "ok   token          none, and ghcr.io needs none\n",
     ] {
-        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+        assert!(output.stdout.contains(line), "{line}: {}", output.stdout);
     }
 }
 
 #[test]
-fn no_engine_is_needed_where_parts_are_merged() {
-    let mut world = World::new(PROJECT);
+fn a_missing_engine_is_only_a_warning() {
+    let mut sandbox = Sandbox::new(PROJECT);
     for (name, value) in Job::new().env {
-        world = world.env(name, value);
+        sandbox = sandbox.env(name, value);
     }
-    let ran = world.run(&["ci-check"]);
-    let line = ran.stdout.lines().find(|line| line.contains(" builder "));
+    let output = sandbox.run(&["ci-check"]);
+    let line = output
+        .stdout
+        .lines()
+        .find(|line| line.contains(" builder "));
     assert_eq!(
         line,
         Some(
@@ -349,11 +358,11 @@ fn no_engine_is_needed_where_parts_are_merged() {
     );
 }
 
-/// A job that runs again finds what it made in the folder that it merges.
+/// A second run of the job finds the archive of the first run in the folder that it merges.
 #[test]
-fn a_merge_leaves_out_what_the_one_before_made() {
-    let world = World::new(PROJECT);
-    let release = world.path("src/target/dist");
+fn a_merge_ignores_the_archive_of_an_earlier_merge() {
+    let sandbox = Sandbox::new(PROJECT);
+    let release = sandbox.path("src/target/dist");
     std::fs::create_dir_all(&release).unwrap();
     for name in ["-linux-amd64", "-linux-arm64", ""] {
         std::fs::write(release.join(format!("y-1.2.3{name}.oci.tar")), "").unwrap();
@@ -366,8 +375,8 @@ fn a_merge_leaves_out_what_the_one_before_made() {
         "../../target/dist",
         "--dry-run",
     ];
-    let ran = world.run(&args);
-    let words: Vec<_> = ran.stdout.split_whitespace().collect();
+    let output = sandbox.run(&args);
+    let words: Vec<_> = output.stdout.split_whitespace().collect();
     let below = |name: &str| format!("/src/deep/er/../../target/dist/y-1.2.3{name}.oci.tar");
     assert_eq!(
         words,
@@ -380,6 +389,6 @@ fn a_merge_leaves_out_what_the_one_before_made() {
             "--output",
             "/src/target/dist/y-1.2.3.oci.tar"
         ],
-        "{ran:?}"
+        "{output:?}"
     );
 }

@@ -1,11 +1,11 @@
-//! Each command: its calls in their order, its exit code, and what it leaves alone.
+//! The calls and the exit code of each command, and what it must not change.
 
 use std::{thread, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::world::{
-    PROJECT, World, answer, container, docker_version, has, image, no_container,
+use crate::sandbox::{
+    PROJECT, Sandbox, answer, container, docker_version, image, no_container,
     no_container_at_first, no_image, podman_version,
 };
 
@@ -13,72 +13,76 @@ fn ok(args: &str) -> Value {
     answer(args, 0, "", "")
 }
 
-fn docker(answers: &[Value]) -> World {
-    World::new(PROJECT).engine("docker", answers)
+fn docker(answers: &[Value]) -> Sandbox {
+    Sandbox::new(PROJECT).engine("docker", answers)
 }
 
 #[test]
-fn an_engines_exit_code_is_passed_on_with_its_words() {
-    let world = docker(&[
+fn an_engines_exit_code_and_output_are_passed_through() {
+    let sandbox = docker(&[
         docker_version(),
         answer("build", 17, "", "ERROR: something of its own\n"),
     ]);
-    let ran = world.run(&["build-image", "--version", "dev-me", "--quiet"]);
-    assert_eq!(ran.code, 17);
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--quiet"]);
+    assert_eq!(output.code, 17);
     assert_eq!(
-        ran.stderr,
+        output.stderr,
         "ERROR: something of its own\nerror: `docker build` failed with exit code 17\n"
     );
-    assert_eq!(ran.stdout, "", "no result");
+    assert_eq!(output.stdout, "");
 }
 
 #[test]
-fn a_build_prints_the_reference_and_nothing_else_on_stdout() {
-    let world = docker(&[
+fn a_build_prints_only_the_reference_to_standard_output() {
+    let sandbox = docker(&[
         docker_version(),
         answer("build", 0, "progress\n", "more\n"),
         image(),
     ]);
-    let ran = world.run(&["build-image", "--version", "dev-me"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "ghcr.io/x/y:dev-me\n"));
+    let output = sandbox.run(&["build-image", "--version", "dev-me"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "ghcr.io/x/y:dev-me\n")
+    );
     assert!(
-        ran.stderr
+        output
+            .stderr
             .contains("Size 98.0 MB unpacked, within the budget of 105.0 MB\n"),
         "{}",
-        ran.stderr
+        output.stderr
     );
-    // Before: who answers, and whose the tag is. After: what was built.
-    assert_eq!(world.calls().len(), 4);
-    assert!(world.calls()[3].ends_with("docker image inspect ghcr.io/x/y:dev-me"));
+    // Before the build: the engine's version and the image that has the tag. After it: the new image.
+    assert_eq!(sandbox.calls().len(), 4);
+    assert!(sandbox.calls()[3].ends_with("docker image inspect ghcr.io/x/y:dev-me"));
 }
 
 #[test]
-fn a_build_takes_no_tag_from_an_image_of_somebody_elses() {
+fn a_build_does_not_move_the_tag_of_a_foreign_image() {
     let mut theirs = image();
     theirs["stdout"] = theirs["stdout"]
         .as_str()
         .unwrap()
         .replace("ai.stigmer.xtask.image", "com.example.theirs")
         .into();
-    let world = docker(&[docker_version(), theirs]);
-    let ran = world.run(&["build-image", "--version", "dev-me"]);
-    assert_eq!(ran.code, 1);
+    let sandbox = docker(&[docker_version(), theirs]);
+    let output = sandbox.run(&["build-image", "--version", "dev-me"]);
+    assert_eq!(output.code, 1);
     assert_eq!(
-        ran.stderr,
+        output.stderr,
         "error: `ghcr.io/x/y:dev-me` exists already, and xtask did not build it: it has no label `ai.stigmer.xtask.image`\n\
          hint: keep it under another name: `docker tag ghcr.io/x/y:dev-me localhost/kept:dev-me && docker image rm ghcr.io/x/y:dev-me`\n\
          hint: or build another version: `--version dev-other`\n"
     );
-    assert_eq!(world.calls().len(), 2, "{:?}", world.calls());
+    assert_eq!(sandbox.calls().len(), 2, "{:?}", sandbox.calls());
 }
 
 #[test]
-fn a_build_that_says_it_worked_but_left_no_image_failed() {
-    // Podman 4.3.1 exits with 0 when a SIGTERM ends its build.
-    let world = docker(&[docker_version(), ok("build"), no_image()]);
-    let ran = world.run(&["build-image", "--version", "dev-me", "--quiet"]);
+fn a_build_that_leaves_no_image_is_a_failure() {
+    // Podman 4.3.1 exits with 0 if SIGTERM stops its build.
+    let sandbox = docker(&[docker_version(), ok("build"), no_image()]);
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--quiet"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             1,
             "error: the build ended, but there is no image `ghcr.io/x/y:dev-me`\n"
@@ -87,12 +91,13 @@ fn a_build_that_says_it_worked_but_left_no_image_failed() {
 }
 
 #[test]
-fn a_release_is_checked_first_unless_told_otherwise() {
+fn check_runs_before_a_release_is_built() {
     let targets = |args: &[&str]| {
-        let world = docker(&[docker_version()]);
-        let ran = world.run(&[&["build-image", "--dry-run", "--version"], args].concat());
-        assert_eq!(ran.code, 0, "{ran:?}");
-        ran.stdout
+        let sandbox = docker(&[docker_version()]);
+        let output = sandbox.run(&[&["build-image", "--dry-run", "--version"], args].concat());
+        assert_eq!(output.code, 0, "{output:?}");
+        output
+            .stdout
             .lines()
             .map(|line| {
                 if line.contains("--target check") {
@@ -110,12 +115,12 @@ fn a_release_is_checked_first_unless_told_otherwise() {
 }
 
 #[test]
-fn a_dry_run_asks_and_does_nothing() {
-    let world = docker(&[docker_version(), container("running", true), image()]);
-    let ran = world.run(&["run-local", "--version", "dev-me", "--dry-run"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    // Run as root, the test's folder is handed to the container's user.
-    let lines: Vec<_> = ran
+fn a_dry_run_changes_nothing() {
+    let sandbox = docker(&[docker_version(), container("running", true), image()]);
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--dry-run"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    // If the test runs as root, the plan also changes the folder's owner.
+    let lines: Vec<_> = output
         .stdout
         .lines()
         .filter(|line| !line.starts_with("chown "))
@@ -129,8 +134,8 @@ fn a_dry_run_asks_and_does_nothing() {
         ]
     );
     assert!(lines[3].starts_with("docker run --detach --name box "));
-    assert!(!has(&world.path("home/work")), "nothing is created");
-    let mut calls = world.calls();
+    assert!(!sandbox.path("home/work").exists(), "a folder was created");
+    let mut calls = sandbox.calls();
     calls.sort();
     assert_eq!(
         calls,
@@ -143,9 +148,9 @@ fn a_dry_run_asks_and_does_nothing() {
 }
 
 #[test]
-fn run_local_waits_until_the_check_passes() {
+fn run_local_waits_until_the_health_check_passes() {
     let not_yet = json!({ "args": "exec box probe", "code": 1, "stdout": "not yet\n", "times": 2 });
-    let world = docker(&[
+    let sandbox = docker(&[
         docker_version(),
         no_container_at_first(),
         container("running", true),
@@ -154,10 +159,17 @@ fn run_local_waits_until_the_check_passes() {
         not_yet,
         ok("exec box probe"),
     ]);
-    let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "box\n"), "{ran:?}");
-    assert!(has(&world.path("home/work")), "the workspace is created");
-    let checks = world
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "box\n"),
+        "{output:?}"
+    );
+    assert!(
+        sandbox.path("home/work").exists(),
+        "the workspace was not created"
+    );
+    let checks = sandbox
         .calls()
         .iter()
         .filter(|call| call.ends_with("exec box probe"))
@@ -166,8 +178,8 @@ fn run_local_waits_until_the_check_passes() {
 }
 
 #[test]
-fn run_local_shows_the_log_of_a_container_that_died() {
-    let world = docker(&[
+fn run_local_shows_the_log_of_a_container_that_exited() {
+    let sandbox = docker(&[
         docker_version(),
         no_container_at_first(),
         container("exited", true),
@@ -186,17 +198,17 @@ fn run_local_shows_the_log_of_a_container_that_died() {
             "TEMPORAL_MAX_CONCURRENCY: must be above 0\n",
         ),
     ]);
-    let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
-    assert_eq!(ran.code, 1);
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(output.code, 1);
     assert_eq!(
-        ran.stderr,
+        output.stderr,
         "TEMPORAL_MAX_CONCURRENCY: must be above 0\nerror: the container `box` exited with code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n"
     );
 }
 
 #[test]
-fn run_local_gives_up_when_the_budget_is_over_and_leaves_the_container() {
-    let world = docker(&[
+fn run_local_keeps_a_container_that_does_not_become_healthy() {
+    let sandbox = docker(&[
         docker_version(),
         no_container_at_first(),
         container("running", true),
@@ -206,158 +218,161 @@ fn run_local_gives_up_when_the_budget_is_over_and_leaves_the_container() {
         ok("logs"),
     ])
     .env("XTASK_HEALTH_BUDGET", "400ms");
-    let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
-    assert_eq!(ran.code, 1);
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(output.code, 1);
     assert!(
-        ran.stderr.starts_with(
+        output.stderr.starts_with(
             "error: the container `box` was not healthy within 0.4 s: heartbeat 30 s ago\n"
         ),
         "{}",
-        ran.stderr
+        output.stderr
     );
     assert!(
-        !world
+        !sandbox
             .calls()
             .iter()
             .any(|call| call.contains(" rm ") || call.contains(" stop ")),
-        "it can be looked at"
+        "the container was stopped or removed"
     );
 }
 
-/// A `run` that fails with these words, and a container of ours that never ran after it.
-fn run_that_fails(id: &str, words: &str) -> World {
+/// A sandbox in which `run` fails with this output. Afterwards a container of xtask exists that was never
+/// started.
+fn failing_run(id: &str, stderr: &str) -> Sandbox {
     docker(&[
         docker_version(),
         no_container_at_first(),
         container("created", true),
         image(),
-        answer("run", 125, id, words),
+        answer("run", 125, id, stderr),
         ok("rm"),
     ])
 }
 
 #[test]
-fn run_local_removes_what_a_failed_run_left() {
-    let world = run_that_fails(
+fn run_local_removes_the_container_of_a_failed_start() {
+    let sandbox = failing_run(
         "0123456789abcdef\n",
         "docker: Error response from daemon: driver failed programming external connectivity: bind: address already in use.\n",
     );
-    let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
-    assert_eq!(ran.code, 125);
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(output.code, 125);
     assert!(
-        ran.stderr
+        output
+            .stderr
             .contains("hint: stop the program that uses the port"),
         "{}",
-        ran.stderr
+        output.stderr
     );
     assert_eq!(
-        world.calls().last().unwrap(),
+        sandbox.calls().last().unwrap(),
         "docker rm --force --volumes box"
     );
 }
 
-/// Of two at once the slower one must not take away what the other is just starting.
+/// Of two parallel runs, the slower one must not remove the container that the other one is starting.
 #[test]
-fn run_local_leaves_alone_what_took_its_name_meanwhile() {
-    let world = run_that_fails(
+fn run_local_keeps_a_container_that_another_run_started() {
+    let sandbox = failing_run(
         "",
         "docker: Error response from daemon: Conflict. The container name \"/box\" is already in use by container \"0123456789abcdef\". You have to remove (or rename) that container to be able to reuse that name.\n",
     );
-    let ran = world.run(&["run-local", "--version", "dev-me", "--quiet"]);
-    assert_eq!(ran.code, 125);
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(output.code, 125);
     let hint = "hint: run the same command again: another run has just used the container's name";
-    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
-    assert!(!world.calls().iter().any(|call| call.contains(" rm ")));
+    assert!(output.stderr.contains(hint), "{}", output.stderr);
+    assert!(!sandbox.calls().iter().any(|call| call.contains(" rm ")));
 }
 
 #[test]
-fn a_foreign_container_is_left_alone_by_every_command() {
+fn no_command_changes_a_foreign_container() {
     for line in ["stop", "logs", "shell", "run-local --version dev-me"] {
-        let world = docker(&[docker_version(), container("running", false), image()]);
-        let ran = world.run(&line.split(' ').collect::<Vec<_>>());
-        assert_eq!(ran.code, 1, "{line}");
+        let sandbox = docker(&[docker_version(), container("running", false), image()]);
+        let output = sandbox.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.code, 1, "{line}");
         assert!(
-            ran.stderr.contains("error: the container `box` is not ours: it runs `ghcr.io/x/y:dev-me`, created by Docker Compose, project `shop` (running, created 2026-01-02T03:04:05)\nhint: give ours another name"),
+            output.stderr.contains("error: the container `box` is not ours: it runs `ghcr.io/x/y:dev-me`, created by Docker Compose, project `shop` (running, created 2026-01-02T03:04:05)\nhint: give ours another name"),
             "{line}: {}",
-            ran.stderr
+            output.stderr
         );
-        let acted = world
+        let acted = sandbox
             .calls()
             .into_iter()
             .find(|call| !call.contains(" inspect ") && !call.contains(" version "));
         assert_eq!(acted, None, "{line}");
     }
-    let world = docker(&[
+    let sandbox = docker(&[
         docker_version(),
         container("running", false),
         answer("image ls", 0, "", ""),
     ]);
-    let ran = world.run(&["clean", "--yes"]);
-    assert_eq!(ran.code, 0);
+    let output = sandbox.run(&["clean", "--yes"]);
+    assert_eq!(output.code, 0);
     assert!(
-        ran.stderr
+        output
+            .stderr
             .starts_with("warning: the container `box` stays: it is not ours"),
         "{}",
-        ran.stderr
+        output.stderr
     );
 }
 
 #[test]
-fn a_missing_dev_image_says_how_to_build_it_and_a_release_is_pulled() {
+fn a_missing_release_is_pulled_and_a_missing_dev_image_is_an_error() {
     let answers = [docker_version(), no_container("docker"), no_image()];
-    let ran = docker(&answers).run(&["run-local", "--version", "dev-me"]);
-    assert_eq!(ran.code, 1);
+    let output = docker(&answers).run(&["run-local", "--version", "dev-me"]);
+    assert_eq!(output.code, 1);
     assert_eq!(
-        ran.stderr,
+        output.stderr,
         "error: there is no image `ghcr.io/x/y:dev-me` here, and the channel `dev` does not publish any\nhint: build it: `cargo xtask build-image --version dev-me`\n"
     );
-    let ran = docker(&answers).run(&["run-local", "--version", "1.2.3", "--dry-run"]);
+    let output = docker(&answers).run(&["run-local", "--version", "1.2.3", "--dry-run"]);
     assert!(
-        ran.stdout.starts_with("docker pull ghcr.io/x/y:1.2.3\n"),
-        "{ran:?}"
+        output.stdout.starts_with("docker pull ghcr.io/x/y:1.2.3\n"),
+        "{output:?}"
     );
 }
 
 #[test]
-fn logs_and_shell_hand_over_the_process_and_its_exit_code() {
-    let world = docker(&[
+fn logs_and_shell_exit_with_the_engines_code() {
+    let sandbox = docker(&[
         container("running", true),
         answer("logs", 4, "a line\n", "an error\n"),
     ]);
-    let ran = world.run(&["logs"]);
+    let output = sandbox.run(&["logs"]);
     assert_eq!(
-        (ran.code, ran.stdout.as_str(), ran.stderr.as_str()),
+        (output.code, output.stdout.as_str(), output.stderr.as_str()),
         (4, "a line\n", "an error\n")
     );
-    let world = docker(&[container("running", true), answer("exec", 42, "", "")]);
-    assert_eq!(world.run(&["shell", "false", "-x"]).code, 42);
-    assert_eq!(world.calls()[1], "docker exec --interactive box false -x");
-    assert_eq!(world.run(&["shell", "--", "false", "-x"]).code, 42);
-    assert_eq!(world.calls()[3], "docker exec --interactive box false -x");
+    let sandbox = docker(&[container("running", true), answer("exec", 42, "", "")]);
+    assert_eq!(sandbox.run(&["shell", "false", "-x"]).code, 42);
+    assert_eq!(sandbox.calls()[1], "docker exec --interactive box false -x");
+    assert_eq!(sandbox.run(&["shell", "--", "false", "-x"]).code, 42);
+    assert_eq!(sandbox.calls()[3], "docker exec --interactive box false -x");
 }
 
 #[test]
-fn stop_succeeds_where_there_is_nothing_to_stop() {
-    let world = docker(&[container("exited", true)]);
-    let ran = world.run(&["stop", "--keep"]);
+fn stop_succeeds_if_the_container_is_not_running() {
+    let sandbox = docker(&[container("exited", true)]);
+    let output = sandbox.run(&["stop", "--keep"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (0, "     Nothing to stop: box does not run\n")
     );
-    assert_eq!(world.calls().len(), 1);
+    assert_eq!(sandbox.calls().len(), 1);
 }
 
 #[test]
-fn stop_removes_the_container_unless_it_is_kept() {
+fn stop_removes_the_container_unless_keep_is_given() {
     let calls = |status: &str, line: &[&str]| {
         let answers = [
             container(status, true),
             answer("stop", 0, "box\n", ""),
             answer("rm", 0, "box\n", ""),
         ];
-        let world = docker(&answers);
-        assert_eq!(world.run(line).code, 0, "{line:?}");
-        world.calls().split_off(1)
+        let sandbox = docker(&answers);
+        assert_eq!(sandbox.run(line).code, 0, "{line:?}");
+        sandbox.calls().split_off(1)
     };
     let (stop, remove) = ("docker stop -t 10 box", "docker rm --force --volumes box");
     assert_eq!(calls("running", &["stop"]), [stop, remove]);
@@ -365,11 +380,11 @@ fn stop_removes_the_container_unless_it_is_kept() {
     assert_eq!(calls("running", &["stop", "--keep"]), [stop]);
     let foreign = docker(&[container("running", false)]);
     assert_eq!(foreign.run(&["stop"]).code, 1);
-    assert_eq!(foreign.calls().len(), 1, "it is not ours");
+    assert_eq!(foreign.calls().len(), 1, "a foreign container is changed");
 }
 
 #[test]
-fn status_can_fail() {
+fn status_with_exit_code_fails_if_the_runner_is_unhealthy() {
     let code = |answers: &[Value], line: &[&str]| docker(answers).run(line).code;
     let flag = ["status", "--exit-code"];
     assert_eq!(code(&[no_container("docker")], &["status"]), 0);
@@ -378,23 +393,23 @@ fn status_can_fail() {
     let health = "[health]\ncommand = ['probe']\n";
     for (exit, expected) in [(0, 0), (1, 1)] {
         let answers = [container("running", true), answer("exec", exit, "", "")];
-        let world = World::new(&format!("{PROJECT}{health}")).engine("docker", &answers);
-        assert_eq!(world.run(&flag).code, expected);
-        assert_eq!(world.run(&["status"]).code, 0);
+        let sandbox = Sandbox::new(&format!("{PROJECT}{health}")).engine("docker", &answers);
+        assert_eq!(sandbox.run(&flag).code, expected);
+        assert_eq!(sandbox.run(&["status"]).code, 0);
     }
 }
 
 #[test]
-fn logs_of_the_servers() {
-    let world = docker(&[answer(
+fn logs_of_a_missing_server() {
+    let sandbox = docker(&[answer(
         "container inspect box-server",
         1,
         "[]\n",
         "Error: No such container: box-server\n",
     )]);
-    let ran = world.run(&["logs", "server"]);
+    let output = sandbox.run(&["logs", "server"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             1,
             "error: there is no container `box-server`\nhint: start it: `cargo xtask up`\n"
@@ -403,10 +418,10 @@ fn logs_of_the_servers() {
 }
 
 #[test]
-fn status_tells_in_words_and_in_json() {
-    let ran = docker(&[no_container("docker")]).run(&["status", "--json"]);
-    assert_eq!(ran.code, 0);
-    let status: Value = serde_json::from_str(&ran.stdout).unwrap();
+fn status_prints_text_and_json() {
+    let output = docker(&[no_container("docker")]).run(&["status", "--json"]);
+    assert_eq!(output.code, 0);
+    let status: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(
         (
             &status["schema"],
@@ -415,27 +430,29 @@ fn status_tells_in_words_and_in_json() {
         ),
         (&json!(1), &json!("missing"), &json!("docker"))
     );
-    let ran = docker(&[container("exited", true)]).run(&["status"]);
+    let output = docker(&[container("exited", true)]).run(&["status"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (0, "hint: start it: `cargo xtask run-local`\n")
     );
     assert!(
-        ran.stdout.contains("state      exited with exit code 3\n"),
+        output
+            .stdout
+            .contains("state      exited with exit code 3\n"),
         "{}",
-        ran.stdout
+        output.stdout
     );
 }
 
 #[test]
-fn clean_asks_or_wants_yes_and_never_forces() {
+fn clean_requires_confirmation_and_never_forces() {
     let image_ls = answer(
         "image ls",
         0,
         "ghcr.io/x/y:dev-me sha256:0123456789abcdef\nelsewhere/z:1 sha256:0123456789abcdef\n",
         "",
     );
-    // After its removal it is gone.
+    // The container is missing after its removal.
     let mut there = container("running", true);
     there["times"] = 1.into();
     let answers = [
@@ -447,16 +464,16 @@ fn clean_asks_or_wants_yes_and_never_forces() {
         ok("rm"),
         ok("image rm"),
     ];
-    let world = docker(&answers);
-    let ran = world.run(&["clean", "--version", "dev-me"]);
-    assert_eq!(ran.code, 2, "nobody to ask");
-    assert!(ran.stderr.ends_with("error: standard input is not a terminal; pass `--yes`\nhint: `--dry-run` shows what would be removed\n"), "{}", ran.stderr);
-    assert!(!world.calls().iter().any(|call| call.contains(" rm ")));
+    let sandbox = docker(&answers);
+    let output = sandbox.run(&["clean", "--version", "dev-me"]);
+    assert_eq!(output.code, 2, "without a terminal");
+    assert!(output.stderr.ends_with("error: standard input is not a terminal; pass `--yes`\nhint: `--dry-run` shows what would be removed\n"), "{}", output.stderr);
+    assert!(!sandbox.calls().iter().any(|call| call.contains(" rm ")));
 
-    let world = docker(&answers);
-    let ran = world.run(&["clean", "--version", "dev-me", "--yes"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let acted: Vec<_> = world
+    let sandbox = docker(&answers);
+    let output = sandbox.run(&["clean", "--version", "dev-me", "--yes"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let acted: Vec<_> = sandbox
         .calls()
         .into_iter()
         .filter(|call| call.contains(" rm ") || call.contains(" stop "))
@@ -467,17 +484,17 @@ fn clean_asks_or_wants_yes_and_never_forces() {
             "docker stop -t 10 box",
             "docker rm --force --volumes box",
             "docker image rm ghcr.io/x/y:dev-me",
-            // It is there still: perhaps only until its container is whole gone.
+            // The image still exists, maybe because the removal of its container is not finished yet.
             "docker image rm ghcr.io/x/y:dev-me",
         ]
     );
 }
 
-/// Podman 4.3.1, after `podman image prune` took the images of a list.
+/// The output is from Podman 4.3.1, after `podman image prune` removed the images of a manifest list.
 #[test]
-fn images_that_cannot_be_listed_are_not_said_to_be_none() {
+fn an_error_of_image_ls_is_reported() {
     let broken = "Error: reading manifest for image instance \"sha256:44c7\": locating item named \"manifest-sha256:44c7\" for image with ID \"e90f\" (consider removing the image to resolve the issue): file does not exist\n";
-    let world = World::new(PROJECT).engine(
+    let sandbox = Sandbox::new(PROJECT).engine(
         "podman",
         &[
             podman_version(),
@@ -485,9 +502,9 @@ fn images_that_cannot_be_listed_are_not_said_to_be_none() {
             answer("image ls", 125, "", broken),
         ],
     );
-    let ran = world.run(&["clean", "--yes"]);
+    let output = sandbox.run(&["clean", "--yes"]);
     assert_eq!(
-        (ran.code, ran.stderr),
+        (output.code, output.stderr),
         (
             1,
             format!(
@@ -499,20 +516,20 @@ fn images_that_cannot_be_listed_are_not_said_to_be_none() {
 }
 
 #[test]
-fn clean_all_removes_our_cache_mounts_and_nobody_elses() {
-    // Docker 28.5.2 with buildx 0.29.1.
+fn clean_all_removes_only_our_cache_mounts() {
+    // The output is from Docker 28.5.2 with buildx 0.29.1.
     let du = "ID:           mine\nType:         exec.cachemount\nDescription:  cached mount /root/.cache/uv from exec /bin/sh -c uv with id \"/agent-runner-uv\"\n\n\
               ID:           theirs\nType:         exec.cachemount\nDescription:  cached mount /root/.npm from exec /bin/sh -c npm ci with id \"/root/.npm\"\n\nReclaimable: 1GB\n";
-    let world = docker(&[
+    let sandbox = docker(&[
         docker_version(),
         no_container("docker"),
         ok("image ls"),
         answer("buildx du", 0, du, ""),
         ok("builder prune"),
     ]);
-    let ran = world.run(&["clean", "--all", "--yes"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
-    let pruned: Vec<_> = world
+    let output = sandbox.run(&["clean", "--all", "--yes"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let pruned: Vec<_> = sandbox
         .calls()
         .into_iter()
         .filter(|call| call.contains("prune"))
@@ -521,7 +538,7 @@ fn clean_all_removes_our_cache_mounts_and_nobody_elses() {
 }
 
 #[test]
-fn an_image_that_a_container_uses_stays_and_that_is_said() {
+fn clean_warns_about_an_image_that_is_in_use() {
     let in_use = answer(
         "image rm",
         1,
@@ -534,55 +551,60 @@ fn an_image_that_a_container_uses_stays_and_that_is_said() {
         "ghcr.io/x/y:dev-me sha256:0123456789abcdef\n",
         "",
     );
-    let world = docker(&[
+    let sandbox = docker(&[
         docker_version(),
         no_container("docker"),
         image_ls,
         image(),
         in_use,
     ]);
-    let ran = world.run(&["clean", "--version", "dev-me", "--yes"]);
-    assert_eq!(ran.code, 0);
+    let output = sandbox.run(&["clean", "--version", "dev-me", "--yes"]);
+    assert_eq!(output.code, 0);
     assert!(
-        ran.stderr
+        output
+            .stderr
             .contains("warning: image ghcr.io/x/y:dev-me stays: a container uses it\n"),
         "{}",
-        ran.stderr
+        output.stderr
     );
     assert!(
-        ran.stderr.ends_with("Reclaimed 0 B of 0 images\n"),
+        output.stderr.ends_with("Reclaimed 0 B of 0 images\n"),
         "{}",
-        ran.stderr
+        output.stderr
     );
 }
 
 pub fn signal(pid: u32, signal: i32) {
     #[allow(unsafe_code)]
-    // SAFETY: takes two numbers and touches no memory; the child is ours and not waited for.
+    // SAFETY: the function accesses no memory. The process is a child that has not been waited for, so its
+    // id is still valid.
     unsafe {
         libc::kill(libc::pid_t::try_from(pid).unwrap(), signal)
     };
 }
 
 #[test]
-fn a_signal_ends_the_child_and_gives_its_exit_code() {
+fn a_signal_stops_the_child_and_determines_the_exit_code() {
     for (number, code) in [(libc::SIGTERM, 143), (libc::SIGINT, 130)] {
-        let world = docker(&[
+        let sandbox = docker(&[
             docker_version(),
             json!({ "args": "build", "sleep_ms": 30_000 }),
         ]);
-        let child = world.start(&["build-image", "--version", "dev-me"]);
-        wait_for(|| world.calls().iter().any(|call| call.contains(" build ")));
+        let child = sandbox.start(&["build-image", "--version", "dev-me"]);
+        wait_for(|| sandbox.calls().iter().any(|call| call.contains(" build ")));
         signal(child.id(), number);
-        let ran = world.ran(&child.wait_with_output().unwrap());
-        assert_eq!(ran.code, code, "{ran:?}");
-        assert!(ran.stderr.ends_with("error: interrupted\n"), "{ran:?}");
+        let output = sandbox.command_output(&child.wait_with_output().unwrap());
+        assert_eq!(output.code, code, "{output:?}");
+        assert!(
+            output.stderr.ends_with("error: interrupted\n"),
+            "{output:?}"
+        );
     }
 }
 
 #[test]
-fn test_image_cleans_up_after_a_signal() {
-    let world = docker(&[
+fn test_image_removes_its_container_after_a_signal() {
+    let sandbox = docker(&[
         docker_version(),
         image(),
         ok("run"),
@@ -595,14 +617,14 @@ fn test_image_cleans_up_after_a_signal() {
         ),
         ok("rm"),
     ]);
-    let child = world.start(&["test-image", "--version", "dev-me"]);
-    wait_for(|| world.calls().iter().any(|call| call.contains(" exec ")));
+    let child = sandbox.start(&["test-image", "--version", "dev-me"]);
+    wait_for(|| sandbox.calls().iter().any(|call| call.contains(" exec ")));
     signal(child.id(), libc::SIGINT);
     let name = format!("box-test-{}", child.id());
-    let ran = world.ran(&child.wait_with_output().unwrap());
-    assert_eq!(ran.code, 130, "{ran:?}");
+    let output = sandbox.command_output(&child.wait_with_output().unwrap());
+    assert_eq!(output.code, 130, "{output:?}");
     assert_eq!(
-        world.calls().last().unwrap(),
+        sandbox.calls().last().unwrap(),
         &format!("docker rm --force --volumes {name}")
     );
 }
@@ -614,5 +636,5 @@ pub fn wait_for(mut done: impl FnMut() -> bool) {
         }
         thread::sleep(Duration::from_millis(25));
     }
-    panic!("it did not come to that within 5 s");
+    panic!("the condition was not met within 5 s");
 }

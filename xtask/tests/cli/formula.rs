@@ -1,4 +1,4 @@
-//! `formula`: what it writes is Ruby, and the program in it starts the container as it should.
+//! `formula`: the formula is valid Ruby, and its wrapper starts the container with the right options.
 
 use std::{
     fs,
@@ -9,10 +9,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::world::{Ran, World, answer, docker_version, podman_version, skipped};
+use crate::sandbox::{CommandOutput, Sandbox, answer, docker_version, podman_version, skipped};
 
-/// The project file of this repository: the formula is for its image.
-const OURS: &str = include_str!("../../../xtask.toml");
+/// This repository's xtask.toml, for whose image the formula is.
+const PROJECT: &str = include_str!("../../../xtask.toml");
 const FORMULA: &str = "src/target/dist/stigmer-agent-runner.rb";
 const VERSIONS: &str = "src/target/dist/versions.json";
 
@@ -27,9 +27,9 @@ fn image(version: &str) -> String {
     format!("ghcr.io/stigmer/agent-runner@{}", digest(version))
 }
 
-/// As `push-multiarch` leaves it.
-fn receipt(world: &World, version: &str) {
-    let folder = world.path("src/target/dist");
+/// Writes a receipt like `push-multiarch`.
+fn receipt(sandbox: &Sandbox, version: &str) {
+    let folder = sandbox.path("src/target/dist");
     fs::create_dir_all(&folder).unwrap();
     let receipt = json!({
         "schema": 1, "image": "ghcr.io/stigmer/agent-runner", "version": version,
@@ -40,13 +40,13 @@ fn receipt(world: &World, version: &str) {
     fs::write(folder.join(format!("{version}.json")), receipt.to_string()).unwrap();
 }
 
-fn formula(world: &World, version: &str) -> Ran {
-    receipt(world, version);
-    world.run(&["formula", "--version", version])
+fn formula(sandbox: &Sandbox, version: &str) -> CommandOutput {
+    receipt(sandbox, version);
+    sandbox.run(&["formula", "--version", version])
 }
 
-fn versions(world: &World) -> Vec<String> {
-    let text = fs::read_to_string(world.path(VERSIONS)).unwrap();
+fn versions(sandbox: &Sandbox) -> Vec<String> {
+    let text = fs::read_to_string(sandbox.path(VERSIONS)).unwrap();
     let all: Value = serde_json::from_str(&text).unwrap();
     let all = all["versions"].as_array().unwrap();
     all.iter()
@@ -55,65 +55,68 @@ fn versions(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn the_newest_stable_version_has_the_formula() {
-    let world = World::new(OURS);
-    let ran = formula(&world, "1.9.0");
+fn the_formula_has_the_newest_stable_version() {
+    let sandbox = Sandbox::new(PROJECT);
+    let output = formula(&sandbox, "1.9.0");
     assert_eq!(
-        (ran.code, ran.stdout.as_str()),
+        (output.code, output.stdout.as_str()),
         (0, format!("/{VERSIONS}\n/{FORMULA}\n").as_str()),
-        "{ran:?}"
+        "{output:?}"
     );
-    assert_eq!(formula(&world, "1.10.0").code, 0);
-    let newest = fs::read_to_string(world.path(FORMULA)).unwrap();
+    assert_eq!(formula(&sandbox, "1.10.0").code, 0);
+    let newest = fs::read_to_string(sandbox.path(FORMULA)).unwrap();
     assert!(newest.contains(&image("1.10.0")), "{newest}");
 
-    // An older line that is patched, and a pre-release.
+    // A patch of an older release line, and a pre-release.
     for version in ["1.9.1", "2.0.0-rc.1"] {
-        let ran = formula(&world, version);
+        let output = formula(&sandbox, version);
         assert_eq!(
-            (ran.code, ran.stdout.as_str()),
+            (output.code, output.stdout.as_str()),
             (0, format!("/{VERSIONS}\n").as_str())
         );
         assert!(
-            ran.stderr.ends_with("Kept the formula of 1.10.0\n"),
+            output.stderr.ends_with("Kept the formula of 1.10.0\n"),
             "{}",
-            ran.stderr
+            output.stderr
         );
-        assert_eq!(fs::read_to_string(world.path(FORMULA)).unwrap(), newest);
+        assert_eq!(fs::read_to_string(sandbox.path(FORMULA)).unwrap(), newest);
     }
-    assert_eq!(versions(&world), ["2.0.0-rc.1", "1.10.0", "1.9.1", "1.9.0"]);
+    assert_eq!(
+        versions(&sandbox),
+        ["2.0.0-rc.1", "1.10.0", "1.9.1", "1.9.0"]
+    );
 
-    // Into another folder, where nothing is yet.
-    let elsewhere = world.run(&["formula", "--version", "1.9.0", "--output", "tap"]);
+    // An empty folder has no newer version.
+    let elsewhere = sandbox.run(&["formula", "--version", "1.9.0", "--output", "tap"]);
     assert_eq!(elsewhere.code, 0, "{elsewhere:?}");
-    let there = fs::read_to_string(world.path("src/deep/er/tap/stigmer-agent-runner.rb"));
+    let there = fs::read_to_string(sandbox.path("src/deep/er/tap/stigmer-agent-runner.rb"));
     assert!(there.unwrap().contains(&image("1.9.0")));
 }
 
 #[test]
-fn what_cannot_be_written_is_said() {
-    let world = World::new(OURS);
-    let ran = world.run(&["formula", "--version", "1.2.3"]);
-    assert_eq!(ran.code, 1);
+fn a_formula_without_a_receipt_is_an_error() {
+    let sandbox = Sandbox::new(PROJECT);
+    let output = sandbox.run(&["formula", "--version", "1.2.3"]);
+    assert_eq!(output.code, 1);
     assert_eq!(
-        ran.stderr,
+        output.stderr,
         "error: there is no receipt of 1.2.3: cannot read `target/dist/1.2.3.json`: No such file or directory (os error 2)\n\
          hint: publish it: `cargo xtask push-multiarch --version 1.2.3`; if it is published already, that only writes the receipt\n"
     );
-    let ran = world.run(&["formula", "--version", "dev-me"]);
-    assert_eq!(ran.code, 2, "{ran:?}");
-    receipt(&world, "1.2.3");
-    let dry = world.run(&["formula", "--version", "1.2.3", "--dry-run"]);
+    let output = sandbox.run(&["formula", "--version", "dev-me"]);
+    assert_eq!(output.code, 2, "{output:?}");
+    receipt(&sandbox, "1.2.3");
+    let dry = sandbox.run(&["formula", "--version", "1.2.3", "--dry-run"]);
     assert_eq!(
         dry.stdout,
         "# read target/dist/1.2.3.json\n\
          # put 1.2.3 into target/dist/versions.json\n\
          # write target/dist/stigmer-agent-runner.rb, unless a newer version is in versions.json\n"
     );
-    assert!(!world.path(FORMULA).exists());
+    assert!(!sandbox.path(FORMULA).exists());
 }
 
-/// Whether the tool is there; a CI must have it.
+/// Whether this machine has a tool. In CI, a missing tool fails the test.
 fn have(tool: &str) -> bool {
     let found = which::which(tool).is_ok();
     if !found {
@@ -123,44 +126,44 @@ fn have(tool: &str) -> bool {
 }
 
 #[test]
-fn the_formula_is_ruby() {
+fn the_formula_is_valid_ruby() {
     if !have("ruby") {
         return;
     }
-    let world = World::new(OURS);
-    formula(&world, "1.2.3");
-    let path = world.path(FORMULA);
-    let ran = Command::new("ruby").arg("-wc").arg(&path).output().unwrap();
-    assert!(ran.status.success(), "{ran:?}");
-    assert_eq!(String::from_utf8_lossy(&ran.stderr), "");
-    // What Homebrew's classes would do of it: the program that `install` writes.
+    let sandbox = Sandbox::new(PROJECT);
+    formula(&sandbox, "1.2.3");
+    let path = sandbox.path(FORMULA);
+    let output = Command::new("ruby").arg("-wc").arg(&path).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    // Stubs of Homebrew's classes. `install` then writes the wrapper.
     let brew = format!(
         "class Formula; def self.method_missing(*) = nil; def self.test = nil; def bin = Dir.pwd; def chmod(mode, path) = File.chmod(mode, path); end\n\
          class String; def /(name) = Pathname.new(self).join(name); end\n\
          require 'pathname'\nload '{}'\nStigmerAgentRunner.new.install\n",
         path.display()
     );
-    let ran = Command::new("ruby")
+    let output = Command::new("ruby")
         .args(["-e", &brew])
-        .current_dir(world.path("home"))
+        .current_dir(sandbox.path("home"))
         .output()
         .unwrap();
-    assert!(ran.status.success(), "{ran:?}");
-    let program = world.path("home/stigmer-agent-runner");
+    assert!(output.status.success(), "{output:?}");
+    let program = sandbox.path("home/stigmer-agent-runner");
     assert_eq!(
         fs::metadata(&program).unwrap().permissions().mode() & 0o777,
         0o755
     );
     assert_eq!(
         fs::read_to_string(program).unwrap(),
-        wrapper(&world),
-        "what these tests take for it is it"
+        wrapper(&sandbox),
+        "`wrapper` does not find the wrapper in the formula"
     );
 }
 
-/// The program in the formula.
-fn wrapper(world: &World) -> String {
-    let text = fs::read_to_string(world.path(FORMULA)).unwrap();
+/// The wrapper in the formula: a shell script.
+fn wrapper(sandbox: &Sandbox) -> String {
+    let text = fs::read_to_string(sandbox.path(FORMULA)).unwrap();
     let program = text.split("<<~'SH'\n").nth(1).unwrap();
     let program = program.split("    SH\n").next().unwrap();
     program
@@ -169,41 +172,41 @@ fn wrapper(world: &World) -> String {
         .collect()
 }
 
-/// A machine with the wrapper installed; the engine is the world's, the other tools are real.
+/// A sandbox with the wrapper. The engine is a fake one, and the other tools are real.
 struct Machine {
-    world: World,
+    sandbox: Sandbox,
     program: PathBuf,
 }
 
 impl Machine {
     fn new(engine: &str, answers: &[Value]) -> Self {
-        let world = World::new(OURS);
-        assert_eq!(formula(&world, "1.2.3").code, 0);
-        let program = world.path("wrapper");
-        fs::write(&program, wrapper(&world)).unwrap();
+        let sandbox = Sandbox::new(PROJECT);
+        assert_eq!(formula(&sandbox, "1.2.3").code, 0);
+        let program = sandbox.path("wrapper");
+        fs::write(&program, wrapper(&sandbox)).unwrap();
         Self {
-            world: world.engine(engine, answers),
+            sandbox: sandbox.engine(engine, answers),
             program,
         }
     }
 
     fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Output {
-        let path = format!("{}:/usr/bin:/bin", self.world.path("bin").display());
+        let path = format!("{}:/usr/bin:/bin", self.sandbox.path("bin").display());
         Command::new("/bin/sh")
             .arg(&self.program)
             .args(args)
             .env_clear()
             .env("PATH", path)
-            .env("HOME", self.world.path("home"))
+            .env("HOME", self.sandbox.path("home"))
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .output()
             .unwrap()
     }
 
-    /// The last call that the engine got, after the world's own folder.
+    /// The engine's last call.
     fn call(&self) -> String {
-        self.world.calls().pop().unwrap_or_default()
+        self.sandbox.calls().pop().unwrap_or_default()
     }
 }
 
@@ -228,8 +231,8 @@ fn podman(rootless: &str) -> Vec<Value> {
     ]
 }
 
-/// What the person's id makes of it; tests run as root, too.
-fn as_me() -> String {
+/// The option `--user` for the user who runs the tests; empty for root.
+fn user_option() -> String {
     let id = |flag| {
         let out = Command::new("id").arg(flag).output().unwrap().stdout;
         String::from_utf8(out).unwrap().trim().to_owned()
@@ -242,7 +245,7 @@ fn as_me() -> String {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn the_program_starts_the_released_image() {
+fn the_wrapper_starts_the_released_image() {
     let enforcing = fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|on| on.trim() == "1");
     let z = if enforcing { ":z" } else { "" };
     let names = "--env TEMPORAL_SERVICE_ADDRESS --env STIGMER_BACKEND_ENDPOINT --env OPENAI_API_KEY --env MODE --env SANDBOX_ROOT_DIR --env SANDBOX_TYPE";
@@ -254,48 +257,51 @@ fn the_program_starts_the_released_image() {
     };
     let keep_id = " --userns=keep-id:uid=1000,gid=1000 --user 1000:1000";
     for (program, answers, user) in [
-        ("docker", docker("[name=seccomp]\n"), as_me()),
+        ("docker", docker("[name=seccomp]\n"), user_option()),
         (
             "docker",
             docker("[name=seccomp name=rootless]\n"),
             " --user 0:0".to_owned(),
         ),
         ("podman", podman("true\n"), keep_id.to_owned()),
-        ("podman", podman("false\n"), as_me()),
-        // Podman posing as docker.
+        ("podman", podman("false\n"), user_option()),
+        // Podman installed as `docker`.
         ("docker", podman("true\n"), keep_id.to_owned()),
     ] {
         let machine = Machine::new(program, &answers);
         let env = [("OPENAI_API_KEY", "marked"), ("STIGMER_ENGINE", program)];
-        let ran = machine.run(&[], &env);
-        assert!(ran.status.success(), "{ran:?}");
+        let output = machine.run(&[], &env);
+        assert!(output.status.success(), "{output:?}");
         assert_eq!(machine.call(), expected(program, &user));
-        let workspace = machine.world.path("home/.stigmer/data/workspace");
-        assert!(workspace.is_dir(), "it is made before the engine makes it");
+        let workspace = machine.sandbox.path("home/.stigmer/data/workspace");
+        assert!(
+            workspace.is_dir(),
+            "the wrapper did not create the workspace"
+        );
     }
 }
 
 #[test]
-fn the_program_answers_without_an_engine() {
+fn the_wrapper_prints_its_version_without_an_engine() {
     let machine = Machine::new("docker", &[answer("version", 1, "", "down\n")]);
-    let said = |args: &[&str]| {
-        let ran = machine.run(args, &[("STIGMER_ENGINE", "docker")]);
-        let stdout = String::from_utf8(ran.stdout).unwrap();
+    let run = |args: &[&str]| {
+        let output = machine.run(args, &[("STIGMER_ENGINE", "docker")]);
+        let stdout = String::from_utf8(output.stdout).unwrap();
         (
-            ran.status.code(),
+            output.status.code(),
             stdout,
-            String::from_utf8(ran.stderr).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
         )
     };
     assert_eq!(
-        said(&["--image"]),
+        run(&["--image"]),
         (Some(0), format!("{}\n", image("1.2.3")), String::new())
     );
-    assert_eq!(said(&["--version"]).1, "1.2.3\n");
-    assert!(said(&["--help"]).1.contains("\n  OPENAI_API_KEY\n"));
-    assert_eq!(said(&["--nonsense"]).0, Some(2));
-    assert!(machine.world.calls().is_empty());
-    let (code, _, why) = said(&[]);
+    assert_eq!(run(&["--version"]).1, "1.2.3\n");
+    assert!(run(&["--help"]).1.contains("\n  OPENAI_API_KEY\n"));
+    assert_eq!(run(&["--nonsense"]).0, Some(2));
+    assert!(machine.sandbox.calls().is_empty());
+    let (code, _, why) = run(&[]);
     assert_eq!(code, Some(1));
     assert!(
         why.starts_with("stigmer-agent-runner: docker does not answer: start it"),
@@ -304,7 +310,7 @@ fn the_program_answers_without_an_engine() {
 }
 
 #[test]
-fn the_program_fetches_the_image_by_digest() {
+fn the_wrapper_pulls_the_image_by_digest() {
     let machine = Machine::new("docker", &docker(""));
     assert!(machine.run(&["--pull"], &[]).status.success());
     assert_eq!(machine.call(), format!("docker pull {}", image("1.2.3")));

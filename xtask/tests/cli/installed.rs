@@ -1,4 +1,4 @@
-//! xtask without Cargo: a binary that was built before, at another place and by another name.
+//! xtask as an installed binary, in another folder and under another name.
 
 use std::{
     fs,
@@ -7,28 +7,30 @@ use std::{
     process::Command,
 };
 
-use crate::world::{PROJECT, Ran, World, XTASK, docker_version, no_container, no_image};
+use crate::sandbox::{
+    CommandOutput, PROJECT, Sandbox, XTASK, docker_version, no_container, no_image,
+};
 
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 const HINT: &str = "hint: update this xtask, which was built from other sources than the checkout's: \
     `cargo install --locked --path xtask`\n";
 
-/// A machine with a binary of another name.
-fn world() -> (World, PathBuf) {
+/// A sandbox, and a link to xtask with another name.
+fn sandbox() -> (Sandbox, PathBuf) {
     let answers = [docker_version(), no_container("docker"), no_image()];
-    let world = World::new(PROJECT).engine("docker", &answers);
-    let copy = world.path("home/my-xtask");
-    // A program that was just written can be busy for an instant.
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
+    let copy = sandbox.path("home/my-xtask");
+    // A link, because starting a newly written file can fail with `Text file busy`.
     symlink(XTASK, &copy).unwrap();
-    (world, copy)
+    (sandbox, copy)
 }
 
-fn run(world: &World, copy: &Path, args: &[&str], env: &[(&str, &str)]) -> Ran {
-    let mut command = world.command_of(copy, args);
+fn run(sandbox: &Sandbox, copy: &Path, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
+    let mut command = sandbox.command_of(copy, args);
     command
         .env_remove("CARGO_PKG_NAME")
         .envs(env.iter().copied());
-    world.ran(&command.output().unwrap())
+    sandbox.command_output(&command.output().unwrap())
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -45,11 +47,11 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 #[test]
-fn it_names_itself_as_it_was_called() {
-    let (world, copy) = world();
-    let ran = run(&world, &copy, &["run-local", "--version", "dev-me"], &[]);
+fn messages_have_the_command_that_was_used() {
+    let (sandbox, copy) = sandbox();
+    let output = run(&sandbox, &copy, &["run-local", "--version", "dev-me"], &[]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             1,
             "error: there is no image `ghcr.io/x/y:dev-me` here, and the channel `dev` does not publish any\n\
@@ -65,34 +67,37 @@ fn it_names_itself_as_it_was_called() {
         &["--version"],
         &["pack-archive", "a.tar", "--output", "b.tar", "--dry-run"],
     ] {
-        let ran = run(&world, &copy, args, &[]);
-        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
+        let output = run(&sandbox, &copy, args, &[]);
+        assert_eq!(output.code, 0, "{args:?}: {output:?}");
         assert!(
-            !ran.stdout.contains("cargo xtask"),
+            !output.stdout.contains("cargo xtask"),
             "{args:?}: {}",
-            ran.stdout
+            output.stdout
         );
     }
-    let ran = run(&world, &copy, &["ci-check"], &[]);
-    assert!(ran.stdout.contains("xtask docker-login"), "{ran:?}");
-    assert!(!ran.stdout.contains("cargo xtask"), "{ran:?}");
-    let ran = run(&world, &copy, &["stop", "--nope"], &[]);
-    assert!(ran.stderr.contains("Usage: xtask stop"), "{ran:?}");
-    let ran = world.run(&["stop", "--nope"]);
-    assert!(ran.stderr.contains("Usage: cargo xtask stop"), "{ran:?}");
+    let output = run(&sandbox, &copy, &["ci-check"], &[]);
+    assert!(output.stdout.contains("xtask docker-login"), "{output:?}");
+    assert!(!output.stdout.contains("cargo xtask"), "{output:?}");
+    let output = run(&sandbox, &copy, &["stop", "--nope"], &[]);
+    assert!(output.stderr.contains("Usage: xtask stop"), "{output:?}");
+    let output = sandbox.run(&["stop", "--nope"]);
+    assert!(
+        output.stderr.contains("Usage: cargo xtask stop"),
+        "{output:?}"
+    );
 }
 
 #[test]
-fn it_says_once_a_day_that_the_checkout_has_other_sources() {
-    let (world, copy) = world();
-    let package = world.path("src/xtask");
+fn an_outdated_binary_is_reported_once_a_day() {
+    let (sandbox, copy) = sandbox();
+    let package = sandbox.path("src/xtask");
     copy_folder(&Path::new(PACKAGE).join("src"), &package.join("src"));
     fs::copy(
         Path::new(PACKAGE).join("Cargo.toml"),
         package.join("Cargo.toml"),
     )
     .unwrap();
-    let status = |env: &[(&str, &str)]| run(&world, &copy, &["status"], env).stderr;
+    let status = |env: &[(&str, &str)]| run(&sandbox, &copy, &["status"], env).stderr;
     let without_hint = status(&[]);
     assert!(
         !without_hint.contains("hint: update this xtask"),
@@ -100,33 +105,33 @@ fn it_says_once_a_day_that_the_checkout_has_other_sources() {
     );
 
     fs::write(package.join("src/new.rs"), "").unwrap();
-    // Where nothing can be written it is said each time, and all else is as it was.
+    // If the cache folder is not writable, the hint is printed each time.
     let nowhere = [("XDG_CACHE_HOME", "/dev/null/x")];
     let with_hint = format!("{HINT}{without_hint}");
     assert_eq!(status(&nowhere), with_hint);
     assert_eq!(status(&nowhere), with_hint);
     assert_eq!(status(&[]), with_hint);
-    assert_eq!(status(&[]), without_hint, "it was said today");
+    assert_eq!(status(&[]), without_hint, "the hint was printed today");
 
-    let said = world.path("home/.cache/agent-runner/outdated-hint-shown");
+    let marker = sandbox.path("home/.cache/agent-runner/outdated-hint-shown");
     let yesterday = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
     fs::File::options()
         .write(true)
-        .open(said)
+        .open(marker)
         .unwrap()
         .set_modified(yesterday)
         .unwrap();
-    let by_cargo = run(&world, &copy, &["status"], &[("CARGO_PKG_NAME", "xtask")]);
+    let by_cargo = run(&sandbox, &copy, &["status"], &[("CARGO_PKG_NAME", "xtask")]);
     assert!(
         !by_cargo.stderr.contains("hint: update this xtask"),
-        "Cargo has just built it"
+        "Cargo has just built xtask"
     );
-    assert_eq!(status(&[]), with_hint, "another day");
+    assert_eq!(status(&[]), with_hint, "on the next day");
 }
 
-/// `cargo install` takes every program of a package.
+/// `cargo install` installs every binary of a package.
 #[test]
-fn nothing_but_xtask_is_installed() {
+fn cargo_install_installs_only_xtask() {
     let output = Command::new(env!("CARGO"))
         .args([
             "metadata",

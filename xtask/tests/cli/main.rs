@@ -1,5 +1,5 @@
-//! The whole command line against fake engines: what is called, in which order, what is
-//! printed, and the exit codes.
+//! Tests of the command line with fake engines. They check the calls of other programs, the output and the
+//! exit codes.
 #![allow(clippy::disallowed_methods)] // tests start processes
 
 mod catalogue;
@@ -8,8 +8,8 @@ mod commands;
 mod detection;
 mod formula;
 mod installed;
+mod messages;
 mod odd;
 mod publish;
-mod talk;
+mod sandbox;
 mod watch;
-mod world;

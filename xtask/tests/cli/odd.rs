@@ -18,8 +18,8 @@ use std::{
 use serde_json::Value;
 
 use crate::commands::signal;
-use crate::world::{
-    PROJECT, World, XTASK, answer, container, docker_version, image, no_container,
+use crate::sandbox::{
+    PROJECT, Sandbox, XTASK, answer, container, docker_version, image, no_container,
     no_container_at_first, podman_version, skipped,
 };
 
@@ -44,7 +44,7 @@ fn lines() -> Vec<Vec<String>> {
     lines
 }
 
-fn line(world: &World, name: &str) -> Vec<String> {
+fn line(world: &Sandbox, name: &str) -> Vec<String> {
     let help = world.run(&["help", name]).stdout;
     let usage = help.lines().find(|line| line.starts_with("Usage: "));
     let (_, usage) = usage.unwrap().split_once(name).unwrap();
@@ -88,8 +88,8 @@ fn answers(version: Value) -> Vec<Value> {
     ]
 }
 
-fn machine() -> World {
-    World::new(PROJECT)
+fn machine() -> Sandbox {
+    Sandbox::new(PROJECT)
         .engine("docker", &answers(docker_version()))
         .engine("podman", &answers(podman_version()))
 }
@@ -122,7 +122,7 @@ fn is_sane(what: &str, output: &Output) {
 }
 
 /// Every command in a world that `change` makes odd, rehearsed and for good.
-fn every_command(what: &str, world: &World, change: impl Fn(&mut Command)) {
+fn every_command(what: &str, world: &Sandbox, change: impl Fn(&mut Command)) {
     for line in lines() {
         let mut line: Vec<_> = line.iter().map(String::as_str).collect();
         for rehearsed in [false, true] {
@@ -230,7 +230,7 @@ fn arguments_that_are_no_text_are_refused() {
 }
 
 /// The workspace at another place.
-fn moved(world: &World, name: &OsStr) -> PathBuf {
+fn moved(world: &Sandbox, name: &OsStr) -> PathBuf {
     let root = world.path("").join(name);
     fs::create_dir_all(root.join("deep")).unwrap();
     fs::copy(world.path("src/xtask.toml"), root.join("xtask.toml")).unwrap();
@@ -342,12 +342,12 @@ fn a_configuration_that_cannot_be_read_is_told() {
     every_command("a folder", &world, |_| {});
 }
 
-fn with_git(world: World) -> World {
+fn with_git(world: Sandbox) -> Sandbox {
     symlink(which::which("git").unwrap(), world.path("bin/git")).unwrap();
     world
 }
 
-fn git(world: &World, args: &[&str]) {
+fn git(world: &Sandbox, args: &[&str]) {
     let who = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
     let output = Command::new("git")
         .args(who)
@@ -374,7 +374,7 @@ fn a_detached_head_has_no_branch() {
     let project = format!(
         "{PROJECT}[[channel]]\nname = 'branch'\nmatch = ['branch']\ntags = ['{{git.branch}}']\npublish = 'no'\n"
     );
-    let world = with_git(World::new(&project).engine("docker", &answers(docker_version())));
+    let world = with_git(Sandbox::new(&project).engine("docker", &answers(docker_version())));
     for args in [
         &["init", "-q"][..],
         &["add", "xtask.toml"],
@@ -464,7 +464,12 @@ fn closed_standard_streams_do_no_harm() {
 }
 
 /// What is said on a terminal of this width, with these variables.
-fn on_terminal(world: &World, columns: u16, env: &[(&str, &str)], line: &[&str]) -> Option<String> {
+fn on_terminal(
+    world: &Sandbox,
+    columns: u16,
+    env: &[(&str, &str)],
+    line: &[&str],
+) -> Option<String> {
     let script = which::which("script").ok()?;
     let stty = world.path("bin/stty");
     if !stty.exists() {
@@ -537,7 +542,7 @@ fn forty_columns_are_enough() {
     answers.insert(0, no_container_at_first());
     answers.insert(1, starting);
     let project = format!("{PROJECT}[health]\nbudget = '2s'\n");
-    let world = World::new(&project).engine("docker", &answers);
+    let world = Sandbox::new(&project).engine("docker", &answers);
     for line in [
         &["run-local"][..],
         &["doctor"],
@@ -588,10 +593,10 @@ fn those_that_need_nothing_work_anywhere() {
 
 /// A machine on which everything works at once, and a Temporal answers at this port: `up` would
 /// wait a minute for one that never comes.
-fn willing(temporal: u16) -> World {
+fn willing(temporal: u16) -> Sandbox {
     let ok = |args: &str| answer(args, 0, "", "");
     let address = format!("env = {{ TEMPORAL_SERVICE_ADDRESS = 'localhost:{temporal}' }}\n");
-    World::new(&format!("{PROJECT}{address}")).engine(
+    Sandbox::new(&format!("{PROJECT}{address}")).engine(
         "docker",
         &[
             docker_version(),
@@ -662,7 +667,7 @@ fn an_interruption_at_any_call_ends_at_once() {
             thread::sleep(Duration::from_millis(20));
             signal(child.id(), libc::SIGINT);
             let sent = Instant::now();
-            let ran = world.ran(&child.wait_with_output().unwrap());
+            let ran = world.command_output(&child.wait_with_output().unwrap());
             let took = sent.elapsed();
             let what = format!(
                 "{line:?}, call {number} of {count}: {ran:?} {:?}",
@@ -688,7 +693,7 @@ fn an_interruption_at_any_call_ends_at_once() {
 }
 
 /// The containers of the calls of a kind.
-fn names_of(world: &World, kind: &str) -> Vec<String> {
+fn names_of(world: &Sandbox, kind: &str) -> Vec<String> {
     let calls = world.calls();
     let of_kind = calls.iter().filter(|call| call.contains(kind));
     of_kind

@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods)] // tests start processes
 
 #[allow(dead_code)] // the command line's own tests use all of it
-#[path = "../cli/world.rs"]
-mod world;
+#[path = "../cli/sandbox.rs"]
+mod sandbox;
 
 mod layers;
 mod workflows;
@@ -16,7 +16,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use world::{World, XTASK, answer, docker_version, image, podman_version};
+use sandbox::{Sandbox, XTASK, answer, docker_version, image, podman_version};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -139,7 +139,7 @@ fn not_tested(block: &Block) -> Option<&str> {
 }
 
 /// A machine with this repository's own configuration and both engines, on which no container runs.
-fn machine() -> World {
+fn machine() -> Sandbox {
     let both = |version| {
         [
             version,
@@ -166,12 +166,12 @@ fn machine() -> World {
             ),
         ]
     };
-    World::new(&page("xtask.toml").text)
+    Sandbox::new(&page("xtask.toml").text)
         .engine("docker", &both(docker_version()))
         .engine("podman", &both(podman_version()))
 }
 
-fn run_script(world: &World, script: &str) -> Output {
+fn run_script(world: &Sandbox, script: &str) -> Output {
     // `cargo` is a function, because a program that was just written may still be busy.
     let cargo = format!(
         "cargo() {{ [ \"$1\" = xtask ] || return 98; shift; '{XTASK}' --dry-run \"$@\"; }}\n"
@@ -193,7 +193,7 @@ fn run_script(world: &World, script: &str) -> Output {
         .unwrap()
 }
 
-fn must_run(place: &str, world: &World, script: &str) {
+fn must_run(place: &str, world: &Sandbox, script: &str) {
     let output = run_script(world, script);
     assert!(
         output.status.success(),

@@ -10,10 +10,11 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    publish::Publisher,
-    real::{
-        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, PODMAN_5, Real,
+    engines::{
+        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, PODMAN_5,
+        RealEngine,
     },
+    publish::Publisher,
     remote::Remote,
 };
 
@@ -45,64 +46,68 @@ fn age(name: &str) -> Age {
 static DOCKER_20_DAEMON: Mutex<()> = Mutex::new(());
 
 /// The shortest day on which every command meets the engine.
-pub fn a_day(it: &Checkout) {
-    let age = age(it.real.name);
+pub fn a_day(checkout: &Checkout) {
+    let age = age(checkout.engine.name);
     let _alone = [DOCKER_20, DOCKER_20_CLIENT]
-        .contains(&it.real.name)
+        .contains(&checkout.engine.name)
         .then(|| {
             DOCKER_20_DAEMON
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         });
-    is_what_it_is_called(it, &age);
-    build(it);
-    run_and_stop(it);
-    test_image(it);
-    build_multiarch(it, &age);
-    clean(it);
+    is_what_it_is_called(checkout, &age);
+    build(checkout);
+    run_and_stop(checkout);
+    test_image(checkout);
+    build_multiarch(checkout, &age);
+    clean(checkout);
 }
 
-fn is_what_it_is_called(it: &Checkout, age: &Age) {
-    let doctor = it.ok(&["doctor"]);
+fn is_what_it_is_called(checkout: &Checkout, age: &Age) {
+    let doctor = checkout.ok(&["doctor"]);
     let engine = doctor.lines().find(|line| line.contains(" engine "));
     let says = format!("engine         {}", age.says);
     assert!(engine.is_some_and(|line| line.contains(&says)), "{doctor}");
 }
 
-fn build(it: &Checkout) {
-    let built = it.run(&["build-image"]);
+fn build(checkout: &Checkout) {
+    let built = checkout.run(&["build-image"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
-    assert_eq!(built.stdout, format!("{}\n", it.reference()));
+    assert_eq!(built.stdout, format!("{}\n", checkout.reference()));
 }
 
-fn run_and_stop(it: &Checkout) {
-    let started = it.run(&["run-local"]);
+fn run_and_stop(checkout: &Checkout) {
+    let started = checkout.run(&["run-local"]);
     assert_eq!(started.code, 0, "{}", started.stderr);
     assert!(started.stderr.contains("Healthy"), "{}", started.stderr);
-    let status: Value = serde_json::from_str(&it.ok(&["status", "--json"])).unwrap();
+    let status: Value = serde_json::from_str(&checkout.ok(&["status", "--json"])).unwrap();
     assert_eq!(status["state"], "running");
     assert_eq!(status["health"], "healthy", "{status}");
-    assert_eq!(status["version"], it.version.as_str());
+    assert_eq!(status["version"], checkout.version.as_str());
     let start = Instant::now();
-    it.ok(&["stop", "--keep"]);
+    checkout.ok(&["stop", "--keep"]);
     let took = start.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let state = &it.real.inspect("container", &it.container).unwrap()["State"];
+    let state = &checkout
+        .engine
+        .inspect("container", &checkout.container)
+        .unwrap()["State"];
     assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
-    it.ok(&["stop"]);
-    assert!(it.real.inspect("container", &it.container).is_none());
+    checkout.ok(&["stop"]);
+    let container = checkout.engine.inspect("container", &checkout.container);
+    assert!(container.is_none());
 }
 
-fn test_image(it: &Checkout) {
-    let result: Value = serde_json::from_str(&it.ok(&["test-image", "--json"])).unwrap();
+fn test_image(checkout: &Checkout) {
+    let result: Value = serde_json::from_str(&checkout.ok(&["test-image", "--json"])).unwrap();
     assert_eq!(result["ok"], true, "{result}");
 }
 
 /// A store that holds one platform refuses to take more. The builder that xtask makes beside it is
 /// no other on an old engine, and is tested with a new one.
-fn build_multiarch(it: &Checkout, age: &Age) {
+fn build_multiarch(checkout: &Checkout, age: &Age) {
     if !age.several_platforms {
-        let load = it.run(&["build-multiarch", "--load"]);
+        let load = checkout.run(&["build-multiarch", "--load"]);
         assert_eq!(load.code, 2);
         let refusal = [
             "error: `--load`: the image store of ",
@@ -116,7 +121,7 @@ fn build_multiarch(it: &Checkout, age: &Age) {
     }
     // Podman 5.8 reads it too, as an option of its own.
     let time = [("SOURCE_DATE_EPOCH", EPOCH)];
-    let built = it.run_with(&["build-multiarch", "--no-check"], &time);
+    let built = checkout.run_with(&["build-multiarch", "--no-check"], &time);
     assert_eq!(built.code, 0, "{}", built.stderr);
     for platform in ["linux/amd64", "linux/arm64"] {
         let verified = format!("Platform {platform}: ");
@@ -151,11 +156,17 @@ fn configurations(archive: &str) -> Vec<Value> {
         .collect()
 }
 
-fn clean(it: &Checkout) {
-    let cleaned = it.run(&["clean", "--yes"]);
+fn clean(checkout: &Checkout) {
+    let cleaned = checkout.run(&["clean", "--yes"]);
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
-    assert_eq!(it.real.inspect("container", &it.container), None);
-    assert_eq!(it.real.inspect("image", &it.reference()), None);
+    assert_eq!(
+        checkout.engine.inspect("container", &checkout.container),
+        None
+    );
+    assert_eq!(
+        checkout.engine.inspect("image", &checkout.reference()),
+        None
+    );
 }
 
 /// A service of Podman with a store of its own, as another machine's is.
@@ -166,10 +177,10 @@ struct Service {
 
 impl Service {
     /// Starts it. The socket is where the engine sees it, which may be no folder of ours.
-    fn start(real: &Real, name: &str) -> Self {
+    fn start(engine: &RealEngine, name: &str) -> Self {
         let address = format!("unix:///run/xtask-e2e-{name}.sock");
-        let child = real
-            .engine(&[
+        let child = engine
+            .command(&[
                 "--root",
                 &format!("/var/lib/containers/xtask-e2e-{name}"),
                 "--runroot",
@@ -186,7 +197,7 @@ impl Service {
             .unwrap();
         let service = Self { child, address };
         let deadline = Instant::now() + Duration::from_secs(20);
-        while service.ask(real, &["version"]) != 0 {
+        while service.ask(engine, &["version"]) != 0 {
             assert!(
                 Instant::now() < deadline,
                 "{address} does not answer",
@@ -197,8 +208,8 @@ impl Service {
         service
     }
 
-    fn ask(&self, real: &Real, args: &[&str]) -> i32 {
-        real.ask(&[&["--url", &self.address], args].concat()).code
+    fn ask(&self, engine: &RealEngine, args: &[&str]) -> i32 {
+        engine.run(&[&["--url", &self.address], args].concat()).code
     }
 }
 
@@ -210,18 +221,23 @@ impl Drop for Service {
 }
 
 /// Each machine builds for its platform and keeps nothing by a name; what they built is one release.
-pub fn podman_nodes(it: &Checkout) {
+pub fn podman_nodes(checkout: &Checkout) {
     let Some(remote) = Remote::open("podman-nodes") else {
         return;
     };
-    let nodes = ["amd64", "arm64"].map(|arch| (arch, Service::start(it.real, arch)));
+    let nodes = ["amd64", "arm64"].map(|arch| (arch, Service::start(checkout.engine, arch)));
     let words: Vec<_> = nodes
         .iter()
         .map(|(arch, node)| format!("linux/{arch}={}", node.address))
         .collect();
     let words = words.join(",");
-    let release = Publisher::new(it, remote);
-    let args = ["push-multiarch", "--no-check", "--version", &it.version];
+    let release = Publisher::new(checkout, remote);
+    let args = [
+        "push-multiarch",
+        "--no-check",
+        "--version",
+        &checkout.version,
+    ];
     let pushed = release.run_with(&args, &[("XTASK_BUILD_NODES", &words)]);
     assert_eq!(pushed.code, 0, "{}", pushed.stderr);
     for (arch, node) in &nodes {
@@ -232,11 +248,15 @@ pub fn podman_nodes(it: &Checkout) {
         assert!(pushed.stderr.contains(&built), "{}", pushed.stderr);
         let kept = format!(
             "localhost/agent-runner-xtask-release:{}-linux-{arch}",
-            it.version
+            checkout.version
         );
-        assert_eq!(node.ask(it.real, &["image", "exists", &kept]), 1, "{kept}");
+        assert_eq!(
+            node.ask(checkout.engine, &["image", "exists", &kept]),
+            1,
+            "{kept}"
+        );
     }
     // What the registry holds is verified in this call too; both platforms, with their health check.
-    let verified = release.run(&["verify-image", "--version", &it.version]);
+    let verified = release.run(&["verify-image", "--version", &checkout.version]);
     assert_eq!(verified.code, 0, "{}", verified.stderr);
 }

@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-use crate::real::{
-    Checkout, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
-    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, Ran, Real, ran, var,
+use crate::engines::{
+    Checkout, CommandOutput, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
+    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, RealEngine, command_output, var,
 };
 
 /// The head of the engine's column.
@@ -54,11 +54,11 @@ fn claims(name: &str) -> Vec<(String, bool)> {
         .collect()
 }
 
-pub fn of_the_table(it: &Checkout) {
-    let real = it.real;
-    for (what, said) in claims(real.name) {
-        if let Some(found) = Trial::new(real).of(&what) {
-            assert_eq!(found, said, "{}: {what}", real.name);
+pub fn of_the_table(checkout: &Checkout) {
+    let engine = checkout.engine;
+    for (what, said) in claims(engine.name) {
+        if let Some(found) = Trial::new(engine).of(&what) {
+            assert_eq!(found, said, "{}: {what}", engine.name);
         }
     }
 }
@@ -68,18 +68,18 @@ const SMALL: &str = "FROM scratch\nCOPY Dockerfile /\n";
 
 /// A folder to build in, which is the engine's user's.
 struct Trial<'a> {
-    real: &'a Real,
+    engine: &'a RealEngine,
     folder: TempDir,
 }
 
 impl<'a> Trial<'a> {
-    fn new(real: &'a Real) -> Self {
+    fn new(engine: &'a RealEngine) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("xtask-e2e-can-")
             .tempdir()
             .unwrap();
-        real.hand_over(folder.path());
-        Self { real, folder }
+        engine.hand_over(folder.path());
+        Self { engine, folder }
     }
 
     fn path(&self) -> &str {
@@ -88,21 +88,21 @@ impl<'a> Trial<'a> {
 
     /// A name for what is built, in one engine's store.
     fn tag(&self) -> String {
-        format!("localhost/xtask-e2e-can:{}", self.real.name)
+        format!("localhost/xtask-e2e-can:{}", self.engine.name)
     }
 
-    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
-        let program = Path::new(self.real.program);
-        let mut command = self.real.command(program, args, env);
+    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
+        let program = Path::new(self.engine.program);
+        let mut command = self.engine.command_of(program, args, env);
         // What an engine does not understand as another kind of output it takes for a folder's name.
-        ran(&command.current_dir(self.path()).output().unwrap())
+        command_output(&command.current_dir(self.path()).output().unwrap())
     }
 
-    fn build(&self, dockerfile: &str, args: &[&str], env: &[(&str, &str)]) -> Ran {
+    fn build(&self, dockerfile: &str, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
         fs::write(self.folder.path().join("Dockerfile"), dockerfile).unwrap();
-        self.real.hand_over(self.folder.path());
+        self.engine.hand_over(self.folder.path());
         let file = format!("{}/Dockerfile", self.path());
-        let engine = if self.real.program == "docker" {
+        let engine = if self.engine.program == "docker" {
             // The client of before 23 has another builder behind `docker build`.
             &["buildx", "build", "--builder=default"][..]
         } else {
@@ -127,8 +127,8 @@ impl<'a> Trial<'a> {
 
     /// Whether the engine can do what a row is about; none where this machine cannot tell.
     fn of(&self, what: &str) -> Option<bool> {
-        let docker = self.real.program == "docker";
-        let rootless = self.real.name == PODMAN_ROOTLESS;
+        let docker = self.engine.program == "docker";
+        let rootless = self.engine.name == PODMAN_ROOTLESS;
         Some(if what.contains("cacheonly") {
             let tag = self.tag();
             let built = self.build(SMALL, &["--output=type=cacheonly", "--tag", &tag], &[]);
@@ -155,7 +155,7 @@ impl<'a> Trial<'a> {
             let list = docker || self.run(&["manifest", "exists", &tag], &[]).code == 0;
             (self.there() || !docker) && list && built.code == 0
         } else if what.contains("buildx create") {
-            let name = format!("xtask-e2e-can-{}", self.real.name);
+            let name = format!("xtask-e2e-can-{}", self.engine.name);
             let made = self.run(&["buildx", "create", "--name", &name], &[]);
             self.run(&["buildx", "rm", &name], &[]);
             made.code == 0
@@ -169,13 +169,13 @@ impl<'a> Trial<'a> {
 
     /// Where Buildah keeps them: a folder for each user or for all. Docker's are in its daemon.
     fn cache_mounts(&self) -> Option<bool> {
-        if self.real.program == "docker" {
+        if self.engine.program == "docker" {
             return Some(true);
         }
         let base = var("XTASK_BUILD_BASE_IMAGE")?;
         let caches = self.folder.path().join("caches");
         fs::create_dir(&caches).unwrap();
-        self.real.hand_over(&caches);
+        self.engine.hand_over(&caches);
         let tag = self.tag();
         let built = self.build(
             &format!("FROM {base}\nRUN --mount=type=cache,target=/cache true\n"),
@@ -199,7 +199,7 @@ impl<'a> Trial<'a> {
         let tag = self.tag();
         let built = self.build(SMALL, &["--tag", &tag], &[]);
         assert_eq!(built.code, 0, "{}", built.stderr);
-        let name = format!("xtask-e2e-can-{}", self.real.name);
+        let name = format!("xtask-e2e-can-{}", self.engine.name);
         let head = ["create", "--pull=never", "--name", &name];
         let made = self.run(&[&head, options, &[&tag, "/none"]].concat(), &[]);
         self.run(&["rm", "--force", &name], &[]);

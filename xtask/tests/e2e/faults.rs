@@ -14,15 +14,15 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::{
+    engines::{CommandOutput, command_output},
     proxy::{Fault, Proxy},
-    real::{Ran, ran},
     remote::Remote,
 };
 
 const TAGS: [&str; 4] = ["1", "1.2", "1.2.3", "latest"];
 
 /// A workspace, an archive in it that is right in all that is looked at, and a registry.
-pub struct World {
+pub struct PublishFixture {
     folder: TempDir,
     pub remote: Remote,
     pub proxy: Proxy,
@@ -30,7 +30,7 @@ pub struct World {
     digest: String,
 }
 
-impl World {
+impl PublishFixture {
     fn new(purpose: &str) -> Option<Self> {
         let remote = Remote::open(purpose)?;
         let host = remote.host.clone();
@@ -47,19 +47,19 @@ impl World {
         );
         fs::write(folder.path().join("xtask.toml"), project).unwrap();
         fs::write(folder.path().join(".gitignore"), "/target/\n").unwrap();
-        let mut world = Self {
+        let mut fixture = Self {
             archive: folder.path().join("target/a.oci.tar"),
             folder,
             remote,
             proxy,
             digest: String::new(),
         };
-        world.git(&["init", "-q"]);
-        world.git(&["add", "-A"]);
-        world.git(&["commit", "-q", "-m", "x"]);
-        world.git(&["tag", "v1.2.3"]);
-        world.digest = world.write_archive();
-        world
+        fixture.git(&["init", "-q"]);
+        fixture.git(&["add", "-A"]);
+        fixture.git(&["commit", "-q", "-m", "x"]);
+        fixture.git(&["tag", "v1.2.3"]);
+        fixture.digest = fixture.write_archive();
+        fixture
     }
 
     fn git(&self, args: &[&str]) -> String {
@@ -130,12 +130,12 @@ impl World {
         command
     }
 
-    fn publish(&self) -> Ran {
+    fn publish(&self) -> CommandOutput {
         self.publish_with(&[])
     }
 
-    pub fn publish_with(&self, env: &[(&str, &str)]) -> Ran {
-        ran(&self.command().envs(env.iter().copied()).output().unwrap())
+    pub fn publish_with(&self, env: &[(&str, &str)]) -> CommandOutput {
+        command_output(&self.command().envs(env.iter().copied()).output().unwrap())
     }
 
     /// All is published, and all tags name what was looked at.
@@ -150,11 +150,11 @@ impl World {
         }
     }
 
-    fn publishes(&self) -> Ran {
+    fn publishes(&self) -> CommandOutput {
         self.publishes_with(&[])
     }
 
-    pub fn publishes_with(&self, env: &[(&str, &str)]) -> Ran {
+    pub fn publishes_with(&self, env: &[(&str, &str)]) -> CommandOutput {
         let done = self.publish_with(env);
         assert_eq!(done.code, 0, "{}", done.stderr);
         self.is_published();
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// It fails for this reason, and no tag has moved.
-    fn fails(&self, why: &str) -> Ran {
+    fn fails(&self, why: &str) -> CommandOutput {
         let failed = self.publish();
         assert_eq!(failed.code, 1, "{}", failed.stderr);
         assert!(failed.stderr.contains(why), "{}", failed.stderr);
@@ -220,11 +220,11 @@ fn layer(machine: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_registry_that_fails_for_a_moment_is_asked_again() {
-    let Some(world) = World::new("moment") else {
+fn failed_requests_are_retried() {
+    let Some(fixture) = PublishFixture::new("moment") else {
         return;
     };
-    let proxy = &world.proxy;
+    let proxy = &fixture.proxy;
     proxy.fail("POST", "/blobs/uploads/", Fault::Status(503, ""), 2);
     proxy.fail("HEAD", "/blobs/", Fault::Drop, 1);
     proxy.fail("PUT", "/blobs/uploads/", Fault::Drop, 1);
@@ -233,7 +233,7 @@ fn a_registry_that_fails_for_a_moment_is_asked_again() {
     proxy.fail("GET", "/blobs/sha256:", Fault::Drop, 1);
     proxy.fail("PUT", "/manifests/1.2", Fault::Status(500, ""), 1);
     proxy.fail("PUT", "/manifests/latest", Fault::LoseAnswer, 1);
-    let done = world.publishes();
+    let done = fixture.publishes();
     let again = done.stderr.matches("; trying again in ").count();
     assert_eq!(again, 9, "each is told: {}", done.stderr);
     assert!(
@@ -251,15 +251,15 @@ fn a_registry_that_fails_for_a_moment_is_asked_again() {
 }
 
 #[test]
-fn a_refusal_is_not_asked_again() {
-    let Some(world) = World::new("refusal") else {
+fn a_refused_request_is_not_retried() {
+    let Some(fixture) = PublishFixture::new("refusal") else {
         return;
     };
     let denied = r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
-    world
+    fixture
         .proxy
         .fail("POST", "/blobs/uploads/", Fault::Status(403, denied), 1);
-    let failed = world.fails("you may not push ");
+    let failed = fixture.fails("you may not push ");
     assert!(
         failed
             .stderr
@@ -267,33 +267,33 @@ fn a_refusal_is_not_asked_again() {
         "{}",
         failed.stderr
     );
-    assert_eq!(world.proxy.count("POST", ""), 1);
-    assert_eq!(world.proxy.count("PUT", ""), 0, "nothing was pushed");
-    world.publishes();
+    assert_eq!(fixture.proxy.count("POST", ""), 1);
+    assert_eq!(fixture.proxy.count("PUT", ""), 0, "nothing was pushed");
+    fixture.publishes();
 }
 
 #[test]
-fn a_push_that_fails_for_good_moves_no_tag_and_goes_on_later() {
-    let Some(world) = World::new("for-good") else {
+fn a_failed_push_moves_no_tag_and_can_be_resumed() {
+    let Some(fixture) = PublishFixture::new("for-good") else {
         return;
     };
-    world
+    fixture
         .proxy
         .fail("PUT", "/manifests/sha256:", Fault::Status(502, ""), 5);
-    let failed = world.fails("the push failed; no tag was moved: ");
+    let failed = fixture.fails("the push failed; no tag was moved: ");
     assert!(
         failed.stderr.contains("it continues where it stopped"),
         "{}",
         failed.stderr
     );
     assert_eq!(
-        world.proxy.count("PUT", "/manifests/"),
+        fixture.proxy.count("PUT", "/manifests/"),
         5,
         "so often is it tried"
     );
-    let pushed = world.proxy.count("PUT", "/blobs/uploads/");
-    world.publishes();
-    let more = world.proxy.count("PUT", "/blobs/uploads/") - pushed;
+    let pushed = fixture.proxy.count("PUT", "/blobs/uploads/");
+    fixture.publishes();
+    let more = fixture.proxy.count("PUT", "/blobs/uploads/") - pushed;
     assert_eq!(
         more, 2,
         "only what was missing: the other platform's two blobs"
@@ -301,18 +301,18 @@ fn a_push_that_fails_for_good_moves_no_tag_and_goes_on_later() {
 }
 
 #[test]
-fn a_promotion_that_breaks_off_is_finished_by_the_next_run() {
-    let Some(world) = World::new("promotion") else {
+fn an_interrupted_promotion_is_completed_by_the_next_run() {
+    let Some(fixture) = PublishFixture::new("promotion") else {
         return;
     };
-    let proxy = &world.proxy;
+    let proxy = &fixture.proxy;
     proxy.fail("PUT", "/manifests/1 ", Fault::Status(500, ""), 5);
-    let failed = world.publish();
+    let failed = fixture.publish();
     assert_eq!(failed.code, 1, "{}", failed.stderr);
     // What never changes again came first, `latest` was not reached.
-    assert_eq!(world.remote.tags(), ["1.2", "1.2.3"]);
+    assert_eq!(fixture.remote.tags(), ["1.2", "1.2.3"]);
     let pushed = proxy.count("PUT", "/blobs/uploads/");
-    let done = world.publishes();
+    let done = fixture.publishes();
     assert!(
         done.stderr
             .contains("this commit's image is in the registry already"),
@@ -327,12 +327,14 @@ fn a_promotion_that_breaks_off_is_finished_by_the_next_run() {
 }
 
 #[test]
-fn what_the_registry_spoils_gets_no_tag() {
-    let Some(world) = World::new("spoiled") else {
+fn a_corrupted_blob_gets_no_tag() {
+    let Some(fixture) = PublishFixture::new("spoiled") else {
         return;
     };
-    world.proxy.fail("GET", "/blobs/sha256:", Fault::Spoil, 100);
-    let failed = world.fails("is not what it should be");
+    fixture
+        .proxy
+        .fail("GET", "/blobs/sha256:", Fault::Spoil, 100);
+    let failed = fixture.fails("is not what it should be");
     assert!(
         failed.stderr.contains("no tag was moved"),
         "{}",
@@ -341,26 +343,26 @@ fn what_the_registry_spoils_gets_no_tag() {
 }
 
 #[test]
-fn a_manifest_that_the_registry_spoils_gets_no_tag() {
-    let Some(world) = World::new("spoiled-manifest") else {
+fn a_corrupted_manifest_gets_no_tag() {
+    let Some(fixture) = PublishFixture::new("spoiled-manifest") else {
         return;
     };
-    world
+    fixture
         .proxy
         .fail("GET", "/manifests/sha256:", Fault::Spoil, 100);
-    world.fails("does not match its digest");
+    fixture.fails("does not match its digest");
 }
 
 #[test]
-fn gits_tags_stand_in_for_a_list_that_cannot_be_read() {
-    let Some(world) = World::new("no-list") else {
+fn git_tags_replace_an_unreadable_tag_list() {
+    let Some(fixture) = PublishFixture::new("no-list") else {
         return;
     };
-    world.git(&["tag", "v1.3.0"]);
-    world
+    fixture.git(&["tag", "v1.3.0"]);
+    fixture
         .proxy
         .fail("GET", "/tags/list", Fault::Status(403, ""), 100);
-    let done = world.publish();
+    let done = fixture.publish();
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert!(
         done.stderr.contains("git's tags say what is released"),
@@ -368,22 +370,22 @@ fn gits_tags_stand_in_for_a_list_that_cannot_be_read() {
         done.stderr
     );
     assert_eq!(
-        world.remote.tags(),
+        fixture.remote.tags(),
         ["1.2", "1.2.3"],
         "1.3.0 has the others"
     );
 }
 
 #[test]
-fn a_shallow_clone_does_not_know_what_is_released() {
-    let Some(world) = World::new("shallow") else {
+fn a_shallow_clone_cannot_replace_the_tag_list() {
+    let Some(fixture) = PublishFixture::new("shallow") else {
         return;
     };
-    world.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
-    world.git(&["tag", "-f", "v1.2.3"]);
-    let clone = world.folder.path().join("target/clone");
-    let from = format!("file://{}", world.folder.path().display());
-    world.git(&[
+    fixture.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    fixture.git(&["tag", "-f", "v1.2.3"]);
+    let clone = fixture.folder.path().join("target/clone");
+    let from = format!("file://{}", fixture.folder.path().display());
+    fixture.git(&[
         "clone",
         "-q",
         "--depth",
@@ -393,16 +395,16 @@ fn a_shallow_clone_does_not_know_what_is_released() {
         &from,
         clone.to_str().unwrap(),
     ]);
-    let digest = World {
+    let shallow = PublishFixture {
         archive: clone.join("target/a.oci.tar"),
-        ..world
+        ..fixture
     };
-    let archive = digest.write_archive();
+    let archive = shallow.write_archive();
     assert!(!archive.is_empty());
-    digest
+    shallow
         .proxy
         .fail("GET", "/tags/list", Fault::Status(403, ""), 100);
-    let failed = ran(&digest.command().current_dir(&clone).output().unwrap());
+    let failed = command_output(&shallow.command().current_dir(&clone).output().unwrap());
     assert_eq!(failed.code, 1, "{}", failed.stderr);
     assert!(
         failed
@@ -416,17 +418,17 @@ fn a_shallow_clone_does_not_know_what_is_released() {
         "{}",
         failed.stderr
     );
-    assert!(digest.remote.tags().is_empty());
+    assert!(shallow.remote.tags().is_empty());
 }
 
 /// A disk that is full while blobs are on their way: it is said, nothing half is published, and
 /// what was written is gone.
 #[test]
 fn a_full_disk_moves_no_tag() {
-    let Some(world) = World::new("full") else {
+    let Some(fixture) = PublishFixture::new("full") else {
         return;
     };
-    let scratch = world.folder.path().join("target/dist");
+    let scratch = fixture.folder.path().join("target/dist");
     fs::create_dir_all(&scratch).unwrap();
     let words: String = ["push-archive", "--version", "1.2.3", "target/a.oci.tar"]
         .map(|word| format!(" {word}"))
@@ -438,10 +440,10 @@ fn a_full_disk_moves_no_tag() {
     );
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-c", &line]);
-    let failed = ran(&unshare.current_dir(world.folder.path()).output().unwrap());
+    let failed = command_output(&unshare.current_dir(fixture.folder.path()).output().unwrap());
     if failed.code == 99 || failed.stderr.starts_with("unshare: ") {
         assert!(
-            crate::real::var("XTASK_E2E_REQUIRE").is_none(),
+            crate::engines::var("XTASK_E2E_REQUIRE").is_none(),
             "{failed:?}"
         );
         let _ = std::io::Write::write_all(
@@ -455,30 +457,31 @@ fn a_full_disk_moves_no_tag() {
     assert!(failed.stderr.contains(why), "{}", failed.stderr);
     assert!(failed.stderr.contains("hint: "), "{}", failed.stderr);
     assert_eq!(failed.stdout, "", "nothing is left on it");
-    assert!(world.remote.tags().is_empty());
-    world.publishes();
+    assert!(fixture.remote.tags().is_empty());
+    fixture.publishes();
 }
 
 /// The same image at another place, such as behind an air gap: digest for digest.
 #[test]
-fn a_mirror_holds_what_was_built_for_another_place() {
-    let (Some(world), Some(mirror)) = (World::new("mirrored"), Remote::open("mirror")) else {
+fn an_archive_can_be_pushed_to_a_mirror() {
+    let (Some(fixture), Some(mirror)) = (PublishFixture::new("mirrored"), Remote::open("mirror"))
+    else {
         return;
     };
-    world.publishes();
-    let receipt = world.folder.path().join("target/dist/1.2.3.json");
+    fixture.publishes();
+    let receipt = fixture.folder.path().join("target/dist/1.2.3.json");
     let before = fs::read_to_string(&receipt).unwrap();
     let place = mirror.repository();
     let run = |command: &str, more: &[&str]| {
         let mut line = Command::new(env!("CARGO_BIN_EXE_xtask"));
         line.args([command, "--version", "1.2.3"]).args(more);
-        ran(&line.current_dir(world.folder.path()).output().unwrap())
+        command_output(&line.current_dir(fixture.folder.path()).output().unwrap())
     };
-    let archive = world.archive.to_str().unwrap();
+    let archive = fixture.archive.to_str().unwrap();
 
     // Without the option it is an image of somebody else's.
     let env = [("XTASK_IMAGE_REPOSITORY", place.as_str())];
-    let refused = world.publish_with(&env);
+    let refused = fixture.publish_with(&env);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     let hint = format!("push-archive --version 1.2.3 --repository {place} ");
     assert!(refused.stderr.contains(&hint), "{}", refused.stderr);
@@ -486,45 +489,45 @@ fn a_mirror_holds_what_was_built_for_another_place() {
 
     let done = run("push-archive", &["--repository", &place, archive]);
     assert_eq!(done.code, 0, "{}", done.stderr);
-    assert_eq!(done.stdout, format!("{place}@{}\n", world.digest));
+    assert_eq!(done.stdout, format!("{place}@{}\n", fixture.digest));
     assert_eq!(mirror.tags(), TAGS);
-    assert_eq!(mirror.digest("latest").as_ref(), Some(&world.digest));
+    assert_eq!(mirror.digest("latest").as_ref(), Some(&fixture.digest));
     let verified = run("verify-image", &["--repository", &place]);
     assert_eq!(verified.code, 0, "{}", verified.stderr);
-    assert!(verified.stdout.starts_with(&world.digest));
+    assert!(verified.stdout.starts_with(&fixture.digest));
     // The release's own receipt is not the mirror's.
     assert_eq!(fs::read_to_string(&receipt).unwrap(), before);
-    assert_eq!(world.remote.tags(), TAGS);
+    assert_eq!(fixture.remote.tags(), TAGS);
 }
 
 /// Overwriting what is released takes a person who types the tag.
 #[test]
-fn a_released_tag_is_overwritten_only_by_who_types_it() {
-    let Some(mut world) = World::new("typed") else {
+fn overwriting_a_released_tag_requires_typing_it() {
+    let Some(mut fixture) = PublishFixture::new("typed") else {
         return;
     };
-    world.publishes();
-    let before = world.digest.clone();
-    world.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
-    world.git(&["tag", "-f", "v1.2.3"]);
-    world.digest = world.write_archive();
-    assert_ne!(world.digest, before);
+    fixture.publishes();
+    let before = fixture.digest.clone();
+    fixture.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
+    fixture.git(&["tag", "-f", "v1.2.3"]);
+    fixture.digest = fixture.write_archive();
+    assert_ne!(fixture.digest, before);
 
     let type_it = |typed: &str| {
         let line = format!(
             "{} push-archive --version 1.2.3 --force {}",
             env!("CARGO_BIN_EXE_xtask"),
-            world.archive.display()
+            fixture.archive.display()
         );
         let mut child = Command::new("script")
             .args(["-qec", &line, "/dev/null"])
-            .current_dir(world.folder.path())
+            .current_dir(fixture.folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), typed.as_bytes()).unwrap();
-        ran(&child.wait_with_output().unwrap())
+        command_output(&child.wait_with_output().unwrap())
     };
     let refused = type_it("latest\n");
     assert_eq!(refused.code, 1, "{refused:?}");
@@ -534,7 +537,7 @@ fn a_released_tag_is_overwritten_only_by_who_types_it() {
             .contains("nothing was overwritten: you did not type the tag"),
         "{refused:?}"
     );
-    assert_eq!(world.remote.digest("1.2.3"), Some(before));
+    assert_eq!(fixture.remote.digest("1.2.3"), Some(before));
 
     let done = type_it("1.2.3\n");
     assert_eq!(done.code, 0, "{done:?}");
@@ -543,24 +546,24 @@ fn a_released_tag_is_overwritten_only_by_who_types_it() {
             .contains("Everyone who uses it will get another image"),
         "{done:?}"
     );
-    world.is_published();
+    fixture.is_published();
 }
 
 /// Killed at twenty moments of a release, from its first request to its last: no tag ever names
 /// what was not looked at, and the next run finishes.
 #[test]
-fn killed_at_any_moment_it_leaves_no_wrong_tag() {
-    let Some(world) = World::new("killed-whole") else {
+fn a_killed_push_leaves_no_wrong_tag() {
+    let Some(fixture) = PublishFixture::new("killed-whole") else {
         return;
     };
-    world.publishes();
-    let all = world.proxy.count("", "");
+    fixture.publishes();
+    let all = fixture.proxy.count("", "");
     let (mut before, mut between, mut after) = (0, 0, 0);
     for moment in 0..20 {
-        let world = World::new(&format!("killed-{moment}")).unwrap();
-        let mut child = world.command().spawn().unwrap();
+        let fixture = PublishFixture::new(&format!("killed-{moment}")).unwrap();
+        let mut child = fixture.command().spawn().unwrap();
         let wanted = 1 + moment * (all - 1) / 19;
-        while world.proxy.count("", "") < wanted && child.try_wait().unwrap().is_none() {
+        while fixture.proxy.count("", "") < wanted && child.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(1));
         }
         // Not always at the same place between two requests.
@@ -569,7 +572,7 @@ fn killed_at_any_moment_it_leaves_no_wrong_tag() {
         child.wait().unwrap();
         // A request that was on its way may still come through.
         thread::sleep(Duration::from_millis(100));
-        let tags = world.remote.tags();
+        let tags = fixture.remote.tags();
         match tags.len() {
             0 => before += 1,
             4 => after += 1,
@@ -577,8 +580,8 @@ fn killed_at_any_moment_it_leaves_no_wrong_tag() {
         }
         for tag in &tags {
             assert_eq!(
-                world.remote.digest(tag).as_ref(),
-                Some(&world.digest),
+                fixture.remote.digest(tag).as_ref(),
+                Some(&fixture.digest),
                 "{tag} at {moment}"
             );
         }
@@ -586,11 +589,11 @@ fn killed_at_any_moment_it_leaves_no_wrong_tag() {
             // Everything had been downloaded and looked at by then.
             assert!(tags.contains(&"1.2.3".to_owned()), "{tags:?} at {moment}");
             assert!(
-                world.proxy.count("GET", "/blobs/sha256:") >= 4,
+                fixture.proxy.count("GET", "/blobs/sha256:") >= 4,
                 "at {moment}"
             );
         }
-        world.publishes();
+        fixture.publishes();
     }
     let counts = format!("{before} before, {between} between, {after} after promotion");
     assert!(before > 5 && between > 0, "{counts}");

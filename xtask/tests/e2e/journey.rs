@@ -9,43 +9,48 @@ use std::{
 
 use serde_json::Value;
 
-use crate::real::{Checkout, DOCKER, ran};
+use crate::engines::{Checkout, DOCKER, command_output};
 
-pub fn whole_day(it: &Checkout) {
-    before_anything(it);
-    build(it);
-    run_and_look(it);
-    replace_and_stop(it);
-    test_image(it);
-    clean(it);
+pub fn whole_day(checkout: &Checkout) {
+    before_anything(checkout);
+    build(checkout);
+    run_and_look(checkout);
+    replace_and_stop(checkout);
+    test_image(checkout);
+    clean(checkout);
 }
 
-fn before_anything(it: &Checkout) {
-    let missing = it.run(&["run-local"]);
+fn before_anything(checkout: &Checkout) {
+    let missing = checkout.run(&["run-local"]);
     assert_eq!(missing.code, 1);
     assert!(
         missing
             .stderr
-            .contains("hint: build it: `cargo xtask build-image --version dev-e2e-"),
+            .contains("hint: build checkout: `cargo xtask build-image --version dev-e2e-"),
         "{}",
         missing.stderr
     );
-    assert!(it.ok(&["status"]).contains("state      missing\n"));
-    assert!(it.run(&["stop"]).stderr.contains("Nothing to stop"));
-    assert_eq!(it.run(&["doctor"]).code, 0);
+    assert!(checkout.ok(&["status"]).contains("state      missing\n"));
+    let again = checkout.run(&["stop", "--keep"]);
+    assert!(again.stderr.contains("Nothing to stop"), "{again:?}");
+    checkout.ok(&["stop"]);
+    let container = checkout.engine.inspect("container", &checkout.container);
+    assert!(container.is_none());
+    assert!(checkout.run(&["stop"]).stderr.contains("Nothing to stop"));
+    assert_eq!(checkout.run(&["doctor"]).code, 0);
 }
 
-fn build(it: &Checkout) {
+fn build(checkout: &Checkout) {
     // What must never get into the context.
-    fs::create_dir_all(it.src().join("target")).unwrap();
-    let junk = fs::File::create(it.src().join("target/junk")).unwrap();
+    fs::create_dir_all(checkout.src().join("target")).unwrap();
+    let junk = fs::File::create(checkout.src().join("target/junk")).unwrap();
     junk.set_len(200_000_000).unwrap();
-    let clean = it.git(&["status", "--porcelain"]);
+    let clean = checkout.git(&["status", "--porcelain"]);
     assert_eq!(clean.stdout, "", "{clean:?}");
 
-    let built = it.run(&["build-image", "--progress", "plain"]);
+    let built = checkout.run(&["build-image", "--progress", "plain"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
-    assert_eq!(built.stdout, format!("{}\n", it.reference()));
+    assert_eq!(built.stdout, format!("{}\n", checkout.reference()));
     assert!(
         built.stderr.contains("within the budget of"),
         "{}",
@@ -55,17 +60,20 @@ fn build(it: &Checkout) {
         assert!(sent < 1_000_000, "{sent} bytes of context were sent");
     }
 
-    let image = it.real.inspect("image", &it.reference()).unwrap();
+    let image = checkout
+        .engine
+        .inspect("image", &checkout.reference())
+        .unwrap();
     let label = |name: &str| {
         image["Config"]["Labels"][format!("org.opencontainers.image.{name}")]
             .as_str()
             .unwrap_or_default()
             .to_owned()
     };
-    assert_eq!(label("version"), it.version);
+    assert_eq!(label("version"), checkout.version);
     assert_eq!(
         label("revision"),
-        it.git(&["rev-parse", "HEAD"]).stdout.trim()
+        checkout.git(&["rev-parse", "HEAD"]).stdout.trim()
     );
     assert!(label("created").ends_with('Z'));
     assert!(label("source").starts_with("https://"));
@@ -80,8 +88,11 @@ fn build(it: &Checkout) {
     );
 
     // Nothing has changed: the same image.
-    it.ok(&["build-image"]);
-    let again = it.real.inspect("image", &it.reference()).unwrap();
+    checkout.ok(&["build-image"]);
+    let again = checkout
+        .engine
+        .inspect("image", &checkout.reference())
+        .unwrap();
     assert_eq!(
         again["RootFS"], image["RootFS"],
         "unchanged sources make unchanged layers"
@@ -89,11 +100,14 @@ fn build(it: &Checkout) {
     assert_eq!(again["Id"], image["Id"], "and the same image");
 
     // A changed line: only the last layers, and the label says that it is not committed.
-    let main = it.src().join("agent-runner/main.py");
+    let main = checkout.src().join("agent-runner/main.py");
     let text = fs::read_to_string(&main).unwrap();
     fs::write(&main, format!("{text}\n# changed\n")).unwrap();
-    it.ok(&["build-image"]);
-    let changed = it.real.inspect("image", &it.reference()).unwrap();
+    checkout.ok(&["build-image"]);
+    let changed = checkout
+        .engine
+        .inspect("image", &checkout.reference())
+        .unwrap();
     let revision = changed["Config"]["Labels"]["org.opencontainers.image.revision"]
         .as_str()
         .unwrap();
@@ -131,10 +145,10 @@ fn context_bytes(progress: &str) -> Option<u64> {
     Some((number * factor) as u64)
 }
 
-fn run_and_look(it: &Checkout) {
-    let started = it.run(&["run-local"]);
+fn run_and_look(checkout: &Checkout) {
+    let started = checkout.run(&["run-local"]);
     assert_eq!(started.code, 0, "{}", started.stderr);
-    assert_eq!(started.stdout, format!("{}\n", it.container));
+    assert_eq!(started.stdout, format!("{}\n", checkout.container));
     assert!(started.stderr.contains("Healthy"), "{}", started.stderr);
     assert!(
         started
@@ -144,11 +158,11 @@ fn run_and_look(it: &Checkout) {
         started.stderr
     );
 
-    let status: Value = serde_json::from_str(&it.ok(&["status", "--json"])).unwrap();
+    let status: Value = serde_json::from_str(&checkout.ok(&["status", "--json"])).unwrap();
     assert_eq!(status["state"], "running");
     assert_eq!(status["health"], "healthy", "{status}");
-    assert_eq!(status["version"], it.version.as_str());
-    assert_eq!(status["image"], it.reference());
+    assert_eq!(status["version"], checkout.version.as_str());
+    assert_eq!(status["image"], checkout.reference());
     assert!(
         status["uptime_seconds"]
             .as_u64()
@@ -157,35 +171,41 @@ fn run_and_look(it: &Checkout) {
     );
 
     // Written inside, the person's outside.
-    assert_eq!(it.inside("echo hello > /workspace/file").code, 0);
-    let file = it.workspace().join("file");
+    assert_eq!(checkout.inside("echo hello > /workspace/file").code, 0);
+    let file = checkout.workspace().join("file");
     assert_eq!(fs::read_to_string(&file).unwrap(), "hello\n");
-    assert_eq!(fs::metadata(&file).unwrap().uid(), it.real.expected_owner());
+    assert_eq!(
+        fs::metadata(&file).unwrap().uid(),
+        checkout.engine.expected_owner()
+    );
 
     // Hardened.
-    let proc = it.inside("grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /x 2>/dev/null || echo read-only; touch /tmp/x && echo tmp; cat /proc/1/comm; id -u").stdout;
+    let proc = checkout.inside("grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /x 2>/dev/null || echo read-only; touch /tmp/x && echo tmp; cat /proc/1/comm; id -u").stdout;
     assert!(proc.contains("CapEff:\t0000000000000000"), "{proc}");
     assert!(proc.contains("NoNewPrivs:\t1"), "{proc}");
     assert!(proc.contains("read-only\ntmp\n"), "{proc}");
     assert!(!proc.contains("python\n"), "an init is process 1: {proc}");
     assert!(!proc.ends_with("\n0\n"), "not root: {proc}");
 
-    if it.real.name == DOCKER {
-        on_a_terminal(it);
+    if checkout.engine.name == DOCKER {
+        on_a_terminal(checkout);
     }
     assert!(
-        it.ok(&["logs", "--no-follow"]).len()
-            + it.run(&["logs", "--no-follow", "--tail", "5"]).stderr.len()
+        checkout.ok(&["logs", "--no-follow"]).len()
+            + checkout
+                .run(&["logs", "--no-follow", "--tail", "5"])
+                .stderr
+                .len()
             > 0
     );
 }
 
 /// With a terminal of its own: a shell with its prompt, and its exit code.
-fn on_a_terminal(it: &Checkout) {
-    let mut script = it.on_terminal("shell").spawn().unwrap();
+fn on_a_terminal(checkout: &Checkout) {
+    let mut script = checkout.on_terminal("shell").spawn().unwrap();
     let typed = b"echo $((40+2))\nexit 7\n";
     script.stdin.take().unwrap().write_all(typed).unwrap();
-    let seen = ran(&script.wait_with_output().unwrap());
+    let seen = command_output(&script.wait_with_output().unwrap());
     assert_eq!(seen.code, 7, "{seen:?}");
     assert!(seen.stdout.contains("$ "), "a prompt: {seen:?}");
     assert!(
@@ -194,36 +214,46 @@ fn on_a_terminal(it: &Checkout) {
     );
 }
 
-fn replace_and_stop(it: &Checkout) {
-    let id = || it.real.inspect("container", &it.container).unwrap()["Id"].clone();
+fn replace_and_stop(checkout: &Checkout) {
+    let id = || {
+        checkout
+            .engine
+            .inspect("container", &checkout.container)
+            .unwrap()["Id"]
+            .clone()
+    };
     let first = id();
-    it.ok(&["run-local"]);
+    checkout.ok(&["run-local"]);
     assert_ne!(id(), first, "our earlier container is replaced");
     assert_eq!(
-        fs::read_to_string(it.workspace().join("file")).unwrap(),
+        fs::read_to_string(checkout.workspace().join("file")).unwrap(),
         "hello\n",
         "its files stay"
     );
 
     let start = Instant::now();
-    it.ok(&["stop", "--keep"]);
+    checkout.ok(&["stop", "--keep"]);
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",
         start.elapsed()
     );
-    let state = &it.real.inspect("container", &it.container).unwrap()["State"];
+    let state = &checkout
+        .engine
+        .inspect("container", &checkout.container)
+        .unwrap()["State"];
     assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
-    let again = it.run(&["stop", "--keep"]);
+    let again = checkout.run(&["stop", "--keep"]);
     assert!(again.stderr.contains("Nothing to stop"), "{again:?}");
-    it.ok(&["stop"]);
-    assert!(it.real.inspect("container", &it.container).is_none());
-    assert!(it.run(&["stop"]).stderr.contains("Nothing to stop"));
-    assert_eq!(it.run(&["shell", "--", "true"]).code, 1);
+    checkout.ok(&["stop"]);
+    let container = checkout.engine.inspect("container", &checkout.container);
+    assert!(container.is_none());
+    assert!(checkout.run(&["stop"]).stderr.contains("Nothing to stop"));
+    assert_eq!(checkout.run(&["shell", "--", "true"]).code, 1);
 }
 
-fn test_image(it: &Checkout) {
-    let result: Value = serde_json::from_str(&it.ok(&["test-image", "--json"])).unwrap();
+fn test_image(checkout: &Checkout) {
+    let result: Value = serde_json::from_str(&checkout.ok(&["test-image", "--json"])).unwrap();
     assert_eq!(result["ok"], true, "{result}");
     let names: Vec<_> = result["checks"]
         .as_array()
@@ -246,30 +276,37 @@ fn test_image(it: &Checkout) {
             "size unpacked"
         ]
     );
-    let tests = it.real.ask(&[
+    let tests = checkout.engine.run(&[
         "ps",
         "-aq",
         "--filter",
-        &format!("name={}-test", it.container),
+        &format!("name={}-test", checkout.container),
     ]);
     assert_eq!(tests.stdout.trim(), "", "it cleans up after itself");
 }
 
-fn clean(it: &Checkout) {
-    let cleaned = it.run(&["clean"]);
+fn clean(checkout: &Checkout) {
+    let cleaned = checkout.run(&["clean"]);
     assert_eq!(cleaned.code, 2, "nobody can be asked");
-    let cleaned = it.run(&["clean", "--yes"]);
+    let cleaned = checkout.run(&["clean", "--yes"]);
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
     assert!(cleaned.stderr.contains("Reclaimed"), "{}", cleaned.stderr);
-    assert_eq!(it.real.inspect("container", &it.container), None);
-    assert_eq!(it.real.inspect("image", &it.reference()), None);
     assert_eq!(
-        fs::read_to_string(it.workspace().join("file")).unwrap(),
+        checkout.engine.inspect("container", &checkout.container),
+        None
+    );
+    assert_eq!(
+        checkout.engine.inspect("image", &checkout.reference()),
+        None
+    );
+    assert_eq!(
+        fs::read_to_string(checkout.workspace().join("file")).unwrap(),
         "hello\n",
         "never the workspace"
     );
     assert!(
-        it.run(&["clean", "--yes"])
+        checkout
+            .run(&["clean", "--yes"])
             .stderr
             .contains("nothing of ours to remove")
     );

@@ -1,4 +1,4 @@
-//! A world full of what looks like ours and is not: names, labels, images, volumes, networks.
+//! A lookalikes full of what looks like ours and is not: names, labels, images, volumes, networks.
 //! Every command that changes anything goes through it, and all of it is as it was.
 
 use std::{collections::BTreeMap, fs, io::Write as _, process::Stdio};
@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fs, io::Write as _, process::Stdio};
 use serde_json::Value;
 
 use crate::{
+    engines::{Checkout, CommandOutput, command_output},
     publish::edit,
-    real::{Checkout, Ran, ran},
 };
 
 /// How many there are, by kind; each is looked at after every command.
@@ -15,7 +15,7 @@ const CONTAINERS: usize = 6;
 const IMAGES: usize = 6;
 
 struct Lookalikes<'a> {
-    it: &'a Checkout<'a>,
+    checkout: &'a Checkout<'a>,
     /// A repository of its own, so that `clean --all` is about nothing but this.
     repository: String,
     names: BTreeMap<&'static str, Vec<String>>,
@@ -24,10 +24,10 @@ struct Lookalikes<'a> {
 }
 
 impl<'a> Lookalikes<'a> {
-    fn new(it: &'a Checkout<'a>) -> Self {
+    fn new(checkout: &'a Checkout<'a>) -> Self {
         Self {
-            it,
-            repository: format!("localhost/{}/agent-runner", it.container),
+            checkout,
+            repository: format!("localhost/{}/agent-runner", checkout.container),
             names: BTreeMap::new(),
             before: BTreeMap::new(),
         }
@@ -37,25 +37,29 @@ impl<'a> Lookalikes<'a> {
         format!("{}:{version}", self.repository)
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
-        let config = self.it.src().join("target/buildx");
+    fn run(&self, args: &[&str]) -> CommandOutput {
+        let config = self.checkout.src().join("target/buildx");
         let env = [
             ("XTASK_IMAGE_REPOSITORY", self.repository.as_str()),
             // The builder of our name is another test's.
             ("BUILDX_CONFIG", config.to_str().unwrap()),
         ];
-        self.it.run_with(args, &env)
+        self.checkout.run_with(args, &env)
     }
 
-    fn engine(&self, args: &[&str]) -> Ran {
-        let ran = self.it.real.ask(args);
-        assert_eq!(ran.code, 0, "{} {args:?}: {ran:?}", self.it.real.name);
-        ran
+    fn engine(&self, args: &[&str]) -> CommandOutput {
+        let output = self.checkout.engine.run(args);
+        assert_eq!(
+            output.code, 0,
+            "{} {args:?}: {output:?}",
+            self.checkout.engine.name
+        );
+        output
     }
 
     /// A container that runs, with the labels that it inherits from our image and these.
     fn container(&mut self, name: &str, labels: &[&str]) {
-        let reference = self.reference(&self.it.version);
+        let reference = self.reference(&self.checkout.version);
         let mut args = vec!["run", "-d", "--name", name, "--network", "none"];
         for label in labels {
             args.extend(["--label", label]);
@@ -67,7 +71,7 @@ impl<'a> Lookalikes<'a> {
 
     /// An image with nothing in it but a label, so that each is another one.
     fn image(&mut self, reference: &str, label: &str) {
-        let mut import = self.it.real.engine(&[
+        let mut import = self.checkout.engine.command(&[
             "import",
             "--change",
             &format!("LABEL {label}"),
@@ -89,7 +93,7 @@ impl<'a> Lookalikes<'a> {
         let mut input = child.stdin.take().unwrap();
         input.write_all(&tar.into_inner().unwrap()).unwrap();
         drop(input);
-        let imported = ran(&child.wait_with_output().unwrap());
+        let imported = command_output(&child.wait_with_output().unwrap());
         assert_eq!(imported.code, 0, "{imported:?}");
         self.note("image", reference);
     }
@@ -98,7 +102,7 @@ impl<'a> Lookalikes<'a> {
     fn state(&self, kind: &str) -> Vec<Value> {
         let names = self.names[kind].iter().map(String::as_str);
         let line: Vec<_> = [kind, "inspect"].into_iter().chain(names).collect();
-        let said = self.it.real.ask(&line).stdout;
+        let said = self.checkout.engine.run(&line).stdout;
         let found: Vec<Value> = serde_json::from_str(&said).unwrap_or_default();
         let pick = |one: &Value| match kind {
             "container" => [one["Id"].clone(), one["State"]["Running"].clone()],
@@ -128,16 +132,16 @@ impl<'a> Lookalikes<'a> {
             assert_eq!(
                 &now, before,
                 "{}: {kind} after {after:?}",
-                self.it.real.name
+                self.checkout.engine.name
             );
         }
     }
 
     /// Runs a command; whatever comes of it, nothing of the others' has changed.
-    fn passes_through(&self, args: &[&str]) -> Ran {
-        let ran = self.run(args);
+    fn passes_through(&self, args: &[&str]) -> CommandOutput {
+        let output = self.run(args);
         self.all_are_as_they_were(args);
-        ran
+        output
     }
 }
 
@@ -147,7 +151,7 @@ impl Drop for Lookalikes<'_> {
             let all = |what: &[&'static str]| {
                 let names = names.iter().map(String::as_str);
                 let line: Vec<_> = what.iter().copied().chain(names).collect();
-                self.it.real.ask(&line);
+                self.checkout.engine.run(&line);
             };
             if *kind == "container" {
                 // Podman would wait for each to stop.
@@ -155,47 +159,53 @@ impl Drop for Lookalikes<'_> {
             }
             all(&[kind, "rm", "--force"]);
         }
-        let reference = self.reference(&self.it.version);
-        self.it.real.ask(&["image", "rm", &reference]);
+        let reference = self.reference(&self.checkout.version);
+        self.checkout.engine.run(&["image", "rm", &reference]);
     }
 }
 
 /// What is not ours is not touched, though it has our name, our image or our labels.
-pub fn untouched(it: &Checkout) {
-    let mut world = Lookalikes::new(it);
-    let built = world.run(&["build-image"]);
+pub fn untouched(checkout: &Checkout) {
+    let mut lookalikes = Lookalikes::new(checkout);
+    let built = lookalikes.run(&["build-image"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
-    let ours = it.container.clone();
+    let ours = checkout.container.clone();
 
     // Containers inherit an image's labels, so all of them have those too.
-    world.container(&ours, &["com.docker.compose.project=shop"]);
+    lookalikes.container(&ours, &["com.docker.compose.project=shop"]);
     for part in ["-server", "-temporal", "-test-1", "-smoke-1"] {
-        world.container(&format!("{ours}{part}"), &[]);
+        lookalikes.container(&format!("{ours}{part}"), &[]);
     }
     // Started by xtask, of another checkout, under another name.
     let other = format!("{ours}-second");
-    world.container(&other, &["ai.stigmer.xtask.container=run"]);
+    lookalikes.container(&other, &["ai.stigmer.xtask.container=run"]);
 
     // In our repository under another tag, of a version that was never built, of a name that
     // only begins as ours, with our label for another repository, and the server's name.
-    let repository = world.repository.clone();
-    world.image(&world.reference("theirs"), "a=theirs");
-    world.image(&world.reference("dev-taken"), "a=taken");
-    world.image(&format!("{repository}-tools:{}", it.version), "a=tools");
-    world.image(
+    let repository = lookalikes.repository.clone();
+    lookalikes.image(&lookalikes.reference("theirs"), "a=theirs");
+    lookalikes.image(&lookalikes.reference("dev-taken"), "a=taken");
+    lookalikes.image(
+        &format!("{repository}-tools:{}", checkout.version),
+        "a=tools",
+    );
+    lookalikes.image(
         &format!("localhost/{ours}/other:1"),
         "ai.stigmer.xtask.image=localhost/other",
     );
-    let server = format!("localhost/agent-runner-devserver:{}", it.version);
-    world.image(&server, "a=server");
-    let list = format!("localhost/agent-runner-xtask-release:{}-old", it.version);
-    world.image(&list, "a=list");
+    let server = format!("localhost/agent-runner-devserver:{}", checkout.version);
+    lookalikes.image(&server, "a=server");
+    let list = format!(
+        "localhost/agent-runner-xtask-release:{}-old",
+        checkout.version
+    );
+    lookalikes.image(&list, "a=list");
     for kind in ["volume", "network"] {
-        world.engine(&[kind, "create", &ours]);
-        world.note(kind, &ours);
+        lookalikes.engine(&[kind, "create", &ours]);
+        lookalikes.note(kind, &ours);
     }
-    world.is_whole();
-    let counted = |kind: &str| world.before[kind].len();
+    lookalikes.is_whole();
+    let counted = |kind: &str| lookalikes.before[kind].len();
     assert_eq!(
         (counted("container"), counted("image")),
         (CONTAINERS, IMAGES)
@@ -208,7 +218,7 @@ pub fn untouched(it: &Checkout) {
         &["shell", "--", "true"],
         &["up"],
     ] {
-        let refused = world.passes_through(line);
+        let refused = lookalikes.passes_through(line);
         assert_eq!(refused.code, 1, "{line:?}: {}", refused.stderr);
         let why = format!("is not ours: it runs `{repository}:dev-e2e");
         assert!(
@@ -217,24 +227,24 @@ pub fn untouched(it: &Checkout) {
             refused.stderr
         );
     }
-    let down = world.passes_through(&["down"]);
+    let down = lookalikes.passes_through(&["down"]);
     assert_eq!(down.code, 0, "{}", down.stderr);
-    let smoke = world.passes_through(&["smoke"]);
+    let smoke = lookalikes.passes_through(&["smoke"]);
     assert_eq!(smoke.code, 1, "{}", smoke.stderr);
     let why = format!("`{server}` exists already, and xtask did not build it");
     assert!(smoke.stderr.contains(&why), "{}", smoke.stderr);
-    let status = world.passes_through(&["status"]);
+    let status = lookalikes.passes_through(&["status"]);
     assert!(
         status.stdout.contains("not ours") || status.code != 0,
         "{status:?}"
     );
 
     // A build takes no name away.
-    let taken = world.passes_through(&["build-image", "--version", "dev-taken"]);
+    let taken = lookalikes.passes_through(&["build-image", "--version", "dev-taken"]);
     assert_eq!(taken.code, 1, "{}", taken.stderr);
     let why = format!("`{repository}:dev-taken` exists already, and xtask did not build it");
     assert!(taken.stderr.contains(&why), "{}", taken.stderr);
-    let tested = world.passes_through(&["test-image"]);
+    let tested = lookalikes.passes_through(&["test-image"]);
     assert_eq!(tested.code, 0, "{}{}", tested.stdout, tested.stderr);
 
     // The image is in use, so it stays; the containers live on.
@@ -243,20 +253,20 @@ pub fn untouched(it: &Checkout) {
             // Cache mounts of its own: those of the others would be cold.
             let ids = format!("ARG CACHE_ID={ours}");
             edit(
-                &it.src().join("Dockerfile"),
+                &checkout.src().join("Dockerfile"),
                 "ARG CACHE_ID=agent-runner",
                 &ids,
             );
         }
-        let cleaned = world.passes_through(line);
+        let cleaned = lookalikes.passes_through(line);
         assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
         let stays = "stays: it is not ours";
         assert!(cleaned.stderr.contains(stays), "{}", cleaned.stderr);
     }
     // A person's files outlive all of it.
-    let file = it.workspace().join("theirs");
-    it.make_folder(&it.workspace());
+    let file = checkout.workspace().join("theirs");
+    checkout.make_folder(&checkout.workspace());
     fs::write(&file, "kept").unwrap();
-    world.passes_through(&["clean", "--all", "--yes"]);
+    lookalikes.passes_through(&["clean", "--all", "--yes"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
 }

@@ -6,13 +6,13 @@
 
 mod ages;
 mod capabilities;
+mod engines;
 mod faults;
 mod journey;
 mod lookalikes;
 mod promises;
 mod proxy;
 mod publish;
-mod real;
 mod registry;
 mod remote;
 mod secrets;
@@ -21,9 +21,9 @@ mod temporal;
 mod tokens;
 mod watch;
 
-use real::{
+use engines::{
     Checkout, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
-    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, Real,
+    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, RealEngine,
 };
 
 /// A test of engines by their names.
@@ -35,9 +35,9 @@ macro_rules! on_engines {
             $(
                 #[test]
                 fn $name() {
-                    if let Some(real) = Real::find($engine) {
+                    if let Some(engine) = RealEngine::find($engine) {
                         let purpose = stringify!($test).replace('_', "-");
-                        crate::$module::$test(&Checkout::new(&real, &purpose));
+                        crate::$module::$test(&Checkout::new(&engine, &purpose));
                     }
                 }
             )*
@@ -130,6 +130,6 @@ on_engines!(
 );
 
 #[test]
-fn docker_and_podman_publish_alike() {
+fn docker_and_podman_publish_equal_images() {
     publish::alike();
 }

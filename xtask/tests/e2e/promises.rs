@@ -4,19 +4,19 @@ use std::{fs, io::Write as _, path::Path, process::Child, thread, time::Duration
 
 use serde_json::Value;
 
-use crate::real::{Checkout, Ran, ran, var};
+use crate::engines::{Checkout, CommandOutput, command_output, var};
 
 /// `check` passes on what is committed, and fails with ruff's and mypy's own words.
-pub fn check_finds_fault(it: &Checkout) {
-    it.ok(&["check"]);
-    let fault = it.src().join("agent-runner/worker/fault.py");
+pub fn check_finds_fault(checkout: &Checkout) {
+    checkout.ok(&["check"]);
+    let fault = checkout.src().join("agent-runner/worker/fault.py");
     // ruff's complaint does not keep mypy from having its own.
     fs::write(
         &fault,
         "\"\"\"Wrong.\"\"\"\n\nimport os\n\nx: int = \"text\"\n",
     )
     .unwrap();
-    let checked = it.run(&["check", "--progress", "plain"]);
+    let checked = checkout.run(&["check", "--progress", "plain"]);
     assert_ne!(checked.code, 0);
     for (who, words) in [
         ("ruff", "F401"),
@@ -27,11 +27,14 @@ pub fn check_finds_fault(it: &Checkout) {
 }
 
 /// An image for another processor holds that processor's programs and no others.
-pub fn cross_build(it: &Checkout) {
-    it.ok(&["build-image", "--platform", "linux/arm64"]);
-    let image = it.real.inspect("image", &it.reference()).unwrap();
+pub fn cross_build(checkout: &Checkout) {
+    checkout.ok(&["build-image", "--platform", "linux/arm64"]);
+    let image = checkout
+        .engine
+        .inspect("image", &checkout.reference())
+        .unwrap();
     assert_eq!(image["Architecture"], "arm64");
-    let tested = it.run(&["test-image", "--json"]);
+    let tested = checkout.run(&["test-image", "--json"]);
     let result: Value =
         serde_json::from_str(&tested.stdout).unwrap_or_else(|_| panic!("{tested:?}"));
     let checks = result["checks"].as_array().unwrap();
@@ -49,9 +52,9 @@ pub fn cross_build(it: &Checkout) {
 }
 
 /// A container that ends at once is told with its log, and the exit code is not 0.
-pub fn unhealthy(it: &Checkout) {
-    it.ok(&["build-image"]);
-    let failed = it.run_with(
+pub fn unhealthy(checkout: &Checkout) {
+    checkout.ok(&["build-image"]);
+    let failed = checkout.run_with(
         &["run-local"],
         &[("XTASK_RUN_ENV", "TEMPORAL_MAX_CONCURRENCY=none")],
     );
@@ -69,8 +72,8 @@ pub fn unhealthy(it: &Checkout) {
 }
 
 /// A build that a signal ends is a failure with the signal's code, though Podman's own is 0.
-pub fn interrupted_build(it: &Checkout) {
-    let child = it
+pub fn interrupted_build(checkout: &Checkout) {
+    let child = checkout
         .command(&["build-image", "--no-cache"], &[])
         .spawn()
         .unwrap();
@@ -82,33 +85,41 @@ pub fn interrupted_build(it: &Checkout) {
         "{}",
         ended.stderr
     );
-    assert_eq!(it.real.inspect("image", &it.reference()), None);
+    assert_eq!(
+        checkout.engine.inspect("image", &checkout.reference()),
+        None
+    );
 }
 
 /// A build for all platforms that a signal ends leaves nothing half-made.
-pub fn interrupted_release(it: &Checkout) {
+pub fn interrupted_release(checkout: &Checkout) {
     let line = ["build-multiarch", "--no-cache", "--progress", "plain"];
-    let child = it.command(&line, &[]).spawn().unwrap();
+    let child = checkout.command(&line, &[]).spawn().unwrap();
     thread::sleep(Duration::from_secs(3));
     let ended = interrupt(child, libc::SIGINT);
     assert_eq!(ended.code, 130, "{ended:?}");
-    let left: Vec<_> = fs::read_dir(it.src().join("target/dist"))
+    let left: Vec<_> = fs::read_dir(checkout.src().join("target/dist"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
     assert!(left.is_empty(), "{left:?}");
-    if it.real.program == "podman" {
-        let list = format!("localhost/agent-runner-xtask-release:{}", it.version);
-        assert_ne!(it.real.ask(&["manifest", "exists", &list]).code, 0);
+    if checkout.engine.program == "podman" {
+        let list = format!("localhost/agent-runner-xtask-release:{}", checkout.version);
+        assert_ne!(checkout.engine.run(&["manifest", "exists", &list]).code, 0);
     }
 }
 
 /// A test that a signal ends leaves no container.
-pub fn interrupted_test(it: &Checkout) {
-    it.ok(&["build-image"]);
-    let child = it.command(&["test-image"], &[]).spawn().unwrap();
-    let ours = format!("name={}-test", it.container);
-    let listed = || it.real.ask(&["ps", "-aq", "--filter", &ours]).stdout;
+pub fn interrupted_test(checkout: &Checkout) {
+    checkout.ok(&["build-image"]);
+    let child = checkout.command(&["test-image"], &[]).spawn().unwrap();
+    let ours = format!("name={}-test", checkout.container);
+    let listed = || {
+        checkout
+            .engine
+            .run(&["ps", "-aq", "--filter", &ours])
+            .stdout
+    };
     for _ in 0..200 {
         if !listed().trim().is_empty() {
             break;
@@ -122,21 +133,21 @@ pub fn interrupted_test(it: &Checkout) {
 
 /// Two at once, of the same tag and the same container: each ends well or says what was in its
 /// way, and what is there at the end is one healthy container.
-pub fn two_at_once(it: &Checkout) {
+pub fn two_at_once(checkout: &Checkout) {
     let both = |args: &[&str]| {
-        let children = [(); 2].map(|()| it.command(args, &[]).spawn().unwrap());
-        children.map(|child| ran(&child.wait_with_output().unwrap()))
+        let children = [(); 2].map(|()| checkout.command(args, &[]).spawn().unwrap());
+        children.map(|child| command_output(&child.wait_with_output().unwrap()))
     };
     for built in both(&["build-image"]) {
         assert_eq!(built.code, 0, "{}", built.stderr);
     }
     let started = both(&["run-local"]);
-    assert!(started.iter().any(|ran| ran.code == 0), "{started:?}");
-    for ran in &started {
-        let told = ran.stderr.contains("error: ") && ran.stderr.contains(&it.container);
-        assert!(ran.code == 0 || told, "{ran:?}");
+    assert!(started.iter().any(|output| output.code == 0), "{started:?}");
+    for output in &started {
+        let told = output.stderr.contains("error: ") && output.stderr.contains(&checkout.container);
+        assert!(output.code == 0 || told, "{output:?}");
     }
-    let status = it.ok(&["status", "--json"]);
+    let status = checkout.ok(&["status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["health"], "healthy", "{status}");
     let tested = both(&["test-image"]);
@@ -151,15 +162,15 @@ pub fn two_at_once(it: &Checkout) {
     for cleaned in &cleaned {
         assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
     }
-    let named = format!("name={}", it.container);
-    let left = it.real.ask(&["ps", "-aq", "--filter", &named]);
+    let named = format!("name={}", checkout.container);
+    let left = checkout.engine.run(&["ps", "-aq", "--filter", &named]);
     assert_eq!(left.stdout.trim(), "");
-    let left = it.real.inspect("image", &it.reference());
+    let left = checkout.engine.inspect("image", &checkout.reference());
     assert!(left.is_none(), "{cleaned:#?}");
 }
 
 /// A published version that is not here is pulled; what is here is preferred.
-pub fn published_is_pulled(it: &Checkout) {
+pub fn published_is_pulled(checkout: &Checkout) {
     let Some(registry) = var("XTASK_E2E_REGISTRY") else {
         let required = var("XTASK_E2E_REQUIRE");
         assert!(
@@ -169,24 +180,24 @@ pub fn published_is_pulled(it: &Checkout) {
         let _ = writeln!(std::io::stderr(), "skipped: no registry");
         return;
     };
-    let repository = format!("{registry}/e2e/{}", it.container);
+    let repository = format!("{registry}/e2e/{}", checkout.container);
     let reference = format!("{repository}:9.9.9-e2e");
     let env = [
         ("XTASK_IMAGE_REPOSITORY", repository.as_str()),
         ("VERSION", "9.9.9-e2e"),
     ];
     let run = |args: &[&str]| {
-        let ran = it.run_with(args, &env);
-        assert_eq!(ran.code, 0, "{args:?}: {ran:?}");
-        ran
+        let output = checkout.run_with(args, &env);
+        assert_eq!(output.code, 0, "{args:?}: {output:?}");
+        output
     };
     run(&["build-image", "--no-check"]);
-    let pushed = it.real.ask(&["push", &reference]);
+    let pushed = checkout.engine.run(&["push", &reference]);
     assert_eq!(pushed.code, 0, "{pushed:?}");
     let started = run(&["run-local"]);
     assert!(!started.stderr.contains("Pulling"), "{}", started.stderr);
     let cleaned = run(&["clean", "--yes"]);
-    let left = it.real.inspect("image", &reference);
+    let left = checkout.engine.inspect("image", &reference);
     assert!(left.is_none(), "{}", cleaned.stderr);
 
     let started = run(&["run-local"]);
@@ -200,7 +211,7 @@ pub fn published_is_pulled(it: &Checkout) {
 }
 
 /// Sends a signal to the xtask itself, and waits for the end.
-pub fn interrupt(child: Child, signal: i32) -> Ran {
+pub fn interrupt(child: Child, signal: i32) -> CommandOutput {
     for pid in xtask_pids(child.id()) {
         #[allow(unsafe_code)]
         // SAFETY: takes two numbers and touches no memory; the process is ours.
@@ -208,7 +219,7 @@ pub fn interrupt(child: Child, signal: i32) -> Ran {
             libc::kill(pid, signal)
         };
     }
-    ran(&child.wait_with_output().unwrap())
+    command_output(&child.wait_with_output().unwrap())
 }
 
 /// The xtask below a child: `runuser` may stand between.

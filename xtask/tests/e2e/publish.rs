@@ -5,26 +5,26 @@ use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::SystemTim
 use serde_json::Value;
 
 use crate::{
-    real::{Checkout, DOCKER, DOCKER_CONTAINERD, PODMAN, Ran, Real},
+    engines::{Checkout, CommandOutput, DOCKER, DOCKER_CONTAINERD, PODMAN, RealEngine},
     remote::{Remote, needed},
 };
 
 /// A checkout that publishes to a repository.
 pub struct Publisher<'a> {
-    pub it: &'a Checkout<'a>,
+    pub checkout: &'a Checkout<'a>,
     pub remote: Remote,
     env: Vec<(String, String)>,
 }
 
 impl<'a> Publisher<'a> {
     /// With sign-ins of its own: the person's stay as they are.
-    pub fn new(it: &'a Checkout<'a>, remote: Remote) -> Self {
-        let kept = it.src().join("target/auth");
+    pub fn new(checkout: &'a Checkout<'a>, remote: Remote) -> Self {
+        let kept = checkout.src().join("target/auth");
         fs::create_dir_all(&kept).unwrap();
         let file = kept.join("config.json");
         // Podman refuses to work when the file that is named for it is not there.
         fs::write(&file, "{}").unwrap();
-        it.make_folder(&kept);
+        checkout.make_folder(&kept);
         let env = [
             ("XTASK_IMAGE_REPOSITORY", remote.repository()),
             ("DOCKER_CONFIG", kept.to_str().unwrap().to_owned()),
@@ -32,38 +32,42 @@ impl<'a> Publisher<'a> {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
-        Self { it, remote, env }
+        Self {
+            checkout,
+            remote,
+            env,
+        }
     }
 
-    pub fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> Ran {
+    pub fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> CommandOutput {
         let env: Vec<_> = self
             .env
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .chain(more.iter().copied())
             .collect();
-        self.it.run_with(args, &env)
+        self.checkout.run_with(args, &env)
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, &[])
     }
 
-    pub fn ok(&self, args: &[&str]) -> Ran {
-        let ran = self.run(args);
+    pub fn ok(&self, args: &[&str]) -> CommandOutput {
+        let output = self.run(args);
         assert_eq!(
-            ran.code, 0,
+            output.code, 0,
             "{} {args:?}: {}",
-            self.it.real.name, ran.stderr
+            self.checkout.engine.name, output.stderr
         );
-        ran
+        output
     }
 
-    pub fn refused(&self, args: &[&str], why: &str) -> Ran {
-        let ran = self.run(args);
-        assert_ne!(ran.code, 0, "{args:?}: {}", ran.stderr);
-        assert!(ran.stderr.contains(why), "{args:?}: {}", ran.stderr);
-        ran
+    pub fn refused(&self, args: &[&str], why: &str) -> CommandOutput {
+        let output = self.run(args);
+        assert_ne!(output.code, 0, "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains(why), "{args:?}: {}", output.stderr);
+        output
     }
 
     fn sign_in(&self) {
@@ -75,27 +79,34 @@ impl<'a> Publisher<'a> {
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let args = ["docker-login", "--username", user, "--password-stdin"];
-        let mut child = self.it.command_with_input(&args, &env).spawn().unwrap();
+        let mut child = self
+            .checkout
+            .command_with_input(&args, &env)
+            .spawn()
+            .unwrap();
         writeln!(child.stdin.take().unwrap(), "{password}").unwrap();
         assert!(child.wait_with_output().unwrap().status.success());
     }
 
     fn receipt(&self, version: &str) -> Value {
-        let path = self.it.src().join(format!("target/dist/{version}.json"));
+        let path = self
+            .checkout
+            .src()
+            .join(format!("target/dist/{version}.json"));
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     }
 
     /// A commit that has nothing but its message, and its tag.
     fn commit_and_tag(&self, tag: &str) {
         let commit = ["commit", "-q", "--allow-empty", "-m", tag];
-        assert_eq!(self.it.git(&commit).code, 0);
-        assert_eq!(self.it.git(&["tag", "-f", tag]).code, 0);
+        assert_eq!(self.checkout.git(&commit).code, 0);
+        assert_eq!(self.checkout.git(&["tag", "-f", tag]).code, 0);
     }
 
     /// How this engine publishes: Docker's classic store holds one platform.
     fn publish(&self, version: &str) -> (Vec<&'static str>, Vec<String>) {
         let tail = vec!["--version".to_owned(), version.to_owned()];
-        if self.it.real.name == DOCKER {
+        if self.checkout.engine.name == DOCKER {
             let build = ["build-image", "--no-check", "--version", version];
             assert_eq!(self.run(&build).code, 0);
             (vec!["push-image"], tail)
@@ -128,22 +139,22 @@ fn words(line: &[String]) -> Vec<&str> {
 }
 
 /// From the first refusal to `latest` that stays: the life of a release.
-pub fn release(it: &Checkout) {
-    let Some(remote) = Remote::with_password(it.real.name) else {
+pub fn release(checkout: &Checkout) {
+    let Some(remote) = Remote::with_password(checkout.engine.name) else {
         return;
     };
-    let release = Publisher::new(it, remote);
+    let release = Publisher::new(checkout, remote);
     let remote = &release.remote;
 
     // HEAD has no tag yet; then nobody is signed in. Both are found out before anything is built.
-    if it.real.program == "podman" {
+    if checkout.engine.program == "podman" {
         // Proven at work on this engine by a test of its own.
         edit(
-            &it.src().join("xtask.toml"),
+            &checkout.src().join("xtask.toml"),
             "smoke = true",
             "smoke = false",
         );
-        assert_eq!(it.git(&["commit", "-qam", "smoke"]).code, 0);
+        assert_eq!(checkout.git(&["commit", "-qam", "smoke"]).code, 0);
     }
     let first = line!(release, "1.2.3");
     release.refused(&words(&first), "HEAD has no tag `v1.2.3`");
@@ -168,17 +179,17 @@ pub fn release(it: &Checkout) {
         serde_json::json!(["1.2.3", "1.2", "1", "latest"])
     );
     // What the channel wants: Docker attests each platform's provenance, Podman says that it can't.
-    let attested = if it.real.name == DOCKER_CONTAINERD {
+    let attested = if checkout.engine.name == DOCKER_CONTAINERD {
         2
     } else {
         0
     };
     assert_eq!(receipt["attestations"], attested);
-    if it.real.program == "podman" {
+    if checkout.engine.program == "podman" {
         let remark = "Podman writes no attestations";
         assert!(done.stderr.contains(remark), "{}", done.stderr);
     }
-    if it.real.name != DOCKER {
+    if checkout.engine.name != DOCKER {
         both_platforms_are_whole(&release, &digest);
     }
 
@@ -190,10 +201,10 @@ pub fn release(it: &Checkout) {
         again.stderr
     );
     assert_eq!(again.stdout, done.stdout);
-    release.ok(&verify(it, "1.2.3"));
+    release.ok(&verify(checkout, "1.2.3"));
 
     // What follows is between us and the registry, whoever builds: once is enough.
-    if it.real.name == DOCKER {
+    if checkout.engine.name == DOCKER {
         second_release(&release, &digest);
     }
     for version in ["1.2.3", "1.1.9"] {
@@ -202,7 +213,7 @@ pub fn release(it: &Checkout) {
 }
 
 fn second_release(release: &Publisher, digest: &str) {
-    let (it, remote) = (release.it, &release.remote);
+    let (checkout, remote) = (release.checkout, &release.remote);
     let digest = digest.to_owned();
     let first = line!(release, "1.2.3");
 
@@ -227,12 +238,12 @@ fn second_release(release: &Publisher, digest: &str) {
     assert_eq!(remote.digest("1").as_ref(), Some(&digest));
     assert_eq!(remote.digest("1.1"), remote.digest("1.1.9"));
     assert_ne!(remote.digest("1.1.9").as_ref(), Some(&digest));
-    release.ok(&verify(it, "1.1.9"));
+    release.ok(&verify(checkout, "1.1.9"));
 }
 
-fn verify<'a>(it: &Checkout, version: &'a str) -> Vec<&'a str> {
+fn verify<'a>(checkout: &Checkout, version: &'a str) -> Vec<&'a str> {
     let mut line = vec!["verify-image", "--version", version];
-    if it.real.name == DOCKER {
+    if checkout.engine.name == DOCKER {
         line.extend(["--platform", "linux/amd64"]);
     }
     line
@@ -240,7 +251,7 @@ fn verify<'a>(it: &Checkout, version: &'a str) -> Vec<&'a str> {
 
 /// Both architectures come out of the registry as the engine pulls them.
 fn both_platforms_are_whole(release: &Publisher, digest: &str) {
-    let (it, remote) = (release.it, &release.remote);
+    let (checkout, remote) = (release.checkout, &release.remote);
     let by_digest = format!("{}@{digest}", remote.repository());
     for (platform, machine_is) in PLATFORMS {
         let config = remote.config(digest, platform);
@@ -260,8 +271,8 @@ fn both_platforms_are_whole(release: &Publisher, digest: &str) {
 
         let pulled = pull(release, &by_digest, platform);
         assert_eq!(pulled.code, 0, "{pulled:?}");
-        let name = format!("{}-{}", it.container, platform.replace('/', "-"));
-        let created = it.real.ask(&[
+        let name = format!("{}-{}", checkout.container, platform.replace('/', "-"));
+        let created = checkout.engine.run(&[
             "create",
             "--platform",
             platform,
@@ -270,8 +281,8 @@ fn both_platforms_are_whole(release: &Publisher, digest: &str) {
             &by_digest,
         ]);
         assert_eq!(created.code, 0, "{created:?}");
-        assert_eq!(machine(it, &name), machine_is, "{platform}");
-        it.real.ask(&["image", "rm", &by_digest]);
+        assert_eq!(machine(checkout, &name), machine_is, "{platform}");
+        checkout.engine.run(&["image", "rm", &by_digest]);
     }
 }
 
@@ -279,15 +290,15 @@ fn both_platforms_are_whole(release: &Publisher, digest: &str) {
 const PLATFORMS: [(&str, u8); 2] = [("linux/amd64", 62), ("linux/arm64", 183)];
 
 /// For which processor a container's interpreter is. The container goes.
-fn machine(it: &Checkout, name: &str) -> u8 {
-    let python = it.src().join("target/python3.11");
-    it.make_folder(python.parent().unwrap());
-    let copied = it.real.ask(&[
+fn machine(checkout: &Checkout, name: &str) -> u8 {
+    let python = checkout.src().join("target/python3.11");
+    checkout.make_folder(python.parent().unwrap());
+    let copied = checkout.engine.run(&[
         "cp",
         &format!("{name}:/usr/local/bin/python3.11"),
         python.to_str().unwrap(),
     ]);
-    it.real.ask(&["rm", "-f", name]);
+    checkout.engine.run(&["rm", "-f", name]);
     assert_eq!(copied.code, 0, "{copied:?}");
     let program = fs::read(&python).unwrap();
     fs::remove_file(&python).unwrap();
@@ -295,36 +306,41 @@ fn machine(it: &Checkout, name: &str) -> u8 {
     program[18]
 }
 
-fn pull(release: &Publisher, reference: &str, platform: &str) -> Ran {
-    let kept = release.it.src().join("target/auth");
+fn pull(release: &Publisher, reference: &str, platform: &str) -> CommandOutput {
+    let kept = release.checkout.src().join("target/auth");
     let file = kept.join("config.json");
     let env = [
         ("DOCKER_CONFIG", kept.to_str().unwrap()),
         ("REGISTRY_AUTH_FILE", file.to_str().unwrap()),
     ];
-    let real = release.it.real;
+    let engine = release.checkout.engine;
     let args = ["pull", "--quiet", "--platform", platform, reference];
-    let mut command = real.command(Path::new(real.program), &args, &env);
-    crate::real::ran(&command.output().unwrap())
+    let mut command = engine.command_of(Path::new(engine.program), &args, &env);
+    crate::engines::command_output(&command.output().unwrap())
 }
 
 /// The same commit gives the same digest, also when every step is built anew.
-pub fn reproducible(it: &Checkout) {
-    it.ok(&["build-image"]);
+pub fn reproducible(checkout: &Checkout) {
+    checkout.ok(&["build-image"]);
     // Steps from the cache are older than this, and those of a build anew are not.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.unwrap().as_secs().to_string();
     let build = |name: &str, cache: &[&str]| -> String {
-        let path = it.src().join(format!("target/{name}.oci.tar"));
+        let path = checkout.src().join(format!("target/{name}.oci.tar"));
         let output = ["--output", path.to_str().unwrap()];
         let line = ["build-multiarch", "--shard", "linux/amd64"];
         let line = [&line[..], &output, cache].concat();
-        let ran = it.run_with(&line, &[("SOURCE_DATE_EPOCH", &now)]);
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let output = checkout.run_with(&line, &[("SOURCE_DATE_EPOCH", &now)]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
         root_of(&path)
     };
     let cached = build("cached", &[]);
-    assert_eq!(build("anew", &["--no-cache"]), cached, "{}", it.real.name);
+    assert_eq!(
+        build("anew", &["--no-cache"]),
+        cached,
+        "{}",
+        checkout.engine.name
+    );
 }
 
 /// The digest that an archive is there for.
@@ -338,12 +354,12 @@ fn root_of(archive: &Path) -> String {
 }
 
 /// Parts that were built apart make the release that is built in one piece.
-pub fn shards(it: &Checkout) {
+pub fn shards(checkout: &Checkout) {
     let Some(remote) = Remote::open("shards") else {
         return;
     };
-    let release = Publisher::new(it, remote);
-    let version = it.version.as_str();
+    let release = Publisher::new(checkout, remote);
+    let version = checkout.version.as_str();
     for platform in ["linux/amd64", "linux/arm64"] {
         release.ok(&["build-multiarch", "--shard", platform]);
     }
@@ -367,7 +383,7 @@ pub fn shards(it: &Checkout) {
             .iter()
             .all(|(platform, _)| merged.contains_key(*platform))
     );
-    if it.real.program == "docker" {
+    if checkout.engine.program == "docker" {
         release.ok(&["push-multiarch", "--version", version]);
         let whole: BTreeMap<_, _> = release.remote.images(version).into_iter().collect();
         assert_eq!(merged, whole, "the same images by platform");
@@ -376,18 +392,21 @@ pub fn shards(it: &Checkout) {
 
 /// What Docker and Podman publish is alike, but for what docs/engines.md names.
 pub fn alike() {
-    let (Some(docker), Some(podman)) = (Real::find(DOCKER_CONTAINERD), Real::find(PODMAN)) else {
+    let (Some(docker), Some(podman)) = (
+        RealEngine::find(DOCKER_CONTAINERD),
+        RealEngine::find(PODMAN),
+    ) else {
         return;
     };
     let Some(remote) = Remote::open("alike") else {
         return;
     };
-    let it = Checkout::new(&docker, "alike");
-    let release = Publisher::new(&it, remote);
+    let checkout = Checkout::new(&docker, "alike");
+    let release = Publisher::new(&checkout, remote);
     let publish = |version: &str, engine: &str| {
         let line = ["push-multiarch", "--version", version];
-        let ran = release.run_with(&line, &[("XTASK_ENGINE", engine)]);
-        assert_eq!(ran.code, 0, "{engine}: {}", ran.stderr);
+        let output = release.run_with(&line, &[("XTASK_ENGINE", engine)]);
+        assert_eq!(output.code, 0, "{engine}: {}", output.stderr);
     };
     publish("dev-docker", docker.program);
     publish("dev-podman", podman.program);
@@ -416,16 +435,16 @@ pub fn alike() {
 }
 
 /// In GitHub Actions: groups, the step's outputs and its summary.
-pub fn in_github_actions(it: &Checkout) {
+pub fn in_github_actions(checkout: &Checkout) {
     let Some(remote) = Remote::open("actions") else {
         return;
     };
-    let release = Publisher::new(it, remote);
-    let folder = it.src().join("target/actions");
-    it.make_folder(&folder);
+    let release = Publisher::new(checkout, remote);
+    let folder = checkout.src().join("target/actions");
+    checkout.make_folder(&folder);
     let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let (output, summary) = (at("output"), at("summary"));
-    it.ok(&["build-image"]);
+    checkout.ok(&["build-image"]);
     let env = [
         ("GITHUB_ACTIONS", "true"),
         ("GITHUB_OUTPUT", output.as_str()),
@@ -433,7 +452,7 @@ pub fn in_github_actions(it: &Checkout) {
     ];
     let built = release.run(&["build-image"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
-    let pushed = release.run_with(&["push-image", "--version", &it.version], &env);
+    let pushed = release.run_with(&["push-image", "--version", &checkout.version], &env);
     assert_eq!(pushed.code, 0, "{}", pushed.stderr);
     for line in [
         "::group::preflight\n",
@@ -442,13 +461,13 @@ pub fn in_github_actions(it: &Checkout) {
     ] {
         assert!(pushed.stderr.contains(line), "{line}: {}", pushed.stderr);
     }
-    let digest = release.remote.digest(&it.version).unwrap();
+    let digest = release.remote.digest(&checkout.version).unwrap();
     assert_eq!(
         fs::read_to_string(&output).unwrap(),
         format!(
             "image={}\ndigest={digest}\ntags={version}\nversion={version}\n",
             release.remote.repository(),
-            version = it.version
+            version = checkout.version
         )
     );
     let summary = fs::read_to_string(&summary).unwrap();
@@ -458,7 +477,7 @@ pub fn in_github_actions(it: &Checkout) {
     );
 
     // A Dockerfile that fails is shown beside its line.
-    let file = it.src().join("Dockerfile");
+    let file = checkout.src().join("Dockerfile");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("FROM scratch AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM scratch AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
     let failed = release.run_with(&["build-image"], &env);
@@ -468,7 +487,7 @@ pub fn in_github_actions(it: &Checkout) {
 }
 
 /// Two BuildKit daemons, each for its platform, build at the same time.
-pub fn nodes(it: &Checkout) {
+pub fn nodes(checkout: &Checkout) {
     let Some([amd64, arm64]) = needed(["XTASK_E2E_BUILDKIT_AMD64", "XTASK_E2E_BUILDKIT_ARM64"])
     else {
         return;
@@ -485,7 +504,7 @@ pub fn nodes(it: &Checkout) {
             "--format",
             "json",
         ];
-        let said = it.real.ask(&line);
+        let said = checkout.engine.run(&line);
         let entry = |line: &str| serde_json::from_str::<Value>(line).ok();
         said.stdout
             .lines()
@@ -493,7 +512,7 @@ pub fn nodes(it: &Checkout) {
             .map(|entry| entry["ref"].as_str().unwrap().to_owned())
             .collect()
     };
-    let build = || it.run_with(&["build-multiarch"], &[("XTASK_BUILD_NODES", &nodes)]);
+    let build = || checkout.run_with(&["build-multiarch"], &[("XTASK_BUILD_NODES", &nodes)]);
     // Daemons keep their history; once there is a list of them, it can be asked for.
     assert_eq!(build().code, 0);
     let before = history();
@@ -527,67 +546,68 @@ pub fn nodes(it: &Checkout) {
             "--builder",
             "agent-runner-xtask-nodes",
         ];
-        let said = it
-            .real
-            .ask(&[&line[..], &["--format", "json", wrote]].concat());
+        let said = checkout
+            .engine
+            .run(&[&line[..], &["--format", "json", wrote]].concat());
         let said: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
         assert_eq!(said["Platform"], serde_json::json!([platform]), "{node}");
     }
     // One that is there already is taken by its name.
     let line = ["build-multiarch", "--shard", "linux/arm64"];
     let named = [("XTASK_BUILD_BUILDER", "agent-runner-xtask-nodes")];
-    let built = it.run_with(&line, &named);
+    let built = checkout.run_with(&line, &named);
     assert_eq!(built.code, 0, "{}", built.stderr);
 }
 
 /// Where Docker's own store cannot hold several platforms, a builder of ours makes them, and
 /// `clean --all` knows it.
-pub fn own_builder(it: &Checkout) {
+pub fn own_builder(checkout: &Checkout) {
     let Some([image]) = needed(["XTASK_E2E_BUILDKIT_IMAGE"]) else {
         return;
     };
     let opts = format!("image={image}");
     let env = [("XTASK_BUILD_BUILDER_OPTS", opts.as_str())];
-    let built = it.run_with(&["build-multiarch"], &env);
+    let built = checkout.run_with(&["build-multiarch"], &env);
     assert_eq!(built.code, 0, "{}", built.stderr);
     let there = || {
-        it.real
-            .ask(&["buildx", "inspect", "agent-runner-xtask"])
+        checkout
+            .engine
+            .run(&["buildx", "inspect", "agent-runner-xtask"])
             .code
             == 0
     };
     assert!(there());
     // It is used again, not made again.
-    let again = it.run_with(&["build-multiarch", "--dry-run"], &env);
+    let again = checkout.run_with(&["build-multiarch", "--dry-run"], &env);
     assert!(!again.stdout.contains("buildx create"), "{}", again.stdout);
     let line = "docker buildx rm --force agent-runner-xtask";
-    assert!(!it.ok(&["clean", "--dry-run"]).contains(line));
-    let clean = it.ok(&["clean", "--all", "--dry-run"]);
+    assert!(!checkout.ok(&["clean", "--dry-run"]).contains(line));
+    let clean = checkout.ok(&["clean", "--all", "--dry-run"]);
     assert!(clean.contains(line), "{clean}");
 }
 
 /// What is published is signed before it has a tag, and a signature that cannot be checked
 /// moves none.
-pub fn signed(it: &Checkout) {
+pub fn signed(checkout: &Checkout) {
     let (Some(remote), Some([cosign])) = (Remote::open("signed"), needed(["XTASK_E2E_COSIGN"]))
     else {
         return;
     };
-    let release = Publisher::new(it, remote);
+    let release = Publisher::new(checkout, remote);
     edit(
-        &it.src().join("xtask.toml"),
+        &checkout.src().join("xtask.toml"),
         "sign = \"no\"",
         "sign = \"key\"",
     );
-    it.ok(&["build-image"]);
+    checkout.ok(&["build-image"]);
     assert_eq!(release.run(&["build-image"]).code, 0);
-    let push = ["push-image", "--version", &it.version];
+    let push = ["push-image", "--version", &checkout.version];
     release.refused(
         &push,
         "signs what it publishes, and cosign is not installed",
     );
 
-    let bin = it.src().join("target/bin");
+    let bin = checkout.src().join("target/bin");
     fs::create_dir_all(&bin).unwrap();
     std::os::unix::fs::symlink(&cosign, bin.join("cosign")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
@@ -621,13 +641,16 @@ pub fn signed(it: &Checkout) {
     };
     let wrong = run(&format!("{other}.pub"));
     assert_ne!(wrong.code, 0, "{}", wrong.stderr);
-    assert!(release.remote.digest(&it.version).is_none(), "no tag moved");
+    assert!(
+        release.remote.digest(&checkout.version).is_none(),
+        "no tag moved"
+    );
     let right = run("");
     assert_eq!(right.code, 0, "{}", right.stderr);
-    for ran in [&wrong, &right] {
-        assert!(!ran.stderr.contains("marked"), "{}", ran.stderr);
+    for output in [&wrong, &right] {
+        assert!(!output.stderr.contains("marked"), "{}", output.stderr);
     }
-    assert_eq!(release.receipt(&it.version)["signed"], true);
+    assert_eq!(release.receipt(&checkout.version)["signed"], true);
     let verified = std::process::Command::new(&cosign)
         .args([
             "verify",
@@ -668,12 +691,12 @@ folder = pathlib.Path(os.environ["BUILDKIT_SCAN_DESTINATION"])
 
 /// Each platform's list of content is made by the generator that the channel names, and lies in
 /// the registry beside the image.
-pub fn listed_content(it: &Checkout) {
+pub fn listed_content(checkout: &Checkout) {
     let (Some(remote), Some([base])) = (Remote::open("sbom"), needed(["XTASK_BUILD_BASE_IMAGE"]))
     else {
         return;
     };
-    let folder = it.src().join("target/generator");
+    let folder = checkout.src().join("target/generator");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("scan.py"), GENERATOR).unwrap();
     let dockerfile =
@@ -684,18 +707,18 @@ pub fn listed_content(it: &Checkout) {
         &["build", "-q", "-t", &generator, folder.to_str().unwrap()][..],
         &["push", "-q", &generator],
     ] {
-        let ran = it.real.ask(line);
-        assert_eq!(ran.code, 0, "{ran:?}");
+        let output = checkout.engine.run(line);
+        assert_eq!(output.code, 0, "{output:?}");
     }
     edit(
-        &it.src().join("xtask.toml"),
+        &checkout.src().join("xtask.toml"),
         "sbom = \"off\"",
         &format!("sbom = \"{generator}\""),
     );
-    let release = Publisher::new(it, remote);
-    release.ok(&["push-multiarch", "--version", &it.version]);
-    it.real.ask(&["image", "rm", &generator]);
-    let index = release.remote.manifest(&it.version);
+    let release = Publisher::new(checkout, remote);
+    release.ok(&["push-multiarch", "--version", &checkout.version]);
+    checkout.engine.run(&["image", "rm", &generator]);
+    let index = release.remote.manifest(&checkout.version);
     let attestations: Vec<_> = index["manifests"]
         .as_array()
         .unwrap()
@@ -725,17 +748,17 @@ pub fn listed_content(it: &Checkout) {
 }
 
 /// `--load` keeps both platforms in the engine's store, also where one of them has the name.
-pub fn loaded(it: &Checkout) {
+pub fn loaded(checkout: &Checkout) {
     if !Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
-        assert!(crate::real::var("XTASK_E2E_REQUIRE").is_none());
+        assert!(crate::engines::var("XTASK_E2E_REQUIRE").is_none());
         let _ = writeln!(std::io::stderr(), "skipped: no emulator for arm64");
         return;
     }
     // An image has the name at first, and then a list.
-    it.ok(&["build-image"]);
-    it.ok(&["build-multiarch", "--load"]);
-    it.ok(&["build-multiarch", "--load"]);
-    let reference = it.reference();
+    checkout.ok(&["build-image"]);
+    checkout.ok(&["build-multiarch", "--load"]);
+    checkout.ok(&["build-multiarch", "--load"]);
+    let reference = checkout.reference();
     for (platform, machine_is) in PLATFORMS {
         // Podman 4.3's `create` takes the first of a list, whatever platform it is told.
         let line = [
@@ -755,24 +778,29 @@ pub fn loaded(it: &Checkout) {
             "-N1",
             "/usr/local/bin/python3.11",
         ];
-        let ran = it.real.ask(&[&line[..], &[&reference], &read].concat());
+        let output = checkout
+            .engine
+            .run(&[&line[..], &[&reference], &read].concat());
         assert_eq!(
-            ran.stdout.trim(),
+            output.stdout.trim(),
             machine_is.to_string(),
-            "{platform}: {ran:?}"
+            "{platform}: {output:?}"
         );
     }
-    it.ok(&["clean", "--yes"]);
-    assert_eq!(it.real.inspect("image", &it.reference()), None);
+    checkout.ok(&["clean", "--yes"]);
+    assert_eq!(
+        checkout.engine.inspect("image", &checkout.reference()),
+        None
+    );
 }
 
 /// A build leaves its cache where the configuration says, for the next machine, and takes it from
 /// there.
-pub fn cached(it: &Checkout) {
+pub fn cached(checkout: &Checkout) {
     let Some(remote) = Remote::open("cached") else {
         return;
     };
-    let release = Publisher::new(it, remote);
+    let release = Publisher::new(checkout, remote);
     let build = |cache: &str| {
         let line = [
             "build-multiarch",
@@ -781,9 +809,9 @@ pub fn cached(it: &Checkout) {
             "--progress",
             "plain",
         ];
-        let ran = release.run_with(&line, &[("XTASK_BUILD_CACHE", cache)]);
-        assert_eq!(ran.code, 0, "{cache}: {}", ran.stderr);
-        ran.stderr
+        let output = release.run_with(&line, &[("XTASK_BUILD_CACHE", cache)]);
+        assert_eq!(output.code, 0, "{cache}: {}", output.stderr);
+        output.stderr
     };
     build("registry");
     let cache = Remote {
@@ -792,12 +820,14 @@ pub fn cached(it: &Checkout) {
         auth: None,
     };
     assert!(!cache.tags().is_empty(), "the registry has it");
-    if it.real.program == "docker" {
+    if checkout.engine.program == "docker" {
         let again = build("registry");
         let import = format!("importing cache manifest from {}", cache.repository());
         assert!(again.contains(&import), "{again}");
         build("local");
-        let local = it.src().join("target/build-cache/linux-amd64/index.json");
+        let local = checkout
+            .src()
+            .join("target/build-cache/linux-amd64/index.json");
         assert!(local.is_file());
         let again = build("local");
         assert!(

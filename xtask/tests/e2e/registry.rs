@@ -2,10 +2,10 @@
 
 use std::{io::Write as _, path::Path};
 
-use crate::real::{Checkout, Ran, ran, var};
+use crate::engines::{Checkout, CommandOutput, command_output, var};
 
 /// A right token is taken and kept, a wrong one and a dead registry are told apart.
-pub fn login(it: &Checkout) {
+pub fn login(checkout: &Checkout) {
     let (Some(registry), Some(user), Some(password)) = (
         var("XTASK_E2E_AUTH_REGISTRY"),
         var("XTASK_E2E_AUTH_USER"),
@@ -20,14 +20,14 @@ pub fn login(it: &Checkout) {
         return;
     };
     // The person's own sign-ins stay as they are.
-    let kept = it.src().join("auth");
-    it.make_folder(&kept);
+    let kept = checkout.src().join("auth");
+    checkout.make_folder(&kept);
     let file = kept.join("config.json");
     let files = [
         ("DOCKER_CONFIG", kept.to_str().unwrap()),
         ("REGISTRY_AUTH_FILE", file.to_str().unwrap()),
     ];
-    let login = |registry: &str, token: &str| -> Ran {
+    let login = |registry: &str, token: &str| -> CommandOutput {
         let args = [
             "docker-login",
             "--registry",
@@ -36,10 +36,10 @@ pub fn login(it: &Checkout) {
             &user,
             "--password-stdin",
         ];
-        let mut child = it.command_with_input(&args, &files).spawn().unwrap();
+        let mut child = checkout.command_with_input(&args, &files).spawn().unwrap();
         // A login that fails early reads nothing.
         let _ = writeln!(child.stdin.take().unwrap(), "{token}");
-        ran(&child.wait_with_output().unwrap())
+        command_output(&child.wait_with_output().unwrap())
     };
 
     let wrong = login(&registry, "marked-wrong");

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::real::{Ran, ran, var};
+use crate::engines::{CommandOutput, command_output, var};
 
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
@@ -79,7 +79,7 @@ impl Remote {
         format!("{}/{}", self.host, self.path)
     }
 
-    fn get(&self, what: &str, more: &[&str]) -> Ran {
+    fn get(&self, what: &str, more: &[&str]) -> CommandOutput {
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-f", "-L", "-H", &format!("Accept: {MANIFESTS}")]);
         curl.args(more);
@@ -95,7 +95,7 @@ impl Remote {
             writeln!(config, "user = \"{auth}\"").unwrap();
         }
         drop(config);
-        ran(&child.wait_with_output().unwrap())
+        command_output(&child.wait_with_output().unwrap())
     }
 
     pub fn tags(&self) -> Vec<String> {

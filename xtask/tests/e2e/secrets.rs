@@ -18,8 +18,8 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use crate::{
+    engines::{Checkout, CommandOutput, command_output},
     publish::{Publisher, edit},
-    real::{Checkout, Ran, ran},
     remote::{Remote, needed},
     stack::free_pair,
 };
@@ -35,7 +35,7 @@ const BUILD_ENV: &str = "marked-4be1f0c2-build-env";
 const SIGNING: &str = "marked-4be1f0c2-cosign";
 
 /// No command shows a secret, on no way.
-pub fn nowhere(it: &Checkout) {
+pub fn nowhere(checkout: &Checkout) {
     let (Some(remote), Some(_)) = (
         Remote::with_password("secrets"),
         needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]),
@@ -43,22 +43,22 @@ pub fn nowhere(it: &Checkout) {
         return;
     };
     let began = seconds();
-    let world = Secrets::new(it, remote);
-    let watch = Watch::start(world.marks());
-    let tried = world.every_command();
+    let secrets = Secrets::new(checkout, remote);
+    let watch = Watch::start(secrets.marks());
+    let tried = secrets.every_command();
     let seen = watch.stop();
     assert_eq!(seen, BTreeSet::new(), "on a command line");
-    assert_eq!(tried, commands(it), "every command was tried");
+    assert_eq!(tried, commands(checkout), "every command was tried");
 
-    world.no_hit("argument", &fs::read_to_string(&world.calls).unwrap());
-    let events = match it.real.program {
+    secrets.no_hit("argument", &fs::read_to_string(&secrets.calls).unwrap());
+    let events = match checkout.engine.program {
         "podman" => vec!["events", "--stream=false", "--since", &began],
         _ => vec!["events", "--since", &began, "--until", "0s"],
     };
-    let events = it.real.ask(&events);
-    assert!(events.stdout.contains(&it.container), "{events:?}");
-    world.no_hit("event", &events.stdout);
-    world.nothing_written();
+    let events = checkout.engine.run(&events);
+    assert!(events.stdout.contains(&checkout.container), "{events:?}");
+    secrets.no_hit("event", &events.stdout);
+    secrets.nothing_written();
 }
 
 fn seconds() -> String {
@@ -67,8 +67,8 @@ fn seconds() -> String {
 }
 
 /// The commands that there are, in `help`'s own words.
-fn commands(it: &Checkout) -> BTreeSet<String> {
-    let help = it.ok(&["help"]);
+fn commands(checkout: &Checkout) -> BTreeSet<String> {
+    let help = checkout.ok(&["help"]);
     let listed = help.lines().take_while(|line| !line.starts_with("Options"));
     listed
         .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
@@ -77,7 +77,7 @@ fn commands(it: &Checkout) -> BTreeSet<String> {
 }
 
 struct Secrets<'a> {
-    it: &'a Checkout<'a>,
+    checkout: &'a Checkout<'a>,
     release: Publisher<'a>,
     env: Vec<(&'static str, String)>,
     /// The arguments of all programs that were called.
@@ -85,14 +85,14 @@ struct Secrets<'a> {
 }
 
 impl<'a> Secrets<'a> {
-    fn new(it: &'a Checkout<'a>, remote: Remote) -> Self {
-        let src = it.src();
-        let release = Publisher::new(it, remote);
+    fn new(checkout: &'a Checkout<'a>, remote: Remote) -> Self {
+        let src = checkout.src();
+        let release = Publisher::new(checkout, remote);
         // In the way of every program that is handed a secret: it notes its arguments.
         let (bin, calls) = (src.join("target/noted"), src.join("target/calls"));
         fs::create_dir_all(&bin).unwrap();
         fs::write(&calls, "").unwrap();
-        for program in [it.real.program, "curl", "git", "cosign"] {
+        for program in [checkout.engine.program, "curl", "git", "cosign"] {
             let real = match std::env::var("XTASK_E2E_COSIGN") {
                 Ok(cosign) if program == "cosign" => PathBuf::from(cosign),
                 _ => which::which(program).unwrap(),
@@ -144,13 +144,13 @@ impl<'a> Secrets<'a> {
             ),
             (
                 "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
-                format!("queue-{}", it.container),
+                format!("queue-{}", checkout.container),
             ),
         ];
         // Hands all of it to the one who runs the engine.
-        it.make_folder(&bin);
+        checkout.make_folder(&bin);
         Self {
-            it,
+            checkout,
             release,
             env,
             calls,
@@ -169,39 +169,43 @@ impl<'a> Secrets<'a> {
     fn no_hit(&self, what: &str, text: &str) {
         for mark in self.marks() {
             let hit = text.lines().find(|line| line.contains(&mark));
-            assert_eq!(hit, None, "{}: {what}", self.it.real.name);
+            assert_eq!(hit, None, "{}: {what}", self.checkout.engine.name);
         }
     }
 
-    fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> Ran {
+    fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> CommandOutput {
         let mut env: Vec<_> = self.env.iter().map(|(k, v)| (*k, v.as_str())).collect();
         env.extend(more);
-        let ran = self.release.run_with(args, &env);
-        for text in [&ran.stdout, &ran.stderr] {
+        let output = self.release.run_with(args, &env);
+        for text in [&output.stdout, &output.stderr] {
             self.no_hit(&args.join(" "), text);
         }
-        ran
+        output
     }
 
     /// Runs it as a rehearsal, which tells most, and then for good.
-    fn ok(&self, args: &[&str]) -> Ran {
+    fn ok(&self, args: &[&str]) -> CommandOutput {
         // What reads an archive needs one, also for a rehearsal.
         let rehearsed = self.run_with(&[args, &["--dry-run"]].concat(), &[]);
         assert_eq!(rehearsed.code, 0, "{args:?}: {}", rehearsed.stderr);
-        let ran = self.run_with(args, &[]);
-        assert_eq!(ran.code, 0, "{args:?}: {}{}", ran.stdout, ran.stderr);
-        ran
+        let output = self.run_with(args, &[]);
+        assert_eq!(
+            output.code, 0,
+            "{args:?}: {}{}",
+            output.stdout, output.stderr
+        );
+        output
     }
 
     /// Runs what prints and changes nothing.
     fn prints(&self, args: &[&str]) {
-        let ran = self.run_with(args, &[]);
-        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        let output = self.run_with(args, &[]);
+        assert_eq!(output.code, 0, "{args:?}: {}", output.stderr);
     }
 
     /// The names of what was run.
     fn every_command(&self) -> BTreeSet<String> {
-        let it = self.it;
+        let checkout = self.checkout;
         let mut tried = BTreeSet::new();
         let mut ok = |args: &[&str]| {
             tried.insert(args[0].to_owned());
@@ -233,8 +237,8 @@ impl<'a> Secrets<'a> {
         self.image_is_clean();
         tried.extend(["clean", "watch"].map(str::to_owned));
         self.ok(&["clean", "--yes"]);
-        let server = format!("localhost/agent-runner-devserver:{}", it.version);
-        it.real.ask(&["image", "rm", &server]);
+        let server = format!("localhost/agent-runner-devserver:{}", checkout.version);
+        checkout.engine.run(&["image", "rm", &server]);
         tried
     }
 
@@ -245,10 +249,13 @@ impl<'a> Secrets<'a> {
             ("FROM_FILE_TOKEN", IN_ENV_FILE),
             ("FROM_TOML_PASSWORD", IN_TOML),
         ] {
-            let said = self.it.inside(&format!("printenv {name}"));
+            let said = self.checkout.inside(&format!("printenv {name}"));
             assert_eq!(said.stdout.trim(), value, "{name}");
         }
-        let container = self.it.real.inspect("container", &self.it.container);
+        let container = self
+            .checkout
+            .engine
+            .inspect("container", &self.checkout.container);
         let mut container = container.unwrap();
         container["Config"]["Env"].take();
         self.no_hit("inspect", &container.to_string());
@@ -273,14 +280,14 @@ impl<'a> Secrets<'a> {
     }
 
     fn publish(&self) -> BTreeSet<String> {
-        let it = self.it;
-        let version = it.version.as_str();
+        let checkout = self.checkout;
+        let version = checkout.version.as_str();
         let mut tried = BTreeSet::from(["docker-login".to_owned()]);
         let mut ok = |args: &[&str]| {
             tried.insert(args[0].to_owned());
             self.ok(args)
         };
-        if it.real.program == "docker" {
+        if checkout.engine.program == "docker" {
             self.signs();
         }
         let built = ok(&["build-multiarch"]).stdout;
@@ -291,7 +298,7 @@ impl<'a> Secrets<'a> {
         ok(&["push-multiarch", "--version", version, "--merge", archive]);
         ok(&["push-image", "--version", version]);
         ok(&["verify-image", "--platform", "linux/amd64", "--json"]);
-        let packed = it.src().join("target/packed.oci.tar");
+        let packed = checkout.src().join("target/packed.oci.tar");
         ok(&["pack-archive", archive, "-o", packed.to_str().unwrap()]);
         ok(&["ci-check", "--version", version]);
         self.archive_is_clean(Path::new(archive), "\"arm64\"");
@@ -304,8 +311,8 @@ impl<'a> Secrets<'a> {
 
     /// A formula is for everybody to read: one that would hold a secret is refused.
     fn formula(&self) {
-        let receipts = self.it.src().join("target/dist");
-        let version = &self.it.version;
+        let receipts = self.checkout.src().join("target/dist");
+        let version = &self.checkout.version;
         let receipt = fs::read_to_string(receipts.join(format!("{version}.json"))).unwrap();
         let stable = receipt.replace(&format!("\"{version}\""), "\"1.2.3\"");
         fs::write(receipts.join("1.2.3.json"), stable).unwrap();
@@ -320,7 +327,7 @@ impl<'a> Secrets<'a> {
 
     /// From here on, what is published is signed, with a key behind a password.
     fn signs(&self) {
-        let bin = self.it.src().join("target/noted");
+        let bin = self.checkout.src().join("target/noted");
         let made = Command::new(bin.join("cosign"))
             .arg("generate-key-pair")
             .env("COSIGN_PASSWORD", SIGNING)
@@ -328,7 +335,7 @@ impl<'a> Secrets<'a> {
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
-        let local = self.it.src().join("xtask.local.toml");
+        let local = self.checkout.src().join("xtask.local.toml");
         let mut text = fs::read_to_string(&local).unwrap();
         text.push_str(&format!(
             "[sign]\nkey = '{}'\ntransparency-log = false\n[[channel]]\nname = 'dev'\nsign = 'key'\n",
@@ -339,20 +346,20 @@ impl<'a> Secrets<'a> {
 
     /// Configuration, history and every layer of the image in the engine's store.
     fn image_is_clean(&self) {
-        let it = self.it;
-        let reference = format!("{}:{}", self.release.remote.repository(), it.version);
+        let checkout = self.checkout;
+        let reference = format!("{}:{}", self.release.remote.repository(), checkout.version);
         for args in [
             &["image", "inspect", &reference][..],
             &["history", "--no-trunc", &reference],
         ] {
-            let said = it.real.ask(args);
+            let said = checkout.engine.run(args);
             assert_eq!(said.code, 0, "{said:?}");
             self.no_hit(args[0], &said.stdout);
         }
-        let file = it.src().join("target/saved.tar");
-        let saved = it
-            .real
-            .ask(&["save", "-o", file.to_str().unwrap(), &reference]);
+        let file = checkout.src().join("target/saved.tar");
+        let saved = checkout
+            .engine
+            .run(&["save", "-o", file.to_str().unwrap(), &reference]);
         assert_eq!(saved.code, 0, "{saved:?}");
         self.archive_is_clean(&file, "\"amd64\"");
         fs::remove_file(file).unwrap();
@@ -377,7 +384,7 @@ impl<'a> Secrets<'a> {
                 .current_dir(folder.path())
                 .output()
                 .unwrap();
-            ran(&found).stdout
+            command_output(&found).stdout
         };
         // The search finds what is there: in a configuration, and in a layer.
         for there in ["ai.stigmer.xtask.image", "stigmer:x:1000", must_have] {
@@ -390,8 +397,8 @@ impl<'a> Secrets<'a> {
 
     /// What was written to the workspace: receipts, archives, all below `target/`.
     fn nothing_written(&self) {
-        let target = self.it.src().join("target");
-        let receipt = target.join(format!("dist/{}.json", self.it.version));
+        let target = self.checkout.src().join("target");
+        let receipt = target.join(format!("dist/{}.json", self.checkout.version));
         assert!(receipt.exists());
         for mark in self.marks() {
             let found = Command::new("grep")
@@ -399,7 +406,7 @@ impl<'a> Secrets<'a> {
                 .arg(&target)
                 .output()
                 .unwrap();
-            assert_eq!(ran(&found).stdout, "", "{mark}");
+            assert_eq!(command_output(&found).stdout, "", "{mark}");
         }
     }
 }

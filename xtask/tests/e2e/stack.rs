@@ -3,17 +3,17 @@
 use serde_json::Value;
 
 use crate::{
-    real::{Checkout, Ran},
+    engines::{Checkout, CommandOutput},
     remote::needed,
 };
 
 /// The release's proof of an image holds, and leaves nothing.
-pub fn smoke(it: &Checkout) {
+pub fn smoke(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
         return;
     }
-    it.ok(&["build-image"]);
-    let told = it.run(&["smoke", "--json"]);
+    checkout.ok(&["build-image"]);
+    let told = checkout.run(&["smoke", "--json"]);
     assert_eq!(told.code, 0, "{}\n{}", told.stdout, told.stderr);
     let result: Value = serde_json::from_str(&told.stdout).unwrap();
     let checks: Vec<_> = result["checks"]
@@ -32,20 +32,22 @@ pub fn smoke(it: &Checkout) {
             ("a session remembers", true),
         ]
     );
-    let ours = format!("name={}-smoke", it.container);
-    let left = it.real.ask(&["ps", "-aq", "--filter", &ours]);
+    let ours = format!("name={}-smoke", checkout.container);
+    let left = checkout.engine.run(&["ps", "-aq", "--filter", &ours]);
     assert_eq!(left.stdout.trim(), "");
-    let left = it.real.ask(&["volume", "ls", "-q", "--filter", &ours]);
+    let left = checkout
+        .engine
+        .run(&["volume", "ls", "-q", "--filter", &ours]);
     assert_eq!(left.stdout.trim(), "");
-    remove_server_image(it);
+    remove_server_image(checkout);
 }
 
 /// An image whose worker cannot work fails the proof.
-pub fn smoke_finds_fault(it: &Checkout) {
+pub fn smoke_finds_fault(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
         return;
     }
-    let activities = it.src().join("agent-runner/worker/activities.py");
+    let activities = checkout.src().join("agent-runner/worker/activities.py");
     let text = std::fs::read_to_string(&activities).unwrap();
     let broken = text.replace(
         "@activity.defn(name=temporal.ENSURE_THREAD)",
@@ -53,8 +55,8 @@ pub fn smoke_finds_fault(it: &Checkout) {
     );
     assert_ne!(text, broken);
     std::fs::write(&activities, broken).unwrap();
-    it.ok(&["build-image"]);
-    let told = it.run(&["smoke"]);
+    checkout.ok(&["build-image"]);
+    let told = checkout.run(&["smoke"]);
     assert_eq!(told.code, 1, "{}\n{}", told.stdout, told.stderr);
     assert!(told.stdout.contains("ok   healthy"), "{}", told.stdout);
     assert!(
@@ -62,28 +64,28 @@ pub fn smoke_finds_fault(it: &Checkout) {
         "{}",
         told.stdout
     );
-    remove_server_image(it);
+    remove_server_image(checkout);
 }
 
-fn remove_server_image(it: &Checkout) {
-    let image = format!("localhost/agent-runner-devserver:{}", it.version);
-    it.real.ask(&["image", "rm", &image]);
+fn remove_server_image(checkout: &Checkout) {
+    let image = format!("localhost/agent-runner-devserver:{}", checkout.version);
+    checkout.engine.run(&["image", "rm", &image]);
 }
 
 /// A day with `up`, `ask` and `down`, beside a Temporal that runs already.
-pub fn daily_use(it: &Checkout) {
+pub fn daily_use(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]).is_none() {
         return;
     }
-    day(it, 7233);
+    day(checkout, 7233);
 }
 
 /// The same where there is no Temporal: one of our own is started, and taken down.
-pub fn whole_stack(it: &Checkout) {
+pub fn whole_stack(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
         return;
     }
-    day(it, free_port());
+    day(checkout, free_port());
 }
 
 pub fn free_port() -> u16 {
@@ -101,34 +103,34 @@ pub fn free_pair() -> u16 {
 
 /// Ports of its own, for engines that are tested at the same time.
 struct Day<'a> {
-    it: &'a Checkout<'a>,
+    checkout: &'a Checkout<'a>,
     env: [(&'static str, String); 3],
 }
 
 impl Day<'_> {
-    fn run(&self, args: &[&str]) -> Ran {
+    fn run(&self, args: &[&str]) -> CommandOutput {
         let env: Vec<_> = self
             .env
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        self.it.run_with(args, &env)
+        self.checkout.run_with(args, &env)
     }
 
-    fn ok(&self, args: &[&str]) -> Ran {
-        let ran = self.run(args);
+    fn ok(&self, args: &[&str]) -> CommandOutput {
+        let output = self.run(args);
         assert_eq!(
-            ran.code, 0,
+            output.code, 0,
             "{} {args:?}: {}",
-            self.it.real.name, ran.stderr
+            self.checkout.engine.name, output.stderr
         );
-        ran
+        output
     }
 }
 
 fn day(on: &Checkout, temporal: u16) {
-    let it = Day {
-        it: on,
+    let checkout = Day {
+        checkout: on,
         env: [
             ("TEMPORAL_SERVICE_ADDRESS", format!("localhost:{temporal}")),
             (
@@ -144,18 +146,18 @@ fn day(on: &Checkout, temporal: u16) {
     };
     let parts = ["", "-server", "-temporal"].map(|part| format!("{}{part}", on.container));
     let running = |name: &str| {
-        let found = on.real.inspect("container", name);
+        let found = on.engine.inspect("container", name);
         found.is_some_and(|found| found["State"]["Running"] == true)
     };
-    let up = it.ok(&["up"]);
+    let up = checkout.ok(&["up"]);
     let found = format!("Found Temporal on localhost:{temporal}");
     let usual = temporal == 7233;
     assert_eq!(up.stderr.contains(&found), usual, "{}", up.stderr);
     assert!(running(&parts[0]) && running(&parts[1]));
     assert_eq!(running(&parts[2]), !usual);
 
-    let asked = it.run(&["ask", "--session", "one", "write a haiku into haiku.txt"]);
-    assert_eq!(asked.code, 0, "{}: {}", on.real.name, asked.stderr);
+    let asked = checkout.run(&["ask", "--session", "one", "write a haiku into haiku.txt"]);
+    assert_eq!(asked.code, 0, "{}: {}", on.engine.name, asked.stderr);
     assert_eq!(asked.stdout, "I wrote haiku into haiku.txt.\n");
     assert!(
         asked.stderr.contains("file: haiku.txt\n"),
@@ -168,25 +170,25 @@ fn day(on: &Checkout, temporal: u16) {
             "-name",
             "haiku.txt",
             "-uid",
-            &on.real.expected_owner().to_string(),
+            &on.engine.expected_owner().to_string(),
         ])
         .output()
         .unwrap();
-    let made = crate::real::ran(&made);
+    let made = crate::engines::command_output(&made);
     assert_eq!(made.stdout.lines().count(), 1, "{made:?}");
 
     // Again: what is there stays, and the runner is the newest build's; the session goes on.
-    let server = on.real.inspect("container", &parts[1]).unwrap()["Id"].clone();
-    it.ok(&["up"]);
+    let server = on.engine.inspect("container", &parts[1]).unwrap()["Id"].clone();
+    checkout.ok(&["up"]);
     assert_eq!(
-        on.real.inspect("container", &parts[1]).unwrap()["Id"],
+        on.engine.inspect("container", &parts[1]).unwrap()["Id"],
         server
     );
-    let asked = it.run(&["ask", "--session", "one", "read haiku.txt"]);
+    let asked = checkout.run(&["ask", "--session", "one", "read haiku.txt"]);
     assert!(asked.stdout.contains("Worker wakes and polls"), "{asked:?}");
 
     // An execution that fails says why, and has an exit code.
-    let failed = it.run(&["ask", "!fail 401"]);
+    let failed = checkout.run(&["ask", "!fail 401"]);
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(
         failed.stderr.contains("EXECUTION_FAILED: "),
@@ -194,27 +196,27 @@ fn day(on: &Checkout, temporal: u16) {
         failed.stderr
     );
 
-    it.ok(&["down"]);
+    checkout.ok(&["down"]);
     assert!(
         parts
             .iter()
-            .all(|name| on.real.inspect("container", name).is_none())
+            .all(|name| on.engine.inspect("container", name).is_none())
     );
-    let down = it.run(&["down"]);
+    let down = checkout.run(&["down"]);
     assert_eq!(down.code, 0);
     assert!(down.stderr.contains("Nothing to stop"), "{}", down.stderr);
-    let lost = it.run(&["ask", "hello"]);
+    let lost = checkout.run(&["ask", "hello"]);
     assert_eq!(lost.code, 1);
     assert!(
         lost.stderr
-            .contains("hint: start one, with all that belongs to it: `cargo xtask up`"),
+            .contains("hint: start one, with all that belongs to checkout: `cargo xtask up`"),
         "{}",
         lost.stderr
     );
 
     // What `run-local` started is not `down`'s to remove.
-    it.ok(&["run-local"]);
-    let down = it.run(&["down"]);
+    checkout.ok(&["run-local"]);
+    let down = checkout.run(&["down"]);
     assert!(
         down.stderr.contains("stays: `up` did not start it"),
         "{}",

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::real::{Checkout, PODMAN_ROOTLESS, ran, var};
+use crate::engines::{Checkout, PODMAN_ROOTLESS, command_output, var};
 
 /// A Temporal dev server on a port of its own, ended with the test.
 struct Server {
@@ -60,7 +60,7 @@ impl Server {
             ])
             .output()
             .unwrap();
-        ran(&asked).stdout
+        command_output(&asked).stdout
     }
 
     fn wait_for_poller(&self) {
@@ -82,7 +82,7 @@ impl Drop for Server {
 }
 
 /// The worker waits for a server that is not there yet, polls it when it comes, and drains.
-pub fn worker_polls(it: &Checkout) {
+pub fn worker_polls(checkout: &Checkout) {
     let Some(program) = var("XTASK_E2E_TEMPORAL") else {
         assert!(
             var("XTASK_E2E_REQUIRE").is_none(),
@@ -91,11 +91,11 @@ pub fn worker_polls(it: &Checkout) {
         let _ = writeln!(std::io::stderr(), "skipped: no temporal");
         return;
     };
-    it.ok(&["build-image"]);
+    checkout.ok(&["build-image"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("localhost:{}", listener.local_addr().unwrap().port());
     drop(listener);
-    let waiting = it.run_with(&["run-local"], &[("TEMPORAL_SERVICE_ADDRESS", &nobody)]);
+    let waiting = checkout.run_with(&["run-local"], &[("TEMPORAL_SERVICE_ADDRESS", &nobody)]);
     assert_eq!(waiting.code, 0, "healthy without a server: {waiting:?}");
     let warning = format!(
         "warning: nothing listens at {nobody} (TEMPORAL_SERVICE_ADDRESS)\nhint: start Temporal: `temporal server start-dev`"
@@ -105,17 +105,20 @@ pub fn worker_polls(it: &Checkout) {
     let server = Server::start(program);
     let env = [("TEMPORAL_SERVICE_ADDRESS", server.address.as_str())];
     // Only a rootless Podman reaches the host's loopback from a bridge.
-    let networks: &[&str] = if it.real.name == PODMAN_ROOTLESS {
+    let networks: &[&str] = if checkout.engine.name == PODMAN_ROOTLESS {
         &["host", "bridge"]
     } else {
         &["host"]
     };
     for network in networks {
-        let started = it.run_with(&["run-local", "--network", network], &env);
+        let started = checkout.run_with(&["run-local", "--network", network], &env);
         assert_eq!(started.code, 0, "{started:?}");
         server.wait_for_poller();
-        it.ok(&["stop", "--keep"]);
-        let state = &it.real.inspect("container", &it.container).unwrap()["State"];
+        checkout.ok(&["stop", "--keep"]);
+        let state = &checkout
+            .engine
+            .inspect("container", &checkout.container)
+            .unwrap()["State"];
         assert_eq!(state["ExitCode"], 0, "{state}");
     }
 }

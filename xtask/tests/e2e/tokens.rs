@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
-    faults::World,
+    engines::{CommandOutput, DOCKER, RealEngine, command_output, var},
+    faults::PublishFixture,
     proxy::{Fault, read_head},
-    real::{DOCKER, Ran, Real, ran, var},
     remote::Remote,
     stack::free_port,
 };
@@ -106,8 +106,8 @@ impl Registries {
     }
 
     /// A workspace that publishes to the strict one, through a proxy.
-    fn world(&self, purpose: &str) -> World {
-        World::at(Remote::at(&self.twin, purpose), &self.strict)
+    fn fixture(&self, purpose: &str) -> PublishFixture {
+        PublishFixture::at(Remote::at(&self.twin, purpose), &self.strict)
     }
 
     fn count(&self, what: &str) -> usize {
@@ -279,20 +279,20 @@ fn openssl(args: &[&str], input: &[u8], folder: &Path) -> Vec<u8> {
 /// A release goes on when its token ends: while a blob is on its way, before a tag is written,
 /// while it is looked at.
 #[test]
-fn a_token_that_ends_midway_is_renewed() {
+fn an_expired_token_is_renewed() {
     let Some(registries) = Registries::start() else {
         return;
     };
-    let world = registries.world("ends");
+    let fixture = registries.fixture("ends");
     let late = || Fault::Late(Duration::from_millis(2100));
-    world.proxy.fail("PUT", "/blobs/uploads/", late(), 1);
-    world.proxy.fail("GET", "/blobs/sha256:", late(), 1);
-    world.proxy.fail("PUT", "/manifests/1.2.3", late(), 1);
+    fixture.proxy.fail("PUT", "/blobs/uploads/", late(), 1);
+    fixture.proxy.fail("GET", "/blobs/sha256:", late(), 1);
+    fixture.proxy.fail("PUT", "/manifests/1.2.3", late(), 1);
     let password = [
         ("REGISTRY_TOKEN", "marked-password"),
         ("XTASK_REGISTRY_USER", "e2e"),
     ];
-    let done = world.publishes_with(&password);
+    let done = fixture.publishes_with(&password);
     assert!(registries.count("password") >= 4, "{}", done.stderr);
     assert!(
         !(done.stderr + &done.stdout).contains("marked"),
@@ -303,11 +303,11 @@ fn a_token_that_ends_midway_is_renewed() {
 /// Where a registry sends an upload to another host, that host is not shown who we are, whatever it
 /// asks for.
 #[test]
-fn another_host_is_shown_nothing() {
+fn credentials_are_not_sent_to_another_host() {
     let Some(registries) = Registries::start() else {
         return;
     };
-    let world = registries.world("elsewhere");
+    let fixture = registries.fixture("elsewhere");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let elsewhere = listener.local_addr().unwrap().to_string();
     let (sender, heads) = mpsc::channel();
@@ -322,8 +322,8 @@ fn another_host_is_shown_nothing() {
         }
     });
     let fault = Fault::Elsewhere(elsewhere);
-    world.proxy.fail("POST", "/blobs/uploads/", fault, 9);
-    let refused = world.publish_with(&[
+    fixture.proxy.fail("POST", "/blobs/uploads/", fault, 9);
+    let refused = fixture.publish_with(&[
         ("REGISTRY_TOKEN", "marked-password"),
         ("XTASK_REGISTRY_USER", "e2e"),
     ]);
@@ -338,22 +338,22 @@ fn another_host_is_shown_nothing() {
     for head in heads {
         assert!(!head.to_lowercase().contains("authorization"), "{head}");
     }
-    assert!(world.remote.tags().is_empty());
+    assert!(fixture.remote.tags().is_empty());
 }
 
 /// What `docker login` keeps of such a registry is no password, and is not sent as one.
 #[test]
-fn an_identity_token_publishes() {
-    let (Some(docker), Some(registries)) = (Real::find(DOCKER), Registries::start()) else {
+fn an_identity_token_can_publish() {
+    let (Some(docker), Some(registries)) = (RealEngine::find(DOCKER), Registries::start()) else {
         return;
     };
-    let world = registries.world("identity");
+    let fixture = registries.fixture("identity");
     let kept = TempDir::new().unwrap();
     let config = [("DOCKER_CONFIG", kept.path().to_str().unwrap())];
-    let login = |host: &str| -> Ran {
+    let login = |host: &str| -> CommandOutput {
         let args = ["login", "--username", "e2e", "--password-stdin", host];
         let mut child = docker
-            .command(Path::new(docker.program), &args, &config)
+            .command_of(Path::new(docker.program), &args, &config)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -362,35 +362,35 @@ fn an_identity_token_publishes() {
         let mut input = child.stdin.take().unwrap();
         input.write_all(b"marked-password").unwrap();
         drop(input);
-        ran(&child.wait_with_output().unwrap())
+        command_output(&child.wait_with_output().unwrap())
     };
-    let signed_in = login(&world.proxy.address);
+    let signed_in = login(&fixture.proxy.address);
     assert_eq!(signed_in.code, 0, "{}", signed_in.stderr);
     let file = kept.path().join("config.json");
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("\"identitytoken\""), "{text}");
 
-    let done = world.publishes_with(&config);
+    let done = fixture.publishes_with(&config);
     assert!(registries.count("refresh_token") > 0, "{}", done.stderr);
     assert_eq!(registries.count("refused"), 0);
 
     // One that is worth nothing any more.
-    let world = registries.world("stale");
+    let fixture = registries.fixture("stale");
     let stale = text
         .replace("marked+identity", "marked+stale")
-        .replace(&login_of(&text), &world.proxy.address);
+        .replace(&login_of(&text), &fixture.proxy.address);
     fs::write(&file, stale).unwrap();
-    let refused = world.publish_with(&config);
+    let refused = fixture.publish_with(&config);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
     let why = format!(
         "{} rejects the credentials from {}",
-        world.proxy.address,
+        fixture.proxy.address,
         file.display()
     );
     assert!(refused.stderr.contains(&why), "{}", refused.stderr);
     assert!(refused.stderr.contains("`cargo xtask docker-login`"));
     assert!(!(refused.stderr + &refused.stdout).contains("marked"));
-    assert!(world.remote.tags().is_empty());
+    assert!(fixture.remote.tags().is_empty());
 }
 
 /// The registry that a configuration of Docker's knows.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::{
+    engines::Checkout,
     promises::{interrupt, xtask_pids},
-    real::Checkout,
 };
 
 /// How long a round may take on a machine that has other things to do.
@@ -19,9 +19,9 @@ const LONG: Duration = Duration::from_secs(180);
 
 /// A change is in the container, a broken build leaves the container alone, and Ctrl-C ends only
 /// the watching.
-pub fn rounds(it: &Checkout) {
-    let talk = it.src().parent().unwrap().join("talk");
-    let mut child = it
+pub fn rounds(checkout: &Checkout) {
+    let talk = checkout.src().parent().unwrap().join("talk");
+    let mut child = checkout
         .command(&["watch"], &[])
         .stderr(fs::File::create(&talk).unwrap())
         .spawn()
@@ -33,31 +33,40 @@ pub fn rounds(it: &Checkout) {
     let round = || {
         let line = healthy.recv_timeout(LONG);
         let line = line.unwrap_or_else(|_| panic!("no round: {}", said()));
-        assert_eq!(line.unwrap(), it.container);
-        let container = it.real.inspect("container", &it.container).unwrap();
+        assert_eq!(line.unwrap(), checkout.container);
+        let container = checkout
+            .engine
+            .inspect("container", &checkout.container)
+            .unwrap();
         let of = |name: &str| container[name].as_str().unwrap().to_owned();
         (of("Id"), of("Image"))
     };
     let first = round();
 
     change(
-        &it.src().join("agent-runner/worker/probe.py"),
+        &checkout.src().join("agent-runner/worker/probe.py"),
         "# a change\n",
     );
     let second = round();
     assert_ne!(first.1, second.1, "another image");
     assert_eq!(
-        it.inside("tail -n1 /app/worker/probe.py").stdout,
+        checkout.inside("tail -n1 /app/worker/probe.py").stdout,
         "# a change\n"
     );
 
-    let dockerfile = it.src().join("Dockerfile");
+    let dockerfile = checkout.src().join("Dockerfile");
     let whole = fs::read(&dockerfile).unwrap();
     change(&dockerfile, "NONSENSE\n");
-    let runs_on = format!("hint: the old container {} is still running", it.container);
+    let runs_on = format!(
+        "hint: the old container {} is still running",
+        checkout.container
+    );
     wait_until(|| said().contains(&runs_on), &said);
     assert!(said().contains("error: `"), "{}", said());
-    let container = it.real.inspect("container", &it.container).unwrap();
+    let container = checkout
+        .engine
+        .inspect("container", &checkout.container)
+        .unwrap();
     assert_eq!(container["Id"], second.0.as_str());
     assert_eq!(container["State"]["Running"], true);
 
@@ -80,7 +89,7 @@ pub fn rounds(it: &Checkout) {
             "{pid} is left"
         );
     }
-    it.ok(&["stop"]);
+    checkout.ok(&["stop"]);
 }
 
 fn change(file: &Path, line: &str) {

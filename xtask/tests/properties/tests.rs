@@ -150,7 +150,7 @@ fn each_property_holds() {
 
 /// Nothing in the corpus is left over from a property that is gone.
 #[test]
-fn each_corpus_is_a_propertys() {
+fn each_corpus_belongs_to_a_property() {
     for entry in std::fs::read_dir(corpus()).unwrap() {
         let name = entry.unwrap().file_name();
         assert!(

@@ -1,5 +1,4 @@
-//! A world made by hand: a workspace, a home, and a PATH with nothing but fakes and a few
-//! real tools.
+//! A sandbox: a workspace, a home folder, and a PATH that has only fake programs and a few real tools.
 
 use std::{
     fs,
@@ -15,43 +14,43 @@ use tempfile::TempDir;
 
 pub const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
-pub struct World {
+pub struct Sandbox {
     folder: TempDir,
     env: Vec<(String, String)>,
 }
 
-/// What a run left, whole.
+/// The exit code and the complete output of a finished command.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Ran {
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl World {
-    /// A workspace with this project file, and no engine.
+impl Sandbox {
+    /// A workspace with this xtask.toml, and no engine.
     pub fn new(project: &str) -> Self {
         let folder = TempDir::new().unwrap();
         for name in ["bin", "home", "src/deep/er"] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
         }
         fs::write(folder.path().join("src/xtask.toml"), project).unwrap();
-        let world = Self {
+        let sandbox = Self {
             folder,
             env: Vec::new(),
         };
         for tool in ["sh", "mkdir", "chown", "id", "sleep"] {
             let real = which::which(tool).unwrap();
-            symlink(real, world.path("bin").join(tool)).unwrap();
+            symlink(real, sandbox.path("bin").join(tool)).unwrap();
         }
-        world
+        sandbox
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Puts an engine into PATH, with its answers.
+    /// Adds a fake engine to PATH, with its answers.
     pub fn engine(self, name: &str, answers: &[Value]) -> Self {
         symlink(fake_engine(), self.path("bin").join(name)).unwrap();
         fs::write(
@@ -71,7 +70,7 @@ impl World {
         self.command_of(Path::new(XTASK), args)
     }
 
-    /// The same with another xtask.
+    /// A command with another binary of xtask.
     pub fn command_of(&self, xtask: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(xtask);
         command
@@ -80,7 +79,7 @@ impl World {
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("home"))
-            // As `cargo xtask` is called.
+            // Cargo sets it for `cargo xtask`.
             .env("CARGO_PKG_NAME", "xtask")
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
@@ -89,22 +88,22 @@ impl World {
         command
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
-        self.ran(&self.command(args).output().unwrap())
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
+        self.command_output(&self.command(args).output().unwrap())
     }
 
     pub fn start(&self, args: &[&str]) -> Child {
         self.command(args).spawn().unwrap()
     }
 
-    pub fn ran(&self, output: &Output) -> Ran {
+    pub fn command_output(&self, output: &Output) -> CommandOutput {
         use std::os::unix::process::ExitStatusExt;
         let text = |bytes: &[u8]| {
-            // The temporary folder's name is told by nobody.
+            // Remove the random name of the temporary folder.
             let root = self.folder.path().to_string_lossy().into_owned();
             String::from_utf8_lossy(bytes).replace(&root, "")
         };
-        Ran {
+        CommandOutput {
             code: output
                 .status
                 .code()
@@ -114,7 +113,7 @@ impl World {
         }
     }
 
-    /// The calls that engines got, one a line.
+    /// The calls of fake programs, one a line.
     pub fn calls(&self) -> Vec<String> {
         let root = self.folder.path().to_string_lossy().into_owned();
         fs::read_to_string(self.path("bin/calls"))
@@ -125,8 +124,8 @@ impl World {
     }
 }
 
-/// The fake engine's program, beside xtask's own. It is an example, and Cargo builds none for a test
-/// that was chosen, so it is asked for here; where all is built that takes a tenth of a second.
+/// The program of the fake engines. It is an example, and `cargo test --test cli` does not build examples,
+/// so this builds it. That takes a tenth of a second if it is up to date.
 fn fake_engine() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -143,12 +142,13 @@ fn fake_engine() -> &'static Path {
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .unwrap();
-        assert!(built.success(), "the fake engine is not built");
+        assert!(built.success(), "cannot build the fake engine");
         folder.join("examples/fake-engine")
     })
 }
 
-/// Said past the test harness; where engines are required, as in CI, it is a failure.
+/// Reports that a test is skipped because something is missing. In CI, where `XTASK_E2E_REQUIRE` is set, the
+/// test fails instead. The test harness would capture the output of `eprintln!`.
 pub fn skipped(what: &str) {
     assert!(
         std::env::var_os("XTASK_E2E_REQUIRE").is_none(),
@@ -157,11 +157,7 @@ pub fn skipped(what: &str) {
     let _ = writeln!(std::io::stderr(), "skipped: no {what}");
 }
 
-pub fn has(path: &Path) -> bool {
-    path.exists()
-}
-
-/// A project whose container is called `box`.
+/// An xtask.toml with the container name `box`.
 pub const PROJECT: &str = "schema = 1\n\
     [image]\nrepository = 'ghcr.io/x/y'\n\
     [run]\ncontainer = 'box'\nvolumes = ['~/work:/workspace']\n";
@@ -182,7 +178,7 @@ pub fn docker_version() -> Value {
     )
 }
 
-/// The answer of a client whose daemon is down.
+/// The answer of Docker's client if the daemon is not running.
 pub fn docker_down(args: &str) -> Value {
     let stdout = if args == "version" {
         r#"{"Client":{"Version":"28.2.2","ApiVersion":"1.50","Context":"default"},"Server":null}"#
@@ -224,14 +220,14 @@ pub fn no_container(engine: &str) -> Value {
     }
 }
 
-/// The same, for the first question only: a container comes to be after it.
+/// The container is missing only in the first answer.
 pub fn no_container_at_first() -> Value {
     let mut answer = no_container("docker");
     answer["times"] = 1.into();
     answer
 }
 
-/// A container called `box` in Docker's words: ours or somebody's.
+/// Docker's description of the container `box`. xtask started it if `ours` is true.
 pub fn container(status: &str, ours: bool) -> Value {
     let labels = if ours {
         json!({ "ai.stigmer.xtask.container": "run", "ai.stigmer.xtask.version": "dev-me" })
@@ -246,7 +242,7 @@ pub fn container(status: &str, ours: bool) -> Value {
     answer(INSPECT_BOX, 0, &found.to_string(), "")
 }
 
-/// An image in Docker's words, with a health check.
+/// Docker's description of an image with a health check.
 pub fn image() -> Value {
     let found = json!([{
         "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64", "Size": 98_000_000,

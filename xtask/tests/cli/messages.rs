@@ -1,15 +1,15 @@
-//! Help, wrong calls, configuration, and where what is printed goes.
+//! Help, invalid arguments, the configuration, and what is printed to standard output and standard error.
 
 use std::{fs, io::Read};
 
-use crate::world::{PROJECT, World, answer, container, docker_version};
+use crate::sandbox::{PROJECT, Sandbox, answer, container, docker_version};
 
 #[test]
 fn help_needs_no_engine_and_shows_the_configuration() {
-    let world = World::new(PROJECT);
+    let sandbox = Sandbox::new(PROJECT);
     for args in [&["help"][..], &["--help"], &["-h"]] {
-        let ran = world.run(args);
-        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+        let output = sandbox.run(args);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{args:?}");
         for part in [
             "Development:\n",
             "Environment:\n",
@@ -17,16 +17,16 @@ fn help_needs_no_engine_and_shows_the_configuration() {
             "Configuration (all of it: `cargo xtask config`):\n",
             "  image       ghcr.io/x/y  # xtask.toml:3\n",
         ] {
-            assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+            assert!(output.stdout.contains(part), "{part}: {}", output.stdout);
         }
     }
-    assert_eq!(world.run(&[]).code, 2, "no command is a wrong call");
-    let ran = world.run(&["help", "build-image"]);
-    assert!(ran.stdout.contains("--no-cache"), "{ran:?}");
-    assert_eq!(world.run(&["build-image", "--help"]).code, 0);
-    let ran = world.run(&["help", "biuld-image"]);
+    assert_eq!(sandbox.run(&[]).code, 2, "without a command");
+    let output = sandbox.run(&["help", "build-image"]);
+    assert!(output.stdout.contains("--no-cache"), "{output:?}");
+    assert_eq!(sandbox.run(&["build-image", "--help"]).code, 0);
+    let output = sandbox.run(&["help", "biuld-image"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             2,
             "error: there is no command `biuld-image`\nhint: did you mean `build-image`?\n"
@@ -35,40 +35,40 @@ fn help_needs_no_engine_and_shows_the_configuration() {
 }
 
 #[test]
-fn help_survives_a_broken_configuration() {
-    let ran = World::new("schema = 7\n").run(&["help"]);
-    assert_eq!(ran.code, 0);
+fn help_works_with_an_invalid_configuration() {
+    let output = Sandbox::new("schema = 7\n").run(&["help"]);
+    assert_eq!(output.code, 0);
     assert!(
-        ran.stdout.contains(
+        output.stdout.contains(
             "\nConfiguration: the configuration has a problem (see `cargo xtask config`)\n"
         ),
         "{}",
-        ran.stdout
+        output.stdout
     );
 }
 
 #[test]
-fn wrong_calls_exit_with_2() {
-    let world = World::new(PROJECT);
+fn invalid_arguments_exit_with_2() {
+    let sandbox = Sandbox::new(PROJECT);
     for args in [
         &["biuld"][..],
         &["stop", "--nope"],
         &["stop", "--engine", "dokcer"],
         &["build-image", "--progress", "fast"],
     ] {
-        assert_eq!(world.run(args).code, 2, "{args:?}");
+        assert_eq!(sandbox.run(args).code, 2, "{args:?}");
     }
-    let broken = World::new("schema = 1\nx = 1\n");
+    let broken = Sandbox::new("schema = 1\nx = 1\n");
     assert_eq!(broken.run(&["stop"]).code, 2);
 }
 
 #[test]
-fn a_folder_without_a_workspace_says_so() {
-    let world = World::new(PROJECT);
-    fs::remove_file(world.path("src/xtask.toml")).unwrap();
-    let ran = world.run(&["stop"]);
+fn a_folder_outside_a_workspace_is_reported() {
+    let sandbox = Sandbox::new(PROJECT);
+    fs::remove_file(sandbox.path("src/xtask.toml")).unwrap();
+    let output = sandbox.run(&["stop"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             2,
             "error: there is no `xtask.toml` in `/src/deep/er` or its parent folders\nhint: run xtask in a checkout of the agent-runner repository\n"
@@ -77,17 +77,17 @@ fn a_folder_without_a_workspace_says_so() {
 }
 
 #[test]
-fn config_tells_each_values_source() {
-    let world = World::new(PROJECT)
+fn config_prints_the_origin_of_each_value() {
+    let sandbox = Sandbox::new(PROJECT)
         .env("XTASK_RUN_STOP_GRACE", "20s")
         .env("VERSION", "v1.2.3");
     fs::write(
-        world.path("src/xtask.local.toml"),
+        sandbox.path("src/xtask.local.toml"),
         "schema = 1\n[engine]\nprefer = 'podman'\n",
     )
     .unwrap();
-    let ran = world.run(&["config"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    let output = sandbox.run(&["config"]);
+    assert_eq!(output.code, 0, "{output:?}");
     for line in [
         "version = \"1.2.3\"  # environment VERSION\n",
         "tags = [\"1.2.3\", \"1.2\", \"1\", \"latest\"]\n",
@@ -96,10 +96,10 @@ fn config_tells_each_values_source() {
         "run.stop-grace = \"20s\"  # environment XTASK_RUN_STOP_GRACE\n",
         "run.limits.pids = 512  # default\n",
     ] {
-        assert!(ran.stdout.contains(line), "{line}: {}", ran.stdout);
+        assert!(output.stdout.contains(line), "{line}: {}", output.stdout);
     }
     let json: serde_json::Value =
-        serde_json::from_str(&world.run(&["config", "--json"]).stdout).unwrap();
+        serde_json::from_str(&sandbox.run(&["config", "--json"]).stdout).unwrap();
     assert_eq!(json["values"]["run.stop-grace"]["value"], 20.0);
     assert_eq!(
         json["values"]["engine.prefer"]["source"],
@@ -108,8 +108,8 @@ fn config_tells_each_values_source() {
 }
 
 #[test]
-fn colour_is_for_terminals_and_for_who_asks() {
-    let ours = || World::new(PROJECT).engine("docker", &[container("exited", true)]);
+fn colour_is_used_on_terminals_and_on_request() {
+    let ours = || Sandbox::new(PROJECT).engine("docker", &[container("exited", true)]);
     assert!(!ours().run(&["stop"]).stderr.contains('\x1b'));
     assert!(
         ours()
@@ -129,7 +129,7 @@ fn colour_is_for_terminals_and_for_who_asks() {
 #[test]
 fn quiet_and_verbose() {
     let ours = || {
-        World::new(PROJECT).engine(
+        Sandbox::new(PROJECT).engine(
             "docker",
             &[
                 container("running", true),
@@ -148,9 +148,9 @@ fn quiet_and_verbose() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
-    let world = World::new(PROJECT);
-    let mut child = world.start(&["config"]);
+fn a_closed_standard_output_is_not_an_error() {
+    let sandbox = Sandbox::new(PROJECT);
+    let mut child = sandbox.start(&["config"]);
     drop(child.stdout.take());
     let mut stderr = String::new();
     child
@@ -164,17 +164,17 @@ fn a_reader_that_goes_away_is_no_error() {
 }
 
 #[test]
-fn secrets_of_the_environment_reach_neither_arguments_nor_output() {
+fn secrets_are_neither_in_arguments_nor_in_output() {
     let project = format!(
         "{PROJECT}pass-env = ['API_KEY', 'UNSET_KEY']\nenv = {{ FIXED_TOKEN = 'marked-fixed' }}\n"
     );
-    let world = World::new(&project)
+    let sandbox = Sandbox::new(&project)
         .engine(
             "docker",
             &[
                 docker_version(),
-                crate::world::no_container("docker"),
-                crate::world::image(),
+                crate::sandbox::no_container("docker"),
+                crate::sandbox::image(),
                 answer("run", 1, "", ""),
             ],
         )
@@ -185,33 +185,33 @@ fn secrets_of_the_environment_reach_neither_arguments_nor_output() {
         &["config"],
         &["config", "--json"],
     ] {
-        let ran = world.run(args);
-        let all = format!("{}{}{:?}", ran.stdout, ran.stderr, world.calls());
+        let output = sandbox.run(args);
+        let all = format!("{}{}{:?}", output.stdout, output.stderr, sandbox.calls());
         assert!(!all.contains("marked-"), "{args:?}: {all}");
         if args.contains(&"--dry-run") {
             assert!(
-                ran.stdout.contains("FIXED_TOKEN=*** docker run"),
+                output.stdout.contains("FIXED_TOKEN=*** docker run"),
                 "{}",
-                ran.stdout
+                output.stdout
             );
-            assert!(ran.stdout.contains("--env API_KEY"), "{}", ran.stdout);
-            assert!(!ran.stdout.contains("UNSET_KEY"), "{}", ran.stdout);
+            assert!(output.stdout.contains("--env API_KEY"), "{}", output.stdout);
+            assert!(!output.stdout.contains("UNSET_KEY"), "{}", output.stdout);
         }
     }
 }
 
 #[test]
-fn explain_needs_neither_a_configuration_nor_an_engine() {
-    let world = World::new("schema = 7\n");
-    let ran = world.run(&["explain"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+fn explain_works_without_a_configuration_and_an_engine() {
+    let sandbox = Sandbox::new("schema = 7\n");
+    let output = sandbox.run(&["explain"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     assert!(
-        ran.stdout.starts_with("Engine:\n  daemon-down "),
+        output.stdout.starts_with("Engine:\n  daemon-down "),
         "{}",
-        ran.stdout
+        output.stdout
     );
     assert_eq!(
-        world.run(&["explain", "name-taken"]).stdout,
+        sandbox.run(&["explain", "name-taken"]).stdout,
         "name-taken: another run of xtask has just used the container's name\n\n\
          Message (in upper or lower case)\n  \
          is already in use … container name\n\n\
@@ -224,101 +224,102 @@ fn explain_needs_neither_a_configuration_nor_an_engine() {
          run the same command again\n"
     );
     assert_eq!(
-        world.run(&["explain", "ERROR: write /x: No space left on device"]),
-        world.run(&["explain", "disk-full"])
+        sandbox.run(&["explain", "ERROR: write /x: No space left on device"]),
+        sandbox.run(&["explain", "disk-full"])
     );
-    let one: serde_json::Value =
-        serde_json::from_str(&world.run(&["explain", "name-taken", "--json"]).stdout).unwrap();
+    let one = sandbox.run(&["explain", "name-taken", "--json"]).stdout;
+    let one: serde_json::Value = serde_json::from_str(&one).unwrap();
     assert_eq!(one["schema"], 1);
     assert_eq!(one["failures"].as_array().unwrap().len(), 1);
     assert_eq!(one["failures"][0]["code"], "name-taken");
     assert_eq!(one["failures"][0]["retry"], "now");
-    let ran = world.run(&["explain", "disk-fill"]);
+    let output = sandbox.run(&["explain", "disk-fill"]);
     assert_eq!(
-        (ran.code, ran.stderr.as_str()),
+        (output.code, output.stderr.as_str()),
         (
             2,
             "error: there is no known failure `disk-fill`\nhint: did you mean `disk-full`?\n"
         )
     );
     assert_eq!(
-        world.run(&["explain", "zzz"]).stderr,
+        sandbox.run(&["explain", "zzz"]).stderr,
         "error: there is no known failure `zzz`\nhint: `cargo xtask explain` lists them\n"
     );
 }
 
 #[test]
 fn completions_are_printed_for_each_shell() {
-    let world = World::new(PROJECT);
+    let sandbox = Sandbox::new(PROJECT);
     for shell in ["bash", "zsh", "fish"] {
-        let ran = world.run(&["completions", shell]);
-        assert_eq!(ran.code, 0);
-        assert!(ran.stdout.contains("build-image"), "{shell}");
+        let output = sandbox.run(&["completions", shell]);
+        assert_eq!(output.code, 0);
+        assert!(output.stdout.contains("build-image"), "{shell}");
     }
 }
 
 #[test]
-fn a_login_token_is_on_standard_input_and_nowhere_else() {
+fn the_login_token_is_only_on_standard_input() {
     let login =
         serde_json::json!({ "args": "login", "read_stdin": true, "stdout": "Login Succeeded\n" });
-    let world = World::new(PROJECT)
+    let sandbox = Sandbox::new(PROJECT)
         .engine("docker", &[docker_version(), login])
         .env("GITHUB_ACTOR", "me")
         .env("GITHUB_TOKEN", "marked-token");
-    let dry = world.run(&["docker-login", "--dry-run"]);
+    let dry = sandbox.run(&["docker-login", "--dry-run"]);
     assert_eq!(
         dry.stdout,
         "printenv GITHUB_TOKEN | docker login --username me --password-stdin ghcr.io\n"
     );
-    let ran = world.run(&["docker-login", "--verbose"]);
-    assert_eq!(ran.code, 0, "{ran:?}");
+    let output = sandbox.run(&["docker-login", "--verbose"]);
+    assert_eq!(output.code, 0, "{output:?}");
     assert!(
-        !format!("{ran:?}{:?}", world.calls()).contains("marked-"),
-        "{ran:?}"
+        !format!("{output:?}{:?}", sandbox.calls()).contains("marked-"),
+        "{output:?}"
     );
     assert_eq!(
-        world.calls().last().unwrap(),
+        sandbox.calls().last().unwrap(),
         "docker login --username me --password-stdin ghcr.io"
     );
 }
 
 #[test]
-fn each_refusal_has_its_own_message_and_fix() {
-    let said = |stderr: &str| {
-        let world = World::new(PROJECT)
+fn each_login_failure_has_its_own_message_and_hint() {
+    let message = |stderr: &str| {
+        let sandbox = Sandbox::new(PROJECT)
             .engine(
                 "docker",
                 &[docker_version(), answer("login", 1, "", stderr)],
             )
             .env("GITHUB_ACTOR", "me")
             .env("GITHUB_TOKEN", "t");
-        let ran = world.run(&["docker-login", "--quiet"]);
-        assert_eq!(ran.code, 1);
-        ran.stderr.strip_prefix(stderr).unwrap().to_owned()
+        let output = sandbox.run(&["docker-login", "--quiet"]);
+        assert_eq!(output.code, 1);
+        output.stderr.strip_prefix(stderr).unwrap().to_owned()
     };
-    let wrong = said("Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied\n");
+    let wrong =
+        message("Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied\n");
     assert!(wrong.starts_with("error: ghcr.io refuses this token of me\nhint: a new one that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
-    let helper = said(
+    let helper = message(
         "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``\n",
     );
     assert!(helper.starts_with("error: the credential helper does not work, so the login was not kept\nhint: remove `credsStore`"), "{helper}");
-    let gone = said(
+    let unreachable = message(
         "Error response from daemon: Get \"https://ghcr.io/v2/\": dial tcp: lookup ghcr.io: no such host\n",
     );
     assert!(
-        gone.starts_with("error: ghcr.io cannot be reached\nhint: "),
-        "{gone}"
+        unreachable.starts_with("error: ghcr.io cannot be reached\nhint: "),
+        "{unreachable}"
     );
 }
 
 #[test]
-fn timings_are_told_of_failures_too_and_stay_out_of_the_result() {
+fn timings_are_printed_to_standard_error_even_after_a_failure() {
     let mut failing = answer("build", 7, "", "no\n");
     failing["sleep_ms"] = 150.into();
-    let world = World::new(PROJECT).engine("docker", &[docker_version(), failing]);
-    let ran = world.run(&["build-image", "--version", "dev-me", "--timings"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (7, ""));
-    let (_, table) = ran.stderr.split_once("   began       took\n").unwrap();
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version(), failing]);
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--timings"]);
+    assert_eq!((output.code, output.stdout.as_str()), (7, ""));
+    let (_, table) = output.stderr.split_once("   began       took\n").unwrap();
     let rows: Vec<Vec<&str>> = table
         .lines()
         .map(|l| l.split("  ").map(str::trim).collect())
@@ -342,34 +343,37 @@ fn timings_are_told_of_failures_too_and_stay_out_of_the_result() {
         .unwrap();
     assert!(took(whole) >= took(step), "{rows:?}");
     assert!(
-        ran.stderr
+        output
+            .stderr
             .ends_with("error: `docker build` failed with exit code 7\n"),
-        "{ran:?}"
+        "{output:?}"
     );
 
-    let ran = world.run(&["build-image", "--version", "dev-me"]);
-    assert!(!ran.stderr.contains("in all"), "{ran:?}");
+    let output = sandbox.run(&["build-image", "--version", "dev-me"]);
+    assert!(!output.stderr.contains("in all"), "{output:?}");
 }
 
 #[test]
-fn timings_come_before_a_command_that_takes_over() {
+fn timings_are_printed_before_the_process_is_replaced() {
     let answers = [
         container("running", true),
         answer("logs", 0, "its log\n", ""),
     ];
-    let world = World::new(PROJECT).engine("docker", &answers);
-    let ran = world.run(&["logs", "--no-follow", "--timings"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "its log\n"));
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
+    let output = sandbox.run(&["logs", "--no-follow", "--timings"]);
+    assert_eq!((output.code, output.stdout.as_str()), (0, "its log\n"));
     assert!(
-        ran.stderr.contains("probe  docker container inspect box\n"),
-        "{ran:?}"
+        output
+            .stderr
+            .contains("probe  docker container inspect box\n"),
+        "{output:?}"
     );
 }
 
 #[test]
 fn login_is_docker_login() {
-    let world = World::new(PROJECT).engine("docker", &[docker_version()]);
-    let ran = |name| world.run(&[name, "--username", "me", "--password-stdin", "--dry-run"]);
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version()]);
+    let ran = |name| sandbox.run(&[name, "--username", "me", "--password-stdin", "--dry-run"]);
     let login = ran("login");
     assert_eq!(login.code, 0, "{}", login.stderr);
     assert!(login.stdout.contains("login"), "{}", login.stdout);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// An engine, and how it is reached.
-pub struct Real {
+pub struct RealEngine {
     pub name: &'static str,
     pub program: &'static str,
     env: Vec<(String, String)>,
@@ -32,18 +32,19 @@ pub const DOCKER_26: &str = "docker-26";
 pub const DOCKER_26_CONTAINERD: &str = "docker-26-containerd";
 pub const PODMAN_5: &str = "podman-5";
 
-impl Real {
+impl RealEngine {
     /// The engine, if this machine has it. Where it has not, that is said, and in CI
     /// (`XTASK_E2E_REQUIRE` lists the engines that must be there) it is a failure.
     pub fn find(name: &'static str) -> Option<Self> {
-        let real = Self::describe(name).filter(|real| {
-            real.engine(&["version"])
+        let engine = Self::describe(name).filter(|engine| {
+            engine
+                .command(&["version"])
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .status()
                 .is_ok_and(|s| s.success())
         });
-        if real.is_none() {
+        if engine.is_none() {
             let required = var("XTASK_E2E_REQUIRE").unwrap_or_default();
             assert!(
                 !required.split_whitespace().any(|one| one == name),
@@ -52,7 +53,7 @@ impl Real {
             // Past the test harness, which keeps what passing tests print to itself.
             let _ = writeln!(std::io::stderr(), "skipped: no {name}");
         }
-        real
+        engine
     }
 
     fn describe(name: &'static str) -> Option<Self> {
@@ -63,7 +64,7 @@ impl Real {
                 .map(|(k, v)| ((*k).to_owned(), v.clone()))
                 .collect()
         };
-        let real = |program, env, user| {
+        let engine = |program, env, user| {
             Some(Self {
                 name,
                 program,
@@ -72,28 +73,28 @@ impl Real {
             })
         };
         match name {
-            DOCKER => real("docker", Vec::new(), None),
+            DOCKER => engine("docker", Vec::new(), None),
             DOCKER_CONTAINERD => {
                 let host = var("XTASK_E2E_DOCKER_CONTAINERD_HOST")?;
-                real("docker", env(&[("DOCKER_HOST", host)]), None)
+                engine("docker", env(&[("DOCKER_HOST", host)]), None)
             }
-            PODMAN if root => real("podman", Vec::new(), None),
-            PODMAN_ROOTLESS if !root => real("podman", Vec::new(), None),
+            PODMAN if root => engine("podman", Vec::new(), None),
+            PODMAN_ROOTLESS if !root => engine("podman", Vec::new(), None),
             PODMAN_ROOTLESS => {
                 let user = var("XTASK_E2E_ROOTLESS_USER")?;
                 let runtime = var("XTASK_E2E_ROOTLESS_RUNTIME_DIR")?;
-                real("podman", env(&[("XDG_RUNTIME_DIR", runtime)]), Some(user))
+                engine("podman", env(&[("XDG_RUNTIME_DIR", runtime)]), Some(user))
             }
             DOCKER_20 | DOCKER_20_CLIENT | DOCKER_26 | DOCKER_26_CONTAINERD => {
-                real("docker", env(&[("PATH", path_of_age(name)?)]), None)
+                engine("docker", env(&[("PATH", path_of_age(name)?)]), None)
             }
-            PODMAN_5 => real("podman", env(&[("PATH", path_of_age(name)?)]), None),
+            PODMAN_5 => engine("podman", env(&[("PATH", path_of_age(name)?)]), None),
             _ => None,
         }
     }
 
     /// A command as the one who uses this engine.
-    pub fn command(&self, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
+    pub fn command_of(&self, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
         let mut all: Vec<(&str, &str)> = self
             .env
             .iter()
@@ -128,18 +129,18 @@ impl Real {
     }
 
     /// The engine's own program.
-    pub fn engine(&self, args: &[&str]) -> Command {
-        self.command(Path::new(self.program), args, &[])
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.command_of(Path::new(self.program), args, &[])
     }
 
     /// What the engine's own program answers.
-    pub fn ask(&self, args: &[&str]) -> Ran {
-        ran(&self.engine(args).stdin(Stdio::null()).output().unwrap())
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
+        command_output(&self.command(args).stdin(Stdio::null()).output().unwrap())
     }
 
     /// One `inspect` as JSON.
     pub fn inspect(&self, what: &str, name: &str) -> Option<Value> {
-        let answer = self.ask(&[what, "inspect", name]);
+        let answer = self.run(&[what, "inspect", name]);
         let found: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
         found.get(0).cloned()
     }
@@ -166,10 +167,12 @@ impl Real {
 
     fn home(&self) -> String {
         let entry = self.user.as_ref().map(|user| {
-            ran(&Command::new("getent")
-                .args(["passwd", user])
-                .output()
-                .unwrap())
+            command_output(
+                &Command::new("getent")
+                    .args(["passwd", user])
+                    .output()
+                    .unwrap(),
+            )
             .stdout
         });
         entry
@@ -188,12 +191,12 @@ impl Real {
     fn id(&self, which: &str) -> u32 {
         match &self.user {
             None if which == "-u" => effective_uid(),
-            None => ran(&Command::new("id").arg(which).output().unwrap())
+            None => command_output(&Command::new("id").arg(which).output().unwrap())
                 .stdout
                 .trim()
                 .parse()
                 .unwrap(),
-            Some(user) => ran(&Command::new("id").args([which, user]).output().unwrap())
+            Some(user) => command_output(&Command::new("id").args([which, user]).output().unwrap())
                 .stdout
                 .trim()
                 .parse()
@@ -204,7 +207,7 @@ impl Real {
 
 /// A checkout of this repository in a folder of its own, for one test with one engine.
 pub struct Checkout<'a> {
-    pub real: &'a Real,
+    pub engine: &'a RealEngine,
     folder: TempDir,
     pub container: String,
     pub version: String,
@@ -215,14 +218,14 @@ const COMMITTED: &str = "2026-01-01T00:00:00Z";
 
 /// What a run left, whole.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl<'a> Checkout<'a> {
-    pub fn new(real: &'a Real, purpose: &str) -> Self {
+    pub fn new(engine: &'a RealEngine, purpose: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("xtask-e2e-")
             .tempdir()
@@ -256,12 +259,12 @@ impl<'a> Checkout<'a> {
         fs::copy(env!("CARGO_BIN_EXE_xtask"), folder.path().join("xtask")).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         let checkout = Self {
-            real,
-            container: format!("xtask-e2e-{}-{purpose}", real.name),
-            version: format!("dev-e2e-{}-{purpose}", real.name),
+            engine,
+            container: format!("xtask-e2e-{}-{purpose}", engine.name),
+            version: format!("dev-e2e-{}-{purpose}", engine.name),
             folder,
         };
-        checkout.real.hand_over(checkout.folder.path());
+        checkout.engine.hand_over(checkout.folder.path());
         checkout.commit();
         checkout
     }
@@ -276,7 +279,7 @@ impl<'a> Checkout<'a> {
         }
     }
 
-    pub fn git(&self, args: &[&str]) -> Ran {
+    pub fn git(&self, args: &[&str]) -> CommandOutput {
         let src = self.src();
         let src = src.to_str().unwrap();
         let who = [
@@ -292,11 +295,13 @@ impl<'a> Checkout<'a> {
         // The same files make the same commit in every checkout, so that builds find their labels'
         // steps in the engine's cache.
         let dates = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"].map(|name| (name, COMMITTED));
-        ran(&self
-            .real
-            .command(Path::new("git"), &[&who, args].concat(), &dates)
-            .output()
-            .unwrap())
+        command_output(
+            &self
+                .engine
+                .command_of(Path::new("git"), &[&who, args].concat(), &dates)
+                .output()
+                .unwrap(),
+        )
     }
 
     pub fn src(&self) -> PathBuf {
@@ -315,7 +320,7 @@ impl<'a> Checkout<'a> {
     pub fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
         let volume = format!("{}:/workspace", self.workspace().display());
         let mut all = vec![
-            ("XTASK_ENGINE", self.real.program),
+            ("XTASK_ENGINE", self.engine.program),
             ("XTASK_RUN_CONTAINER", self.container.as_str()),
             ("XTASK_RUN_VOLUMES", volume.as_str()),
             ("VERSION", self.version.as_str()),
@@ -336,7 +341,7 @@ impl<'a> Checkout<'a> {
             args,
         ]
         .concat();
-        let mut command = self.real.command(Path::new("sh"), &words, &all);
+        let mut command = self.engine.command_of(Path::new("sh"), &words, &all);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -351,7 +356,7 @@ impl<'a> Checkout<'a> {
         command
             .args(["-qec", &format!("{} {line}", xtask.display()), "/dev/null"])
             .current_dir(self.src())
-            .env("XTASK_ENGINE", self.real.program)
+            .env("XTASK_ENGINE", self.engine.program)
             .env("XTASK_RUN_CONTAINER", &self.container)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -369,30 +374,30 @@ impl<'a> Checkout<'a> {
     /// Makes a folder that belongs to the one who runs the engine.
     pub fn make_folder(&self, folder: &Path) {
         fs::create_dir_all(folder).unwrap();
-        self.real.hand_over(self.folder.path());
+        self.engine.hand_over(self.folder.path());
     }
 
-    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Ran {
-        ran(&self.command(args, env).output().unwrap())
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
+        command_output(&self.command(args, env).output().unwrap())
     }
 
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, &[])
     }
 
     /// Runs what must succeed; its standard output.
     pub fn ok(&self, args: &[&str]) -> String {
-        let ran = self.run(args);
+        let output = self.run(args);
         assert_eq!(
-            ran.code, 0,
+            output.code, 0,
             "{} {args:?}: {}\n{}",
-            self.real.name, ran.stdout, ran.stderr
+            self.engine.name, output.stdout, output.stderr
         );
-        ran.stdout
+        output.stdout
     }
 
     /// A shell line in the container.
-    pub fn inside(&self, script: &str) -> Ran {
+    pub fn inside(&self, script: &str) -> CommandOutput {
         self.run(&["shell", "--", "sh", "-c", script])
     }
 }
@@ -404,17 +409,17 @@ impl Drop for Checkout<'_> {
             self.container.clone(),
             format!("{}-foreign", self.container),
         ] {
-            let _ = self.real.engine(&["rm", "-f", &name]).output();
+            let _ = self.engine.command(&["rm", "-f", &name]).output();
         }
         let _ = self
-            .real
-            .engine(&["image", "rm", &self.reference()])
+            .engine
+            .command(&["image", "rm", &self.reference()])
             .output();
     }
 }
 
-pub fn ran(output: &Output) -> Ran {
-    Ran {
+pub fn command_output(output: &Output) -> CommandOutput {
+    CommandOutput {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
