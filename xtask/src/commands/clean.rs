@@ -12,7 +12,11 @@ use crate::{
         image::{VERSION_LABEL, human_bytes},
     },
     cli::VersionOption,
-    commands::{command::Command, removal},
+    commands::{
+        command::Command,
+        removal,
+        stack::{server_image, server_repository},
+    },
     engine::{
         Engine,
         cache::{self, CacheMount, read_cache_mounts},
@@ -201,22 +205,23 @@ fn removals(
     args: &Clean,
 ) -> Result<Vec<Removal>, Failure> {
     let repository = settings.image.repository.as_str();
-    let of_version: Vec<_> = settings
+    let repositories = [repository, &server_repository(settings)];
+    let is_built_here = |reference: &str| {
+        let name = reference.rsplit_once(':').map(|(name, _)| name);
+        name.is_some_and(|name| repositories.contains(&name))
+    };
+    let mut of_version: Vec<_> = settings
         .tags(git)?
         .iter()
         .map(|tag| settings.image.repository.tagged(tag))
         .collect();
-    let in_repository = |reference: &str| {
-        reference
-            .rsplit_once(':')
-            .is_some_and(|(name, _)| name == repository)
-    };
+    of_version.push(server_image(settings));
     let mut by_id: BTreeMap<&str, Removal> = BTreeMap::new();
     for image in images {
         let all = image.repo_tags.clone().unwrap_or_default();
         let goes = |reference: &String| {
             if args.all {
-                in_repository(reference)
+                is_built_here(reference)
             } else {
                 of_version.contains(reference)
             }

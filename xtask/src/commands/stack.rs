@@ -82,11 +82,16 @@ impl Names {
     }
 }
 
-/// The reference of the devserver's image. It is built and used on this machine only.
-pub fn server_image(settings: &Settings) -> String {
+/// The repository of the devserver's images. They are built and used on this machine only.
+pub fn server_repository(settings: &Settings) -> String {
     let path = settings.image.repository.path();
     let name = path.rsplit('/').next().unwrap_or(path);
-    format!("localhost/{name}-devserver:{}", settings.version.value)
+    format!("localhost/{name}-devserver")
+}
+
+/// The reference of the version's devserver image.
+pub fn server_image(settings: &Settings) -> String {
+    format!("{}:{}", server_repository(settings), settings.version.value)
 }
 
 /// The variables by which the runner uses the scripted model. It needs no key.

@@ -238,7 +238,11 @@ impl<'a> Secrets<'a> {
         tried.extend(["clean", "watch"].map(str::to_owned));
         self.ok(&["clean", "--yes"]);
         let server = format!("localhost/agent-runner-devserver:{}", checkout.version);
-        checkout.engine.run(&["image", "rm", &server]);
+        let server = checkout.engine.inspect("image", &server);
+        assert!(
+            server.is_none(),
+            "the image of `up` and `smoke` is removed too"
+        );
         tried
     }
 
