@@ -59,7 +59,8 @@ fn main() -> ExitCode {
         }
     };
     let invocation = Invocation::of(&env);
-    let command = Cli::command().bin_name(invocation.command());
+    let name = invocation.command();
+    let command = Cli::command().name(name).bin_name(name);
     let parsed = command.try_get_matches_from(&env.args);
     match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => start(&cli, &env, ui(&cli.global, invocation)),

@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // a test asks the shell itself
     fn a_shell_reads_a_rendered_command_as_the_same_command() {
         for word in [
             "", "a b", "it's", "$(id)", "a\nb", "\\", "ä`x`", "*", "~/x", "#no", "a;b&c|d",

@@ -13,6 +13,16 @@ pub fn read(name: &str) -> String {
     fs::read_to_string(repository_file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// The page with this table between `<!-- table: NAME -->` and `<!-- /table -->`.
+pub fn with_table(page: &str, name: &str, table: &str) -> String {
+    let begin = format!("<!-- table: {name} -->\n");
+    let (head, rest) = page
+        .split_once(&begin)
+        .unwrap_or_else(|| panic!("no `{}`", begin.trim_end()));
+    let (_, tail) = rest.split_once("<!-- /table -->").expect("the table's end");
+    format!("{head}{begin}{table}<!-- /table -->{tail}")
+}
+
 /// Compares a page line by line, so that a failure names the line. The comment at the top of the `generator`
 /// file has the command that writes the page.
 pub fn assert_page(name: &str, expected: &str, generator: &str) {

@@ -117,6 +117,21 @@ impl Ui {
         self.print(&self.invocation.adapt(text))
     }
 
+    /// Prints the lines of a dry run to standard output. A line that runs xtask names it as it was invoked.
+    ///
+    /// # Errors
+    /// As [`Ui::print`].
+    pub fn print_plan(self, lines: &str) -> std::io::Result<()> {
+        let lines =
+            lines
+                .split_inclusive('\n')
+                .map(|line| match line.strip_prefix("cargo xtask ") {
+                    Some(rest) => format!("{} {rest}", self.invocation.command()),
+                    None => line.to_owned(),
+                });
+        self.print(&lines.collect::<String>())
+    }
+
     /// Prints a result to standard output.
     ///
     /// # Errors

@@ -9,8 +9,7 @@ use anyhow::Result;
 
 use crate::{
     base::{env::Env, error::Failure, time::MAX_TIMESTAMP},
-    build::ownership,
-    engine::{EngineFacts, capabilities::Capability},
+    engine::{EngineFacts, capabilities::Capability, image::Image},
     facts::{
         context::{Context, EngineQuery, EngineState},
         git::{self, WorkTree},
@@ -56,9 +55,9 @@ impl BuildFacts {
         let foreign_references = if without_git.is_empty() {
             let references = cx.settings.references(&git.values)?;
             let images = cx.images_of(&engine.engine, &references)?;
-            ownership::foreign_references(&references, &images)
+            foreign_references(&references, &images)
         } else {
-            ownership::foreign_references(&without_git, &images)
+            foreign_references(&without_git, &images)
         };
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -73,6 +72,20 @@ impl BuildFacts {
             secrets: secrets(cx.settings, cx.env)?,
         })
     }
+}
+
+/// Those of the references that name an image which xtask did not build.
+fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
+    let foreign: Vec<_> = images
+        .iter()
+        .filter(|image| !image.is_built_by_xtask())
+        .flat_map(|image| image.repo_tags.iter().flatten())
+        .collect();
+    references
+        .iter()
+        .filter(|reference| foreign.contains(reference))
+        .cloned()
+        .collect()
 }
 
 /// `SOURCE_DATE_EPOCH` in seconds since 1970, if it is set.

@@ -4,23 +4,9 @@
 use crate::{
     base::error::Failure,
     build::facts::BuildFacts,
-    engine::{EngineFacts, image::Image, label},
+    engine::{EngineFacts, label},
     settings::Settings,
 };
-
-/// Those of the references that name an image which xtask did not build.
-pub fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
-    let foreign: Vec<_> = images
-        .iter()
-        .filter(|image| !image.is_built_by_xtask())
-        .flat_map(|image| image.repo_tags.iter().flatten())
-        .collect();
-    references
-        .iter()
-        .filter(|reference| foreign.contains(reference))
-        .cloned()
-        .collect()
-}
 
 /// Refuses a build that would take a tag from an image which xtask did not build.
 ///

@@ -2,7 +2,8 @@
 //! too.
 
 /// A section of docs/troubleshooting.md.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Section {
     Engine,
     Build,
@@ -24,7 +25,8 @@ impl Section {
 }
 
 /// Whether the same command can succeed if it is run again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Retry {
     /// It can succeed immediately.
     Now,
@@ -45,7 +47,7 @@ impl Retry {
 }
 
 /// One known failure.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Entry {
     /// A permanent name, such as `disk-full`.
     pub code: &'static str,

@@ -114,13 +114,13 @@ pub struct JsonOption {
 /// The options of every build.
 #[derive(Args, Clone, Debug, Default)]
 pub struct BuildOptions {
-    /// Build every step anew
+    /// Build without the cache
     #[arg(long)]
     pub no_cache: bool,
     /// Ask the registry for a newer base image
     #[arg(long, overrides_with = "no_pull")]
     pub pull: bool,
-    /// Take the base image that is here, whatever the configuration says
+    /// Use the local base image, whatever the configuration says
     #[arg(long, overrides_with = "pull")]
     pub no_pull: bool,
     /// How the build shows its progress
@@ -197,7 +197,7 @@ pub struct PublishingOptions {
     /// Overwrite a released version, after you have typed its tag
     #[arg(long)]
     pub force: bool,
-    /// Check nothing before the build: neither the registry nor the work tree
+    /// Skip the checks of the registry and the work tree before the build
     #[arg(long)]
     pub no_preflight: bool,
 }

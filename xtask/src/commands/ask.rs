@@ -24,12 +24,12 @@ use crate::{
     settings::{Network, Settings},
 };
 
-/// Ask an agent something, and see its answer and the files it made
+/// Ask an agent, and show its answer and the files that it made
 #[derive(Args, Clone, Debug)]
 pub struct Ask {
     #[command(flatten)]
     version: VersionOption,
-    /// What to ask
+    /// The question or task
     message: String,
     /// The session, which is created if it does not exist [default: a new one for this question]
     #[arg(long, value_name = "ID")]
@@ -47,7 +47,7 @@ struct AskFacts {
     build: BuildFacts,
     has_server_image: bool,
     server_port: u16,
-    /// Tells two runs at the same time apart.
+    /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
 

@@ -70,7 +70,7 @@ impl Command for BuildImage {
     }
 }
 
-/// The plan: `check` if it comes first, then the build.
+/// The plan: the build, after `check` if that is asked for.
 ///
 /// # Errors
 /// When the build would take a tag from an image that xtask did not build, and when the configuration
@@ -139,7 +139,7 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
     Ok(reference)
 }
 
-/// The size that the engine reports, beside the budget for the same kind of size.
+/// The size that the engine reports, compared with the budget for the same kind of size.
 fn size_line(image: &Image, settings: &Settings) -> String {
     let (means, budget) = match image.size_kind() {
         SizeKind::Compressed => ("compressed", settings.budget.compressed),

@@ -23,13 +23,13 @@ use crate::{
     },
     oci::{
         archive::Archive,
-        pack,
         verify::{Attestations, Verified},
     },
     plan::Plan,
     release::{
         archive::{self, MultiRequest, merge_inputs, pack_line},
         builder::{self, MultiFacts},
+        dist,
         expected::expected,
         paths, verify,
     },
@@ -91,7 +91,7 @@ impl Command for BuildMultiarch {
         let output = self.output.as_ref().map(|path| cx.env.cwd.join(path));
         let plan = archive::plan(cx.settings, &facts, &request, output.as_deref())?;
         if cx.dry_run {
-            return Ok(cx.ui.print(&plan.render())?);
+            return Ok(cx.ui.print_plan(&plan.render())?);
         }
         let archive = plan.run(cx)?;
         let mut expected = expected(cx.settings, &facts.build.git, plan.attestations);
@@ -160,7 +160,7 @@ impl BuildMultiarch {
             && !facts.build.engine.can(Capability::Builders)
         {
             return Err(Failure::usage(
-                "`--load`: the images that the machines of `build.nodes` build are in no store here",
+                "`--load`: images that the machines of `build.nodes` build are not in a local store",
             )
             .hint("leave out `--load`: the result is an archive"));
         }
@@ -183,11 +183,9 @@ impl BuildMultiarch {
             |path| cx.env.cwd.join(path),
         );
         if cx.dry_run {
-            return Ok(cx.ui.print(&pack_line(&inputs, None, &output))?);
+            return Ok(cx.ui.print_plan(&pack_line(&inputs, None, &output))?);
         }
-        let archive = cx
-            .exec
-            .interruptible(|stop| pack::pack(&inputs, None, &output, stop))?;
+        let archive = dist::pack(cx, &inputs, None, &output)?;
         let git = git::work_tree(cx.exec, &settings.root);
         let expected = expected(settings, &git, Attestations::Optional);
         let verified = verify::archive(cx, &archive, &expected)?;

@@ -57,7 +57,7 @@ pub fn report(
             ok: failed == 0,
             checks,
         };
-        json::print(cx, &report)?;
+        json::print(cx.ui, &report)?;
     } else {
         let lines: String = checks
             .iter()

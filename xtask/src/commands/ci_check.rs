@@ -90,10 +90,10 @@ fn dry_run(cx: &Context) -> Result<()> {
                 .repository
                 .tagged(settings.version.value.as_str())
         );
-    Ok(cx.ui.print(&text)?)
+    Ok(cx.ui.print_plan(&text)?)
 }
 
-/// Whether this is a job: elsewhere, its variables and permissions are not known.
+/// Whether this is a CI job. On another machine, the job's variables and permissions are unknown.
 fn surroundings(env: &Env) -> Finding {
     let what = "CI";
     let get = |name: &str| env.get(name).unwrap_or("?");
@@ -108,12 +108,9 @@ fn surroundings(env: &Env) -> Finding {
             format!("GitHub Actions: {event} of the {kind} `{name}`"),
         )
     } else if env.get("CI").is_some() {
-        ok(what, "another than GitHub Actions")
+        ok(what, "another CI than GitHub Actions")
     } else {
-        ok(
-            what,
-            "none: the following is true on this machine, not in a job",
-        )
+        ok(what, "not a CI job: the findings are about this machine")
     }
 }
 
@@ -135,11 +132,11 @@ fn work_tree(settings: &Settings, git: &WorkTree) -> Finding {
     let what = "work tree";
     match work_tree::problem(settings, git) {
         Some(why) => failure(what, why, work_tree::hint(settings)),
-        None => ok(what, "as the channel requires it"),
+        None => ok(what, "in the state that the channel requires"),
     }
 }
 
-/// Git's tags tell which versions are released if the registry lists none.
+/// If the registry lists no tags, git's tags are the list of released versions.
 fn clone(shallow: bool) -> Finding {
     let what = "clone";
     if shallow {
@@ -149,7 +146,7 @@ fn clone(shallow: bool) -> Finding {
             "`git fetch --tags --unshallow`; in GitHub Actions `fetch-depth: 0` for actions/checkout",
         )
     } else {
-        ok(what, "whole, with all tags")
+        ok(what, "complete, with all tags")
     }
 }
 
@@ -172,13 +169,13 @@ fn token(cx: &Context, may_push: bool) -> Finding {
         return ok(what, format!("from {}", found.source));
     }
     if may_push {
-        return ok(what, format!("none, and {registry} asks for none"));
+        return ok(what, format!("none, and {registry} needs none"));
     }
     if let Some(name) = token_variable(cx.env, registry) {
         return failure(
             what,
-            format!("{name} is set, but not the user whose token it is"),
-            "name the user: `registry.user` in xtask.toml, or XTASK_REGISTRY_USER",
+            format!("{name} is set, but its user name is not"),
+            "set the user name: `registry.user` in xtask.toml, or XTASK_REGISTRY_USER",
         );
     }
     let fix = if github::is_active(cx.env) && registry == GITHUB_REGISTRY {
@@ -204,7 +201,7 @@ fn released(settings: &Settings, registry: &Registry, git: &WorkTree) -> Finding
         Ok(Existing::SameCommit(found)) => ok(
             what,
             format!(
-                "{version} is released from this commit already ({}): only what is missing is done",
+                "{version} is released from this commit already ({}): a run completes only what is missing",
                 push::short_digest(&found.digest())
             ),
         ),
@@ -229,15 +226,15 @@ fn signing(cx: &Context) -> Finding {
         Sign::No => ok(what, "none: the channel does not sign"),
         Sign::Key if !key.contains("://") && !cx.env.cwd.join(key).is_file() => failure(
             what,
-            format!("the key `{key}` is not there"),
-            "write it from the job's secrets in a step before, or set `sign.key`",
+            format!("there is no key file `{key}`"),
+            "write it from the job's secrets in an earlier step, or set `sign.key`",
         ),
         Sign::Key
             if !key.contains("://") && !cx.env.has("COSIGN_PASSWORD") && !cx.env.stdin_tty =>
         {
             failure(
                 what,
-                "COSIGN_PASSWORD is not set, and there is no terminal to ask on",
+                "COSIGN_PASSWORD is not set, and cosign cannot ask for it without a terminal",
                 "set it from the job's secrets; for a key without a password, set it empty",
             )
         }
@@ -246,7 +243,7 @@ fn signing(cx: &Context) -> Finding {
     }
 }
 
-/// A keyless signature is made in the name of the job, which GitHub confirms.
+/// A keyless signature has the identity of the job, which GitHub confirms.
 /// <https://docs.github.com/actions/concepts/security/openid-connect>
 fn identity(env: &Env) -> Finding {
     let what = "signing";
@@ -258,16 +255,16 @@ fn identity(env: &Env) -> Finding {
     match missing {
         None => ok(what, "cosign, as this job"),
         Some(_) if env.get("SIGSTORE_ID_TOKEN").is_some() => {
-            ok(what, "cosign, as whom SIGSTORE_ID_TOKEN says")
+            ok(what, "cosign, with the identity of SIGSTORE_ID_TOKEN")
         }
         Some(name) if github::is_active(env) => failure(
             what,
-            format!("the job cannot say who it is: {name} is not set"),
+            format!("the job has no identity token: {name} is not set"),
             "`permissions: id-token: write` for the job",
         ),
         Some(_) => warning(
             what,
-            "no job's identity: cosign asks for one in a browser",
+            "no identity token of a job: cosign opens a browser to sign in",
             "publish in CI, or sign with a key: `sign = \"key\"` in the channel",
         ),
     }
@@ -285,7 +282,7 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
                 what,
                 found.detail,
                 format!(
-                    "nothing where parts from other machines are published (`--merge`); else {fix}"
+                    "not needed to publish parts that other machines built (`--merge`); otherwise {fix}"
                 ),
             ));
             return None;
@@ -339,19 +336,14 @@ fn cache(settings: &Settings, env: &Env, engine: Option<EngineKind>) -> Finding 
             warning(
                 what,
                 format!(
-                    "GitHub's cache cannot be used: a `run:` step is not given {}",
+                    "GitHub's cache cannot be used: a `run:` step does not get {}",
                     missing.join(", ")
                 ),
-                "expose them in a step before: `actions/github-script`, see docs/publishing.md",
+                "expose them in an earlier step: `actions/github-script`, see docs/publishing.md",
             )
         }
     }
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for CiCheck {
-    /// It asks only for versions.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for CiCheck {}

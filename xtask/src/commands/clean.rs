@@ -10,10 +10,9 @@ use crate::{
     base::{
         error::Failure,
         image::{VERSION_LABEL, human_bytes},
-        ui::Clock,
     },
     cli::VersionOption,
-    commands::command::Command,
+    commands::{command::Command, removal},
     engine::{
         Engine,
         cache::{self, CacheMount, read_cache_mounts},
@@ -34,7 +33,7 @@ use crate::{
 pub struct Clean {
     #[command(flatten)]
     version: VersionOption,
-    /// Every image of the repository that was built here, of all versions, and our build cache
+    /// Remove the images of all versions that were built here, and our build cache
     #[arg(long)]
     all: bool,
     /// Don't ask
@@ -50,9 +49,6 @@ const LISTING_PAUSES: &[Duration] = &[
     Duration::from_millis(200),
     Duration::from_secs(1),
 ];
-
-/// How long a removal that another run began may take.
-const REMOVAL_LIMIT: Duration = Duration::from_secs(5);
 
 /// An image to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -403,20 +399,11 @@ fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
         return Ok(());
     };
     let name = &cx.settings.run.container;
-    let clock = Clock::start();
-    loop {
-        let found = cx.container_of(&facts.engine, name)?;
-        if found.is_none_or(|found| found.id != ours.id) {
-            return Ok(());
-        }
-        if clock.elapsed() > REMOVAL_LIMIT {
-            let step = Step::new(facts.engine.remove(name), Output::Quiet);
-            return cx.exec.step(&step).map(|_| ());
-        }
-        cx.exec
-            .pause(Duration::from_millis(100))
-            .map_err(Failure::signal)?;
+    if !removal::is_gone(cx, &facts.engine, name, ours)? {
+        let step = Step::new(facts.engine.remove(name), Output::Quiet);
+        cx.exec.step(&step)?;
     }
+    Ok(())
 }
 
 /// Removes images that stayed once more. Our own container may have kept them: if two runs remove it at the

@@ -25,9 +25,4 @@ impl Standalone for Completions {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Completions {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Completions {}

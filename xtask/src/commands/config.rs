@@ -35,7 +35,7 @@ impl Command for Config {
         let git = git::work_tree(cx.exec, &cx.settings.root).values;
         let tags = cx.settings.tags(&git)?;
         if self.json.json {
-            json::print(cx, &as_json(cx.settings, &tags))
+            json::print(cx.ui, &as_json(cx.settings, &tags))
         } else {
             Ok(cx.ui.print(&as_text(cx.settings, &tags))?)
         }
@@ -112,9 +112,4 @@ fn as_json(settings: &Settings, tags: &[String]) -> serde_json::Value {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Config {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Config {}

@@ -1,5 +1,5 @@
 //! `docker-login`: signs in to the image's registry. The token is never an argument and never shown. A
-//! token of GitHub's goes to GitHub's registry only.
+//! GitHub token goes only to GitHub's registry.
 
 use std::time::Duration;
 
@@ -28,11 +28,12 @@ const GITHUB_CLI_LIMIT: Duration = Duration::from_secs(5);
 
 /// Sign in to the image's registry
 #[derive(Args, Clone, Debug)]
+#[command(visible_alias = "login")]
 pub struct DockerLogin {
     /// The registry [default: the image repository's]
     #[arg(long, value_name = "HOST")]
     registry: Option<String>,
-    /// The user whose token it is [default: registry.user, for ghcr.io the GitHub actor]
+    /// The user name [default: registry.user; for ghcr.io the GitHub actor]
     #[arg(long, short, value_name = "NAME")]
     username: Option<String>,
     /// Read the token from standard input
@@ -63,7 +64,7 @@ impl TokenSource {
     }
 }
 
-/// Who signs in where, and where the token comes from.
+/// A login: the registry, the user and the source of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Request {
     registry: String,
@@ -219,7 +220,7 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
                     .hint("a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
                     .hint("in GitHub Actions: `permissions: packages: write`, and `GITHUB_TOKEN` in the step's `env`")
             } else {
-                refused.hint("check the user's name, and make a new token where this one was made")
+                refused.hint("check the user name, and create a new token")
             }
         }
         LoginFailure::Unreachable => explained(format!("{registry} cannot be reached"))

@@ -43,10 +43,10 @@ pub struct Doctor {
     json: JsonOption,
 }
 
-/// A build may need so many free bytes.
+/// The free space that a build may need, in bytes.
 const ENOUGH_FREE: u64 = 5_000_000_000;
 
-/// The questions whose answers show which engines there are.
+/// The commands that find out which engines are installed.
 pub fn version_questions() -> Plan {
     let question =
         |kind: &EngineKind| Step::new(detect::version_cmd(kind.program()), Output::Result);
@@ -64,10 +64,7 @@ impl Command for Doctor {
         }
         let mut findings = vec![ok(
             "configuration",
-            format!(
-                "{} reads well",
-                cx.settings.root.join("xtask.toml").display()
-            ),
+            format!("{} is valid", cx.settings.root.join("xtask.toml").display()),
         )];
         let engine = engines(cx, &mut findings);
         if let Some(engine) = &engine {
@@ -107,12 +104,9 @@ fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
                     "engine",
                     format!("{} {}", other.program, other.why),
                     catalogue::find_in_output(&other.why).map_or_else(
-                        || "nothing to do if you don't use it".to_owned(),
+                        || "only if you need it: install or start it".to_owned(),
                         |known| {
-                            format!(
-                                "nothing to do if you don't use it; else `cargo xtask explain {}`",
-                                known.code
-                            )
+                            format!("only if you need it: `cargo xtask explain {}`", known.code)
                         },
                     ),
                 ));
@@ -169,7 +163,7 @@ fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
         .ok()
 }
 
-/// What builds: `BuildKit` through buildx, or Buildah.
+/// The program that builds: `BuildKit` through buildx, or Buildah.
 pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     let Some(version) = engine.engine.builder_version() else {
         return Some(ok("builder", "a part of the engine"));
@@ -200,9 +194,10 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
         .lines()
         .any(|line| line.starts_with("flags:") && line.contains('F'));
     match (&engine.location, enabled, inside) {
-        (Location::VirtualMachine | Location::Remote(_), ..) => {
-            ok(what, "the engine's machine has it or not; builds need none")
-        }
+        (Location::VirtualMachine | Location::Remote(_), ..) => ok(
+            what,
+            "not checked: the engine is on another machine; builds need no emulation",
+        ),
         (Location::Host, true, true) => ok(what, format!("{other} images can run here")),
         (Location::Host, true, false) => warning(
             what,
@@ -214,7 +209,7 @@ pub fn emulation(engine: &EngineFacts) -> Finding {
         (Location::Host, false, _) => ok(
             what,
             format!(
-                "{other} images cannot run here; building them needs none (cargo xtask build-image --platform linux/{other})"
+                "{other} images cannot run here; building them needs no emulation (cargo xtask build-image --platform linux/{other})"
             ),
         ),
     }
@@ -301,9 +296,10 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                         failure(what, error.to_string(), error.hint_lines().join("; "))
                     }
                     (Ok(_), Folder::Missing) => ok(what, format!("{} will be created", mount.host)),
-                    (Ok(_), Folder::Other) => {
-                        ok(what, format!("{} is a file, mounted as it is", mount.host))
-                    }
+                    (Ok(_), Folder::Other) => ok(
+                        what,
+                        format!("{} is a file, which is mounted as it is", mount.host),
+                    ),
                     (Ok(_), Folder::There { .. }) => ok(
                         what,
                         format!("{} can be written by the container", mount.host),
@@ -334,11 +330,11 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
         };
     }
     if file.is_some_and(|file| file.login(registry, repository.path()).is_some()) {
-        ok(what, format!("there are some for {registry}"))
+        ok(what, format!("found for {registry}"))
     } else {
         ok(
             what,
-            format!("none for {registry}: enough to build and run"),
+            format!("none for {registry}; building and running need none"),
         )
     }
 }
@@ -416,9 +412,4 @@ fn proxy_and_ca(cx: &Context) -> Finding {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Doctor {
-    /// It asks only for versions.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Doctor {}

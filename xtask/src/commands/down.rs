@@ -5,10 +5,7 @@ use clap::Args;
 
 use crate::{
     base::ui::Clock,
-    commands::{
-        command::Command,
-        stack::{Names, remove_steps},
-    },
+    commands::{command::Command, removal, stack::Names},
     engine::{
         EngineFacts,
         container::{Container, Owner},
@@ -33,7 +30,8 @@ fn plan(settings: &Settings, engine: &EngineFacts, found: &[Found]) -> Plan {
     let mut plan = Plan::default();
     for Found { name, container } in found {
         if started_by_up(settings, container) {
-            let steps = remove_steps(engine, name, container, settings.run.stop_grace);
+            let grace = settings.run.stop_grace;
+            let steps = removal::steps(&engine.engine, name, name.as_str(), container, grace);
             plan.steps.extend(steps);
         }
     }
@@ -63,7 +61,13 @@ impl Command for Down {
         }
         let plan = plan(cx.settings, &engine, &found);
         let nothing = plan.steps.is_empty();
-        if cx.carry_out(&plan)? == Ran::Yes {
+        let ours = found
+            .iter()
+            .filter(|found| started_by_up(cx.settings, &found.container));
+        let ours: Vec<_> = ours
+            .map(|found| (found.name.as_str(), &found.container))
+            .collect();
+        if removal::carry_out(cx, &engine.engine, &plan, &ours)? == Ran::Yes {
             if nothing {
                 cx.ui.status("Nothing", "to stop: `up` has started nothing");
             } else {

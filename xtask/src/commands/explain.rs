@@ -3,32 +3,54 @@
 
 use anyhow::Result;
 use clap::Args;
+use serde::Serialize;
 
 use crate::{
     base::error::Failure,
-    catalogue::{self, ENTRIES},
-    commands::command::{Standalone, Surroundings},
+    catalogue::{self, ENTRIES, Entry},
+    cli::JsonOption,
+    commands::{
+        command::{Standalone, Surroundings},
+        json,
+    },
     config::schema::closest_match,
 };
 
 /// Explain a known failure: why, and what to do
 #[derive(Args, Clone, Debug)]
 pub struct Explain {
-    /// Its code, or a line that was printed; without one, all failures are listed
+    /// The failure's code, or a line of output [default: list all failures]
     failure: Option<String>,
+    #[command(flatten)]
+    json: JsonOption,
+}
+
+#[derive(Serialize)]
+struct Report {
+    failures: Vec<&'static Entry>,
 }
 
 impl Standalone for Explain {
     fn run(&self, surroundings: &Surroundings) -> Result<()> {
-        let text = match &self.failure {
-            Some(text) => catalogue::find_by_code(text)
-                .or_else(|| catalogue::find_in_output(text))
-                .ok_or_else(|| unknown(text))?
-                .explain(),
-            None => catalogue::list(),
-        };
-        Ok(surroundings.ui.print_prose(&text)?)
+        let ui = surroundings.ui;
+        let entry = self.failure.as_deref().map(known).transpose()?;
+        if self.json.json {
+            let failures = match entry {
+                Some(entry) => vec![entry],
+                None => ENTRIES.iter().collect(),
+            };
+            return json::print(ui, &Report { failures });
+        }
+        let text = entry.map_or_else(catalogue::list, Entry::explain);
+        Ok(ui.print_prose(&text)?)
     }
+}
+
+/// The entry of a code, or of a line that was printed.
+fn known(text: &str) -> Result<&'static Entry, Failure> {
+    catalogue::find_by_code(text)
+        .or_else(|| catalogue::find_in_output(text))
+        .ok_or_else(|| unknown(text))
 }
 
 fn unknown(code: &str) -> Failure {
@@ -40,9 +62,4 @@ fn unknown(code: &str) -> Failure {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Explain {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Explain {}

@@ -91,7 +91,7 @@ struct Report<'a> {
 pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> {
     if json.json {
         let ok = broken(findings).is_empty();
-        return json::print(cx, &Report { ok, findings });
+        return json::print(cx.ui, &Report { ok, findings });
     }
     let mut out = String::new();
     for finding in findings {
@@ -105,5 +105,5 @@ pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> 
             out.push_str(&format!("     {:<14} → {fix}\n", ""));
         }
     }
-    Ok(cx.ui.print(&out)?)
+    Ok(cx.ui.print_prose(&out)?)
 }

@@ -15,6 +15,7 @@ use crate::{
 /// Show help, also for a command
 #[derive(Args, Clone, Debug)]
 pub struct Help {
+    /// The command [default: the list of all commands]
     command: Option<String>,
 }
 
@@ -172,9 +173,4 @@ fn of_command(mut cli: clap::Command, name: &str) -> Result<String, Failure> {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Help {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Help {}

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
+    base::ui::Ui,
     engine::{Engine, EngineFacts, Location},
-    facts::context::Context,
 };
 
 /// The version of the format. A change that breaks readers raises it.
@@ -22,13 +22,13 @@ struct Envelope<'a, T> {
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn print<T: Serialize>(cx: &Context, content: &T) -> Result<()> {
+pub fn print<T: Serialize>(ui: Ui, content: &T) -> Result<()> {
     let envelope = Envelope {
         schema: SCHEMA,
         content,
     };
     let text = serde_json::to_string_pretty(&envelope)?;
-    Ok(cx.ui.print(&format!("{text}\n"))?)
+    Ok(ui.print(&format!("{text}\n"))?)
 }
 
 /// An engine. What a command did not ask for is null.

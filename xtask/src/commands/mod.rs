@@ -21,9 +21,12 @@ pub mod help;
 mod json;
 mod logs;
 mod pack_archive;
+#[cfg(test)]
+mod page;
 mod push_archive;
 mod push_image;
 mod push_multiarch;
+mod removal;
 mod run_local;
 mod shell;
 mod smoke;

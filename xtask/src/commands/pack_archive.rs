@@ -9,8 +9,7 @@ use crate::{
     base::time::MAX_TIMESTAMP,
     commands::command::Command,
     facts::context::Context,
-    oci::pack,
-    release::{archive::pack_line, paths},
+    release::{archive::pack_line, dist, paths},
 };
 
 /// Make one OCI archive of several, or of what an engine wrote
@@ -34,11 +33,9 @@ impl Command for PackArchive {
         let output = absolute(&self.output);
         if cx.dry_run {
             let line = pack_line(&inputs, self.timestamp, &output);
-            return Ok(cx.ui.print(&line)?);
+            return Ok(cx.ui.print_plan(&line)?);
         }
-        let archive = cx
-            .exec
-            .interruptible(|stop| pack::pack(&inputs, self.timestamp, &output, stop))?;
+        let archive = dist::pack(cx, &inputs, self.timestamp, &output)?;
         cx.ui.status(
             "Packed",
             &format!(
@@ -52,9 +49,4 @@ impl Command for PackArchive {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for PackArchive {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for PackArchive {}

@@ -89,13 +89,8 @@ fn dry_run(cx: &Context, archive: &Archive, path: &Path) -> Result<()> {
     }
     let reference = format!("{repository}@{}", archive.root.digest);
     text.push_str(&sign::plan(settings, &reference, false)?.render());
-    Ok(cx.ui.print(&text)?)
+    Ok(cx.ui.print_plan(&text)?)
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for PushArchive {
-    /// It runs no command but cosign, and which archive it signs is known only when there is one.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for PushArchive {}

@@ -144,7 +144,7 @@ impl Command for PushImage {
         let facts = self.gather(cx)?;
         let plans = self.plan(settings, &facts)?;
         if cx.dry_run {
-            return Ok(cx.ui.print(&self.render(settings, &facts, &plans))?);
+            return Ok(cx.ui.print_plan(&self.render(settings, &facts, &plans))?);
         }
         let mut expected = expected(settings, &facts.git, Attestations::Optional);
         expected.platforms = vec![facts.platform];

@@ -16,11 +16,12 @@ use crate::{
     },
     config::layer::Override,
     facts::{context::Context, git},
-    oci::{pack, verify::Attestations},
+    oci::verify::Attestations,
     plan::Plan,
     release::{
         archive::{self, MultiRequest, merge_inputs, pack_line},
         builder::{self, MultiFacts},
+        dist,
         expected::expected,
         paths,
         pipeline::{Request, publish, push_line, smoke_line},
@@ -85,7 +86,7 @@ impl PushMultiarch {
                 + &smoke_line(settings)
                 + &plan.render()
                 + &push_line(settings, &plan.archive, None, options);
-            return Ok(cx.ui.print(&text)?);
+            return Ok(cx.ui.print_plan(&text)?);
         }
         let request = Request {
             expected: expected(settings, &facts.build.git, plan.attestations),
@@ -114,7 +115,7 @@ impl PushMultiarch {
         if cx.dry_run {
             let text =
                 pack_line(&inputs, None, &output) + &push_line(settings, &output, None, options);
-            return Ok(cx.ui.print(&text)?);
+            return Ok(cx.ui.print_plan(&text)?);
         }
         let git = git::work_tree(cx.exec, &settings.root);
         let request = Request {
@@ -125,10 +126,7 @@ impl PushMultiarch {
             is_mirror: false,
         };
         publish(cx, request, |publication| {
-            publication.phase("merge", |_| {
-                cx.exec
-                    .interruptible(|stop| pack::pack(&inputs, None, &output, stop))
-            })
+            publication.phase("merge", |_| dist::pack(cx, &inputs, None, &output))
         })
     }
 }

@@ -15,12 +15,12 @@ use crate::{
         run_local::environment::ContainerEnv,
         stack::{
             Names, Ports, READY_BUDGET, Server, build_server, devserver, has_server_image,
-            scripted_model, server, server_image, server_ready, show_logs, temporal,
+            scripted_model, server, server_image, server_ready, temporal, with_logs,
         },
     },
     engine::{EngineFacts, label, run::Run},
     exec::Finished,
-    facts::context::Context,
+    facts::context::{Context, no_image},
     plan::{Cmd, Output, Plan, Step},
     settings::{Network, Settings},
 };
@@ -28,7 +28,7 @@ use crate::{
 /// How long one execution may take.
 const EXECUTION_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 
-/// Prove the image: an agent at work, apart from all else
+/// Test the image with an agent at work, isolated from everything else
 #[derive(Args, Clone, Debug)]
 pub struct Smoke {
     #[command(flatten)]
@@ -46,7 +46,7 @@ struct SmokeFacts {
     has_temporal_image: bool,
     has_server_image: bool,
     person: User,
-    /// Tells two runs at the same time apart.
+    /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
 
@@ -144,7 +144,7 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         ))
         .status(
             "Starting",
-            "Temporal, a stigmer-server and the runner, apart from all else",
+            "Temporal, a stigmer-server and the runner, isolated from everything else",
         ),
         start(&server(
             &names.server,
@@ -202,12 +202,9 @@ impl SmokeFacts {
         let build = BuildFacts::gather(cx)?;
         let engine = &build.engine.engine;
         let images = cx.images_of(engine, std::slice::from_ref(&reference))?;
-        let image = images.first().ok_or_else(|| {
-            let version = &settings.version.value;
-            Failure::new(format!("there is no image `{reference}` here")).hint(format!(
-                "build it: `cargo xtask build-image --version {version}`"
-            ))
-        })?;
+        let image = images
+            .first()
+            .ok_or_else(|| no_image(settings, &reference))?;
         let check = health::command(Some(image), &settings.health).ok_or_else(|| {
             Failure::new(format!("this engine sees no health check in `{reference}`"))
                 .hint("set `health.command` in xtask.toml")
@@ -233,7 +230,7 @@ impl Command for Smoke {
     fn run(&self, cx: &Context) -> Result<()> {
         let facts = SmokeFacts::gather(cx)?;
         if cx.dry_run {
-            return Ok(cx.ui.print(&plan(cx.settings, &facts)?.render())?);
+            return Ok(cx.ui.print_plan(&plan(cx.settings, &facts)?.render())?);
         }
         let clock = crate::base::ui::Clock::start();
         let checks = prove(cx, &facts)?;
@@ -271,10 +268,8 @@ fn prove(cx: &Context, facts: &SmokeFacts) -> Result<Vec<Check>> {
         .exec
         .run(&plans.images)
         .and_then(|()| run_plans(cx, &plans));
-    if checks.is_err() && cx.exec.caught().is_none() {
-        let containers = [&names.temporal, &names.server, &names.runner];
-        show_logs(cx, &facts.build.engine, &containers.map(String::as_str));
-    }
+    let containers = [&names.temporal, &names.server, &names.runner].map(String::as_str);
+    let checks = with_logs(cx, &facts.build.engine, &containers, checks);
     cx.exec.clean_up(&plans.cleanup);
     checks
 }

@@ -8,12 +8,7 @@ use anyhow::Result;
 use crate::{
     base::{env::User, error::Failure},
     build::{facts::BuildFacts, ownership, request},
-    engine::{
-        EngineFacts,
-        container::{Container, LogOptions},
-        label,
-        run::Run,
-    },
+    engine::{EngineFacts, container::LogOptions, label, run::Run},
     facts::{context::Context, environment::RunnerEnv, host},
     plan::{Cmd, Output, Step},
     settings::{Network, Settings},
@@ -129,7 +124,7 @@ impl Server<'_> {
                 .map(|stack| (label::STACK.to_owned(), stack.to_owned())),
         );
         let mut run = Run::restricted(self.name, self.image, person, self.network.clone());
-        // Another project's server may write anywhere.
+        // Another project's server may write to any folder.
         run.hardening.read_only = false;
         engine.run_as_image_user(&Run {
             labels,
@@ -255,29 +250,21 @@ pub fn devserver<'a>(
         .exec(name, DEVSERVER.iter().copied().chain(args))
 }
 
-/// The steps that remove one of our containers. A running one is stopped first.
-pub fn remove_steps(
+/// After a failure, shows the end of the logs of the containers, which may explain it. Returns the result
+/// that it was given.
+pub fn with_logs<T>(
+    cx: &Context,
     engine: &EngineFacts,
-    name: &str,
-    container: &Container,
-    grace: Duration,
-) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if container.state.running {
-        let stop = Step::new(engine.engine.stop(name, grace), Output::Quiet);
-        steps.push(stop.status("Stopping", name));
-    }
-    steps.push(Step::new(engine.engine.remove(name), Output::Quiet));
-    steps
-}
-
-/// Shows the end of the logs of containers, for a failure that they may explain.
-pub fn show_logs(cx: &Context, engine: &EngineFacts, names: &[&str]) {
-    for name in names {
+    names: &[&str],
+    result: Result<T>,
+) -> Result<T> {
+    let failed = result.is_err() && cx.exec.caught().is_none();
+    for name in names.iter().filter(|_| failed) {
         if let Ok(log) = cx.ask(&engine.engine.logs(name, &LogOptions::last(10))) {
             cx.ui.detail(&format!("the last lines of {name}'s log:"));
             cx.ui.show_output(&log.stdout);
             cx.ui.show_output(&log.stderr);
         }
     }
+    result
 }

@@ -65,7 +65,7 @@ impl Command for Status {
         let (engine, container) = cx.our_container()?;
         let report = report(cx, &engine, container.as_ref())?;
         if self.json.json {
-            json::print(cx, &report)?;
+            json::print(cx.ui, &report)?;
         } else {
             cx.ui.print(&table(&report))?;
             if !container.is_some_and(|container| container.state.running) {
@@ -184,12 +184,7 @@ fn table(status: &Report) -> String {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Status {
-    /// It runs no command but a question.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Status {}
 
 #[cfg(test)]
 mod tests {

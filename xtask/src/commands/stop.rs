@@ -5,10 +5,10 @@ use clap::Args;
 
 use crate::{
     base::ui::Clock,
-    commands::command::Command,
+    commands::{command::Command, removal},
     engine::{Engine, container::Container},
     facts::context::{Context, Ran},
-    plan::{Output, Plan, Step},
+    plan::Plan,
     settings::Settings,
 };
 
@@ -22,19 +22,16 @@ pub struct Stop {
 
 impl Stop {
     fn plan(&self, settings: &Settings, engine: &Engine, container: Option<&Container>) -> Plan {
-        let mut plan = Plan::default();
         let name = &settings.run.container;
         let Some(container) = container else {
-            return plan;
+            return Plan::default();
         };
-        if container.state.running {
-            let stop = engine.stop(name, settings.run.stop_grace);
-            plan.push(Step::new(stop, Output::Quiet).status("Stopping", name.as_str()));
+        let grace = settings.run.stop_grace;
+        let mut steps = removal::steps(engine, name, name.as_str(), container, grace);
+        if self.keep {
+            steps.pop();
         }
-        if !self.keep {
-            plan.push(Step::new(engine.remove(name), Output::Quiet));
-        }
-        plan
+        steps.into()
     }
 }
 
@@ -44,7 +41,8 @@ impl Command for Stop {
         let name = &cx.settings.run.container;
         let (engine, container) = cx.our_container()?;
         let plan = self.plan(cx.settings, &engine, container.as_ref());
-        if cx.carry_out(&plan)? == Ran::No {
+        let ours: Vec<_> = container.iter().map(|ours| (name.as_str(), ours)).collect();
+        if removal::carry_out(cx, &engine, &plan, &ours)? == Ran::No {
             return Ok(());
         }
         let running = container
@@ -59,7 +57,7 @@ impl Command for Stop {
                 .status("Nothing", &format!("to stop: {name} does not run")),
             (Some(_), false, false) => cx.ui.status(
                 "Removed",
-                &format!("{name}, which had stopped before, in {clock}"),
+                &format!("{name}, which was not running, in {clock}"),
             ),
             (Some(_), true, true) => cx.ui.status("Stopped", &format!("{name} in {clock}")),
             (Some(_), true, false) => cx

@@ -10,10 +10,11 @@ use crate::{
     commands::{
         build_image,
         command::Command,
+        removal,
         run_local::start::{BACKGROUND, StartedBy, start},
         stack::{
-            Names, Ports, READY_BUDGET, build_server, has_server_image, remove_steps,
-            scripted_model, server, server_image, server_ready, show_logs, temporal,
+            Names, Ports, READY_BUDGET, build_server, has_server_image, scripted_model, server,
+            server_image, server_ready, temporal, with_logs,
         },
     },
     engine::container::Container,
@@ -47,6 +48,7 @@ const MODEL_VARIABLES: &[&str] = &[
     "STIGMER_LLM_PROVIDER",
     "STIGMER_LLM_MODEL",
     "STIGMER_LLM_BASE_URL",
+    "STIGMER_LLM_API_KEY",
     "OPENAI_API_KEY",
     "ANTHROPIC_API_KEY",
 ];
@@ -141,8 +143,9 @@ fn plan_temporal(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
     }
     if let Some(old) = &facts.temporal.container {
         let grace = settings.run.stop_grace;
+        let name = names.temporal.as_str();
         plan.steps
-            .extend(remove_steps(engine, &names.temporal, old, grace));
+            .extend(removal::steps(&engine.engine, name, name, old, grace));
     }
     let network = engine.network(&Network::Auto);
     let mut server = temporal(settings, &names.temporal, network, facts.ports);
@@ -167,8 +170,9 @@ fn plan_server(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Pl
     }
     if let Some(old) = &facts.server.container {
         let grace = settings.run.stop_grace;
+        let name = names.server.as_str();
         plan.steps
-            .extend(remove_steps(engine, &names.server, old, grace));
+            .extend(removal::steps(&engine.engine, name, name, old, grace));
     }
     let network = engine.network(&Network::Auto);
     let host = engine.host_name_on(&network);
@@ -223,20 +227,13 @@ impl Command for Up {
         cx.carry_out(&temporal)?;
         if !cx.dry_run && !temporal.steps.is_empty() {
             let waited = wait_for_port(cx, &names.temporal, facts.ports.temporal);
-            if waited.is_err() && cx.exec.caught().is_none() {
-                show_logs(cx, engine, &[&names.temporal]);
-            }
-            waited?;
+            with_logs(cx, engine, &[&names.temporal], waited)?;
         }
         if server.steps.is_empty() {
             let found = format!("stigmer-server on localhost:{}", facts.ports.server);
             cx.ui.status("Found", &found);
         }
-        let started = cx.carry_out(&server);
-        if started.is_err() && cx.exec.caught().is_none() {
-            show_logs(cx, engine, &[&names.server]);
-        }
-        started?;
+        with_logs(cx, engine, &[&names.server], cx.carry_out(&server))?;
         if !facts.has_runner_image && cx.settings.channel.publish != Publish::Yes {
             let defaults = build_image::BuildImage::default();
             let plan = build_image::plan(cx.settings, &facts.build, &defaults)?;
@@ -253,7 +250,7 @@ fn start_runner(cx: &Context, facts: &UpFacts) -> Result<()> {
         for (name, value) in scripted_model(facts.ports) {
             settings.run.env.insert(name.to_owned(), value);
         }
-        cx.ui.hint("the model is scripted: it needs no key and knows little; set `STIGMER_LLM_PROVIDER` and its key for a real one");
+        cx.ui.hint("the model is a scripted one: it needs no key, and can answer only a few prompts; set `STIGMER_LLM_PROVIDER` and its key for a real one");
     }
     let cx = Context {
         settings: &settings,
@@ -261,9 +258,12 @@ fn start_runner(cx: &Context, facts: &UpFacts) -> Result<()> {
     };
     start(&cx, BACKGROUND, StartedBy::Up)?;
     if !cx.dry_run {
-        cx.ui.hint(
-            "next: `cargo xtask ask \"write a haiku into haiku.txt\"`, and `cargo xtask down`",
-        );
+        // `ask` runs in the image of the same version.
+        let version = cx.arguments.version.as_ref();
+        let version = version.map_or(String::new(), |version| format!("--version {version} "));
+        cx.ui.hint(&format!(
+            "next: `cargo xtask ask {version}\"write a haiku into haiku.txt\"`, and `cargo xtask down`"
+        ));
     }
     Ok(())
 }

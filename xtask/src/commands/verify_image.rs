@@ -47,13 +47,13 @@ impl Command for VerifyImage {
         let verified = if let Some(path) = &self.archive {
             let path = cx.env.cwd.join(path);
             if cx.dry_run {
-                return Ok(cx.ui.print(&format!("# read {}\n", path.display()))?);
+                return Ok(cx.ui.print_plan(&format!("# read {}\n", path.display()))?);
             }
             verify::archive(cx, &Archive::open(&path)?, &expected)?
         } else {
             let reference = cx.reference()?;
             if cx.dry_run {
-                return Ok(cx.ui.print(&format!("# read {reference}\n"))?);
+                return Ok(cx.ui.print_plan(&format!("# read {reference}\n"))?);
             }
             let registry = destination::registry(cx);
             let tag = settings.tags(&cx.git_values())?;
@@ -64,7 +64,7 @@ impl Command for VerifyImage {
             verify::in_registry(cx, &registry, &found.digest(), &expected)?
         };
         if self.json.json {
-            return json::print(cx, &verified);
+            return json::print(cx.ui, &verified);
         }
         let mut text = format!("{}\n", verified.digest);
         for platform in &verified.platforms {
@@ -82,9 +82,4 @@ impl Command for VerifyImage {
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for VerifyImage {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for VerifyImage {}

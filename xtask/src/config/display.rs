@@ -1,6 +1,9 @@
 //! Formats configuration values as TOML and as JSON.
 
-use crate::{base::secret, config::schema::Value};
+use crate::{
+    base::secret,
+    config::schema::{KEYS, Value},
+};
 
 /// A text as a TOML string. <https://toml.io/en/v1.0.0#string>
 pub fn quote(text: &str) -> String {
@@ -17,7 +20,13 @@ pub fn quote(text: &str) -> String {
     out + "\""
 }
 
-/// A value as TOML. Texts that look like secrets are masked.
+/// Whether a path ends in a name, chosen by the user, that says that its value is a secret. No key of
+/// the schema holds one: `sign.key` is a file or an address.
+fn has_secret_name(path: &str) -> bool {
+    secret::is_secret_name(path) && !KEYS.iter().any(|key| key.path == path)
+}
+
+/// A value as TOML, for people. What looks like a secret is masked.
 pub fn to_toml(path: &str, value: &Value) -> String {
     match value {
         Value::Bool(yes) => yes.to_string(),
@@ -25,7 +34,7 @@ pub fn to_toml(path: &str, value: &Value) -> String {
         Value::Size(None) => "\"\"".to_owned(),
         Value::Size(Some(bytes)) => quote(&bytes.to_string()),
         Value::Duration(duration) => quote(&humantime::format_duration(*duration).to_string()),
-        Value::Text(_) if secret::is_secret_name(path) => format!("\"{}\"", secret::MASK),
+        Value::Text(_) if has_secret_name(path) => format!("\"{}\"", secret::MASK),
         Value::Text(text) => quote(&secret::redact(text)),
         Value::List(items) => {
             format!(
@@ -48,7 +57,7 @@ pub fn to_json(path: &str, value: &Value) -> serde_json::Value {
         Value::Count(count) => (*count).into(),
         Value::Size(bytes) => (*bytes).into(),
         Value::Duration(duration) => duration.as_secs_f64().into(),
-        Value::Text(_) if secret::is_secret_name(path) => secret::MASK.into(),
+        Value::Text(_) if has_secret_name(path) => secret::MASK.into(),
         Value::Text(text) => secret::redact(text).into(),
         Value::List(items) => items.iter().map(|item| secret::redact(item)).collect(),
         Value::Map(entries) => entries

@@ -99,7 +99,7 @@ fn render(table: &str) -> String {
             &format!("`{}`", key.path),
             &key.value_type.describe(),
             &default_text(&key.path.split('.').collect::<Vec<_>>(), None),
-            &format!("`{}`", key.env),
+            &format!("`{}`", key.env()),
             key.doc,
         ]);
     }

@@ -14,14 +14,11 @@ use crate::{
         layer::{Layer, Origin},
         problem::{Problem, Source},
         schema::{
-            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, SCHEMA, SCHEMA_KEY, Value,
-            ValueType, closest_match,
+            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, ENV_PREFIX, KEYS, Key, SCHEMA,
+            SCHEMA_KEY, Value, ValueType, closest_match,
         },
     },
 };
-
-/// The prefix of environment variables that set keys.
-const ENV_PREFIX: &str = "XTASK_";
 
 const TOML_HELP: &str = "see the TOML specification: https://toml.io/en/v1.0.0";
 const NO_CHANNEL: &str = "a channel must be an item of the array `[[channel]]`";
@@ -328,11 +325,12 @@ impl Reader<'_> {
 /// are ignored, because they may belong to the xtask of another project.
 pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
     let (mut layer, mut problems) = (Layer::default(), Vec::new());
-    for key in KEYS {
-        let Some(text) = env.get(key.env) else {
+    let variables: Vec<_> = KEYS.iter().map(Key::env).collect();
+    for (key, variable) in KEYS.iter().zip(&variables) {
+        let Some(text) = env.get(variable) else {
             continue;
         };
-        let origin = || Origin::Env(key.env.to_owned());
+        let origin = || Origin::Env(variable.clone());
         match key.value_type.read(text) {
             Ok(Value::Map(entries)) => {
                 for (name, value) in entries {
@@ -345,24 +343,25 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
             }
             Ok(value) => layer.set(key.path, value, origin()),
             Err(why) => problems.push(Problem::without_position(&format!(
-                "environment variable `{}`: `{}` {why}",
-                key.env, key.path
+                "environment variable `{variable}`: `{}` {why}",
+                key.path
             ))),
         }
     }
-    let without_prefix = |name: &'static str| name.strip_prefix(ENV_PREFIX).unwrap_or(name);
-    for name in env
-        .names()
-        .filter(|name| KEYS.iter().all(|key| key.env != *name))
-    {
+    // The common prefix would make all names similar.
+    let known: Vec<_> = variables
+        .iter()
+        .filter_map(|variable| variable.strip_prefix(ENV_PREFIX))
+        .collect();
+    for name in env.names() {
         let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
             continue;
         };
-        // Options of the end-to-end tests.
-        if rest.starts_with("E2E_") {
+        // `XTASK_E2E_…` are options of the end-to-end tests.
+        if known.contains(&rest) || rest.starts_with("E2E_") {
             continue;
         }
-        if let Some(similar) = closest_match(rest, KEYS.iter().map(|key| without_prefix(key.env))) {
+        if let Some(similar) = closest_match(rest, known.iter().copied()) {
             problems.push(Problem::without_position(&format!(
                 "unknown environment variable `{name}`\n  = help: did you mean `{ENV_PREFIX}{similar}`?"
             )));

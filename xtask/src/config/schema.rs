@@ -40,22 +40,31 @@ pub struct Key {
     /// The path, such as `run.limits.memory`. The path of a channel's key begins in the channel.
     pub path: &'static str,
     pub value_type: ValueType,
-    /// The environment variable that sets the key; empty for a channel's key.
-    pub env: &'static str,
     /// The documentation, which is also the help under an invalid value.
     pub doc: &'static str,
 }
 
-const fn key(
-    path: &'static str,
-    env: &'static str,
-    value_type: ValueType,
-    doc: &'static str,
-) -> Key {
+impl Key {
+    /// The environment variable that sets the key, such as `XTASK_RUN_LIMITS_MEMORY`. None sets a channel's
+    /// key.
+    pub fn env(&self) -> String {
+        match self.path {
+            "engine.prefer" => format!("{ENV_PREFIX}ENGINE"),
+            path => format!(
+                "{ENV_PREFIX}{}",
+                path.to_uppercase().replace(['.', '-'], "_")
+            ),
+        }
+    }
+}
+
+/// The prefix of the environment variables that set keys.
+pub const ENV_PREFIX: &str = "XTASK_";
+
+const fn key(path: &'static str, value_type: ValueType, doc: &'static str) -> Key {
     Key {
         path,
         value_type,
-        env,
         doc,
     }
 }
@@ -68,62 +77,62 @@ pub const SCHEMA: u64 = 1;
 /// All keys except those of channels.
 #[rustfmt::skip] // a table: one key a line
 pub const KEYS: &[Key] = &[
-    key("engine.prefer", "XTASK_ENGINE", ValueType::Choice(EngineChoice::WORDS), "the engine; `auto` uses Docker if it answers, else Podman"),
-    key("engine.timeout", "XTASK_ENGINE_TIMEOUT", ValueType::Duration, "how long xtask waits for an engine's answer before it tries the next engine"),
-    key("image.repository", "XTASK_IMAGE_REPOSITORY", ValueType::Text(repository), "the image's repository, with the registry's host and without a tag"),
-    key("image.default-version", "XTASK_IMAGE_DEFAULT_VERSION", ValueType::Text(image_version), "the version if `--version`, `VERSION` and the tag of a CI job are not set"),
-    key("image.title", "XTASK_IMAGE_TITLE", ValueType::Text(any_text), "the label `org.opencontainers.image.title`"),
-    key("image.description", "XTASK_IMAGE_DESCRIPTION", ValueType::Text(any_text), "the label `org.opencontainers.image.description`"),
-    key("image.source", "XTASK_IMAGE_SOURCE", ValueType::Text(any_text), "the label `org.opencontainers.image.source`: the source repository's URL, to which registries link the image"),
-    key("image.licenses", "XTASK_IMAGE_LICENSES", ValueType::Text(any_text), "the label `org.opencontainers.image.licenses`: an SPDX expression"),
-    key("image.labels", "XTASK_IMAGE_LABELS", ValueType::Map(any_text), "additional labels"),
-    key("registry.user", "XTASK_REGISTRY_USER", ValueType::Text(any_text), "the user name for `docker-login` and for `REGISTRY_TOKEN`; empty to use `$GITHUB_ACTOR` with ghcr.io"),
-    key("build.dockerfile", "XTASK_BUILD_DOCKERFILE", ValueType::Text(not_empty), "the Dockerfile, relative to the workspace"),
-    key("build.context", "XTASK_BUILD_CONTEXT", ValueType::Text(not_empty), "the build context, relative to the workspace"),
-    key("build.target", "XTASK_BUILD_TARGET", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
-    key("build.check-target", "XTASK_BUILD_CHECK_TARGET", ValueType::Text(not_empty), "the stage that `check` builds"),
-    key("build.base-image", "XTASK_BUILD_BASE_IMAGE", ValueType::Text(not_empty), "the base image; change it to use a mirror"),
-    key("build.base-image-arg", "XTASK_BUILD_BASE_IMAGE_ARG", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
-    key("build.args", "XTASK_BUILD_ARGS", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
-    key("build.secrets", "XTASK_BUILD_SECRETS", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
-    key("build.network", "XTASK_BUILD_NETWORK", ValueType::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
-    key("build.platforms", "XTASK_BUILD_PLATFORMS", ValueType::List(platform), "the platforms of the image"),
-    key("build.pull", "XTASK_BUILD_PULL", ValueType::Bool, "whether every build checks the registry for a newer base image"),
-    key("build.progress", "XTASK_BUILD_PROGRESS", ValueType::Choice(Progress::WORDS), "how a build prints its progress (Podman supports only `plain` and `quiet`)"),
-    key("build.builder", "XTASK_BUILD_BUILDER", ValueType::Text(not_empty), "the buildx builder for multi-platform builds: the name of an existing builder, or `auto`. `auto` uses Docker's default builder if its image store supports several platforms; otherwise xtask creates a builder"),
-    key("build.builder-driver", "XTASK_BUILD_BUILDER_DRIVER", ValueType::Choice(BuilderDriver::WORDS), "the buildx driver of the builder that xtask creates"),
-    key("build.builder-opts", "XTASK_BUILD_BUILDER_OPTS", ValueType::List(assignment), "options for that driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
-    key("build.builder-config", "XTASK_BUILD_BUILDER_CONFIG", ValueType::Text(any_text), "a buildkitd.toml for that builder, for example with mirrors or registries without TLS"),
-    key("build.nodes", "XTASK_BUILD_NODES", ValueType::List(node), "machines that each build one platform: with Docker BuildKit daemons, such as `linux/arm64=tcp://builder.example.com:1234`; with Podman Podman services, such as `linux/arm64=ssh://me@builder.example.com`"),
-    key("build.cache", "XTASK_BUILD_CACHE", ValueType::Choice(Cache::WORDS), "the cache that multi-platform builds on several machines share"),
-    key("build.cache-ref", "XTASK_BUILD_CACHE_REF", ValueType::Text(any_text), "the repository of the `registry` cache; empty for `cache` below the image's repository"),
-    key("sign.key", "XTASK_SIGN_KEY", ValueType::Text(any_text), "cosign's private key: a file, or the URI of a key in a KMS; set the key's password in `COSIGN_PASSWORD`"),
-    key("sign.public-key", "XTASK_SIGN_PUBLIC_KEY", ValueType::Text(any_text), "the public key with which signatures are verified; empty for the public part of `sign.key`"),
-    key("sign.transparency-log", "XTASK_SIGN_TRANSPARENCY_LOG", ValueType::Bool, "whether signatures are recorded in the public transparency log (Rekor) and verified with it"),
-    key("run.container", "XTASK_RUN_CONTAINER", ValueType::Text(container), "the container's name"),
-    key("run.network", "XTASK_RUN_NETWORK", ValueType::Text(not_empty), "`host`, `bridge`, the name of a network, or `auto`; `auto` is `host` on Linux, and `bridge` if containers run in a virtual machine"),
-    key("run.user", "XTASK_RUN_USER", ValueType::Text(user), "the container's user: `auto` (you own the container's files on the host), `image` (the image's own user) or `UID:GID`"),
-    key("run.volumes", "XTASK_RUN_VOLUMES", ValueType::List(volume), "mounts: `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`; `~` is your home folder; xtask creates missing folders"),
-    key("run.env", "XTASK_RUN_ENV", ValueType::Map(any_text), "environment variables with fixed values"),
-    key("run.pass-env", "XTASK_RUN_PASS_ENV", ValueType::List(env_name), "variables that are passed from your environment if they are set; only their names appear on the command line"),
-    key("run.env-file", "XTASK_RUN_ENV_FILE", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
-    key("run.addresses", "XTASK_RUN_ADDRESSES", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address"),
-    key("run.stop-grace", "XTASK_RUN_STOP_GRACE", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
-    key("run.limits.memory", "XTASK_RUN_LIMITS_MEMORY", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
-    key("run.limits.cpus", "XTASK_RUN_LIMITS_CPUS", ValueType::Text(cpus), "the maximum number of processors, such as `1.5`; empty for no limit"),
-    key("run.limits.pids", "XTASK_RUN_LIMITS_PIDS", ValueType::Count(0, 4_194_304), "the maximum number of processes; 0 for no limit"),
-    key("run.hardening.no-new-privileges", "XTASK_RUN_HARDENING_NO_NEW_PRIVILEGES", ValueType::Bool, "whether programs in the container are prevented from gaining privileges (setuid has no effect)"),
-    key("run.hardening.drop-capabilities", "XTASK_RUN_HARDENING_DROP_CAPABILITIES", ValueType::List(capability), "Linux capabilities that the container does not have"),
-    key("run.hardening.read-only", "XTASK_RUN_HARDENING_READ_ONLY", ValueType::Bool, "whether the container's root file system is read-only"),
-    key("run.hardening.tmpfs", "XTASK_RUN_HARDENING_TMPFS", ValueType::List(absolute), "writable folders in memory"),
-    key("run.hardening.init", "XTASK_RUN_HARDENING_INIT", ValueType::Bool, "whether an init is process 1, which forwards signals and reaps zombie processes"),
-    key("run.hardening.selinux-relabel", "XTASK_RUN_HARDENING_SELINUX_RELABEL", ValueType::Choice(Relabel::WORDS), "whether bind mounts get the option `:z`; `auto` if SELinux is enforcing"),
-    key("stack.temporal-image", "XTASK_STACK_TEMPORAL_IMAGE", ValueType::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
-    key("stack.server-target", "XTASK_STACK_SERVER_TARGET", ValueType::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that `up` and `smoke` start"),
-    key("health.budget", "XTASK_HEALTH_BUDGET", ValueType::Duration, "how long a started container may take to become healthy"),
-    key("health.command", "XTASK_HEALTH_COMMAND", ValueType::List(not_empty), "the health check if the image's own cannot be read (Podman with an image that BuildKit built in OCI format); empty for none"),
-    key("budget.compressed", "XTASK_BUDGET_COMPRESSED", ValueType::Size, "the maximum size of the image's download, the gzip of its file system; empty for no limit"),
-    key("budget.unpacked", "XTASK_BUDGET_UNPACKED", ValueType::Size, "the maximum size of the unpacked image, as a tar archive; empty for no limit"),
+    key("engine.prefer", ValueType::Choice(EngineChoice::WORDS), "the engine; `auto` uses Docker if it answers, else Podman"),
+    key("engine.timeout", ValueType::Duration, "how long xtask waits for an engine's answer before it tries the next engine"),
+    key("image.repository", ValueType::Text(repository), "the image's repository, with the registry's host and without a tag"),
+    key("image.default-version", ValueType::Text(image_version), "the version if `--version`, `VERSION` and the tag of a CI job are not set"),
+    key("image.title", ValueType::Text(any_text), "the label `org.opencontainers.image.title`"),
+    key("image.description", ValueType::Text(any_text), "the label `org.opencontainers.image.description`"),
+    key("image.source", ValueType::Text(any_text), "the label `org.opencontainers.image.source`: the source repository's URL, to which registries link the image"),
+    key("image.licenses", ValueType::Text(any_text), "the label `org.opencontainers.image.licenses`: an SPDX expression"),
+    key("image.labels", ValueType::Map(any_text), "additional labels"),
+    key("registry.user", ValueType::Text(any_text), "the user name for `docker-login` and for `REGISTRY_TOKEN`; empty to use `$GITHUB_ACTOR` with ghcr.io"),
+    key("build.dockerfile", ValueType::Text(not_empty), "the Dockerfile, relative to the workspace"),
+    key("build.context", ValueType::Text(not_empty), "the build context, relative to the workspace"),
+    key("build.target", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
+    key("build.check-target", ValueType::Text(not_empty), "the stage that `check` builds"),
+    key("build.base-image", ValueType::Text(not_empty), "the base image; change it to use a mirror"),
+    key("build.base-image-arg", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
+    key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
+    key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
+    key("build.network", ValueType::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
+    key("build.platforms", ValueType::List(platform), "the platforms of the image"),
+    key("build.pull", ValueType::Bool, "whether every build checks the registry for a newer base image"),
+    key("build.progress", ValueType::Choice(Progress::WORDS), "how a build prints its progress (Podman supports only `plain` and `quiet`)"),
+    key("build.builder", ValueType::Text(not_empty), "the buildx builder for multi-platform builds: the name of an existing builder, or `auto`. `auto` uses Docker's default builder if its image store supports several platforms; otherwise xtask creates a builder"),
+    key("build.builder-driver", ValueType::Choice(BuilderDriver::WORDS), "the buildx driver of the builder that xtask creates"),
+    key("build.builder-opts", ValueType::List(assignment), "options for that driver, such as `image=mirror.example.com/moby/buildkit:buildx-stable-1`"),
+    key("build.builder-config", ValueType::Text(any_text), "a buildkitd.toml for that builder, for example with mirrors or registries without TLS"),
+    key("build.nodes", ValueType::List(node), "machines that each build one platform: with Docker BuildKit daemons, such as `linux/arm64=tcp://builder.example.com:1234`; with Podman Podman services, such as `linux/arm64=ssh://me@builder.example.com`"),
+    key("build.cache", ValueType::Choice(Cache::WORDS), "the cache that multi-platform builds on several machines share"),
+    key("build.cache-ref", ValueType::Text(any_text), "the repository of the `registry` cache; empty for `cache` below the image's repository"),
+    key("sign.key", ValueType::Text(any_text), "cosign's private key: a file, or the URI of a key in a KMS; set the key's password in `COSIGN_PASSWORD`"),
+    key("sign.public-key", ValueType::Text(any_text), "the public key with which signatures are verified; empty for the public part of `sign.key`"),
+    key("sign.transparency-log", ValueType::Bool, "whether signatures are recorded in the public transparency log (Rekor) and verified with it"),
+    key("run.container", ValueType::Text(container), "the container's name"),
+    key("run.network", ValueType::Text(not_empty), "`host`, `bridge`, the name of a network, or `auto`; `auto` is `host` on Linux, and `bridge` if containers run in a virtual machine"),
+    key("run.user", ValueType::Text(user), "the container's user: `auto` (you own the container's files on the host), `image` (the image's own user) or `UID:GID`"),
+    key("run.volumes", ValueType::List(volume), "mounts: `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`; `~` is your home folder; xtask creates missing folders"),
+    key("run.env", ValueType::Map(any_text), "environment variables with fixed values"),
+    key("run.pass-env", ValueType::List(env_name), "variables that are passed from your environment if they are set; only their names appear on the command line"),
+    key("run.env-file", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
+    key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address"),
+    key("run.stop-grace", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
+    key("run.limits.memory", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
+    key("run.limits.cpus", ValueType::Text(cpus), "the maximum number of processors, such as `1.5`; empty for no limit"),
+    key("run.limits.pids", ValueType::Count(0, 4_194_304), "the maximum number of processes; 0 for no limit"),
+    key("run.hardening.no-new-privileges", ValueType::Bool, "whether programs in the container are prevented from gaining privileges (setuid has no effect)"),
+    key("run.hardening.drop-capabilities", ValueType::List(capability), "Linux capabilities that the container does not have"),
+    key("run.hardening.read-only", ValueType::Bool, "whether the container's root file system is read-only"),
+    key("run.hardening.tmpfs", ValueType::List(absolute), "writable folders in memory"),
+    key("run.hardening.init", ValueType::Bool, "whether an init is process 1, which forwards signals and reaps zombie processes"),
+    key("run.hardening.selinux-relabel", ValueType::Choice(Relabel::WORDS), "whether bind mounts get the option `:z`; `auto` if SELinux is enforcing"),
+    key("stack.temporal-image", ValueType::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
+    key("stack.server-target", ValueType::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that `up` and `smoke` start"),
+    key("health.budget", ValueType::Duration, "how long a started container may take to become healthy"),
+    key("health.command", ValueType::List(not_empty), "the health check if the image's own cannot be read (Podman with an image that BuildKit built in OCI format); empty for none"),
+    key("budget.compressed", ValueType::Size, "the maximum size of the image's download, the gzip of its file system; empty for no limit"),
+    key("budget.unpacked", ValueType::Size, "the maximum size of the unpacked image, as a tar archive; empty for no limit"),
 ];
 
 /// The array of tables with the channels.
@@ -134,18 +143,18 @@ pub const CHANNEL_NAME_KEY: &str = "name";
 /// The keys of a channel, except its name.
 #[rustfmt::skip]
 pub const CHANNEL_KEYS: &[Key] = &[
-    key("match", "", ValueType::List(not_empty), "the channel's versions: `semver:release`, `semver:prerelease`, or a glob such as `dev-*`"),
-    key("tags", "", ValueType::List(template), "the image's tags, as templates"),
-    key("publish", "", ValueType::Choice(Publish::WORDS), "whether images may be published; `by-name` only if `--version` gives the version"),
-    key("platforms", "", ValueType::List(platform), "the platforms of published images; empty for all of `build.platforms`"),
-    key("labels", "", ValueType::Map(template_value), "additional labels, as templates"),
-    key("build-args", "", ValueType::Map(template_value), "additional build arguments, as templates"),
-    key("check", "", ValueType::Bool, "whether `build-image` runs `check` first"),
-    key("provenance", "", ValueType::Choice(Provenance::WORDS), "the level of detail of the provenance attestation (only Docker writes one)"),
-    key("sbom", "", ValueType::Text(not_empty), "whether an attestation lists the image's contents: `off`, `on`, or the image of another generator (only Docker writes one)"),
-    key("sign", "", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
-    key("smoke", "", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
-    key("work-tree", "", ValueType::Choice(WorkTree::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
+    key("match", ValueType::List(not_empty), "the channel's versions: `semver:release`, `semver:prerelease`, or a glob such as `dev-*`"),
+    key("tags", ValueType::List(template), "the image's tags, as templates"),
+    key("publish", ValueType::Choice(Publish::WORDS), "whether images may be published; `by-name` only if `--version` gives the version"),
+    key("platforms", ValueType::List(platform), "the platforms of published images; empty for all of `build.platforms`"),
+    key("labels", ValueType::Map(template_value), "additional labels, as templates"),
+    key("build-args", ValueType::Map(template_value), "additional build arguments, as templates"),
+    key("check", ValueType::Bool, "whether `build-image` runs `check` first"),
+    key("provenance", ValueType::Choice(Provenance::WORDS), "the level of detail of the provenance attestation (only Docker writes one)"),
+    key("sbom", ValueType::Text(not_empty), "whether an attestation lists the image's contents: `off`, `on`, or the image of another generator (only Docker writes one)"),
+    key("sign", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
+    key("smoke", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
+    key("work-tree", ValueType::Choice(WorkTree::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
 ];
 
 /// A valid value of a key.
@@ -415,16 +424,14 @@ mod tests {
 
     #[test]
     fn variables_are_named_after_their_keys() {
-        for key in KEYS {
-            let by_rule = format!("XTASK_{}", key.path.to_uppercase().replace(['.', '-'], "_"));
-            let is_exception = key.path == "engine.prefer" && key.env == "XTASK_ENGINE";
-            assert!(
-                key.env == by_rule || is_exception,
-                "{}: {}",
-                key.path,
-                key.env
-            );
-        }
+        let of = |path: &str| KEYS.iter().find(|key| key.path == path).unwrap().env();
+        assert_eq!(of("engine.prefer"), "XTASK_ENGINE");
+        assert_eq!(
+            of("run.hardening.read-only"),
+            "XTASK_RUN_HARDENING_READ_ONLY"
+        );
+        let all: std::collections::BTreeSet<_> = KEYS.iter().map(Key::env).collect();
+        assert_eq!(all.len(), KEYS.len(), "each key has a variable of its own");
     }
 
     #[test]

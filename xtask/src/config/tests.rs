@@ -268,6 +268,11 @@ fn secrets_are_masked() {
     assert_eq!(to_toml("run.env.API_KEY", &value), "\"***\"");
     assert_eq!(to_json("run.env.API_KEY", &value), "***");
     assert_eq!(to_toml("run.env.MODE", &value), "\"sk-secret\"");
+    let file = Value::Text("/home/me/cosign.key".to_owned());
+    for path in ["sign.key", "sign.public-key"] {
+        assert_eq!(to_toml(path, &file), "\"/home/me/cosign.key\"");
+        assert_eq!(to_json(path, &file), "/home/me/cosign.key");
+    }
     let proxy = Value::Text("http://me:pw@box".to_owned());
     assert_eq!(to_toml("run.env.MODE", &proxy), "\"http://me:***@box\"");
     let list = Value::List(vec!["image=ghp_abcdefghijklmnopqrst".to_owned()]);

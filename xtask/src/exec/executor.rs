@@ -96,7 +96,7 @@ impl Exec {
         }
     }
 
-    /// Does work that must also be done after a signal. A second Ctrl-C stops the current step but does
+    /// Does work that a signal must not prevent. A second Ctrl-C stops the current step but does
     /// not skip the rest of the cleanup.
     pub fn cleaning<T>(&self, work: impl FnOnce() -> T) -> T {
         self.defer_signal();
@@ -125,8 +125,8 @@ impl Exec {
             .map_or(Ok(()), |signal| Err(Failure::signal(signal)))
     }
 
-    /// Runs long work of this process such that it ends soon after a signal. The work calls the check
-    /// that it is given from time to time, and fails with the check's error.
+    /// Runs long work of this process that ends soon after a signal. The work calls the check from time
+    /// to time, and fails with the check's error.
     ///
     /// # Errors
     /// The work's own, and when a signal interrupts it.
@@ -318,6 +318,7 @@ impl Exec {
 
     /// Runs a read-only command that answers at once, such as git in a folder, and returns its standard
     /// output; none if it fails or is not installed.
+    #[allow(clippy::disallowed_methods)] // short questions are xshell's
     pub fn read(&self, program: &str, folder: &Path, args: &[&str]) -> Option<String> {
         let line = Cmd::new(program).args(args.iter().copied()).render();
         self.ui.verbose(&format!("? {line}"));
@@ -461,6 +462,7 @@ pub enum GaveUp<T> {
     Because(T, String),
 }
 
+#[allow(clippy::disallowed_methods)] // pipes and streams are duct's
 fn expression(cmd: &Cmd) -> duct::Expression {
     let mut expression = duct::cmd(&cmd.program, &cmd.args).unchecked();
     for (name, value) in &cmd.env {

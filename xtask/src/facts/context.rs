@@ -28,7 +28,7 @@ pub struct Context<'a> {
     pub exec: &'a Exec,
     pub ui: Ui,
     pub dry_run: bool,
-    /// What was typed, to read the settings again.
+    /// The command line, to read the settings again.
     pub arguments: &'a Arguments,
 }
 
@@ -81,7 +81,7 @@ impl Context<'_> {
             .map(|(state, _)| state)
     }
 
-    /// The engine, and those that were passed over before it.
+    /// The engine, and those that were tried before it without success.
     ///
     /// # Errors
     /// When no engine answers.
@@ -180,7 +180,7 @@ impl Context<'_> {
     /// The first step's that fails.
     pub fn carry_out(&self, plan: &Plan) -> Result<Ran> {
         if self.dry_run {
-            self.ui.print(&plan.render())?;
+            self.ui.print_plan(&plan.render())?;
             return Ok(Ran::No);
         }
         self.exec.run(plan)?;
@@ -284,6 +284,14 @@ pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> 
         .hint("give ours another name: `run.container` in `xtask.local.toml`, or `XTASK_RUN_CONTAINER`")
         .hint(format!("or, if you don't need it, remove that one yourself: `docker rm {name}` or `podman rm {name}`"))),
     }
+}
+
+/// The failure of a command that needs the version's image.
+pub fn no_image(settings: &Settings, reference: &str) -> Failure {
+    let version = &settings.version.value;
+    Failure::new(format!("there is no image `{reference}` here")).hint(format!(
+        "build it: `cargo xtask build-image --version {version}`"
+    ))
 }
 
 /// The failure of a command that needs the container to run.

@@ -52,7 +52,7 @@ pub fn refused(
         .hint(catalogue::explain_hint("token-refused")),
         (403, _) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
         (429, _) => Failure::new(format!("too many requests to {registry}: {why}"))
-            .hint("wait a few minutes, then run the same command again: it goes on where it stopped")
+            .hint("wait a few minutes, then run the same command again: it continues where it stopped")
             .hint(catalogue::explain_hint("too-many-requests")),
         (500.., _) => {
             Failure::new(format!("{registry} fails: {why}")).hints(catalogue::hints_for_code("registry-fails"))

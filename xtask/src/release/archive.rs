@@ -11,11 +11,11 @@ use crate::{
     cli::BuildOptions,
     engine::{build::Build, multiarch::ArchiveSteps},
     facts::context::Context,
-    oci::{archive::Archive, pack, verify::Attestations},
+    oci::{archive::Archive, verify::Attestations},
     plan::{Plan, quote},
     release::{
         builder::{self, MultiFacts},
-        paths,
+        dist, paths,
     },
     settings::{CheckFirst, Provenance, Sbom, Settings},
 };
@@ -69,6 +69,7 @@ impl ArchivePlan {
     /// # Errors
     /// When a step fails, or the archive cannot be read or written.
     pub fn run(&self, cx: &Context) -> Result<Archive> {
+        let _writer = dist::writer(&cx.settings.root);
         let steps = cx.exec.run(&self.before_packing());
         let archive = steps.and_then(|()| self.finish(cx));
         cx.exec.clean_up(&self.plan);
@@ -86,8 +87,7 @@ impl ArchivePlan {
         }
         let path = paths::display(cx.settings, &self.archive);
         cx.ui.status("Packing", &path);
-        cx.exec
-            .interruptible(|stop| pack::pack(&self.pack, self.timestamp, &self.archive, stop))
+        dist::pack(cx, &self.pack, self.timestamp, &self.archive)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an image must be to be published as a version.
+//! What an image must look like to be published as a version.
 
 use std::collections::BTreeMap;
 

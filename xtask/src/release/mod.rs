@@ -5,6 +5,7 @@
 pub mod archive;
 pub mod builder;
 pub mod destination;
+pub mod dist;
 pub mod expected;
 pub mod github;
 pub mod paths;

@@ -1,5 +1,5 @@
-//! What is asked before anything is built: may this version be published, may we push, is it released
-//! already, and which tags would move.
+//! The checks before a build: may this version be published, may we push, is it released already, and
+//! which tags would move.
 
 use std::fmt::Write as _;
 

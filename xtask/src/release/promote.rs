@@ -35,7 +35,7 @@ pub fn promote(
         Existing::SameCommit(_) | Existing::Different(_) if overwrite => {}
         Existing::SameCommit(found) => {
             return Err(Failure::new(format!(
-                "{} is released already from the same commit, as {}, and this is {digest}",
+                "{} is released already from the same commit, as {}, which is not {digest}",
                 settings.image.repository.tagged(settings.version.value.as_str()),
                 found.digest()
             ))

@@ -70,7 +70,7 @@ fn push_blob(
     registry.upload(&blob.digest, &mut content, size)
 }
 
-/// The first characters of a digest, as people tell digests apart.
+/// The first characters of a digest, enough for people to compare digests.
 pub fn short_digest(digest: &str) -> &str {
     let bare = digest.strip_prefix("sha256:").unwrap_or(digest);
     bare.get(..12).unwrap_or(bare)

@@ -9,7 +9,7 @@ use crate::{
     facts::{context::Context, git::WorkTree},
     oci::verify::{Verified, VerifiedPlatform},
     release::{
-        paths,
+        dist, paths,
         tags::{KeptTag, TagPlan},
     },
 };
@@ -86,8 +86,7 @@ impl Receipt {
             format!("{}.json", self.version)
         };
         let path = cx.settings.root.join(paths::FOLDER).join(name);
-        // It also makes the folder, and its errors name the path.
-        xshell::Shell::new()?.write_file(&path, serde_json::to_string_pretty(self)? + "\n")?;
+        dist::write(&path, &(serde_json::to_string_pretty(self)? + "\n"))?;
         Ok(path)
     }
 }

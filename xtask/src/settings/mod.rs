@@ -203,7 +203,8 @@ impl From<bool> for SmokeFirst {
     }
 }
 
-/// What the form of a version decides. A key that the configuration does not set has its default.
+/// A channel: the versions that it takes, and how they are built and published. A key that the
+/// configuration does not set has its default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Channel {
@@ -243,7 +244,7 @@ impl Default for Channel {
     }
 }
 
-/// What templates may take from git.
+/// The values that templates can take from git.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GitValues {
     pub sha: Option<String>,
@@ -281,14 +282,14 @@ impl Settings {
     /// The version's tags, in the channel's order. There is at least one.
     ///
     /// # Errors
-    /// When a template needs a value that is missing, or what it makes is not a tag.
+    /// When a template needs a value that is missing, or the result is not a tag.
     pub fn tags(&self, git: &GitValues) -> Result<Vec<String>, Failure> {
         let mut tags = Vec::new();
         for template in &self.channel.tags {
             let tag = self.fill(template, git)?;
             check_tag(&tag).map_err(|why| {
                 Failure::usage(format!(
-                    "tag template `{template}` makes `{tag}`, which {why}"
+                    "the tag template `{template}` gives `{tag}`, which {why}"
                 ))
             })?;
             if !tags.contains(&tag) {

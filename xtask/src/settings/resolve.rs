@@ -14,7 +14,7 @@ use crate::{
     settings::{Channel, ImageSettings, Settings, Values},
 };
 
-/// What was typed that is not the command's own.
+/// The part of the command line that sets settings.
 #[derive(Clone, Debug, Default)]
 pub struct Arguments {
     /// The image version, `--version`.

@@ -138,8 +138,8 @@ fn a_complete_job_has_only_ok_findings() {
         [
             "ok   CI             GitHub Actions: push of the tag `v1.2.3`",
             "ok   version        1.2.3 (from environment GITHUB_REF_NAME), channel `release`",
-            "ok   work tree      as the channel requires it",
-            "ok   clone          whole, with all tags",
+            "ok   work tree      in the state that the channel requires",
+            "ok   clone          complete, with all tags",
             "ok   token          from GITHUB_TOKEN",
             "ok   permission     ghcr.io/x/y can be pushed to",
             "ok   release        1.2.3 is not released yet",
@@ -222,7 +222,7 @@ fn a_token_without_a_user_name() {
     let (_, bad) = job.check();
     assert_eq!(
         bad[0].1["detail"],
-        "REGISTRY_TOKEN is set, but not the user whose token it is"
+        "REGISTRY_TOKEN is set, but its user name is not"
     );
 }
 
@@ -276,7 +276,7 @@ fn signing_needs_cosign_and_an_identity() {
         run(&signing("keyless"), &[]),
         (
             1,
-            "FAIL signing        the job cannot say who it is: ACTIONS_ID_TOKEN_REQUEST_URL is not set"
+            "FAIL signing        the job has no identity token: ACTIONS_ID_TOKEN_REQUEST_URL is not set"
                 .to_owned()
         )
     );
@@ -301,7 +301,7 @@ fn signing_needs_cosign_and_an_identity() {
         run(&signing("key"), &key),
         (
             1,
-            "FAIL signing        the key `cosign.key` is not there".to_owned()
+            "FAIL signing        there is no key file `cosign.key`".to_owned()
         )
     );
 }
@@ -317,8 +317,8 @@ fn githubs_cache_needs_variables_that_a_step_does_not_have() {
     job.has_finding(
         "cache",
         "warning",
-        "GitHub's cache cannot be used: a `run:` step is not given ACTIONS_CACHE_SERVICE_V2",
-        "expose them in a step before: `actions/github-script`, see docs/publishing.md",
+        "GitHub's cache cannot be used: a `run:` step does not get ACTIONS_CACHE_SERVICE_V2",
+        "expose them in an earlier step: `actions/github-script`, see docs/publishing.md",
     );
     job.env.push(("ACTIONS_CACHE_SERVICE_V2", "True"));
     assert!(job.check().1.is_empty());
@@ -332,8 +332,8 @@ fn outside_of_ci_the_report_is_about_this_machine() {
     let output = job.sandbox().run(&["ci-check"]);
     assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{output:?}");
     for line in [
-        "ok   CI             none: the following is true on this machine, not in a job\n",
-        "ok   token          none, and ghcr.io asks for none\n",
+        "ok   CI             not a CI job: the findings are about this machine\n",
+        "ok   token          none, and ghcr.io needs none\n",
     ] {
         assert!(output.stdout.contains(line), "{line}: {}", output.stdout);
     }

@@ -75,7 +75,7 @@ fn the_formula_has_the_newest_stable_version() {
             (0, format!("/{VERSIONS}\n").as_str())
         );
         assert!(
-            output.stderr.ends_with("Kept the formula with 1.10.0\n"),
+            output.stderr.ends_with("Kept the formula of 1.10.0\n"),
             "{}",
             output.stderr
         );

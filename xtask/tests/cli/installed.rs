@@ -64,6 +64,8 @@ fn messages_have_the_command_that_was_used() {
         &["help", "stop"],
         &["stop", "--help"],
         &["explain"],
+        &["--version"],
+        &["pack-archive", "a.tar", "--output", "b.tar", "--dry-run"],
     ] {
         let output = run(&sandbox, &copy, args, &[]);
         assert_eq!(output.code, 0, "{args:?}: {output:?}");
@@ -73,6 +75,9 @@ fn messages_have_the_command_that_was_used() {
             output.stdout
         );
     }
+    let output = run(&sandbox, &copy, &["ci-check"], &[]);
+    assert!(output.stdout.contains("xtask docker-login"), "{output:?}");
+    assert!(!output.stdout.contains("cargo xtask"), "{output:?}");
     let output = run(&sandbox, &copy, &["stop", "--nope"], &[]);
     assert!(output.stderr.contains("Usage: xtask stop"), "{output:?}");
     let output = sandbox.run(&["stop", "--nope"]);

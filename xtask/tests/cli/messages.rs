@@ -227,6 +227,12 @@ fn explain_works_without_a_configuration_and_an_engine() {
         sandbox.run(&["explain", "ERROR: write /x: No space left on device"]),
         sandbox.run(&["explain", "disk-full"])
     );
+    let one: serde_json::Value =
+        serde_json::from_str(&sandbox.run(&["explain", "name-taken", "--json"]).stdout).unwrap();
+    assert_eq!(one["schema"], 1);
+    assert_eq!(one["failures"].as_array().unwrap().len(), 1);
+    assert_eq!(one["failures"][0]["code"], "name-taken");
+    assert_eq!(one["failures"][0]["retry"], "now");
     let output = sandbox.run(&["explain", "disk-fill"]);
     assert_eq!(
         (output.code, output.stderr.as_str()),
@@ -362,4 +368,14 @@ fn timings_are_printed_before_the_process_is_replaced() {
             .contains("probe  docker container inspect box\n"),
         "{output:?}"
     );
+}
+
+#[test]
+fn login_is_docker_login() {
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version()]);
+    let output = |name| sandbox.run(&[name, "--username", "me", "--password-stdin", "--dry-run"]);
+    let login = output("login");
+    assert_eq!(login.code, 0, "{}", login.stderr);
+    assert!(login.stdout.contains("login"), "{}", login.stdout);
+    assert_eq!(login, output("docker-login"));
 }

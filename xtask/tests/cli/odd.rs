@@ -23,38 +23,56 @@ use crate::sandbox::{
     no_container_at_first, podman_version, skipped,
 };
 
-/// Every command, in the form in which it changes least.
-const LINES: &[&[&str]] = &[
-    &["check"],
-    &["build-image"],
-    &["run-local", "--no-wait"],
-    // For good it would not end.
-    &["watch", "--dry-run"],
-    &["test-image"],
-    &["logs", "--no-follow"],
-    &["status"],
-    &["shell", "--", "true"],
-    &["stop"],
-    &["up"],
-    &["down"],
-    &["ask", "hello"],
-    &["smoke"],
-    &["clean"],
-    &["docker-login", "--username", "me"],
-    &["push-image", "--version", "dev-me"],
-    &["build-multiarch"],
-    &["push-multiarch", "--version", "dev-me"],
-    &["push-archive", "--version", "dev-me", "a.tar"],
-    &["verify-image"],
-    &["pack-archive", "a.tar", "-o", "b.tar"],
-    &["ci-check"],
-    &["formula", "--version", "1.2.3"],
-    &["doctor"],
-    &["config"],
-    &["explain"],
-    &["completions", "bash"],
-    &["help"],
+/// Options that a command needs here to end, and to come further than its first check.
+const OPTIONS: &[(&str, &[&str])] = &[
+    ("run-local", &["--no-wait"]),
+    ("watch", &["--dry-run"]), // it does not end by itself
+    ("logs", &["--no-follow"]),
+    ("shell", &["true"]),
+    ("docker-login", &["--username", "me"]),
+    ("formula", &["--version", "1.2.3"]),
 ];
+
+/// A line for every command that the help lists, with a word for each argument that its usage requires.
+fn lines() -> Vec<Vec<String>> {
+    let world = machine();
+    let help = world.run(&["help"]).stdout;
+    let listed = help.lines().take_while(|line| !line.starts_with("Options"));
+    let names = listed.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
+    let lines: Vec<_> = names.map(|name| line(&world, name)).collect();
+    assert!(lines.len() > 20, "{help}");
+    lines
+}
+
+fn line(world: &Sandbox, name: &str) -> Vec<String> {
+    let help = world.run(&["help", name]).stdout;
+    let usage = help.lines().find(|line| line.starts_with("Usage: "));
+    let (_, usage) = usage.unwrap().split_once(name).unwrap();
+    let options = OPTIONS.iter().find(|(of, _)| *of == name);
+    let options = options.map_or(&[][..], |(_, options)| options);
+    let version = help.contains("--version <VERSION>") && !options.contains(&"--version");
+    let required = usage.split_whitespace().filter_map(|word| match word {
+        "<SHELL>" => Some("bash"),
+        word if word.starts_with('<') => Some("a.tar"),
+        word if word.starts_with("--") => Some(word),
+        _ => None,
+    });
+    [name]
+        .into_iter()
+        .chain(
+            if version {
+                &["--version", "dev-me"][..]
+            } else {
+                &[]
+            }
+            .iter()
+            .copied(),
+        )
+        .chain(options.iter().copied())
+        .chain(required)
+        .map(str::to_owned)
+        .collect()
+}
 
 /// Those that need nothing of the world.
 const NEEDS_NOTHING: &[&str] = &["explain", "completions", "help"];
@@ -105,9 +123,12 @@ fn is_sane(what: &str, output: &Output) {
 
 /// Every command in a world that `change` makes odd, rehearsed and for good.
 fn every_command(what: &str, world: &Sandbox, change: impl Fn(&mut Command)) {
-    for line in LINES {
-        for more in [&[][..], &["--dry-run"]] {
-            let line = [line, more].concat();
+    for line in lines() {
+        let mut line: Vec<_> = line.iter().map(String::as_str).collect();
+        for rehearsed in [false, true] {
+            if rehearsed && !line.contains(&"--dry-run") {
+                line.push("--dry-run");
+            }
             let mut command = world.command(&line);
             change(&mut command);
             is_sane(&format!("{what}: {line:?}"), &command.output().unwrap());
@@ -116,16 +137,27 @@ fn every_command(what: &str, world: &Sandbox, change: impl Fn(&mut Command)) {
 }
 
 #[test]
-fn every_command_is_tried() {
-    let help = machine().run(&["help"]).stdout;
-    let listed = help.lines().take_while(|line| !line.starts_with("Options"));
-    let listed: Vec<_> = listed
-        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
-        .collect();
-    assert!(listed.len() > 20, "{help}");
-    for name in listed {
-        assert!(LINES.iter().any(|line| line[0] == name), "{name}");
+fn a_json_report_is_an_object_with_a_schema() {
+    let world = machine();
+    let (mut offered, mut printed) = (0, 0);
+    for mut line in lines() {
+        if !world.run(&["help", &line[0]]).stdout.contains("  --json") {
+            continue;
+        }
+        offered += 1;
+        line.push("--json".to_owned());
+        let line: Vec<_> = line.iter().map(String::as_str).collect();
+        let output = world.command(&line).output().unwrap();
+        is_sane(&format!("{line:?}"), &output);
+        if output.stdout.is_empty() {
+            assert_ne!(output.status.code(), Some(0), "{line:?}");
+            continue;
+        }
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["schema"], 1, "{line:?}: {report}");
+        printed += 1;
     }
+    assert!(offered > 6 && printed > 4, "{offered} {printed}");
 }
 
 #[test]
@@ -255,9 +287,10 @@ fn a_path_that_is_no_text_is_refused_at_once() {
 fn a_folder_that_is_gone_is_told() {
     let world = machine();
     let gone = world.path("src/gone");
-    for line in LINES {
+    for line in lines() {
         fs::create_dir_all(&gone).unwrap();
-        let mut command = world.command(line);
+        let line: Vec<_> = line.iter().map(String::as_str).collect();
+        let mut command = world.command(&line);
         command.current_dir(&gone);
         // SAFETY: removes a folder between fork and exec, with nothing but a system call.
         #[allow(unsafe_code)]
@@ -412,7 +445,7 @@ fn a_result_that_cannot_be_written_is_an_error() {
 #[test]
 fn closed_standard_streams_do_no_harm() {
     let world = machine();
-    for line in LINES {
+    for line in lines() {
         let words: String = line.iter().map(|word| format!(" '{word}'")).collect();
         let script = format!("exec '{XTASK}'{words} <&- >&- 2>&-");
         let status = Command::new("/bin/sh")
@@ -548,9 +581,8 @@ fn visible(text: &str) -> usize {
 #[test]
 fn those_that_need_nothing_work_anywhere() {
     for name in NEEDS_NOTHING {
-        let line = LINES.iter().find(|line| line[0] == *name).unwrap();
         let output = Command::new(XTASK)
-            .args(*line)
+            .args(line(&machine(), name))
             .current_dir(Path::new("/"))
             .env_clear()
             .output()

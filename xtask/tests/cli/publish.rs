@@ -155,7 +155,7 @@ fn podman_rejects_options_that_it_does_not_support() {
         (output.code, output.stderr.as_str()),
         (
             2,
-            "error: `--load`: the images that the machines of `build.nodes` build are in no store here\n\
+            "error: `--load`: images that the machines of `build.nodes` build are not in a local store\n\
              hint: leave out `--load`: the result is an archive\n"
         )
     );

@@ -102,14 +102,14 @@ fn each_change_starts_one_round() {
                 .any(|word| line.trim_start().starts_with(word))
         })
         .collect();
-    let watching = "    Watching 4 files; Ctrl-C stops watching, the container goes on running";
+    let watching = "    Watching 4 files; Ctrl-C stops watching, and the container keeps running";
     assert_eq!(
         messages,
         [
             watching,
             "     Changed Dockerfile",
             "error: `docker build` failed with exit code 1",
-            "hint: box runs on as it was",
+            "hint: the old container box is still running",
             watching,
             "     Changed Dockerfile",
             watching,
@@ -117,7 +117,7 @@ fn each_change_starts_one_round() {
             watching,
             "     Changed xtask.toml",
             "error: the configuration has a problem",
-            "hint: box runs on as it was",
+            "hint: the old container box is still running",
             watching,
             "     Stopped watching; box still runs: `cargo xtask stop` ends it",
             "error: interrupted",

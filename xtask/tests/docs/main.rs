@@ -1,11 +1,12 @@
-//! Holds README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the workflows to what is there: their
-//! commands run, their links lead somewhere, and no command is forgotten.
+//! Tests of README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the workflows: their commands run, their
+//! links lead somewhere, and no command is missing.
 #![allow(clippy::disallowed_methods)] // tests start processes
 
 #[allow(dead_code)] // the command line's own tests use all of it
 #[path = "../cli/sandbox.rs"]
 mod sandbox;
 
+mod layers;
 mod workflows;
 
 use std::{
@@ -49,11 +50,11 @@ fn pages() -> Vec<Page> {
         }
     }
     names.sort();
-    assert!(names.len() > 5, "the pages are found: {names:?}");
+    assert!(names.len() > 5, "few pages found: {names:?}");
     names.iter().map(|name| page(name)).collect()
 }
 
-/// A fenced block, with the line it begins in and what stands on the line before it.
+/// A fenced block, with the number of its first line and the text of the line before it.
 struct Block {
     line: usize,
     language: String,
@@ -87,6 +88,31 @@ fn blocks(page: &Page) -> (Vec<Block>, Vec<(usize, &str)>) {
     (blocks, prose)
 }
 
+/// The commands of a block: all of `sh`, and of a session (`console`) what follows the prompt.
+fn script(block: &Block) -> String {
+    match block.language.as_str() {
+        "sh" => block.text.clone(),
+        "console" => block
+            .text
+            .lines()
+            .filter_map(|line| line.strip_prefix("$ "))
+            .map(|line| format!("{line}\n"))
+            .collect(),
+        _ => String::new(),
+    }
+}
+
+/// The page's lines outside of blocks and of the tables that are made from the code.
+fn sentences(page: &Page) -> Vec<(usize, &str)> {
+    let mut in_table = false;
+    let mut sentences = blocks(page).1;
+    sentences.retain(|(_, line)| {
+        in_table = (in_table || line.starts_with("<!-- table: ")) && *line != "<!-- /table -->";
+        !in_table
+    });
+    sentences
+}
+
 /// The texts in backticks of a line, and the line without them.
 fn code_spans(line: &str) -> (Vec<&str>, String) {
     let (mut spans, mut rest) = (Vec::new(), String::new());
@@ -101,7 +127,7 @@ fn code_spans(line: &str) -> (Vec<&str>, String) {
     (spans, rest)
 }
 
-/// The reason why a block is not run, if it says one.
+/// The reason why a block is not run, if the page gives one.
 fn not_tested(block: &Block) -> Option<&str> {
     let reason = block
         .before
@@ -112,8 +138,7 @@ fn not_tested(block: &Block) -> Option<&str> {
     Some(reason)
 }
 
-/// A machine with this repository's own configuration and both engines, on which nothing runs:
-/// `cargo xtask` is xtask with `--dry-run`.
+/// A machine with this repository's own configuration and both engines, on which no container runs.
 fn machine() -> Sandbox {
     let both = |version| {
         [
@@ -147,7 +172,7 @@ fn machine() -> Sandbox {
 }
 
 fn run_script(world: &Sandbox, script: &str) -> Output {
-    // A function and not a program: one that was just written can be busy for an instant.
+    // `cargo` is a function, because a program that was just written may still be busy.
     let cargo = format!(
         "cargo() {{ [ \"$1\" = xtask ] || return 98; shift; '{XTASK}' --dry-run \"$@\"; }}\n"
     );
@@ -158,7 +183,7 @@ fn run_script(world: &Sandbox, script: &str) -> Output {
         .env("PATH", world.path("bin"))
         .env("HOME", world.path("home"))
         .env("CARGO_PKG_NAME", "xtask")
-        // As in a CI job for a tag, so that `docker-login` and `push-multiarch` find what they need.
+        // The environment of a CI job for a tag: `docker-login` and `push-multiarch` need it.
         .env("GITHUB_REF_TYPE", "tag")
         .env("GITHUB_REF_NAME", "v1.2.3")
         .env("GITHUB_ACTOR", "me")
@@ -179,12 +204,12 @@ fn must_run(place: &str, world: &Sandbox, script: &str) {
     let changed: Vec<_> = world
         .calls()
         .into_iter()
-        .filter(|call| !asks_only(call))
+        .filter(|call| !is_question(call))
         .collect();
     assert!(changed.is_empty(), "{place}: {changed:?}");
 }
 
-fn asks_only(call: &str) -> bool {
+fn is_question(call: &str) -> bool {
     let questions = [
         "version ",
         "container inspect ",
@@ -203,22 +228,22 @@ fn commands_in_blocks_run() {
     let mut count = 0;
     for page in pages() {
         for block in blocks(&page).0 {
-            let calls = block.language == "sh" && block.text.contains("cargo xtask");
-            if calls && not_tested(&block).is_none() {
+            let script = script(&block);
+            if script.contains("cargo xtask") && not_tested(&block).is_none() {
                 let place = format!("{}:{}", page.name, block.line);
-                must_run(&place, &machine(), &block.text);
+                must_run(&place, &machine(), &script);
                 count += 1;
             }
         }
     }
-    assert!(count > 5, "the blocks are found: {count}");
+    assert!(count > 5, "few blocks found: {count}");
 }
 
 #[test]
 fn commands_in_sentences_run() {
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for page in pages() {
-        for (number, line) in blocks(&page).1 {
+        for (number, line) in sentences(&page) {
             for span in code_spans(line).0 {
                 if span.starts_with("cargo xtask ") && !span.contains('…') {
                     places.insert(span.to_owned(), format!("{}:{number}", page.name));
@@ -230,7 +255,7 @@ fn commands_in_sentences_run() {
     for (command, place) in &places {
         must_run(place, &world, command);
     }
-    assert!(places.len() > 5, "the commands are found");
+    assert!(places.len() > 5, "few commands found: {places:?}");
 }
 
 /// The headings' anchors, as GitHub makes them.
@@ -259,7 +284,7 @@ fn anchors(page: &Page) -> Vec<String> {
     anchors
 }
 
-/// Where the links of a line lead: `[text](target)`, `![text](target)`.
+/// The targets of the links in a line: `[text](target)`, `![text](target)`.
 fn targets(line: &str) -> Vec<String> {
     let without_code = code_spans(line).1;
     without_code
@@ -269,12 +294,12 @@ fn targets(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// Why a link leads nowhere. What is not on this machine is held to its form only.
+/// Why a link leads nowhere. Of a link to another machine only the form is checked.
 fn broken(page: &Page, target: &str) -> Option<String> {
     if let Some(address) = target.strip_prefix("https://") {
         let host = address.split(['/', '#']).next().unwrap_or_default();
         let fine = host.contains('.') && !target.contains(char::is_whitespace);
-        return (!fine).then(|| "is no address".to_owned());
+        return (!fine).then(|| "is not an address".to_owned());
     }
     if target.contains("://") {
         return Some("is not https".to_owned());
@@ -287,7 +312,7 @@ fn broken(page: &Page, target: &str) -> Option<String> {
         folder.join(path).to_string_lossy().into_owned()
     };
     if !root().join(&name).exists() {
-        return Some("is not there".to_owned());
+        return Some("does not exist".to_owned());
     }
     let found = anchor.is_empty() || anchors(&self::page(&name)).iter().any(|one| one == anchor);
     (!found).then(|| "has no such heading".to_owned())
@@ -306,10 +331,10 @@ fn links_lead_somewhere() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
-    assert!(count > 30, "the links are found: {count}");
+    assert!(count > 30, "few links found: {count}");
 }
 
-/// `help`'s groups and commands, one a line.
+/// The groups and commands in the help, in their order.
 fn in_help() -> Vec<String> {
     let output = Command::new(XTASK).arg("help").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -326,7 +351,7 @@ fn in_help() -> Vec<String> {
         .collect()
 }
 
-/// The same of the README's table.
+/// The groups and commands in the README's table, in their order.
 fn in_readme() -> Vec<String> {
     page("README.md")
         .text
@@ -348,13 +373,18 @@ fn the_readme_has_every_command() {
 }
 
 #[test]
+fn the_readme_is_short() {
+    assert!(page("README.md").text.lines().count() < 100);
+}
+
+#[test]
 fn the_changelog_has_a_place_for_what_is_new() {
     let page = page("CHANGELOG.md");
     assert!(anchors(&page).contains(&"unreleased".to_owned()));
 }
 
 #[test]
-fn every_make_target_has_its_successor() {
+fn every_make_target_has_a_row() {
     let page = page("docs/docker.md");
     for target in [
         "help",
@@ -377,7 +407,7 @@ fn every_make_target_has_its_successor() {
     }
 }
 
-/// The fields of the worker's `Settings`: each is a variable in small letters.
+/// The runner's variables: the fields of the worker's `Settings`, in capital letters.
 fn runner_variables() -> Vec<String> {
     let text = page("agent-runner/worker/settings.py").text;
     let class = text.split("class Settings(").nth(1).unwrap();
@@ -388,7 +418,7 @@ fn runner_variables() -> Vec<String> {
         .filter(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         .map(str::to_uppercase)
         .collect();
-    assert!(fields.len() > 10, "the fields are found: {fields:?}");
+    assert!(fields.len() > 10, "few fields found: {fields:?}");
     fields
 }
 
@@ -409,10 +439,10 @@ fn every_variable_of_the_runner_is_explained() {
 }
 
 #[test]
-fn what_is_handed_on_to_the_runner_is_said() {
+fn the_table_of_variables_matches_pass_env() {
     let project = page("xtask.toml").text;
-    let handed_on = project.split("pass-env = [").nth(1).unwrap();
-    let handed_on = handed_on.split(']').next().unwrap();
+    let pass_env = project.split("pass-env = [").nth(1).unwrap();
+    let pass_env = pass_env.split(']').next().unwrap();
     let guide = page("docs/docker.md");
     for row in guide.text.lines() {
         let cells: Vec<_> = row.split(" | ").collect();
@@ -420,7 +450,7 @@ fn what_is_handed_on_to_the_runner_is_said() {
             continue;
         };
         for name in code_spans(names).0 {
-            let is = handed_on.contains(&format!("\"{name}\""));
+            let is = pass_env.contains(&format!("\"{name}\""));
             assert_eq!(is, yes == "yes", "{name}");
         }
     }

@@ -1,9 +1,9 @@
-//! The workflows below `.github/`: what they call is there, and nothing that they use can change
-//! unseen. Their form is actionlint's to judge, in `.ci/run`.
+//! Tests of the workflows in `.github/`: their commands run, the actions they use are pinned, and they
+//! have no permission that they do not need. `.ci/run` checks their syntax with actionlint.
 
 use std::fs;
 
-use crate::{machine, must_run, root};
+use crate::{machine, must_run, page, root};
 
 /// Each line of each workflow, with its place.
 fn lines() -> Vec<(String, String)> {
@@ -22,17 +22,17 @@ fn lines() -> Vec<(String, String)> {
             }
         }
     }
-    assert!(!lines.is_empty(), "the workflows are found");
+    assert!(!lines.is_empty(), "no workflows found");
     lines
 }
 
-/// What a job's environment gives to the commands of the workflows.
+/// The variables of a job that the commands of the workflows use.
 const VARIABLES: &str = "PLATFORM=linux/arm64\n";
 
 #[test]
 fn their_commands_run() {
     let world = machine();
-    // What a job before left there.
+    // The archives that an earlier job uploaded.
     let release = world.path("src/target/dist");
     fs::create_dir_all(&release).unwrap();
     for name in ["linux-amd64", "linux-arm64"] {
@@ -43,15 +43,15 @@ fn their_commands_run() {
     for (place, line) in lines() {
         let script = line.strip_prefix("run: ").unwrap_or(&line);
         if script.contains("cargo xtask ") {
-            // From the root, as a job's step.
+            // A step runs in the root of the checkout.
             must_run(&place, &world, &format!("{VARIABLES}cd ../..\n{script}"));
             count += 1;
         }
     }
-    assert!(count > 5, "the commands are found: {count}");
+    assert!(count > 5, "few commands found: {count}");
 }
 
-/// A tag can be moved to another commit, a commit's digest cannot.
+/// A tag can be moved to another commit. The digest of a commit cannot.
 #[test]
 fn foreign_actions_are_pinned_by_digest() {
     let mut count = 0;
@@ -69,13 +69,16 @@ fn foreign_actions_are_pinned_by_digest() {
             digest.len() == 40 && digest.chars().all(hex),
             "{place}: {line}"
         );
-        assert!(version.starts_with('v'), "{place}: which version is it?");
+        assert!(
+            version.starts_with('v'),
+            "{place}: the comment names no version"
+        );
         count += 1;
     }
-    assert!(count > 5, "the actions are found: {count}");
+    assert!(count > 5, "few actions found: {count}");
 }
 
-/// A job gets what it asks for, and only the one file that publishes asks for more than reading.
+/// Only the workflow that publishes has a permission to write, and only for packages.
 #[test]
 fn permissions_are_the_least() {
     for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
@@ -97,6 +100,55 @@ fn permissions_are_the_least() {
             assert!(writes.iter().all(|what| *what == "packages"), "{writes:?}");
         } else {
             assert_eq!(writes, [""; 0], "{name}");
+        }
+    }
+}
+
+/// A job that hangs ends, and no step after the checkout can read the token that it used.
+#[test]
+fn jobs_have_a_time_limit_and_keep_no_credentials() {
+    for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        for (one, other) in [
+            ("    runs-on: ", "    timeout-minutes: "),
+            (
+                "uses: actions/checkout@",
+                "          persist-credentials: false\n",
+            ),
+        ] {
+            let count = |what| text.matches(what).count();
+            assert_eq!(count(one), count(other), "{}: {other}", path.display());
+        }
+    }
+}
+
+/// The value of a key in a line such as `- { name: a, target: b }`.
+fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let rest = line.split(&format!("{key}: ")).nth(1)?;
+    rest.split([',', ' ', '}']).next()
+}
+
+/// Each binary that release.yml builds is in the table of docs/without-rust.md, and the artifacts that
+/// the page downloads are among them.
+#[test]
+fn binaries_of_xtask_are_explained() {
+    let workflow = page(".github/workflows/release.yml").text;
+    let guide = page("docs/without-rust.md").text;
+    let mut artifacts = Vec::new();
+    for line in workflow.lines().filter(|line| line.contains("target: ")) {
+        let (name, target) = (value(line, "name").unwrap(), value(line, "target").unwrap());
+        if name.starts_with("linux-") {
+            assert!(target.ends_with("-musl"), "static: {line}");
+        }
+        let artifact = format!("xtask-{name}");
+        assert!(guide.contains(&format!("| `{artifact}` |")), "{artifact}");
+        artifacts.push(artifact);
+    }
+    assert_eq!(artifacts.len(), 4, "{artifacts:?}");
+    for line in guide.lines() {
+        if let Some(name) = value(line, "name").filter(|name| name.starts_with("xtask-")) {
+            assert!(artifacts.iter().any(|artifact| artifact == name), "{line}");
         }
     }
 }

@@ -85,7 +85,7 @@ fn run_and_stop(checkout: &Checkout) {
     assert_eq!(status["health"], "healthy", "{status}");
     assert_eq!(status["version"], checkout.version.as_str());
     let start = Instant::now();
-    checkout.ok(&["stop"]);
+    checkout.ok(&["stop", "--keep"]);
     let took = start.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
     let state = &checkout
@@ -95,6 +95,13 @@ fn run_and_stop(checkout: &Checkout) {
     assert_eq!(
         state["ExitCode"], 0,
         "it does not drain on SIGTERM: {state}"
+    );
+    checkout.ok(&["stop"]);
+    assert!(
+        checkout
+            .engine
+            .inspect("container", &checkout.container)
+            .is_none()
     );
 }
 

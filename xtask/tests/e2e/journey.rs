@@ -227,7 +227,7 @@ fn replace_and_stop(checkout: &Checkout) {
     );
 
     let start = Instant::now();
-    checkout.ok(&["stop"]);
+    checkout.ok(&["stop", "--keep"]);
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -240,6 +240,15 @@ fn replace_and_stop(checkout: &Checkout) {
     assert_eq!(
         state["ExitCode"], 0,
         "it does not drain on SIGTERM: {state}"
+    );
+    let again = checkout.run(&["stop", "--keep"]);
+    assert!(again.stderr.contains("Nothing to stop"), "{again:?}");
+    checkout.ok(&["stop"]);
+    assert!(
+        checkout
+            .engine
+            .inspect("container", &checkout.container)
+            .is_none()
     );
     assert!(checkout.run(&["stop"]).stderr.contains("Nothing to stop"));
     assert_eq!(checkout.run(&["shell", "--", "true"]).code, 1);

@@ -114,7 +114,7 @@ pub fn worker_polls(checkout: &Checkout) {
         let started = checkout.run_with(&["run-local", "--network", network], &env);
         assert_eq!(started.code, 0, "{started:?}");
         server.wait_for_poller();
-        checkout.ok(&["stop"]);
+        checkout.ok(&["stop", "--keep"]);
         let state = &checkout
             .engine
             .inspect("container", &checkout.container)

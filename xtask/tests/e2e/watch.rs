@@ -57,7 +57,10 @@ pub fn rounds(checkout: &Checkout) {
     let dockerfile = checkout.src().join("Dockerfile");
     let whole = fs::read(&dockerfile).unwrap();
     change(&dockerfile, "NONSENSE\n");
-    let runs_on = format!("hint: {} runs on as it was", checkout.container);
+    let runs_on = format!(
+        "hint: the old container {} is still running",
+        checkout.container
+    );
     wait_until(|| stderr().contains(&runs_on), &stderr);
     assert!(stderr().contains("error: `"), "{}", stderr());
     let container = checkout

@@ -182,14 +182,18 @@ pub fn environment_variable(input: &[u8]) {
         project: "schema = 1\n".to_owned(),
         local: None,
     };
-    let env: Vec<_> = KEYS.iter().map(|key| (key.env, value.as_ref())).collect();
+    let names: Vec<_> = KEYS.iter().map(Key::env).collect();
+    let env: Vec<_> = names
+        .iter()
+        .map(|name| (name.as_str(), value.as_ref()))
+        .collect();
     let Err(failure) = resolve(&files, &Env::fake(&env)) else {
         return;
     };
     let report = failure.to_string();
     for problem in report.split("\n\nenvironment variable `").skip(1) {
         let (name, why) = problem.split_once("`: `").expect("a name and a reason");
-        assert!(KEYS.iter().any(|key| key.env == name), "{name}");
+        assert!(KEYS.iter().any(|key| key.env() == name), "{name}");
         super::assert_reason(why);
     }
     assert!(!secret::looks_like_secret(&report), "{report}");

@@ -14,7 +14,7 @@ use crate::{
     engine::run::options,
     facts::{context::Context, git},
     plan::quote,
-    release::paths,
+    release::{dist, paths},
     settings::Settings,
 };
 
@@ -37,7 +37,7 @@ const WRAPPER_TEMPLATE: &str = include_str!("wrapper.sh");
 /// The version of the receipt's format and of that of `versions.json`.
 const SCHEMA: u32 = 1;
 
-/// What the receipt of a release tells: see [`super::receipt::Receipt`].
+/// What the formula needs of a release's receipt: see [`crate::release::receipt::Receipt`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct ReleaseReceipt {
     schema: u32,
@@ -225,7 +225,7 @@ fn volume_lines(volume: &str) -> Result<String, Failure> {
         None if host.starts_with('/') => quote(host),
         None => {
             return Err(Failure::usage(format!(
-                "the volume `{volume}` means nothing outside of this repository"
+                "the volume `{volume}` is relative to this repository, and the formula's users don't have it"
             ))
             .hint("give an absolute path or one below `~/` in `run.volumes`"));
         }
@@ -336,7 +336,7 @@ impl Command for Formula {
             } else {
                 String::new()
             };
-            return Ok(cx.ui.print(&format!(
+            return Ok(cx.ui.print_plan(&format!(
                 "# read {}\n# put {version} into {}\n{formula}",
                 show(&paths.receipt),
                 show(&paths.versions)
@@ -363,19 +363,19 @@ impl Command for Formula {
         } else {
             None
         };
-        write(
+        dist::write(
             &paths.versions,
             &(serde_json::to_string_pretty(&versions)? + "\n"),
         )?;
         cx.ui.status("Wrote", &show(&paths.versions));
         let mut result = format!("{}\n", paths.versions.display());
         if let Some(formula) = formula {
-            write(&paths.formula, &formula)?;
+            dist::write(&paths.formula, &formula)?;
             cx.ui.status("Wrote", &show(&paths.formula));
             result += &format!("{}\n", paths.formula.display());
         } else {
             let newest = versions.latest.as_deref().unwrap_or("no stable version");
-            cx.ui.status("Kept", &format!("the formula with {newest}"));
+            cx.ui.status("Kept", &format!("the formula of {newest}"));
         }
         Ok(cx.ui.print(&result)?)
     }
@@ -409,18 +409,8 @@ fn git_tag(version: &Version, tags: &[String]) -> String {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<()> {
-    // It also makes the folder, and its errors name the path.
-    Ok(xshell::Shell::new()?.write_file(path, text)?)
-}
-
 #[cfg(test)]
-impl crate::commands::testing::Examples for Formula {
-    /// It runs no command.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Formula {}
 
 #[cfg(test)]
 mod tests {
@@ -566,7 +556,7 @@ mod tests {
         );
         assert_eq!(
             why("[run]\nvolumes = ['./data:/workspace']\n"),
-            "the volume `./data:/workspace` means nothing outside of this repository"
+            "the volume `./data:/workspace` is relative to this repository, and the formula's users don't have it"
         );
     }
 

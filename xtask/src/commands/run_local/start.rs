@@ -12,6 +12,7 @@ use crate::{
     catalogue,
     commands::{
         health::{self, Unhealthy, Wait},
+        removal,
         run_local::{
             environment::container_env,
             mounts::{Mount, folder_steps, mount},
@@ -42,7 +43,7 @@ pub struct StartOptions {
     pub foreground: bool,
 }
 
-/// In the background, and waited for.
+/// In the background. xtask waits until it is healthy.
 pub const BACKGROUND: StartOptions = StartOptions {
     wait: true,
     foreground: false,
@@ -67,7 +68,7 @@ pub struct RunFacts {
     pub started_by: StartedBy,
 }
 
-/// So many lines of the log are shown when the container fails.
+/// How many lines of the log are shown when the container fails.
 const LAST_LINES: u64 = 20;
 
 impl RunFacts {
@@ -188,11 +189,9 @@ pub fn plan(
     }
     if let Some(container) = &facts.state.container {
         let say = format!("our earlier container {name} ({})", container.short_id());
-        if container.state.running {
-            let stop = engine.engine.stop(name, settings.run.stop_grace);
-            plan.push(Step::new(stop, Output::Quiet).status("Stopping", say));
-        }
-        plan.push(Step::new(engine.engine.remove(name), Output::Quiet));
+        let grace = settings.run.stop_grace;
+        plan.steps
+            .extend(removal::steps(&engine.engine, name, say, container, grace));
     }
     let run = run_request(settings, env, facts, options);
     let output = if options.foreground {
@@ -236,7 +235,7 @@ pub fn preview(cx: &Context) -> Result<()> {
         facts.state.images.push(Image::default());
     }
     let plan = plan(cx.settings, cx.env, &facts, BACKGROUND)?;
-    Ok(cx.ui.print(&plan.render())?)
+    Ok(cx.ui.print_plan(&plan.render())?)
 }
 
 /// Starts the container, and waits until it is healthy.
@@ -320,7 +319,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
     match why {
         Unhealthy::Exited(container) => {
             let how = if container.state.oom_killed {
-                "was killed because it needed more memory than it may use".to_owned()
+                "was killed because it exceeded its memory limit".to_owned()
             } else {
                 format!("exited with code {}", container.state.exit_code)
             };
@@ -367,7 +366,7 @@ fn never_ran(container: &Container) -> bool {
     container.owner() == Owner::Xtask && container.state.status == "created"
 }
 
-/// Warns of what may surprise, such as an address at which nothing listens.
+/// Warns of what the user may not expect, such as an address at which nothing listens.
 fn warn(cx: &Context, facts: &RunFacts) {
     let run = &cx.settings.run;
     let engine = &facts.state.engine;
@@ -376,7 +375,7 @@ fn warn(cx: &Context, facts: &RunFacts) {
     }
     if matches!(engine.location, Location::Remote(_)) {
         cx.ui.warn(&format!(
-            "{}: addresses and folders of this machine are not there",
+            "{}: the container cannot reach addresses and folders of this machine",
             engine.describe()
         ));
         return;
@@ -414,9 +413,9 @@ fn address_without_password(address: &str) -> String {
 /// What to start where nothing listens at the address of a variable.
 pub fn how_to_start(name: &str) -> &'static str {
     if name.starts_with("TEMPORAL") {
-        "start Temporal: `temporal server start-dev`; the worker waits for it"
+        "start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up`; the worker waits for it"
     } else if name.starts_with("STIGMER_BACKEND") {
-        "start stigmer-server: `stigmer server`; executions fail until it runs"
+        "start stigmer-server: `stigmer server`, or the whole stack: `cargo xtask up`; executions fail until it runs"
     } else {
         "start what should listen there, or set the variable to another address"
     }

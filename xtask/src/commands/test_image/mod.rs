@@ -27,7 +27,7 @@ use crate::{
         run::{IMAGE_USER, Run},
     },
     exec::Finished,
-    facts::context::{Context, EngineQuery},
+    facts::context::{Context, EngineQuery, no_image},
     oci::filesystem,
     plan::{Output, Plan, Step},
     settings::{Network, Settings},
@@ -36,7 +36,7 @@ use crate::{
 /// How long a question to the container may take.
 const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 
-/// Check that the image keeps its promises
+/// Check the image: health, user, labels, volume, secrets
 #[derive(Args, Clone, Debug)]
 pub struct TestImage {
     #[command(flatten)]
@@ -78,24 +78,19 @@ struct TestFacts {
     reference: String,
     image: Image,
     person: User,
-    /// Tells two runs at the same time apart.
+    /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
 
 impl TestFacts {
     fn gather(cx: &Context) -> Result<Self> {
-        let settings = cx.settings;
         let reference = cx.reference()?;
         let state = cx.query_engine(EngineQuery {
             container: None,
             images: std::slice::from_ref(&reference),
         })?;
-        let image = state.images.into_iter().next().ok_or_else(|| {
-            Failure::new(format!("there is no image `{reference}` here")).hint(format!(
-                "build it: `cargo xtask build-image --version {}`",
-                settings.version.value
-            ))
-        })?;
+        let image = state.images.into_iter().next();
+        let image = image.ok_or_else(|| no_image(cx.settings, &reference))?;
         Ok(Self {
             engine: state.engine,
             reference,
@@ -163,7 +158,7 @@ impl Command for TestImage {
         let facts = TestFacts::gather(cx)?;
         let plans = plan(cx.settings, &facts);
         if cx.dry_run {
-            return Ok(cx.ui.print(&plans.render())?);
+            return Ok(cx.ui.print_plan(&plans.render())?);
         }
         let checks = run_plans(cx, &facts, &plans);
         cx.exec.clean_up(&plans.cleanup);
@@ -260,7 +255,10 @@ fn user_check(image: &Image, id: &Finished) -> Check {
     Check::new(
         "user",
         ok,
-        format!("runs as uid {uid}, the image says `{}`", image.config.user),
+        format!(
+            "runs as uid {uid}; the image's user is `{}`",
+            image.config.user
+        ),
     )
 }
 
@@ -336,17 +334,20 @@ fn label_check(settings: &Settings, image: &Image) -> Check {
         return Check::new(
             "labels",
             true,
-            "version, created and all that are configured",
+            "the version, the creation time and all configured labels",
         );
     }
     Check::new(
         "labels",
         false,
-        format!("missing or other than configured: {}", wrong.join(", ")),
+        format!(
+            "missing or different from the configuration: {}",
+            wrong.join(", ")
+        ),
     )
 }
 
-/// Names alone are told, never values.
+/// Only names are shown, never values.
 fn secret_check(image: &Image, history: &str) -> Check {
     let mut found = Vec::new();
     for entry in image.config.env.iter().flatten() {

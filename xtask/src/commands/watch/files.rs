@@ -72,8 +72,8 @@ impl Sources {
     }
 }
 
-/// Tells two states of a file apart without reading it. The inode changes when another file is moved to
-/// this path, even one of the same age and size.
+/// The state of a file, to detect a change without reading it. The inode changes when another file is
+/// moved to this path, even one of the same age and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileState {
     modified: (i64, i64),
@@ -121,11 +121,11 @@ impl Scan {
     }
 }
 
-/// How long nothing may change before a round begins. So an editor that saves several files, or a
-/// `git switch`, is one change.
+/// How long nothing may change before a round begins. An editor that saves several files, or a `git
+/// switch`, counts as one change.
 pub const QUIET: Duration = Duration::from_millis(300);
 
-/// Tells when files differ from what was built and have stopped changing.
+/// Detects when files differ from what was built and have stopped changing.
 #[derive(Debug)]
 pub struct Debounce {
     built: Scan,

@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 
 use glob::{MatchOptions, Pattern};
 
-/// Whether files are left out, and whether a folder can be skipped as a whole.
+/// The patterns of a `.dockerignore`.
 #[derive(Debug, Default)]
 pub struct Ignore {
     lines: Vec<Line>,
@@ -17,8 +17,7 @@ struct Line {
     /// `!`: what matches is let in again.
     lets_in: bool,
     text: String,
-    /// None for a pattern that we cannot read. What is not understood makes us look at more files,
-    /// never at fewer.
+    /// None for a pattern that we cannot read. A pattern that is not understood leaves out nothing.
     pattern: Option<Pattern>,
 }
 
@@ -75,7 +74,7 @@ impl Line {
         }
     }
 
-    /// Component for component, a wildcard may be anything.
+    /// Compares component by component; a wildcard matches any component.
     fn may_let_in_below(&self, folder: &Path) -> bool {
         let wild = |text: &str| text.contains(['*', '?', '[', '\\']);
         let known = self.text.split('/').take_while(|part| !wild(part));

@@ -120,7 +120,9 @@ fn with_container_hint(cx: &Context, error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<Failure>() {
         Ok(failure) if cx.exec.caught().is_none() && runs(cx) => {
             let name = &cx.settings.run.container;
-            failure.hint(format!("{name} runs on as it was")).into()
+            failure
+                .hint(format!("the old container {name} is still running"))
+                .into()
         }
         Ok(failure) => failure.into(),
         Err(error) => error,
@@ -136,7 +138,7 @@ fn runs(cx: &Context) -> bool {
 /// Waits for a change, and says what changed.
 fn next_change(cx: &Context, sources: &Sources, built: Scan) -> Result<(), Failure> {
     let count = built.count();
-    let words = format!("{count} files; Ctrl-C stops watching, the container goes on running");
+    let words = format!("{count} files; Ctrl-C stops watching, and the container keeps running");
     cx.exec.check()?;
     cx.ui.status("Watching", &words);
     let mut debounce = Debounce::new(built, Instant::now());
@@ -158,9 +160,4 @@ fn next_change(cx: &Context, sources: &Sources, built: Scan) -> Result<(), Failu
 }
 
 #[cfg(test)]
-impl crate::commands::testing::Examples for Watch {
-    /// Its plans are those of `build-image` and `run-local`.
-    fn examples(_: &crate::commands::testing::Machine) -> Vec<crate::commands::testing::Example> {
-        Vec::new()
-    }
-}
+impl crate::commands::testing::Examples for Watch {}
