@@ -325,7 +325,7 @@ fn cache(settings: &Settings, env: &Env, engine: Option<EngineKind>) -> Finding 
             {
                 return warning(
                     what,
-                    format!("{kind} cannot use GitHub's cache, so it builds without a cache"),
+                    format!("{kind} has no support for GitHub's cache, and builds without it"),
                     "`build.cache = \"registry\"`",
                 );
             }

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::base::error::Failure;
 
-/// The project's configuration, in the workspace's root.
+/// The project's configuration, in the root of the checkout.
 pub const FILE: &str = "xtask.toml";
 /// The personal configuration, in the same folder. Git ignores it.
 pub const LOCAL_FILE: &str = "xtask.local.toml";
 
-/// The texts of a workspace's configuration files.
+/// The texts of the configuration files of a checkout.
 #[derive(Clone, Debug)]
 pub struct Files {
     pub root: PathBuf,
@@ -17,7 +17,7 @@ pub struct Files {
     pub local: Option<String>,
 }
 
-/// Finds the workspace that contains a folder, and reads its configuration files.
+/// Finds the checkout that contains a folder, and reads its configuration files.
 ///
 /// # Errors
 /// When no parent folder has an xtask.toml, or a file cannot be read.
@@ -34,7 +34,7 @@ pub fn find(from: &Path) -> anyhow::Result<Files> {
         })?;
     if root.to_str().is_none() {
         return Err(Failure::usage(format!(
-            "the workspace's path `{}` is not UTF-8, which engines require",
+            "the checkout's path `{}` is not UTF-8, which engines require",
             root.display()
         ))
         .hint("move the checkout to another folder")

@@ -1,4 +1,4 @@
-//! Merges the configuration of a workspace from the defaults, the project's file, the personal file, the
+//! Merges the configuration of a checkout from the defaults, the project's file, the personal file, the
 //! environment and flags. Later sources override earlier ones.
 
 use crate::{

@@ -116,11 +116,11 @@ pub fn env_file_warnings(file: &EnvFile) -> Vec<String> {
     let warning = |(name, value): &(String, String)| {
         if quoted(value) {
             Some(format!(
-                "`{path}`: the quotes around the value of {name} become part of it, engines do not remove them"
+                "`{path}`: the quotes around the value of {name} become part of it: remove them"
             ))
         } else if value.contains(" #") {
             Some(format!(
-                "`{path}`: the text after ` #` becomes part of the value of {name}, engines know no comment there"
+                "`{path}`: the text after ` #` becomes part of the value of {name}: write the comment on a line of its own"
             ))
         } else {
             None

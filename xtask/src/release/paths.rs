@@ -8,7 +8,7 @@ use crate::{
     settings::Settings,
 };
 
-/// The folder of archives and receipts, relative to the workspace. `target/release` is Cargo's own.
+/// The folder of archives and receipts, relative to the checkout. `target/release` is Cargo's own.
 pub const FOLDER: &str = "target/dist";
 
 /// The archive of a version, such as `target/dist/agent-runner-1.2.3.oci.tar`. The archive of a
@@ -38,7 +38,7 @@ pub fn folder_step(archive: &Path) -> Step {
     )
 }
 
-/// A path for people: relative to the workspace if it is below it.
+/// A path for people: relative to the checkout if it is below it.
 pub fn display(settings: &Settings, path: &Path) -> String {
     path.strip_prefix(&settings.root)
         .unwrap_or(path)

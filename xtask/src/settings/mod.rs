@@ -24,7 +24,7 @@ use crate::{
 /// All settings of one call.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The workspace's folder.
+    /// The root of the checkout.
     pub root: PathBuf,
     pub version: Sourced<Version>,
     pub channel: Channel,
@@ -101,7 +101,7 @@ pub struct BuildSettings {
     pub builder: BuilderChoice,
     pub builder_driver: BuilderDriver,
     pub builder_opts: Vec<String>,
-    /// Relative to the workspace; empty for none.
+    /// Relative to the checkout; empty for none.
     pub builder_config: String,
     pub nodes: Vec<Node>,
     pub cache: Cache,
@@ -253,7 +253,7 @@ pub struct GitValues {
 
 impl Settings {
     /// The container's environment file and where it is configured; none if the setting is empty. A
-    /// relative path that was typed is relative to the current folder, else to the workspace.
+    /// relative path that was typed is relative to the current folder, else to the checkout.
     pub fn env_file(&self) -> Option<Sourced<String>> {
         let origin = self.layer.get("run.env-file")?.origin.clone();
         let value = self.run.env_file.clone();

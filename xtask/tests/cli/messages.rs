@@ -227,8 +227,8 @@ fn explain_works_without_a_configuration_and_an_engine() {
         sandbox.run(&["explain", "ERROR: write /x: No space left on device"]),
         sandbox.run(&["explain", "disk-full"])
     );
-    let one: serde_json::Value =
-        serde_json::from_str(&sandbox.run(&["explain", "name-taken", "--json"]).stdout).unwrap();
+    let one = sandbox.run(&["explain", "name-taken", "--json"]).stdout;
+    let one: serde_json::Value = serde_json::from_str(&one).unwrap();
     assert_eq!(one["schema"], 1);
     assert_eq!(one["failures"].as_array().unwrap().len(), 1);
     assert_eq!(one["failures"][0]["code"], "name-taken");
