@@ -1,6 +1,6 @@
-//! Embeds the sources' digest, by which an installed binary knows that it is not what the checkout
-//! would build. It depends on the sources alone, so builds stay reproducible.
-#![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // a program of its own
+//! Embeds a digest of the sources, with which an installed binary detects that the checkout has other sources.
+//! The digest depends only on the sources, so builds are reproducible.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)] // it is not part of xtask
 
 #[path = "src/base/sources.rs"]
 mod sources;

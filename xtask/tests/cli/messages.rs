@@ -373,9 +373,9 @@ fn timings_are_printed_before_the_process_is_replaced() {
 #[test]
 fn login_is_docker_login() {
     let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version()]);
-    let ran = |name| sandbox.run(&[name, "--username", "me", "--password-stdin", "--dry-run"]);
-    let login = ran("login");
+    let output = |name| sandbox.run(&[name, "--username", "me", "--password-stdin", "--dry-run"]);
+    let login = output("login");
     assert_eq!(login.code, 0, "{}", login.stderr);
     assert!(login.stdout.contains("login"), "{}", login.stdout);
-    assert_eq!(login, ran("docker-login"));
+    assert_eq!(login, output("docker-login"));
 }

@@ -1,4 +1,4 @@
-//! Engines of other ages: the oldest that Debian's stable releases have, and newer ones.
+//! Older and newer versions of the engines: the oldest ones of Debian's stable releases, and recent ones.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -18,11 +18,11 @@ use crate::{
     remote::Remote,
 };
 
-/// A time that nothing else has.
+/// A timestamp that no other file or build step has.
 const EPOCH: &str = "1234567890";
 const AT_EPOCH: &str = "2009-02-13T23:31:30Z";
 
-/// An age: what the engine says that it is, and whether its store holds several platforms.
+/// An engine version: the start of its description, and whether its store supports several platforms.
 struct Age {
     says: &'static str,
     several_platforms: bool,
@@ -34,7 +34,7 @@ fn age(name: &str) -> Age {
         DOCKER_26 => ("Docker 26.1.", false),
         DOCKER_26_CONTAINERD => ("Docker 26.1.", true),
         PODMAN_5 => ("Podman 5.", true),
-        other => panic!("no age is called {other}"),
+        other => panic!("unknown engine version {other}"),
     };
     Age {
         says,
@@ -42,11 +42,11 @@ fn age(name: &str) -> Age {
     }
 }
 
-/// Two clients have one daemon, and each cleans what it finds there.
+/// Two clients share this daemon, and each removes the images of this test.
 static DOCKER_20_DAEMON: Mutex<()> = Mutex::new(());
 
-/// The shortest day on which every command meets the engine.
-pub fn a_day(checkout: &Checkout) {
+/// Runs the commands that use the engine.
+pub fn all_commands(checkout: &Checkout) {
     let age = age(checkout.engine.name);
     let _alone = [DOCKER_20, DOCKER_20_CLIENT]
         .contains(&checkout.engine.name)
@@ -55,7 +55,7 @@ pub fn a_day(checkout: &Checkout) {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
         });
-    is_what_it_is_called(checkout, &age);
+    version_is_detected(checkout, &age);
     build(checkout);
     run_and_stop(checkout);
     test_image(checkout);
@@ -63,7 +63,7 @@ pub fn a_day(checkout: &Checkout) {
     clean(checkout);
 }
 
-fn is_what_it_is_called(checkout: &Checkout, age: &Age) {
+fn version_is_detected(checkout: &Checkout, age: &Age) {
     let doctor = checkout.ok(&["doctor"]);
     let engine = doctor.lines().find(|line| line.contains(" engine "));
     let says = format!("engine         {}", age.says);
@@ -92,7 +92,7 @@ fn run_and_stop(checkout: &Checkout) {
         .engine
         .inspect("container", &checkout.container)
         .unwrap()["State"];
-    assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
+    assert_eq!(state["ExitCode"], 0, "it does not drain: {state}");
     checkout.ok(&["stop"]);
     let container = checkout.engine.inspect("container", &checkout.container);
     assert!(container.is_none());
@@ -103,8 +103,8 @@ fn test_image(checkout: &Checkout) {
     assert_eq!(result["ok"], true, "{result}");
 }
 
-/// A store that holds one platform refuses to take more. The builder that xtask makes beside it is
-/// no other on an old engine, and is tested with a new one.
+/// A single-platform store rejects `--load`. Builds with the builder that xtask creates do not depend on the
+/// engine's version, so another test runs them with a new engine.
 fn build_multiarch(checkout: &Checkout, age: &Age) {
     if !age.several_platforms {
         let load = checkout.run(&["build-multiarch", "--load"]);
@@ -112,14 +112,14 @@ fn build_multiarch(checkout: &Checkout, age: &Age) {
         let refusal = [
             "error: `--load`: the image store of ",
             age.says,
-            " holds one platform under a name\nhint: leave `--load` away: the result is an archive\n",
+            " holds one platform under a name\nhint: leave out `--load`: the result is an archive\n",
         ];
         for part in refusal {
             assert!(load.stderr.contains(part), "{}", load.stderr);
         }
         return;
     }
-    // Podman 5.8 reads it too, as an option of its own.
+    // Podman 5.8 reads the variable too, as one of its options.
     let time = [("SOURCE_DATE_EPOCH", EPOCH)];
     let built = checkout.run_with(&["build-multiarch", "--no-check"], &time);
     assert_eq!(built.code, 0, "{}", built.stderr);
@@ -127,7 +127,7 @@ fn build_multiarch(checkout: &Checkout, age: &Age) {
         let verified = format!("Platform {platform}: ");
         assert!(built.stderr.contains(&verified), "{}", built.stderr);
     }
-    // Also those of the steps that `build-image` has left in the cache.
+    // This includes the steps that `build-image` has left in the cache.
     for config in configurations(built.stdout.trim()) {
         let history = config["history"].as_array().unwrap();
         let steps = history.iter().map(|step| &step["created"]);
@@ -137,7 +137,7 @@ fn build_multiarch(checkout: &Checkout, age: &Age) {
     }
 }
 
-/// The configuration of each platform's image in an archive.
+/// The image configurations of all platforms in an archive.
 fn configurations(archive: &str) -> Vec<Value> {
     let read = |name: &str| -> Value {
         let file = Command::new("tar").args(["-xOf", archive, name]).output();
@@ -169,14 +169,15 @@ fn clean(checkout: &Checkout) {
     );
 }
 
-/// A service of Podman with a store of its own, as another machine's is.
+/// A Podman service with its own image store, like one on another machine.
 struct Service {
     child: Child,
     address: String,
 }
 
 impl Service {
-    /// Starts it. The socket is where the engine sees it, which may be no folder of ours.
+    /// Starts the service. Its socket is in a folder of the engine, because the engine may not see our
+    /// folders.
     fn start(engine: &RealEngine, name: &str) -> Self {
         let address = format!("unix:///run/xtask-e2e-{name}.sock");
         let child = engine
@@ -220,7 +221,7 @@ impl Drop for Service {
     }
 }
 
-/// Each machine builds for its platform and keeps nothing by a name; what they built is one release.
+/// Each machine builds for its platform and keeps no image. The images are published as one release.
 pub fn podman_nodes(checkout: &Checkout) {
     let Some(remote) = Remote::open("podman-nodes") else {
         return;
@@ -256,7 +257,7 @@ pub fn podman_nodes(checkout: &Checkout) {
             "{kept}"
         );
     }
-    // What the registry holds is verified in this call too; both platforms, with their health check.
+    // This also verifies the registry's content: both platforms, with their health checks.
     let verified = release.run(&["verify-image", "--version", &checkout.version]);
     assert_eq!(verified.code, 0, "{}", verified.stderr);
 }

@@ -1,5 +1,5 @@
-//! What docs/engines.md says that each engine can do, held against the engine itself: without xtask,
-//! by the command that needs it.
+//! Checks the table of docs/engines.md with real engines. The checks run the engine's own commands, without
+//! xtask.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ use crate::engines::{
     DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, RealEngine, command_output, var,
 };
 
-/// The head of the engine's column.
+/// The heading of the engine's column.
 fn column(name: &str) -> &'static str {
     match name {
         DOCKER_20 | DOCKER_20_CLIENT => "Docker 20.10",
@@ -24,7 +24,7 @@ fn column(name: &str) -> &'static str {
     }
 }
 
-/// The column, each cell with the head of its row.
+/// The cells of the column, each with the first cell of its row.
 fn claims(name: &str) -> Vec<(String, bool)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let page = fs::read_to_string(root.join("docs/engines.md")).unwrap();
@@ -44,29 +44,29 @@ fn claims(name: &str) -> Vec<(String, bool)> {
         .skip(1)
         .map(cells)
         .map(|row| {
-            let said = match row[place].as_str() {
+            let claimed = match row[place].as_str() {
                 "yes" => true,
                 "no" => false,
                 other => panic!("{other}: {row:?}"),
             };
-            (row[0].clone(), said)
+            (row[0].clone(), claimed)
         })
         .collect()
 }
 
-pub fn of_the_table(checkout: &Checkout) {
+pub fn match_the_table(checkout: &Checkout) {
     let engine = checkout.engine;
-    for (what, said) in claims(engine.name) {
+    for (what, claimed) in claims(engine.name) {
         if let Some(found) = Trial::new(engine).of(&what) {
-            assert_eq!(found, said, "{}: {what}", engine.name);
+            assert_eq!(found, claimed, "{}: {what}", engine.name);
         }
     }
 }
 
-/// An image of one file: engines do otherwise with one that has no layer.
+/// An image of one file. Engines handle an image without layers differently.
 const SMALL: &str = "FROM scratch\nCOPY Dockerfile /\n";
 
-/// A folder to build in, which is the engine's user's.
+/// A build folder that belongs to the engine's user.
 struct Trial<'a> {
     engine: &'a RealEngine,
     folder: TempDir,
@@ -86,7 +86,7 @@ impl<'a> Trial<'a> {
         self.folder.path().to_str().unwrap()
     }
 
-    /// A name for what is built, in one engine's store.
+    /// The name of the built image, which is unique for each engine.
     fn tag(&self) -> String {
         format!("localhost/xtask-e2e-can:{}", self.engine.name)
     }
@@ -94,7 +94,7 @@ impl<'a> Trial<'a> {
     fn run(&self, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
         let program = Path::new(self.engine.program);
         let mut command = self.engine.command_of(program, args, env);
-        // What an engine does not understand as another kind of output it takes for a folder's name.
+        // An engine that does not support a kind of output writes to a folder of that name.
         command_output(&command.current_dir(self.path()).output().unwrap())
     }
 
@@ -103,7 +103,7 @@ impl<'a> Trial<'a> {
         self.engine.hand_over(self.folder.path());
         let file = format!("{}/Dockerfile", self.path());
         let engine = if self.engine.program == "docker" {
-            // The client of before 23 has another builder behind `docker build`.
+            // Before Docker 23, `docker build` uses the legacy builder.
             &["buildx", "build", "--builder=default"][..]
         } else {
             &["build"]
@@ -114,18 +114,18 @@ impl<'a> Trial<'a> {
         )
     }
 
-    /// Whether something has the name; nothing has it afterwards.
+    /// Whether an image has the name. Afterwards the name is free.
     fn there(&self) -> bool {
         let there = self.run(&["image", "inspect", &self.tag()], &[]).code == 0;
-        // Podman's `image rm` takes only the name of a list and leaves the rest of it, which keeps the
-        // engine from listing its images once those of the list are gone.
+        // Podman's `image rm` removes only the name of a manifest list. The remaining list would make `image
+        // ls` fail after its images are removed.
         for kind in ["manifest", "image"] {
             self.run(&[kind, "rm", &self.tag()], &[]);
         }
         there
     }
 
-    /// Whether the engine can do what a row is about; none where this machine cannot tell.
+    /// Whether the engine has a row's capability; none if this machine cannot check it.
     fn of(&self, what: &str) -> Option<bool> {
         let docker = self.engine.program == "docker";
         let rootless = self.engine.name == PODMAN_ROOTLESS;
@@ -147,11 +147,11 @@ impl<'a> Trial<'a> {
             self.starts(&["--network=slirp4netns:allow_host_loopback=true"])
         } else if what.contains("Several platforms") {
             let tag = self.tag();
-            // As xtask does it.
+            // xtask uses the same options.
             let name = if docker { "--tag" } else { "--manifest" };
             let both = ["--platform=linux/amd64,linux/arm64", name, &tag];
             let built = self.build(SMALL, &both, &[]);
-            // Podman's lists are no images to every `image inspect`.
+            // In some versions, `image inspect` does not find Podman's manifest lists.
             let list = docker || self.run(&["manifest", "exists", &tag], &[]).code == 0;
             (self.there() || !docker) && list && built.code == 0
         } else if what.contains("buildx create") {
@@ -163,11 +163,11 @@ impl<'a> Trial<'a> {
             let tried = self.build(SMALL, &["--provenance=mode=min"], &[]);
             !tried.stderr.contains("unknown flag: --provenance")
         } else {
-            panic!("nobody tries `{what}`")
+            panic!("no check for `{what}`")
         })
     }
 
-    /// Where Buildah keeps them: a folder for each user or for all. Docker's are in its daemon.
+    /// Whether each user has a folder for cache mounts. Buildah keeps them in a folder, Docker in its daemon.
     fn cache_mounts(&self) -> Option<bool> {
         if self.engine.program == "docker" {
             return Some(true);
@@ -193,8 +193,8 @@ impl<'a> Trial<'a> {
         Some(own)
     }
 
-    /// Whether a container can be made in this way. It needs no program: that it has none is said
-    /// only after the options were read.
+    /// Whether a container can be created with these options. The image contains no program, but the engine
+    /// checks the options first.
     fn starts(&self, options: &[&str]) -> bool {
         let tag = self.tag();
         let built = self.build(SMALL, &["--tag", &tag], &[]);

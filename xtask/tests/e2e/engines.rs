@@ -1,4 +1,4 @@
-//! The real engines of this machine, and a checkout of this repository for each.
+//! The real engines of this machine, and checkouts of this repository for the tests.
 
 use std::{
     fs,
@@ -11,21 +11,21 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// An engine, and how it is reached.
+/// An engine, and the environment and user with which it is called.
 pub struct RealEngine {
     pub name: &'static str,
     pub program: &'static str,
     env: Vec<(String, String)>,
-    /// Who runs it, where that is not us.
+    /// The user who runs the engine; none for the user who runs the tests.
     user: Option<String>,
 }
 
-/// The engines by their names, for the message where one is missing.
+/// The names of the engines, as in `XTASK_E2E_REQUIRE`.
 pub const DOCKER: &str = "docker";
 pub const DOCKER_CONTAINERD: &str = "docker-containerd";
 pub const PODMAN: &str = "podman";
 pub const PODMAN_ROOTLESS: &str = "podman-rootless";
-/// Those of other ages, reached by a program of the same name in a folder of theirs.
+/// Other versions, whose programs are in folders of these names.
 pub const DOCKER_20: &str = "docker-20";
 pub const DOCKER_20_CLIENT: &str = "docker-20-client";
 pub const DOCKER_26: &str = "docker-26";
@@ -33,8 +33,8 @@ pub const DOCKER_26_CONTAINERD: &str = "docker-26-containerd";
 pub const PODMAN_5: &str = "podman-5";
 
 impl RealEngine {
-    /// The engine, if this machine has it. Where it has not, that is said, and in CI
-    /// (`XTASK_E2E_REQUIRE` lists the engines that must be there) it is a failure.
+    /// Finds an engine. The test is skipped if this machine does not have it, but fails if
+    /// `XTASK_E2E_REQUIRE`, a list of names, contains it.
     pub fn find(name: &'static str) -> Option<Self> {
         let engine = Self::describe(name).filter(|engine| {
             engine
@@ -50,7 +50,7 @@ impl RealEngine {
                 !required.split_whitespace().any(|one| one == name),
                 "{name} is required and does not answer"
             );
-            // Past the test harness, which keeps what passing tests print to itself.
+            // The test harness would capture the output of `eprintln!`.
             let _ = writeln!(std::io::stderr(), "skipped: no {name}");
         }
         engine
@@ -93,7 +93,7 @@ impl RealEngine {
         }
     }
 
-    /// A command as the one who uses this engine.
+    /// A command that runs as the engine's user.
     pub fn command_of(&self, program: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
         let mut all: Vec<(&str, &str)> = self
             .env
@@ -111,7 +111,7 @@ impl RealEngine {
                 let mut command = Command::new("runuser");
                 command.args(["-u", user, "--", "env"]);
                 command.arg(format!("HOME={}", self.home()));
-                // On runuser's own command line a secret would show, so it goes by its environment.
+                // Secrets would be visible in runuser's arguments, so they are passed in its environment.
                 command.envs(
                     all.iter()
                         .filter(|(name, _)| *name != "XDG_RUNTIME_DIR")
@@ -128,24 +128,24 @@ impl RealEngine {
         }
     }
 
-    /// The engine's own program.
+    /// A command of the engine's own program.
     pub fn command(&self, args: &[&str]) -> Command {
         self.command_of(Path::new(self.program), args, &[])
     }
 
-    /// What the engine's own program answers.
+    /// Runs the engine's own program.
     pub fn run(&self, args: &[&str]) -> CommandOutput {
         command_output(&self.command(args).stdin(Stdio::null()).output().unwrap())
     }
 
-    /// One `inspect` as JSON.
+    /// Inspects an object. The result is JSON.
     pub fn inspect(&self, what: &str, name: &str) -> Option<Value> {
         let answer = self.run(&[what, "inspect", name]);
         let found: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
         found.get(0).cloned()
     }
 
-    /// Gives a folder and all that is in it to the one who runs the engine.
+    /// Changes the owner of a folder and its contents to the engine's user.
     pub fn hand_over(&self, folder: &Path) {
         if self.user.is_none() {
             return;
@@ -180,7 +180,8 @@ impl RealEngine {
             .unwrap_or_default()
     }
 
-    /// Whose the files on the host are to be: the person's, and uid 1000's where that is root.
+    /// The expected owner of files that a container writes to the host: the engine's user, or user 1000 for
+    /// root.
     pub fn expected_owner(&self) -> u32 {
         match self.id("-u") {
             0 => 1000,
@@ -205,7 +206,7 @@ impl RealEngine {
     }
 }
 
-/// A checkout of this repository in a folder of its own, for one test with one engine.
+/// A checkout of this repository in a temporary folder, for one test with one engine.
 pub struct Checkout<'a> {
     pub engine: &'a RealEngine,
     folder: TempDir,
@@ -213,10 +214,10 @@ pub struct Checkout<'a> {
     pub version: String,
 }
 
-/// When every commit of a checkout was made.
+/// The time of every commit in a checkout.
 const COMMITTED: &str = "2026-01-01T00:00:00Z";
 
-/// What a run left, whole.
+/// The exit code and the complete output of a finished command.
 #[derive(Debug)]
 pub struct CommandOutput {
     pub code: i32,
@@ -241,7 +242,7 @@ impl<'a> Checkout<'a> {
             "xtask.toml",
             ".gitignore",
         ] {
-            // What git knows of it: no caches, no virtual environments.
+            // Only files that git tracks, without caches and virtual environments.
             let listed = Command::new("git")
                 .args(["-C"])
                 .arg(root)
@@ -292,8 +293,8 @@ impl<'a> Checkout<'a> {
             "-c",
             "safe.directory=*",
         ];
-        // The same files make the same commit in every checkout, so that builds find their labels'
-        // steps in the engine's cache.
+        // With fixed dates, the commit has the same id in every checkout. Builds then find the steps with
+        // their labels in the engine's cache.
         let dates = ["GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"].map(|name| (name, COMMITTED));
         command_output(
             &self
@@ -308,7 +309,7 @@ impl<'a> Checkout<'a> {
         self.folder.path().join("src")
     }
 
-    /// The folder on the host that the container has as /workspace.
+    /// The folder on the host that is mounted as /workspace.
     pub fn workspace(&self) -> PathBuf {
         self.folder.path().join("home/data/workspace")
     }
@@ -326,7 +327,7 @@ impl<'a> Checkout<'a> {
             ("VERSION", self.version.as_str()),
         ];
         all.extend(env);
-        // Run from a folder within the workspace, as a person might.
+        // The working directory is a folder in the workspace, not its root.
         let src = self.src().join("agent-runner");
         let script = "cd \"$1\" && shift && exec \"$@\"";
         let xtask = self.folder.path().join("xtask");
@@ -349,7 +350,7 @@ impl<'a> Checkout<'a> {
         command
     }
 
-    /// A command with a terminal, which `script` makes; what is typed is its standard input.
+    /// A command on a pseudo terminal, which `script` creates. Its input is read from standard input.
     pub fn on_terminal(&self, line: &str) -> Command {
         let xtask = self.folder.path().join("xtask");
         let mut command = Command::new("script");
@@ -364,14 +365,14 @@ impl<'a> Checkout<'a> {
         command
     }
 
-    /// A command that is given something on standard input.
+    /// A command that reads from standard input.
     pub fn command_with_input(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
         let mut command = self.command(args, env);
         command.stdin(Stdio::piped());
         command
     }
 
-    /// Makes a folder that belongs to the one who runs the engine.
+    /// Creates a folder that belongs to the engine's user.
     pub fn make_folder(&self, folder: &Path) {
         fs::create_dir_all(folder).unwrap();
         self.engine.hand_over(self.folder.path());
@@ -385,7 +386,7 @@ impl<'a> Checkout<'a> {
         self.run_with(args, &[])
     }
 
-    /// Runs what must succeed; its standard output.
+    /// Runs a command that must succeed. Returns its standard output.
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert_eq!(
@@ -396,7 +397,7 @@ impl<'a> Checkout<'a> {
         output.stdout
     }
 
-    /// A shell line in the container.
+    /// Runs a shell script in the container.
     pub fn inside(&self, script: &str) -> CommandOutput {
         self.run(&["shell", "--", "sh", "-c", script])
     }
@@ -404,7 +405,7 @@ impl<'a> Checkout<'a> {
 
 impl Drop for Checkout<'_> {
     fn drop(&mut self) {
-        // Whatever a failed test left; `clean` itself is tested for removing it.
+        // Removes what a failed test has left. Tests of `clean` check what that command removes.
         for name in [
             self.container.clone(),
             format!("{}-foreign", self.container),
@@ -426,7 +427,7 @@ pub fn command_output(output: &Output) -> CommandOutput {
     }
 }
 
-/// `PATH` with the engine's folder at its head.
+/// `PATH`, with the engine's folder first.
 fn path_of_age(name: &str) -> Option<String> {
     let ages = var("XTASK_E2E_AGES")?;
     Some(format!("{ages}/{name}:{}", var("PATH")?))

@@ -1,5 +1,5 @@
-//! What can go wrong between xtask and a registry, at every step of a release: with a real
-//! registry behind a proxy that fails on purpose. No engine is needed to publish an archive.
+//! Failures between xtask and a registry at every step of a release, simulated by a proxy before a real
+//! registry. Publishing an archive needs no engine.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
 
 const TAGS: [&str; 4] = ["1", "1.2", "1.2.3", "latest"];
 
-/// A workspace, an archive in it that is right in all that is looked at, and a registry.
+/// A workspace with a valid archive, and a registry behind a proxy.
 pub struct PublishFixture {
     folder: TempDir,
     pub remote: Remote,
@@ -37,7 +37,7 @@ impl PublishFixture {
         Some(Self::at(remote, &host))
     }
 
-    /// Publishes to a registry through a proxy; what is there then is asked at `remote`.
+    /// Publishes through a proxy to `registry`. The tests check the published images at `remote`.
     pub fn at(remote: Remote, registry: &str) -> Self {
         let proxy = Proxy::before(registry);
         let folder = TempDir::new().unwrap();
@@ -74,7 +74,7 @@ impl PublishFixture {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Both platforms, each with a program of its own.
+    /// Writes an archive with both platforms. Each has its own program.
     fn write_archive(&self) -> String {
         let revision = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
         fs::create_dir_all(self.archive.parent().unwrap()).unwrap();
@@ -138,8 +138,8 @@ impl PublishFixture {
         command_output(&self.command().envs(env.iter().copied()).output().unwrap())
     }
 
-    /// All is published, and all tags name what was looked at.
-    fn is_published(&self) {
+    /// Checks that the image is published and that all tags refer to it.
+    fn assert_published(&self) {
         assert_eq!(self.remote.tags(), TAGS);
         for tag in TAGS {
             assert_eq!(
@@ -150,18 +150,18 @@ impl PublishFixture {
         }
     }
 
-    fn publishes(&self) -> CommandOutput {
-        self.publishes_with(&[])
+    fn assert_publishes(&self) -> CommandOutput {
+        self.assert_publishes_with(&[])
     }
 
-    pub fn publishes_with(&self, env: &[(&str, &str)]) -> CommandOutput {
+    pub fn assert_publishes_with(&self, env: &[(&str, &str)]) -> CommandOutput {
         let done = self.publish_with(env);
         assert_eq!(done.code, 0, "{}", done.stderr);
-        self.is_published();
+        self.assert_published();
         done
     }
 
-    /// It fails for this reason, and no tag has moved.
+    /// Checks that publishing fails for this reason and moves no tag.
     fn fails(&self, why: &str) -> CommandOutput {
         let failed = self.publish();
         assert_eq!(failed.code, 1, "{}", failed.stderr);
@@ -191,12 +191,12 @@ impl Blobs {
     }
 }
 
-/// A compressed layer with a program for a processor, and something that takes a while to send.
+/// A compressed layer with a program for an architecture. Sending it takes some time.
 fn layer(machine: u8) -> Vec<u8> {
     let mut program = vec![
         0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, machine, 0,
     ];
-    // Not compressible, and another for each processor.
+    // Data that cannot be compressed, different for each architecture.
     let mut state = u32::from(machine) + std::process::id();
     program.extend((0..200_000).map(|_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -233,9 +233,9 @@ fn failed_requests_are_retried() {
     proxy.fail("GET", "/blobs/sha256:", Fault::Drop, 1);
     proxy.fail("PUT", "/manifests/1.2", Fault::Status(500, ""), 1);
     proxy.fail("PUT", "/manifests/latest", Fault::LoseAnswer, 1);
-    let done = fixture.publishes();
+    let done = fixture.assert_publishes();
     let again = done.stderr.matches("; trying again in ").count();
-    assert_eq!(again, 9, "each is told: {}", done.stderr);
+    assert_eq!(again, 9, "the number of retries: {}", done.stderr);
     assert!(
         done.stderr
             .contains("status 503; trying again in 0.5 s (1 of 4)"),
@@ -269,7 +269,7 @@ fn a_refused_request_is_not_retried() {
     );
     assert_eq!(fixture.proxy.count("POST", ""), 1);
     assert_eq!(fixture.proxy.count("PUT", ""), 0, "nothing was pushed");
-    fixture.publishes();
+    fixture.assert_publishes();
 }
 
 #[test]
@@ -289,10 +289,10 @@ fn a_failed_push_moves_no_tag_and_can_be_resumed() {
     assert_eq!(
         fixture.proxy.count("PUT", "/manifests/"),
         5,
-        "so often is it tried"
+        "the number of attempts"
     );
     let pushed = fixture.proxy.count("PUT", "/blobs/uploads/");
-    fixture.publishes();
+    fixture.assert_publishes();
     let more = fixture.proxy.count("PUT", "/blobs/uploads/") - pushed;
     assert_eq!(
         more, 2,
@@ -309,10 +309,10 @@ fn an_interrupted_promotion_is_completed_by_the_next_run() {
     proxy.fail("PUT", "/manifests/1 ", Fault::Status(500, ""), 5);
     let failed = fixture.publish();
     assert_eq!(failed.code, 1, "{}", failed.stderr);
-    // What never changes again came first, `latest` was not reached.
+    // Immutable tags are written first, and `latest` last.
     assert_eq!(fixture.remote.tags(), ["1.2", "1.2.3"]);
     let pushed = proxy.count("PUT", "/blobs/uploads/");
-    let done = fixture.publishes();
+    let done = fixture.assert_publishes();
     assert!(
         done.stderr
             .contains("this commit's image is in the registry already"),
@@ -372,7 +372,7 @@ fn git_tags_replace_an_unreadable_tag_list() {
     assert_eq!(
         fixture.remote.tags(),
         ["1.2", "1.2.3"],
-        "1.3.0 has the others"
+        "the other tags belong to 1.3.0"
     );
 }
 
@@ -421,8 +421,8 @@ fn a_shallow_clone_cannot_replace_the_tag_list() {
     assert!(shallow.remote.tags().is_empty());
 }
 
-/// A disk that is full while blobs are on their way: it is said, nothing half is published, and
-/// what was written is gone.
+/// The disk is full while blobs are downloaded: the error is reported, no tag moves, and the temporary files
+/// are removed.
 #[test]
 fn a_full_disk_moves_no_tag() {
     let Some(fixture) = PublishFixture::new("full") else {
@@ -433,7 +433,7 @@ fn a_full_disk_moves_no_tag() {
     let words: String = ["push-archive", "--version", "1.2.3", "target/a.oci.tar"]
         .map(|word| format!(" {word}"))
         .concat();
-    // A small disk that nobody else sees.
+    // A small disk in a mount namespace of its own.
     let line = format!(
         "mount -t tmpfs -o size=64k tmpfs target/dist || exit 99; {}{words}; code=$?; ls target/dist; exit $code",
         env!("CARGO_BIN_EXE_xtask")
@@ -456,19 +456,19 @@ fn a_full_disk_moves_no_tag() {
     let why = "No space left on device";
     assert!(failed.stderr.contains(why), "{}", failed.stderr);
     assert!(failed.stderr.contains("hint: "), "{}", failed.stderr);
-    assert_eq!(failed.stdout, "", "nothing is left on it");
+    assert_eq!(failed.stdout, "", "files are left on the disk");
     assert!(fixture.remote.tags().is_empty());
-    fixture.publishes();
+    fixture.assert_publishes();
 }
 
-/// The same image at another place, such as behind an air gap: digest for digest.
+/// A mirror, for example behind an air gap, gets the same digests.
 #[test]
 fn an_archive_can_be_pushed_to_a_mirror() {
     let (Some(fixture), Some(mirror)) = (PublishFixture::new("mirrored"), Remote::open("mirror"))
     else {
         return;
     };
-    fixture.publishes();
+    fixture.assert_publishes();
     let receipt = fixture.folder.path().join("target/dist/1.2.3.json");
     let before = fs::read_to_string(&receipt).unwrap();
     let place = mirror.repository();
@@ -479,7 +479,7 @@ fn an_archive_can_be_pushed_to_a_mirror() {
     };
     let archive = fixture.archive.to_str().unwrap();
 
-    // Without the option it is an image of somebody else's.
+    // Without `--repository`, the archive is for another repository.
     let env = [("XTASK_IMAGE_REPOSITORY", place.as_str())];
     let refused = fixture.publish_with(&env);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
@@ -495,18 +495,18 @@ fn an_archive_can_be_pushed_to_a_mirror() {
     let verified = run("verify-image", &["--repository", &place]);
     assert_eq!(verified.code, 0, "{}", verified.stderr);
     assert!(verified.stdout.starts_with(&fixture.digest));
-    // The release's own receipt is not the mirror's.
+    // The mirror does not replace the receipt of the release.
     assert_eq!(fs::read_to_string(&receipt).unwrap(), before);
     assert_eq!(fixture.remote.tags(), TAGS);
 }
 
-/// Overwriting what is released takes a person who types the tag.
+/// `--force` overwrites a released tag only if a person types the tag.
 #[test]
 fn overwriting_a_released_tag_requires_typing_it() {
     let Some(mut fixture) = PublishFixture::new("typed") else {
         return;
     };
-    fixture.publishes();
+    fixture.assert_publishes();
     let before = fixture.digest.clone();
     fixture.git(&["commit", "-q", "--allow-empty", "-m", "y"]);
     fixture.git(&["tag", "-f", "v1.2.3"]);
@@ -546,17 +546,17 @@ fn overwriting_a_released_tag_requires_typing_it() {
             .contains("Everyone who uses it will get another image"),
         "{done:?}"
     );
-    fixture.is_published();
+    fixture.assert_published();
 }
 
-/// Killed at twenty moments of a release, from its first request to its last: no tag ever names
-/// what was not looked at, and the next run finishes.
+/// The push is killed at twenty moments, from the first request to the last. No tag ever refers to an
+/// unverified image, and the next run completes the push.
 #[test]
 fn a_killed_push_leaves_no_wrong_tag() {
     let Some(fixture) = PublishFixture::new("killed-whole") else {
         return;
     };
-    fixture.publishes();
+    fixture.assert_publishes();
     let all = fixture.proxy.count("", "");
     let (mut before, mut between, mut after) = (0, 0, 0);
     for moment in 0..20 {
@@ -566,11 +566,11 @@ fn a_killed_push_leaves_no_wrong_tag() {
         while fixture.proxy.count("", "") < wanted && child.try_wait().unwrap().is_none() {
             thread::sleep(Duration::from_millis(1));
         }
-        // Not always at the same place between two requests.
+        // Vary the moment between two requests.
         thread::sleep(Duration::from_millis(moment as u64 * 7 % 11));
         child.kill().unwrap();
         child.wait().unwrap();
-        // A request that was on its way may still come through.
+        // The registry may still process the last request.
         thread::sleep(Duration::from_millis(100));
         let tags = fixture.remote.tags();
         match tags.len() {
@@ -586,14 +586,14 @@ fn a_killed_push_leaves_no_wrong_tag() {
             );
         }
         if !tags.is_empty() {
-            // Everything had been downloaded and looked at by then.
+            // The image was verified before the first tag.
             assert!(tags.contains(&"1.2.3".to_owned()), "{tags:?} at {moment}");
             assert!(
                 fixture.proxy.count("GET", "/blobs/sha256:") >= 4,
                 "at {moment}"
             );
         }
-        fixture.publishes();
+        fixture.assert_publishes();
     }
     let counts = format!("{before} before, {between} between, {after} after promotion");
     assert!(before > 5 && between > 0, "{counts}");

@@ -1,4 +1,4 @@
-//! A contributor's day: build, run, look, stop, test, clean.
+//! The commands of a contributor's day: build, run, inspect, stop, test, clean.
 
 use std::{
     fs,
@@ -11,22 +11,22 @@ use serde_json::Value;
 
 use crate::engines::{Checkout, DOCKER, command_output};
 
-pub fn whole_day(checkout: &Checkout) {
-    before_anything(checkout);
+pub fn daily_commands(checkout: &Checkout) {
+    without_an_image(checkout);
     build(checkout);
-    run_and_look(checkout);
+    run_and_inspect(checkout);
     replace_and_stop(checkout);
     test_image(checkout);
     clean(checkout);
 }
 
-fn before_anything(checkout: &Checkout) {
+fn without_an_image(checkout: &Checkout) {
     let missing = checkout.run(&["run-local"]);
     assert_eq!(missing.code, 1);
     assert!(
         missing
             .stderr
-            .contains("hint: build checkout: `cargo xtask build-image --version dev-e2e-"),
+            .contains("hint: build it: `cargo xtask build-image --version dev-e2e-"),
         "{}",
         missing.stderr
     );
@@ -41,7 +41,7 @@ fn before_anything(checkout: &Checkout) {
 }
 
 fn build(checkout: &Checkout) {
-    // What must never get into the context.
+    // A large file that must not be in the build context.
     fs::create_dir_all(checkout.src().join("target")).unwrap();
     let junk = fs::File::create(checkout.src().join("target/junk")).unwrap();
     junk.set_len(200_000_000).unwrap();
@@ -87,7 +87,7 @@ fn build(checkout: &Checkout) {
         "the health check is kept: {health}"
     );
 
-    // Nothing has changed: the same image.
+    // Without a change, the build gives the same image.
     checkout.ok(&["build-image"]);
     let again = checkout
         .engine
@@ -99,7 +99,7 @@ fn build(checkout: &Checkout) {
     );
     assert_eq!(again["Id"], image["Id"], "and the same image");
 
-    // A changed line: only the last layers, and the label says that it is not committed.
+    // After a change, only the last layer is new, and the label marks the uncommitted change.
     let main = checkout.src().join("agent-runner/main.py");
     let text = fs::read_to_string(&main).unwrap();
     fs::write(&main, format!("{text}\n# changed\n")).unwrap();
@@ -123,7 +123,7 @@ fn build(checkout: &Checkout) {
     fs::write(&main, text).unwrap();
 }
 
-/// What BuildKit says it was sent; Buildah reads the folder where it is.
+/// The size of the build context that BuildKit was sent; none for Buildah, which reads the folder directly.
 fn context_bytes(progress: &str) -> Option<u64> {
     let line = progress
         .lines()
@@ -145,7 +145,7 @@ fn context_bytes(progress: &str) -> Option<u64> {
     Some((number * factor) as u64)
 }
 
-fn run_and_look(checkout: &Checkout) {
+fn run_and_inspect(checkout: &Checkout) {
     let started = checkout.run(&["run-local"]);
     assert_eq!(started.code, 0, "{}", started.stderr);
     assert_eq!(started.stdout, format!("{}\n", checkout.container));
@@ -170,7 +170,7 @@ fn run_and_look(checkout: &Checkout) {
         "{status}"
     );
 
-    // Written inside, the person's outside.
+    // A file that the container writes belongs to the person on the host.
     assert_eq!(checkout.inside("echo hello > /workspace/file").code, 0);
     let file = checkout.workspace().join("file");
     assert_eq!(fs::read_to_string(&file).unwrap(), "hello\n");
@@ -179,7 +179,7 @@ fn run_and_look(checkout: &Checkout) {
         checkout.engine.expected_owner()
     );
 
-    // Hardened.
+    // The container is hardened.
     let proc = checkout.inside("grep -E 'CapEff|NoNewPrivs' /proc/self/status; touch /x 2>/dev/null || echo read-only; touch /tmp/x && echo tmp; cat /proc/1/comm; id -u").stdout;
     assert!(proc.contains("CapEff:\t0000000000000000"), "{proc}");
     assert!(proc.contains("NoNewPrivs:\t1"), "{proc}");
@@ -188,7 +188,7 @@ fn run_and_look(checkout: &Checkout) {
     assert!(!proc.ends_with("\n0\n"), "not root: {proc}");
 
     if checkout.engine.name == DOCKER {
-        on_a_terminal(checkout);
+        shell_on_a_terminal(checkout);
     }
     assert!(
         checkout.ok(&["logs", "--no-follow"]).len()
@@ -200,8 +200,8 @@ fn run_and_look(checkout: &Checkout) {
     );
 }
 
-/// With a terminal of its own: a shell with its prompt, and its exit code.
-fn on_a_terminal(checkout: &Checkout) {
+/// On a terminal, `shell` shows a prompt and exits with the shell's code.
+fn shell_on_a_terminal(checkout: &Checkout) {
     let mut script = checkout.on_terminal("shell").spawn().unwrap();
     let typed = b"echo $((40+2))\nexit 7\n";
     script.stdin.take().unwrap().write_all(typed).unwrap();
@@ -210,7 +210,7 @@ fn on_a_terminal(checkout: &Checkout) {
     assert!(seen.stdout.contains("$ "), "a prompt: {seen:?}");
     assert!(
         seen.stdout.contains("\r42\r\n"),
-        "what it printed, not what was typed: {seen:?}"
+        "the output, not the echo of the input: {seen:?}"
     );
 }
 
@@ -228,7 +228,7 @@ fn replace_and_stop(checkout: &Checkout) {
     assert_eq!(
         fs::read_to_string(checkout.workspace().join("file")).unwrap(),
         "hello\n",
-        "its files stay"
+        "the workspace changed"
     );
 
     let start = Instant::now();
@@ -242,7 +242,7 @@ fn replace_and_stop(checkout: &Checkout) {
         .engine
         .inspect("container", &checkout.container)
         .unwrap()["State"];
-    assert_eq!(state["ExitCode"], 0, "it drains on SIGTERM: {state}");
+    assert_eq!(state["ExitCode"], 0, "it does not drain: {state}");
     let again = checkout.run(&["stop", "--keep"]);
     assert!(again.stderr.contains("Nothing to stop"), "{again:?}");
     checkout.ok(&["stop"]);
@@ -282,12 +282,12 @@ fn test_image(checkout: &Checkout) {
         "--filter",
         &format!("name={}-test", checkout.container),
     ]);
-    assert_eq!(tests.stdout.trim(), "", "it cleans up after itself");
+    assert_eq!(tests.stdout.trim(), "", "test-image left a container");
 }
 
 fn clean(checkout: &Checkout) {
     let cleaned = checkout.run(&["clean"]);
-    assert_eq!(cleaned.code, 2, "nobody can be asked");
+    assert_eq!(cleaned.code, 2, "without a terminal");
     let cleaned = checkout.run(&["clean", "--yes"]);
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
     assert!(cleaned.stderr.contains("Reclaimed"), "{}", cleaned.stderr);
@@ -302,7 +302,7 @@ fn clean(checkout: &Checkout) {
     assert_eq!(
         fs::read_to_string(checkout.workspace().join("file")).unwrap(),
         "hello\n",
-        "never the workspace"
+        "clean changed the workspace"
     );
     assert!(
         checkout

@@ -1,5 +1,5 @@
-//! A lookalikes full of what looks like ours and is not: names, labels, images, volumes, networks.
-//! Every command that changes anything goes through it, and all of it is as it was.
+//! Containers, images, volumes and networks that are similar to those of xtask but do not belong to it. No
+//! command may change them.
 
 use std::{collections::BTreeMap, fs, io::Write as _, process::Stdio};
 
@@ -10,16 +10,16 @@ use crate::{
     publish::edit,
 };
 
-/// How many there are, by kind; each is looked at after every command.
+/// The numbers of containers and images. Each command inspects all of them.
 const CONTAINERS: usize = 6;
 const IMAGES: usize = 6;
 
 struct Lookalikes<'a> {
     checkout: &'a Checkout<'a>,
-    /// A repository of its own, so that `clean --all` is about nothing but this.
+    /// A repository that only this test uses, so that `clean --all` affects no other test.
     repository: String,
     names: BTreeMap<&'static str, Vec<String>>,
-    /// How they were, by kind.
+    /// The states before the commands, by kind.
     before: BTreeMap<&'static str, Vec<Value>>,
 }
 
@@ -41,7 +41,7 @@ impl<'a> Lookalikes<'a> {
         let config = self.checkout.src().join("target/buildx");
         let env = [
             ("XTASK_IMAGE_REPOSITORY", self.repository.as_str()),
-            // The builder of our name is another test's.
+            // A separate configuration, because another test uses the builder of xtask.
             ("BUILDX_CONFIG", config.to_str().unwrap()),
         ];
         self.checkout.run_with(args, &env)
@@ -57,7 +57,7 @@ impl<'a> Lookalikes<'a> {
         output
     }
 
-    /// A container that runs, with the labels that it inherits from our image and these.
+    /// A running container with these labels. It also inherits the labels of our image.
     fn container(&mut self, name: &str, labels: &[&str]) {
         let reference = self.reference(&self.checkout.version);
         let mut args = vec!["run", "-d", "--name", name, "--network", "none"];
@@ -69,7 +69,7 @@ impl<'a> Lookalikes<'a> {
         self.note("container", name);
     }
 
-    /// An image with nothing in it but a label, so that each is another one.
+    /// An image with nothing but a label. The label makes its id unique.
     fn image(&mut self, reference: &str, label: &str) {
         let mut import = self.checkout.engine.command(&[
             "import",
@@ -98,16 +98,16 @@ impl<'a> Lookalikes<'a> {
         self.note("image", reference);
     }
 
-    /// What must not change of all of a kind, with one question.
+    /// The properties that must not change, for all objects of a kind.
     fn state(&self, kind: &str) -> Vec<Value> {
         let names = self.names[kind].iter().map(String::as_str);
         let line: Vec<_> = [kind, "inspect"].into_iter().chain(names).collect();
-        let said = self.checkout.engine.run(&line).stdout;
-        let found: Vec<Value> = serde_json::from_str(&said).unwrap_or_default();
+        let output = self.checkout.engine.run(&line).stdout;
+        let found: Vec<Value> = serde_json::from_str(&output).unwrap_or_default();
         let pick = |one: &Value| match kind {
             "container" => [one["Id"].clone(), one["State"]["Running"].clone()],
             "image" => [one["Id"].clone(), one["RepoTags"].clone()],
-            // Podman's networks are lower case.
+            // Podman's networks have lower-case names of fields.
             _ => [one["Name"].clone(), one["name"].clone()],
         };
         found.iter().map(|one| pick(one).into()).collect()
@@ -117,8 +117,8 @@ impl<'a> Lookalikes<'a> {
         self.names.entry(kind).or_default().push(name.to_owned());
     }
 
-    /// From here on, nothing of it may change.
-    fn is_whole(&mut self) {
+    /// Records the state that must not change from now on.
+    fn record(&mut self) {
         for (kind, names) in &self.names {
             let state = self.state(kind);
             assert_eq!(state.len(), names.len(), "{kind}: {state:?}");
@@ -126,7 +126,7 @@ impl<'a> Lookalikes<'a> {
         }
     }
 
-    fn all_are_as_they_were(&self, after: &[&str]) {
+    fn assert_unchanged(&self, after: &[&str]) {
         for (kind, before) in &self.before {
             let now = self.state(kind);
             assert_eq!(
@@ -137,10 +137,10 @@ impl<'a> Lookalikes<'a> {
         }
     }
 
-    /// Runs a command; whatever comes of it, nothing of the others' has changed.
-    fn passes_through(&self, args: &[&str]) -> CommandOutput {
+    /// Runs a command, and checks that it has changed none of the objects.
+    fn run_and_compare(&self, args: &[&str]) -> CommandOutput {
         let output = self.run(args);
-        self.all_are_as_they_were(args);
+        self.assert_unchanged(args);
         output
     }
 }
@@ -154,7 +154,7 @@ impl Drop for Lookalikes<'_> {
                 self.checkout.engine.run(&line);
             };
             if *kind == "container" {
-                // Podman would wait for each to stop.
+                // Podman's `rm --force` would wait for each container to stop.
                 all(&["kill"]);
             }
             all(&[kind, "rm", "--force"]);
@@ -164,24 +164,24 @@ impl Drop for Lookalikes<'_> {
     }
 }
 
-/// What is not ours is not touched, though it has our name, our image or our labels.
-pub fn untouched(checkout: &Checkout) {
+/// No command changes foreign objects that have our name, our image or our labels.
+pub fn foreign_objects(checkout: &Checkout) {
     let mut lookalikes = Lookalikes::new(checkout);
     let built = lookalikes.run(&["build-image"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
     let ours = checkout.container.clone();
 
-    // Containers inherit an image's labels, so all of them have those too.
+    // Containers inherit the image's labels, so all of these have the label of our images.
     lookalikes.container(&ours, &["com.docker.compose.project=shop"]);
     for part in ["-server", "-temporal", "-test-1", "-smoke-1"] {
         lookalikes.container(&format!("{ours}{part}"), &[]);
     }
-    // Started by xtask, of another checkout, under another name.
+    // A container that xtask started in another checkout, under another name.
     let other = format!("{ours}-second");
     lookalikes.container(&other, &["ai.stigmer.xtask.container=run"]);
 
-    // In our repository under another tag, of a version that was never built, of a name that
-    // only begins as ours, with our label for another repository, and the server's name.
+    // Images with another tag in our repository, with the tag of a version that is not built, in a repository
+    // whose name begins with ours, with our label for another repository, and with the server's name.
     let repository = lookalikes.repository.clone();
     lookalikes.image(&lookalikes.reference("theirs"), "a=theirs");
     lookalikes.image(&lookalikes.reference("dev-taken"), "a=taken");
@@ -204,7 +204,7 @@ pub fn untouched(checkout: &Checkout) {
         lookalikes.engine(&[kind, "create", &ours]);
         lookalikes.note(kind, &ours);
     }
-    lookalikes.is_whole();
+    lookalikes.record();
     let counted = |kind: &str| lookalikes.before[kind].len();
     assert_eq!(
         (counted("container"), counted("image")),
@@ -218,7 +218,7 @@ pub fn untouched(checkout: &Checkout) {
         &["shell", "--", "true"],
         &["up"],
     ] {
-        let refused = lookalikes.passes_through(line);
+        let refused = lookalikes.run_and_compare(line);
         assert_eq!(refused.code, 1, "{line:?}: {}", refused.stderr);
         let why = format!("is not ours: it runs `{repository}:dev-e2e");
         assert!(
@@ -227,30 +227,30 @@ pub fn untouched(checkout: &Checkout) {
             refused.stderr
         );
     }
-    let down = lookalikes.passes_through(&["down"]);
+    let down = lookalikes.run_and_compare(&["down"]);
     assert_eq!(down.code, 0, "{}", down.stderr);
-    let smoke = lookalikes.passes_through(&["smoke"]);
+    let smoke = lookalikes.run_and_compare(&["smoke"]);
     assert_eq!(smoke.code, 1, "{}", smoke.stderr);
     let why = format!("`{server}` exists already, and xtask did not build it");
     assert!(smoke.stderr.contains(&why), "{}", smoke.stderr);
-    let status = lookalikes.passes_through(&["status"]);
+    let status = lookalikes.run_and_compare(&["status"]);
     assert!(
         status.stdout.contains("not ours") || status.code != 0,
         "{status:?}"
     );
 
-    // A build takes no name away.
-    let taken = lookalikes.passes_through(&["build-image", "--version", "dev-taken"]);
+    // A build does not move the tag of a foreign image.
+    let taken = lookalikes.run_and_compare(&["build-image", "--version", "dev-taken"]);
     assert_eq!(taken.code, 1, "{}", taken.stderr);
     let why = format!("`{repository}:dev-taken` exists already, and xtask did not build it");
     assert!(taken.stderr.contains(&why), "{}", taken.stderr);
-    let tested = lookalikes.passes_through(&["test-image"]);
+    let tested = lookalikes.run_and_compare(&["test-image"]);
     assert_eq!(tested.code, 0, "{}{}", tested.stdout, tested.stderr);
 
-    // The image is in use, so it stays; the containers live on.
+    // Our image is in use and is kept. The containers keep running.
     for line in [&["clean", "--yes"][..], &["clean", "--all", "--yes"]] {
         if line.len() == 3 {
-            // Cache mounts of its own: those of the others would be cold.
+            // Separate cache mounts. Otherwise this test would empty the caches of the others.
             let ids = format!("ARG CACHE_ID={ours}");
             edit(
                 &checkout.src().join("Dockerfile"),
@@ -258,15 +258,15 @@ pub fn untouched(checkout: &Checkout) {
                 &ids,
             );
         }
-        let cleaned = lookalikes.passes_through(line);
+        let cleaned = lookalikes.run_and_compare(line);
         assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
         let stays = "stays: it is not ours";
         assert!(cleaned.stderr.contains(stays), "{}", cleaned.stderr);
     }
-    // A person's files outlive all of it.
+    // No command removes a person's files.
     let file = checkout.workspace().join("theirs");
     checkout.make_folder(&checkout.workspace());
     fs::write(&file, "kept").unwrap();
-    lookalikes.passes_through(&["clean", "--all", "--yes"]);
+    lookalikes.run_and_compare(&["clean", "--all", "--yes"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
 }

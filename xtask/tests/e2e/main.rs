@@ -1,7 +1,7 @@
-//! Every command with real engines, on the real image. An engine that this machine lacks is
-//! skipped, and that is said; in CI it is a failure.
+//! Tests of all commands with real engines and the real image. A test is skipped if this machine does not
+//! have its engine; in CI it fails.
 //!
-//! Set `XTASK_BUILD_BASE_IMAGE` where docker.io cannot be reached.
+//! Set `XTASK_BUILD_BASE_IMAGE` if docker.io cannot be reached.
 #![allow(clippy::disallowed_methods)] // tests start processes and read the environment
 
 mod ages;
@@ -26,7 +26,7 @@ use engines::{
     DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, RealEngine,
 };
 
-/// A test of engines by their names.
+/// Declares a test for several engines, each with a name.
 macro_rules! on_engines {
     ($module:ident :: $test:ident: $($name:ident = $engine:expr),* $(,)?) => {
         mod $test {
@@ -45,7 +45,7 @@ macro_rules! on_engines {
     };
 }
 
-/// A test of each engine by its name.
+/// Declares tests for every engine.
 macro_rules! on_every_engine {
     ($($module:ident :: $test:ident),* $(,)?) => {
         $(
@@ -61,15 +61,15 @@ macro_rules! on_every_engine {
 }
 
 on_every_engine!(
-    journey::whole_day,
-    lookalikes::untouched,
+    journey::daily_commands,
+    lookalikes::foreign_objects,
     promises::interrupted_build,
     registry::login,
 );
 
-// What engines of other ages do otherwise.
+// Older and newer versions of the engines.
 on_engines!(
-    ages::a_day:
+    ages::all_commands:
     docker_20 = DOCKER_20,
     docker_20_client = DOCKER_20_CLIENT,
     docker_26 = DOCKER_26,
@@ -79,9 +79,9 @@ on_engines!(
 
 on_engines!(ages::podman_nodes: podman_5 = PODMAN_5);
 
-// What the table in docs/engines.md says of each.
+// The table in docs/engines.md.
 on_engines!(
-    capabilities::of_the_table:
+    capabilities::match_the_table:
     docker = DOCKER,
     docker_containerd = DOCKER_CONTAINERD,
     podman = PODMAN,
@@ -93,19 +93,19 @@ on_engines!(
     podman_5 = PODMAN_5,
 );
 
-// What does not depend on how an engine is run, once for each that can do it.
-on_engines!(promises::check_finds_fault: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
-on_engines!(promises::unhealthy: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+// Tests that do not depend on how an engine runs, with one engine of each kind that supports them.
+on_engines!(promises::check_finds_errors: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
+on_engines!(promises::failing_container: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::interrupted_test: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::published_is_pulled: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
-// `secrets::nowhere` has the others at work, and publishes without root.
+// `secrets::not_exposed` covers publishing with the other engines.
 on_engines!(
     publish::release: docker = DOCKER,
     docker_containerd = DOCKER_CONTAINERD,
     podman = PODMAN,
 );
 on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
-on_engines!(promises::two_at_once: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(promises::parallel_runs: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(temporal::worker_polls: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(watch::rounds: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
@@ -118,18 +118,18 @@ on_engines!(publish::cached: docker_containerd = DOCKER_CONTAINERD, podman = POD
 on_engines!(publish::nodes: docker = DOCKER);
 on_engines!(publish::own_builder: docker = DOCKER);
 on_engines!(publish::signed: docker = DOCKER);
-on_engines!(publish::listed_content: docker_containerd = DOCKER_CONTAINERD);
-on_engines!(secrets::nowhere: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
-on_engines!(stack::smoke_finds_fault: docker = DOCKER);
+on_engines!(publish::sbom: docker_containerd = DOCKER_CONTAINERD);
+on_engines!(secrets::not_exposed: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(stack::smoke_fails_for_a_broken_image: docker = DOCKER);
 
-// Two at once would meet on the one Temporal that runs already.
-on_engines!(stack::daily_use: docker_containerd = DOCKER_CONTAINERD);
+// Only one engine, because this test uses the Temporal that is already running.
+on_engines!(stack::with_a_running_temporal: docker_containerd = DOCKER_CONTAINERD);
 on_engines!(
-    stack::whole_stack: docker = DOCKER,
+    stack::with_its_own_temporal: docker = DOCKER,
     podman_rootless = PODMAN_ROOTLESS,
 );
 
 #[test]
 fn docker_and_podman_publish_equal_images() {
-    publish::alike();
+    publish::equal_images();
 }

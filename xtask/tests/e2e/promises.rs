@@ -1,4 +1,4 @@
-//! Single promises, each on every engine.
+//! Guarantees of single commands, for every engine.
 
 use std::{fs, io::Write as _, path::Path, process::Child, thread, time::Duration};
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::engines::{Checkout, CommandOutput, command_output, var};
 
-/// `check` passes on what is committed, and fails with ruff's and mypy's own words.
-pub fn check_finds_fault(checkout: &Checkout) {
+/// `check` passes for the committed sources, and fails with the messages of ruff and mypy.
+pub fn check_finds_errors(checkout: &Checkout) {
     checkout.ok(&["check"]);
     let fault = checkout.src().join("agent-runner/worker/fault.py");
-    // ruff's complaint does not keep mypy from having its own.
+    // mypy runs even if ruff finds an error.
     fs::write(
         &fault,
         "\"\"\"Wrong.\"\"\"\n\nimport os\n\nx: int = \"text\"\n",
@@ -26,7 +26,7 @@ pub fn check_finds_fault(checkout: &Checkout) {
     }
 }
 
-/// An image for another processor holds that processor's programs and no others.
+/// An image for another architecture contains only programs for it.
 pub fn cross_build(checkout: &Checkout) {
     checkout.ok(&["build-image", "--platform", "linux/arm64"]);
     let image = checkout
@@ -45,14 +45,14 @@ pub fn cross_build(checkout: &Checkout) {
     assert_eq!(architecture["ok"], true, "{architecture}");
     let detail = architecture["detail"].as_str().unwrap();
     assert!(detail.starts_with("linux/arm64: all "), "{architecture}");
-    // Without an emulator the container cannot run; with one it keeps every promise.
+    // Without an emulator the container cannot run. With one, all checks pass.
     if Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
         assert_eq!(result["ok"], true, "{result}");
     }
 }
 
-/// A container that ends at once is told with its log, and the exit code is not 0.
-pub fn unhealthy(checkout: &Checkout) {
+/// `run-local` shows the log of a container that exits at once, and fails.
+pub fn failing_container(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
     let failed = checkout.run_with(
         &["run-local"],
@@ -66,12 +66,12 @@ pub fn unhealthy(checkout: &Checkout) {
     );
     assert!(
         failed.stderr.contains("TEMPORAL_MAX_CONCURRENCY"),
-        "its own words: {}",
+        "the log is not shown: {}",
         failed.stderr
     );
 }
 
-/// A build that a signal ends is a failure with the signal's code, though Podman's own is 0.
+/// A build that a signal interrupts exits with the signal's code, even though Podman exits with 0.
 pub fn interrupted_build(checkout: &Checkout) {
     let child = checkout
         .command(&["build-image", "--no-cache"], &[])
@@ -91,7 +91,7 @@ pub fn interrupted_build(checkout: &Checkout) {
     );
 }
 
-/// A build for all platforms that a signal ends leaves nothing half-made.
+/// An interrupted multi-platform build leaves no incomplete files.
 pub fn interrupted_release(checkout: &Checkout) {
     let line = ["build-multiarch", "--no-cache", "--progress", "plain"];
     let child = checkout.command(&line, &[]).spawn().unwrap();
@@ -109,7 +109,7 @@ pub fn interrupted_release(checkout: &Checkout) {
     }
 }
 
-/// A test that a signal ends leaves no container.
+/// An interrupted `test-image` leaves no container.
 pub fn interrupted_test(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
     let child = checkout.command(&["test-image"], &[]).spawn().unwrap();
@@ -131,9 +131,9 @@ pub fn interrupted_test(checkout: &Checkout) {
     assert_eq!(listed().trim(), "");
 }
 
-/// Two at once, of the same tag and the same container: each ends well or says what was in its
-/// way, and what is there at the end is one healthy container.
-pub fn two_at_once(checkout: &Checkout) {
+/// Two parallel runs with the same tag and container either succeed or report the conflict. Afterwards there
+/// is one healthy container.
+pub fn parallel_runs(checkout: &Checkout) {
     let both = |args: &[&str]| {
         let children = [(); 2].map(|()| checkout.command(args, &[]).spawn().unwrap());
         children.map(|child| command_output(&child.wait_with_output().unwrap()))
@@ -144,8 +144,9 @@ pub fn two_at_once(checkout: &Checkout) {
     let started = both(&["run-local"]);
     assert!(started.iter().any(|output| output.code == 0), "{started:?}");
     for output in &started {
-        let told = output.stderr.contains("error: ") && output.stderr.contains(&checkout.container);
-        assert!(output.code == 0 || told, "{output:?}");
+        let reported =
+            output.stderr.contains("error: ") && output.stderr.contains(&checkout.container);
+        assert!(output.code == 0 || reported, "{output:?}");
     }
     let status = checkout.ok(&["status", "--json"]);
     let status: Value = serde_json::from_str(&status).unwrap();
@@ -169,7 +170,7 @@ pub fn two_at_once(checkout: &Checkout) {
     assert!(left.is_none(), "{cleaned:#?}");
 }
 
-/// A published version that is not here is pulled; what is here is preferred.
+/// A local image of a published version is used. If it is missing, it is pulled.
 pub fn published_is_pulled(checkout: &Checkout) {
     let Some(registry) = var("XTASK_E2E_REGISTRY") else {
         let required = var("XTASK_E2E_REQUIRE");
@@ -210,7 +211,7 @@ pub fn published_is_pulled(checkout: &Checkout) {
     run(&["clean", "--yes"]);
 }
 
-/// Sends a signal to the xtask itself, and waits for the end.
+/// Sends a signal to xtask, and waits until it exits.
 pub fn interrupt(child: Child, signal: i32) -> CommandOutput {
     for pid in xtask_pids(child.id()) {
         #[allow(unsafe_code)]
@@ -222,7 +223,7 @@ pub fn interrupt(child: Child, signal: i32) -> CommandOutput {
     command_output(&child.wait_with_output().unwrap())
 }
 
-/// The xtask below a child: `runuser` may stand between.
+/// The processes of xtask among a child and its descendants: the child may be `runuser`.
 pub fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
     let mut found = vec![child];
     let mut at = 0;

@@ -1,5 +1,5 @@
-//! A registry that fails on purpose: between curl and a real registry, it lets requests through,
-//! answers in the registry's stead, drops the line, or spoils what comes back.
+//! A proxy between curl and a real registry that simulates failures: it forwards requests, answers them
+//! itself, drops connections, or corrupts answers.
 
 use std::{
     io::{Read, Write},
@@ -9,22 +9,22 @@ use std::{
     time::Duration,
 };
 
-/// What happens to a request.
+/// A simulated failure of a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// An answer with this status, and this body.
+    /// The proxy answers with this status and body.
     Status(u16, &'static str),
-    /// 429, with the seconds after which to come again.
+    /// The proxy answers with 429 and this `Retry-After` in seconds.
     TooMany(u32),
-    /// The line breaks before there is an answer.
+    /// The connection is closed before the request is forwarded.
     Drop,
-    /// The line breaks when the request has come through, and the answer is lost.
+    /// The connection is closed after the registry has processed the request, so the answer is lost.
     LoseAnswer,
-    /// It comes through this much later.
+    /// The request is forwarded after a delay.
     Late(Duration),
-    /// An upload is to go to this host.
+    /// The upload is redirected to this host.
     Elsewhere(String),
-    /// One byte of the answer's body is another.
+    /// One byte of the answer's body is changed.
     Spoil,
 }
 
@@ -33,14 +33,14 @@ struct Rule {
     method: &'static str,
     part: &'static str,
     fault: Fault,
-    /// How often it still applies.
+    /// How many more requests fail.
     times: usize,
 }
 
 #[derive(Default)]
 struct State {
     rules: Vec<Rule>,
-    /// The requests' first lines, in the order in which they came.
+    /// The first lines of all requests, in their order.
     seen: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Before a registry, on a port of its own.
+    /// Starts a proxy on a free port.
     pub fn before(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = Self {
@@ -61,14 +61,14 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let (state, upstream) = (Arc::clone(&state), upstream.clone());
-                // A client that has gone is no fault of the proxy's.
+                // An error of a disconnected client is not an error of the proxy.
                 thread::spawn(move || drop(serve(client, &upstream, &state)));
             }
         });
         proxy
     }
 
-    /// From now on, the first so many requests of the kind meet with a fault.
+    /// Makes the next matching requests fail.
     pub fn fail(&self, method: &'static str, part: &'static str, fault: Fault, times: usize) {
         self.state.lock().unwrap().rules.push(Rule {
             method,
@@ -78,7 +78,7 @@ impl Proxy {
         });
     }
 
-    /// How many requests of a kind came.
+    /// The number of matching requests.
     pub fn count(&self, method: &str, part: &str) -> usize {
         let state = self.state.lock().unwrap();
         let is = |line: &&String| line.starts_with(method) && line.contains(part);
@@ -141,7 +141,7 @@ fn serve(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> std::io
     }
 }
 
-/// Up to the empty line.
+/// Reads a request up to the empty line.
 pub fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let (mut head, mut byte) = (Vec::new(), [0; 1]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -151,7 +151,7 @@ pub fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Hands everything on, both ways; what comes back goes through `change` piece by piece.
+/// Forwards a request and its answer. `change` gets the answer in pieces.
 fn forward(
     mut client: TcpStream,
     upstream: &str,

@@ -1,4 +1,4 @@
-//! Releases to a real registry, with every engine.
+//! Publishing to a real registry, with every engine.
 
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::SystemTime};
 
@@ -9,7 +9,7 @@ use crate::{
     remote::{Remote, needed},
 };
 
-/// A checkout that publishes to a repository.
+/// A checkout that publishes to a test repository.
 pub struct Publisher<'a> {
     pub checkout: &'a Checkout<'a>,
     pub remote: Remote,
@@ -17,12 +17,12 @@ pub struct Publisher<'a> {
 }
 
 impl<'a> Publisher<'a> {
-    /// With sign-ins of its own: the person's stay as they are.
+    /// The credentials are in a separate folder, so the person's own credentials do not change.
     pub fn new(checkout: &'a Checkout<'a>, remote: Remote) -> Self {
         let kept = checkout.src().join("target/auth");
         fs::create_dir_all(&kept).unwrap();
         let file = kept.join("config.json");
-        // Podman refuses to work when the file that is named for it is not there.
+        // Podman fails if the file in `REGISTRY_AUTH_FILE` does not exist.
         fs::write(&file, "{}").unwrap();
         checkout.make_folder(&kept);
         let env = [
@@ -96,14 +96,14 @@ impl<'a> Publisher<'a> {
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     }
 
-    /// A commit that has nothing but its message, and its tag.
+    /// Creates an empty commit and its tag.
     fn commit_and_tag(&self, tag: &str) {
         let commit = ["commit", "-q", "--allow-empty", "-m", tag];
         assert_eq!(self.checkout.git(&commit).code, 0);
         assert_eq!(self.checkout.git(&["tag", "-f", tag]).code, 0);
     }
 
-    /// How this engine publishes: Docker's classic store holds one platform.
+    /// The command with which this engine publishes. Docker's classic store supports one platform.
     fn publish(&self, version: &str) -> (Vec<&'static str>, Vec<String>) {
         let tail = vec!["--version".to_owned(), version.to_owned()];
         if self.checkout.engine.name == DOCKER {
@@ -118,12 +118,12 @@ impl<'a> Publisher<'a> {
 
 impl Drop for Publisher<'_> {
     fn drop(&mut self) {
-        // Podman keeps what it built for other platforms, without a name.
+        // Podman keeps untagged images of other platforms.
         self.run(&["clean", "--yes"]);
     }
 }
 
-/// A line that publishes a version.
+/// The arguments of the command that publishes a version.
 macro_rules! line {
     ($publisher:expr, $version:expr) => {{
         let (head, tail) = $publisher.publish($version);
@@ -138,7 +138,7 @@ fn words(line: &[String]) -> Vec<&str> {
     line.iter().map(String::as_str).collect()
 }
 
-/// From the first refusal to `latest` that stays: the life of a release.
+/// The steps of a release, from the first refusal to a second version that does not move `latest`.
 pub fn release(checkout: &Checkout) {
     let Some(remote) = Remote::with_password(checkout.engine.name) else {
         return;
@@ -146,9 +146,9 @@ pub fn release(checkout: &Checkout) {
     let release = Publisher::new(checkout, remote);
     let remote = &release.remote;
 
-    // HEAD has no tag yet; then nobody is signed in. Both are found out before anything is built.
+    // HEAD has no tag, then nobody is signed in. Both errors are reported before the build.
     if checkout.engine.program == "podman" {
-        // Proven at work on this engine by a test of its own.
+        // Another test runs `smoke` with this engine.
         edit(
             &checkout.src().join("xtask.toml"),
             "smoke = true",
@@ -178,7 +178,7 @@ pub fn release(checkout: &Checkout) {
         receipt["tags"],
         serde_json::json!(["1.2.3", "1.2", "1", "latest"])
     );
-    // What the channel wants: Docker attests each platform's provenance, Podman says that it can't.
+    // The channel requires provenance: Docker writes it for each platform, and Podman cannot.
     let attested = if checkout.engine.name == DOCKER_CONTAINERD {
         2
     } else {
@@ -190,10 +190,10 @@ pub fn release(checkout: &Checkout) {
         assert!(done.stderr.contains(remark), "{}", done.stderr);
     }
     if checkout.engine.name != DOCKER {
-        both_platforms_are_whole(&release, &digest);
+        both_platforms_can_be_pulled(&release, &digest);
     }
 
-    // Again: nothing is built, nothing moves.
+    // A second run builds nothing and moves no tag.
     let again = release.ok(&words(&first));
     assert!(
         again.stderr.contains("nothing is built"),
@@ -203,7 +203,7 @@ pub fn release(checkout: &Checkout) {
     assert_eq!(again.stdout, done.stdout);
     release.ok(&verify(checkout, "1.2.3"));
 
-    // What follows is between us and the registry, whoever builds: once is enough.
+    // The remaining steps do not depend on the engine, so one engine is enough.
     if checkout.engine.name == DOCKER {
         second_release(&release, &digest);
     }
@@ -217,7 +217,7 @@ fn second_release(release: &Publisher, digest: &str) {
     let digest = digest.to_owned();
     let first = line!(release, "1.2.3");
 
-    // Another commit cannot have the same version, whatever its tag says.
+    // Another commit cannot be released as the same version, even if it has the tag.
     release.commit_and_tag("v1.2.3");
     release.refused(&words(&first), "is released already, as sha256:");
     let mut forced = words(&first);
@@ -225,7 +225,7 @@ fn second_release(release: &Publisher, digest: &str) {
     release.refused(&forced, "`--force` needs a terminal");
     assert_eq!(remote.digest("1.2.3").as_ref(), Some(&digest));
 
-    // A patch of an older line leaves what is newer where it is.
+    // A patch of an older release line does not move the tags of a newer version.
     release.commit_and_tag("v1.1.9");
     let older = line!(release, "1.1.9");
     let done = release.ok(&words(&older));
@@ -249,8 +249,8 @@ fn verify<'a>(checkout: &Checkout, version: &'a str) -> Vec<&'a str> {
     line
 }
 
-/// Both architectures come out of the registry as the engine pulls them.
-fn both_platforms_are_whole(release: &Publisher, digest: &str) {
+/// The engine can pull both architectures from the registry.
+fn both_platforms_can_be_pulled(release: &Publisher, digest: &str) {
     let (checkout, remote) = (release.checkout, &release.remote);
     let by_digest = format!("{}@{digest}", remote.repository());
     for (platform, machine_is) in PLATFORMS {
@@ -286,10 +286,10 @@ fn both_platforms_are_whole(release: &Publisher, digest: &str) {
     }
 }
 
-/// The platforms, with what ELF calls their processors.
+/// The platforms, each with its machine number in ELF headers.
 const PLATFORMS: [(&str, u8); 2] = [("linux/amd64", 62), ("linux/arm64", 183)];
 
-/// For which processor a container's interpreter is. The container goes.
+/// The machine number of the Python interpreter in a container. Removes the container.
 fn machine(checkout: &Checkout, name: &str) -> u8 {
     let python = checkout.src().join("target/python3.11");
     checkout.make_folder(python.parent().unwrap());
@@ -319,10 +319,10 @@ fn pull(release: &Publisher, reference: &str, platform: &str) -> CommandOutput {
     crate::engines::command_output(&command.output().unwrap())
 }
 
-/// The same commit gives the same digest, also when every step is built anew.
+/// Builds of the same commit have the same digest, with and without cached steps.
 pub fn reproducible(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
-    // Steps from the cache are older than this, and those of a build anew are not.
+    // Cached steps are older than this time, and the steps of a build without a cache are not.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.unwrap().as_secs().to_string();
     let build = |name: &str, cache: &[&str]| -> String {
@@ -343,7 +343,7 @@ pub fn reproducible(checkout: &Checkout) {
     );
 }
 
-/// The digest that an archive is there for.
+/// The digest of an archive's root manifest.
 fn root_of(archive: &Path) -> String {
     let index = std::process::Command::new("tar")
         .args(["-xOf", archive.to_str().unwrap(), "index.json"])
@@ -353,7 +353,7 @@ fn root_of(archive: &Path) -> String {
     index["manifests"][0]["digest"].as_str().unwrap().to_owned()
 }
 
-/// Parts that were built apart make the release that is built in one piece.
+/// Merging the archives of two shards gives the same release as one build.
 pub fn shards(checkout: &Checkout) {
     let Some(remote) = Remote::open("shards") else {
         return;
@@ -363,7 +363,7 @@ pub fn shards(checkout: &Checkout) {
     for platform in ["linux/amd64", "linux/arm64"] {
         release.ok(&["build-multiarch", "--shard", platform]);
     }
-    // Publishing one part alone is not the release.
+    // An archive with one of the platforms cannot be published.
     let part = format!("../target/dist/agent-runner-{version}-linux-amd64.oci.tar");
     release.refused(
         &["push-archive", "--version", version, &part],
@@ -390,18 +390,18 @@ pub fn shards(checkout: &Checkout) {
     }
 }
 
-/// What Docker and Podman publish is alike, but for what docs/engines.md names.
-pub fn alike() {
+/// Docker and Podman publish equal images, except for the differences that docs/engines.md lists.
+pub fn equal_images() {
     let (Some(docker), Some(podman)) = (
         RealEngine::find(DOCKER_CONTAINERD),
         RealEngine::find(PODMAN),
     ) else {
         return;
     };
-    let Some(remote) = Remote::open("alike") else {
+    let Some(remote) = Remote::open("equal_images") else {
         return;
     };
-    let checkout = Checkout::new(&docker, "alike");
+    let checkout = Checkout::new(&docker, "equal_images");
     let release = Publisher::new(&checkout, remote);
     let publish = |version: &str, engine: &str| {
         let line = ["push-multiarch", "--version", version];
@@ -416,7 +416,7 @@ pub fn alike() {
             let run = config["config"].take();
             let mut labels = run["Labels"].clone();
             labels["org.opencontainers.image.version"].take();
-            // Buildah leaves a mark of its own.
+            // Buildah adds a label of its own.
             labels.as_object_mut().unwrap().remove("io.buildah.version");
             let mut env: Vec<String> = serde_json::from_value(run["Env"].clone()).unwrap();
             env.sort();
@@ -434,7 +434,7 @@ pub fn alike() {
     }
 }
 
-/// In GitHub Actions: groups, the step's outputs and its summary.
+/// In GitHub Actions, xtask writes groups, the step's outputs and a summary.
 pub fn in_github_actions(checkout: &Checkout) {
     let Some(remote) = Remote::open("actions") else {
         return;
@@ -476,7 +476,7 @@ pub fn in_github_actions(checkout: &Checkout) {
         "{summary}"
     );
 
-    // A Dockerfile that fails is shown beside its line.
+    // A failing line of the Dockerfile gets an annotation.
     let file = checkout.src().join("Dockerfile");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("FROM scratch AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM scratch AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
@@ -486,14 +486,14 @@ pub fn in_github_actions(checkout: &Checkout) {
     assert!(failed.stderr.contains(place), "{}", failed.stderr);
 }
 
-/// Two BuildKit daemons, each for its platform, build at the same time.
+/// Two BuildKit daemons build at the same time, each for its platform.
 pub fn nodes(checkout: &Checkout) {
     let Some([amd64, arm64]) = needed(["XTASK_E2E_BUILDKIT_AMD64", "XTASK_E2E_BUILDKIT_ARM64"])
     else {
         return;
     };
     let nodes = format!("linux/amd64={amd64},linux/arm64={arm64}");
-    // By node, whatever the list of nodes is called on the way: `builder/node/build`.
+    // Entries have the form `builder/node/build`. Entries are found by their node.
     let history = || -> Vec<String> {
         let line = [
             "buildx",
@@ -504,16 +504,18 @@ pub fn nodes(checkout: &Checkout) {
             "--format",
             "json",
         ];
-        let said = checkout.engine.run(&line);
+        let answer = checkout.engine.run(&line);
         let entry = |line: &str| serde_json::from_str::<Value>(line).ok();
-        said.stdout
+        answer
+            .stdout
             .lines()
             .filter_map(entry)
             .map(|entry| entry["ref"].as_str().unwrap().to_owned())
             .collect()
     };
     let build = || checkout.run_with(&["build-multiarch"], &[("XTASK_BUILD_NODES", &nodes)]);
-    // Daemons keep their history; once there is a list of them, it can be asked for.
+    // The daemons keep their history. It can be queried only through a builder, which the first build
+    // creates.
     assert_eq!(build().code, 0);
     let before = history();
     assert!(!before.is_empty());
@@ -528,7 +530,8 @@ pub fn nodes(checkout: &Checkout) {
         .filter(|entry| !before.contains(entry))
         .collect();
     for (node, platform) in [("nodes0", "linux/amd64"), ("nodes1", "linux/arm64")] {
-        // The build of both has the same name on both nodes; what each wrote out has its own.
+        // The parallel build has the same id on both nodes. The build that writes the archive has an id of
+        // its own.
         let of_node: Vec<_> = new
             .iter()
             .filter(|entry| entry.contains(&format!("{node}/")))
@@ -546,21 +549,21 @@ pub fn nodes(checkout: &Checkout) {
             "--builder",
             "agent-runner-xtask-nodes",
         ];
-        let said = checkout
+        let answer = checkout
             .engine
             .run(&[&line[..], &["--format", "json", wrote]].concat());
-        let said: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{said:?}"));
-        assert_eq!(said["Platform"], serde_json::json!([platform]), "{node}");
+        let answer: Value =
+            serde_json::from_str(&answer.stdout).unwrap_or_else(|_| panic!("{answer:?}"));
+        assert_eq!(answer["Platform"], serde_json::json!([platform]), "{node}");
     }
-    // One that is there already is taken by its name.
+    // An existing builder can be selected by its name.
     let line = ["build-multiarch", "--shard", "linux/arm64"];
     let named = [("XTASK_BUILD_BUILDER", "agent-runner-xtask-nodes")];
     let built = checkout.run_with(&line, &named);
     assert_eq!(built.code, 0, "{}", built.stderr);
 }
 
-/// Where Docker's own store cannot hold several platforms, a builder of ours makes them, and
-/// `clean --all` knows it.
+/// If Docker's store supports only one platform, xtask creates a builder. `clean --all` removes it.
 pub fn own_builder(checkout: &Checkout) {
     let Some([image]) = needed(["XTASK_E2E_BUILDKIT_IMAGE"]) else {
         return;
@@ -577,7 +580,7 @@ pub fn own_builder(checkout: &Checkout) {
             == 0
     };
     assert!(there());
-    // It is used again, not made again.
+    // A second build uses the existing builder.
     let again = checkout.run_with(&["build-multiarch", "--dry-run"], &env);
     assert!(!again.stdout.contains("buildx create"), "{}", again.stdout);
     let line = "docker buildx rm --force agent-runner-xtask";
@@ -586,8 +589,7 @@ pub fn own_builder(checkout: &Checkout) {
     assert!(clean.contains(line), "{clean}");
 }
 
-/// What is published is signed before it has a tag, and a signature that cannot be checked
-/// moves none.
+/// An image is signed before it gets tags. If the signature cannot be verified, no tag moves.
 pub fn signed(checkout: &Checkout) {
     let (Some(remote), Some([cosign])) = (Remote::open("signed"), needed(["XTASK_E2E_COSIGN"]))
     else {
@@ -671,7 +673,7 @@ pub fn edit(file: &Path, from: &str, to: &str) {
     fs::write(file, text.replace(from, to)).unwrap();
 }
 
-/// The smallest that BuildKit takes for a generator: it names the Python packages it finds.
+/// The smallest SBOM generator that BuildKit accepts. It lists the Python packages that it finds.
 /// <https://github.com/moby/buildkit/blob/master/docs/attestations/sbom-protocol.md>
 const GENERATOR: &str = r#"
 import json, os, pathlib
@@ -689,9 +691,9 @@ folder = pathlib.Path(os.environ["BUILDKIT_SCAN_DESTINATION"])
 (folder / "sbom.spdx.json").write_text(json.dumps(statement))
 "#;
 
-/// Each platform's list of content is made by the generator that the channel names, and lies in
-/// the registry beside the image.
-pub fn listed_content(checkout: &Checkout) {
+/// The generator that the channel configures writes an SBOM for each platform. The registry has them as
+/// attestations.
+pub fn sbom(checkout: &Checkout) {
     let (Some(remote), Some([base])) = (Remote::open("sbom"), needed(["XTASK_BUILD_BASE_IMAGE"]))
     else {
         return;
@@ -747,20 +749,20 @@ pub fn listed_content(checkout: &Checkout) {
     }
 }
 
-/// `--load` keeps both platforms in the engine's store, also where one of them has the name.
+/// `--load` stores both platforms, even if the name belongs to an image or a list.
 pub fn loaded(checkout: &Checkout) {
     if !Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
         assert!(crate::engines::var("XTASK_E2E_REQUIRE").is_none());
         let _ = writeln!(std::io::stderr(), "skipped: no emulator for arm64");
         return;
     }
-    // An image has the name at first, and then a list.
+    // The name belongs first to an image and then to a list.
     checkout.ok(&["build-image"]);
     checkout.ok(&["build-multiarch", "--load"]);
     checkout.ok(&["build-multiarch", "--load"]);
     let reference = checkout.reference();
     for (platform, machine_is) in PLATFORMS {
-        // Podman 4.3's `create` takes the first of a list, whatever platform it is told.
+        // Podman 4.3's `create` uses the first image of a list and ignores `--platform`.
         let line = [
             "run",
             "--rm",
@@ -794,8 +796,7 @@ pub fn loaded(checkout: &Checkout) {
     );
 }
 
-/// A build leaves its cache where the configuration says, for the next machine, and takes it from
-/// there.
+/// A build exports its cache to the configured location, and the next build imports it.
 pub fn cached(checkout: &Checkout) {
     let Some(remote) = Remote::open("cached") else {
         return;
@@ -819,7 +820,7 @@ pub fn cached(checkout: &Checkout) {
         path: format!("{}/cache/linux-amd64", release.remote.path),
         auth: None,
     };
-    assert!(!cache.tags().is_empty(), "the registry has it");
+    assert!(!cache.tags().is_empty(), "the registry has no cache");
     if checkout.engine.program == "docker" {
         let again = build("registry");
         let import = format!("importing cache manifest from {}", cache.repository());

@@ -1,10 +1,10 @@
-//! Signing in to a real registry that wants a password.
+//! Signing in to a real registry with a password.
 
 use std::{io::Write as _, path::Path};
 
 use crate::engines::{Checkout, CommandOutput, command_output, var};
 
-/// A right token is taken and kept, a wrong one and a dead registry are told apart.
+/// The correct token is stored. A wrong token and an unreachable registry have different errors.
 pub fn login(checkout: &Checkout) {
     let (Some(registry), Some(user), Some(password)) = (
         var("XTASK_E2E_AUTH_REGISTRY"),
@@ -19,7 +19,7 @@ pub fn login(checkout: &Checkout) {
         let _ = writeln!(std::io::stderr(), "skipped: no registry with a password");
         return;
     };
-    // The person's own sign-ins stay as they are.
+    // The person's own credentials do not change.
     let kept = checkout.src().join("auth");
     checkout.make_folder(&kept);
     let file = kept.join("config.json");
@@ -37,7 +37,7 @@ pub fn login(checkout: &Checkout) {
             "--password-stdin",
         ];
         let mut child = checkout.command_with_input(&args, &files).spawn().unwrap();
-        // A login that fails early reads nothing.
+        // A login that fails early does not read its input.
         let _ = writeln!(child.stdin.take().unwrap(), "{token}");
         command_output(&child.wait_with_output().unwrap())
     };

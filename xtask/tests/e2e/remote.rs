@@ -1,5 +1,5 @@
-//! A repository of a real registry, asked with curl, so that what xtask says of it is not taken
-//! on trust.
+//! Requests to a repository of a real registry. They use curl, so that the tests do not rely on xtask's own
+//! client.
 
 use std::{
     io::Write as _,
@@ -13,17 +13,16 @@ use crate::engines::{CommandOutput, command_output, var};
 
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// A repository that nobody has used before.
+/// A repository that no other test uses.
 pub struct Remote {
-    /// Where it is asked.
+    /// The host for the requests of the tests.
     pub host: String,
     pub path: String,
-    /// `user:password`, where it wants one.
+    /// `user:password`, if the registry requires it.
     pub auth: Option<String>,
 }
 
-/// The variables' values, or why there are none: on a machine without a registry the test is
-/// skipped, and that is said; in CI it fails.
+/// The values of environment variables. If one is not set, the test is skipped; in CI it fails.
 pub fn needed<const N: usize>(names: [&str; N]) -> Option<[String; N]> {
     let found = names.map(var);
     if found.iter().all(Option::is_some) {
@@ -39,13 +38,13 @@ pub fn needed<const N: usize>(names: [&str; N]) -> Option<[String; N]> {
 }
 
 impl Remote {
-    /// In the registry without a password.
+    /// A repository in the registry without a password.
     pub fn open(purpose: &str) -> Option<Self> {
         let [host] = needed(["XTASK_E2E_REGISTRY"])?;
         Some(Self::new(host, purpose, None))
     }
 
-    /// In the registry with one.
+    /// A repository in the registry with a password.
     pub fn with_password(purpose: &str) -> Option<Self> {
         let [host, user, password] = needed([
             "XTASK_E2E_AUTH_REGISTRY",
@@ -55,7 +54,7 @@ impl Remote {
         Some(Self::new(host, purpose, Some(format!("{user}:{password}"))))
     }
 
-    /// In another one, which wants no password.
+    /// A repository in another registry, without a password.
     pub fn at(host: &str, purpose: &str) -> Self {
         Self::new(host.to_owned(), purpose, None)
     }
@@ -84,7 +83,7 @@ impl Remote {
         curl.args(["-sS", "-f", "-L", "-H", &format!("Accept: {MANIFESTS}")]);
         curl.args(more);
         curl.arg(format!("http://{}/v2/{}/{what}", self.host, self.path));
-        // A test beside this one looks for the password on all command lines.
+        // The password is not an argument: a parallel test searches all command lines for it.
         curl.args(["--config", "-"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -111,7 +110,7 @@ impl Remote {
         tags
     }
 
-    /// The digest that a tag names, in the registry's own words.
+    /// The digest of a tag, from the registry's header.
     pub fn digest(&self, tag: &str) -> Option<String> {
         let head = self.get(&format!("manifests/{tag}"), &["-I"]);
         head.stdout.lines().find_map(|line| {
@@ -131,7 +130,7 @@ impl Remote {
         serde_json::from_str(&got.stdout).unwrap_or_else(|_| panic!("{digest}: {got:?}"))
     }
 
-    /// The images that an index lists, by platform: attestations are none.
+    /// The images of an index with their platforms, without attestations.
     pub fn images(&self, reference: &str) -> Vec<(String, String)> {
         let index = self.manifest(reference);
         let images = index["manifests"].as_array().cloned().unwrap_or_default();
@@ -153,7 +152,7 @@ impl Remote {
             .collect()
     }
 
-    /// The configuration of one platform's image.
+    /// The image configuration of one platform.
     pub fn config(&self, reference: &str, platform: &str) -> Value {
         let images = self.images(reference);
         let (_, digest) = images.iter().find(|(found, _)| found == platform).unwrap();

@@ -1,5 +1,5 @@
-//! Every command with secrets from every place they can come from, and everything searched for
-//! them: command lines, what is printed, what is written, the image, the engine's events.
+//! Runs every command with secrets from all sources. The test then searches for them in command lines,
+//! output, written files, the image and the engine's events.
 
 use std::{
     collections::BTreeSet,
@@ -24,9 +24,9 @@ use crate::{
     stack::free_pair,
 };
 
-/// What every secret of this test begins with; the registry's password is another one.
+/// The prefix of all secrets of this test, except for the registry's password.
 const MARK: &str = "marked-4be1f0c2";
-/// Each kind of secret, so that one that shows says where it is from.
+/// One secret for each source, so that a failure names the source.
 const IN_ENV: &str = "marked-4be1f0c2-env";
 const IN_ENV_FILE: &str = "marked-4be1f0c2-env-file";
 const IN_TOML: &str = "marked-4be1f0c2-toml";
@@ -34,8 +34,8 @@ const BUILD_FILE: &str = "marked-4be1f0c2-build-file";
 const BUILD_ENV: &str = "marked-4be1f0c2-build-env";
 const SIGNING: &str = "marked-4be1f0c2-cosign";
 
-/// No command shows a secret, on no way.
-pub fn nowhere(checkout: &Checkout) {
+/// No command exposes a secret.
+pub fn not_exposed(checkout: &Checkout) {
     let (Some(remote), Some(_)) = (
         Remote::with_password("secrets"),
         needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]),
@@ -50,15 +50,15 @@ pub fn nowhere(checkout: &Checkout) {
     assert_eq!(seen, BTreeSet::new(), "on a command line");
     assert_eq!(tried, commands(checkout), "every command was tried");
 
-    secrets.no_hit("argument", &fs::read_to_string(&secrets.calls).unwrap());
+    secrets.assert_clean("argument", &fs::read_to_string(&secrets.calls).unwrap());
     let events = match checkout.engine.program {
         "podman" => vec!["events", "--stream=false", "--since", &began],
         _ => vec!["events", "--since", &began, "--until", "0s"],
     };
     let events = checkout.engine.run(&events);
     assert!(events.stdout.contains(&checkout.container), "{events:?}");
-    secrets.no_hit("event", &events.stdout);
-    secrets.nothing_written();
+    secrets.assert_clean("event", &events.stdout);
+    secrets.files_are_clean();
 }
 
 fn seconds() -> String {
@@ -66,7 +66,7 @@ fn seconds() -> String {
     now.unwrap().as_secs().to_string()
 }
 
-/// The commands that there are, in `help`'s own words.
+/// The commands that `help` lists.
 fn commands(checkout: &Checkout) -> BTreeSet<String> {
     let help = checkout.ok(&["help"]);
     let listed = help.lines().take_while(|line| !line.starts_with("Options"));
@@ -80,7 +80,7 @@ struct Secrets<'a> {
     checkout: &'a Checkout<'a>,
     release: Publisher<'a>,
     env: Vec<(&'static str, String)>,
-    /// The arguments of all programs that were called.
+    /// The file with the arguments of all called programs.
     calls: PathBuf,
 }
 
@@ -88,7 +88,7 @@ impl<'a> Secrets<'a> {
     fn new(checkout: &'a Checkout<'a>, remote: Remote) -> Self {
         let src = checkout.src();
         let release = Publisher::new(checkout, remote);
-        // In the way of every program that is handed a secret: it notes its arguments.
+        // Wrappers for the programs that get secrets. They record their arguments.
         let (bin, calls) = (src.join("target/noted"), src.join("target/calls"));
         fs::create_dir_all(&bin).unwrap();
         fs::write(&calls, "").unwrap();
@@ -112,7 +112,7 @@ impl<'a> Secrets<'a> {
         )
         .unwrap();
         fs::write(src.join("marked"), BUILD_FILE).unwrap();
-        // The build sees both secrets, and fails if it does not.
+        // The build checks both secrets and fails if one is wrong.
         let must_be = |id: &str, secret: &str| {
             let sum = sha256(secret);
             format!("test \"$(sha256sum /run/secrets/{id} | cut -c 1-64)\" = {sum} && ")
@@ -147,7 +147,7 @@ impl<'a> Secrets<'a> {
                 format!("queue-{}", checkout.container),
             ),
         ];
-        // Hands all of it to the one who runs the engine.
+        // Gives all files to the engine's user.
         checkout.make_folder(&bin);
         Self {
             checkout,
@@ -166,7 +166,7 @@ impl<'a> Secrets<'a> {
         vec![MARK.to_owned(), self.password().to_owned()]
     }
 
-    fn no_hit(&self, what: &str, text: &str) {
+    fn assert_clean(&self, what: &str, text: &str) {
         for mark in self.marks() {
             let hit = text.lines().find(|line| line.contains(&mark));
             assert_eq!(hit, None, "{}: {what}", self.checkout.engine.name);
@@ -178,14 +178,14 @@ impl<'a> Secrets<'a> {
         env.extend(more);
         let output = self.release.run_with(args, &env);
         for text in [&output.stdout, &output.stderr] {
-            self.no_hit(&args.join(" "), text);
+            self.assert_clean(&args.join(" "), text);
         }
         output
     }
 
-    /// Runs it as a rehearsal, which tells most, and then for good.
+    /// Runs a command, first with `--dry-run`, which prints the most.
     fn ok(&self, args: &[&str]) -> CommandOutput {
-        // What reads an archive needs one, also for a rehearsal.
+        // A command that reads an archive needs it for a dry run too.
         let rehearsed = self.run_with(&[args, &["--dry-run"]].concat(), &[]);
         assert_eq!(rehearsed.code, 0, "{args:?}: {}", rehearsed.stderr);
         let output = self.run_with(args, &[]);
@@ -197,13 +197,13 @@ impl<'a> Secrets<'a> {
         output
     }
 
-    /// Runs what prints and changes nothing.
-    fn prints(&self, args: &[&str]) {
+    /// Runs a command that changes nothing.
+    fn run_once(&self, args: &[&str]) {
         let output = self.run_with(args, &[]);
         assert_eq!(output.code, 0, "{args:?}: {}", output.stderr);
     }
 
-    /// The names of what was run.
+    /// Runs all commands. Returns their names.
     fn every_command(&self) -> BTreeSet<String> {
         let checkout = self.checkout;
         let mut tried = BTreeSet::new();
@@ -219,13 +219,13 @@ impl<'a> Secrets<'a> {
         ok(&["explain"]);
         ok(&["completions", "bash"]);
         ok(&["help"]);
-        // Its rounds are the command before this and the one after.
-        self.prints(&["watch", "--dry-run"]);
+        // A round of `watch` runs `build-image` and `run-local`, which this test runs too.
+        self.run_once(&["watch", "--dry-run"]);
         ok(&["run-local", "--verbose"]);
         ok(&["status", "--json"]);
         ok(&["logs", "--no-follow"]);
         ok(&["shell", "--", "true"]);
-        self.they_arrived();
+        self.secrets_are_in_the_container();
         ok(&["stop"]);
         ok(&["test-image", "--json", "--verbose"]);
         ok(&["smoke", "--verbose"]);
@@ -246,15 +246,15 @@ impl<'a> Secrets<'a> {
         tried
     }
 
-    /// The container has what it was to be given: the search is not for what was never there.
-    fn they_arrived(&self) {
+    /// Checks that the container has the secrets. Otherwise, the search would prove nothing.
+    fn secrets_are_in_the_container(&self) {
         for (name, value) in [
             ("STIGMER_API_KEY", IN_ENV),
             ("FROM_FILE_TOKEN", IN_ENV_FILE),
             ("FROM_TOML_PASSWORD", IN_TOML),
         ] {
-            let said = self.checkout.inside(&format!("printenv {name}"));
-            assert_eq!(said.stdout.trim(), value, "{name}");
+            let output = self.checkout.inside(&format!("printenv {name}"));
+            assert_eq!(output.stdout.trim(), value, "{name}");
         }
         let container = self
             .checkout
@@ -262,10 +262,10 @@ impl<'a> Secrets<'a> {
             .inspect("container", &self.checkout.container);
         let mut container = container.unwrap();
         container["Config"]["Env"].take();
-        self.no_hit("inspect", &container.to_string());
+        self.assert_clean("inspect", &container.to_string());
     }
 
-    /// A wrong token, then the right one: none is shown.
+    /// Neither a wrong token nor the correct one is printed.
     fn sign_in(&self) {
         let auth = self.release.remote.auth.as_deref().unwrap();
         let (user, password) = auth.split_once(':').unwrap();
@@ -292,13 +292,13 @@ impl<'a> Secrets<'a> {
             self.ok(args)
         };
         if checkout.engine.program == "docker" {
-            self.signs();
+            self.enable_signing();
         }
         let built = ok(&["build-multiarch"]).stdout;
         let archive = built.trim();
         ok(&["verify-image", "--archive", archive]);
         ok(&["push-archive", "--version", version, archive, "--verbose"]);
-        // What it would build was built above.
+        // `push-multiarch` would build the archive that exists already.
         ok(&["push-multiarch", "--version", version, "--merge", archive]);
         ok(&["push-image", "--version", version]);
         ok(&["verify-image", "--platform", "linux/amd64", "--json"]);
@@ -313,7 +313,7 @@ impl<'a> Secrets<'a> {
         tried
     }
 
-    /// A formula is for everybody to read: one that would hold a secret is refused.
+    /// A formula is public, so one that contains a secret is rejected.
     fn formula(&self) {
         let receipts = self.checkout.src().join("target/dist");
         let version = &self.checkout.version;
@@ -329,8 +329,8 @@ impl<'a> Secrets<'a> {
         );
     }
 
-    /// From here on, what is published is signed, with a key behind a password.
-    fn signs(&self) {
+    /// From now on, published images are signed with a password-protected key.
+    fn enable_signing(&self) {
         let bin = self.checkout.src().join("target/noted");
         let made = Command::new(bin.join("cosign"))
             .arg("generate-key-pair")
@@ -348,7 +348,7 @@ impl<'a> Secrets<'a> {
         fs::write(local, text).unwrap();
     }
 
-    /// Configuration, history and every layer of the image in the engine's store.
+    /// Searches the configuration, history and layers of the image in the engine's store.
     fn image_is_clean(&self) {
         let checkout = self.checkout;
         let reference = format!("{}:{}", self.release.remote.repository(), checkout.version);
@@ -356,9 +356,9 @@ impl<'a> Secrets<'a> {
             &["image", "inspect", &reference][..],
             &["history", "--no-trunc", &reference],
         ] {
-            let said = checkout.engine.run(args);
-            assert_eq!(said.code, 0, "{said:?}");
-            self.no_hit(args[0], &said.stdout);
+            let output = checkout.engine.run(args);
+            assert_eq!(output.code, 0, "{output:?}");
+            self.assert_clean(args[0], &output.stdout);
         }
         let file = checkout.src().join("target/saved.tar");
         let saved = checkout
@@ -369,7 +369,7 @@ impl<'a> Secrets<'a> {
         fs::remove_file(file).unwrap();
     }
 
-    /// Every file of an archive, compressed or not.
+    /// Searches all files of an archive, compressed or not.
     fn archive_is_clean(&self, archive: &Path, must_have: &str) {
         let folder = tempfile::tempdir().unwrap();
         let unpacked = Command::new("tar")
@@ -390,7 +390,7 @@ impl<'a> Secrets<'a> {
                 .unwrap();
             command_output(&found).stdout
         };
-        // The search finds what is there: in a configuration, and in a layer.
+        // The search finds known texts in a configuration and in a layer.
         for there in ["ai.stigmer.xtask.image", "stigmer:x:1000", must_have] {
             assert_ne!(search(there), "", "{there}");
         }
@@ -399,8 +399,8 @@ impl<'a> Secrets<'a> {
         }
     }
 
-    /// What was written to the workspace: receipts, archives, all below `target/`.
-    fn nothing_written(&self) {
+    /// Searches the files in `target/`: receipts and archives.
+    fn files_are_clean(&self) {
         let target = self.checkout.src().join("target");
         let receipt = target.join(format!("dist/{}.json", self.checkout.version));
         assert!(receipt.exists());
@@ -420,14 +420,14 @@ fn sha256(text: &str) -> String {
     sum.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Looks at the command lines of all processes, over and over.
+/// Repeatedly reads the command lines of all processes.
 struct Watch {
     over: Arc<AtomicBool>,
     seen: Arc<Mutex<BTreeSet<String>>>,
     thread: thread::JoinHandle<()>,
 }
 
-/// A process that is there to be seen.
+/// The argument of a process that must be found.
 const CONTROL: &str = "control-4be1f0c2";
 
 impl Watch {
@@ -445,7 +445,7 @@ impl Watch {
         Self { over, seen, thread }
     }
 
-    /// What was seen, but for the control, which must have been.
+    /// The command lines with secrets. The control process must have been found too.
     fn stop(self) -> BTreeSet<String> {
         let control = Command::new("sh")
             .args(["-c", "sleep 0.3; :", CONTROL])
@@ -456,7 +456,7 @@ impl Watch {
         let seen = self.seen.lock().unwrap().clone();
         let (control, seen): (BTreeSet<_>, BTreeSet<_>) =
             seen.into_iter().partition(|line| line.contains(CONTROL));
-        assert!(!control.is_empty(), "it would have been seen");
+        assert!(!control.is_empty(), "the control process was not found");
         seen
     }
 }
@@ -466,7 +466,7 @@ fn command_lines(marks: &[String]) -> Vec<String> {
     processes
         .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        // `grep`, which searches for them, is the test's own.
+        // The test's own `grep` has the secrets as arguments.
         .filter(|line| !line.starts_with("grep ") && !line.starts_with("sh -c find "))
         .filter(|line| marks.iter().any(|mark| line.contains(mark)))
         .collect()

@@ -1,4 +1,4 @@
-//! The runner at work: Temporal, a stigmer-server, a model, an agent that writes files.
+//! The runner with Temporal, a stigmer-server, a model, and an agent that writes files.
 
 use serde_json::Value;
 
@@ -7,15 +7,15 @@ use crate::{
     remote::needed,
 };
 
-/// The release's proof of an image holds, and leaves nothing.
+/// `smoke` passes and leaves no containers or volumes.
 pub fn smoke(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
         return;
     }
     checkout.ok(&["build-image"]);
-    let told = checkout.run(&["smoke", "--json"]);
-    assert_eq!(told.code, 0, "{}\n{}", told.stdout, told.stderr);
-    let result: Value = serde_json::from_str(&told.stdout).unwrap();
+    let output = checkout.run(&["smoke", "--json"]);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    let result: Value = serde_json::from_str(&output.stdout).unwrap();
     let checks: Vec<_> = result["checks"]
         .as_array()
         .unwrap()
@@ -42,8 +42,8 @@ pub fn smoke(checkout: &Checkout) {
     remove_server_image(checkout);
 }
 
-/// An image whose worker cannot work fails the proof.
-pub fn smoke_finds_fault(checkout: &Checkout) {
+/// `smoke` fails for an image whose worker does not work.
+pub fn smoke_fails_for_a_broken_image(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
         return;
     }
@@ -56,13 +56,13 @@ pub fn smoke_finds_fault(checkout: &Checkout) {
     assert_ne!(text, broken);
     std::fs::write(&activities, broken).unwrap();
     checkout.ok(&["build-image"]);
-    let told = checkout.run(&["smoke"]);
-    assert_eq!(told.code, 1, "{}\n{}", told.stdout, told.stderr);
-    assert!(told.stdout.contains("ok   healthy"), "{}", told.stdout);
+    let output = checkout.run(&["smoke"]);
+    assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("ok   healthy"), "{}", output.stdout);
     assert!(
-        told.stdout.contains("FAIL an agent runs"),
+        output.stdout.contains("FAIL an agent runs"),
         "{}",
-        told.stdout
+        output.stdout
     );
     remove_server_image(checkout);
 }
@@ -72,16 +72,16 @@ fn remove_server_image(checkout: &Checkout) {
     checkout.engine.run(&["image", "rm", &image]);
 }
 
-/// A day with `up`, `ask` and `down`, beside a Temporal that runs already.
-pub fn daily_use(checkout: &Checkout) {
+/// `up`, `ask` and `down` with a Temporal that is already running.
+pub fn with_a_running_temporal(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE", "XTASK_E2E_TEMPORAL"]).is_none() {
         return;
     }
     day(checkout, 7233);
 }
 
-/// The same where there is no Temporal: one of our own is started, and taken down.
-pub fn whole_stack(checkout: &Checkout) {
+/// The same without a running Temporal: `up` starts one, and `down` removes it.
+pub fn with_its_own_temporal(checkout: &Checkout) {
     if needed(["XTASK_STACK_TEMPORAL_IMAGE"]).is_none() {
         return;
     }
@@ -93,7 +93,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Two ports beside each other: the server's and its model's.
+/// Two consecutive free ports, for the server and its model.
 pub fn free_pair() -> u16 {
     (0..100)
         .map(|_| free_port())
@@ -101,7 +101,7 @@ pub fn free_pair() -> u16 {
         .unwrap()
 }
 
-/// Ports of its own, for engines that are tested at the same time.
+/// A checkout with its own ports, because engines are tested in parallel.
 struct Day<'a> {
     checkout: &'a Checkout<'a>,
     env: [(&'static str, String); 3],
@@ -137,7 +137,7 @@ fn day(on: &Checkout, temporal: u16) {
                 "STIGMER_BACKEND_ENDPOINT",
                 format!("localhost:{}", free_pair()),
             ),
-            // A queue of its own, which the server must know as well.
+            // The server must use the same queue.
             (
                 "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
                 format!("queue-{}", on.container),
@@ -177,7 +177,7 @@ fn day(on: &Checkout, temporal: u16) {
     let made = crate::engines::command_output(&made);
     assert_eq!(made.stdout.lines().count(), 1, "{made:?}");
 
-    // Again: what is there stays, and the runner is the newest build's; the session goes on.
+    // A second `up` keeps the servers and replaces the runner. The session continues.
     let server = on.engine.inspect("container", &parts[1]).unwrap()["Id"].clone();
     checkout.ok(&["up"]);
     assert_eq!(
@@ -187,7 +187,7 @@ fn day(on: &Checkout, temporal: u16) {
     let asked = checkout.run(&["ask", "--session", "one", "read haiku.txt"]);
     assert!(asked.stdout.contains("Worker wakes and polls"), "{asked:?}");
 
-    // An execution that fails says why, and has an exit code.
+    // A failed execution is reported, with a nonzero exit code.
     let failed = checkout.run(&["ask", "!fail 401"]);
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(
@@ -209,12 +209,12 @@ fn day(on: &Checkout, temporal: u16) {
     assert_eq!(lost.code, 1);
     assert!(
         lost.stderr
-            .contains("hint: start one, with all that belongs to checkout: `cargo xtask up`"),
+            .contains("hint: start one, with all that belongs to it: `cargo xtask up`"),
         "{}",
         lost.stderr
     );
 
-    // What `run-local` started is not `down`'s to remove.
+    // `down` keeps a container that `run-local` started.
     checkout.ok(&["run-local"]);
     let down = checkout.run(&["down"]);
     assert!(

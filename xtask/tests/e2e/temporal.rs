@@ -1,4 +1,4 @@
-//! The container at its work: its worker polls a real Temporal server.
+//! The worker in the container polls a real Temporal server.
 
 use std::{
     io::Write as _,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::engines::{Checkout, PODMAN_ROOTLESS, command_output, var};
 
-/// A Temporal dev server on a port of its own, ended with the test.
+/// A Temporal dev server on a free port. It is stopped at the end of the test.
 struct Server {
     program: String,
     address: String,
@@ -19,7 +19,7 @@ struct Server {
 
 impl Server {
     fn start(program: String) -> Self {
-        // The kernel's choice of a free port.
+        // The kernel chooses a free port.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -47,7 +47,7 @@ impl Server {
         }
     }
 
-    /// Who polls the runner's task queue.
+    /// The pollers of the runner's task queue.
     fn pollers(&self) -> String {
         let asked = Command::new(&self.program)
             .args([
@@ -70,7 +70,7 @@ impl Server {
             }
             thread::sleep(Duration::from_millis(200));
         }
-        panic!("nobody polls: {}", self.pollers());
+        panic!("no worker polls: {}", self.pollers());
     }
 }
 
@@ -81,7 +81,7 @@ impl Drop for Server {
     }
 }
 
-/// The worker waits for a server that is not there yet, polls it when it comes, and drains.
+/// The worker waits for a server that is not running, polls it after its start, and drains on SIGTERM.
 pub fn worker_polls(checkout: &Checkout) {
     let Some(program) = var("XTASK_E2E_TEMPORAL") else {
         assert!(
@@ -104,7 +104,7 @@ pub fn worker_polls(checkout: &Checkout) {
 
     let server = Server::start(program);
     let env = [("TEMPORAL_SERVICE_ADDRESS", server.address.as_str())];
-    // Only a rootless Podman reaches the host's loopback from a bridge.
+    // On a bridge network, only rootless Podman reaches the host's loopback.
     let networks: &[&str] = if checkout.engine.name == PODMAN_ROOTLESS {
         &["host", "bridge"]
     } else {

@@ -1,5 +1,5 @@
-//! A registry that takes tokens, as the big ones do: Debian's real registry, and a server of
-//! tokens that are signed as it wants them and are good for less than two seconds.
+//! A registry with token authentication, like the large public ones: Debian's docker-registry, and a token
+//! server whose tokens expire after less than two seconds.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +25,12 @@ use crate::{
 };
 
 const SERVICE: &str = "e2e";
-/// How long after its end the registry still takes a token, in seconds.
+/// How many seconds the registry accepts a token after its expiry.
 /// <https://github.com/distribution/distribution/blob/v2.8.2/registry/auth/token/token.go#L25>
 const LEEWAY: u64 = 60;
 
-/// Two registries over one store: one wants tokens, its twin nothing, so that what the first
-/// holds can be looked at.
+/// Two registries with the same storage. `strict` requires tokens. `twin` requires none, so tests can inspect
+/// the storage.
 struct Registries {
     strict: String,
     twin: String,
@@ -39,11 +39,11 @@ struct Registries {
     _folder: TempDir,
 }
 
-/// For what tokens were given out: `anonymous`, `password`, `refresh_token`, `refused`.
+/// The grants of all requested tokens: `anonymous`, `password`, `refresh_token`, `refused`.
 type Given = Arc<Mutex<Vec<&'static str>>>;
 
 impl Registries {
-    /// None where this machine has no registry to start.
+    /// Starts the registries; none if docker-registry is not installed.
     fn start() -> Option<Self> {
         if Command::new("docker-registry")
             .arg("--version")
@@ -92,7 +92,7 @@ impl Registries {
                 .spawn()
                 .unwrap();
             children.push(child);
-            until_it_answers(&address);
+            wait_for_server(&address);
             address
         };
         let (strict, twin) = (start("strict", &auth), start("twin", ""));
@@ -105,7 +105,7 @@ impl Registries {
         })
     }
 
-    /// A workspace that publishes to the strict one, through a proxy.
+    /// A workspace that publishes to the strict registry, through a proxy.
     fn fixture(&self, purpose: &str) -> PublishFixture {
         PublishFixture::at(Remote::at(&self.twin, purpose), &self.strict)
     }
@@ -125,7 +125,7 @@ impl Drop for Registries {
     }
 }
 
-fn until_it_answers(address: &str) {
+fn wait_for_server(address: &str) {
     let begin = Instant::now();
     while TcpStream::connect(address).is_err() {
         assert!(begin.elapsed() < Duration::from_secs(20), "{address}");
@@ -133,8 +133,8 @@ fn until_it_answers(address: &str) {
     }
 }
 
-/// Gives out tokens to user `e2e` with password `marked-password`, who is given an identity
-/// token as well where it is asked for, and to whoever shows that.
+/// Issues tokens to user `e2e` with the password `marked-password`, together with an identity token on
+/// request, and to clients that present the identity token.
 /// <https://distribution.github.io/distribution/spec/auth/token/>
 fn serve_tokens(folder: &Path, given: &Given) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -142,7 +142,7 @@ fn serve_tokens(folder: &Path, given: &Given) -> String {
     let (folder, given) = (folder.to_owned(), Arc::clone(given));
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            // A client that has gone is no fault of ours.
+            // Errors of disconnected clients are ignored.
             drop(answer(client, &folder, &given));
         }
     });
@@ -177,24 +177,24 @@ fn answer(mut client: TcpStream, folder: &Path, given: &Given) -> std::io::Resul
         _ => "refused",
     };
     given.lock().unwrap().push(who);
-    let (status, said) = if who == "refused" {
+    let (status, answer) = if who == "refused" {
         (
             "401 Unauthorized",
             json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "authentication required" }] }),
         )
     } else {
         let token = token(folder, field("scope"), who != "anonymous");
-        let mut said = json!({ "token": token, "access_token": token });
+        let mut answer = json!({ "token": token, "access_token": token });
         if who == "password" && field("offline_token") == "true" {
-            said["refresh_token"] = "marked+identity/token=".into();
+            answer["refresh_token"] = "marked+identity/token=".into();
         }
-        ("200 OK", said)
+        ("200 OK", answer)
     };
-    let said = said.to_string();
+    let answer = answer.to_string();
     write!(
         client,
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{said}",
-        said.len()
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
+        answer.len()
     )
 }
 
@@ -220,7 +220,7 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// A signed token that ends in one second to two: it counts whole ones.
+/// A signed token that expires in one to two seconds, because expiry times are whole seconds.
 fn token(folder: &Path, scope: &str, may: bool) -> String {
     let cert = fs::read_to_string(folder.join("cert.pem")).unwrap();
     let der: String = cert
@@ -276,8 +276,8 @@ fn openssl(args: &[&str], input: &[u8], folder: &Path) -> Vec<u8> {
     child.wait_with_output().unwrap().stdout
 }
 
-/// A release goes on when its token ends: while a blob is on its way, before a tag is written,
-/// while it is looked at.
+/// xtask renews a token that expires while a blob is uploaded, before a tag is written, or while the image is
+/// verified.
 #[test]
 fn an_expired_token_is_renewed() {
     let Some(registries) = Registries::start() else {
@@ -292,7 +292,7 @@ fn an_expired_token_is_renewed() {
         ("REGISTRY_TOKEN", "marked-password"),
         ("XTASK_REGISTRY_USER", "e2e"),
     ];
-    let done = fixture.publishes_with(&password);
+    let done = fixture.assert_publishes_with(&password);
     assert!(registries.count("password") >= 4, "{}", done.stderr);
     assert!(
         !(done.stderr + &done.stdout).contains("marked"),
@@ -300,8 +300,8 @@ fn an_expired_token_is_renewed() {
     );
 }
 
-/// Where a registry sends an upload to another host, that host is not shown who we are, whatever it
-/// asks for.
+/// If a registry redirects an upload to another host, xtask does not send credentials there, even if the host
+/// asks for them.
 #[test]
 fn credentials_are_not_sent_to_another_host() {
     let Some(registries) = Registries::start() else {
@@ -328,7 +328,10 @@ fn credentials_are_not_sent_to_another_host() {
         ("XTASK_REGISTRY_USER", "e2e"),
     ]);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
-    assert!(registries.count("password") > 0, "it was signed in");
+    assert!(
+        registries.count("password") > 0,
+        "no token was requested with the password"
+    );
     let heads: Vec<_> = heads.try_iter().collect();
     assert!(
         heads
@@ -341,7 +344,7 @@ fn credentials_are_not_sent_to_another_host() {
     assert!(fixture.remote.tags().is_empty());
 }
 
-/// What `docker login` keeps of such a registry is no password, and is not sent as one.
+/// `docker login` stores an identity token for such a registry. xtask does not send it as a password.
 #[test]
 fn an_identity_token_can_publish() {
     let (Some(docker), Some(registries)) = (RealEngine::find(DOCKER), Registries::start()) else {
@@ -370,15 +373,15 @@ fn an_identity_token_can_publish() {
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("\"identitytoken\""), "{text}");
 
-    let done = fixture.publishes_with(&config);
+    let done = fixture.assert_publishes_with(&config);
     assert!(registries.count("refresh_token") > 0, "{}", done.stderr);
     assert_eq!(registries.count("refused"), 0);
 
-    // One that is worth nothing any more.
+    // An identity token that is no longer valid.
     let fixture = registries.fixture("stale");
     let stale = text
         .replace("marked+identity", "marked+stale")
-        .replace(&login_of(&text), &fixture.proxy.address);
+        .replace(&registry_in(&text), &fixture.proxy.address);
     fs::write(&file, stale).unwrap();
     let refused = fixture.publish_with(&config);
     assert_eq!(refused.code, 1, "{}", refused.stderr);
@@ -393,8 +396,8 @@ fn an_identity_token_can_publish() {
     assert!(fixture.remote.tags().is_empty());
 }
 
-/// The registry that a configuration of Docker's knows.
-fn login_of(config: &str) -> String {
+/// The only registry in a configuration of Docker.
+fn registry_in(config: &str) -> String {
     let config: Value = serde_json::from_str(config).unwrap();
     let auths = config["auths"].as_object().unwrap();
     auths.keys().next().unwrap().clone()

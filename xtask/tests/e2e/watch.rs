@@ -14,25 +14,25 @@ use crate::{
     promises::{interrupt, xtask_pids},
 };
 
-/// How long a round may take on a machine that has other things to do.
+/// The time limit of a round on a busy machine.
 const LONG: Duration = Duration::from_secs(180);
 
-/// A change is in the container, a broken build leaves the container alone, and Ctrl-C ends only
-/// the watching.
+/// A change gets into the container, a failed build keeps the container running, and Ctrl-C stops only
+/// `watch`.
 pub fn rounds(checkout: &Checkout) {
-    let talk = checkout.src().parent().unwrap().join("talk");
+    let log = checkout.src().parent().unwrap().join("log");
     let mut child = checkout
         .command(&["watch"], &[])
-        .stderr(fs::File::create(&talk).unwrap())
+        .stderr(fs::File::create(&log).unwrap())
         .spawn()
         .unwrap();
-    let said = || fs::read_to_string(&talk).unwrap();
+    let stderr = || fs::read_to_string(&log).unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
     let (sender, healthy) = mpsc::channel();
     thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line)));
     let round = || {
         let line = healthy.recv_timeout(LONG);
-        let line = line.unwrap_or_else(|_| panic!("no round: {}", said()));
+        let line = line.unwrap_or_else(|_| panic!("no round: {}", stderr()));
         assert_eq!(line.unwrap(), checkout.container);
         let container = checkout
             .engine
@@ -48,7 +48,7 @@ pub fn rounds(checkout: &Checkout) {
         "# a change\n",
     );
     let second = round();
-    assert_ne!(first.1, second.1, "another image");
+    assert_ne!(first.1, second.1, "the image did not change");
     assert_eq!(
         checkout.inside("tail -n1 /app/worker/probe.py").stdout,
         "# a change\n"
@@ -61,8 +61,8 @@ pub fn rounds(checkout: &Checkout) {
         "hint: the old container {} is still running",
         checkout.container
     );
-    wait_until(|| said().contains(&runs_on), &said);
-    assert!(said().contains("error: `"), "{}", said());
+    wait_until(|| stderr().contains(&runs_on), &stderr);
+    assert!(stderr().contains("error: `"), "{}", stderr());
     let container = checkout
         .engine
         .inspect("container", &checkout.container)
@@ -71,17 +71,21 @@ pub fn rounds(checkout: &Checkout) {
     assert_eq!(container["State"]["Running"], true);
 
     fs::write(&dockerfile, whole).unwrap();
-    assert_ne!(round().0, second.0, "mended, it is started anew");
+    assert_ne!(
+        round().0,
+        second.0,
+        "the container was not replaced after the fix"
+    );
 
     let pids = xtask_pids(child.id());
     assert!(!pids.is_empty());
-    wait_until(|| said().matches("Watching").count() == 4, &said);
+    wait_until(|| stderr().matches("Watching").count() == 4, &stderr);
     let ended = interrupt(child, libc::SIGINT);
-    assert_eq!(ended.code, 130, "{}", said());
+    assert_eq!(ended.code, 130, "{}", stderr());
     assert!(
-        said().ends_with("ends it\nerror: interrupted\n"),
+        stderr().ends_with("ends it\nerror: interrupted\n"),
         "{}",
-        said()
+        stderr()
     );
     for pid in pids {
         assert!(
@@ -97,12 +101,12 @@ fn change(file: &Path, line: &str) {
     fs::write(file, text + line).unwrap();
 }
 
-fn wait_until(mut done: impl FnMut() -> bool, said: &impl Fn() -> String) {
+fn wait_until(mut done: impl FnMut() -> bool, stderr: &impl Fn() -> String) {
     for _ in 0..LONG.as_millis() / 50 {
         if done() {
             return;
         }
         thread::sleep(Duration::from_millis(50));
     }
-    panic!("it did not come to that: {}", said());
+    panic!("the condition was not met: {}", stderr());
 }

@@ -1,9 +1,10 @@
-//! An engine that prints what a real one printed and exits as it did, for what a real one cannot
-//! be made to do at will: hang, fail, be old, be of another OS.
+//! A fake engine. It prints recorded output and exits with the recorded code. Tests use it for what a real
+//! engine does not do on demand: it hangs, fails, or has another version or operating system.
 //!
-//! It stands in PATH as `docker` or `podman`. Beside it, `NAME.json` holds its answers:
-//! the first whose `args` begin the call's own is given. An image or container that nobody told it
-//! of is not there. Every call is noted in `calls`; the one whose number is in `hang` never ends.
+//! It is in PATH as `docker` or `podman`. Next to it, `NAME.json` has its answers. It gives the first answer
+//! whose `args` are the beginning of its arguments. An `inspect` without an answer fails with `no such
+//! container` or `no such image`. It records every call in `calls`. The call whose number is in the file
+//! `hang` does not end.
 
 #![allow(clippy::disallowed_methods)] // it is a program of its own
 
@@ -19,7 +20,7 @@ fn main() {
     let mut args = env::args();
     let program = args.next().unwrap_or_default();
     let path = Path::new(&program);
-    // Started through PATH, argv[0] is the bare name.
+    // If it is started through PATH, argv[0] has no folder.
     let name = path
         .file_name()
         .unwrap_or_default()
@@ -27,9 +28,9 @@ fn main() {
         .into_owned();
     let folder = env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .find(|folder| folder.join(format!("{name}.json")).is_file())
-        .unwrap_or_else(|| die("no folder of PATH has its answers"));
+        .unwrap_or_else(|| die(&format!("there is no {name}.json in PATH")));
     let args: Vec<_> = args.collect();
-    note(&folder, &name, &args);
+    record(&folder, &name, &args);
     hang(&folder);
 
     let script = fs::read_to_string(folder.join(format!("{name}.json")))
@@ -37,18 +38,19 @@ fn main() {
     let answers: Vec<serde_json::Value> =
         serde_json::from_str(&script).unwrap_or_else(|error| die(&error.to_string()));
     let Some(answer) = answers.iter().enumerate().find_map(|(number, answer)| {
-        let wanted: Vec<_> = answer["args"]
+        let expected: Vec<_> = answer["args"]
             .as_str()
             .unwrap_or_default()
             .split(' ')
             .collect();
-        let fits = args.len() >= wanted.len() && wanted.iter().zip(&args).all(|(w, a)| w == a);
-        (fits && still_wanted(&folder, &name, number, answer)).then_some(answer)
+        let matches =
+            args.len() >= expected.len() && expected.iter().zip(&args).all(|(w, a)| w == a);
+        (matches && is_available(&folder, &name, number, answer)).then_some(answer)
     }) else {
-        if let [what, question, asked, ..] = &args[..]
-            && question == "inspect"
+        if let [kind, subcommand, object, ..] = &args[..]
+            && subcommand == "inspect"
         {
-            not_there(&name, what, asked);
+            not_found(&name, kind, object);
         }
         die(&format!("no answer to {args:?}"))
     };
@@ -65,30 +67,30 @@ fn main() {
     std::process::exit(i32::try_from(answer["code"].as_i64().unwrap_or(0)).unwrap_or(1));
 }
 
-/// It has nothing, unless it was told otherwise.
-fn not_there(name: &str, what: &str, asked: &str) -> ! {
-    let (code, words) = match (name, what) {
+/// The answer for an image or container that does not exist.
+fn not_found(name: &str, kind: &str, object: &str) -> ! {
+    let (code, stderr) = match (name, kind) {
         ("podman", "image") => (
             125,
-            format!("Error: inspecting object: {asked}: image not known"),
+            format!("Error: inspecting object: {object}: image not known"),
         ),
         ("podman", "container") => (
             125,
-            format!("Error: inspecting object: no such container {asked}"),
+            format!("Error: inspecting object: no such container {object}"),
         ),
         (_, "image" | "container") => (
             1,
-            format!("Error response from daemon: No such {what}: {asked}"),
+            format!("Error response from daemon: No such {kind}: {object}"),
         ),
-        _ => die(&format!("no answer to `{what} inspect`")),
+        _ => die(&format!("no answer to `{kind} inspect`")),
     };
     let _ = std::io::stdout().write_all(b"[]\n");
-    let _ = writeln!(std::io::stderr(), "{words}");
+    let _ = writeln!(std::io::stderr(), "{stderr}");
     std::process::exit(code)
 }
 
-/// `times` limits how often an answer is given; the next one that fits comes after it.
-fn still_wanted(folder: &Path, name: &str, number: usize, answer: &serde_json::Value) -> bool {
+/// Whether an answer is still available: `times` limits how often it is given.
+fn is_available(folder: &Path, name: &str, number: usize, answer: &serde_json::Value) -> bool {
     let Some(times) = answer["times"].as_u64() else {
         return true;
     };
@@ -101,8 +103,8 @@ fn still_wanted(folder: &Path, name: &str, number: usize, answer: &serde_json::V
     given < times
 }
 
-/// A line a call: what matters of the environment, the name, the arguments.
-fn note(folder: &Path, name: &str, args: &[String]) {
+/// Records a call in one line: some variables, the program's name and the arguments.
+fn record(folder: &Path, name: &str, args: &[String]) {
     let env: String = ["DOCKER_BUILDKIT", "TMPDIR"]
         .iter()
         .filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value} ")))
@@ -117,7 +119,7 @@ fn note(folder: &Path, name: &str, args: &[String]) {
     }
 }
 
-/// The call whose number is in `hang` never ends.
+/// Waits if this is the call whose number is in the file `hang`.
 fn hang(folder: &Path) {
     let Ok(number) = fs::read_to_string(folder.join("hang")) else {
         return;

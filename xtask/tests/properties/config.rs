@@ -26,9 +26,9 @@ fn read(project: &str) -> Result<Layer, Failure> {
     resolve(&files, &Env::fake(&[]))
 }
 
-/// A file is read, or each of its problems is told with a place that is in the file and with what
-/// to do; and nobody's secret is in what is told.
-pub fn is_read_or_told(input: &[u8]) {
+/// A file is read, or each problem is reported with a position in the file and with help. The report contains
+/// no secret.
+pub fn is_read_or_reported(input: &[u8]) {
     let project = text(input);
     let Err(failure) = read(&project) else { return };
     assert_eq!(failure.exit_code(), USAGE);
@@ -54,13 +54,14 @@ pub fn is_read_or_told(input: &[u8]) {
         .split(' ')
         .find_map(|word| word.parse().ok())
         .unwrap_or(1);
-    // What a key is called is the file's own, and may look like a place: there can be more.
+    // The name of a key comes from the file and can look like a position, so the report may have more of
+    // them.
     assert!(places >= many && helps >= many, "{report}");
     assert!(!secret::looks_like_secret(&report), "{report}");
 }
 
-/// What `config` prints of a file's values is TOML, and means the same.
-pub fn reads_back(input: &[u8]) {
+/// `config` prints a file's values as TOML that reads as the same values.
+pub fn can_be_read_again(input: &[u8]) {
     let Ok(layer) = read(&text(input)) else {
         return;
     };
@@ -90,7 +91,7 @@ pub fn reads_back(input: &[u8]) {
     }
 }
 
-/// A layer as a file, with the values as `config` shows them.
+/// A layer as a file, with the values that `config` prints.
 fn print(layer: &Layer) -> String {
     let mut out = format!("schema = {SCHEMA}\n");
     print_keys(&mut out, layer, "", KEYS);
@@ -121,8 +122,8 @@ fn print_keys(out: &mut String, layer: &Layer, store: &str, keys: &[Key]) {
     }
 }
 
-/// Whatever a file's channels say, and whatever a branch is called, an image has tags by the
-/// specification's grammar, each once, or the reason is told.
+/// For every configuration and every name of a branch, the image's tags are valid and unique, or the reason
+/// is reported.
 pub fn tags(input: &[u8]) {
     let project = text(input);
     let branch = project.lines().next_back().unwrap_or("").to_owned();
@@ -153,28 +154,27 @@ pub fn tags(input: &[u8]) {
             }
             Err(failure) => {
                 assert_eq!(failure.exit_code(), USAGE);
-                super::says_why(&failure.to_string());
+                super::assert_reason(&failure.to_string());
             }
         }
     }
 }
 
-/// A file of a newer schema is that, whatever else is in it: its reader is told to update, and
-/// nothing of what this xtask does not understand.
+/// A file with a newer schema has exactly one problem, the schema, whatever else it contains.
 pub fn newer_schema(input: &[u8]) {
     let newer = SCHEMA + 1;
     let project = format!("schema = {newer}\n{}", text(input));
     let report = read(&project).unwrap_err().to_string();
-    let told = format!(
+    let message = format!(
         "the file has schema {newer}, but this xtask supports only schemas up to {SCHEMA}\n"
     );
     assert!(
-        report.starts_with("the configuration has a problem\n") && report.contains(&told),
+        report.starts_with("the configuration has a problem\n") && report.contains(&message),
         "{report}"
     );
 }
 
-/// The same value is taken, or refused with its variable's name, whichever kind of key it is for.
+/// A value is accepted for a key, or rejected with the name of its variable.
 pub fn environment_variable(input: &[u8]) {
     let value = text(input);
     let files = Files {
@@ -194,12 +194,12 @@ pub fn environment_variable(input: &[u8]) {
     for problem in report.split("\n\nenvironment variable `").skip(1) {
         let (name, why) = problem.split_once("`: `").expect("a name and a reason");
         assert!(KEYS.iter().any(|key| key.env() == name), "{name}");
-        super::says_why(why);
+        super::assert_reason(why);
     }
     assert!(!secret::looks_like_secret(&report), "{report}");
 }
 
-/// A problem in a line that gives a secret its value shows the line without it.
+/// The line of a problem is shown without the values of secrets.
 pub fn hides_secrets(input: &[u8]) {
     let junk = text(input);
     let secret = "hunter2-marked";

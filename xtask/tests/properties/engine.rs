@@ -1,14 +1,14 @@
-//! What engines print, and what somebody else printed in their place.
+//! The output of engines, and arbitrary output in its place.
 
 use crate::{
     base::{engine_kind::EngineKind, env::Env},
     engine::{cache, capabilities::Capability, container, detect, image, label},
     exec::finished::answer,
-    properties::{says_why, text},
+    properties::{assert_reason, text},
 };
 
-/// An engine is told by its answer, or passed over in one line; never taken for working where it
-/// failed, and Docker's client on Podman's socket never for Docker.
+/// An engine is recognised by its answer, or rejected with a reason of one line. A failed command is not an
+/// engine, and Docker's client on Podman's socket is not Docker.
 pub fn version(input: &[u8]) {
     let text = text(input);
     let read = |code, stdout: &str, stderr: &str| {
@@ -38,25 +38,25 @@ pub fn version(input: &[u8]) {
             );
             let _ = (facts.major_minor(), facts.can(Capability::KeepIdWithIds));
         }
-        Err(why) => one_line(&why),
+        Err(why) => assert_one_line(&why),
     }
     if let Err(why) = read(1, &text, &text) {
-        one_line(&why);
+        assert_one_line(&why);
     }
-    for said in [("", ""), ("{}", ""), ("null", &text)] {
-        one_line(&read(1, said.0, said.1).unwrap_err());
+    for output in [("", ""), ("{}", ""), ("null", &text)] {
+        assert_one_line(&read(1, output.0, output.1).unwrap_err());
     }
 }
 
-/// A line for people, in which nothing moves a terminal's cursor.
+/// The reason is one line, without control characters.
 #[track_caller]
-fn one_line(why: &str) {
-    says_why(why);
+fn assert_one_line(why: &str) {
+    assert_reason(why);
     assert!(!why.contains(char::is_control), "{why:?}");
 }
 
-/// A container is read or the reason told; one that is there was in an answer of success, and it
-/// is ours by its label alone.
+/// A container is read, or the reason is reported. Only a successful answer describes a container. It belongs
+/// to xtask if it has the label.
 pub fn container(input: &[u8]) {
     let text = text(input);
     match container::read_inspect("podman", &answer(0, &text, "")) {
@@ -68,10 +68,10 @@ pub fn container(input: &[u8]) {
             let check = container.config.healthcheck.as_ref();
             let command = check.and_then(container::Healthcheck::command);
             assert!(command.is_none_or(|argv| !argv.is_empty()));
-            says_why(&container.likely_creator());
+            assert_reason(&container.likely_creator());
         }
         Ok((_, None)) => assert_eq!(container::read_containers(&text), Ok(Vec::new())),
-        Err(why) => one_line(&why),
+        Err(why) => assert_one_line(&why),
     }
     for code in [1, 125] {
         match container::read_inspect("docker", &answer(code, &text, &text)) {
@@ -79,12 +79,12 @@ pub fn container(input: &[u8]) {
                 assert_eq!(found, None);
                 assert!(text.to_lowercase().contains("no such container"));
             }
-            Err(why) => one_line(&why),
+            Err(why) => assert_one_line(&why),
         }
     }
 }
 
-/// Images are read or the reason told.
+/// Images are read, or the reason is reported.
 pub fn image(input: &[u8]) {
     let text = text(input);
     match image::read_inspect(&answer(0, &text, "")) {
@@ -101,36 +101,35 @@ pub fn image(input: &[u8]) {
                 let _ = (image.size_kind(), image.platform());
             }
         }
-        Err(why) => one_line(&why),
+        Err(why) => assert_one_line(&why),
     }
-    let said = answer(1, &text, "Error: No such image: x\n");
-    match image::read_inspect(&said) {
+    let missing = answer(1, &text, "Error: No such image: x\n");
+    match image::read_inspect(&missing) {
         Ok(_) => {}
-        Err(why) => one_line(&why),
+        Err(why) => assert_one_line(&why),
     }
 }
 
-/// What a list says can be named: what would be removed by it is one word, and no option.
+/// Names in a list are safe as arguments of the command that removes them.
 pub fn image_list(input: &[u8]) {
     for listed in image::read_image_list(&text(input)) {
         for word in listed.reference.iter().chain([&listed.id]) {
-            is_a_name(word);
+            assert_safe_argument(word);
         }
         assert!(!listed.reference.is_some_and(|name| name.contains("<none>")));
     }
 }
 
-/// A cache mount is ours by its id, and what removes it names one: an empty filter would remove
-/// everybody's.
+/// Listed cache mounts have one of our ids and a location. An empty filter would remove all cache mounts.
 pub fn cache_mounts(input: &[u8]) {
     for mount in cache::read_cache_mounts(&text(input)) {
         assert!(cache::is_our_cache_id(&mount.id), "{mount:?}");
-        is_a_name(&mount.location);
+        assert_safe_argument(&mount.location);
     }
 }
 
 #[track_caller]
-fn is_a_name(word: &str) {
+fn assert_safe_argument(word: &str) {
     let bad = |c: char| c.is_whitespace() || c.is_control();
     assert!(
         !word.is_empty() && !word.contains(bad) && !word.starts_with('-'),

@@ -1,6 +1,6 @@
 use crate::{facts::environment::parse_env_file, properties::text};
 
-/// A file is read as Docker reads it, or refused with the line's number and none of its words.
+/// A file is read as Docker reads it, or rejected with the number of the line and without its text.
 pub fn file(input: &[u8]) {
     let text = text(input);
     match parse_env_file("the.env", &text) {
@@ -18,8 +18,8 @@ pub fn file(input: &[u8]) {
             let (number, why) = place.split_once("`: ").expect("a number");
             let number: usize = number.parse().unwrap();
             assert!((1..=text.split('\n').count()).contains(&number), "{number}");
-            super::says_why(why);
-            // What is said of some other line of the kind: nothing of this one is in it.
+            super::assert_reason(why);
+            // The same message as for another line of this kind, so it contains nothing of the line.
             let others = ["a b c", "A=\0", "\u{feff}"].map(|line| {
                 let other = parse_env_file("the.env", line).unwrap_err();
                 other.to_string().replace(":1`", &format!(":{number}`"))
@@ -29,9 +29,8 @@ pub fn file(input: &[u8]) {
     }
 }
 
-/// <https://github.com/docker/cli/blob/v28.5.2/pkg/kvfile/kvfile.go>, whose line reader takes one
-/// `\r` before a line's end. A name alone is the variable of the environment; its value is not
-/// in the file.
+/// Reads the file by the rules of <https://github.com/docker/cli/blob/v28.5.2/pkg/kvfile/kvfile.go>. Its line
+/// reader removes one `\r` before the end of a line. A name without a value is a variable of the environment.
 fn as_docker_reads(text: &str) -> Vec<(String, String)> {
     text.trim_start_matches('\u{feff}')
         .split('\n')

@@ -1,4 +1,4 @@
-//! The entry for libFuzzer: the property that `FUZZ_PROPERTY` names, on inputs that the fuzzer makes.
+//! The entry point for libFuzzer. It checks the property in `FUZZ_PROPERTY` with the fuzzer's inputs.
 #![allow(unsafe_code)] // the macro makes a symbol for C
 
 use std::sync::OnceLock;

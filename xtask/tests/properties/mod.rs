@@ -1,9 +1,9 @@
-//! What holds for every input, however bad. Each property is a function of bytes, and panics where
-//! it does not hold. `cargo test` tries it with its corpus and with what becomes of that; built with
-//! `--cfg fuzzing`, xtask is libFuzzer's target instead of itself, with the same corpus.
+//! Properties that hold for every input. Each property is a function that panics if it does not hold for the
+//! input. `cargo test` checks it with its corpus and with changed inputs of the corpus. Built with `--cfg
+//! fuzzing`, xtask is a target for libFuzzer, with the same corpus.
 //!
-//! That nothing panics goes without saying, so each says more: what is refused is refused with its
-//! place and its reason, what is taken is right by another's rules, what is printed reads back.
+//! A property says more than that nothing panics: rejected input has a position and a reason, accepted input
+//! is valid by the specification, and printed values can be read again.
 
 mod config;
 mod engine;
@@ -22,12 +22,11 @@ mod tests;
 
 use std::borrow::Cow;
 
-/// One property.
 #[derive(Clone, Copy)]
 pub struct Property {
-    /// Its corpus is the folder of this name, under `xtask/corpus`.
+    /// The name of the corpus's folder in `xtask/corpus`.
     pub name: &'static str,
-    /// Panics where it does not hold.
+    /// Panics if the property does not hold.
     pub check: fn(&[u8]),
 }
 
@@ -35,11 +34,11 @@ const fn property(name: &'static str, check: fn(&[u8])) -> Property {
     Property { name, check }
 }
 
-/// All there are.
+/// All properties.
 #[rustfmt::skip] // a table: one property a line
 pub const ALL: &[Property] = &[
-    property("config", config::is_read_or_told),
-    property("config-read-back", config::reads_back),
+    property("config", config::is_read_or_reported),
+    property("config-read-back", config::can_be_read_again),
     property("config-tags", config::tags),
     property("config-newer-schema", config::newer_schema),
     property("config-hides-secrets", config::hides_secrets),
@@ -69,13 +68,13 @@ pub const ALL: &[Property] = &[
     property("git-log", work_tree::git_log),
 ];
 
-/// The input as text: what is not UTF-8 is replaced, as where the output of programs is read.
+/// The input as text. Invalid UTF-8 is replaced, as in the output of programs.
 fn text(input: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(input)
 }
 
-/// A reason is words, and not a page of them.
+/// A rejection has a reason.
 #[track_caller]
-fn says_why(why: &str) {
-    assert!(!why.trim().is_empty(), "refused without a reason");
+fn assert_reason(why: &str) {
+    assert!(!why.trim().is_empty(), "rejected without a reason");
 }

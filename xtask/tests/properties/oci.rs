@@ -1,4 +1,4 @@
-//! Manifests, archives and layers, which anybody may have written.
+//! Manifests, archives and layers from untrusted sources.
 
 use std::io::Cursor;
 
@@ -27,7 +27,7 @@ fn assert_digest(text: &str) {
             && !encoded.is_empty()
             && encoded.bytes().all(encoded_ok)
     });
-    // It is empty where there is none.
+    // A missing digest is empty.
     assert!(fine || text.is_empty(), "{text:?}");
 }
 
@@ -44,8 +44,7 @@ fn assert_descriptor(descriptor: &Descriptor) {
     let _ = descriptor.is_attestation();
 }
 
-/// The digests in a manifest are digests and nothing else, such as paths or URLs; and a manifest
-/// that is written is read back.
+/// The digests in a manifest are valid, and not paths or URLs. A written manifest can be read again.
 pub fn manifest(input: &[u8]) {
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(input) {
         manifest.children().for_each(assert_descriptor);
@@ -59,7 +58,7 @@ pub fn manifest(input: &[u8]) {
     }
 }
 
-/// The files of an archive lie within it, and a blob that is read matches its digest.
+/// The files of an archive are inside it, and a blob that is read matches its digest.
 pub fn archive(input: &[u8]) {
     let Ok(index) = TarIndex::scan(Cursor::new(input)) else {
         return;
@@ -80,7 +79,7 @@ pub fn archive(input: &[u8]) {
     }
 }
 
-/// A temporary file; each process has its own.
+/// A temporary file with a name that is unique to the process.
 struct Scratch(std::path::PathBuf);
 
 impl Scratch {
@@ -98,14 +97,14 @@ impl Drop for Scratch {
     }
 }
 
-/// A layer is read to its last byte, or is an error.
+/// A layer is read to its last byte, or rejected.
 pub fn layer(input: &[u8]) {
     let Ok(contents) = filesystem::read(input) else {
         return;
     };
     assert_eq!(contents.size, input.len() as u64);
     for program in &contents.programs {
-        // A header of 20 bytes is in each.
+        // The input contains the ELF header of each program.
         assert!(
             input.windows(4).any(|bytes| bytes == b"\x7fELF"),
             "{program:?}"

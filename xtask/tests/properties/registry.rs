@@ -1,4 +1,4 @@
-//! What registries send, and credential files.
+//! Answers of registries, and credential files.
 
 use super::text;
 use crate::{
@@ -11,8 +11,7 @@ use crate::{
     },
 };
 
-/// A response's body is the end of the output, byte for byte, and its error text is one line that
-/// begins with the status.
+/// A response's body is the exact end of the output. Its error text is one line that begins with the status.
 pub fn answer(input: &[u8]) {
     let text = text(input);
     if let Some(response) = Response::parse(&text) {
@@ -37,8 +36,8 @@ pub fn answer(input: &[u8]) {
     }
 }
 
-/// Only HTTP URLs are asked for tokens: what a registry sends never becomes an option of curl, or a
-/// file of this machine.
+/// Tokens are requested only from HTTP URLs. A registry's answer never becomes an option of curl or the name
+/// of a file.
 pub fn challenge(input: &[u8]) {
     let text = text(input);
     if let Some(Challenge::Bearer { realm, service }) = Challenge::parse(&text) {
@@ -65,7 +64,7 @@ fn assert_http_url(url: &str) {
     assert!(!url.contains(bad), "{url:?}");
 }
 
-/// A login in a credential file is never empty, and is found for its own registry only.
+/// A login in a credential file is not empty, and belongs to the requested registry.
 pub fn login(input: &[u8]) {
     let Some(file) = ConfigFile::parse(input) else {
         return;
@@ -79,13 +78,13 @@ pub fn login(input: &[u8]) {
             None => {}
         }
     }
-    // An escape could spell the name in another way.
+    // An escape sequence can also encode the name.
     if !input.contains(&b'\\') && !text(input).contains("other.example.com") {
         assert_eq!(file.login("other.example.com", ""), None);
     }
 }
 
-/// The next page is a path, or an HTTP URL.
+/// The next page is a path or an HTTP URL.
 pub fn page(input: &[u8]) {
     let text = text(input);
     if let Some(page) = next_page(&text) {
@@ -99,7 +98,7 @@ pub fn page(input: &[u8]) {
     }
 }
 
-/// A quoted text is one line for curl, and reads back by its rules: no line of a secret becomes an
+/// A quoted text is one line for curl, which reads it as the same text. A line of a secret cannot become an
 /// option. <https://curl.se/docs/manpage.html#-K>
 pub fn curl_config(input: &[u8]) {
     let text = text(input);

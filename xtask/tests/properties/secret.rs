@@ -3,7 +3,7 @@ use crate::{
     properties::text,
 };
 
-/// What is redacted holds nothing that looks like a secret, and what held none is as it was.
+/// A redacted text contains no secret, and a text without a secret does not change.
 pub fn redacted(input: &[u8]) {
     let text = text(input);
     let redacted = redact(&text);

@@ -3,15 +3,15 @@ use crate::{
     properties::text,
 };
 
-/// The words of an input: a NUL ends one, for no argument can have it.
+/// Splits the input into words at NUL characters, which arguments cannot contain.
 fn split(input: &[u8]) -> Vec<String> {
     let mut words: Vec<_> = text(input).split('\0').map(str::to_owned).collect();
     words.truncate(64);
     words
 }
 
-/// What a shell prints to standard output when it runs a script.
-#[allow(clippy::disallowed_methods)] // a test asks the shell itself
+/// The standard output of a shell script.
+#[allow(clippy::disallowed_methods)] // the test runs a real shell
 fn sh(script: &str) -> String {
     let done = duct::cmd("sh", ["-c", script])
         .stdout_capture()
@@ -22,7 +22,7 @@ fn sh(script: &str) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
-/// Each with a NUL behind it, as `printf '%s\0'` prints them.
+/// The words, each followed by a NUL, as `printf '%s\0'` prints them.
 fn joined(words: &[String]) -> String {
     words.iter().map(|word| format!("{word}\0")).collect()
 }
@@ -31,7 +31,7 @@ fn printf(words: &[String]) -> Cmd {
     Cmd::new("printf").arg(r"%s\0").args(words)
 }
 
-/// A real shell reads back the words of a command, and its environment, as they are.
+/// A real shell reads the same words and the same environment from a rendered command.
 pub fn words(input: &[u8]) {
     let words = split(input);
     assert_eq!(sh(&printf(&words).render()), joined(&words));

@@ -1,5 +1,5 @@
-//! Each property with its corpus, and with what becomes of the corpus when it is cut, doubled, mixed
-//! and strewn with what parsers stumble over.
+//! Checks each property with its corpus, and with inputs that are cut, repeated, mixed and filled with
+//! special characters.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
 }
 
-/// The inputs of a property, in the order of their names.
+/// The inputs in a property's corpus, sorted by name.
 fn inputs(property: &Property) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = corpus().join(property.name);
     let mut files: Vec<_> = std::fs::read_dir(&folder)
@@ -31,7 +31,7 @@ fn inputs(property: &Property) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// What parsers stumble over.
+/// Characters and texts that parsers often handle incorrectly.
 const BITS: &[&[u8]] = &[
     b"",
     b"\0",
@@ -84,7 +84,7 @@ const BITS: &[&[u8]] = &[
     b"-----BEGIN",
 ];
 
-/// An input, and what is done to it.
+/// An input of the corpus with random changes.
 fn changed(u: &mut Unstructured, inputs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut input = u.choose(inputs)?.1.clone();
     for _ in 0..u.int_in_range(1..=6)? {
@@ -106,7 +106,7 @@ fn changed(u: &mut Unstructured, inputs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<u8
     Ok(input)
 }
 
-/// Whether a property holds for its corpus and for what becomes of it; else where it does not.
+/// Checks a property with its corpus and with changed inputs. The error lists the failures.
 fn hold(property: &Property) -> std::result::Result<(), String> {
     let inputs = inputs(property);
     let holds = |input: &[u8]| std::panic::catch_unwind(|| (property.check)(input)).is_ok();
@@ -148,7 +148,7 @@ fn each_property_holds() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
-/// Nothing in the corpus is left over from a property that is gone.
+/// There is no corpus of a removed property.
 #[test]
 fn each_corpus_belongs_to_a_property() {
     for entry in std::fs::read_dir(corpus()).unwrap() {

@@ -3,7 +3,7 @@ use crate::{
         image::{Platform, Repository},
         version::{TemplateValues, Version, check_tag, fill_template},
     },
-    properties::{says_why, text},
+    properties::{assert_reason, text},
 };
 
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`:
@@ -18,8 +18,7 @@ pub(super) fn is_tag(text: &str) -> bool {
     }
 }
 
-/// A version is a tag by the specification's grammar and renders to itself; what is none is refused
-/// with a reason that is true.
+/// A version is a valid tag and prints as itself. An invalid one is rejected with a correct reason.
 pub fn version(input: &[u8]) {
     let text = text(input);
     assert_eq!(check_tag(&text).is_ok(), is_tag(&text), "{text:?}");
@@ -38,7 +37,7 @@ pub fn version(input: &[u8]) {
             assert!(version.matches("*") && version.matches(version.as_str()));
         }
         Err(why) => {
-            says_why(&why);
+            assert_reason(&why);
             let count = why.strip_prefix("has ").and_then(|rest| {
                 let (number, _) = rest.split_once(" characters; a tag can have at most 128")?;
                 number.parse::<usize>().ok()
@@ -48,8 +47,8 @@ pub fn version(input: &[u8]) {
     }
 }
 
-/// A template fills with nothing left open, or the reason names it. Of the versions of one line
-/// of releases, none fills it where another cannot.
+/// A filled template has no open placeholders, or the error names the template. If a template can be filled
+/// for one SemVer version, it can be filled for all.
 pub fn template(input: &[u8]) {
     let template = text(input);
     let fill = |text: &str| {
@@ -82,7 +81,7 @@ pub fn template(input: &[u8]) {
     assert!(nothing.is_ok() || nothing.unwrap_err().contains(template.as_ref()));
 }
 
-/// A pattern is tried in a time that does not explode, and `*` stands for any text.
+/// Matching a pattern takes a short time, and `*` matches any text.
 pub fn pattern(input: &[u8]) {
     let pattern = text(input);
     let version = Version::parse(&"ab".repeat(64)).unwrap();
@@ -92,7 +91,7 @@ pub fn pattern(input: &[u8]) {
         assert!(version.matches(&format!("*{pattern}*")));
         assert!(version.matches(&pattern.replace('*', "**")));
     }
-    // With nothing in the place of each star, a pattern matches what is left of it.
+    // If all stars match the empty text, the rest of the pattern matches itself.
     if let Ok(version) = Version::parse(&literal)
         && version.as_str() == literal
     {
@@ -100,8 +99,8 @@ pub fn pattern(input: &[u8]) {
     }
 }
 
-/// A repository is a host and a name by the specification's grammar, so that it is one for engines
-/// and registries too, and never an option of a command.
+/// A repository is a valid host and name, so engines and registries accept it, and it cannot be an option of
+/// a command.
 pub fn repository(input: &[u8]) {
     let text = text(input);
     match Repository::parse(&text) {
@@ -114,7 +113,7 @@ pub fn repository(input: &[u8]) {
             let tagged = repository.tagged("1.2.3");
             assert_eq!(tagged.rsplit_once(':'), Some((text.as_ref(), "1.2.3")));
         }
-        Err(why) => says_why(&why),
+        Err(why) => assert_reason(&why),
     }
 }
 
@@ -152,11 +151,11 @@ fn is_host(text: &str) -> bool {
         }
 }
 
-/// A platform renders to itself.
+/// A platform prints as itself.
 pub fn platform(input: &[u8]) {
     let text = text(input);
     match text.parse::<Platform>() {
         Ok(platform) => assert_eq!(platform.to_string(), text),
-        Err(why) => says_why(&why),
+        Err(why) => assert_reason(&why),
     }
 }

@@ -1,10 +1,10 @@
-//! What is in a work tree: `.dockerignore`, and what git says.
+//! The files of a work tree: `.dockerignore`, and git's output.
 
 use std::path::Path;
 
 use crate::{commands::watch::ignore::Ignore, facts::git::read_work_tree, properties::text};
 
-/// A folder that is skipped has nothing in it that is sent: what is looked at less is not lost.
+/// A skipped folder contains no file of the build context.
 pub fn dockerignore(input: &[u8]) {
     let text = text(input);
     let ignore = Ignore::parse(&text);
@@ -24,7 +24,7 @@ pub fn dockerignore(input: &[u8]) {
             let path = Path::new(folder).join(file);
             assert!(ignore.leaves_out(&path), "{} is lost", path.display());
         }
-        // Nor has what the patterns themselves name.
+        // This includes the paths in the patterns themselves.
         for line in text.lines() {
             let named = Path::new(line.trim_start_matches('!'));
             if named.starts_with(folder) && named != Path::new(folder) {
@@ -32,15 +32,15 @@ pub fn dockerignore(input: &[u8]) {
             }
         }
     }
-    // The last that matches decides.
+    // The last matching pattern decides.
     let everything = Ignore::parse(&format!("{text}\n**\n"));
     assert!(everything.leaves_out(Path::new("app/x")));
     let nothing = Ignore::parse(&format!("{text}\n!**\n"));
     assert!(!nothing.leaves_out(Path::new("app/x")) && !nothing.skips(Path::new("app")));
 }
 
-/// A commit is one or none; branch and tags are words of git's line; what is not known to be clean
-/// is not clean.
+/// The commit is valid or missing. Branch and tags are words of git's line. A work tree is clean only if git
+/// reports it.
 pub fn git_log(input: &[u8]) {
     let text = text(input);
     let git = read_work_tree(&text, None);
