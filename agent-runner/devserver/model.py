@@ -74,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: the runner's log is enough."""
 
     def do_GET(self) -> None:
-        """ScriptedReply `/health` with 200 when the devserver is ready."""
+        """Answer `/health` with 200 when the devserver is ready."""
         if self.path != "/health":
             self._json(404, {"error": {"message": f"no such path: {self.path}"}})
             return
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(200 if ready else 503, {"status": "ok" if ready else "starting"})
 
     def do_POST(self) -> None:
-        """ScriptedReply a request to the model."""
+        """Answer a request to the model."""
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))))
         path = urlsplit(self.path).path
         headers = {name.lower(): value for name, value in self.headers.items()}

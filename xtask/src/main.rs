@@ -40,7 +40,7 @@ use crate::{
     },
     cli::{Color, GlobalOptions},
     commands::{
-        command::Surroundings,
+        command::StandaloneContext,
         help,
         table::{Cli, GROUPS, Needs},
     },
@@ -71,7 +71,9 @@ fn main() -> ExitCode {
 fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
     let global = &cli.global;
     let command = match cli.command.needs() {
-        Needs::Nothing(command) => return end(command.run(&surroundings(env, ui)), env, ui, None),
+        Needs::Nothing(command) => {
+            return finish(command.run(&surroundings(env, ui)), env, ui, None);
+        }
         Needs::Configuration(command) => command,
     };
     let arguments = Arguments {
@@ -85,7 +87,7 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
     });
     let (settings, exec) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return end(Err(error), env, ui, None),
+        Err(error) => return finish(Err(error), env, ui, None),
     };
     outdated::hint(env, ui, &settings.root);
     let done = command.run(&Context {
@@ -97,11 +99,11 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
         arguments: &arguments,
     });
     exec.show_timings();
-    end(done, env, ui, Some(&settings.build.dockerfile))
+    finish(done, env, ui, Some(&settings.build.dockerfile))
 }
 
 /// Shows a failure, and returns the exit code.
-fn end(done: Result<()>, env: &Env, ui: Ui, dockerfile: Option<&str>) -> ExitCode {
+fn finish(done: Result<()>, env: &Env, ui: Ui, dockerfile: Option<&str>) -> ExitCode {
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
@@ -109,12 +111,12 @@ fn end(done: Result<()>, env: &Env, ui: Ui, dockerfile: Option<&str>) -> ExitCod
     if github::is_active(env)
         && let Some(failure) = error.downcast_ref::<Failure>()
     {
-        ui.show_output(&github::annotation(failure, dockerfile));
+        ui.print_unchanged(&github::annotation(failure, dockerfile));
     }
     ExitCode::from(code)
 }
 
-/// Prints what clap reports: help, the version, or a wrong call. The help of all commands is ours.
+/// Prints what clap reports: help, the version, or an invalid call. The help of all commands is [`help`]'s.
 fn report_parsing(error: &clap::Error, env: &Env, ui: Ui) -> ExitCode {
     let names_command = Cli::command()
         .disable_help_flag(true)
@@ -123,12 +125,12 @@ fn report_parsing(error: &clap::Error, env: &Env, ui: Ui) -> ExitCode {
         .is_ok_and(|matches| matches.subcommand_name().is_some());
     match error.kind() {
         ErrorKind::DisplayHelp if !names_command => {
-            let help = help::whole(Cli::command(), GROUPS, env);
+            let help = help::help_of_all_commands(Cli::command(), GROUPS, env);
             let _ = ui.print_prose(&help);
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !names_command => {
-            let help = help::whole(Cli::command(), GROUPS, env);
-            ui.show_output(&ui.invocation.adapt(&help));
+            let help = help::help_of_all_commands(Cli::command(), GROUPS, env);
+            ui.print_unchanged(&ui.invocation.adapt(&help));
         }
         _ => {
             let _ = error.print();
@@ -137,8 +139,8 @@ fn report_parsing(error: &clap::Error, env: &Env, ui: Ui) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(error::USAGE))
 }
 
-fn surroundings(env: &Env, ui: Ui) -> Surroundings<'_> {
-    Surroundings {
+fn surroundings(env: &Env, ui: Ui) -> StandaloneContext<'_> {
+    StandaloneContext {
         env,
         ui,
         cli: Cli::command(),

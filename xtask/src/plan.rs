@@ -76,12 +76,12 @@ impl Cmd {
     /// The command as a line for a POSIX shell.
     pub fn render(&self) -> String {
         let env = self.env.iter().map(|(name, value)| match value {
-            EnvValue::Plain(value) => format!("{name}={}", quote(value)),
+            EnvValue::Plain(value) => format!("{name}={}", quote_for_shell(value)),
             EnvValue::Secret(_) => format!("{name}={}", secret::MASK),
         });
         let words = std::iter::once(&self.program)
             .chain(&self.args)
-            .map(|word| quote(word));
+            .map(|word| quote_for_shell(word));
         let stdin = self.stdin.as_ref();
         let source = stdin.map(|stdin| format!("{} |", stdin.source_command));
         source
@@ -112,8 +112,8 @@ pub enum Output {
     Result,
     /// It is captured, and shown only if the step fails.
     Quiet,
-    /// It is too large to capture. It is processed while the step runs, and its size is measured.
-    Measured,
+    /// It is too large to capture: the caller reads it with `Exec::stream`. A dry run pipes it to `wc -c`.
+    Streamed,
     /// The step's program replaces xtask, so it must be the last step.
     ReplaceProcess,
 }
@@ -180,7 +180,7 @@ impl Step {
     pub fn render(&self) -> String {
         let cmd = match (self.output, self.retry_for) {
             (_, Some(_)) => format!("until {}; do sleep 1; done", self.cmd.render()),
-            (Output::Measured, None) => format!("{} | wc -c", self.cmd.render()),
+            (Output::Streamed, None) => format!("{} | wc -c", self.cmd.render()),
             (Output::Progress | Output::Result | Output::Quiet | Output::ReplaceProcess, None) => {
                 self.cmd.render()
             }
@@ -222,7 +222,7 @@ impl Plan {
 }
 
 /// Quotes a word for a POSIX shell.
-pub fn quote(word: &str) -> String {
+pub fn quote_for_shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
@@ -237,13 +237,13 @@ mod tests {
 
     #[test]
     fn words_are_quoted_for_a_shell() {
-        assert_eq!(quote("a-b_c.d/e:f=g"), "a-b_c.d/e:f=g");
-        assert_eq!(quote(""), "''");
-        assert_eq!(quote("a b"), "'a b'");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote("$HOME"), "'$HOME'");
-        assert_eq!(quote("{{json .}}"), "'{{json .}}'");
-        assert_eq!(quote("~"), "'~'");
+        assert_eq!(quote_for_shell("a-b_c.d/e:f=g"), "a-b_c.d/e:f=g");
+        assert_eq!(quote_for_shell(""), "''");
+        assert_eq!(quote_for_shell("a b"), "'a b'");
+        assert_eq!(quote_for_shell("it's"), r"'it'\''s'");
+        assert_eq!(quote_for_shell("$HOME"), "'$HOME'");
+        assert_eq!(quote_for_shell("{{json .}}"), "'{{json .}}'");
+        assert_eq!(quote_for_shell("~"), "'~'");
     }
 
     #[test]

@@ -83,8 +83,8 @@ impl Ui {
         write_error(&out);
     }
 
-    /// Prints the output of another program unchanged.
-    pub fn show_output(self, text: &str) {
+    /// Prints a text to standard error unchanged, even with `--quiet`.
+    pub fn print_unchanged(self, text: &str) {
         let newline = if text.is_empty() || text.ends_with('\n') {
             ""
         } else {

@@ -114,7 +114,7 @@ fn own_cache_folder(cx: &Context, engine: &EngineFacts) -> Option<String> {
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid)
         .filter(|_| !engine.can(Capability::PerUserCacheFolder))?;
     let owner = match host::folder(&shared) {
-        Folder::There { uid, .. } => uid,
+        Folder::Exists { uid, .. } => uid,
         Folder::Missing => 0,
         Folder::Other => return None,
     };

@@ -1,5 +1,4 @@
-//! A build moves its tags to the new image. An image that loses its only tag is as good as lost, so
-//! a build takes no tag from an image that xtask did not build.
+//! A build moves its tags to the new image. An image without a tag is hard to find, and `image prune` removes it. So a build does not take a tag from an image that xtask did not build.
 
 use crate::{
     base::error::Failure,
@@ -30,5 +29,5 @@ pub fn refusal(settings: &Settings, engine: &EngineFacts, reference: &str) -> Fa
     .hint(format!(
         "keep it under another name: `{program} tag {reference} localhost/kept:{version} && {program} image rm {reference}`"
     ))
-    .hint("or build another version: `--version dev-other`")
+    .hint("build another version: `--version dev-other`")
 }

@@ -20,15 +20,18 @@ use crate::{
 ///
 /// # Errors
 /// When the configuration does not list that platform, or a template needs a value that is missing.
-pub fn native(settings: &Settings, facts: &BuildFacts) -> Result<Build, Failure> {
-    for_platform(settings, facts, &facts.engine.platform)
+pub fn build_for_engine_platform(
+    settings: &Settings,
+    facts: &BuildFacts,
+) -> Result<Build, Failure> {
+    build_for_platform(settings, facts, &facts.engine.platform)
 }
 
 /// The build of a version for one platform.
 ///
 /// # Errors
 /// When the configuration does not list the platform, or a template needs a value that is missing.
-pub fn for_platform(
+pub fn build_for_platform(
     settings: &Settings,
     facts: &BuildFacts,
     platform: &Platform,
@@ -124,16 +127,16 @@ pub fn preparation(facts: &BuildFacts) -> Vec<Step> {
 /// The step of `check`: a build of the stage that runs ruff and mypy.
 ///
 /// # Errors
-/// As [`native`].
+/// As [`build_for_engine_platform`].
 pub fn check_step(
     settings: &Settings,
     facts: &BuildFacts,
     no_cache: bool,
 ) -> Result<Step, Failure> {
-    let mut build = native(settings, facts)?;
+    let mut build = build_for_engine_platform(settings, facts)?;
     build.target.clone_from(&settings.build.check_target);
     build.references.clear();
-    // Podman keeps an image of the stage. By these labels `clean` finds it.
+    // Podman keeps an image of the stage. `clean` finds it by these labels.
     build
         .labels
         .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);

@@ -2,7 +2,7 @@
 
 use crate::{
     facts::git::WorkTree,
-    settings::{self, Settings},
+    settings::{Settings, WorkTreeRequirement},
 };
 
 /// Why the image of this work tree must not be published; none if it may be.
@@ -10,15 +10,15 @@ pub fn problem(settings: &Settings, git: &WorkTree) -> Option<String> {
     let version = &settings.version.value;
     let required = settings.channel.work_tree;
     let why = match required {
-        settings::WorkTree::Any => return None,
-        settings::WorkTree::Clean | settings::WorkTree::Tagged if git.values.sha.is_none() => {
+        WorkTreeRequirement::Any => return None,
+        WorkTreeRequirement::Clean | WorkTreeRequirement::Tagged if git.values.sha.is_none() => {
             "this is not a git work tree".to_owned()
         }
-        settings::WorkTree::Clean | settings::WorkTree::Tagged if git.dirty => {
+        WorkTreeRequirement::Clean | WorkTreeRequirement::Tagged if git.dirty => {
             "there are uncommitted changes".to_owned()
         }
-        settings::WorkTree::Clean => return None,
-        settings::WorkTree::Tagged => {
+        WorkTreeRequirement::Clean => return None,
+        WorkTreeRequirement::Tagged => {
             let tag = format!("v{version}");
             if git.tags.contains(&tag) || git.tags.iter().any(|tag| tag == version.as_str()) {
                 return None;
@@ -30,8 +30,8 @@ pub fn problem(settings: &Settings, git: &WorkTree) -> Option<String> {
         "not fit to publish: the channel `{}` requires a {} work tree, and {why}",
         settings.channel.name,
         match required {
-            settings::WorkTree::Tagged => "clean and tagged",
-            settings::WorkTree::Any | settings::WorkTree::Clean => "clean",
+            WorkTreeRequirement::Tagged => "clean and tagged",
+            WorkTreeRequirement::Any | WorkTreeRequirement::Clean => "clean",
         }
     ))
 }

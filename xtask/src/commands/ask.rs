@@ -9,7 +9,7 @@ use crate::{
     cli::VersionOption,
     commands::{
         command::Command,
-        stack::{Ports, build_server, has_server_image, server_image},
+        stack::{Ports, build_devserver_steps, devserver_image, has_devserver_image},
     },
     engine::{
         EngineFacts, label,
@@ -45,7 +45,7 @@ pub struct Ask {
 /// What the plan needs to know.
 struct AskFacts {
     build: BuildFacts,
-    has_server_image: bool,
+    has_devserver_image: bool,
     server_port: u16,
     /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
@@ -85,15 +85,16 @@ impl Ask {
                 .into_iter()
                 .collect(),
             command,
-            ..Run::restricted(&name, &server_image(settings), env.user, network)
+            ..Run::restricted(&name, &devserver_image(settings), env.user, network)
         }
     }
 
     fn plan(&self, settings: &Settings, env: &Env, facts: &AskFacts) -> Result<Plan, Failure> {
         let engine = &facts.build.engine;
         let mut plan = Plan::default();
-        if !facts.has_server_image {
-            plan.steps.extend(build_server(settings, &facts.build)?);
+        if !facts.has_devserver_image {
+            plan.steps
+                .extend(build_devserver_steps(settings, &facts.build)?);
         }
         let client = self.client(settings, engine, env, facts);
         plan.push(Step::new(engine.run_as_image_user(&client), Output::Result));
@@ -118,18 +119,18 @@ impl Command for Ask {
             return Err(Failure::new(format!(
                 "nothing answers on localhost:{server_port}: no stigmer-server is running"
             ))
-            .hint("start one, with all that belongs to it: `cargo xtask up`")
+            .hint("start the stack: `cargo xtask up`")
             .into());
         }
         let build = BuildFacts::gather(cx)?;
         let facts = AskFacts {
-            has_server_image: has_server_image(cx, &build.engine)?,
+            has_devserver_image: has_devserver_image(cx, &build.engine)?,
             build,
             server_port,
             run_id: std::process::id(),
         };
         let plan = self.plan(cx.settings, cx.env, &facts)?;
-        cx.carry_out(&plan).map(|_| ())
+        cx.run_or_print(&plan).map(|_| ())
     }
 }
 
@@ -142,7 +143,7 @@ impl crate::commands::testing::Examples for Ask {
         machine.examples(&[line], |command: &Self, settings, env| {
             let facts = AskFacts {
                 build: machine.build_facts(),
-                has_server_image: true,
+                has_devserver_image: true,
                 server_port: 7234,
                 run_id: 7,
             };

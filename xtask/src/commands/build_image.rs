@@ -83,7 +83,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
     }
     ownership::check_tags(settings, facts)?;
     let platform = request::choose_platform(&facts.engine, args.platform.as_deref())?;
-    let mut build = request::for_platform(settings, facts, &platform)?;
+    let mut build = request::build_for_platform(settings, facts, &platform)?;
     build.no_cache = args.build.no_cache;
     let what = format!(
         "{} for {} with {}",
@@ -103,7 +103,7 @@ pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     let clock = Clock::start();
     let facts = BuildFacts::gather(cx)?;
     let plan = plan(cx.settings, &facts, args)?;
-    match cx.carry_out(&plan)? {
+    match cx.run_or_print(&plan)? {
         Ran::No => Ok(None),
         Ran::Yes => report(cx, &facts, clock).map(Some),
     }
@@ -114,7 +114,7 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
     let reference = cx.settings.reference(&facts.git.values)?;
     // Podman 4.3 exits with 0 when a signal ends its build, so only the image itself is proof.
     let found = cx.images_of(&facts.engine.engine, &[&reference]);
-    cx.exec.check()?;
+    cx.exec.fail_if_interrupted()?;
     let built = found
         .ok()
         .and_then(|found| found.into_iter().next())

@@ -27,8 +27,8 @@ use crate::{
     },
     plan::Plan,
     release::{
-        archive::{self, MultiRequest, merge_inputs, pack_line},
-        builder::{self, MultiFacts},
+        archive::{self, MultiarchRequest, merge_inputs, pack_line},
+        builder::{self, MultiarchFacts},
         dist,
         expected::expected,
         paths, verify,
@@ -57,7 +57,7 @@ pub struct BuildMultiarch {
     /// Where to write the archive [default: target/dist/NAME-VERSION.oci.tar]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Build nothing: print the jobs that build one platform each, for a CI's matrix
+    /// Build nothing: print the build jobs, one for each platform, for the matrix of a CI
     #[arg(long, conflicts_with_all = ["load", "shard", "merge", "output"])]
     matrix_json: bool,
 }
@@ -79,7 +79,7 @@ impl Command for BuildMultiarch {
             return self.merge(cx);
         }
         let clock = Clock::start();
-        let facts = MultiFacts::gather(cx)?;
+        let facts = MultiarchFacts::gather(cx)?;
         for warning in builder::warnings(cx.settings, &facts) {
             cx.ui.warn(&warning);
         }
@@ -102,8 +102,12 @@ impl Command for BuildMultiarch {
 }
 
 impl BuildMultiarch {
-    fn request<'a>(&'a self, settings: &Settings, shard: Option<&'a Platform>) -> MultiRequest<'a> {
-        MultiRequest {
+    fn request<'a>(
+        &'a self,
+        settings: &Settings,
+        shard: Option<&'a Platform>,
+    ) -> MultiarchRequest<'a> {
+        MultiarchRequest {
             shard,
             options: &self.build,
             check_first: request::check_first(settings, self.check),
@@ -133,9 +137,9 @@ impl BuildMultiarch {
     }
 
     /// Builds into the engine's store.
-    fn load(&self, cx: &Context, facts: &MultiFacts, clock: Clock) -> Result<()> {
+    fn load(&self, cx: &Context, facts: &MultiarchFacts, clock: Clock) -> Result<()> {
         let plan = self.load_plan(cx.settings, facts)?;
-        if cx.carry_out(&plan)? == Ran::Yes {
+        if cx.run_or_print(&plan)? == Ran::Yes {
             let reference = cx.settings.reference(&facts.build.git.values)?;
             cx.ui.status(
                 "Built",
@@ -146,16 +150,16 @@ impl BuildMultiarch {
         Ok(())
     }
 
-    fn load_plan(&self, settings: &Settings, facts: &MultiFacts) -> Result<Plan, Failure> {
+    fn load_plan(&self, settings: &Settings, facts: &MultiarchFacts) -> Result<Plan, Failure> {
         if !facts.store_holds_several_platforms() {
             return Err(Failure::usage(format!(
-                "`--load`: the image store of {} holds one platform under a name",
+                "`--load`: the image store of {} holds only one platform per name",
                 facts.build.engine.describe()
             ))
             .hint("leave out `--load`: the result is an archive")
-            .hint("or turn on the containerd image store: https://docs.docker.com/engine/storage/containerd/"));
+            .hint("turn on the containerd image store: https://docs.docker.com/engine/storage/containerd/"));
         }
-        let multi = builder::choose(settings, facts, None)?;
+        let multi = builder::multiarch_options(settings, facts, None)?;
         if matches!(multi.builder, Builder::Nodes(_))
             && !facts.build.engine.can(Capability::Builders)
         {

@@ -43,7 +43,7 @@ impl Command for Check {
     fn run(&self, cx: &Context) -> Result<()> {
         let clock = Clock::start();
         let facts = BuildFacts::gather(cx)?;
-        if cx.carry_out(&self.plan(cx.settings, &facts)?)? == Ran::Yes {
+        if cx.run_or_print(&self.plan(cx.settings, &facts)?)? == Ran::Yes {
             cx.ui.status(
                 "Checked",
                 &format!("agent-runner in {clock}: ruff and mypy found no problem"),

@@ -13,13 +13,13 @@ use crate::{
 
 /// One check and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
+pub struct CheckResult {
     pub name: &'static str,
     pub ok: bool,
     pub detail: String,
 }
 
-impl Check {
+impl CheckResult {
     pub fn new(name: &'static str, ok: bool, detail: impl Into<String>) -> Self {
         Self {
             name,
@@ -34,7 +34,7 @@ struct Report<'a> {
     image: &'a str,
     engine: JsonEngine,
     ok: bool,
-    checks: &'a [Check],
+    checks: &'a [CheckResult],
 }
 
 /// Prints the checks of an image.
@@ -46,7 +46,7 @@ pub fn report(
     json: JsonOption,
     image: &str,
     engine: &EngineFacts,
-    checks: &[Check],
+    checks: &[CheckResult],
     clock: Clock,
 ) -> Result<()> {
     let failed = checks.iter().filter(|check| !check.ok).count();

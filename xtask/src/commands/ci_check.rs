@@ -11,7 +11,7 @@ use crate::{
     commands::{
         command::Command,
         doctor,
-        findings::{self, Finding, failed, failed_with, failure, ok, warning},
+        findings::{self, Finding, failure, from_error, from_failure, ok, warning},
     },
     credentials::environment::{GITHUB_REGISTRY, token_variable, token_variables},
     engine::multiarch::{self, Builder},
@@ -19,9 +19,9 @@ use crate::{
         context::Context,
         git::{self, WorkTree},
     },
-    registry::client::Registry,
+    registry::client::RegistryClient,
     release::{
-        builder::{self, MultiFacts},
+        builder::{self, MultiarchFacts},
         destination,
         preflight::{self, Existing},
         push, sign,
@@ -49,14 +49,14 @@ impl Command for CiCheck {
         }
         let (settings, env) = (cx.settings, cx.env);
         let git = git::work_tree(cx.exec, &settings.root);
-        let mut all = vec![surroundings(env), version(settings)];
+        let mut all = vec![ci_job(env), version(settings)];
         all.push(work_tree(settings, &git));
         if git.values.sha.is_some() {
             all.push(clone(git::tags(cx.exec, &settings.root).shallow));
         }
         let registry = destination::registry(cx);
         let push = permission(&registry, settings);
-        cx.exec.check()?;
+        cx.exec.fail_if_interrupted()?;
         let may_push = push.level == findings::Level::Ok;
         all.push(token(cx, may_push));
         all.push(push);
@@ -66,14 +66,14 @@ impl Command for CiCheck {
         all.push(signing(cx));
         let engine = building(cx, &mut all);
         all.push(cache(settings, env, engine));
-        cx.exec.check()?;
+        cx.exec.fail_if_interrupted()?;
         findings::show(cx, self.json, &all)?;
-        let broken = findings::broken(&all);
-        if broken.is_empty() {
+        let failure_names = findings::failure_names(&all);
+        if failure_names.is_empty() {
             return Ok(());
         }
-        let names = broken.join(", ");
-        Err(Failure::new(format!("publishing cannot work: {names} (see above)")).into())
+        let names = failure_names.join(", ");
+        Err(Failure::new(format!("publishing would fail: {names} (see above)")).into())
     }
 }
 
@@ -94,7 +94,7 @@ fn dry_run(cx: &Context) -> Result<()> {
 }
 
 /// Whether this is a CI job. On another machine, the job's variables and permissions are unknown.
-fn surroundings(env: &Env) -> Finding {
+fn ci_job(env: &Env) -> Finding {
     let what = "CI";
     let get = |name: &str| env.get(name).unwrap_or("?");
     if github::is_active(env) {
@@ -124,7 +124,7 @@ fn version(settings: &Settings) -> Finding {
                 settings.version.value, settings.version.origin, settings.channel.name
             ),
         ),
-        Err(why) => failed(what, &why),
+        Err(why) => from_failure(what, &why),
     }
 }
 
@@ -150,14 +150,14 @@ fn clone(shallow: bool) -> Finding {
     }
 }
 
-fn permission(registry: &Registry, settings: &Settings) -> Finding {
+fn permission(registry: &RegistryClient, settings: &Settings) -> Finding {
     let what = "permission";
     match registry.check_push() {
         Ok(()) => ok(
             what,
             format!("{} can be pushed to", settings.image.repository.as_str()),
         ),
-        Err(why) => failed_with(what, &why),
+        Err(why) => from_error(what, &why),
     }
 }
 
@@ -187,7 +187,7 @@ fn token(cx: &Context, may_push: bool) -> Finding {
     failure(what, format!("none for {registry}"), fix)
 }
 
-fn released(settings: &Settings, registry: &Registry, git: &WorkTree) -> Finding {
+fn released(settings: &Settings, registry: &RegistryClient, git: &WorkTree) -> Finding {
     let what = "release";
     let version = &settings.version.value;
     if version.semver().is_none() {
@@ -205,10 +205,11 @@ fn released(settings: &Settings, registry: &Registry, git: &WorkTree) -> Finding
                 push::short_digest(&found.digest())
             ),
         ),
-        Ok(Existing::Different(description)) => {
-            failed(what, &preflight::refuse_overwrite(settings, &description))
-        }
-        Err(why) => failed_with(what, &why),
+        Ok(Existing::Different(description)) => from_failure(
+            what,
+            &preflight::already_released_failure(settings, &description),
+        ),
+        Err(why) => from_error(what, &why),
     }
 }
 
@@ -216,10 +217,10 @@ fn signing(cx: &Context) -> Finding {
     let what = "signing";
     let settings = cx.settings;
     if let Err(why) = sign::check_installed(cx) {
-        return failed_with(what, &why);
+        return from_error(what, &why);
     }
     if let Err(why) = sign::plan(settings, "", false) {
-        return failed(what, &why);
+        return from_failure(what, &why);
     }
     let key = &settings.sign.key;
     match settings.channel.sign {
@@ -273,10 +274,10 @@ fn identity(env: &Env) -> Finding {
 /// The builder. It may be missing: a job that merges archives from other machines builds nothing.
 fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
     let what = "builder";
-    let facts = match MultiFacts::gather(cx) {
+    let facts = match MultiarchFacts::gather(cx) {
         Ok(facts) => facts,
         Err(why) => {
-            let found = failed_with(what, &why);
+            let found = from_error(what, &why);
             let fix = found.fix.unwrap_or_default();
             all.push(warning(
                 what,
@@ -289,10 +290,11 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
         }
     };
     let engine = &facts.build.engine;
-    let broken = doctor::builder(cx, engine).filter(|found| found.level != findings::Level::Ok);
-    all.push(
-        broken.unwrap_or_else(|| match builder::choose(cx.settings, &facts, None) {
-            Err(why) => failed(what, &why),
+    let failure_names =
+        doctor::builder(cx, engine).filter(|found| found.level != findings::Level::Ok);
+    all.push(failure_names.unwrap_or_else(|| {
+        match builder::multiarch_options(cx.settings, &facts, None) {
+            Err(why) => from_failure(what, &why),
             Ok(multi) => {
                 let name = match multi.builder {
                     Builder::EngineDefault => "its own builder".to_owned(),
@@ -307,8 +309,8 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
                 };
                 ok(what, format!("{}, {name}", engine.describe()))
             }
-        }),
-    );
+        }
+    }));
     all.push(doctor::emulation(engine));
     Some(engine.engine.kind)
 }

@@ -15,7 +15,7 @@ use crate::{
     commands::{
         command::Command,
         removal,
-        stack::{server_image, server_repository},
+        stack::{devserver_image, devserver_repository},
     },
     engine::{
         Engine,
@@ -46,9 +46,9 @@ pub struct Clean {
 }
 
 /// How long an engine may take to list what it has.
-const LISTING: Duration = Duration::from_secs(30);
+const LIST_LIMIT: Duration = Duration::from_secs(30);
 /// The pause before each attempt to list.
-const LISTING_PAUSES: &[Duration] = &[
+const LIST_PAUSES: &[Duration] = &[
     Duration::ZERO,
     Duration::from_millis(200),
     Duration::from_secs(1),
@@ -91,21 +91,24 @@ impl CleanFacts {
 /// When the list cannot be had. It is not taken for an empty one.
 fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
     let kind = engine.kind;
-    let mut complaint = format!("no answer within {}", humantime::format_duration(LISTING));
-    for pause in LISTING_PAUSES {
-        cx.exec.check()?;
+    let mut first_error_line = format!(
+        "no answer within {}",
+        humantime::format_duration(LIST_LIMIT)
+    );
+    for pause in LIST_PAUSES {
+        cx.exec.fail_if_interrupted()?;
         std::thread::sleep(*pause);
-        match cx.exec.ask(cmd, LISTING) {
+        match cx.exec.capture(cmd, LIST_LIMIT) {
             Ok(done) if done.ok() => return Ok(done.stdout),
-            Ok(done) => done.complaint().clone_into(&mut complaint),
+            Ok(done) => done.first_error_line().clone_into(&mut first_error_line),
             Err(_) => break,
         }
     }
-    cx.exec.check()?;
-    let failure = Failure::new(format!("{kind} cannot list its images: {complaint}"));
+    cx.exec.fail_if_interrupted()?;
+    let failure = Failure::new(format!("{kind} cannot list its images: {first_error_line}"));
     // `podman image prune` may remove the images of a manifest list and leave the list. Podman 4.3 then
     // cannot list any image.
-    let pruned = complaint.split("for image with ID \"").nth(1);
+    let pruned = first_error_line.split("for image with ID \"").nth(1);
     Err(match pruned.and_then(|rest| rest.split('"').next()) {
         Some(id) => failure.hint(format!(
             "the images of a manifest list were pruned; remove the list: `{} manifest rm {id}`",
@@ -137,8 +140,8 @@ fn facts(cx: &Context, args: &Clean) -> Result<CleanFacts> {
         // An image that was removed in the meantime is not in the answer.
         let answer = cx
             .exec
-            .ask(&image::inspect_cmd(&engine.program, &ids), LISTING);
-        cx.exec.check()?;
+            .capture(&image::inspect_cmd(&engine.program, &ids), LIST_LIMIT);
+        cx.exec.fail_if_interrupted()?;
         image::read_inspect(&answer).map_err(Failure::new)?
     };
     let git = git::work_tree(cx.exec, &settings.root).values;
@@ -164,7 +167,11 @@ fn builders(cx: &Context, engine: &Engine) -> Vec<&'static str> {
     engine
         .xtask_builders()
         .into_iter()
-        .filter(|(_, question)| cx.exec.ask(question, LISTING).is_ok_and(|done| done.ok()))
+        .filter(|(_, question)| {
+            cx.exec
+                .capture(question, LIST_LIMIT)
+                .is_ok_and(|done| done.ok())
+        })
         .map(|(name, _)| name)
         .collect()
 }
@@ -173,7 +180,7 @@ fn builders(cx: &Context, engine: &Engine) -> Vec<&'static str> {
 fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMount> {
     let listed = engine
         .list_cache_mounts()
-        .and_then(|cmd| cx.exec.ask(&cmd, LISTING).ok());
+        .and_then(|cmd| cx.exec.capture(&cmd, LIST_LIMIT).ok());
     let mut found = listed
         .map(|done| read_cache_mounts(&done.stdout))
         .unwrap_or_default();
@@ -185,7 +192,7 @@ fn caches(cx: &Context, engine: &Engine, folder: Option<PathBuf>) -> Vec<CacheMo
     {
         let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
         let mut mounts: Vec<_> = entries
-            .filter(|entry| matches!(host::folder(&entry.path()), Folder::There { uid, .. } if uid == cx.env.user.euid))
+            .filter(|entry| matches!(host::folder(&entry.path()), Folder::Exists { uid, .. } if uid == cx.env.user.euid))
             .filter_map(|entry| {
                 let id = entry.file_name().into_string().ok().filter(|id| cache::is_our_cache_id(id))?;
                 Some(CacheMount { location: entry.path().to_str()?.to_owned(), id })
@@ -205,7 +212,7 @@ fn removals(
     args: &Clean,
 ) -> Result<Vec<Removal>, Failure> {
     let repository = settings.image.repository.as_str();
-    let repositories = [repository, &server_repository(settings)];
+    let repositories = [repository, &devserver_repository(settings)];
     let is_built_here = |reference: &str| {
         let name = reference.rsplit_once(':').map(|(name, _)| name);
         name.is_some_and(|name| repositories.contains(&name))
@@ -215,18 +222,18 @@ fn removals(
         .iter()
         .map(|tag| settings.image.repository.tagged(tag))
         .collect();
-    of_version.push(server_image(settings));
+    of_version.push(devserver_image(settings));
     let mut by_id: BTreeMap<&str, Removal> = BTreeMap::new();
     for image in images {
         let all = image.repo_tags.clone().unwrap_or_default();
-        let goes = |reference: &String| {
+        let is_selected = |reference: &String| {
             if args.all {
                 is_built_here(reference)
             } else {
                 of_version.contains(reference)
             }
         };
-        let (mut go, stay): (Vec<_>, Vec<_>) = all.into_iter().partition(goes);
+        let (mut go, stay): (Vec<_>, Vec<_>) = all.into_iter().partition(is_selected);
         // An image that lost its tag to a newer build has no reference left.
         let leftover = go.is_empty() && stay.is_empty();
         let of_this_version = image.label(VERSION_LABEL) == Some(settings.version.value.as_str());
@@ -323,11 +330,11 @@ impl Command for Clean {
         let (count, bytes) = before.fold((0, 0), |(count, bytes), image| {
             (count + 1, bytes + image.size)
         });
-        if cx.carry_out(&plan)? == Ran::No {
+        if cx.run_or_print(&plan)? == Ran::No {
             return Ok(());
         }
-        container_must_be_gone(cx, &facts)?;
-        let stayed = try_again(cx, &facts, still_there(cx, &facts));
+        ensure_container_removed(cx, &facts)?;
+        let stayed = retry_removal(cx, &facts, kept_images(cx, &facts));
         for image in &stayed {
             cx.ui.warn(&format!(
                 "image {} stays: a container uses it",
@@ -374,7 +381,7 @@ fn list(cx: &Context, facts: &CleanFacts, args: &Clean) {
     if args.yes {
         cx.ui.detail(&text);
     } else {
-        cx.ui.show_output(&text);
+        cx.ui.print_unchanged(&text);
     }
 }
 
@@ -385,7 +392,7 @@ fn ask_first(cx: &Context, args: &Clean) -> Result<(), Failure> {
     if !cx.env.stdin_tty {
         return Err(
             Failure::usage("standard input is not a terminal; pass `--yes`")
-                .hint("`--dry-run` shows what would be removed"),
+                .hint("see what would be removed: `--dry-run`"),
         );
     }
     if cx.ui.confirm("Remove it?") {
@@ -399,7 +406,7 @@ fn ask_first(cx: &Context, args: &Clean) -> Result<(), Failure> {
 ///
 /// # Errors
 /// When it cannot be removed.
-fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
+fn ensure_container_removed(cx: &Context, facts: &CleanFacts) -> Result<()> {
     let Some(ours) = facts.container_of(Owner::Xtask) else {
         return Ok(());
     };
@@ -413,7 +420,7 @@ fn container_must_be_gone(cx: &Context, facts: &CleanFacts) -> Result<()> {
 
 /// Removes images that stayed once more. Our own container may have kept them: if two runs remove it at the
 /// same time, one may go on while the other has not finished.
-fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Removal>) -> Vec<Removal> {
+fn retry_removal(cx: &Context, facts: &CleanFacts, stayed: Vec<Removal>) -> Vec<Removal> {
     if stayed.is_empty() || facts.container_of(Owner::Xtask).is_none() {
         return stayed;
     }
@@ -421,11 +428,11 @@ fn try_again(cx: &Context, facts: &CleanFacts, stayed: Vec<Removal>) -> Vec<Remo
         let step = Step::new(facts.engine.remove_image(reference), Output::Quiet);
         let _ = cx.exec.step(&step.ignore_failure());
     }
-    still_there(cx, facts)
+    kept_images(cx, facts)
 }
 
 /// The images that the engine kept, because containers use them.
-fn still_there(cx: &Context, facts: &CleanFacts) -> Vec<Removal> {
+fn kept_images(cx: &Context, facts: &CleanFacts) -> Vec<Removal> {
     let exists = |image: &&Removal| {
         let found = cx.images_of(&facts.engine, &[&image.id]);
         found.is_ok_and(|found| !found.is_empty())

@@ -34,11 +34,11 @@ pub trait Standalone {
     ///
     /// # Errors
     /// When the command fails.
-    fn run(&self, surroundings: &Surroundings) -> Result<()>;
+    fn run(&self, cx: &StandaloneContext) -> Result<()>;
 }
 
 /// What a [`Standalone`] command works with.
-pub struct Surroundings<'a> {
+pub struct StandaloneContext<'a> {
     pub env: &'a Env,
     pub ui: Ui,
     /// All commands and options.

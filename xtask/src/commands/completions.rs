@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use clap_complete::{Shell, generate};
 
-use crate::commands::command::{Standalone, Surroundings};
+use crate::commands::command::{Standalone, StandaloneContext};
 
 /// Print a completion script for a shell
 #[derive(Args, Clone, Debug)]
@@ -14,13 +14,13 @@ pub struct Completions {
 }
 
 impl Standalone for Completions {
-    fn run(&self, surroundings: &Surroundings) -> Result<()> {
+    fn run(&self, cx: &StandaloneContext) -> Result<()> {
         let mut script = Vec::new();
         // Shells complete after a program's name, and that of `cargo xtask` is cargo. So the script is for
         // the installed binary, and for an alias `xtask='cargo xtask'`.
-        let mut cli = surroundings.cli.clone().name("xtask").bin_name("xtask");
+        let mut cli = cx.cli.clone().name("xtask").bin_name("xtask");
         generate(self.shell, &mut cli, "xtask", &mut script);
-        Ok(surroundings.ui.print(&String::from_utf8_lossy(&script))?)
+        Ok(cx.ui.print(&String::from_utf8_lossy(&script))?)
     }
 }
 

@@ -66,7 +66,7 @@ impl TokenSource {
 
 /// A login: the registry, the user and the source of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Request {
+struct LoginRequest {
     registry: String,
     user: String,
     token: TokenSource,
@@ -76,19 +76,19 @@ struct Request {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GitHubCli {
     SignedIn,
-    Absent,
+    Unavailable,
 }
 
 /// Chooses the registry, the user and the token's source.
 ///
 /// # Errors
 /// When no user is known, and when there is no token.
-fn request(
+fn login_request(
     settings: &Settings,
     env: &Env,
     args: &DockerLogin,
     gh: GitHubCli,
-) -> Result<Request, Failure> {
+) -> Result<LoginRequest, Failure> {
     let registry = args
         .registry
         .clone()
@@ -117,14 +117,14 @@ fn request(
                 .hint(format!("set {}, or pass it: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", token_variables(&registry).join(" or "))));
         }
     };
-    Ok(Request {
+    Ok(LoginRequest {
         registry,
         user,
         token,
     })
 }
 
-fn plan(engine: &Engine, request: &Request, secret: String) -> Plan {
+fn plan(engine: &Engine, request: &LoginRequest, secret: String) -> Plan {
     let stdin = Stdin {
         secret,
         source_command: request.token.command(),
@@ -136,15 +136,15 @@ fn plan(engine: &Engine, request: &Request, secret: String) -> Plan {
 
 impl Command for DockerLogin {
     fn run(&self, cx: &Context) -> Result<()> {
-        let request = request(cx.settings, cx.env, self, github_cli(cx))?;
-        let (engine, _) = cx.engine_and_passed_over()?;
+        let request = login_request(cx.settings, cx.env, self, github_cli(cx))?;
+        let (engine, _) = cx.engine_and_rejected()?;
         let engine = engine.engine;
         if cx.dry_run {
             let plan = plan(&engine, &request, String::new());
-            return cx.carry_out(&plan).map(|_| ());
+            return cx.run_or_print(&plan).map(|_| ());
         }
         let secret = token(cx, &request)?;
-        match cx.carry_out(&plan(&engine, &request, secret)) {
+        match cx.run_or_print(&plan(&engine, &request, secret)) {
             Ok(Ran::Yes | Ran::No) => {}
             Err(error) => return Err(explain(error, &engine, &request)),
         }
@@ -170,23 +170,23 @@ fn github_cli(cx: &Context) -> GitHubCli {
     let signed_in = cx.find_program("gh").is_some()
         && cx
             .exec
-            .ask(&status, GITHUB_CLI_LIMIT)
+            .capture(&status, GITHUB_CLI_LIMIT)
             .is_ok_and(|done| done.ok());
     if signed_in {
         GitHubCli::SignedIn
     } else {
-        GitHubCli::Absent
+        GitHubCli::Unavailable
     }
 }
 
-fn token(cx: &Context, request: &Request) -> Result<String> {
+fn token(cx: &Context, request: &LoginRequest) -> Result<String> {
     let token = match &request.token {
         TokenSource::Stdin => std::io::read_to_string(std::io::stdin())?,
         TokenSource::Env(name) => cx.env.get(name).unwrap_or_default().to_owned(),
         TokenSource::GitHubCli => {
             let cmd = Cmd::new("gh").args(["auth", "token", "--hostname", "github.com"]);
             cx.exec
-                .ask(&cmd, GITHUB_CLI_LIMIT)
+                .capture(&cmd, GITHUB_CLI_LIMIT)
                 .map(|done| done.stdout)
                 .unwrap_or_default()
         }
@@ -203,7 +203,7 @@ fn token(cx: &Context, request: &Request) -> Result<String> {
 }
 
 /// Explains a failure whose output the engine has shown already.
-fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::Error {
+fn explain(error: anyhow::Error, engine: &Engine, request: &LoginRequest) -> anyhow::Error {
     let Some(failure) = error.downcast_ref::<Failure>() else {
         return error;
     };
@@ -217,8 +217,8 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &Request) -> anyhow::
             let refused = explained(format!("{registry} refuses this token of {}", request.user));
             if registry == GITHUB_REGISTRY {
                 refused
-                    .hint("a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
-                    .hint("in GitHub Actions: `permissions: packages: write`, and `GITHUB_TOKEN` in the step's `env`")
+                    .hint("create get a token that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
+                    .hint("set `permissions: packages: write` in GitHub Actions, and `GITHUB_TOKEN` in the step's `env`")
             } else {
                 refused.hint("check the user name, and create a new token")
             }
@@ -243,7 +243,7 @@ impl crate::commands::testing::Examples for DockerLogin {
     ) -> Vec<crate::commands::testing::Example> {
         let line = "docker-login --username me";
         machine.examples(&[line], |command: &Self, settings, env| {
-            let request = request(settings, env, command, GitHubCli::SignedIn)?;
+            let request = login_request(settings, env, command, GitHubCli::SignedIn)?;
             let secret = crate::commands::testing::SECRET.to_owned();
             Ok(plan(&machine.engine().engine, &request, secret))
         })
@@ -260,7 +260,7 @@ mod tests {
         env: &Env,
         gh: GitHubCli,
         repository: &str,
-    ) -> Result<Request, Failure> {
+    ) -> Result<LoginRequest, Failure> {
         let line = ["docker-login"].iter().chain(line).copied();
         let command: DockerLogin = parse(line);
         let files = Files {
@@ -269,16 +269,16 @@ mod tests {
             local: None,
         };
         let settings = Settings::resolve(&Arguments::default(), env, &files)?;
-        request(&settings, env, &command, gh)
+        login_request(&settings, env, &command, gh)
     }
 
     #[test]
     fn in_ci_everything_is_in_the_environment() {
         let env = Env::fake(&[("GITHUB_ACTOR", "me"), ("GITHUB_TOKEN", "t")]);
-        let decided = decide(&[], &env, GitHubCli::Absent, "ghcr.io/x/y").unwrap();
+        let decided = decide(&[], &env, GitHubCli::Unavailable, "ghcr.io/x/y").unwrap();
         assert_eq!(
             decided,
-            Request {
+            LoginRequest {
                 registry: "ghcr.io".into(),
                 user: "me".into(),
                 token: TokenSource::Env("GITHUB_TOKEN")
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tokens_source_is_the_first_that_there_is() {
+    fn the_first_available_token_source_is_used() {
         let bare = Env::fake(&[]);
         let mut terminal = bare.clone();
         terminal.stdin_tty = true;
@@ -325,9 +325,9 @@ mod tests {
             TokenSource::GitHubCli
         );
         assert_eq!(
-            from(&[], &terminal, GitHubCli::Absent).unwrap(),
+            from(&[], &terminal, GitHubCli::Unavailable).unwrap(),
             TokenSource::Prompt
         );
-        assert!(from(&[], &bare, GitHubCli::Absent).is_err());
+        assert!(from(&[], &bare, GitHubCli::Unavailable).is_err());
     }
 }

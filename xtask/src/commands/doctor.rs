@@ -60,7 +60,7 @@ pub fn version_questions() -> Plan {
 impl Command for Doctor {
     fn run(&self, cx: &Context) -> Result<()> {
         if cx.dry_run {
-            return cx.carry_out(&version_questions()).map(|_| ());
+            return cx.run_or_print(&version_questions()).map(|_| ());
         }
         let mut findings = vec![ok(
             "configuration",
@@ -87,7 +87,7 @@ impl Command for Doctor {
             findings.push(ok("SELinux", state));
         }
         findings::show(cx, self.json, &findings)?;
-        if findings::broken(&findings).is_empty() {
+        if findings::failure_names(&findings).is_empty() {
             Ok(())
         } else {
             Err(Failure::new("something is broken: see above").into())
@@ -97,9 +97,9 @@ impl Command for Doctor {
 
 /// Which engine is chosen and why, and why others were passed over.
 fn engines(cx: &Context, findings: &mut Vec<Finding>) -> Option<EngineFacts> {
-    match cx.engine_and_passed_over() {
-        Ok((engine, passed_over)) => {
-            for other in &passed_over {
+    match cx.engine_and_rejected() {
+        Ok((engine, rejected)) => {
+            for other in &rejected {
                 findings.push(warning(
                     "engine",
                     format!("{} {}", other.program, other.why),
@@ -159,7 +159,7 @@ fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
 
 fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
     cx.exec
-        .ask(cmd, cx.settings.engine.timeout.max(Duration::from_secs(5)))
+        .capture(cmd, cx.settings.engine.timeout.max(Duration::from_secs(5)))
         .ok()
 }
 
@@ -248,7 +248,7 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
 fn environment(cx: &Context) -> Vec<Finding> {
     let file = match read_env_file(cx.settings, cx.env) {
         Ok(file) => file,
-        Err(error) => return vec![findings::failed("env file", &error)],
+        Err(error) => return vec![findings::from_failure("env file", &error)],
     };
     let runner = RunnerEnv {
         settings: cx.settings,
@@ -300,7 +300,7 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                         what,
                         format!("{} is a file, which is mounted as it is", mount.host),
                     ),
-                    (Ok(_), Folder::There { .. }) => ok(
+                    (Ok(_), Folder::Exists { .. }) => ok(
                         what,
                         format!("{} can be written by the container", mount.host),
                     ),
@@ -358,7 +358,7 @@ fn git(cx: &Context) -> Finding {
     }
 }
 
-/// A proxy with a certificate of its own must be known to builds, too.
+/// Whether builds get the CA of a proxy that intercepts TLS.
 fn proxy_and_ca(cx: &Context) -> Finding {
     let what = "proxy and CA";
     let names = [

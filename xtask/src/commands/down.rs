@@ -46,7 +46,7 @@ fn started_by_up(settings: &Settings, container: &Container) -> bool {
 impl Command for Down {
     fn run(&self, cx: &Context) -> Result<()> {
         let clock = Clock::start();
-        let (engine, _) = cx.engine_and_passed_over()?;
+        let (engine, _) = cx.engine_and_rejected()?;
         let names = Names::for_runner(&cx.settings.run.container);
         let mut found = Vec::new();
         // The runner first: it needs the servers to finish its work.
@@ -67,7 +67,7 @@ impl Command for Down {
         let ours: Vec<_> = ours
             .map(|found| (found.name.as_str(), &found.container))
             .collect();
-        if removal::carry_out(cx, &engine.engine, &plan, &ours)? == Ran::Yes {
+        if removal::run_or_print(cx, &engine.engine, &plan, &ours)? == Ran::Yes {
             if nothing {
                 cx.ui.status("Nothing", "to stop: `up` has started nothing");
             } else {

@@ -10,7 +10,7 @@ use crate::{
     catalogue::{self, ENTRIES, Entry},
     cli::JsonOption,
     commands::{
-        command::{Standalone, Surroundings},
+        command::{Standalone, StandaloneContext},
         json,
     },
     config::schema::closest_match,
@@ -31,8 +31,8 @@ struct Report {
 }
 
 impl Standalone for Explain {
-    fn run(&self, surroundings: &Surroundings) -> Result<()> {
-        let ui = surroundings.ui;
+    fn run(&self, cx: &StandaloneContext) -> Result<()> {
+        let ui = cx.ui;
         let entry = self.failure.as_deref().map(known).transpose()?;
         if self.json.json {
             let failures = match entry {
@@ -57,7 +57,7 @@ fn unknown(code: &str) -> Failure {
     let failure = Failure::usage(format!("there is no known failure `{code}`"));
     match closest_match(code, ENTRIES.iter().map(|entry| entry.code)) {
         Some(near) => failure.hint(format!("did you mean `{near}`?")),
-        None => failure.hint("`cargo xtask explain` lists them"),
+        None => failure.hint("list them: `cargo xtask explain`"),
     }
 }
 

@@ -51,7 +51,7 @@ pub fn failure(what: &'static str, detail: impl Into<String>, fix: impl Into<Str
 }
 
 /// A failure as a finding, with its hints as the fix.
-pub fn failed(what: &'static str, why: &Failure) -> Finding {
+pub fn from_failure(what: &'static str, why: &Failure) -> Finding {
     let message = why.to_string();
     let lines: Vec<_> = message.lines().map(str::trim).collect();
     Finding {
@@ -63,19 +63,19 @@ pub fn failed(what: &'static str, why: &Failure) -> Finding {
 }
 
 /// Any error as a finding.
-pub fn failed_with(what: &'static str, why: &anyhow::Error) -> Finding {
+pub fn from_error(what: &'static str, why: &anyhow::Error) -> Finding {
     match why.downcast_ref::<Failure>() {
-        Some(why) => failed(what, why),
-        None => failed(what, &Failure::new(format!("{why:#}"))),
+        Some(why) => from_failure(what, why),
+        None => from_failure(what, &Failure::new(format!("{why:#}"))),
     }
 }
 
-/// What the findings say is broken, by name.
-pub fn broken(findings: &[Finding]) -> Vec<&'static str> {
-    let broken = findings
+/// The names of the failures.
+pub fn failure_names(findings: &[Finding]) -> Vec<&'static str> {
+    let failure_names = findings
         .iter()
         .filter(|finding| finding.level == Level::Failure);
-    broken.map(|finding| finding.what).collect()
+    failure_names.map(|finding| finding.what).collect()
 }
 
 #[derive(Serialize)]
@@ -90,7 +90,7 @@ struct Report<'a> {
 /// When standard output cannot be written.
 pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> {
     if json.json {
-        let ok = broken(findings).is_empty();
+        let ok = failure_names(findings).is_empty();
         return json::print(cx.ui, &Report { ok, findings });
     }
     let mut out = String::new();

@@ -7,7 +7,7 @@ use clap::{Args, builder::PossibleValue};
 
 use crate::{
     base::{env::Env, error::Failure},
-    commands::command::{Group, Standalone, Surroundings},
+    commands::command::{Group, Standalone, StandaloneContext},
     config::{files, schema::closest_match},
     settings::{GitValues, Publish, Settings, resolve::Arguments},
 };
@@ -20,21 +20,17 @@ pub struct Help {
 }
 
 impl Standalone for Help {
-    fn run(&self, surroundings: &Surroundings) -> Result<()> {
+    fn run(&self, cx: &StandaloneContext) -> Result<()> {
         let text = match &self.command {
-            None => whole(
-                surroundings.cli.clone(),
-                surroundings.groups,
-                surroundings.env,
-            ),
-            Some(name) => of_command(surroundings.cli.clone(), name)?,
+            None => help_of_all_commands(cx.cli.clone(), cx.groups, cx.env),
+            Some(name) => help_of_command(cx.cli.clone(), name)?,
         };
-        Ok(surroundings.ui.print_prose(&text)?)
+        Ok(cx.ui.print_prose(&text)?)
     }
 }
 
 /// The help of all commands.
-pub fn whole(mut cli: clap::Command, groups: &[Group], env: &Env) -> String {
+pub fn help_of_all_commands(mut cli: clap::Command, groups: &[Group], env: &Env) -> String {
     cli.build();
     let text = |styled: Option<&clap::builder::StyledStr>| {
         styled.map(ToString::to_string).unwrap_or_default()
@@ -155,7 +151,7 @@ fn configuration(env: &Env) -> String {
 ///
 /// # Errors
 /// When there is no such command.
-fn of_command(mut cli: clap::Command, name: &str) -> Result<String, Failure> {
+fn help_of_command(mut cli: clap::Command, name: &str) -> Result<String, Failure> {
     cli.build();
     let known: Vec<_> = cli
         .get_subcommands()
@@ -167,7 +163,7 @@ fn of_command(mut cli: clap::Command, name: &str) -> Result<String, Failure> {
             let failure = Failure::usage(format!("there is no command `{name}`"));
             match closest_match(name, known.iter().map(String::as_str)) {
                 Some(near) => failure.hint(format!("did you mean `{near}`?")),
-                None => failure.hint("`cargo xtask help` lists them"),
+                None => failure.hint("list them: `cargo xtask help`"),
             }
         })
 }

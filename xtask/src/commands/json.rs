@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// The version of the format. A change that breaks readers raises it.
-const SCHEMA: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 #[derive(Serialize)]
 struct Envelope<'a, T> {
@@ -24,7 +24,7 @@ struct Envelope<'a, T> {
 /// When standard output cannot be written.
 pub fn print<T: Serialize>(ui: Ui, content: &T) -> Result<()> {
     let envelope = Envelope {
-        schema: SCHEMA,
+        schema: SCHEMA_VERSION,
         content,
     };
     let text = serde_json::to_string_pretty(&envelope)?;

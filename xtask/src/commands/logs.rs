@@ -17,7 +17,7 @@ use crate::{
 pub struct Logs {
     /// Whose log: the runner's, or that of a server that `up` started
     #[arg(value_enum, default_value = "runner", value_name = "CONTAINER")]
-    container: Part,
+    container: LogSource,
     /// Keep showing new lines [default on a terminal]
     #[arg(long, short, overrides_with = "no_follow")]
     follow: bool,
@@ -27,10 +27,10 @@ pub struct Logs {
     /// Begin with the last N lines
     #[arg(long, short = 'n', value_name = "N")]
     tail: Option<u64>,
-    /// Begin at a time, or so long ago: 10m, 2026-01-31T12:00:00
+    /// Show only lines since a time or a duration ago, such as 2026-01-31T12:00:00 or 10m
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
-    /// End at a time, or so long ago
+    /// Show only lines until a time or a duration ago
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
     /// Show the time of each line
@@ -39,7 +39,7 @@ pub struct Logs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
+enum LogSource {
     Runner,
     Temporal,
     Server,
@@ -49,9 +49,9 @@ impl Logs {
     fn container_name(&self, settings: &Settings) -> String {
         let names = Names::for_runner(&settings.run.container);
         match self.container {
-            Part::Runner => names.runner,
-            Part::Temporal => names.temporal,
-            Part::Server => names.server,
+            LogSource::Runner => names.runner,
+            LogSource::Temporal => names.temporal,
+            LogSource::Server => names.server,
         }
     }
 
@@ -77,8 +77,8 @@ impl Command for Logs {
             None if cx.dry_run => {}
             None => {
                 let start = match self.container {
-                    Part::Runner => "run-local",
-                    Part::Temporal | Part::Server => "up",
+                    LogSource::Runner => "run-local",
+                    LogSource::Temporal | LogSource::Server => "up",
                 };
                 return Err(Failure::new(format!("there is no container `{name}`"))
                     .hint(format!("start it: `cargo xtask {start}`"))
@@ -86,7 +86,7 @@ impl Command for Logs {
             }
         }
         let follow = self.follow || (cx.env.stdout_tty && !self.no_follow && self.until.is_none());
-        cx.carry_out(&self.plan(cx.settings, &engine, follow))
+        cx.run_or_print(&self.plan(cx.settings, &engine, follow))
             .map(|_| ())
     }
 }

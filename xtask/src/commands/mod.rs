@@ -1,4 +1,4 @@
-//! One thin file for each command: a pure plan from settings and facts, and a run.
+//! The commands, one file or folder each, and the modules that several commands share.
 
 mod ask;
 mod build_image;

@@ -1,4 +1,4 @@
-//! Holds the table of commands in README.md to the code. After a change of a command's help:
+//! Checks that the table of commands in README.md agrees with the code. After a change of a command's help:
 //!
 //! ```sh
 //! cargo test -p xtask --bin xtask -- --ignored write_the_commands
@@ -34,7 +34,7 @@ fn wanted() -> String {
 }
 
 #[test]
-fn the_table_is_the_codes() {
+fn the_table_agrees_with_the_code() {
     assert_page(PAGE, &wanted(), file!());
 }
 

@@ -14,7 +14,7 @@ use crate::{
         destination,
         expected::expected,
         paths,
-        pipeline::{Request, publish},
+        pipeline::{PublishRequest, publish},
         preflight::{self, PublishOptions},
         sign,
     },
@@ -61,7 +61,7 @@ impl Command for PushArchive {
         if let Some(platform) = self.platform.parse()? {
             expected.platforms = vec![platform];
         }
-        let request = Request {
+        let request = PublishRequest {
             git,
             options,
             expected,
@@ -72,7 +72,7 @@ impl Command for PushArchive {
     }
 }
 
-/// Requests to a registry are not commands of a shell, so they are printed as comments.
+/// Requests to a registry are not shell commands, so they are printed as comments.
 fn dry_run(cx: &Context, archive: &Archive, path: &Path) -> Result<()> {
     let settings = cx.settings;
     let repository = settings.image.repository.as_str();

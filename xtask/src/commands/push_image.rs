@@ -24,7 +24,7 @@ use crate::{
         archive::ArchivePlan,
         expected::expected,
         paths,
-        pipeline::{Request, publish, push_line, smoke_line},
+        pipeline::{PublishRequest, publish, push_line, smoke_line},
         preflight::{self, PublishOptions},
     },
     settings::{Settings, SmokeFirst},
@@ -87,7 +87,7 @@ impl PushImage {
         let image = state.images.into_iter().next().ok_or_else(|| {
             Failure::new(format!("there is no image `{reference}` to push"))
                 .hint("build it first: leave out `--no-build`")
-                .hint("or build and push all platforms at once: `cargo xtask push-multiarch`")
+                .hint("build and push all platforms at once: `cargo xtask push-multiarch`")
         })?;
         Ok(PushFacts {
             engine: state.engine,
@@ -148,7 +148,7 @@ impl Command for PushImage {
         }
         let mut expected = expected(settings, &facts.git, Attestations::Optional);
         expected.platforms = vec![facts.platform];
-        let request = Request {
+        let request = PublishRequest {
             git: facts.git,
             options: self.publishing.into(),
             expected,
@@ -161,7 +161,7 @@ impl Command for PushImage {
                 publication.phase("build", |_| cx.exec.run(&build))?;
             }
             match settings.channel.smoke {
-                SmokeFirst::Yes => publication.phase("smoke", |_| smoke::must_pass(cx))?,
+                SmokeFirst::Yes => publication.phase("smoke", |_| smoke::require_success(cx))?,
                 SmokeFirst::No => {}
             }
             let path = paths::display(settings, &archive.archive);

@@ -19,12 +19,12 @@ use crate::{
     oci::verify::Attestations,
     plan::Plan,
     release::{
-        archive::{self, MultiRequest, merge_inputs, pack_line},
-        builder::{self, MultiFacts},
+        archive::{self, MultiarchRequest, merge_inputs, pack_line},
+        builder::{self, MultiarchFacts},
         dist,
         expected::expected,
         paths,
-        pipeline::{Request, publish, push_line, smoke_line},
+        pipeline::{PublishRequest, publish, push_line, smoke_line},
         preflight::{self, PublishOptions},
     },
     settings::{Settings, SmokeFirst},
@@ -69,26 +69,29 @@ impl Command for PushMultiarch {
 impl PushMultiarch {
     fn push_build(&self, cx: &Context, options: PublishOptions) -> Result<()> {
         let settings = cx.settings;
-        let facts = MultiFacts::gather(cx)?;
+        let facts = MultiarchFacts::gather(cx)?;
         for warning in builder::warnings(settings, &facts) {
             cx.ui.warn(&warning);
         }
-        let multi = MultiRequest {
+        let multi = MultiarchRequest {
             shard: None,
             options: &self.build,
             check_first: request::check_first(settings, self.check),
         };
         let plan = archive::plan(settings, &facts, &multi, None)?;
-        let native = native_plan(settings, &facts.build)?;
+        let build_for_engine_platform = native_plan(settings, &facts.build)?;
         if cx.dry_run {
-            let native = native.as_ref().map(Plan::render).unwrap_or_default();
-            let text = native
+            let build_for_engine_platform = build_for_engine_platform
+                .as_ref()
+                .map(Plan::render)
+                .unwrap_or_default();
+            let text = build_for_engine_platform
                 + &smoke_line(settings)
                 + &plan.render()
                 + &push_line(settings, &plan.archive, None, options);
             return Ok(cx.ui.print_plan(&text)?);
         }
-        let request = Request {
+        let request = PublishRequest {
             expected: expected(settings, &facts.build.git, plan.attestations),
             git: facts.build.git,
             options,
@@ -96,10 +99,10 @@ impl PushMultiarch {
             is_mirror: false,
         };
         publish(cx, request, |publication| {
-            if let Some(native) = native {
+            if let Some(build_for_engine_platform) = build_for_engine_platform {
                 publication.phase("smoke", |_| {
-                    cx.exec.run(&native)?;
-                    smoke::must_pass(cx)
+                    cx.exec.run(&build_for_engine_platform)?;
+                    smoke::require_success(cx)
                 })?;
             }
             let path = paths::display(settings, &plan.archive);
@@ -118,7 +121,7 @@ impl PushMultiarch {
             return Ok(cx.ui.print_plan(&text)?);
         }
         let git = git::work_tree(cx.exec, &settings.root);
-        let request = Request {
+        let request = PublishRequest {
             expected: expected(settings, &git, Attestations::Optional),
             git,
             options,
@@ -154,17 +157,20 @@ impl crate::commands::testing::Examples for PushMultiarch {
     ) -> Vec<crate::commands::testing::Example> {
         let line = "push-multiarch --version 1.2.3 --no-check";
         machine.rendered_examples(&[line], |command: &Self, settings, _| {
-            let multi = MultiRequest {
+            let multi = MultiarchRequest {
                 shard: None,
                 options: &command.build,
                 check_first: request::check_first(settings, command.check),
             };
             let facts = machine.multi_facts();
             let plan = archive::plan(settings, &facts, &multi, None)?;
-            let native = native_plan(settings, &facts.build)?;
-            let native = native.as_ref().map(Plan::render).unwrap_or_default();
+            let build_for_engine_platform = native_plan(settings, &facts.build)?;
+            let build_for_engine_platform = build_for_engine_platform
+                .as_ref()
+                .map(Plan::render)
+                .unwrap_or_default();
             let options = PublishOptions::from(command.publishing);
-            Ok(native
+            Ok(build_for_engine_platform
                 + &smoke_line(settings)
                 + &plan.render()
                 + &push_line(settings, &plan.archive, None, options))

@@ -33,14 +33,14 @@ pub fn steps(
 ///
 /// # Errors
 /// The step's, if one of the containers is still there.
-pub fn carry_out(
+pub fn run_or_print(
     cx: &Context,
     engine: &Engine,
     plan: &Plan,
     containers: &[(&str, &Container)],
 ) -> Result<Ran> {
-    let ran = cx.carry_out(plan);
-    if ran.is_ok() || cx.exec.caught().is_some() {
+    let ran = cx.run_or_print(plan);
+    if ran.is_ok() || cx.exec.stop_signal().is_some() {
         return ran;
     }
     for (name, container) in containers {

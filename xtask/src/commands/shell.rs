@@ -6,7 +6,7 @@ use clap::Args;
 use crate::{
     commands::command::Command,
     engine::Engine,
-    facts::context::{Context, not_running},
+    facts::context::{Context, not_running_failure},
     plan::{Output, Plan, Step},
     settings::Settings,
 };
@@ -44,10 +44,10 @@ impl Command for Shell {
     fn run(&self, cx: &Context) -> Result<()> {
         let (engine, container) = cx.our_container()?;
         if !cx.dry_run && !container.is_some_and(|container| container.state.running) {
-            return Err(not_running(&cx.settings.run.container).into());
+            return Err(not_running_failure(&cx.settings.run.container).into());
         }
         let tty = cx.env.stdin_tty && cx.env.stdout_tty;
-        cx.carry_out(&self.plan(cx.settings, &engine, tty))
+        cx.run_or_print(&self.plan(cx.settings, &engine, tty))
             .map(|_| ())
     }
 }

@@ -1,4 +1,4 @@
-//! `smoke`: tries an image. It starts the whole stack on a network of its own, has an agent write a
+//! `smoke`: tests an image with an agent. It starts the whole stack on a network of its own, has an agent write a
 //! file, restarts the runner, and continues the same session.
 
 use anyhow::Result;
@@ -9,18 +9,19 @@ use crate::{
     build::facts::BuildFacts,
     cli::{JsonOption, VersionOption},
     commands::{
-        checks::{self, Check},
+        checks::{self, CheckResult},
         command::Command,
         health,
         run_local::environment::ContainerEnv,
         stack::{
-            Names, Ports, READY_BUDGET, Server, build_server, devserver, has_server_image,
-            scripted_model, server, server_image, server_ready, temporal, with_logs,
+            Names, Ports, READY_BUDGET, Server, build_devserver_steps, devserver_cmd,
+            devserver_image, has_devserver_image, scripted_model, server, show_logs_on_failure,
+            temporal, wait_for_devserver,
         },
     },
     engine::{EngineFacts, label, run::Run},
     exec::Finished,
-    facts::context::{Context, no_image},
+    facts::context::{Context, missing_image_failure},
     plan::{Cmd, Output, Plan, Step},
     settings::{Network, Settings},
 };
@@ -44,8 +45,8 @@ struct SmokeFacts {
     /// The image's health check.
     check: Vec<String>,
     has_temporal_image: bool,
-    has_server_image: bool,
-    person: User,
+    has_devserver_image: bool,
+    invoking_user: User,
     /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
@@ -103,7 +104,7 @@ fn runner(settings: &Settings, engine: &EngineFacts, names: &Names, facts: &Smok
         ..Run::restricted(
             &names.runner,
             &facts.reference,
-            facts.person,
+            facts.invoking_user,
             network_of(&names.temporal),
         )
     })
@@ -128,12 +129,14 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         let pull = Step::new(engine.engine.pull(image), Output::Progress);
         images.push(pull.status("Pulling", image.as_str()));
     }
-    if !facts.has_server_image {
-        images.steps.extend(build_server(settings, &facts.build)?);
+    if !facts.has_devserver_image {
+        images
+            .steps
+            .extend(build_devserver_steps(settings, &facts.build)?);
     }
-    let server_image = server_image(settings);
+    let devserver_image = devserver_image(settings);
     let quiet = |cmd: Cmd| Step::new(cmd, Output::Quiet);
-    let start = |server: &Server| quiet(server.run(engine, facts.person));
+    let start = |server: &Server| quiet(server.run(engine, facts.invoking_user));
     let isolated = Network::Named("none".to_owned());
     let servers = vec![
         start(&temporal(
@@ -148,17 +151,17 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         ),
         start(&server(
             &names.server,
-            &server_image,
+            &devserver_image,
             network_of(&names.temporal),
             "localhost",
             Ports::DEFAULT,
         )),
-        server_ready(engine, &names.server, Ports::DEFAULT),
+        wait_for_devserver(engine, &names.server, Ports::DEFAULT),
     ];
     let healthy =
         || quiet(engine.engine.exec(&names.runner, facts.check.clone())).retry_for(READY_BUDGET);
     let ask = |message: &str| {
-        let cmd = devserver(
+        let cmd = devserver_cmd(
             engine,
             &names.server,
             ["ask", "--session", "smoke", message],
@@ -204,19 +207,21 @@ impl SmokeFacts {
         let images = cx.images_of(engine, std::slice::from_ref(&reference))?;
         let image = images
             .first()
-            .ok_or_else(|| no_image(settings, &reference))?;
+            .ok_or_else(|| missing_image_failure(settings, &reference))?;
         let check = health::command(Some(image), &settings.health).ok_or_else(|| {
-            Failure::new(format!("this engine sees no health check in `{reference}`"))
-                .hint("set `health.command` in xtask.toml")
+            Failure::new(format!(
+                "the engine reports no health check for `{reference}`"
+            ))
+            .hint("set `health.command` in xtask.toml")
         })?;
         let temporal_image = std::slice::from_ref(&settings.stack.temporal_image);
         Ok(Self {
             has_temporal_image: !cx.images_of(engine, temporal_image)?.is_empty(),
-            has_server_image: has_server_image(cx, &build.engine)?,
+            has_devserver_image: has_devserver_image(cx, &build.engine)?,
             reference,
             check,
             build,
-            person: cx.env.user,
+            invoking_user: cx.env.user,
             run_id: std::process::id(),
         })
     }
@@ -233,18 +238,18 @@ impl Command for Smoke {
             return Ok(cx.ui.print_plan(&plan(cx.settings, &facts)?.render())?);
         }
         let clock = crate::base::ui::Clock::start();
-        let checks = prove(cx, &facts)?;
+        let checks = run_checks(cx, &facts)?;
         let engine = &facts.build.engine;
         checks::report(cx, self.json, &facts.reference, engine, &checks, clock)
     }
 }
 
-/// Tries the version's image before it is published.
+/// Tests the version's image before it is published.
 ///
 /// # Errors
 /// When a check fails.
-pub fn must_pass(cx: &Context) -> Result<()> {
-    let checks = prove(cx, &SmokeFacts::gather(cx)?)?;
+pub fn require_success(cx: &Context) -> Result<()> {
+    let checks = run_checks(cx, &SmokeFacts::gather(cx)?)?;
     let failed = checks.iter().find(|check| !check.ok);
     failed.map_or(Ok(()), |check| {
         let message = format!(
@@ -261,7 +266,7 @@ pub fn must_pass(cx: &Context) -> Result<()> {
 }
 
 /// Runs all plans. The cleanup runs also after a failure or Ctrl-C.
-fn prove(cx: &Context, facts: &SmokeFacts) -> Result<Vec<Check>> {
+fn run_checks(cx: &Context, facts: &SmokeFacts) -> Result<Vec<CheckResult>> {
     let plans = plan(cx.settings, facts)?;
     let names = names(cx.settings, facts);
     let checks = cx
@@ -269,16 +274,16 @@ fn prove(cx: &Context, facts: &SmokeFacts) -> Result<Vec<Check>> {
         .run(&plans.images)
         .and_then(|()| run_plans(cx, &plans));
     let containers = [&names.temporal, &names.server, &names.runner].map(String::as_str);
-    let checks = with_logs(cx, &facts.build.engine, &containers, checks);
+    let checks = show_logs_on_failure(cx, &facts.build.engine, &containers, checks);
     cx.exec.clean_up(&plans.cleanup);
     checks
 }
 
-fn run_plans(cx: &Context, plans: &SmokePlans) -> Result<Vec<Check>> {
+fn run_plans(cx: &Context, plans: &SmokePlans) -> Result<Vec<CheckResult>> {
     cx.exec.run(&plans.servers)?;
     let clock = crate::base::ui::Clock::start();
     cx.exec.run(&plans.runner)?;
-    let healthy = Check::new("healthy", true, format!("in {clock}"));
+    let healthy = CheckResult::new("healthy", true, format!("in {clock}"));
     let outputs = cx.exec.outputs(&plans.executions)?;
     let [wrote, haiku, _restarted, _healthy, read, remembered] = <[Finished; 6]>::try_from(outputs)
         .map_err(|_| Failure::new("internal error: `smoke` has other steps than results"))?;
@@ -286,18 +291,18 @@ fn run_plans(cx: &Context, plans: &SmokePlans) -> Result<Vec<Check>> {
     let lines = haiku.stdout.lines().count();
     Ok(vec![
         healthy,
-        Check::new("an agent runs", wrote.ok(), answer(&wrote)),
-        Check::new(
+        CheckResult::new("an agent runs", wrote.ok(), answer(&wrote)),
+        CheckResult::new(
             "it wrote its file",
             haiku.ok() && lines > 0,
             format!("{lines} lines"),
         ),
-        Check::new(
+        CheckResult::new(
             "files are kept",
             read.ok() && !first_line.is_empty() && read.stdout.contains(first_line),
             answer(&read),
         ),
-        Check::new(
+        CheckResult::new(
             "a session remembers",
             remembered.ok() && remembered.stdout.contains("write a haiku"),
             answer(&remembered),
@@ -327,8 +332,8 @@ impl crate::commands::testing::Examples for Smoke {
                 reference: machine.reference(settings),
                 check: vec!["probe".to_owned()],
                 has_temporal_image: false,
-                has_server_image: true,
-                person: machine.user,
+                has_devserver_image: true,
+                invoking_user: machine.user,
                 run_id: 7,
             };
             Ok(plan(settings, &facts)?.render())

@@ -44,9 +44,9 @@ impl Ports {
                 return Ok(port);
             }
             Err(Failure::usage(format!(
-                "`{name}` is {host}:{port}, and `up` starts servers only on this machine"
+                "`{name}` is {host}:{port}, but the stack of `up` and `ask` must be on this machine"
             ))
-            .hint("start the runner alone: `cargo xtask run-local`"))
+            .hint("set `{name}` to an address on localhost, or start only the runner: `cargo xtask run-local`"))
         };
         let server = port("STIGMER_BACKEND_ENDPOINT", Self::DEFAULT.server)?;
         Ok(Self {
@@ -83,15 +83,19 @@ impl Names {
 }
 
 /// The repository of the devserver's images. They are built and used on this machine only.
-pub fn server_repository(settings: &Settings) -> String {
+pub fn devserver_repository(settings: &Settings) -> String {
     let path = settings.image.repository.path();
     let name = path.rsplit('/').next().unwrap_or(path);
     format!("localhost/{name}-devserver")
 }
 
 /// The reference of the version's devserver image.
-pub fn server_image(settings: &Settings) -> String {
-    format!("{}:{}", server_repository(settings), settings.version.value)
+pub fn devserver_image(settings: &Settings) -> String {
+    format!(
+        "{}:{}",
+        devserver_repository(settings),
+        settings.version.value
+    )
 }
 
 /// The variables by which the runner uses the scripted model. It needs no key.
@@ -122,13 +126,13 @@ pub struct Server<'a> {
 }
 
 impl Server<'_> {
-    pub fn run(&self, engine: &EngineFacts, person: User) -> Cmd {
+    pub fn run(&self, engine: &EngineFacts, invoking_user: User) -> Cmd {
         let mut labels = vec![(label::CONTAINER.to_owned(), self.label.to_owned())];
         labels.extend(
             self.stack
                 .map(|stack| (label::STACK.to_owned(), stack.to_owned())),
         );
-        let mut run = Run::restricted(self.name, self.image, person, self.network.clone());
+        let mut run = Run::restricted(self.name, self.image, invoking_user, self.network.clone());
         // Another project's server may write to any folder.
         run.hardening.read_only = false;
         engine.run_as_image_user(&Run {
@@ -211,11 +215,14 @@ pub fn server<'a>(
 /// The steps that build the devserver's image from this checkout.
 ///
 /// # Errors
-/// As [`request::native`].
-pub fn build_server(settings: &Settings, facts: &BuildFacts) -> Result<Vec<Step>, Failure> {
-    let mut build = request::native(settings, facts)?;
+/// As [`request::build_for_engine_platform`].
+pub fn build_devserver_steps(
+    settings: &Settings,
+    facts: &BuildFacts,
+) -> Result<Vec<Step>, Failure> {
+    let mut build = request::build_for_engine_platform(settings, facts)?;
     build.target.clone_from(&settings.stack.server_target);
-    build.references = vec![server_image(settings)];
+    build.references = vec![devserver_image(settings)];
     let cmd = facts.engine.build(&build);
     let mut steps = request::preparation(facts);
     steps.push(
@@ -228,8 +235,8 @@ pub fn build_server(settings: &Settings, facts: &BuildFacts) -> Result<Vec<Step>
 ///
 /// # Errors
 /// When its name is that of an image which xtask did not build.
-pub fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Failure> {
-    let reference = server_image(cx.settings);
+pub fn has_devserver_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Failure> {
+    let reference = devserver_image(cx.settings);
     match cx.images_of(&engine.engine, &[&reference])?.first() {
         None => Ok(false),
         Some(image) if image.is_built_by_xtask() => Ok(true),
@@ -238,14 +245,14 @@ pub fn has_server_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Fail
 }
 
 /// Waits until the devserver says that it is healthy.
-pub fn server_ready(engine: &EngineFacts, name: &str, ports: Ports) -> Step {
+pub fn wait_for_devserver(engine: &EngineFacts, name: &str, ports: Ports) -> Step {
     let url = format!("http://127.0.0.1:{}/health", ports.model);
-    let cmd = devserver(engine, name, ["health", "--url", &url]);
+    let cmd = devserver_cmd(engine, name, ["health", "--url", &url]);
     Step::new(cmd, Output::Quiet).retry_for(READY_BUDGET)
 }
 
 /// Runs the devserver's program in its container.
-pub fn devserver<'a>(
+pub fn devserver_cmd<'a>(
     engine: &EngineFacts,
     name: &str,
     args: impl IntoIterator<Item = &'a str>,
@@ -257,18 +264,18 @@ pub fn devserver<'a>(
 
 /// After a failure, shows the end of the logs of the containers, which may explain it. Returns the result
 /// that it was given.
-pub fn with_logs<T>(
+pub fn show_logs_on_failure<T>(
     cx: &Context,
     engine: &EngineFacts,
     names: &[&str],
     result: Result<T>,
 ) -> Result<T> {
-    let failed = result.is_err() && cx.exec.caught().is_none();
+    let failed = result.is_err() && cx.exec.stop_signal().is_none();
     for name in names.iter().filter(|_| failed) {
         if let Ok(log) = cx.ask(&engine.engine.logs(name, &LogOptions::last(10))) {
             cx.ui.detail(&format!("the last lines of {name}'s log:"));
-            cx.ui.show_output(&log.stdout);
-            cx.ui.show_output(&log.stderr);
+            cx.ui.print_unchanged(&log.stdout);
+            cx.ui.print_unchanged(&log.stderr);
         }
     }
     result

@@ -60,7 +60,7 @@ impl Command for Status {
             let (engine, _) = cx.engine_and_container(name)?;
             let cmd = container::inspect_cmd(&engine.program, name);
             let plan = vec![Step::new(cmd, Output::Result)].into();
-            return cx.carry_out(&plan).map(|_| ());
+            return cx.run_or_print(&plan).map(|_| ());
         }
         let (engine, container) = cx.our_container()?;
         let report = report(cx, &engine, container.as_ref())?;
@@ -112,15 +112,15 @@ fn report(cx: &Context, engine: &Engine, container: Option<&Container>) -> Resul
         .and_then(container::Healthcheck::command)
         .or_else(|| health::command(None, &cx.settings.health));
     // The check runs now: an engine's own record may be half a minute old, or missing.
-    let answer = check.map(|argv| cx.exec.ask(&engine.exec(name, argv), CHECK_LIMIT));
-    cx.exec.check()?;
+    let answer = check.map(|argv| cx.exec.capture(&engine.exec(name, argv), CHECK_LIMIT));
+    cx.exec.fail_if_interrupted()?;
     let (health, message) = match answer {
         Some(Ok(done)) if done.ok() => ("healthy", done.last_line()),
         Some(Ok(done)) => ("unhealthy", done.last_line()),
         Some(Err(why)) => ("unhealthy", format!("the check {why}")),
         None => (
             "unknown",
-            "this engine sees no health check in the image".to_owned(),
+            "the engine reports no health check for the image".to_owned(),
         ),
     };
     report.health = Some(health);

@@ -42,7 +42,7 @@ impl Command for Stop {
         let (engine, container) = cx.our_container()?;
         let plan = self.plan(cx.settings, &engine, container.as_ref());
         let ours: Vec<_> = container.iter().map(|ours| (name.as_str(), ours)).collect();
-        if removal::carry_out(cx, &engine, &plan, &ours)? == Ran::No {
+        if removal::run_or_print(cx, &engine, &plan, &ours)? == Ran::No {
             return Ok(());
         }
         let running = container

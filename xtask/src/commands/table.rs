@@ -115,7 +115,7 @@ mod tests {
     use super::Cli;
 
     #[test]
-    fn clap_finds_no_fault() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 }

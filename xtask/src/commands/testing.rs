@@ -27,7 +27,7 @@ use crate::{
     },
     facts::{context::EngineState, git::WorkTree, host::Folder},
     plan::Plan,
-    release::builder::MultiFacts,
+    release::builder::MultiarchFacts,
     settings::{BuildSecret, GitValues, SecretSource, Settings, resolve::Arguments},
 };
 
@@ -223,8 +223,8 @@ impl Machine {
         }
     }
 
-    pub fn multi_facts(&self) -> MultiFacts {
-        MultiFacts {
+    pub fn multi_facts(&self) -> MultiarchFacts {
+        MultiarchFacts {
             build: self.build_facts(),
             builder: BuilderFacts {
                 // One machine has the older store, which needs a builder of our own.

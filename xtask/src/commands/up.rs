@@ -13,8 +13,9 @@ use crate::{
         removal,
         run_local::start::{BACKGROUND, StartedBy, start},
         stack::{
-            Names, Ports, READY_BUDGET, build_server, has_server_image, scripted_model, server,
-            server_image, server_ready, temporal, with_logs,
+            Names, Ports, READY_BUDGET, build_devserver_steps, devserver_image,
+            has_devserver_image, scripted_model, server, show_logs_on_failure, temporal,
+            wait_for_devserver,
         },
     },
     engine::container::Container,
@@ -63,7 +64,7 @@ struct UpFacts {
     server: ServerFacts,
     has_runner_image: bool,
     has_model: bool,
-    person: User,
+    invoking_user: User,
 }
 
 /// The state of one server.
@@ -107,7 +108,11 @@ impl UpFacts {
                 ports.temporal,
                 has(&settings.stack.temporal_image)?,
             )?,
-            server: server(&names.server, ports.server, has_server_image(cx, engine)?)?,
+            server: server(
+                &names.server,
+                ports.server,
+                has_devserver_image(cx, engine)?,
+            )?,
             has_runner_image: has(&cx.reference()?)?,
             has_model: MODEL_VARIABLES
                 .iter()
@@ -117,7 +122,7 @@ impl UpFacts {
                 .filter_map(|(flag, name)| Some((flag, runner.value(name)?)))
                 .flat_map(|(flag, value)| [(*flag).to_owned(), value.to_owned()])
                 .collect(),
-            person: cx.env.user,
+            invoking_user: cx.env.user,
             ports,
             build,
         })
@@ -150,7 +155,7 @@ fn plan_temporal(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
     let network = engine.network(&Network::Auto);
     let mut server = temporal(settings, &names.temporal, network, facts.ports);
     server.stack = Some(&names.runner);
-    let start = Step::new(server.run(engine, facts.person), Output::Quiet);
+    let start = Step::new(server.run(engine, facts.invoking_user), Output::Quiet);
     plan.push(start.status("Starting", format!("Temporal as {}", names.temporal)));
     plan
 }
@@ -166,7 +171,8 @@ fn plan_server(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Pl
     }
     let engine = &facts.build.engine;
     if !facts.server.has_image {
-        plan.steps.extend(build_server(settings, &facts.build)?);
+        plan.steps
+            .extend(build_devserver_steps(settings, &facts.build)?);
     }
     if let Some(old) = &facts.server.container {
         let grace = settings.run.stop_grace;
@@ -176,13 +182,13 @@ fn plan_server(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Pl
     }
     let network = engine.network(&Network::Auto);
     let host = engine.host_name_on(&network);
-    let image = server_image(settings);
+    let image = devserver_image(settings);
     let mut server = server(&names.server, &image, network, host, facts.ports);
     server.command.extend(facts.shared.iter().cloned());
     server.stack = Some(&names.runner);
-    let start = Step::new(server.run(engine, facts.person), Output::Quiet);
+    let start = Step::new(server.run(engine, facts.invoking_user), Output::Quiet);
     plan.push(start.status("Starting", format!("a stigmer-server as {}", names.server)));
-    plan.push(server_ready(engine, &names.server, facts.ports));
+    plan.push(wait_for_devserver(engine, &names.server, facts.ports));
     Ok(plan)
 }
 
@@ -224,20 +230,20 @@ impl Command for Up {
             let found = format!("Temporal on localhost:{}", facts.ports.temporal);
             cx.ui.status("Found", &found);
         }
-        cx.carry_out(&temporal)?;
+        cx.run_or_print(&temporal)?;
         if !cx.dry_run && !temporal.steps.is_empty() {
             let waited = wait_for_port(cx, &names.temporal, facts.ports.temporal);
-            with_logs(cx, engine, &[&names.temporal], waited)?;
+            show_logs_on_failure(cx, engine, &[&names.temporal], waited)?;
         }
         if server.steps.is_empty() {
             let found = format!("stigmer-server on localhost:{}", facts.ports.server);
             cx.ui.status("Found", &found);
         }
-        with_logs(cx, engine, &[&names.server], cx.carry_out(&server))?;
+        show_logs_on_failure(cx, engine, &[&names.server], cx.run_or_print(&server))?;
         if !facts.has_runner_image && cx.settings.channel.publish != Publish::Yes {
             let defaults = build_image::BuildImage::default();
             let plan = build_image::plan(cx.settings, &facts.build, &defaults)?;
-            cx.carry_out(&plan)?;
+            cx.run_or_print(&plan)?;
         }
         start_runner(cx, &facts)
     }
@@ -250,7 +256,7 @@ fn start_runner(cx: &Context, facts: &UpFacts) -> Result<()> {
         for (name, value) in scripted_model(facts.ports) {
             settings.run.env.insert(name.to_owned(), value);
         }
-        cx.ui.hint("the model is a scripted one: it needs no key, and can answer only a few prompts; set `STIGMER_LLM_PROVIDER` and its key for a real one");
+        cx.ui.hint("set `STIGMER_LLM_PROVIDER` and its key to use a real model; the scripted model needs no key and answers only a few prompts");
     }
     let cx = Context {
         settings: &settings,
@@ -288,7 +294,7 @@ impl crate::commands::testing::Examples for Up {
                 server: missing(),
                 has_runner_image: true,
                 has_model: false,
-                person: machine.user,
+                invoking_user: machine.user,
             };
             let temporal = plan_temporal(settings, &facts, &names).render();
             Ok(temporal + &plan_server(settings, &facts, &names)?.render())

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A text as a TOML string. <https://toml.io/en/v1.0.0#string>
-pub fn quote(text: &str) -> String {
+pub fn quote_for_toml(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {
@@ -32,16 +32,18 @@ pub fn to_toml(path: &str, value: &Value) -> String {
         Value::Bool(yes) => yes.to_string(),
         Value::Count(count) => count.to_string(),
         Value::Size(None) => "\"\"".to_owned(),
-        Value::Size(Some(bytes)) => quote(&bytes.to_string()),
-        Value::Duration(duration) => quote(&humantime::format_duration(*duration).to_string()),
+        Value::Size(Some(bytes)) => quote_for_toml(&bytes.to_string()),
+        Value::Duration(duration) => {
+            quote_for_toml(&humantime::format_duration(*duration).to_string())
+        }
         Value::Text(_) if has_secret_name(path) => format!("\"{}\"", secret::MASK),
-        Value::Text(text) => quote(&secret::redact(text)),
+        Value::Text(text) => quote_for_toml(&secret::redact(text)),
         Value::List(items) => {
             format!(
                 "[{}]",
                 items
                     .iter()
-                    .map(|item| quote(&secret::redact(item)))
+                    .map(|item| quote_for_toml(&secret::redact(item)))
                     .collect::<Vec<_>>()
                     .join(", ")
             )

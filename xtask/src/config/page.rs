@@ -17,7 +17,7 @@ use crate::{
     config::{
         files::Files,
         resolve::{DEFAULTS, resolve},
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, SCHEMA, SCHEMA_KEY},
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, SCHEMA_KEY, SCHEMA_VERSION},
     },
 };
 
@@ -110,7 +110,7 @@ fn render_channels() -> String {
     let layer = resolve(
         &Files {
             root: PathBuf::new(),
-            project: format!("{SCHEMA_KEY} = {SCHEMA}"),
+            project: format!("{SCHEMA_KEY} = {SCHEMA_VERSION}"),
             local: None,
         },
         &Env::fake(&[]),
@@ -199,7 +199,7 @@ fn every_example_is_valid() {
             let schema = if example.contains("schema = ") {
                 String::new()
             } else {
-                format!("{SCHEMA_KEY} = {SCHEMA}\n")
+                format!("{SCHEMA_KEY} = {SCHEMA_VERSION}\n")
             };
             let files = Files {
                 root: PathBuf::new(),

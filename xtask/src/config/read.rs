@@ -14,8 +14,8 @@ use crate::{
         layer::{Layer, Origin},
         problem::{Problem, Source},
         schema::{
-            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, ENV_PREFIX, KEYS, Key, SCHEMA,
-            SCHEMA_KEY, Value, ValueType, closest_match,
+            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, ENV_PREFIX, KEYS, Key, SCHEMA_KEY,
+            SCHEMA_VERSION, Value, ValueType, closest_match,
         },
     },
 };
@@ -95,7 +95,7 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
             false,
             0..0,
             &format!("`{}` does not have the key `{SCHEMA_KEY}`", source.name),
-            &format!("add this line at the top of the file: `{SCHEMA_KEY} = {SCHEMA}`"),
+            &format!("add this line at the top of the file: `{SCHEMA_KEY} = {SCHEMA_VERSION}`"),
         );
     };
     let number = value
@@ -103,11 +103,11 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
         .as_integer()
         .and_then(|i| i.as_str().parse::<u64>().ok());
     match number {
-        Some(schema) if schema > SCHEMA => problem(
+        Some(schema) if schema > SCHEMA_VERSION => problem(
             true,
             value.span(),
             &format!(
-                "the file has schema {schema}, but this xtask supports only schemas up to {SCHEMA}"
+                "the file has schema {schema}, but this xtask supports only schemas up to {SCHEMA_VERSION}"
             ),
             "update your checkout: `git pull`",
         ),
@@ -115,8 +115,8 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
         _ => problem(
             false,
             value.span(),
-            &format!("`{SCHEMA_KEY}` must be a whole number from 1 to {SCHEMA}"),
-            &format!("write `{SCHEMA_KEY} = {SCHEMA}`"),
+            &format!("`{SCHEMA_KEY}` must be a whole number from 1 to {SCHEMA_VERSION}"),
+            &format!("write `{SCHEMA_KEY} = {SCHEMA_VERSION}`"),
         ),
     }
 }

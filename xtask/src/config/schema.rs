@@ -7,7 +7,7 @@ use crate::{
     base::{image, version},
     config::values::{
         BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Provenance, Publish,
-        Relabel, RunUser, Sign, WorkTree, is_variable_name,
+        Relabel, RunUser, Sign, WorkTreeRequirement, is_variable_name,
     },
 };
 
@@ -72,7 +72,7 @@ const fn key(path: &'static str, value_type: ValueType, doc: &'static str) -> Ke
 /// The key with the version of the schema that a file uses.
 pub const SCHEMA_KEY: &str = "schema";
 /// The newest schema version that this xtask supports.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA_VERSION: u64 = 1;
 
 /// All keys except those of channels.
 #[rustfmt::skip] // a table: one key a line
@@ -154,7 +154,7 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("sbom", ValueType::Text(not_empty), "whether an attestation lists the image's contents: `off`, `on`, or the image of another generator (only Docker writes one)"),
     key("sign", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
     key("smoke", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
-    key("work-tree", ValueType::Choice(WorkTree::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
+    key("work-tree", ValueType::Choice(WorkTreeRequirement::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
 ];
 
 /// A valid value of a key.

@@ -98,7 +98,7 @@ choice! {
 
 choice! {
     /// The state of the work tree that publishing requires.
-    WorkTree {
+    WorkTreeRequirement {
         Any = "any",
         /// No uncommitted changes.
         Clean = "clean",
@@ -207,7 +207,7 @@ impl From<String> for Network {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
 pub enum RunUser {
-    /// A user whose files on the host belong to the person who runs xtask.
+    /// A user whose files on the host belong to the user who runs xtask.
     Auto,
     /// The image's own user.
     Image,

@@ -28,7 +28,7 @@ pub fn get(exec: &Exec, program: &str, registry: &str) -> Option<Login> {
         secret: server.to_owned(),
         source_command: format!("echo {server}"),
     });
-    parse(&exec.ask(&cmd, TIME_LIMIT).ok()?.stdout)
+    parse(&exec.capture(&cmd, TIME_LIMIT).ok()?.stdout)
 }
 
 fn parse(answer: &str) -> Option<Login> {

@@ -156,7 +156,7 @@ pub fn read_inspect(
     } else if missing {
         None
     } else {
-        return Err(format!("does not answer: {}", finished.complaint()));
+        return Err(format!("does not answer: {}", finished.first_error_line()));
     };
     let is_answer_of = |kind: EngineKind| match &container {
         Some(container) => is_description_of(kind, container),

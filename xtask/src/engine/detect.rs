@@ -116,9 +116,9 @@ pub fn read_version(
         server,
     }) = reply
     else {
-        return Err(format!("does not work: {}", finished.complaint()));
+        return Err(format!("does not work: {}", finished.first_error_line()));
     };
-    let no_answer = || format!("does not answer: {}", finished.complaint());
+    let no_answer = || format!("does not answer: {}", finished.first_error_line());
     let kind = EngineKind::ALL
         .iter()
         .find(|kind| is_version_reply_of(**kind, &client))

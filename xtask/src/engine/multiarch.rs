@@ -46,7 +46,7 @@ pub enum Builder {
 
 /// The further options of a multi-platform build.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MultiBuild {
+pub struct MultiarchOptions {
     pub builder: Builder,
     pub provenance: Provenance,
     pub sbom: Sbom,
@@ -208,7 +208,12 @@ impl EngineFacts {
     }
 
     /// Builds for all platforms and writes an archive.
-    pub fn build_archive(&self, build: &Build, multi: &MultiBuild, archive: &Path) -> ArchiveSteps {
+    pub fn build_archive(
+        &self,
+        build: &Build,
+        multi: &MultiarchOptions,
+        archive: &Path,
+    ) -> ArchiveSteps {
         let archive = archive.display().to_string();
         match self.engine.kind {
             EngineKind::Docker => {
@@ -263,11 +268,16 @@ impl EngineFacts {
     /// buildx cannot write one archive from several nodes (`oci for multi-node builds currently not
     /// supported`). So all nodes first build in parallel into their caches. Then each node writes an archive
     /// of its platform, and these are packed into one.
-    fn build_on_nodes(&self, build: &Build, multi: &MultiBuild, archive: &str) -> ArchiveSteps {
+    fn build_on_nodes(
+        &self,
+        build: &Build,
+        multi: &MultiarchOptions,
+        archive: &str,
+    ) -> ArchiveSteps {
         let folder = format!("{archive}.parts");
         // All nodes would export their cache under the same name, so the last would overwrite the others.
         // The nodes keep their own caches.
-        let multi = &MultiBuild {
+        let multi = &MultiarchOptions {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             ..multi.clone()
@@ -312,7 +322,7 @@ impl EngineFacts {
         &self,
         nodes: &[Node],
         build: &Build,
-        multi: &MultiBuild,
+        multi: &MultiarchOptions,
         archive: &str,
     ) -> ArchiveSteps {
         let folder = format!("{archive}.parts");
@@ -371,7 +381,7 @@ impl EngineFacts {
     }
 
     /// Builds for all platforms into the engine's store, under the build's references.
-    pub fn build_and_load(&self, build: &Build, multi: &MultiBuild) -> Vec<Step> {
+    pub fn build_and_load(&self, build: &Build, multi: &MultiarchOptions) -> Vec<Step> {
         match self.engine.kind {
             EngineKind::Docker => {
                 let (mut steps, mut cmd) = self.buildx(build, multi);
@@ -438,7 +448,7 @@ impl EngineFacts {
     }
 
     /// The steps that prepare the builder, and `docker buildx build` without the option for its output.
-    fn buildx(&self, build: &Build, multi: &MultiBuild) -> (Vec<Step>, Cmd) {
+    fn buildx(&self, build: &Build, multi: &MultiarchOptions) -> (Vec<Step>, Cmd) {
         let (create, name) = match &multi.builder {
             Builder::EngineDefault => (Vec::new(), DEFAULT_BUILDER),
             Builder::Existing(name) => (Vec::new(), name.as_str()),
@@ -481,7 +491,7 @@ impl EngineFacts {
         Step::new(cmd, Output::Progress).status("Building", what)
     }
 
-    fn build_manifest_list(&self, build: &Build, multi: &MultiBuild, list: &str) -> Cmd {
+    fn build_manifest_list(&self, build: &Build, multi: &MultiarchOptions, list: &str) -> Cmd {
         let build = &self.with_build_platform(build);
         // Podman appends to an existing list, so an earlier step removes it.
         add_cache_options(self.podman_build(self.engine.cmd(), build), multi)
@@ -574,7 +584,7 @@ pub struct CacheOptions {
     pub to: Vec<String>,
 }
 
-fn add_cache_options(mut cmd: Cmd, multi: &MultiBuild) -> Cmd {
+fn add_cache_options(mut cmd: Cmd, multi: &MultiarchOptions) -> Cmd {
     for from in &multi.cache_from {
         cmd = cmd.args(["--cache-from", from]);
     }
@@ -585,7 +595,7 @@ fn add_cache_options(mut cmd: Cmd, multi: &MultiBuild) -> Cmd {
 }
 
 /// Adds the options that write an OCI archive.
-fn add_archive_output(cmd: Cmd, build: &Build, multi: &MultiBuild, archive: &str) -> Cmd {
+fn add_archive_output(cmd: Cmd, build: &Build, multi: &MultiarchOptions, archive: &str) -> Cmd {
     let mut output = format!("type=oci,dest={archive},rewrite-timestamp=true");
     if multi.provenance == Provenance::Off && multi.sbom == Sbom::Off {
         // Attestations require OCI media types, but Podman cannot read the health check of images that have
@@ -629,7 +639,7 @@ mod tests {
         };
         let nodes = ["linux/amd64=tcp://a:1", "linux/arm64=tcp://b:1"]
             .map(|node| Node::try_from(node.to_owned()).unwrap());
-        let multi = MultiBuild {
+        let multi = MultiarchOptions {
             builder: Builder::Nodes(nodes.to_vec()),
             provenance: Provenance::Off,
             sbom: Sbom::Off,

@@ -22,7 +22,7 @@ pub struct Run {
     pub network: Network,
     pub user: RunUser,
     /// The user who runs xtask.
-    pub person: User,
+    pub invoking_user: User,
     /// `HOST:CONTAINER[:OPTIONS]`, with an absolute path on the host.
     pub volumes: Vec<String>,
     /// Variables whose values are on the command line.
@@ -42,7 +42,7 @@ pub struct Run {
 
 impl Run {
     /// A background container with the fewest possible rights, and without folders or variables of the host.
-    pub fn restricted(name: &str, image: &str, person: User, network: Network) -> Self {
+    pub fn restricted(name: &str, image: &str, invoking_user: User, network: Network) -> Self {
         Self {
             name: name.to_owned(),
             image: image.to_owned(),
@@ -50,7 +50,7 @@ impl Run {
             mode: Mode::Detached,
             network,
             user: RunUser::Image,
-            person,
+            invoking_user,
             volumes: Vec::new(),
             env: Vec::new(),
             env_by_name: Vec::new(),
@@ -135,19 +135,19 @@ impl EngineFacts {
         self.rootless && self.location == Location::Host && self.can(Capability::LoopbackFromBridge)
     }
 
-    /// Chooses the container's user such that its files on the host belong to the person who runs xtask.
-    pub fn identity(&self, wanted: &RunUser, person: User) -> Identity {
+    /// Chooses the container's user such that its files on the host belong to the user who runs xtask.
+    pub fn identity(&self, wanted: &RunUser, invoking_user: User) -> Identity {
         if !self.rootless {
-            return rootful_identity(wanted, person);
+            return rootful_identity(wanted, invoking_user);
         }
         match self.engine.kind {
-            EngineKind::Docker => rootless_docker_identity(wanted, person),
-            EngineKind::Podman => self.rootless_podman_identity(wanted, person),
+            EngineKind::Docker => rootless_docker_identity(wanted, invoking_user),
+            EngineKind::Podman => self.rootless_podman_identity(wanted, invoking_user),
         }
     }
 
-    /// Podman's keep-id maps the person to a user of the container.
-    fn rootless_podman_identity(&self, wanted: &RunUser, person: User) -> Identity {
+    /// Podman's keep-id maps the user to a user of the container.
+    fn rootless_podman_identity(&self, wanted: &RunUser, invoking_user: User) -> Identity {
         let image_user = (IMAGE_USER, IMAGE_USER);
         let ((uid, gid), userns) = match wanted {
             RunUser::Ids(uid, gid) => ((*uid, *gid), format!("keep-id:uid={uid},gid={gid}")),
@@ -155,18 +155,20 @@ impl EngineFacts {
                 image_user,
                 format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}"),
             ),
-            RunUser::Auto | RunUser::Image => ((person.uid, person.gid), "keep-id".to_owned()),
+            RunUser::Auto | RunUser::Image => {
+                ((invoking_user.uid, invoking_user.gid), "keep-id".to_owned())
+            }
         };
         Identity {
             user: Some(format!("{uid}:{gid}")),
             userns: Some(userns),
-            host_owner: (person.uid, person.gid),
+            host_owner: (invoking_user.uid, invoking_user.gid),
         }
     }
 
     /// Starts a container as the configured user.
     pub fn run(&self, run: &Run) -> Cmd {
-        let identity = self.identity(&run.user, run.person);
+        let identity = self.identity(&run.user, run.invoking_user);
         self.run_as(run, identity.user, identity.userns)
     }
 
@@ -226,7 +228,7 @@ impl EngineFacts {
     }
 }
 
-fn rootful_identity(wanted: &RunUser, person: User) -> Identity {
+fn rootful_identity(wanted: &RunUser, invoking_user: User) -> Identity {
     let image_user = Identity {
         user: None,
         userns: None,
@@ -235,22 +237,22 @@ fn rootful_identity(wanted: &RunUser, person: User) -> Identity {
     match wanted {
         RunUser::Image => image_user,
         // Agents run commands in the container, so it never runs as root, even if root starts it.
-        RunUser::Auto if person.is_root_without_sudo() => image_user,
-        RunUser::Auto => same_ids(person.uid, person.gid),
+        RunUser::Auto if invoking_user.is_root_without_sudo() => image_user,
+        RunUser::Auto => same_ids(invoking_user.uid, invoking_user.gid),
         RunUser::Ids(uid, gid) => same_ids(*uid, *gid),
     }
 }
 
-fn rootless_docker_identity(wanted: &RunUser, person: User) -> Identity {
+fn rootless_docker_identity(wanted: &RunUser, invoking_user: User) -> Identity {
     match wanted {
-        // In the user namespace of a rootless daemon, user 0 is the person who runs the daemon, without
+        // In the user namespace of a rootless daemon, user 0 is the user who runs the daemon, without
         // further rights on the host. Docker has no keep-id.
         RunUser::Auto => Identity {
             user: Some("0:0".to_owned()),
             userns: None,
-            host_owner: (person.uid, person.gid),
+            host_owner: (invoking_user.uid, invoking_user.gid),
         },
-        RunUser::Image | RunUser::Ids(..) => rootful_identity(wanted, person),
+        RunUser::Image | RunUser::Ids(..) => rootful_identity(wanted, invoking_user),
     }
 }
 
@@ -349,9 +351,9 @@ mod tests {
 
     #[test]
     fn files_belong_to_the_person_on_every_engine() {
-        let owner = |kind, rootless, person| {
+        let owner = |kind, rootless, invoking_user| {
             facts(kind, rootless)
-                .identity(&RunUser::Auto, person)
+                .identity(&RunUser::Auto, invoking_user)
                 .host_owner
         };
         assert_eq!(owner(EngineKind::Docker, false, ME), (1001, 1002));

@@ -41,9 +41,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 /// Runs processes.
 #[derive(Clone, Debug)]
 pub struct Exec {
-    /// The signal that was caught; 0 for none.
+    /// The signal that told xtask to stop; 0 for none.
     signal: Arc<AtomicUsize>,
-    cleaning: Arc<AtomicBool>,
+    with_deferred_signals: Arc<AtomicBool>,
     /// A signal that takes effect after the cleanup; 0 for none.
     deferred: Arc<AtomicUsize>,
     ui: Ui,
@@ -57,21 +57,21 @@ impl Exec {
     /// # Errors
     /// When the handlers cannot be installed.
     pub fn new(ui: Ui, timings: Timings) -> std::io::Result<Self> {
-        let caught = Arc::new(AtomicUsize::new(0));
+        let stop_signal = Arc::new(AtomicUsize::new(0));
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             let number = usize::try_from(signal).unwrap_or_default();
-            signal_hook::flag::register_usize(signal, Arc::clone(&caught), number)?;
+            signal_hook::flag::register_usize(signal, Arc::clone(&stop_signal), number)?;
         }
         Ok(Self {
-            signal: caught,
-            cleaning: Arc::default(),
+            signal: stop_signal,
+            with_deferred_signals: Arc::default(),
             deferred: Arc::default(),
             ui,
             timings,
         })
     }
 
-    /// One for tests, which prints nothing.
+    /// An executor for tests, which prints nothing.
     #[cfg(test)]
     pub fn silent() -> Self {
         use crate::base::invocation::Invocation;
@@ -84,9 +84,9 @@ impl Exec {
     }
 
     /// The signal that told xtask to stop. None during a cleanup.
-    pub fn caught(&self) -> Option<i32> {
+    pub fn stop_signal(&self) -> Option<i32> {
         self.any_signal()
-            .filter(|_| !self.cleaning.load(Ordering::SeqCst))
+            .filter(|_| !self.with_deferred_signals.load(Ordering::SeqCst))
     }
 
     fn any_signal(&self) -> Option<i32> {
@@ -96,14 +96,14 @@ impl Exec {
         }
     }
 
-    /// Does work that a signal must not prevent. A second Ctrl-C stops the current step but does
+    /// Runs work that a signal must not prevent. A second Ctrl-C stops the current step but does
     /// not skip the rest of the cleanup.
-    pub fn cleaning<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn with_deferred_signals<T>(&self, work: impl FnOnce() -> T) -> T {
         self.defer_signal();
-        self.cleaning.store(true, Ordering::SeqCst);
+        self.with_deferred_signals.store(true, Ordering::SeqCst);
         let done = work();
         self.defer_signal();
-        self.cleaning.store(false, Ordering::SeqCst);
+        self.with_deferred_signals.store(false, Ordering::SeqCst);
         self.signal
             .store(self.deferred.swap(0, Ordering::SeqCst), Ordering::SeqCst);
         done
@@ -120,8 +120,8 @@ impl Exec {
     ///
     /// # Errors
     /// When one did.
-    pub fn check(&self) -> Result<(), Failure> {
-        self.caught()
+    pub fn fail_if_interrupted(&self) -> Result<(), Failure> {
+        self.stop_signal()
             .map_or(Ok(()), |signal| Err(Failure::signal(signal)))
     }
 
@@ -134,15 +134,15 @@ impl Exec {
         &self,
         work: impl FnOnce(&(dyn Fn() -> std::io::Result<()> + Sync)) -> Result<T>,
     ) -> Result<T> {
-        let done = work(&|| self.check().map_err(std::io::Error::other));
-        self.check()?;
+        let done = work(&|| self.fail_if_interrupted().map_err(std::io::Error::other));
+        self.fail_if_interrupted()?;
         done
     }
 
     /// Shows what ran so far and how long it took, if `--timings` asks for it.
     pub fn show_timings(&self) {
         if let Some(table) = self.timings.table() {
-            self.ui.show_output(&table);
+            self.ui.print_unchanged(&table);
         }
     }
 
@@ -154,7 +154,7 @@ impl Exec {
         self.outputs(plan).map(|_| ())
     }
 
-    /// As [`Self::run`], and returns what each step left, in the order of the steps.
+    /// As [`Self::run`], and returns the result of each step, in the order of the steps.
     ///
     /// # Errors
     /// The first failure, with the step's exit code.
@@ -164,12 +164,12 @@ impl Exec {
         done
     }
 
-    /// Runs the cleanup of a plan. Its failures don't count.
+    /// Runs the cleanup of a plan. Its failures are ignored.
     pub fn clean_up(&self, plan: &Plan) {
         if plan.cleanup.is_empty() {
             return;
         }
-        self.cleaning(|| {
+        self.with_deferred_signals(|| {
             for step in &plan.cleanup {
                 let _ = self.step(step);
             }
@@ -181,7 +181,7 @@ impl Exec {
     /// # Errors
     /// When it fails and its failure counts, and when a signal interrupts it.
     pub fn step(&self, step: &Step) -> Result<Finished> {
-        self.check()?;
+        self.fail_if_interrupted()?;
         if let Some((verb, object)) = &step.status {
             self.ui.status(verb, object);
         }
@@ -210,7 +210,7 @@ impl Exec {
             .note(Purpose::Step, &step_name(step), began, failed);
         let mut finished = finished?;
         finished.took = began.elapsed();
-        self.check()?;
+        self.fail_if_interrupted()?;
         if finished.ok() || step.on_failure == OnFailure::Continue {
             return Ok(finished);
         }
@@ -236,9 +236,9 @@ impl Exec {
             Output::Progress if self.ui.live => {
                 self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())
             }
-            Output::Progress => self.talk(&step.cmd),
+            Output::Progress => self.run_and_copy_output(&step.cmd),
             Output::Result => self.wait(&step.cmd, &expression(&step.cmd)),
-            Output::Quiet | Output::Measured => match step.limit {
+            Output::Quiet | Output::Streamed => match step.limit {
                 None => self.wait(&step.cmd, &capture()),
                 Some(limit) => match self.answer(&step.cmd, limit) {
                     Ok(finished) => Ok(finished),
@@ -249,7 +249,7 @@ impl Exec {
             Output::ReplaceProcess => {
                 // The process is replaced, so nothing of xtask runs after this.
                 self.show_timings();
-                Err(handover(&step.cmd).into())
+                Err(replace_process(&step.cmd).into())
             }
         }
     }
@@ -257,8 +257,8 @@ impl Exec {
     /// Why a step failed, with the hints for a failure that the catalogue knows.
     fn explain(&self, step: &Step, finished: &Finished) -> Failure {
         if step.output == Output::Quiet || self.ui.verbosity == Verbosity::Quiet {
-            self.ui.show_output(&finished.stdout);
-            self.ui.show_output(&finished.stderr);
+            self.ui.print_unchanged(&finished.stdout);
+            self.ui.print_unchanged(&finished.stderr);
         }
         let code = u8::try_from(finished.code).unwrap_or(1);
         let output = format!("{}\n{}", finished.stdout, finished.stderr);
@@ -293,8 +293,8 @@ impl Exec {
     ) -> Result<Result<Finished, GaveUp<T>>> {
         let clock = Clock::start();
         let done = loop {
-            let attempt = self.ask(cmd, ATTEMPT_LIMIT);
-            self.check()?;
+            let attempt = self.capture(cmd, ATTEMPT_LIMIT);
+            self.fail_if_interrupted()?;
             let why = match attempt {
                 Ok(done) if done.ok() => break Ok(done),
                 Ok(done) => done.last_line(),
@@ -318,7 +318,7 @@ impl Exec {
 
     /// Runs a read-only command that answers at once, such as git in a folder, and returns its standard
     /// output; none if it fails or is not installed.
-    #[allow(clippy::disallowed_methods)] // short questions are xshell's
+    #[allow(clippy::disallowed_methods)] // xshell runs the short questions
     pub fn read(&self, program: &str, folder: &Path, args: &[&str]) -> Option<String> {
         let line = Cmd::new(program).args(args.iter().copied()).render();
         self.ui.verbose(&format!("? {line}"));
@@ -333,15 +333,15 @@ impl Exec {
             .read()
             .ok();
         let failed = output.is_none().then(|| "failed".to_owned());
-        self.timings.note(Purpose::Probe, &line, began, failed);
+        self.timings.note(Purpose::Question, &line, began, failed);
         output
     }
 
-    /// Asks a read-only question and returns the answer, whatever its exit code.
+    /// Runs a command with a time limit and captures its output. Returns its result, whatever its exit code.
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub fn ask(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
+    pub fn capture(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
         self.ui.verbose(&format!("? {}", cmd.render()));
         let began = Instant::now();
         let mut answer = self.answer(cmd, limit);
@@ -350,7 +350,7 @@ impl Exec {
             Err(_) => Some("no answer".to_owned()),
         };
         self.timings
-            .note(Purpose::Probe, &cmd.render(), began, failed);
+            .note(Purpose::Question, &cmd.render(), began, failed);
         if let Ok(finished) = &mut answer {
             finished.took = began.elapsed();
         }
@@ -371,7 +371,7 @@ impl Exec {
             if let Some(output) = handle.wait_deadline(next).map_err(not_started)? {
                 return Ok(finished(output));
             }
-            let stop = self.caught().map(NoAnswer::Interrupted);
+            let stop = self.stop_signal().map(NoAnswer::Interrupted);
             let stop = stop.or((Instant::now() >= deadline).then_some(NoAnswer::TimedOut(limit)));
             if let Some(why) = stop {
                 let _ = handle.kill();
@@ -391,7 +391,7 @@ impl Exec {
         let reader = expression(cmd).stdin_null().stderr_capture().reader()?;
         let exec = self.clone();
         Ok(Stream::new(reader, SIGNAL_INTERVAL, move || {
-            exec.caught().is_some()
+            exec.stop_signal().is_some()
         }))
     }
 
@@ -402,7 +402,7 @@ impl Exec {
     pub fn pause(&self, time: Duration) -> Result<(), i32> {
         let end = Instant::now() + time;
         while Instant::now() < end {
-            if let Some(signal) = self.caught() {
+            if let Some(signal) = self.stop_signal() {
                 return Err(signal);
             }
             thread::sleep(SIGNAL_INTERVAL.min(end.saturating_duration_since(Instant::now())));
@@ -411,7 +411,7 @@ impl Exec {
     }
 
     /// Runs a command, shows its output on standard error, and keeps the end of it.
-    fn talk(&self, cmd: &Cmd) -> Result<Finished> {
+    fn run_and_copy_output(&self, cmd: &Cmd) -> Result<Finished> {
         let (mut reader, writer) = std::io::pipe()?;
         let copy = thread::spawn(move || {
             let (mut kept, mut chunk) = (Vec::new(), [0; 8192]);
@@ -437,7 +437,7 @@ impl Exec {
         let handle = expression.start().map_err(|error| {
             Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
         })?;
-        if self.cleaning.load(Ordering::SeqCst) {
+        if self.with_deferred_signals.load(Ordering::SeqCst) {
             self.defer_signal();
         }
         let mut forwarded = false;
@@ -462,7 +462,7 @@ pub enum GaveUp<T> {
     Because(T, String),
 }
 
-#[allow(clippy::disallowed_methods)] // pipes and streams are duct's
+#[allow(clippy::disallowed_methods)] // duct runs pipes and streams
 fn expression(cmd: &Cmd) -> duct::Expression {
     let mut expression = duct::cmd(&cmd.program, &cmd.args).unchecked();
     for (name, value) in &cmd.env {
@@ -494,7 +494,7 @@ fn finished(output: &std::process::Output) -> Finished {
 
 /// Replaces this process by the command, which then owns the terminal, Ctrl-C and the exit code.
 #[allow(clippy::disallowed_methods)] // duct cannot replace the process
-fn handover(cmd: &Cmd) -> Failure {
+fn replace_process(cmd: &Cmd) -> Failure {
     let mut command = std::process::Command::new(&cmd.program);
     command.args(&cmd.args);
     for (name, value) in &cmd.env {

@@ -1,4 +1,4 @@
-//! What a process leaves when it ends, or why it gave no answer.
+//! The output and exit code of a finished process, or the reason why there are none.
 
 use std::{fmt, time::Duration};
 
@@ -20,7 +20,7 @@ impl Finished {
     }
 
     /// The first line of standard error that is not empty.
-    pub fn complaint(&self) -> String {
+    pub fn first_error_line(&self) -> String {
         self.stderr
             .lines()
             .map(ui::single_line)

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// A running process. A signal that was sent to xtask alone ends it too.
+/// A running process whose standard output can be read. It is killed when xtask gets a signal, even if only xtask got it.
 pub struct Stream {
     reader: Arc<duct::ReaderHandle>,
     dropped: Arc<AtomicBool>,

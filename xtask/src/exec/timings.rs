@@ -14,7 +14,7 @@ pub enum Purpose {
     /// A command of a plan.
     Step,
     /// A read-only question.
-    Probe,
+    Question,
 }
 
 /// One process that ran.
@@ -29,7 +29,7 @@ pub struct Timing {
     pub failed: Option<String>,
 }
 
-/// Records what ran, if `--timings` asks for it. Clones share the record, because probes run side by side.
+/// Records what ran, if `--timings` asks for it. Clones share the record, because questions are asked in parallel.
 #[derive(Clone, Debug)]
 pub struct Timings {
     start: Instant,
@@ -80,14 +80,14 @@ pub fn step_name(step: &Step) -> String {
     }
 }
 
-/// One row for each process, in the order in which they began. A probe that was repeated, such as a health
+/// One row for each process, in the order in which they began. A question that was repeated, such as a health
 /// check, has one row for all its runs.
 fn render(timings: &[Timing], whole: Duration) -> String {
     let mut out = "   began       took\n".to_owned();
     let mut rows: Vec<Vec<&Timing>> = Vec::new();
     for timing in timings {
         let same = |row: &&mut Vec<&Timing>| {
-            timing.purpose == Purpose::Probe
+            timing.purpose == Purpose::Question
                 && (row[0].purpose, &row[0].what) == (timing.purpose, &timing.what)
         };
         match rows.iter_mut().find(same) {
@@ -99,8 +99,8 @@ fn render(timings: &[Timing], whole: Duration) -> String {
         let (first, last) = (row[0], row[row.len() - 1]);
         let took: Duration = row.iter().map(|timing| timing.took).sum();
         let purpose = match first.purpose {
-            Purpose::Step => "step ",
-            Purpose::Probe => "probe",
+            Purpose::Step => "step    ",
+            Purpose::Question => "question",
         };
         let times = match row.len() {
             1 => String::new(),
@@ -155,18 +155,18 @@ mod tests {
         let check = "docker exec box probe";
         let long = format!("docker run {}", "x".repeat(60));
         let timings = [
-            timing(Purpose::Probe, "docker version", 1, 15, None),
+            timing(Purpose::Question, "docker version", 1, 15, None),
             timing(Purpose::Step, "Building r:1", 20, 12_345, None),
             timing(Purpose::Step, &long, 12_400, 300, None),
-            timing(Purpose::Probe, check, 12_700, 50, Some("exit code 1")),
+            timing(Purpose::Question, check, 12_700, 50, Some("exit code 1")),
             timing(
-                Purpose::Probe,
+                Purpose::Question,
                 "docker container inspect box",
                 12_750,
                 20,
                 None,
             ),
-            timing(Purpose::Probe, check, 12_850, 50, None),
+            timing(Purpose::Question, check, 12_850, 50, None),
             timing(
                 Purpose::Step,
                 "docker rm box",
@@ -178,12 +178,12 @@ mod tests {
         assert_eq!(
             render(&timings, Duration::from_millis(13_010)),
             "   began       took\n\
-             \x20 0.001 s    0.015 s  probe  docker version\n\
-             \x20 0.020 s   12.345 s  step   Building r:1\n\
-             \x2012.400 s    0.300 s  step   docker run xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…\n\
-             \x2012.700 s    0.100 s  probe  docker exec box probe, 2 times\n\
-             \x2012.750 s    0.020 s  probe  docker container inspect box\n\
-             \x2013.000 s    0.009 s  step   docker rm box, exit code 3\n\
+             \x20 0.001 s    0.015 s  question  docker version\n\
+             \x20 0.020 s   12.345 s  step      Building r:1\n\
+             \x2012.400 s    0.300 s  step      docker run xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx…\n\
+             \x2012.700 s    0.100 s  question  docker exec box probe, 2 times\n\
+             \x2012.750 s    0.020 s  question  docker container inspect box\n\
+             \x2013.000 s    0.009 s  step      docker rm box, exit code 3\n\
              \x20           13.010 s  in all\n"
         );
     }
@@ -195,6 +195,6 @@ mod tests {
         assert_eq!(timings.table(), None);
         let timings = Timings::new(true);
         timings.note(Purpose::Step, "x", Instant::now(), None);
-        assert!(timings.table().unwrap().contains("step   x\n"));
+        assert!(timings.table().unwrap().contains("step      x\n"));
     }
 }

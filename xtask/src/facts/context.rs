@@ -34,7 +34,7 @@ pub struct Context<'a> {
 
 /// An engine that was not chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PassedOver {
+pub struct RejectedEngine {
     pub program: &'static str,
     pub why: String,
 }
@@ -85,9 +85,9 @@ impl Context<'_> {
     ///
     /// # Errors
     /// When no engine answers.
-    pub fn engine_and_passed_over(&self) -> Result<(EngineFacts, Vec<PassedOver>), Failure> {
+    pub fn engine_and_rejected(&self) -> Result<(EngineFacts, Vec<RejectedEngine>), Failure> {
         self.first_that_answers(|program| self.query_program(program, EngineQuery::default()))
-            .map(|(state, passed_over)| (state.engine, passed_over))
+            .map(|(state, rejected)| (state.engine, rejected))
     }
 
     /// The engine and one of its containers, with a single process: the answer tells both.
@@ -108,7 +108,7 @@ impl Context<'_> {
     /// When the engine does not answer, and when a signal interrupts.
     pub fn container_of(&self, engine: &Engine, name: &str) -> Result<Option<Container>, Failure> {
         let answer = self.ask(&container::inspect_cmd(&engine.program, name));
-        self.exec.check()?;
+        self.exec.fail_if_interrupted()?;
         container::read_inspect(&engine.program, &answer)
             .map(|(_, container)| container)
             .map_err(Failure::new)
@@ -125,8 +125,8 @@ impl Context<'_> {
     ) -> Result<Vec<Image>, Failure> {
         let limit = self.settings.engine.timeout.max(image::INSPECT_LIMIT);
         let cmd = image::inspect_cmd(&engine.program, references);
-        let answer = self.exec.ask(&cmd, limit);
-        self.exec.check()?;
+        let answer = self.exec.capture(&cmd, limit);
+        self.exec.fail_if_interrupted()?;
         image::read_inspect(&answer).map_err(Failure::new)
     }
 
@@ -148,7 +148,7 @@ impl Context<'_> {
     /// # Errors
     /// When there is no answer in time.
     pub fn ask(&self, cmd: &Cmd) -> Result<Finished, NoAnswer> {
-        self.exec.ask(cmd, self.settings.engine.timeout)
+        self.exec.capture(cmd, self.settings.engine.timeout)
     }
 
     /// The path of a program, if it is in `PATH`.
@@ -178,7 +178,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// The first step's that fails.
-    pub fn carry_out(&self, plan: &Plan) -> Result<Ran> {
+    pub fn run_or_print(&self, plan: &Plan) -> Result<Ran> {
         if self.dry_run {
             self.ui.print_plan(&plan.render())?;
             return Ok(Ran::No);
@@ -190,22 +190,22 @@ impl Context<'_> {
     fn first_that_answers<T>(
         &self,
         ask: impl Fn(&'static str) -> Result<T, String>,
-    ) -> Result<(T, Vec<PassedOver>), Failure> {
+    ) -> Result<(T, Vec<RejectedEngine>), Failure> {
         let prefer = self.settings.engine.prefer;
-        let mut passed_over = Vec::new();
+        let mut rejected = Vec::new();
         for kind in prefer.candidates() {
             let program = kind.program();
             let found = match self.find_program(program) {
                 None => Err("is not installed (not in PATH)".to_owned()),
                 Some(_) => ask(program),
             };
-            self.exec.check()?;
+            self.exec.fail_if_interrupted()?;
             match found {
-                Ok(found) => return Ok((found, passed_over)),
-                Err(why) => passed_over.push(PassedOver { program, why }),
+                Ok(found) => return Ok((found, rejected)),
+                Err(why) => rejected.push(RejectedEngine { program, why }),
             }
         }
-        Err(none_answers(self.env, prefer, &passed_over))
+        Err(no_engine_failure(self.env, prefer, &rejected))
     }
 
     fn query_program(
@@ -248,8 +248,8 @@ impl Context<'_> {
     }
 }
 
-fn none_answers(env: &Env, prefer: EngineChoice, passed_over: &[PassedOver]) -> Failure {
-    let lines: Vec<_> = passed_over
+fn no_engine_failure(env: &Env, prefer: EngineChoice, rejected: &[RejectedEngine]) -> Failure {
+    let lines: Vec<_> = rejected
         .iter()
         .map(|one| format!("  {} {}", one.program, one.why))
         .collect();
@@ -258,7 +258,7 @@ fn none_answers(env: &Env, prefer: EngineChoice, passed_over: &[PassedOver]) -> 
         EngineChoice::Only(kind) => format!("{kind} was asked for and does not answer"),
     };
     let failure = Failure::new(format!("{what}\n{}", lines.join("\n")));
-    match passed_over
+    match rejected
         .iter()
         .find_map(|one| catalogue::find_in_output(&one.why))
     {
@@ -282,12 +282,12 @@ pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> 
             container.created.split('.').next().unwrap_or_default(),
         ))
         .hint("give ours another name: `run.container` in `xtask.local.toml`, or `XTASK_RUN_CONTAINER`")
-        .hint(format!("or, if you don't need it, remove that one yourself: `docker rm {name}` or `podman rm {name}`"))),
+        .hint(format!("remove that container yourself if you don't need it: `docker rm {name}` or `podman rm {name}`"))),
     }
 }
 
 /// The failure of a command that needs the version's image.
-pub fn no_image(settings: &Settings, reference: &str) -> Failure {
+pub fn missing_image_failure(settings: &Settings, reference: &str) -> Failure {
     let version = &settings.version.value;
     Failure::new(format!("there is no image `{reference}` here")).hint(format!(
         "build it: `cargo xtask build-image --version {version}`"
@@ -295,7 +295,7 @@ pub fn no_image(settings: &Settings, reference: &str) -> Failure {
 }
 
 /// The failure of a command that needs the container to run.
-pub fn not_running(name: &str) -> Failure {
+pub fn not_running_failure(name: &str) -> Failure {
     Failure::new(format!("the container `{name}` is not running"))
         .hint("start it: `cargo xtask run-local`")
 }

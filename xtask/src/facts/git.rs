@@ -4,7 +4,7 @@ use std::{path::Path, thread};
 
 use crate::{exec::Exec, settings::GitValues};
 
-/// The state of the work tree. Empty outside of a git repository: an image can be built all the same.
+/// The state of the work tree. Empty outside of a git repository, where images can be built too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkTree {
     pub values: GitValues,
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn git_is_read() {
+    fn the_output_of_git_is_parsed() {
         let git = read_work_tree(
             "0123\n1700000000\nHEAD -> refs/heads/main, tag: refs/tags/v1.2.3, refs/remotes/origin/main\n",
             Some(""),
@@ -107,7 +107,7 @@ mod tests {
         assert!(detached.dirty);
         assert!(
             read_work_tree("0123\n", None).dirty,
-            "what is not known to be clean is not clean"
+            "an unknown status counts as dirty"
         );
     }
 }

@@ -11,9 +11,9 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Folder {
     Missing,
-    /// Something is there that is no folder, such as a file: it is mounted as it is.
+    /// Something other than a folder, such as a file. It is mounted unchanged.
     Other,
-    There {
+    Exists {
         uid: u32,
         gid: u32,
         mode: u32,
@@ -23,7 +23,7 @@ pub enum Folder {
 /// Looks at a folder.
 pub fn folder(path: &Path) -> Folder {
     match std::fs::metadata(path) {
-        Ok(found) if found.is_dir() => Folder::There {
+        Ok(found) if found.is_dir() => Folder::Exists {
             uid: found.uid(),
             gid: found.gid(),
             mode: found.mode(),
@@ -81,11 +81,11 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_seen_and_its_absence_too() {
+    fn listening_and_closed_ports_are_told_apart() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         assert!(listens(&address));
-        // Not the same port once more: it may be somebody else's by then.
+        // Port 1 is always closed. After the listener is dropped, another process could take its port.
         assert!(!listens("127.0.0.1:1"));
     }
 }

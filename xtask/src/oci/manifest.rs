@@ -40,7 +40,7 @@ pub struct DescriptorPlatform {
 impl DescriptorPlatform {
     /// The platform in its shortest form: `linux/arm64/v8` becomes `linux/arm64`, because arm64
     /// has no other variant. <https://github.com/containerd/platforms/blob/main/database.go>
-    pub fn normal(&self) -> Platform {
+    pub fn normalized(&self) -> Platform {
         let variant = match (self.architecture.as_str(), self.variant.as_deref()) {
             ("arm64", Some("v8")) => None,
             (_, variant) => variant.filter(|variant| !variant.is_empty()),
@@ -152,6 +152,9 @@ mod tests {
         )
         .unwrap();
         assert!(!image.is_attestation());
-        assert_eq!(image.platform.unwrap().normal().to_string(), "linux/arm64");
+        assert_eq!(
+            image.platform.unwrap().normalized().to_string(),
+            "linux/arm64"
+        );
     }
 }

@@ -2,7 +2,7 @@
 //! Docker's older one, which differ in names only.
 //! <https://github.com/opencontainers/image-spec>
 //!
-//! Nothing here knows engines, settings, processes or registries. Who calls opens the streams.
+//! Nothing here knows engines, settings, processes or registries. The caller opens the streams.
 
 pub mod archive;
 pub mod archive_writer;

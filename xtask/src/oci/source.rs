@@ -5,7 +5,7 @@ use std::io::Read;
 use anyhow::Result;
 
 /// Something that holds an image's manifests and blobs: an archive, or a repository of a registry.
-/// Who reads compares the content with the digest.
+/// The reader must compare the content with the digest.
 pub trait Source: Sync {
     /// The bytes of a manifest or index.
     ///

@@ -165,9 +165,12 @@ impl ImageCheck<'_> {
             .config
             .context("a platform's manifest has no configuration")?;
         let config = self.read_config(&config)?;
-        let platform = config.platform().normal();
+        let platform = config.platform().normalized();
         let mut problems = Vec::new();
-        if let Some(in_index) = descriptor.platform.as_ref().map(DescriptorPlatform::normal)
+        if let Some(in_index) = descriptor
+            .platform
+            .as_ref()
+            .map(DescriptorPlatform::normalized)
             && in_index != platform
         {
             problems.push(format!("the index says {in_index}"));

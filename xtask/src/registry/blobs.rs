@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 
 use super::{
     address::with_parameter,
-    client::Registry,
+    client::RegistryClient,
     refusal::Action,
     request::{Body, Request},
     response::Response,
@@ -25,7 +25,7 @@ const MIN_SPEED: u64 = 100_000;
 /// How long the download of a blob may take.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-impl Registry<'_> {
+impl RegistryClient<'_> {
     /// Whether the repository has a blob.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl Registry<'_> {
     }
 }
 
-/// The file of a blob on its way, removed afterwards.
+/// The temporary file of a blob transfer. It is removed when dropped.
 struct TransferFile(PathBuf);
 
 impl TransferFile {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// One repository of a registry.
-pub struct Registry<'a> {
+pub struct RegistryClient<'a> {
     pub(super) exec: &'a Exec,
     ui: Ui,
     host: String,
@@ -35,7 +35,7 @@ pub struct Registry<'a> {
     credentials: Option<Credentials>,
     /// The one that the registry accepted last.
     authorization: Mutex<Authorization>,
-    /// The folder for blobs on their way.
+    /// The folder for the temporary files of blob transfers.
     pub(super) transfers: PathBuf,
 }
 
@@ -57,7 +57,7 @@ struct TagList {
     tags: Option<Vec<String>>,
 }
 
-impl<'a> Registry<'a> {
+impl<'a> RegistryClient<'a> {
     /// The client writes blobs that it sends and receives to the folder `transfers`, and removes
     /// them.
     pub fn new(
@@ -139,7 +139,7 @@ impl<'a> Registry<'a> {
     }
 
     /// Gets the authorization that the registry demands in its response to a request for the URL.
-    /// False if there is none that was not refused before.
+    /// False if there is no new authorization to try.
     pub(super) fn authenticate(&self, url: &str, response: &Response) -> Result<bool> {
         if !self.is_same_host(url) {
             return Ok(false);
@@ -225,7 +225,7 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// All tags of the repository. None if the repository does not exist yet.
+    /// All tags of the repository; empty if the repository does not exist yet.
     ///
     /// # Errors
     /// When the registry cannot be reached, or refuses.

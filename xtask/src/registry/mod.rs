@@ -1,8 +1,7 @@
 //! A repository of a registry, over the protocol that all registries share: what it holds, and what
 //! is written to it. <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>
 //!
-//! Engines push an image together with its tags. Here it is pushed by digest, verified, and only
-//! then tagged, with every engine alike.
+//! Engines push an image together with its tags. xtask pushes an image by digest, verifies it and then tags it, independent of the engine.
 
 pub mod address;
 pub mod authentication;

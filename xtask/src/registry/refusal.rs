@@ -65,7 +65,7 @@ fn forbidden(registry: &str, message: &str) -> Failure {
     let failure = Failure::new(message);
     let failure = if registry == GITHUB_REGISTRY {
         failure
-            .hint("a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`")
+            .hint("get a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`")
             .hint("in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)")
     } else {
         failure.hint("ask the repository's owner for the right to push, or set `image.repository` to one of yours")

@@ -118,20 +118,20 @@ impl Request {
             Authorization::None => String::new(),
             Authorization::Header(value) => {
                 let header = format!("Authorization: {value}");
-                format!("header = {}\n", quote(&header))
+                format!("header = {}\n", quote_for_curl(&header))
             }
             Authorization::Basic { user, password } => {
                 let both = format!("{user}:{password}");
-                format!("user = {}\n", quote(&both))
+                format!("user = {}\n", quote_for_curl(&both))
             }
         };
         match &self.body {
             Body::Manifest { content, .. } => {
-                lines.push_str(&format!("data-binary = {}\n", quote(content)));
+                lines.push_str(&format!("data-binary = {}\n", quote_for_curl(content)));
             }
             Body::Form(Form(fields)) => {
                 for (name, value) in fields {
-                    let field = quote(&format!("{name}={value}"));
+                    let field = quote_for_curl(&format!("{name}={value}"));
                     lines.push_str(&format!("data-urlencode = {field}\n"));
                 }
             }
@@ -142,7 +142,7 @@ impl Request {
 }
 
 /// A value in curl's configuration file. <https://curl.se/docs/manpage.html#-K>
-pub fn quote(text: &str) -> String {
+pub fn quote_for_curl(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

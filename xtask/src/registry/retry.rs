@@ -1,4 +1,4 @@
-//! Sending requests, and sending them once more where that can help.
+//! Sends requests, and retries them after transient failures.
 
 use std::time::Duration;
 
@@ -23,10 +23,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const CONNECTION_ERRORS: &[i32] = &[7, 16, 18, 28, 35, 52, 55, 56, 92];
 
 /// The result of one attempt.
-pub type Attempt = Result<Response, Failed>;
+pub type Attempt = Result<Response, FailedAttempt>;
 
 /// An attempt without a response.
-pub struct Failed {
+pub struct FailedAttempt {
     why: NoResponse,
     /// Whether another attempt may help.
     retry: bool,
@@ -64,7 +64,7 @@ pub fn retry(
                 let wait = seconds.map_or(pause, Duration::from_secs);
                 (response.error_text(), wait)
             }
-            Err(Failed {
+            Err(FailedAttempt {
                 why: NoResponse::Network(why),
                 retry: true,
             }) => (why.clone(), pause),
@@ -89,13 +89,13 @@ pub fn retry(
 pub fn send_once(exec: &Exec, request: &Request) -> Attempt {
     // curl ends by itself; this is for the case that it does not.
     let time_limit = request.time_limit + Duration::from_secs(5);
-    let done = exec.ask(&request.cmd(), time_limit).map_err(|why| {
+    let done = exec.capture(&request.cmd(), time_limit).map_err(|why| {
         let (why, retry) = match why {
             NoAnswer::TimedOut(_) => (NoResponse::Network("no response in time".to_owned()), true),
             NoAnswer::NotStarted(_) => (NoResponse::CurlMissing, false),
             NoAnswer::Interrupted(signal) => (NoResponse::Interrupted(signal), false),
         };
-        Failed { why, retry }
+        FailedAttempt { why, retry }
     })?;
     if !done.ok() {
         return Err(network_error(&done));
@@ -104,12 +104,12 @@ pub fn send_once(exec: &Exec, request: &Request) -> Attempt {
 }
 
 /// What `curl: (7) Failed to connect …` says.
-fn network_error(done: &Finished) -> Failed {
-    let line = done.complaint();
+fn network_error(done: &Finished) -> FailedAttempt {
+    let line = done.first_error_line();
     let message = line
         .split_once(") ")
         .map_or(line.as_str(), |(_, rest)| rest);
-    Failed {
+    FailedAttempt {
         why: NoResponse::Network(message.to_owned()),
         retry: CONNECTION_ERRORS.contains(&done.code),
     }

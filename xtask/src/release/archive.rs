@@ -12,9 +12,9 @@ use crate::{
     engine::{build::Build, multiarch::ArchiveSteps},
     facts::context::Context,
     oci::{archive::Archive, verify::Attestations},
-    plan::{Plan, quote},
+    plan::{Plan, quote_for_shell},
     release::{
-        builder::{self, MultiFacts},
+        builder::{self, MultiarchFacts},
         dist, paths,
     },
     settings::{CheckFirst, Provenance, Sbom, Settings},
@@ -69,7 +69,7 @@ impl ArchivePlan {
     /// # Errors
     /// When a step fails, or the archive cannot be read or written.
     pub fn run(&self, cx: &Context) -> Result<Archive> {
-        let _writer = dist::writer(&cx.settings.root);
+        let _writer = dist::lock_for_writing(&cx.settings.root);
         let steps = cx.exec.run(&self.before_packing());
         let archive = steps.and_then(|()| self.finish(cx));
         cx.exec.clean_up(&self.plan);
@@ -94,7 +94,7 @@ impl ArchivePlan {
 /// The command that packs the inputs into an archive, as a line for a shell.
 pub fn pack_line(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> String {
     let timestamp = timestamp.map_or(String::new(), |time| format!("--timestamp {time} "));
-    let word = |path: &Path| quote(&path.to_string_lossy());
+    let word = |path: &Path| quote_for_shell(&path.to_string_lossy());
     let inputs: Vec<_> = inputs.iter().map(|path| word(path)).collect();
     format!(
         "cargo xtask pack-archive {timestamp}{} --output {}\n",
@@ -104,14 +104,14 @@ pub fn pack_line(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> S
 }
 
 /// What is built for several platforms.
-pub struct MultiRequest<'a> {
+pub struct MultiarchRequest<'a> {
     /// The one platform of a shard; none for all platforms of the version.
     pub shard: Option<&'a Platform>,
     pub options: &'a BuildOptions,
     pub check_first: CheckFirst,
 }
 
-impl MultiRequest<'_> {
+impl MultiarchRequest<'_> {
     /// The platforms that are built.
     pub fn platforms(&self, settings: &Settings) -> Vec<Platform> {
         match self.shard {
@@ -123,9 +123,9 @@ impl MultiRequest<'_> {
     /// What the engine is asked to build.
     ///
     /// # Errors
-    /// As [`request::native`].
-    pub fn build(&self, settings: &Settings, facts: &MultiFacts) -> Result<Build, Failure> {
-        let mut build = request::native(settings, &facts.build)?;
+    /// As [`request::build_for_engine_platform`].
+    pub fn build(&self, settings: &Settings, facts: &MultiarchFacts) -> Result<Build, Failure> {
+        let mut build = request::build_for_engine_platform(settings, &facts.build)?;
         build.platforms = self.platforms(settings);
         build.no_cache = self.options.no_cache;
         Ok(build)
@@ -135,7 +135,11 @@ impl MultiRequest<'_> {
     ///
     /// # Errors
     /// As [`request::check_step`].
-    pub fn preparation(&self, settings: &Settings, facts: &MultiFacts) -> Result<Plan, Failure> {
+    pub fn preparation(
+        &self,
+        settings: &Settings,
+        facts: &MultiarchFacts,
+    ) -> Result<Plan, Failure> {
         let mut plan = Plan::from(request::preparation(&facts.build));
         match self.check_first {
             CheckFirst::Yes => plan.push(request::check_step(
@@ -156,15 +160,15 @@ impl MultiRequest<'_> {
 /// When the engine cannot build what the settings ask for.
 pub fn plan(
     settings: &Settings,
-    facts: &MultiFacts,
-    request: &MultiRequest,
+    facts: &MultiarchFacts,
+    request: &MultiarchRequest,
     output: Option<&Path>,
 ) -> Result<ArchivePlan, Failure> {
     let archive = output.map_or_else(
         || paths::archive(settings, request.shard),
         Path::to_path_buf,
     );
-    let multi = builder::choose(settings, facts, request.shard)?;
+    let multi = builder::multiarch_options(settings, facts, request.shard)?;
     let build = request.build(settings, facts)?;
     let mut preparation = request.preparation(settings, facts)?;
     preparation.push(paths::folder_step(&archive));

@@ -10,7 +10,7 @@ use crate::{
     build::facts::BuildFacts,
     engine::{
         capabilities::{Capability, ImageStore},
-        multiarch::{BuilderFacts, CacheOptions, MultiBuild},
+        multiarch::{BuilderFacts, CacheOptions, MultiarchOptions},
     },
     facts::context::Context,
     plan::Cmd,
@@ -39,14 +39,14 @@ pub fn missing_github_cache_variables(env: &Env) -> Vec<&'static str> {
 
 /// What the plan of a multi-architecture build needs to know.
 #[derive(Clone, Debug)]
-pub struct MultiFacts {
+pub struct MultiarchFacts {
     pub build: BuildFacts,
     pub builder: BuilderFacts,
     /// See [`missing_github_cache_variables`].
     pub missing_github_cache_variables: Vec<&'static str>,
 }
 
-impl MultiFacts {
+impl MultiarchFacts {
     /// Asks the engine and git.
     ///
     /// # Errors
@@ -81,11 +81,11 @@ impl MultiFacts {
 ///
 /// # Errors
 /// When the engine has no builder as configured.
-pub fn choose(
+pub fn multiarch_options(
     settings: &Settings,
-    facts: &MultiFacts,
+    facts: &MultiarchFacts,
     platform: Option<&Platform>,
-) -> Result<MultiBuild, Failure> {
+) -> Result<MultiarchOptions, Failure> {
     let engine = &facts.build.engine;
     let config = Some(&settings.build.builder_config)
         .filter(|config| !config.is_empty())
@@ -95,15 +95,15 @@ pub fn choose(
         .map_err(Failure::usage)?;
     let CacheOptions { from, to } = cache(settings, facts, platform);
     let channel = &settings.channel;
-    let attests = engine.can(Capability::Attestations);
-    Ok(MultiBuild {
+    let supports_attestations = engine.can(Capability::Attestations);
+    Ok(MultiarchOptions {
         builder,
-        provenance: if attests {
+        provenance: if supports_attestations {
             channel.provenance
         } else {
             Provenance::Off
         },
-        sbom: if attests {
+        sbom: if supports_attestations {
             channel.sbom.clone()
         } else {
             Sbom::Off
@@ -115,7 +115,7 @@ pub fn choose(
 }
 
 /// Each shard has a cache of its own: under one name they would overwrite each other's.
-fn cache(settings: &Settings, facts: &MultiFacts, platform: Option<&Platform>) -> CacheOptions {
+fn cache(settings: &Settings, facts: &MultiarchFacts, platform: Option<&Platform>) -> CacheOptions {
     let cache = match settings.build.cache {
         Cache::GitHub if !facts.missing_github_cache_variables.is_empty() => Cache::Registry,
         configured => configured,
@@ -139,7 +139,7 @@ fn cache(settings: &Settings, facts: &MultiFacts, platform: Option<&Platform>) -
 }
 
 /// Warnings about what the build leaves out or does in another way than configured.
-pub fn warnings(settings: &Settings, facts: &MultiFacts) -> Vec<String> {
+pub fn warnings(settings: &Settings, facts: &MultiarchFacts) -> Vec<String> {
     let mut warnings = Vec::new();
     let channel = &settings.channel;
     if !facts.build.engine.can(Capability::Attestations)

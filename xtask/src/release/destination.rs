@@ -4,7 +4,7 @@ use crate::{
     base::{error::Failure, image::Repository},
     credentials::{files, find::find, login::Credentials},
     facts::context::Context,
-    registry::client::Registry,
+    registry::client::RegistryClient,
     release::paths,
     settings::Settings,
 };
@@ -24,10 +24,10 @@ pub fn with_repository(settings: &Settings, repository: Option<&str>) -> Result<
 }
 
 /// The registry of the configured repository.
-pub fn registry<'a>(cx: &'a Context) -> Registry<'a> {
+pub fn registry<'a>(cx: &'a Context) -> RegistryClient<'a> {
     let scratch = cx.settings.root.join(paths::FOLDER);
     let repository = &cx.settings.image.repository;
-    Registry::new(cx.exec, cx.ui, repository, credentials(cx), &scratch)
+    RegistryClient::new(cx.exec, cx.ui, repository, credentials(cx), &scratch)
 }
 
 /// The credentials for the configured repository: those of the engines' clients, else those of the

@@ -1,4 +1,4 @@
-//! Files in the folder of release artifacts, so that a killed run leaves nothing behind for long. A file
+//! Writes files to the folder of release artifacts. The next run removes the unfinished files of a killed run. A file
 //! that is being written has a name that ends in `.partial`, a folder of parts one in `.parts`.
 
 use std::{
@@ -17,16 +17,15 @@ use crate::{
 /// The endings of what is unfinished.
 const UNFINISHED: &[&str] = &[".partial", ".parts"];
 
-/// Says that this process writes to the folder, as long as the value lives. The system forgets it when
-/// the process ends, also when it is killed.
-pub struct Writer {
+/// A shared lock: this process writes to the folder. It is released when the value is dropped or the process ends.
+pub struct FolderLock {
     _lock: Option<File>,
 }
 
-/// Registers a writer. If it is the only one, it first removes what killed runs left. Where the file system
+/// Locks the folder for writing. If no other process holds the lock, it first removes what killed runs left. Where the file system
 /// has no locks, it removes nothing.
-pub fn writer(root: &Path) -> Writer {
-    Writer {
+pub fn lock_for_writing(root: &Path) -> FolderLock {
+    FolderLock {
         _lock: lock(&root.join(paths::FOLDER)),
     }
 }
@@ -68,7 +67,7 @@ pub fn pack(
     timestamp: Option<u64>,
     output: &Path,
 ) -> Result<Archive> {
-    let _writer = writer(&cx.settings.root);
+    let _writer = lock_for_writing(&cx.settings.root);
     cx.exec
         .interruptible(|stop| pack::pack(inputs, timestamp, output, stop))
 }
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_writer_that_is_alone_removes_what_is_unfinished() {
+    fn only_the_sole_writer_removes_unfinished_files() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join(paths::FOLDER);
         let left = || {
@@ -101,7 +100,7 @@ mod tests {
             names.sort();
             names
         };
-        let first = writer(root.path());
+        let first = lock_for_writing(root.path());
         fs::write(folder.join("a.oci.tar.partial"), "").unwrap();
         fs::create_dir_all(folder.join("b.oci.tar.parts/deep")).unwrap();
         fs::write(folder.join("1.2.3.json"), "").unwrap();
@@ -111,23 +110,23 @@ mod tests {
             "a.oci.tar.partial",
             "b.oci.tar.parts",
         ];
-        let second = writer(root.path());
+        let second = lock_for_writing(root.path());
         assert_eq!(left(), all, "the first still writes");
         drop((first, second));
         assert_eq!(left(), all);
-        let _third = writer(root.path());
+        let _third = lock_for_writing(root.path());
         assert_eq!(left(), [".lock", "1.2.3.json"]);
     }
 
     #[test]
-    fn a_folder_that_cannot_be_made_is_left_to_the_writing() {
+    fn a_folder_that_cannot_be_created_has_no_lock() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("target"), "").unwrap();
         assert!(lock(&root.path().join(paths::FOLDER)).is_none());
     }
 
     #[test]
-    fn a_text_is_written_whole() {
+    fn a_text_file_is_written_atomically() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("deep/a.json");
         write(&path, "1").unwrap();

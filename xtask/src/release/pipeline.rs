@@ -9,7 +9,7 @@ use crate::{
     base::ui::{Clock, human_time},
     facts::{context::Context, git::WorkTree},
     oci::{archive::Archive, verify::Expected},
-    registry::client::{RawManifest, Registry},
+    registry::client::{RawManifest, RegistryClient},
     release::{
         destination,
         github::{self, Group},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What is published, and how.
-pub struct Request {
+pub struct PublishRequest {
     pub git: WorkTree,
     pub options: PublishOptions,
     pub expected: Expected,
@@ -36,8 +36,8 @@ pub struct Request {
 /// A publication in progress.
 pub struct Publication<'a> {
     cx: &'a Context<'a>,
-    registry: &'a Registry<'a>,
-    request: Request,
+    registry: &'a RegistryClient<'a>,
+    request: PublishRequest,
     /// The phases so far, each with its duration in seconds.
     phases: Vec<(String, f64)>,
 }
@@ -49,7 +49,7 @@ pub struct Publication<'a> {
 /// When a phase fails. Its message says whether a tag has moved.
 pub fn publish(
     cx: &Context,
-    request: Request,
+    request: PublishRequest,
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
     let registry = destination::registry(cx);
@@ -62,7 +62,7 @@ pub fn publish(
     let existing = publication.preflight()?;
     let overwrite = publication.confirm_overwrite(&existing)?;
     if let Existing::SameCommit(published) = &existing
-        && publication.is_the_image(published)
+        && publication.has_expected_digest(published)
     {
         cx.ui.status(
             "Resuming",
@@ -118,7 +118,7 @@ impl Publication<'_> {
         }
     }
 
-    fn is_the_image(&self, published: &RawManifest) -> bool {
+    fn has_expected_digest(&self, published: &RawManifest) -> bool {
         let digest = self.request.digest.as_ref();
         digest.is_none_or(|digest| *digest == published.digest())
     }
@@ -161,8 +161,7 @@ impl Publication<'_> {
     }
 }
 
-/// The line of a dry run that publishes an archive: requests to a registry are not commands of a
-/// shell.
+/// The line of a dry run that publishes an archive: requests to a registry are not shell commands.
 pub fn push_line(
     settings: &Settings,
     archive: &std::path::Path,
@@ -180,7 +179,7 @@ pub fn push_line(
     if !options.preflight {
         line.push_str(" --no-preflight");
     }
-    let archive = crate::plan::quote(&archive.to_string_lossy());
+    let archive = crate::plan::quote_for_shell(&archive.to_string_lossy());
     format!("{line} {archive}\n")
 }
 

@@ -1,5 +1,4 @@
-//! The checks before a build: may this version be published, may we push, is it released already, and
-//! which tags would move.
+//! The checks before a build: whether this version may be published, whether we have permission to push, and whether the version is released already.
 
 use std::fmt::Write as _;
 
@@ -15,7 +14,7 @@ use crate::{
         git::{self, WorkTree},
     },
     oci::{image_config::ImageConfig, manifest::Manifest},
-    registry::client::{RawManifest, Registry},
+    registry::client::{RawManifest, RegistryClient},
     release::{
         expected::REVISION_LABEL,
         tags::{self, TagPlan},
@@ -79,7 +78,7 @@ pub fn may_publish(settings: &Settings) -> Result<(), Failure> {
 /// The first thing that prevents publishing.
 pub fn run(
     cx: &Context,
-    registry: &Registry,
+    registry: &RegistryClient,
     git: &WorkTree,
     options: PublishOptions,
 ) -> Result<Existing> {
@@ -92,20 +91,20 @@ pub fn run(
     if let Existing::Different(description) = &existing
         && !options.force
     {
-        return Err(refuse_overwrite(settings, description).into());
+        return Err(already_released_failure(settings, description).into());
     }
     Ok(existing)
 }
 
 /// The refusal to overwrite a released version.
-pub fn refuse_overwrite(settings: &Settings, description: &str) -> Failure {
+pub fn already_released_failure(settings: &Settings, description: &str) -> Failure {
     let version = &settings.version.value;
     Failure::new(format!(
         "{} is released already, {description}",
         settings.image.repository.tagged(version.as_str())
     ))
     .hint("release the change under a new version")
-    .hint("or overwrite it, for everybody who uses it: `--force` asks you to type the tag")
+    .hint("overwrite it for all its users: pass `--force`, which asks you to type the tag")
 }
 
 /// Asks the registry which image the version's tag names. A version that is not `SemVer` may be
@@ -113,7 +112,11 @@ pub fn refuse_overwrite(settings: &Settings, description: &str) -> Failure {
 ///
 /// # Errors
 /// When the registry does not answer.
-pub fn existing(settings: &Settings, registry: &Registry, git: &WorkTree) -> Result<Existing> {
+pub fn existing(
+    settings: &Settings,
+    registry: &RegistryClient,
+    git: &WorkTree,
+) -> Result<Existing> {
     let version = &settings.version.value;
     if version.semver().is_none() {
         return Ok(Existing::None);
@@ -137,7 +140,7 @@ pub fn existing(settings: &Settings, registry: &Registry, git: &WorkTree) -> Res
 }
 
 /// The configuration of an image, or of the first image of an index.
-fn config_of(registry: &Registry, found: &RawManifest) -> Result<ImageConfig> {
+fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<ImageConfig> {
     let mut manifest: Manifest = serde_json::from_str(&found.content)?;
     if manifest.is_index()
         && let Some(first) = manifest.manifests.iter().find(|one| !one.is_attestation())
@@ -155,7 +158,7 @@ fn config_of(registry: &Registry, found: &RawManifest) -> Result<ImageConfig> {
 ///
 /// # Errors
 /// When neither the registry nor git tells which versions are released.
-pub fn plan_tags(cx: &Context, registry: &Registry, git: &WorkTree) -> Result<TagPlan> {
+pub fn plan_tags(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Result<TagPlan> {
     let settings = cx.settings;
     let tags = settings.tags(&git.values)?;
     let moving = tags
@@ -178,12 +181,12 @@ pub fn plan_tags(cx: &Context, registry: &Registry, git: &WorkTree) -> Result<Ta
 }
 
 /// The released versions: the registry's tags, or git's if the registry lists none.
-fn released_versions(cx: &Context, registry: &Registry) -> Result<Vec<String>> {
+fn released_versions(cx: &Context, registry: &RegistryClient) -> Result<Vec<String>> {
     let why = match registry.tags() {
         Ok(tags) => return Ok(tags),
         Err(why) => why,
     };
-    cx.exec.check()?;
+    cx.exec.fail_if_interrupted()?;
     let tags = git::tags(cx.exec, &cx.settings.root);
     if tags.names.is_empty() || tags.shallow {
         return Err(Failure::new(format!(
@@ -194,7 +197,7 @@ fn released_versions(cx: &Context, registry: &Registry) -> Result<Vec<String>> {
         .into());
     }
     cx.ui.warn(&format!(
-        "the registry's list of tags cannot be read ({why}): git's tags say what is released"
+        "the registry's list of tags cannot be read ({why}): the git tags are used as the list of released versions"
     ));
     Ok(tags.names)
 }
@@ -206,8 +209,8 @@ fn released_versions(cx: &Context, registry: &Registry) -> Result<Vec<String>> {
 pub fn confirm_overwrite(cx: &Context, description: &str) -> Result<(), Failure> {
     let version = cx.settings.version.value.as_str();
     if !cx.env.stdin_tty {
-        return Err(refuse_overwrite(cx.settings, description)
-            .hint("`--force` needs a terminal: it asks you to type the tag"));
+        return Err(already_released_failure(cx.settings, description)
+            .hint("run it in a terminal: `--force` asks you to type the tag"));
     }
     let reference = cx.settings.image.repository.tagged(version);
     let typed = cx.ui.ask(&format!(

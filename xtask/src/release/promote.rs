@@ -6,7 +6,7 @@ use crate::{
     base::error::Failure,
     credentials::environment::GITHUB_REGISTRY,
     facts::{context::Context, git::WorkTree},
-    registry::client::{RawManifest, Registry},
+    registry::client::{RawManifest, RegistryClient},
     release::{
         preflight::{self, Existing},
         push,
@@ -22,7 +22,7 @@ use crate::{
 /// case earlier tags have moved.
 pub fn promote(
     cx: &Context,
-    registry: &Registry,
+    registry: &RegistryClient,
     git: &WorkTree,
     image: &RawManifest,
     overwrite: bool,
@@ -36,10 +36,13 @@ pub fn promote(
         Existing::SameCommit(found) => {
             return Err(Failure::new(format!(
                 "{} is released already from the same commit, as {}, which is not {digest}",
-                settings.image.repository.tagged(settings.version.value.as_str()),
+                settings
+                    .image
+                    .repository
+                    .tagged(settings.version.value.as_str()),
                 found.digest()
             ))
-            .hint("nothing was moved; `cargo xtask push-multiarch` without an archive resumes with the released one")
+            .hint("resume with the released image: `cargo xtask push-multiarch` (no tag was moved)")
             .into());
         }
         Existing::Different(description) => {
@@ -50,7 +53,7 @@ pub fn promote(
                     .repository
                     .tagged(settings.version.value.as_str())
             ))
-            .hint("nothing was moved: release the change under a new version")
+            .hint("release the change under a new version (no tag was moved)")
             .into());
         }
     }
@@ -58,7 +61,7 @@ pub fn promote(
     let first_push =
         registry.host() == GITHUB_REGISTRY && registry.tags().is_ok_and(|tags| tags.is_empty());
     for tag in &tags.moves {
-        cx.exec.check()?;
+        cx.exec.fail_if_interrupted()?;
         registry.put_manifest(tag, image)?;
         let now = registry.manifest(tag)?.map(|found| found.digest());
         if now.as_deref() != Some(digest.as_str()) {

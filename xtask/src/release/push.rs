@@ -11,7 +11,7 @@ use crate::{
         archive::Archive,
         manifest::{Descriptor, Manifest},
     },
-    registry::client::{RawManifest, Registry},
+    registry::client::{RawManifest, RegistryClient},
 };
 
 /// Pushes an archive by digest: the blobs that the registry lacks, then the manifests, each after
@@ -19,14 +19,14 @@ use crate::{
 ///
 /// # Errors
 /// When the registry refuses it.
-pub fn push(cx: &Context, registry: &Registry, archive: &Archive) -> Result<RawManifest> {
+pub fn push(cx: &Context, registry: &RegistryClient, archive: &Archive) -> Result<RawManifest> {
     let mut pushed = BTreeSet::new();
     push_manifest(cx, registry, archive, &archive.root, &mut pushed)
 }
 
 fn push_manifest(
     cx: &Context,
-    registry: &Registry,
+    registry: &RegistryClient,
     archive: &Archive,
     descriptor: &Descriptor,
     pushed: &mut BTreeSet<String>,
@@ -38,7 +38,7 @@ fn push_manifest(
         push_manifest(cx, registry, archive, child, pushed)?;
     }
     for blob in manifest.config.iter().chain(&manifest.layers) {
-        cx.exec.check()?;
+        cx.exec.fail_if_interrupted()?;
         if pushed.insert(blob.digest.clone()) && !registry.has_blob(&blob.digest)? {
             push_blob(cx, registry, archive, blob)?;
         }
@@ -58,7 +58,7 @@ fn push_manifest(
 
 fn push_blob(
     cx: &Context,
-    registry: &Registry,
+    registry: &RegistryClient,
     archive: &Archive,
     blob: &Descriptor,
 ) -> Result<()> {

@@ -13,7 +13,7 @@ use crate::{
 /// The issuer in the certificate of a keyless signature made in GitHub Actions.
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
-/// Signs a reference and verifies the signature. Empty if the channel does not sign.
+/// The plan that signs a reference and verifies the signature; empty if the channel does not sign.
 ///
 /// # Errors
 /// When the channel signs with a key and none is configured.
@@ -79,6 +79,6 @@ pub fn check_installed(cx: &Context) -> Result<()> {
         cx.settings.channel.name
     ))
     .hint("install it: https://docs.sigstore.dev/cosign/system_config/installation/ (in GitHub Actions: sigstore/cosign-installer)")
-    .hint("or publish unsigned: `sign = \"no\"` in the channel")
+    .hint("publish unsigned: `sign = \"no\"` in the channel")
     .into())
 }

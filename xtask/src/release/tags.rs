@@ -121,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_release_takes_all() {
+    fn the_first_release_gets_all_tags() {
         let (moves, stays) = plan("1.2.3", &[]);
         assert_eq!(moves, ["1.2.3", "1.2", "1", "latest"]);
         assert!(stays.is_empty());
     }
 
     #[test]
-    fn a_patch_of_an_older_line_leaves_what_is_newer() {
+    fn an_older_patch_does_not_move_the_tags_of_newer_versions() {
         let (moves, stays) = plan("1.9.5", &["1.9.4", "2.0.0", "latest", "2", "dev-me"]);
         assert_eq!(moves, ["1.9.5", "1.9", "1"]);
         assert_eq!(stays, ["latest with 2.0.0"]);
@@ -141,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn prereleases_neither_take_nor_keep_anything() {
+    fn prereleases_do_not_affect_stable_tags() {
         assert_eq!(plan("2.0.0-rc.1", &["1.0.0"]).0, ["2.0.0-rc.1"]);
         let (moves, _) = plan("1.9.5", &["2.0.0-rc.1"]);
         assert_eq!(moves, ["1.9.5", "1.9", "1", "latest"]);
     }
 
     #[test]
-    fn releasing_again_is_not_going_back() {
+    fn releasing_the_same_version_again_moves_its_tags() {
         let (moves, stays) = plan("1.2.3", &["1.2.3", "1.2.2"]);
         assert_eq!(moves, ["1.2.3", "1.2", "1", "latest"]);
         assert!(stays.is_empty());

@@ -10,7 +10,7 @@ use crate::{
         archive::Archive,
         verify::{self, Expected, Verified},
     },
-    registry::client::Registry,
+    registry::client::RegistryClient,
     release::{paths, push},
 };
 
@@ -31,14 +31,14 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
         }
         let problems = format!("{error:#}");
         let failure = Failure::new(format!("`{path}` is not what it should be\n{problems}"))
-            .hint("it was not pushed; it is kept so that you can look at it");
+            .hint("inspect the archive, which was kept and not pushed");
         if !problems.contains(label::IMAGE) {
             return failure.into();
         }
         let settings = cx.settings;
         failure
             .hint(format!(
-                "it was built for another repository: set `image.repository` to that one, and name this one as a mirror: `cargo xtask push-archive --version {} --repository {} {path}`",
+                "set `image.repository` to the repository that the image was built for, and pass this one as a mirror: `cargo xtask push-archive --version {} --repository {} {path}`",
                 settings.version.value,
                 settings.image.repository.as_str()
             ))
@@ -52,7 +52,7 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
 /// Everything that differs from what is expected.
 pub fn in_registry(
     cx: &Context,
-    registry: &Registry,
+    registry: &RegistryClient,
     digest: &str,
     expected: &Expected,
 ) -> Result<Verified> {
@@ -71,7 +71,7 @@ pub fn in_registry(
             "what {} holds as {digest} is not what it should be\n{error:#}",
             registry.host()
         ))
-        .hint("no tag was moved; run the same command again, and if it fails again, build with `--no-cache`")
+        .hint("run the same command again; if it fails again, build with `--no-cache` (no tag was moved)")
         .into()
     })
 }

@@ -1,4 +1,4 @@
-//! What was asked for: arguments, environment and files, resolved. Pure.
+//! The settings: arguments, environment and configuration files, resolved into one value. Pure.
 
 pub mod resolve;
 #[cfg(test)]
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub use crate::config::values::{
     BuildSecret, BuilderChoice, BuilderDriver, Cache, EngineChoice, Network, Node, Progress,
-    Provenance, Publish, Relabel, RunUser, Sbom, SecretSource, Sign, WorkTree,
+    Provenance, Publish, Relabel, RunUser, Sbom, SecretSource, Sign, WorkTreeRequirement,
 };
 use crate::{
     base::{
@@ -41,8 +41,7 @@ pub struct Settings {
     pub layer: Layer,
 }
 
-/// The values of all keys. A field is a key: its name is the key's, its type is how the key is read.
-/// The schema has no key without a field here, nor the other way round.
+/// The values of all keys. Each key of the schema has a field of the same name, and each field has a key. The field's type decides how the value is read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Values {
@@ -221,7 +220,7 @@ pub struct Channel {
     pub sbom: Sbom,
     pub sign: Sign,
     pub smoke: SmokeFirst,
-    pub work_tree: WorkTree,
+    pub work_tree: WorkTreeRequirement,
 }
 
 impl Default for Channel {
@@ -239,7 +238,7 @@ impl Default for Channel {
             sbom: Sbom::Off,
             sign: Sign::No,
             smoke: SmokeFirst::No,
-            work_tree: WorkTree::Any,
+            work_tree: WorkTreeRequirement::Any,
         }
     }
 }

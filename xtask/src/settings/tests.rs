@@ -5,7 +5,8 @@ use crate::{
     cli::Overrides,
     config::{files::Files, layer::Origin},
     settings::{
-        CheckFirst, EngineChoice, GitValues, Publish, Settings, WorkTree, resolve::Arguments,
+        CheckFirst, EngineChoice, GitValues, Publish, Settings, WorkTreeRequirement,
+        resolve::Arguments,
     },
 };
 
@@ -57,7 +58,7 @@ fn a_version_makes_its_tags() {
 }
 
 #[test]
-fn a_channel_decides() {
+fn the_channel_decides_publishing_check_and_work_tree() {
     let channel = |version| {
         resolve(&self::version(version), &[], PROJECT)
             .unwrap()
@@ -66,7 +67,12 @@ fn a_channel_decides() {
     let dev = channel("dev-me");
     assert_eq!(
         (dev.name.as_str(), dev.publish, dev.check, dev.work_tree),
-        ("dev", Publish::ByName, CheckFirst::No, WorkTree::Any)
+        (
+            "dev",
+            Publish::ByName,
+            CheckFirst::No,
+            WorkTreeRequirement::Any
+        )
     );
     let release = channel("1.2.3");
     assert_eq!(
@@ -76,7 +82,12 @@ fn a_channel_decides() {
             release.check,
             release.work_tree
         ),
-        ("release", Publish::Yes, CheckFirst::Yes, WorkTree::Tagged)
+        (
+            "release",
+            Publish::Yes,
+            CheckFirst::Yes,
+            WorkTreeRequirement::Tagged
+        )
     );
     assert_eq!(channel("1.2.3-rc.1").name, "prerelease");
 }
@@ -102,7 +113,7 @@ fn the_version_comes_from_flag_then_environment_then_ci_then_file() {
 }
 
 #[test]
-fn a_version_that_is_no_tag_is_refused_with_its_source() {
+fn a_version_that_cannot_be_a_tag_is_refused_with_its_origin() {
     let error = resolve(&Arguments::default(), &[("VERSION", "a/b")], PROJECT).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -165,7 +176,7 @@ fn a_flag_can_add_to_a_list() {
 }
 
 #[test]
-fn a_secret_is_no_build_argument() {
+fn a_secret_build_argument_is_refused() {
     let flag = Overrides::default().set(
         "build.args",
         "--build-arg",
@@ -185,7 +196,7 @@ fn a_secret_is_no_build_argument() {
 }
 
 #[test]
-fn templates_of_git_need_git() {
+fn git_placeholders_need_a_work_tree() {
     let project =
         format!("{PROJECT}[[channel]]\nname = 'dev'\ntags = ['{{version}}-{{git.short}}']\n");
     let settings = resolve(&version("dev-me"), &[], &project).unwrap();

@@ -11,8 +11,8 @@ use std::{io::Write as _, os::unix::fs::symlink, process::Command};
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image, no_container,
-    no_container_at_first, no_image, podman_version,
+    CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image,
+    missing_image_failure, no_container, no_container_at_first, podman_version,
 };
 
 #[allow(dead_code)] // the page's and `explain`'s
@@ -507,7 +507,7 @@ fn run(scenario: Scenario, exit: i32, stderr: &str) -> CommandOutput {
             &[
                 version(engine),
                 no_container(engine),
-                no_image(),
+                missing_image_failure(),
                 failing("pull"),
             ],
         )
@@ -558,7 +558,7 @@ fn error(replay: &Replay) -> String {
         Scenario::Pull(engine) => failed(&format!("{engine} pull ghcr.io/x/y:1.2.3")),
         Scenario::Stop(engine) => failed(&format!("{engine} stop")),
         Scenario::Login(engine) => login(replay.code, engine),
-        Scenario::Log => "error: the container `box` exited with code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n".to_owned(),
+        Scenario::Log => "error: the container `box` exited with code 3 before it was healthy\nhint: read its whole log: `cargo xtask logs`\n".to_owned(),
     }
 }
 
@@ -567,7 +567,7 @@ fn login(code: &str, engine: &str) -> String {
     let (error, hints) = match (code, engine) {
         ("token-refused", _) => (
             "ghcr.io refuses this token of me",
-            "hint: a new one that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`\nhint: in GitHub Actions: `permissions: packages: write`, and `GITHUB_TOKEN` in the step's `env`",
+            "hint: create get a token that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`\nhint: set `permissions: packages: write` in GitHub Actions, and `GITHUB_TOKEN` in the step's `env`",
         ),
         ("registry-unreachable", _) => (
             "ghcr.io cannot be reached",

@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_version, image, no_container,
-    no_container_at_first, no_image, podman_version,
+    PROJECT, Sandbox, answer, container, docker_version, image, missing_image_failure,
+    no_container, no_container_at_first, podman_version,
 };
 
 fn ok(args: &str) -> Value {
@@ -71,7 +71,7 @@ fn a_build_does_not_move_the_tag_of_a_foreign_image() {
         output.stderr,
         "error: `ghcr.io/x/y:dev-me` exists already, and xtask did not build it: it has no label `ai.stigmer.xtask.image`\n\
          hint: keep it under another name: `docker tag ghcr.io/x/y:dev-me localhost/kept:dev-me && docker image rm ghcr.io/x/y:dev-me`\n\
-         hint: or build another version: `--version dev-other`\n"
+         hint: build another version: `--version dev-other`\n"
     );
     assert_eq!(sandbox.calls().len(), 2, "{:?}", sandbox.calls());
 }
@@ -79,7 +79,7 @@ fn a_build_does_not_move_the_tag_of_a_foreign_image() {
 #[test]
 fn a_build_that_leaves_no_image_is_a_failure() {
     // Podman 4.3.1 exits with 0 if SIGTERM stops its build.
-    let sandbox = docker(&[docker_version(), ok("build"), no_image()]);
+    let sandbox = docker(&[docker_version(), ok("build"), missing_image_failure()]);
     let output = sandbox.run(&["build-image", "--version", "dev-me", "--quiet"]);
     assert_eq!(
         (output.code, output.stderr.as_str()),
@@ -202,7 +202,7 @@ fn run_local_shows_the_log_of_a_container_that_exited() {
     assert_eq!(output.code, 1);
     assert_eq!(
         output.stderr,
-        "TEMPORAL_MAX_CONCURRENCY: must be above 0\nerror: the container `box` exited with code 3 before it was healthy\nhint: its whole log: `cargo xtask logs`\n"
+        "TEMPORAL_MAX_CONCURRENCY: must be above 0\nerror: the container `box` exited with code 3 before it was healthy\nhint: read its whole log: `cargo xtask logs`\n"
     );
 }
 
@@ -319,7 +319,11 @@ fn no_command_changes_a_foreign_container() {
 
 #[test]
 fn a_missing_release_is_pulled_and_a_missing_dev_image_is_an_error() {
-    let answers = [docker_version(), no_container("docker"), no_image()];
+    let answers = [
+        docker_version(),
+        no_container("docker"),
+        missing_image_failure(),
+    ];
     let output = docker(&answers).run(&["run-local", "--version", "dev-me"]);
     assert_eq!(output.code, 1);
     assert_eq!(
@@ -467,7 +471,7 @@ fn clean_requires_confirmation_and_never_forces() {
     let sandbox = docker(&answers);
     let output = sandbox.run(&["clean", "--version", "dev-me"]);
     assert_eq!(output.code, 2, "without a terminal");
-    assert!(output.stderr.ends_with("error: standard input is not a terminal; pass `--yes`\nhint: `--dry-run` shows what would be removed\n"), "{}", output.stderr);
+    assert!(output.stderr.ends_with("error: standard input is not a terminal; pass `--yes`\nhint: see what would be removed: `--dry-run`\n"), "{}", output.stderr);
     assert!(!sandbox.calls().iter().any(|call| call.contains(" rm ")));
 
     let sandbox = docker(&answers);

@@ -12,7 +12,7 @@ const START: &str = "hint: start Docker: `sudo systemctl start docker` (Linux), 
 const INSTALL: &str = "hint: install Docker (https://docs.docker.com/engine/install/) or Podman (`apt-get install podman`, `dnf install podman`); if one is installed, start it: `sudo systemctl start docker`\n";
 
 #[test]
-fn stop_needs_one_probe() {
+fn stop_asks_one_question() {
     let sandbox = Sandbox::new(PROJECT).engine(
         "docker",
         &[container("running", true), answer("stop", 0, "box\n", "")],

@@ -9,7 +9,7 @@ mod detection;
 mod formula;
 mod installed;
 mod messages;
-mod odd;
 mod publish;
 mod sandbox;
+mod unusual_environments;
 mod watch;

@@ -63,7 +63,7 @@ fn invalid_arguments_exit_with_2() {
 }
 
 #[test]
-fn a_folder_outside_a_workspace_is_reported() {
+fn a_folder_outside_a_checkout_is_reported() {
     let sandbox = Sandbox::new(PROJECT);
     fs::remove_file(sandbox.path("src/xtask.toml")).unwrap();
     let output = sandbox.run(&["stop"]);
@@ -243,7 +243,7 @@ fn explain_works_without_a_configuration_and_an_engine() {
     );
     assert_eq!(
         sandbox.run(&["explain", "zzz"]).stderr,
-        "error: there is no known failure `zzz`\nhint: `cargo xtask explain` lists them\n"
+        "error: there is no known failure `zzz`\nhint: list them: `cargo xtask explain`\n"
     );
 }
 
@@ -298,7 +298,7 @@ fn each_login_failure_has_its_own_message_and_hint() {
     };
     let wrong =
         message("Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied\n");
-    assert!(wrong.starts_with("error: ghcr.io refuses this token of me\nhint: a new one that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
+    assert!(wrong.starts_with("error: ghcr.io refuses this token of me\nhint: create get a token that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
     let helper = message(
         "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``\n",
     );

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{PROJECT, Sandbox, answer, docker_version, image, no_image, podman_version};
+use crate::sandbox::{
+    PROJECT, Sandbox, answer, docker_version, image, missing_image_failure, podman_version,
+};
 
 const CONTAINERD: &str = "overlayfs [[\"driver-type\",\"io.containerd.snapshotter.v1\"]]\n";
 const CLASSIC: &str = "overlay2 [[\"Backing Filesystem\",\"extfs\"]]\n";
@@ -263,7 +265,8 @@ fn each_engine_gets_its_own_cache_options() {
 
 #[test]
 fn a_missing_image_cannot_be_pushed() {
-    let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version(), no_image()]);
+    let sandbox =
+        Sandbox::new(PROJECT).engine("docker", &[docker_version(), missing_image_failure()]);
     let output = sandbox.run(&["push-image", "--no-build", "--version", "dev-me"]);
     assert_eq!(
         (output.code, output.stderr.as_str()),
@@ -271,7 +274,7 @@ fn a_missing_image_cannot_be_pushed() {
             1,
             "error: there is no image `ghcr.io/x/y:dev-me` to push\n\
              hint: build it first: leave out `--no-build`\n\
-             hint: or build and push all platforms at once: `cargo xtask push-multiarch`\n"
+             hint: build and push all platforms at once: `cargo xtask push-multiarch`\n"
         )
     );
 }
@@ -300,7 +303,7 @@ fn a_refused_request_has_hints() {
         (
             1,
             "error: you may not read ghcr.io/x/y: status 403, denied: permission_denied: write_package\n\
-             hint: a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`\n\
+             hint: get a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`\n\
              hint: in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)\n\
              hint: see `cargo xtask explain push-denied`\n"
         )

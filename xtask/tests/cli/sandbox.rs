@@ -1,4 +1,4 @@
-//! A sandbox: a workspace, a home folder, and a PATH that has only fake programs and a few real tools.
+//! A sandbox: a checkout, a home folder, and a PATH that has only fake programs and a few real tools.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ pub struct CommandOutput {
 }
 
 impl Sandbox {
-    /// A workspace with this xtask.toml, and no engine.
+    /// A checkout with this xtask.toml, and no engine.
     pub fn new(project: &str) -> Self {
         let folder = TempDir::new().unwrap();
         for name in ["bin", "home", "src/deep/er"] {
@@ -255,7 +255,7 @@ pub fn image() -> Value {
     answer("image inspect", 0, &found.to_string(), "")
 }
 
-pub fn no_image() -> Value {
+pub fn missing_image_failure() -> Value {
     answer(
         "image inspect",
         1,

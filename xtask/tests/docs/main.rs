@@ -171,17 +171,17 @@ fn machine() -> Sandbox {
         .engine("podman", &both(podman_version()))
 }
 
-fn run_script(world: &Sandbox, script: &str) -> Output {
+fn run_script(sandbox: &Sandbox, script: &str) -> Output {
     // `cargo` is a function, because a program that was just written may still be busy.
     let cargo = format!(
         "cargo() {{ [ \"$1\" = xtask ] || return 98; shift; '{XTASK}' --dry-run \"$@\"; }}\n"
     );
     Command::new("/bin/sh")
         .args(["-eu", "-c", &(cargo + script)])
-        .current_dir(world.path("src/deep/er"))
+        .current_dir(sandbox.path("src/deep/er"))
         .env_clear()
-        .env("PATH", world.path("bin"))
-        .env("HOME", world.path("home"))
+        .env("PATH", sandbox.path("bin"))
+        .env("HOME", sandbox.path("home"))
         .env("CARGO_PKG_NAME", "xtask")
         // The environment of a CI job for a tag: `docker-login` and `push-multiarch` need it.
         .env("GITHUB_REF_TYPE", "tag")
@@ -193,15 +193,15 @@ fn run_script(world: &Sandbox, script: &str) -> Output {
         .unwrap()
 }
 
-fn must_run(place: &str, world: &Sandbox, script: &str) {
-    let output = run_script(world, script);
+fn assert_runs(place: &str, sandbox: &Sandbox, script: &str) {
+    let output = run_script(sandbox, script);
     assert!(
         output.status.success(),
         "{place}: exit code {:?} of\n{script}\n{}",
         output.status.code(),
         String::from_utf8_lossy(&output.stderr)
     );
-    let changed: Vec<_> = world
+    let changed: Vec<_> = sandbox
         .calls()
         .into_iter()
         .filter(|call| !is_question(call))
@@ -231,7 +231,7 @@ fn commands_in_blocks_run() {
             let script = script(&block);
             if script.contains("cargo xtask") && not_tested(&block).is_none() {
                 let place = format!("{}:{}", page.name, block.line);
-                must_run(&place, &machine(), &script);
+                assert_runs(&place, &machine(), &script);
                 count += 1;
             }
         }
@@ -251,9 +251,9 @@ fn commands_in_sentences_run() {
             }
         }
     }
-    let world = machine();
+    let sandbox = machine();
     for (command, place) in &places {
-        must_run(place, &world, command);
+        assert_runs(place, &sandbox, command);
     }
     assert!(places.len() > 5, "few commands found: {places:?}");
 }
@@ -378,7 +378,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn the_changelog_has_a_place_for_what_is_new() {
+fn the_changelog_has_an_unreleased_section() {
     let page = page("CHANGELOG.md");
     assert!(anchors(&page).contains(&"unreleased".to_owned()));
 }

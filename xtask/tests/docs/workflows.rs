@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::{machine, must_run, page, root};
+use crate::{assert_runs, machine, page, root};
 
 /// Each line of each workflow, with its place.
 fn lines() -> Vec<(String, String)> {
@@ -30,7 +30,7 @@ fn lines() -> Vec<(String, String)> {
 const VARIABLES: &str = "PLATFORM=linux/arm64\n";
 
 #[test]
-fn their_commands_run() {
+fn the_commands_of_workflows_run() {
     let world = machine();
     // The archives that an earlier job uploaded.
     let release = world.path("src/target/dist");
@@ -44,7 +44,7 @@ fn their_commands_run() {
         let script = line.strip_prefix("run: ").unwrap_or(&line);
         if script.contains("cargo xtask ") {
             // A step runs in the root of the checkout.
-            must_run(&place, &world, &format!("{VARIABLES}cd ../..\n{script}"));
+            assert_runs(&place, &world, &format!("{VARIABLES}cd ../..\n{script}"));
             count += 1;
         }
     }
@@ -80,7 +80,7 @@ fn foreign_actions_are_pinned_by_digest() {
 
 /// Only the workflow that publishes has a permission to write, and only for packages.
 #[test]
-fn permissions_are_the_least() {
+fn permissions_are_minimal() {
     for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
@@ -132,7 +132,7 @@ fn value<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 /// Each binary that release.yml builds is in the table of docs/without-rust.md, and the artifacts that
 /// the page downloads are among them.
 #[test]
-fn binaries_of_xtask_are_explained() {
+fn released_binaries_are_documented() {
     let workflow = page(".github/workflows/release.yml").text;
     let guide = page("docs/without-rust.md").text;
     let mut artifacts = Vec::new();

@@ -327,7 +327,7 @@ impl<'a> Checkout<'a> {
             ("VERSION", self.version.as_str()),
         ];
         all.extend(env);
-        // The working directory is a folder in the workspace, not its root.
+        // The working directory is a folder in the checkout, not its root.
         let src = self.src().join("agent-runner");
         let script = "cd \"$1\" && shift && exec \"$@\"";
         let xtask = self.folder.path().join("xtask");

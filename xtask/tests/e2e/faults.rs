@@ -21,7 +21,7 @@ use crate::{
 
 const TAGS: [&str; 4] = ["1", "1.2", "1.2.3", "latest"];
 
-/// A workspace with a valid archive, and a registry behind a proxy.
+/// A checkout with a valid archive, and a registry behind a proxy.
 pub struct PublishFixture {
     folder: TempDir,
     pub remote: Remote,
@@ -365,7 +365,8 @@ fn git_tags_replace_an_unreadable_tag_list() {
     let done = fixture.publish();
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert!(
-        done.stderr.contains("git's tags say what is released"),
+        done.stderr
+            .contains("the git tags are used as the list of released versions"),
         "{}",
         done.stderr
     );

@@ -209,7 +209,7 @@ fn day(on: &Checkout, temporal: u16) {
     assert_eq!(lost.code, 1);
     assert!(
         lost.stderr
-            .contains("hint: start one, with all that belongs to it: `cargo xtask up`"),
+            .contains("hint: start the stack: `cargo xtask up`"),
         "{}",
         lost.stderr
     );

@@ -105,7 +105,7 @@ impl Registries {
         })
     }
 
-    /// A workspace that publishes to the strict registry, through a proxy.
+    /// A checkout that publishes to the strict registry, through a proxy.
     fn fixture(&self, purpose: &str) -> PublishFixture {
         PublishFixture::at(Remote::at(&self.twin, purpose), &self.strict)
     }

@@ -7,11 +7,11 @@ use crate::{
         secret,
     },
     config::{
-        display::{quote, to_toml},
+        display::{quote_for_toml, to_toml},
         files::Files,
         layer::Layer,
         resolve::resolve,
-        schema::{CHANNEL, CHANNEL_KEYS, KEYS, Key, SCHEMA, ValueType},
+        schema::{CHANNEL, CHANNEL_KEYS, KEYS, Key, SCHEMA_VERSION, ValueType},
     },
     properties::{text, version::is_tag},
     settings::{GitValues, Settings, resolve::Arguments},
@@ -93,7 +93,7 @@ pub fn can_be_read_again(input: &[u8]) {
 
 /// A layer as a file, with the values that `config` prints.
 fn print(layer: &Layer) -> String {
-    let mut out = format!("schema = {SCHEMA}\n");
+    let mut out = format!("schema = {SCHEMA_VERSION}\n");
     print_keys(&mut out, layer, "", KEYS);
     for channel in layer.channels() {
         let _ = writeln!(out, "[[{CHANNEL}]]\nname = \"{channel}\"");
@@ -114,7 +114,7 @@ fn print_keys(out: &mut String, layer: &Layer, store: &str, keys: &[Key]) {
             for (name, sourced) in layer.entries(&path) {
                 let value = to_toml(&format!("{path}.{name}"), &sourced.value);
                 assert!(!secret::looks_like_secret(&value), "{value}");
-                let _ = writeln!(out, "{}.{} = {value}", key.path, quote(name));
+                let _ = writeln!(out, "{}.{} = {value}", key.path, quote_for_toml(name));
             }
         } else if let Some(sourced) = layer.get(&path) {
             let _ = writeln!(out, "{} = {}", key.path, to_toml(&path, &sourced.value));
@@ -162,11 +162,11 @@ pub fn tags(input: &[u8]) {
 
 /// A file with a newer schema has exactly one problem, the schema, whatever else it contains.
 pub fn newer_schema(input: &[u8]) {
-    let newer = SCHEMA + 1;
+    let newer = SCHEMA_VERSION + 1;
     let project = format!("schema = {newer}\n{}", text(input));
     let report = read(&project).unwrap_err().to_string();
     let message = format!(
-        "the file has schema {newer}, but this xtask supports only schemas up to {SCHEMA}\n"
+        "the file has schema {newer}, but this xtask supports only schemas up to {SCHEMA_VERSION}\n"
     );
     assert!(
         report.starts_with("the configuration has a problem\n") && report.contains(&message),

@@ -34,7 +34,7 @@ fn assert_digest(text: &str) {
 fn assert_descriptor(descriptor: &Descriptor) {
     assert_digest(&descriptor.digest);
     if let Some(platform) = &descriptor.platform {
-        let normal = platform.normal();
+        let normal = platform.normalized();
         assert!(normal.variant.as_deref() != Some(""));
         assert_eq!(
             (&normal.os, &normal.arch),

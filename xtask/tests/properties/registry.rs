@@ -6,7 +6,7 @@ use crate::{
     registry::{
         address::next_page,
         authentication::{Challenge, parse_token, token_request},
-        request::{Authorization, quote},
+        request::{Authorization, quote_for_curl},
         response::Response,
     },
 };
@@ -102,7 +102,7 @@ pub fn page(input: &[u8]) {
 /// option. <https://curl.se/docs/manpage.html#-K>
 pub fn curl_config(input: &[u8]) {
     let text = text(input);
-    let line = quote(&text);
+    let line = quote_for_curl(&text);
     assert!(!line.contains(['\n', '\r']), "{line:?}");
     let inner = line
         .strip_prefix('"')

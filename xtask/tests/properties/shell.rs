@@ -1,5 +1,5 @@
 use crate::{
-    plan::{Cmd, EnvValue, quote},
+    plan::{Cmd, EnvValue, quote_for_shell},
     properties::text,
 };
 
@@ -40,5 +40,5 @@ pub fn words(input: &[u8]) {
         .args(["-c", "printf %s \"$VALUE\""])
         .env("VALUE", EnvValue::Plain(value.clone()));
     assert_eq!(sh(&cmd.render()), value);
-    assert!(quote(&value).len() >= value.len());
+    assert!(quote_for_shell(&value).len() >= value.len());
 }

@@ -13,7 +13,7 @@ use crate::{
     commands::command::Command,
     engine::run::options,
     facts::{context::Context, git},
-    plan::quote,
+    plan::quote_for_shell,
     release::{dist, paths},
     settings::Settings,
 };
@@ -35,7 +35,7 @@ const FORMULA_TEMPLATE: &str = include_str!("formula.rb");
 const WRAPPER_TEMPLATE: &str = include_str!("wrapper.sh");
 
 /// The version of the receipt's format and of that of `versions.json`.
-const SCHEMA: u32 = 1;
+const SCHEMA_VERSION: u32 = 1;
 
 /// What the formula needs of a release's receipt: see [`crate::release::receipt::Receipt`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -94,10 +94,10 @@ impl VersionList {
             && known.digest != released.digest
         {
             return Err(Failure::new(format!(
-                "{VERSIONS} knows {} as {}, and the receipt says {}",
+                "{VERSIONS} has {} with digest {}, but the receipt has {}",
                 released.version, known.digest, released.digest
             ))
-            .hint("a version is released only once: see which of the two images the registry has (`cargo xtask verify-image`), and remove the other"));
+            .hint("compare both digests with the registry's (`cargo xtask verify-image`), and remove the wrong entry or receipt"));
         }
         self.versions
             .retain(|entry| entry.version != released.version);
@@ -127,11 +127,11 @@ impl VersionList {
 }
 
 fn check_schema(path: &Path, schema: u32) -> Result<(), Failure> {
-    if schema == SCHEMA {
+    if schema == SCHEMA_VERSION {
         return Ok(());
     }
     Err(Failure::new(format!(
-        "`{}` has schema {schema}, and this xtask knows {SCHEMA}",
+        "`{}` has schema {schema}, and this xtask knows {SCHEMA_VERSION}",
         path.display()
     ))
     .hint("use the xtask of the commit that wrote it, or a newer one"))
@@ -174,7 +174,10 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
         } else {
             String::new()
         };
-        fixed.push(format!("{unless_set}export {name}={}", quote(value)));
+        fixed.push(format!(
+            "{unless_set}export {name}={}",
+            quote_for_shell(value)
+        ));
     }
     let mut names = run.pass_env.clone();
     names.extend(
@@ -190,7 +193,7 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
         .collect::<Result<_, _>>()?;
     let options: Vec<_> = options(&run.limits, &run.hardening, run.stop_grace)
         .iter()
-        .map(|word| quote(word))
+        .map(|word| quote_for_shell(word))
         .collect();
     let passed: Vec<_> = run
         .pass_env
@@ -200,7 +203,7 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
     Ok(fill(
         WRAPPER_TEMPLATE,
         &[
-            ("IMAGE", &quote(&released.reference)),
+            ("IMAGE", &quote_for_shell(&released.reference)),
             ("VERSION", &released.version),
             ("OPTIONS", &options.join(" ")),
             ("VOLUMES", volumes.concat().trim_end()),
@@ -221,8 +224,8 @@ fn volume_lines(volume: &str) -> Result<String, Failure> {
         format!("\"$folder:{rest}${{relabel:+:$relabel}}\"")
     };
     let folder = match host.strip_prefix("~/") {
-        Some(below) => format!("\"$HOME\"/{}", quote(below)),
-        None if host.starts_with('/') => quote(host),
+        Some(below) => format!("\"$HOME\"/{}", quote_for_shell(below)),
+        None if host.starts_with('/') => quote_for_shell(host),
         None => {
             return Err(Failure::usage(format!(
                 "the volume `{volume}` is relative to this repository, and the formula's users don't have it"
@@ -346,7 +349,7 @@ impl Command for Formula {
         let versions = match std::fs::read_to_string(&paths.versions) {
             Ok(text) => VersionList::read(&paths.versions, &text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => VersionList {
-                schema: SCHEMA,
+                schema: SCHEMA_VERSION,
                 latest: None,
                 versions: Vec::new(),
             },

@@ -17,7 +17,7 @@ Runs agent-runner @VERSION@ until Ctrl-C, which stops it gracefully.
   --help     print this
 
 STIGMER_ENGINE chooses docker or podman; without it the first that answers is taken.
-Handed on where they are set:
+These variables are passed to the container if they are set:
 @PASSED@
 USAGE
 }
@@ -77,7 +77,7 @@ kind=$(engine_kind)
 set -- run --rm --name stigmer-agent-runner @OPTIONS@
 if [ -t 0 ] && [ -t 1 ]; then set -- "$@" --interactive --tty; fi
 
-# Files in the mounted folders are to be yours.
+# The container's files belong to you.
 if is_rootless; then
     case $kind in
     podman) set -- "$@" --userns=keep-id:uid=1000,gid=1000 --user 1000:1000 ;;

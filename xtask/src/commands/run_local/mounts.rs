@@ -6,7 +6,7 @@ use crate::{
     base::{env::Env, error::Failure},
     engine::{EngineFacts, Location},
     facts::host::{self, Folder},
-    plan::{Cmd, Output, Step, quote},
+    plan::{Cmd, Output, Step, quote_for_shell},
     settings::Settings,
 };
 
@@ -104,7 +104,7 @@ pub fn folder_steps(
             }
         }
         Folder::Other => {}
-        Folder::There {
+        Folder::Exists {
             uid: owner,
             gid: group,
             mode,
@@ -117,7 +117,7 @@ pub fn folder_steps(
                         "the container's user could not write to `{}`: it belongs to uid {owner}, not to you (uid {uid})",
                         mount.host
                     ))
-                    .hint(format!("sudo chown -R {uid}:{gid} {}", quote(&mount.host))));
+                    .hint(format!("sudo chown -R {uid}:{gid} {}", quote_for_shell(&mount.host))));
                 }
                 steps.push(chown());
             }

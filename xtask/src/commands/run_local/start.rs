@@ -150,7 +150,7 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         },
         network: run.network.clone(),
         user: run.user.clone(),
-        person: env.user,
+        invoking_user: env.user,
         volumes: facts.mounts.iter().map(volume).collect(),
         env: container_env.shown,
         env_by_name: container_env.by_name,
@@ -251,7 +251,7 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
     }
     let engine = &facts.state.engine.engine;
     let name = &cx.settings.run.container;
-    match cx.carry_out(&plan) {
+    match cx.run_or_print(&plan) {
         Ok(Ran::No) => return Ok(()),
         Ok(Ran::Yes) => {}
         Err(error) => {
@@ -265,12 +265,12 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
     match (options.wait, check) {
         (false, _) => cx.ui.status(
             "Started",
-            &format!("{name} in {clock}, not waiting for its health"),
+            &format!("{name} in {clock}, without waiting until it is healthy"),
         ),
         (true, None) => {
             cx.ui.status("Started", &format!("{name} in {clock}"));
             cx.ui.warn(
-                "this engine sees no health check in the image, so the container's health is unknown",
+                "the engine reports no health check for the image, so the container's health is unknown",
             );
             cx.ui
                 .hint("build it with `cargo xtask build-image`, or set `health.command`");
@@ -312,8 +312,8 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
     let mut known = Vec::new();
     if let Ok(log) = cx.ask(&engine.logs(name, &LogOptions::last(LAST_LINES))) {
         cx.ui.detail(&format!("the last lines of {name}'s log:"));
-        cx.ui.show_output(&log.stdout);
-        cx.ui.show_output(&log.stderr);
+        cx.ui.print_unchanged(&log.stdout);
+        cx.ui.print_unchanged(&log.stderr);
         known = catalogue::hints_for_output(&format!("{}\n{}", log.stdout, log.stderr));
     }
     match why {
@@ -326,7 +326,7 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
             Failure::new(format!(
                 "the container `{name}` {how} before it was healthy"
             ))
-            .hint("its whole log: `cargo xtask logs`")
+            .hint("read its whole log: `cargo xtask logs`")
             .hints(known)
         }
         Unhealthy::TimedOut(words) => {
@@ -334,8 +334,8 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
             Failure::new(format!(
                 "the container `{name}` was not healthy within {budget}: {words}"
             ))
-            .hint("it still runs: `cargo xtask logs`, `cargo xtask shell`, `cargo xtask stop`")
-            .hint("a slow machine may need more: `health.budget` in `xtask.local.toml`")
+            .hint("inspect or stop the container, which still runs: `cargo xtask logs`, `cargo xtask shell`, `cargo xtask stop`")
+            .hint("increase `health.budget` in `xtask.local.toml` on a slow machine")
         }
     }
 }
@@ -352,7 +352,7 @@ fn is_name_taken(error: &anyhow::Error) -> bool {
 fn remove_leftover(cx: &Context, facts: &RunFacts) {
     let engine = &facts.state.engine.engine;
     let name = &cx.settings.run.container;
-    cx.exec.cleaning(|| {
+    cx.exec.with_deferred_signals(|| {
         if let Ok(Some(container)) = cx.container_of(engine, name)
             && never_ran(&container)
         {
@@ -410,7 +410,7 @@ fn address_without_password(address: &str) -> String {
     )
 }
 
-/// What to start where nothing listens at the address of a variable.
+/// The hint for an address at which nothing listens, by the name of its variable.
 pub fn how_to_start(name: &str) -> &'static str {
     if name.starts_with("TEMPORAL") {
         "start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up`; the worker waits for it"

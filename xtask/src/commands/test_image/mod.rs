@@ -15,7 +15,7 @@ use crate::{
     },
     cli::{JsonOption, VersionOption},
     commands::{
-        checks::{self, Check},
+        checks::{self, CheckResult},
         command::Command,
         health::{self, Unhealthy, Wait},
     },
@@ -27,7 +27,7 @@ use crate::{
         run::{IMAGE_USER, Run},
     },
     exec::Finished,
-    facts::context::{Context, EngineQuery, no_image},
+    facts::context::{Context, EngineQuery, missing_image_failure},
     oci::filesystem,
     plan::{Output, Plan, Step},
     settings::{Network, Settings},
@@ -77,7 +77,7 @@ struct TestFacts {
     engine: EngineFacts,
     reference: String,
     image: Image,
-    person: User,
+    invoking_user: User,
     /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
 }
@@ -90,12 +90,12 @@ impl TestFacts {
             images: std::slice::from_ref(&reference),
         })?;
         let image = state.images.into_iter().next();
-        let image = image.ok_or_else(|| no_image(cx.settings, &reference))?;
+        let image = image.ok_or_else(|| missing_image_failure(cx.settings, &reference))?;
         Ok(Self {
             engine: state.engine,
             reference,
             image,
-            person: cx.env.user,
+            invoking_user: cx.env.user,
             run_id: std::process::id(),
         })
     }
@@ -115,7 +115,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
         hardening: settings.run.hardening.clone(),
         stop_grace: settings.run.stop_grace,
-        ..Run::restricted(&name, &facts.reference, facts.person, isolated)
+        ..Run::restricted(&name, &facts.reference, facts.invoking_user, isolated)
     };
     let quiet = |cmd| Step::new(cmd, Output::Quiet);
     // A question that fails is the result of a check, not a failure of the plan.
@@ -140,7 +140,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         ]
         .into(),
         history: question(engine.history(&facts.reference)),
-        export: Step::new(engine.export(&name), Output::Measured),
+        export: Step::new(engine.export(&name), Output::Streamed),
         cleanup: Plan {
             steps: Vec::new(),
             cleanup: vec![quiet(engine.remove(&name)).ignore_failure()],
@@ -163,7 +163,7 @@ impl Command for TestImage {
         let checks = run_plans(cx, &facts, &plans);
         cx.exec.clean_up(&plans.cleanup);
         let checks = checks?;
-        cx.exec.check()?;
+        cx.exec.fail_if_interrupted()?;
         checks::report(
             cx,
             self.json,
@@ -175,7 +175,7 @@ impl Command for TestImage {
     }
 }
 
-fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<Check>> {
+fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<CheckResult>> {
     let settings = cx.settings;
     let clock = Clock::start();
     cx.exec.run(&plans.start)?;
@@ -201,7 +201,7 @@ fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<C
     checks.push(secret_check(&facts.image, &history));
     let exported = cx.exec.stream(&plans.export.cmd)?;
     let read = filesystem::read_and_compress(exported);
-    cx.exec.check()?;
+    cx.exec.fail_if_interrupted()?;
     let (contents, compressed) = read.context("the image's file system could not be read")?;
     checks.push(elf_check(&facts.image, &contents));
     let budget = settings.budget;
@@ -215,12 +215,12 @@ fn health_check(
     facts: &TestFacts,
     step: Option<&Step>,
     clock: Clock,
-) -> Result<Check> {
-    let check = |ok, detail: String| Check::new("health check", ok, detail);
+) -> Result<CheckResult> {
+    let check = |ok, detail: String| CheckResult::new("health check", ok, detail);
     let Some(step) = step else {
         return Ok(check(
             false,
-            "this engine sees none in the image".to_owned(),
+            "the engine reports no health check for the image".to_owned(),
         ));
     };
     let engine = &facts.engine.engine;
@@ -240,8 +240,8 @@ fn health_check(
         Err(Unhealthy::TimedOut(why)) => check(false, why),
         Err(Unhealthy::Exited(container)) => {
             if let Ok(log) = cx.ask(&engine.logs(&name, &LogOptions::last(20))) {
-                cx.ui.show_output(&log.stdout);
-                cx.ui.show_output(&log.stderr);
+                cx.ui.print_unchanged(&log.stdout);
+                cx.ui.print_unchanged(&log.stderr);
             }
             let code = container.state.exit_code;
             check(false, format!("the container exited with code {code}"))
@@ -249,10 +249,10 @@ fn health_check(
     })
 }
 
-fn user_check(image: &Image, id: &Finished) -> Check {
+fn user_check(image: &Image, id: &Finished) -> CheckResult {
     let uid = id.stdout.trim();
     let ok = uid == IMAGE_USER.to_string() && !image.config.user.is_empty();
-    Check::new(
+    CheckResult::new(
         "user",
         ok,
         format!(
@@ -262,7 +262,7 @@ fn user_check(image: &Image, id: &Finished) -> Check {
     )
 }
 
-fn volume_check(image: &Image, written: &Finished) -> Check {
+fn volume_check(image: &Image, written: &Finished) -> CheckResult {
     let volume = image
         .config
         .volumes
@@ -271,15 +271,15 @@ fn volume_check(image: &Image, written: &Finished) -> Check {
     let writable = written.ok() && written.stdout.trim() == "kept";
     let detail = match (volume, writable) {
         (true, true) => "is a volume, and its user can write to it".to_owned(),
-        (false, _) => "is no volume of the image".to_owned(),
+        (false, _) => "is not a volume of the image".to_owned(),
         (true, false) => format!("cannot be written: {}", written.last_line()),
     };
-    Check::new("/workspace", volume && writable, detail)
+    CheckResult::new("/workspace", volume && writable, detail)
 }
 
-fn root_check(settings: &Settings, touched: &Finished) -> Check {
+fn root_check(settings: &Settings, touched: &Finished) -> CheckResult {
     if !settings.run.hardening.read_only {
-        return Check::new(
+        return CheckResult::new(
             "read-only root",
             true,
             "not asked for (`run.hardening.read-only`)",
@@ -291,10 +291,10 @@ fn root_check(settings: &Settings, touched: &Finished) -> Check {
     } else {
         "the root can be written"
     };
-    Check::new("read-only root", refused, detail)
+    CheckResult::new("read-only root", refused, detail)
 }
 
-fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> Check {
+fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> CheckResult {
     let code = container::read_containers(&state.stdout)
         .ok()
         .and_then(|containers| {
@@ -304,14 +304,14 @@ fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> Check {
         });
     let ok = stopped.ok() && stopped.took < grace && code == Some(0);
     let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
-    Check::new(
+    CheckResult::new(
         "stops on SIGTERM",
         ok,
         format!("exit code {code} after {}", human_time(stopped.took)),
     )
 }
 
-fn label_check(settings: &Settings, image: &Image) -> Check {
+fn label_check(settings: &Settings, image: &Image) -> CheckResult {
     let configured = &settings.image;
     let wanted = BTreeMap::from([
         ("version", settings.version.value.as_str()),
@@ -331,13 +331,13 @@ fn label_check(settings: &Settings, image: &Image) -> Check {
         wrong.push("created");
     }
     if wrong.is_empty() {
-        return Check::new(
+        return CheckResult::new(
             "labels",
             true,
             "the version, the creation time and all configured labels",
         );
     }
-    Check::new(
+    CheckResult::new(
         "labels",
         false,
         format!(
@@ -348,7 +348,7 @@ fn label_check(settings: &Settings, image: &Image) -> Check {
 }
 
 /// Only names are shown, never values.
-fn secret_check(image: &Image, history: &str) -> Check {
+fn secret_check(image: &Image, history: &str) -> CheckResult {
     let mut found = Vec::new();
     for entry in image.config.env.iter().flatten() {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
@@ -371,16 +371,16 @@ fn secret_check(image: &Image, history: &str) -> Check {
         );
     }
     if found.is_empty() {
-        Check::new("no secrets", true, "none in environment and history")
+        CheckResult::new("no secrets", true, "none in environment and history")
     } else {
-        Check::new("no secrets", false, found.join("; "))
+        CheckResult::new("no secrets", false, found.join("; "))
     }
 }
 
-fn elf_check(image: &Image, contents: &filesystem::Contents) -> Check {
+fn elf_check(image: &Image, contents: &filesystem::Contents) -> CheckResult {
     let platform = Platform::linux(&image.architecture);
     match filesystem::wrong_programs(&contents.programs, &platform) {
-        None => Check::new(
+        None => CheckResult::new(
             "architecture",
             true,
             format!(
@@ -388,14 +388,14 @@ fn elf_check(image: &Image, contents: &filesystem::Contents) -> Check {
                 contents.programs.len()
             ),
         ),
-        Some(why) => Check::new("architecture", false, why),
+        Some(why) => CheckResult::new("architecture", false, why),
     }
 }
 
-fn size_check(name: &'static str, bytes: u64, budget: Option<u64>) -> Check {
+fn size_check(name: &'static str, bytes: u64, budget: Option<u64>) -> CheckResult {
     match budget {
-        None => Check::new(name, true, format!("{}, no budget", human_bytes(bytes))),
-        Some(budget) => Check::new(
+        None => CheckResult::new(name, true, format!("{}, no budget", human_bytes(bytes))),
+        Some(budget) => CheckResult::new(
             name,
             bytes <= budget,
             format!("{} of {}", human_bytes(bytes), human_bytes(budget)),
@@ -413,7 +413,7 @@ impl crate::commands::testing::Examples for TestImage {
                 engine: machine.engine(),
                 reference: machine.reference(settings),
                 image: machine.image(),
-                person: machine.user,
+                invoking_user: machine.user,
                 run_id: 7,
             };
             Ok(plan(settings, &facts).render())

@@ -35,7 +35,7 @@ fn secrets_are_named_and_never_shown() {
 }
 
 #[test]
-fn a_promise_can_be_broken() {
+fn each_check_can_fail() {
     let root = image(r#"{"Id":"x","Architecture":"arm64","Os":"linux","Config":{"User":"0"}}"#);
     assert!(!user_check(&root, &said(0, "0\n")).ok);
     assert!(!volume_check(&root, &said(0, "kept\n")).ok, "no volume");

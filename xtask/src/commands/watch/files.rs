@@ -25,21 +25,24 @@ const IGNORE_FILE: &str = ".dockerignore";
 pub struct Sources {
     context: PathBuf,
     /// Files that count even if `.dockerignore` leaves them out.
-    others: Vec<PathBuf>,
+    extra_files: Vec<PathBuf>,
 }
 
 impl Sources {
     pub fn of(settings: &Settings, env: &Env) -> Self {
         let root = &settings.root;
         let context: PathBuf = root.join(&settings.build.context).components().collect();
-        let mut others = vec![
+        let mut extra_files = vec![
             root.join(&settings.build.dockerfile),
             context.join(IGNORE_FILE),
             root.join(files::FILE),
             root.join(files::LOCAL_FILE),
         ];
-        others.extend(env_file_path(settings, env));
-        Self { context, others }
+        extra_files.extend(env_file_path(settings, env));
+        Self {
+            context,
+            extra_files,
+        }
     }
 
     /// Scans all files. What cannot be read counts as missing: the build reports it.
@@ -53,14 +56,14 @@ impl Sources {
             for entry in entries.into_iter().flatten().flatten() {
                 let path = folder.join(entry.file_name());
                 let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                if is_folder && !ignore.skips(&path) {
+                if is_folder && !ignore.excludes_everything_below(&path) {
                     folders.push(path);
-                } else if !is_folder && !ignore.leaves_out(&path) {
+                } else if !is_folder && !ignore.excludes(&path) {
                     scan.add(&self.context.join(path));
                 }
             }
         }
-        for path in &self.others {
+        for path in &self.extra_files {
             scan.add(path);
         }
         scan
@@ -121,9 +124,9 @@ impl Scan {
     }
 }
 
-/// How long nothing may change before a round begins. An editor that saves several files, or a `git
+/// How long the files must stay unchanged before a round begins. An editor that saves several files, or a `git
 /// switch`, counts as one change.
-pub const QUIET: Duration = Duration::from_millis(300);
+pub const SETTLE_TIME: Duration = Duration::from_millis(300);
 
 /// Detects when files differ from what was built and have stopped changing.
 #[derive(Debug)]
@@ -142,14 +145,15 @@ impl Debounce {
         }
     }
 
-    /// Takes a new scan. Returns the changes once nothing has changed for [`QUIET`].
+    /// Takes a new scan. Returns the changes once nothing has changed for [`SETTLE_TIME`].
     pub fn update(&mut self, scan: Scan, now: Instant) -> Option<Vec<PathBuf>> {
         if scan != self.last {
             self.last = scan;
             self.last_change = now;
         }
         let changed = self.last.changed_since(&self.built);
-        (!changed.is_empty() && now.duration_since(self.last_change) >= QUIET).then_some(changed)
+        (!changed.is_empty() && now.duration_since(self.last_change) >= SETTLE_TIME)
+            .then_some(changed)
     }
 }
 
@@ -171,7 +175,7 @@ mod tests {
         write(folder.path(), "target/debug/x", "1");
         let sources = Sources {
             context: folder.path().to_owned(),
-            others: ["Dockerfile", IGNORE_FILE, ".env"]
+            extra_files: ["Dockerfile", IGNORE_FILE, ".env"]
                 .map(|name| folder.path().join(name))
                 .into(),
         };
@@ -270,6 +274,6 @@ mod tests {
         let mut debounce = Debounce::new(scan(1), start);
         let after = start + Duration::from_secs(60);
         assert_eq!(debounce.update(scan(2), after), None);
-        assert!(debounce.update(scan(2), after + QUIET).is_some());
+        assert!(debounce.update(scan(2), after + SETTLE_TIME).is_some());
     }
 }

@@ -14,8 +14,8 @@ pub struct Ignore {
 
 #[derive(Debug)]
 struct Line {
-    /// `!`: what matches is let in again.
-    lets_in: bool,
+    /// Whether the pattern is an exception (`!`).
+    is_exception: bool,
     text: String,
     /// None for a pattern that we cannot read. A pattern that is not understood leaves out nothing.
     pattern: Option<Pattern>,
@@ -35,11 +35,11 @@ impl Ignore {
             .filter(|line| !line.starts_with('#'))
             .filter_map(|line| {
                 let line = line.trim();
-                let lets_in = line.starts_with('!');
+                let is_exception = line.starts_with('!');
                 let text = line.trim_start_matches('!').trim();
                 let text = text.trim_start_matches("./").trim_matches('/');
                 (!text.is_empty() && text != ".").then(|| Line {
-                    lets_in,
+                    is_exception,
                     // Go negates a class with `^`.
                     pattern: Pattern::new(&text.replace("[^", "[!")).ok(),
                     text: text.to_owned(),
@@ -52,14 +52,14 @@ impl Ignore {
 
     /// Whether a file, relative to the context, is left out. A pattern that matches a folder
     /// matches all that is below it.
-    pub fn leaves_out(&self, path: &Path) -> bool {
+    pub fn excludes(&self, path: &Path) -> bool {
         let line = self.lines.iter().rev().find(|line| line.matches(path));
-        line.is_some_and(|line| !line.lets_in)
+        line.is_some_and(|line| !line.is_exception)
     }
 
     /// Whether a folder is left out with all that could be in it.
-    pub fn skips(&self, folder: &Path) -> bool {
-        self.leaves_out(folder) && !self.lines.iter().any(|line| line.may_let_in_below(folder))
+    pub fn excludes_everything_below(&self, folder: &Path) -> bool {
+        self.excludes(folder) && !self.lines.iter().any(|line| line.may_let_in_below(folder))
     }
 }
 
@@ -70,7 +70,7 @@ impl Line {
                 .ancestors()
                 .filter(|part| part.components().next().is_some())
                 .any(|part| pattern.matches_path_with(part, AS_DOCKER)),
-            None => self.lets_in,
+            None => self.is_exception,
         }
     }
 
@@ -79,7 +79,7 @@ impl Line {
         let wild = |text: &str| text.contains(['*', '?', '[', '\\']);
         let known = self.text.split('/').take_while(|part| !wild(part));
         let folder = folder.components().map(Component::as_os_str);
-        self.lets_in && known.zip(folder).all(|(known, part)| part == known)
+        self.is_exception && known.zip(folder).all(|(known, part)| part == known)
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     fn left_out(ignore: &str, path: &str) -> bool {
-        Ignore::parse(ignore).leaves_out(Path::new(path))
+        Ignore::parse(ignore).excludes(Path::new(path))
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_leaves_nothing_out() {
+    fn an_invalid_pattern_excludes_nothing() {
         assert!(!left_out("a***b\n", "a/b"));
         assert!(!left_out("*\n!a***b\n", "x"));
     }
@@ -126,11 +126,20 @@ mod tests {
     #[test]
     fn a_folder_is_skipped_when_nothing_in_it_can_come_in() {
         let ignore = Ignore::parse("*\n!app/lib\n!docs/*/x\n**/.*\n");
-        let skips = |folder: &str| ignore.skips(Path::new(folder));
-        assert!(skips("target") && skips(".git") && skips("app/other"));
-        assert!(!skips("app") && !skips("app/lib") && !skips("app/lib/deep"));
-        assert!(!skips("docs") && !skips("docs/a"));
+        let excludes_everything_below =
+            |folder: &str| ignore.excludes_everything_below(Path::new(folder));
+        assert!(
+            excludes_everything_below("target")
+                && excludes_everything_below(".git")
+                && excludes_everything_below("app/other")
+        );
+        assert!(
+            !excludes_everything_below("app")
+                && !excludes_everything_below("app/lib")
+                && !excludes_everything_below("app/lib/deep")
+        );
+        assert!(!excludes_everything_below("docs") && !excludes_everything_below("docs/a"));
         let wild = Ignore::parse("*\n!**/x\n");
-        assert!(!wild.skips(Path::new("target")));
+        assert!(!wild.excludes_everything_below(Path::new("target")));
     }
 }

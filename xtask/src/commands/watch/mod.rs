@@ -84,14 +84,14 @@ impl Command for Watch {
                 None => round(&cx, &build),
                 Some(error) => Err(with_container_hint(&cx, error)),
             };
-            if let (Err(error), None) = (&done, cx.exec.caught()) {
+            if let (Err(error), None) = (&done, cx.exec.stop_signal()) {
                 error::report(error, cx.ui);
             }
             if let Err(signal) = next_change(&cx, &sources, built) {
                 let name = &settings.run.container;
                 cx.ui.status(
                     "Stopped",
-                    &if cx.exec.cleaning(|| runs(&cx)) {
+                    &if cx.exec.with_deferred_signals(|| runs(&cx)) {
                         format!("watching; {name} still runs: `cargo xtask stop` ends it")
                     } else {
                         format!("watching; {name} does not run")
@@ -118,10 +118,10 @@ fn round(cx: &Context, build: &BuildImage) -> Result<()> {
 /// Adds a hint that the old container is still running.
 fn with_container_hint(cx: &Context, error: anyhow::Error) -> anyhow::Error {
     match error.downcast::<Failure>() {
-        Ok(failure) if cx.exec.caught().is_none() && runs(cx) => {
+        Ok(failure) if cx.exec.stop_signal().is_none() && runs(cx) => {
             let name = &cx.settings.run.container;
             failure
-                .hint(format!("the old container {name} is still running"))
+                .hint(format!("keep using the old container {name}, which is still running, or stop it: `cargo xtask stop`"))
                 .into()
         }
         Ok(failure) => failure.into(),
@@ -139,7 +139,7 @@ fn runs(cx: &Context) -> bool {
 fn next_change(cx: &Context, sources: &Sources, built: Scan) -> Result<(), Failure> {
     let count = built.count();
     let words = format!("{count} files; Ctrl-C stops watching, and the container keeps running");
-    cx.exec.check()?;
+    cx.exec.fail_if_interrupted()?;
     cx.ui.status("Watching", &words);
     let mut debounce = Debounce::new(built, Instant::now());
     loop {

@@ -82,7 +82,7 @@ pub fn pack(
 fn reject_second(manifests: &[Descriptor], manifest: &Descriptor, path: &Path) -> Result<()> {
     let same = |other: &Descriptor| other.platform == manifest.platform;
     if !manifest.is_attestation() && manifests.iter().any(same) {
-        let platform = manifest.platform.clone().unwrap_or_default().normal();
+        let platform = manifest.platform.clone().unwrap_or_default().normalized();
         bail!(
             "`{}` is for {platform}, and another input is too: pack one image for each platform",
             path.display()

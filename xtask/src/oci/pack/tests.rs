@@ -50,7 +50,7 @@ fn write_image(path: &Path, arch: &str) {
 }
 
 fn platforms(archive: &Archive) -> Vec<String> {
-    let platform = |one: Descriptor| one.platform.unwrap().normal().to_string();
+    let platform = |one: Descriptor| one.platform.unwrap().normalized().to_string();
     manifest_of(archive)
         .manifests
         .into_iter()

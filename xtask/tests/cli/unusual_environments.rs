@@ -1,5 +1,4 @@
-//! Odd worlds: whatever is missing, misspelt or full, every command says what is wrong in its own
-//! words and ends as a command does, with no panic and no silence.
+//! Every command in unusual environments (no HOME, no PATH, a broken file, a full disk) exits with an error message and never panics.
 
 use std::{
     ffi::OsStr,
@@ -35,17 +34,17 @@ const OPTIONS: &[(&str, &[&str])] = &[
 
 /// A line for every command that the help lists, with a word for each argument that its usage requires.
 fn lines() -> Vec<Vec<String>> {
-    let world = machine();
-    let help = world.run(&["help"]).stdout;
+    let sandbox = machine();
+    let help = sandbox.run(&["help"]).stdout;
     let listed = help.lines().take_while(|line| !line.starts_with("Options"));
     let names = listed.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
-    let lines: Vec<_> = names.map(|name| line(&world, name)).collect();
+    let lines: Vec<_> = names.map(|name| line(&sandbox, name)).collect();
     assert!(lines.len() > 20, "{help}");
     lines
 }
 
-fn line(world: &Sandbox, name: &str) -> Vec<String> {
-    let help = world.run(&["help", name]).stdout;
+fn line(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let help = sandbox.run(&["help", name]).stdout;
     let usage = help.lines().find(|line| line.starts_with("Usage: "));
     let (_, usage) = usage.unwrap().split_once(name).unwrap();
     let options = OPTIONS.iter().find(|(of, _)| *of == name);
@@ -74,7 +73,7 @@ fn line(world: &Sandbox, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Those that need nothing of the world.
+/// The commands that need no configuration and no engine.
 const NEEDS_NOTHING: &[&str] = &["explain", "completions", "help"];
 
 fn answers(version: Value) -> Vec<Value> {
@@ -101,8 +100,8 @@ fn ran(output: &Output) -> (i32, String, String) {
     (code, text(&output.stdout), text(&output.stderr))
 }
 
-/// It ended as a command does: well, or with an error of its own and one of its codes.
-fn is_sane(what: &str, output: &Output) {
+/// Checks that the command succeeded, or printed an error and ended with a known exit code.
+fn assert_no_panic(what: &str, output: &Output) {
     let (code, stdout, stderr) = ran(output);
     let all = format!("{what}: exit code {code}\n{stdout}\n{stderr}");
     for word in ["panicked", "RUST_BACKTRACE", "unwrap", "src/main.rs"] {
@@ -121,34 +120,34 @@ fn is_sane(what: &str, output: &Output) {
     }
 }
 
-/// Every command in a world that `change` makes odd, rehearsed and for good.
-fn every_command(what: &str, world: &Sandbox, change: impl Fn(&mut Command)) {
+/// Runs every command, with and without `--dry-run`, after `change`.
+fn every_command(what: &str, sandbox: &Sandbox, change: impl Fn(&mut Command)) {
     for line in lines() {
         let mut line: Vec<_> = line.iter().map(String::as_str).collect();
-        for rehearsed in [false, true] {
-            if rehearsed && !line.contains(&"--dry-run") {
+        for dry_run in [false, true] {
+            if dry_run && !line.contains(&"--dry-run") {
                 line.push("--dry-run");
             }
-            let mut command = world.command(&line);
+            let mut command = sandbox.command(&line);
             change(&mut command);
-            is_sane(&format!("{what}: {line:?}"), &command.output().unwrap());
+            assert_no_panic(&format!("{what}: {line:?}"), &command.output().unwrap());
         }
     }
 }
 
 #[test]
 fn a_json_report_is_an_object_with_a_schema() {
-    let world = machine();
+    let sandbox = machine();
     let (mut offered, mut printed) = (0, 0);
     for mut line in lines() {
-        if !world.run(&["help", &line[0]]).stdout.contains("  --json") {
+        if !sandbox.run(&["help", &line[0]]).stdout.contains("  --json") {
             continue;
         }
         offered += 1;
         line.push("--json".to_owned());
         let line: Vec<_> = line.iter().map(String::as_str).collect();
-        let output = world.command(&line).output().unwrap();
-        is_sane(&format!("{line:?}"), &output);
+        let output = sandbox.command(&line).output().unwrap();
+        assert_no_panic(&format!("{line:?}"), &output);
         if output.stdout.is_empty() {
             assert_ne!(output.status.code(), Some(0), "{line:?}");
             continue;
@@ -162,11 +161,11 @@ fn a_json_report_is_an_object_with_a_schema() {
 
 #[test]
 fn without_a_home() {
-    let world = machine();
-    every_command("no HOME", &world, |command| {
+    let sandbox = machine();
+    every_command("no HOME", &sandbox, |command| {
         command.env_remove("HOME");
     });
-    let mut command = world.command(&["run-local"]);
+    let mut command = sandbox.command(&["run-local"]);
     let (code, _, stderr) = ran(&command.env_remove("HOME").output().unwrap());
     assert_eq!(code, 2, "{stderr}");
     assert!(stderr.contains("HOME, which is not set"), "{stderr}");
@@ -174,11 +173,11 @@ fn without_a_home() {
 
 #[test]
 fn without_a_path() {
-    let world = machine();
-    every_command("no PATH", &world, |command| {
+    let sandbox = machine();
+    every_command("no PATH", &sandbox, |command| {
         command.env_remove("PATH");
     });
-    let mut command = world.command(&["build-image"]);
+    let mut command = sandbox.command(&["build-image"]);
     let (code, _, stderr) = ran(&command.env_remove("PATH").output().unwrap());
     assert_eq!(code, 1);
     assert!(
@@ -189,29 +188,29 @@ fn without_a_path() {
 
 #[test]
 fn with_an_empty_or_strange_environment() {
-    let world = machine();
-    every_command("nothing at all", &world, |command| {
+    let sandbox = machine();
+    every_command("nothing at all", &sandbox, |command| {
         command.env_clear();
     });
     let strange = OsStr::from_bytes(b"\xff\xfe");
-    every_command("not UTF-8", &world, |command| {
+    every_command("not UTF-8", &sandbox, |command| {
         command.env("HOME", strange).env("VERSION", strange);
         command.env("XTASK_RUN_CONTAINER", strange);
     });
-    every_command("control characters", &world, |command| {
+    every_command("control characters", &sandbox, |command| {
         command.env("VERSION", "1.2\n3\u{1b}[31m");
         command.env("XTASK_RUN_NETWORK", "a\nb");
     });
 }
 
 #[test]
-fn a_time_that_is_none_is_refused() {
-    let world = machine();
+fn an_invalid_source_date_epoch_is_refused() {
+    let sandbox = machine();
     for time in ["yesterday", "-1", "1.5", "999999999999999"] {
-        every_command(time, &world, |command| {
+        every_command(time, &sandbox, |command| {
             command.env("SOURCE_DATE_EPOCH", time);
         });
-        let mut command = world.command(&["build-image", "--dry-run"]);
+        let mut command = sandbox.command(&["build-image", "--dry-run"]);
         let output = command.env("SOURCE_DATE_EPOCH", time).output().unwrap();
         let (code, _, stderr) = ran(&output);
         assert_eq!(code, 2, "{stderr}");
@@ -220,60 +219,60 @@ fn a_time_that_is_none_is_refused() {
 }
 
 #[test]
-fn arguments_that_are_no_text_are_refused() {
-    let world = machine();
-    let mut command = world.command(&["build-image", "--version"]);
+fn arguments_that_are_not_utf8_are_refused() {
+    let sandbox = machine();
+    let mut command = sandbox.command(&["build-image", "--version"]);
     let output = command.arg(OsStr::from_bytes(b"dev-\xff")).output();
     let output = output.unwrap();
-    is_sane("an argument", &output);
+    assert_no_panic("an argument", &output);
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// The workspace at another place.
-fn moved(world: &Sandbox, name: &OsStr) -> PathBuf {
-    let root = world.path("").join(name);
+/// A copy of the checkout in a folder with this name.
+fn moved(sandbox: &Sandbox, name: &OsStr) -> PathBuf {
+    let root = sandbox.path("").join(name);
     fs::create_dir_all(root.join("deep")).unwrap();
-    fs::copy(world.path("src/xtask.toml"), root.join("xtask.toml")).unwrap();
+    fs::copy(sandbox.path("src/xtask.toml"), root.join("xtask.toml")).unwrap();
     root
 }
 
 #[test]
-fn a_path_with_all_that_a_shell_knows_works() {
-    let world = machine();
+fn a_path_with_shell_characters_works() {
+    let sandbox = machine();
     let root = moved(
-        &world,
+        &sandbox,
         OsStr::new("it's \"a\" $HOME `id`;\n&& *~ #\u{e9}\u{1f600}"),
     );
-    every_command("a strange path", &world, |command| {
+    every_command("a strange path", &sandbox, |command| {
         command.current_dir(root.join("deep"));
     });
-    // What is rehearsed, pasted into a shell, is what would be called.
-    let rehearsed = {
-        let mut command = world.command(&["build-image", "--dry-run"]);
+    // The lines of a dry run work when pasted into a shell.
+    let dry_run = {
+        let mut command = sandbox.command(&["build-image", "--dry-run"]);
         ran(&command.current_dir(root.join("deep")).output().unwrap())
     };
-    assert_eq!(rehearsed.0, 0, "{rehearsed:?}");
+    assert_eq!(dry_run.0, 0, "{dry_run:?}");
     let pasted = Command::new("/bin/sh")
-        .args(["-c", &rehearsed.1])
+        .args(["-c", &dry_run.1])
         .env_clear()
-        .env("PATH", world.path("bin"))
+        .env("PATH", sandbox.path("bin"))
         .output()
         .unwrap();
     // The fake engine builds nothing; it notes what it is told.
     assert_eq!(pasted.status.code(), Some(97), "{pasted:?}");
-    let calls = fs::read_to_string(world.path("bin/calls")).unwrap();
+    let calls = fs::read_to_string(sandbox.path("bin/calls")).unwrap();
     let told = format!("--file {}/Dockerfile --platform", root.display());
     assert!(calls.contains(&told), "{calls}");
 }
 
 #[test]
-fn a_path_that_is_no_text_is_refused_at_once() {
-    let world = machine();
-    let root = moved(&world, OsStr::from_bytes(b"no-\xff-text"));
-    every_command("a path that is no text", &world, |command| {
+fn a_path_that_is_not_utf8_is_refused() {
+    let sandbox = machine();
+    let root = moved(&sandbox, OsStr::from_bytes(b"no-\xff-text"));
+    every_command("a path that is no text", &sandbox, |command| {
         command.current_dir(&root);
     });
-    let mut command = world.command(&["build-image"]);
+    let mut command = sandbox.command(&["build-image"]);
     let (code, _, stderr) = ran(&command.current_dir(&root).output().unwrap());
     assert_eq!(code, 2);
     assert!(stderr.contains("is not UTF-8"), "{stderr}");
@@ -284,13 +283,13 @@ fn a_path_that_is_no_text_is_refused_at_once() {
 }
 
 #[test]
-fn a_folder_that_is_gone_is_told() {
-    let world = machine();
-    let gone = world.path("src/gone");
+fn a_missing_working_directory_is_reported() {
+    let sandbox = machine();
+    let gone = sandbox.path("src/gone");
     for line in lines() {
         fs::create_dir_all(&gone).unwrap();
         let line: Vec<_> = line.iter().map(String::as_str).collect();
-        let mut command = world.command(&line);
+        let mut command = sandbox.command(&line);
         command.current_dir(&gone);
         // SAFETY: removes a folder between fork and exec, with nothing but a system call.
         #[allow(unsafe_code)]
@@ -301,25 +300,25 @@ fn a_folder_that_is_gone_is_told() {
                 Ok(())
             });
         }
-        is_sane(&format!("{line:?}"), &command.output().unwrap());
+        assert_no_panic(&format!("{line:?}"), &command.output().unwrap());
     }
 }
 
 #[test]
-fn a_target_that_cannot_be_written_is_told() {
-    let world = machine();
-    // Root may write anywhere; a file in the folder's place stops everybody.
-    fs::write(world.path("src/target"), "").unwrap();
-    every_command("target is a file", &world, |_| {});
-    let ran = world.run(&["build-multiarch", "--no-check"]);
+fn an_unwritable_target_folder_is_reported() {
+    let sandbox = machine();
+    // Root can write anywhere, but not to a folder whose name is a file's.
+    fs::write(sandbox.path("src/target"), "").unwrap();
+    every_command("target is a file", &sandbox, |_| {});
+    let ran = sandbox.run(&["build-multiarch", "--no-check"]);
     assert_ne!(ran.code, 0);
     assert!(ran.stderr.contains("mkdir"), "{}", ran.stderr);
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_told() {
-    let world = machine();
-    let file = world.path("src/xtask.toml");
+fn an_unreadable_configuration_is_reported() {
+    let sandbox = machine();
+    let file = sandbox.path("src/xtask.toml");
     for content in [
         &b"\xff\xfe"[..],
         b"",
@@ -329,44 +328,44 @@ fn a_configuration_that_cannot_be_read_is_told() {
         b"[[[[",
     ] {
         fs::write(&file, content).unwrap();
-        every_command("a broken file", &world, |_| {});
-        let ran = world.run(&["build-image"]);
+        every_command("a broken file", &sandbox, |_| {});
+        let ran = sandbox.run(&["build-image"]);
         assert!(ran.code == 2 || ran.code == 1, "{ran:?}");
         assert!(ran.stderr.contains("xtask.toml"), "{}", ran.stderr);
     }
     fs::remove_file(&file).unwrap();
     symlink(&file, &file).unwrap();
-    every_command("a link to itself", &world, |_| {});
+    every_command("a link to itself", &sandbox, |_| {});
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
-    every_command("a folder", &world, |_| {});
+    every_command("a folder", &sandbox, |_| {});
 }
 
-fn with_git(world: Sandbox) -> Sandbox {
-    symlink(which::which("git").unwrap(), world.path("bin/git")).unwrap();
-    world
+fn with_git(sandbox: Sandbox) -> Sandbox {
+    symlink(which::which("git").unwrap(), sandbox.path("bin/git")).unwrap();
+    sandbox
 }
 
-fn git(world: &Sandbox, args: &[&str]) {
+fn git(sandbox: &Sandbox, args: &[&str]) {
     let who = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
     let output = Command::new("git")
         .args(who)
         .args(args)
-        .current_dir(world.path("src"))
+        .current_dir(sandbox.path("src"))
         .output();
     assert!(output.unwrap().status.success(), "{args:?}");
 }
 
 #[test]
 fn a_work_tree_without_git_builds() {
-    let world = with_git(machine());
-    every_command("no work tree", &world, |_| {});
-    let ran = world.run(&["build-image", "--dry-run"]);
+    let sandbox = with_git(machine());
+    every_command("no work tree", &sandbox, |_| {});
+    let ran = sandbox.run(&["build-image", "--dry-run"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(!ran.stdout.contains("revision"), "{}", ran.stdout);
-    // One that is broken is as good as none.
-    fs::write(world.path("src/.git"), "gitdir: /nowhere\n").unwrap();
-    every_command("a broken work tree", &world, |_| {});
+    // A broken work tree counts as none.
+    fs::write(sandbox.path("src/.git"), "gitdir: /nowhere\n").unwrap();
+    every_command("a broken work tree", &sandbox, |_| {});
 }
 
 #[test]
@@ -374,27 +373,27 @@ fn a_detached_head_has_no_branch() {
     let project = format!(
         "{PROJECT}[[channel]]\nname = 'branch'\nmatch = ['branch']\ntags = ['{{git.branch}}']\npublish = 'no'\n"
     );
-    let world = with_git(Sandbox::new(&project).engine("docker", &answers(docker_version())));
+    let sandbox = with_git(Sandbox::new(&project).engine("docker", &answers(docker_version())));
     for args in [
         &["init", "-q"][..],
         &["add", "xtask.toml"],
         &["commit", "-q", "-m", "x"],
         &["checkout", "-q", "--detach"],
     ] {
-        git(&world, args);
+        git(&sandbox, args);
     }
-    every_command("detached", &world, |_| {});
-    let ran = world.run(&["build-image", "--dry-run"]);
+    every_command("detached", &sandbox, |_| {});
+    let ran = sandbox.run(&["build-image", "--dry-run"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stdout.contains("image.revision="), "{}", ran.stdout);
-    let ran = world.run(&["build-image", "--dry-run", "--version", "branch"]);
+    let ran = sandbox.run(&["build-image", "--dry-run", "--version", "branch"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("git.branch"), "{}", ran.stderr);
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
-    let world = machine();
+fn a_closed_pipe_is_not_an_error() {
+    let sandbox = machine();
     for line in [
         &["config"][..],
         &["explain"],
@@ -402,15 +401,15 @@ fn a_reader_that_goes_away_is_no_error() {
         &["doctor"],
         &["completions", "bash"],
     ] {
-        let mut command = world.command(line);
+        let mut command = sandbox.command(line);
         let mut child = command.spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
         let (code, _, stderr) = ran(&output);
         assert!(!stderr.contains("Broken pipe"), "{line:?}: {stderr}");
         assert!(code == 0 || line == ["doctor"], "{line:?}: {code} {stderr}");
-        // And nobody who listens to what is said.
-        let mut command = world.command(line);
+        // Standard error is closed too.
+        let mut command = sandbox.command(line);
         let mut child = command.spawn().unwrap();
         drop((child.stdout.take(), child.stderr.take()));
         assert_ne!(child.wait().unwrap().code(), Some(101), "{line:?}");
@@ -419,7 +418,7 @@ fn a_reader_that_goes_away_is_no_error() {
 
 #[test]
 fn a_result_that_cannot_be_written_is_an_error() {
-    let world = machine();
+    let sandbox = machine();
     for line in [
         &["config"][..],
         &["explain"],
@@ -431,8 +430,8 @@ fn a_result_that_cannot_be_written_is_an_error() {
             .write(true)
             .open("/dev/full")
             .unwrap();
-        let output = world.command(line).stdout(full).output().unwrap();
-        is_sane(&format!("{line:?} > /dev/full"), &output);
+        let output = sandbox.command(line).stdout(full).output().unwrap();
+        assert_no_panic(&format!("{line:?} > /dev/full"), &output);
         assert_ne!(output.status.code(), Some(0), "{line:?}");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
@@ -444,16 +443,16 @@ fn a_result_that_cannot_be_written_is_an_error() {
 
 #[test]
 fn closed_standard_streams_do_no_harm() {
-    let world = machine();
+    let sandbox = machine();
     for line in lines() {
         let words: String = line.iter().map(|word| format!(" '{word}'")).collect();
         let script = format!("exec '{XTASK}'{words} <&- >&- 2>&-");
         let status = Command::new("/bin/sh")
             .args(["-c", &script])
-            .current_dir(world.path("src"))
+            .current_dir(sandbox.path("src"))
             .env_clear()
-            .env("PATH", world.path("bin"))
-            .env("HOME", world.path("home"))
+            .env("PATH", sandbox.path("bin"))
+            .env("HOME", sandbox.path("home"))
             .status()
             .unwrap();
         assert!(
@@ -465,13 +464,13 @@ fn closed_standard_streams_do_no_harm() {
 
 /// What is said on a terminal of this width, with these variables.
 fn on_terminal(
-    world: &Sandbox,
+    sandbox: &Sandbox,
     columns: u16,
     env: &[(&str, &str)],
     line: &[&str],
 ) -> Option<String> {
     let script = which::which("script").ok()?;
-    let stty = world.path("bin/stty");
+    let stty = sandbox.path("bin/stty");
     if !stty.exists() {
         symlink(which::which("stty").ok()?, stty).unwrap();
     }
@@ -482,13 +481,13 @@ fn on_terminal(
             &format!("stty cols {columns}; '{XTASK}'{words}"),
             "/dev/null",
         ])
-        .current_dir(world.path("src"))
+        .current_dir(sandbox.path("src"))
         .env_clear()
         .env(
             "PATH",
-            format!("{}:/usr/bin:/bin", world.path("bin").display()),
+            format!("{}:/usr/bin:/bin", sandbox.path("bin").display()),
         )
-        .env("HOME", world.path("home"))
+        .env("HOME", sandbox.path("home"))
         .env("TERM", "xterm-256color")
         .envs(env.iter().copied())
         .stdin(Stdio::null())
@@ -499,7 +498,7 @@ fn on_terminal(
 
 #[test]
 fn colour_is_for_terminals_that_want_it() {
-    let world = machine();
+    let sandbox = machine();
     let lines: &[&[&str]] = &[
         &["doctor"],
         &["config"],
@@ -507,16 +506,16 @@ fn colour_is_for_terminals_that_want_it() {
         &["help"],
     ];
     for line in lines {
-        let Some(coloured) = on_terminal(&world, 80, &[], line) else {
+        let Some(coloured) = on_terminal(&sandbox, 80, &[], line) else {
             return skipped("script");
         };
-        let plain = on_terminal(&world, 80, &[("NO_COLOR", "1")], line).unwrap();
+        let plain = on_terminal(&sandbox, 80, &[("NO_COLOR", "1")], line).unwrap();
         assert!(!plain.contains("\x1b[1;3"), "{line:?}: {plain}");
         if *line == ["build-image", "--version", "?"] {
             assert!(coloured.contains("\x1b[1;31merror:"), "{coloured:?}");
             assert!(plain.contains("error: "), "{plain:?}");
         }
-        let output = world.command(line).output().unwrap();
+        let output = sandbox.command(line).output().unwrap();
         assert!(
             !output.stderr.contains(&0x1b) && !output.stdout.contains(&0x1b),
             "{line:?}"
@@ -525,8 +524,8 @@ fn colour_is_for_terminals_that_want_it() {
 }
 
 #[test]
-fn forty_columns_are_enough() {
-    // Never healthy: the line that tells of waiting is drawn over and over.
+fn progress_lines_fit_into_forty_columns() {
+    // The container never becomes healthy, so the progress line is redrawn.
     let mut answers = answers(docker_version());
     answers.extend([
         answer("run", 0, "0123456789abcdef\n", ""),
@@ -542,7 +541,7 @@ fn forty_columns_are_enough() {
     answers.insert(0, no_container_at_first());
     answers.insert(1, starting);
     let project = format!("{PROJECT}[health]\nbudget = '2s'\n");
-    let world = Sandbox::new(&project).engine("docker", &answers);
+    let sandbox = Sandbox::new(&project).engine("docker", &answers);
     for line in [
         &["run-local"][..],
         &["doctor"],
@@ -550,7 +549,7 @@ fn forty_columns_are_enough() {
         &["status"],
         &["clean", "--dry-run"],
     ] {
-        let Some(said) = on_terminal(&world, 40, &[], line) else {
+        let Some(said) = on_terminal(&sandbox, 40, &[], line) else {
             return skipped("script");
         };
         assert!(!said.contains("panicked"), "{line:?}: {said}");
@@ -579,7 +578,7 @@ fn visible(text: &str) -> usize {
 }
 
 #[test]
-fn those_that_need_nothing_work_anywhere() {
+fn standalone_commands_work_in_any_folder() {
     for name in NEEDS_NOTHING {
         let output = Command::new(XTASK)
             .args(line(&machine(), name))
@@ -591,9 +590,8 @@ fn those_that_need_nothing_work_anywhere() {
     }
 }
 
-/// A machine on which everything works at once, and a Temporal answers at this port: `up` would
-/// wait a minute for one that never comes.
-fn willing(temporal: u16) -> Sandbox {
+/// A sandbox in which every call succeeds, with a Temporal on this port; without it `up` would wait a minute.
+fn working_sandbox(temporal: u16) -> Sandbox {
     let ok = |args: &str| answer(args, 0, "", "");
     let address = format!("env = {{ TEMPORAL_SERVICE_ADDRESS = 'localhost:{temporal}' }}\n");
     Sandbox::new(&format!("{PROJECT}{address}")).engine(
@@ -624,8 +622,7 @@ fn willing(temporal: u16) -> Sandbox {
     )
 }
 
-/// Ctrl-C while any of an engine's calls is under way: it ends at once, with the signal's code, and
-/// what was only started for the time being is gone.
+/// Ctrl-C during any engine call ends the command at once with the signal's code, and temporary containers are removed.
 #[test]
 fn an_interruption_at_any_call_ends_at_once() {
     let temporal = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -650,40 +647,39 @@ fn an_interruption_at_any_call_ends_at_once() {
             &line[..]
         };
         let (count, usual) = {
-            let world = willing(port);
-            let ran = world.run(line);
-            (world.calls().len(), ran.code)
+            let sandbox = working_sandbox(port);
+            let ran = sandbox.run(line);
+            (sandbox.calls().len(), ran.code)
         };
         assert!(count > 0, "{line:?}");
         for number in 1..=count {
-            let world = willing(port);
-            fs::write(world.path("bin/hang"), number.to_string()).unwrap();
-            let child = world.start(line);
+            let sandbox = working_sandbox(port);
+            fs::write(sandbox.path("bin/hang"), number.to_string()).unwrap();
+            let child = sandbox.start(line);
             let begin = Instant::now();
             // Calls side by side come in any order, and one may answer before the other hangs.
-            while world.calls().len() < number && begin.elapsed() < Duration::from_secs(5) {
+            while sandbox.calls().len() < number && begin.elapsed() < Duration::from_secs(5) {
                 thread::sleep(Duration::from_millis(2));
             }
             thread::sleep(Duration::from_millis(20));
             signal(child.id(), libc::SIGINT);
             let sent = Instant::now();
-            let ran = world.command_output(&child.wait_with_output().unwrap());
+            let ran = sandbox.command_output(&child.wait_with_output().unwrap());
             let took = sent.elapsed();
             let what = format!(
                 "{line:?}, call {number} of {count}: {ran:?} {:?}",
-                world.calls()
+                sandbox.calls()
             );
             assert!(took < Duration::from_secs(5), "{took:?}: {what}");
             assert!(!ran.stderr.contains("panicked"), "{what}");
-            // Of two calls side by side neither may have been the one that hangs, and what came when
-            // all was done changes nothing of it.
-            let done = world.calls().len() >= count && ran.code == usual;
+            // With parallel calls, the hanging call may not be reached before the command ends.
+            let done = sandbox.calls().len() >= count && ran.code == usual;
             assert!(ran.code == 130 || done, "{what}");
             moments += 1;
             if matches!(line[0], "test-image" | "smoke") {
-                for name in names_of(&world, " run ") {
+                for name in names_of(&sandbox, " run ") {
                     started += 1;
-                    let gone = names_of(&world, " rm ");
+                    let gone = names_of(&sandbox, " rm ");
                     assert!(gone.contains(&name), "{name} is left: {what}");
                 }
             }
@@ -693,8 +689,8 @@ fn an_interruption_at_any_call_ends_at_once() {
 }
 
 /// The containers of the calls of a kind.
-fn names_of(world: &Sandbox, kind: &str) -> Vec<String> {
-    let calls = world.calls();
+fn names_of(sandbox: &Sandbox, kind: &str) -> Vec<String> {
+    let calls = sandbox.calls();
     let of_kind = calls.iter().filter(|call| call.contains(kind));
     of_kind
         .filter_map(|call| {
