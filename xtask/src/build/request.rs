@@ -10,7 +10,7 @@ use crate::{
     },
     build::facts::BuildFacts,
     cli::CheckOption,
-    engine::{EngineFacts, build::Build, label},
+    engine::{build::Build, label},
     facts::git::WorkTree,
     plan::{Cmd, Output, Step},
     settings::{CheckFirst, Settings},
@@ -151,18 +151,5 @@ pub fn check_first(settings: &Settings, flag: CheckOption) -> CheckFirst {
         (true, _) => CheckFirst::Yes,
         (_, true) => CheckFirst::No,
         (false, false) => settings.channel.check,
-    }
-}
-
-/// The platform that `--platform` names, else the engine's own, which needs no emulation.
-///
-/// # Errors
-/// When the text is not a platform.
-pub fn choose_platform(engine: &EngineFacts, flag: Option<&str>) -> Result<Platform, Failure> {
-    match flag {
-        Some(text) => text
-            .parse()
-            .map_err(|why| Failure::usage(format!("`--platform {text}` {why}"))),
-        None => Ok(engine.platform.clone()),
     }
 }

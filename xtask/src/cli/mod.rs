@@ -202,6 +202,18 @@ pub struct PublishingOptions {
     pub no_preflight: bool,
 }
 
+/// The platform that a flag such as `--platform` names; none if it was not given.
+///
+/// # Errors
+/// When the text is not a platform.
+pub fn parse_platform(flag: &str, text: Option<&str>) -> Result<Option<Platform>, Failure> {
+    let parse = |text: &str| {
+        text.parse()
+            .map_err(|why| Failure::usage(format!("`{flag} {text}` {why}")))
+    };
+    text.map(parse).transpose()
+}
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct PlatformOption {
     /// The only platform of the image [default: all of the version's]
@@ -210,16 +222,12 @@ pub struct PlatformOption {
 }
 
 impl PlatformOption {
-    /// The platform, if one was given.
+    /// As [`parse_platform`].
     ///
     /// # Errors
-    /// When the text is not a platform.
+    /// As [`parse_platform`].
     pub fn parse(&self) -> Result<Option<Platform>, Failure> {
-        let parse = |text: &String| {
-            text.parse()
-                .map_err(|why| Failure::usage(format!("`--platform {text}` {why}")))
-        };
-        self.platform.as_ref().map(parse).transpose()
+        parse_platform("--platform", self.platform.as_deref())
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::{
     base::{error::Failure, image::human_bytes, ui::Clock},
     build::{facts::BuildFacts, ownership, request, work_tree},
-    cli::{BuildOptions, CheckOption, VersionOption},
+    cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
     engine::image::{Image, SizeKind},
@@ -82,8 +82,10 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
         CheckFirst::No => {}
     }
     ownership::check_tags(settings, facts)?;
-    let platform = request::choose_platform(&facts.engine, args.platform.as_deref())?;
-    let mut build = request::build_for_platform(settings, facts, &platform)?;
+    // The engine's own platform needs no emulation.
+    let platform = parse_platform("--platform", args.platform.as_deref())?;
+    let platform = platform.as_ref().unwrap_or(&facts.engine.platform);
+    let mut build = request::build_for_platform(settings, facts, platform)?;
     build.no_cache = args.build.no_cache;
     let what = format!(
         "{} for {} with {}",

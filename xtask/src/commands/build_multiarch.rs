@@ -7,13 +7,9 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    base::{
-        error::Failure,
-        image::{Platform, human_bytes},
-        ui::Clock,
-    },
+    base::{error::Failure, image::Platform, ui::Clock},
     build::{ownership, request},
-    cli::{BuildOptions, CheckOption, VersionOption},
+    cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
     engine::{capabilities::Capability, multiarch::Builder},
@@ -116,12 +112,9 @@ impl BuildMultiarch {
 
     /// The platform of `--shard`.
     fn shard(&self, settings: &Settings) -> Result<Option<Platform>, Failure> {
-        let Some(text) = &self.shard else {
+        let Some(platform) = parse_platform("--shard", self.shard.as_deref())? else {
             return Ok(None);
         };
-        let platform: Platform = text
-            .parse()
-            .map_err(|why| Failure::usage(format!("`--shard {text}` {why}")))?;
         if settings.platforms().contains(&platform) {
             return Ok(Some(platform));
         }
@@ -131,7 +124,7 @@ impl BuildMultiarch {
             .map(ToString::to_string)
             .collect();
         Err(Failure::usage(format!(
-            "`--shard {text}`: the image is for {}",
+            "`--shard {platform}`: the image is for {}",
             known.join(" and ")
         )))
     }
@@ -219,13 +212,7 @@ fn report(cx: &Context, archive: &Archive, verified: &Verified, clock: Clock) ->
     for platform in &verified.platforms {
         cx.ui.status(
             "Platform",
-            &format!(
-                "{}: {} to download, {} unpacked, {} programs and libraries",
-                platform.platform,
-                human_bytes(platform.compressed),
-                human_bytes(platform.unpacked),
-                platform.programs
-            ),
+            &format!("{}: {}", platform.platform, platform.summary()),
         );
     }
     let path = paths::display(cx.settings, archive.path());

@@ -130,10 +130,8 @@ fn facts(cx: &Context, args: &Clean) -> Result<CleanFacts> {
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
     let engine = state.engine.engine;
     let cmd = engine.list_images(&settings.image.repository);
-    let listed = image::read_image_list(&list_images(cx, &engine, &cmd)?);
-    let mut ids: Vec<_> = listed.iter().map(|listed| listed.id.clone()).collect();
-    ids.sort();
-    ids.dedup();
+    let ids = image::read_image_ids(&list_images(cx, &engine, &cmd)?);
+    let ids: Vec<_> = ids.into_iter().collect();
     let images = if ids.is_empty() {
         Vec::new()
     } else {

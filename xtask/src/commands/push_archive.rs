@@ -15,8 +15,7 @@ use crate::{
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish},
-        preflight::{self, PublishOptions},
-        sign,
+        preflight, sign,
     },
 };
 
@@ -41,7 +40,7 @@ impl Command for PushArchive {
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
-        let options = PublishOptions::from(self.publishing);
+        let options = self.publishing;
         preflight::may_publish(cx.settings)?;
         let path = cx.env.cwd.join(&self.archive);
         let settings =

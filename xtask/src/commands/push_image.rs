@@ -25,7 +25,7 @@ use crate::{
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, push_line, smoke_line},
-        preflight::{self, PublishOptions},
+        preflight,
     },
     settings::{Settings, SmokeFirst},
 };
@@ -120,7 +120,7 @@ impl PushImage {
     }
 
     fn render(&self, settings: &Settings, facts: &PushFacts, plans: &PushPlans) -> String {
-        let options = PublishOptions::from(self.publishing);
+        let options = self.publishing;
         let archive = &plans.archive;
         plans.build.render()
             + &smoke_line(settings)
@@ -150,7 +150,7 @@ impl Command for PushImage {
         expected.platforms = vec![facts.platform];
         let request = PublishRequest {
             git: facts.git,
-            options: self.publishing.into(),
+            options: self.publishing,
             expected,
             digest: None,
             is_mirror: false,

@@ -19,13 +19,13 @@ use crate::{
     oci::verify::Attestations,
     plan::Plan,
     release::{
-        archive::{self, MultiarchRequest, merge_inputs, pack_line},
+        archive::{self, ArchivePlan, MultiarchRequest, merge_inputs, pack_line},
         builder::{self, MultiarchFacts},
         dist,
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, push_line, smoke_line},
-        preflight::{self, PublishOptions},
+        preflight,
     },
     settings::{Settings, SmokeFirst},
 };
@@ -56,75 +56,88 @@ impl Command for PushMultiarch {
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
-        let options = PublishOptions::from(self.publishing);
         preflight::may_publish(cx.settings)?;
         if self.merge.is_empty() {
-            self.push_build(cx, options)
+            self.push_build(cx)
         } else {
-            self.push_merged(cx, options)
+            self.push_merged(cx)
         }
     }
 }
 
+/// The plans, in their order.
+struct PushPlans {
+    /// See [`native_plan`].
+    native: Option<Plan>,
+    archive: ArchivePlan,
+}
+
 impl PushMultiarch {
-    fn push_build(&self, cx: &Context, options: PublishOptions) -> Result<()> {
+    fn plan(&self, settings: &Settings, facts: &MultiarchFacts) -> Result<PushPlans, Failure> {
+        let request = MultiarchRequest {
+            shard: None,
+            options: &self.build,
+            check_first: request::check_first(settings, self.check),
+        };
+        Ok(PushPlans {
+            native: native_plan(settings, &facts.build)?,
+            archive: archive::plan(settings, facts, &request, None)?,
+        })
+    }
+
+    fn render(&self, settings: &Settings, plans: &PushPlans) -> String {
+        let archive = &plans.archive;
+        plans.native.as_ref().map(Plan::render).unwrap_or_default()
+            + &smoke_line(settings)
+            + &archive.render()
+            + &push_line(settings, &archive.archive, None, self.publishing)
+    }
+
+    fn push_build(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings;
         let facts = MultiarchFacts::gather(cx)?;
         for warning in builder::warnings(settings, &facts) {
             cx.ui.warn(&warning);
         }
-        let multi = MultiarchRequest {
-            shard: None,
-            options: &self.build,
-            check_first: request::check_first(settings, self.check),
-        };
-        let plan = archive::plan(settings, &facts, &multi, None)?;
-        let build_for_engine_platform = native_plan(settings, &facts.build)?;
+        let plans = self.plan(settings, &facts)?;
         if cx.dry_run {
-            let build_for_engine_platform = build_for_engine_platform
-                .as_ref()
-                .map(Plan::render)
-                .unwrap_or_default();
-            let text = build_for_engine_platform
-                + &smoke_line(settings)
-                + &plan.render()
-                + &push_line(settings, &plan.archive, None, options);
-            return Ok(cx.ui.print_plan(&text)?);
+            return Ok(cx.ui.print_plan(&self.render(settings, &plans))?);
         }
+        let PushPlans { native, archive } = plans;
         let request = PublishRequest {
-            expected: expected(settings, &facts.build.git, plan.attestations),
+            expected: expected(settings, &facts.build.git, archive.attestations),
             git: facts.build.git,
-            options,
+            options: self.publishing,
             digest: None,
             is_mirror: false,
         };
         publish(cx, request, |publication| {
-            if let Some(build_for_engine_platform) = build_for_engine_platform {
+            if let Some(native) = native {
                 publication.phase("smoke", |_| {
-                    cx.exec.run(&build_for_engine_platform)?;
+                    cx.exec.run(&native)?;
                     smoke::require_success(cx)
                 })?;
             }
-            let path = paths::display(settings, &plan.archive);
+            let path = paths::display(settings, &archive.archive);
             cx.ui.status("Writing", &path);
-            publication.phase("build", |_| plan.run(cx))
+            publication.phase("build", |_| archive.run(cx))
         })
     }
 
-    fn push_merged(&self, cx: &Context, options: PublishOptions) -> Result<()> {
+    fn push_merged(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings;
         let inputs = merge_inputs(cx, &self.merge)?;
         let output = paths::archive(settings, None);
         if cx.dry_run {
-            let text =
-                pack_line(&inputs, None, &output) + &push_line(settings, &output, None, options);
+            let text = pack_line(&inputs, None, &output)
+                + &push_line(settings, &output, None, self.publishing);
             return Ok(cx.ui.print_plan(&text)?);
         }
         let git = git::work_tree(cx.exec, &settings.root);
         let request = PublishRequest {
             expected: expected(settings, &git, Attestations::Optional),
             git,
-            options,
+            options: self.publishing,
             digest: None,
             is_mirror: false,
         };
@@ -157,23 +170,8 @@ impl crate::commands::testing::Examples for PushMultiarch {
     ) -> Vec<crate::commands::testing::Example> {
         let line = "push-multiarch --version 1.2.3 --no-check";
         machine.rendered_examples(&[line], |command: &Self, settings, _| {
-            let multi = MultiarchRequest {
-                shard: None,
-                options: &command.build,
-                check_first: request::check_first(settings, command.check),
-            };
-            let facts = machine.multi_facts();
-            let plan = archive::plan(settings, &facts, &multi, None)?;
-            let build_for_engine_platform = native_plan(settings, &facts.build)?;
-            let build_for_engine_platform = build_for_engine_platform
-                .as_ref()
-                .map(Plan::render)
-                .unwrap_or_default();
-            let options = PublishOptions::from(command.publishing);
-            Ok(build_for_engine_platform
-                + &smoke_line(settings)
-                + &plan.render()
-                + &push_line(settings, &plan.archive, None, options))
+            let plans = command.plan(settings, &machine.multi_facts())?;
+            Ok(command.render(settings, &plans))
         })
     }
 }

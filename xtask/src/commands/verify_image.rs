@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    base::{error::Failure, image::human_bytes},
+    base::error::Failure,
     cli::{JsonOption, PlatformOption, RepositoryOption, VersionOption},
     commands::{command::Command, json},
     facts::{context::Context, git::WorkTree},
@@ -69,12 +69,10 @@ impl Command for VerifyImage {
         let mut text = format!("{}\n", verified.digest);
         for platform in &verified.platforms {
             text.push_str(&format!(
-                "{}  {}  {} to download, {} unpacked, {} programs and libraries\n",
+                "{}  {}  {}\n",
                 platform.platform,
                 platform.digest,
-                human_bytes(platform.compressed),
-                human_bytes(platform.unpacked),
-                platform.programs
+                platform.summary()
             ));
         }
         Ok(cx.ui.print(&text)?)

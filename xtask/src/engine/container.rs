@@ -38,8 +38,6 @@ pub struct State {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
     pub image: String,
-    pub user: String,
-    pub env: Option<Vec<String>>,
     pub labels: Option<BTreeMap<String, String>>,
     pub healthcheck: Option<Healthcheck>,
 }

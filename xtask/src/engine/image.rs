@@ -1,12 +1,15 @@
 //! What an engine reports about an image, and the commands that act on images.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
 use crate::{
     base::image::Repository,
-    engine::{Engine, container::Healthcheck, detect::require_answer, is_safe_argument, label},
+    engine::{Engine, container::Healthcheck, detect::require_answer, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
@@ -39,7 +42,6 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
 struct GraphDriver {
-    name: String,
     data: Option<serde_json::Value>,
 }
 
@@ -129,21 +131,14 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
     }
 }
 
-/// An image in the output of [`Engine::list_images`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedImage {
-    /// `repository:tag`; none for an image whose tag moved to a newer build.
-    pub reference: Option<String>,
-    pub id: String,
-}
-
 impl Engine {
-    /// Lists the images that xtask built for a repository. Each line is `repository:tag id`.
+    /// Lists the ids of the images that xtask built for a repository. An image with several tags is listed once
+    /// for each.
     pub fn list_images(&self, repository: &Repository) -> Cmd {
         let ours = format!("label={}={}", label::IMAGE, repository.as_str());
         self.cmd()
             .args(["image", "ls", "--no-trunc", "--filter", &ours])
-            .args(["--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])
+            .args(["--format", "{{.ID}}"])
     }
 
     /// Removes a tag, and the image if this was its last tag. It never uses `--force`: Podman would also
@@ -177,15 +172,16 @@ fn read_images(text: &str) -> Result<Vec<Image>, String> {
         .map_err(|error| format!("answers in an unknown format: {error}"))
 }
 
-/// Reads the answer to [`Engine::list_images`]. It skips other lines, such as warnings.
-pub fn read_image_list(text: &str) -> Vec<ListedImage> {
+/// Reads the answer to [`Engine::list_images`], without duplicates. It skips other lines, such as warnings.
+pub fn read_image_ids(text: &str) -> BTreeSet<String> {
+    let is_id = |id: &&str| {
+        let digits = id.strip_prefix("sha256:").unwrap_or(id);
+        !digits.is_empty() && digits.chars().all(|c| c.is_ascii_hexdigit())
+    };
     text.lines()
-        .filter_map(|line| line.trim().split_once(' '))
-        .filter(|(reference, id)| is_safe_argument(reference) && is_safe_argument(id))
-        .map(|(reference, id)| ListedImage {
-            reference: (!reference.contains("<none>")).then(|| reference.to_owned()),
-            id: id.to_owned(),
-        })
+        .map(str::trim)
+        .filter(is_id)
+        .map(str::to_owned)
         .collect()
 }
 
@@ -235,12 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_read() {
-        let list = read_image_list("ghcr.io/a/b:1 sha256:1\n<none>:<none> sha256:2\n\n");
-        assert_eq!(list[0].reference.as_deref(), Some("ghcr.io/a/b:1"));
-        assert_eq!(
-            (list[1].reference.as_ref(), list[1].id.as_str()),
-            (None, "sha256:2")
-        );
+    fn ids_are_read() {
+        let ids = read_image_ids("sha256:2\nsha256:1\nsha256:2\n\na warning\n");
+        assert_eq!(Vec::from_iter(ids), ["sha256:1", "sha256:2"]);
     }
 }

@@ -23,7 +23,6 @@ pub struct ImageConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunDefaults {
     pub user: String,
-    pub env: Vec<String>,
     pub labels: Option<BTreeMap<String, String>>,
     pub healthcheck: Option<serde_json::Value>,
 }

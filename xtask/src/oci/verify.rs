@@ -61,6 +61,22 @@ pub struct VerifiedPlatform {
     pub programs: usize,
 }
 
+impl VerifiedPlatform {
+    /// The sizes, for people.
+    pub fn sizes(&self) -> String {
+        format!(
+            "{} to download, {} unpacked",
+            human_bytes(self.compressed),
+            human_bytes(self.unpacked)
+        )
+    }
+
+    /// The sizes and the number of programs, for people.
+    pub fn summary(&self) -> String {
+        format!("{}, {} programs and libraries", self.sizes(), self.programs)
+    }
+}
+
 /// Reads a whole image, and reports everything that is wrong at once.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::{fmt::Write as _, fs::OpenOptions, io::Write as _};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    base::{env::Env, github::is_active, image::human_bytes, ui::Ui},
+    base::{env::Env, github::is_active, ui::Ui},
     facts::context::Context,
     release::receipt::Receipt,
 };
@@ -74,13 +74,7 @@ fn summary(receipt: &Receipt) -> String {
         let _ = writeln!(text, "| Kept | {} at {} |", kept.tag, kept.version);
     }
     for platform in &receipt.platforms {
-        let _ = writeln!(
-            text,
-            "| {} | {} to download, {} unpacked |",
-            platform.platform,
-            human_bytes(platform.compressed),
-            human_bytes(platform.unpacked)
-        );
+        let _ = writeln!(text, "| {} | {} |", platform.platform, platform.sizes());
     }
     let total: f64 = receipt.seconds.iter().map(|(_, seconds)| seconds).sum();
     let _ = writeln!(text, "| Time | {total:.1} s |\n");

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     base::ui::{Clock, human_time},
+    cli::PublishingOptions,
     facts::{context::Context, git::WorkTree},
     oci::{archive::Archive, verify::Expected},
     registry::client::{RawManifest, RegistryClient},
@@ -14,7 +15,7 @@ use crate::{
         destination,
         github::{self, Group},
         paths,
-        preflight::{self, Existing, PublishOptions},
+        preflight::{self, Existing},
         promote, push,
         receipt::Receipt,
         sign, verify,
@@ -25,7 +26,7 @@ use crate::{
 /// What is published, and how.
 pub struct PublishRequest {
     pub git: WorkTree,
-    pub options: PublishOptions,
+    pub options: PublishingOptions,
     pub expected: Expected,
     /// The image's digest, if it is known before the archive is made.
     pub digest: Option<String>,
@@ -95,7 +96,7 @@ impl Publication<'_> {
 
     fn preflight(&mut self) -> Result<Existing> {
         sign::check_installed(self.cx)?;
-        if !self.request.options.preflight {
+        if self.request.options.no_preflight {
             return Ok(Existing::None);
         }
         self.phase("preflight", |it| {
@@ -166,7 +167,7 @@ pub fn push_line(
     settings: &Settings,
     archive: &std::path::Path,
     platform: Option<&crate::base::image::Platform>,
-    options: PublishOptions,
+    options: PublishingOptions,
 ) -> String {
     let mut line = "cargo xtask push-archive".to_owned();
     if let Some(platform) = platform {
@@ -176,7 +177,7 @@ pub fn push_line(
     if options.force {
         line.push_str(" --force");
     }
-    if !options.preflight {
+    if options.no_preflight {
         line.push_str(" --no-preflight");
     }
     let archive = crate::plan::quote_for_shell(&archive.to_string_lossy());

@@ -22,23 +22,6 @@ use crate::{
     settings::{Publish, Settings},
 };
 
-/// The options of the publishing commands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PublishOptions {
-    /// Overwrite a released version, after the user has typed its tag.
-    pub force: bool,
-    pub preflight: bool,
-}
-
-impl From<PublishingOptions> for PublishOptions {
-    fn from(options: PublishingOptions) -> Self {
-        Self {
-            force: options.force,
-            preflight: !options.no_preflight,
-        }
-    }
-}
-
 /// The image that the version's own tag names in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -80,7 +63,7 @@ pub fn run(
     cx: &Context,
     registry: &RegistryClient,
     git: &WorkTree,
-    options: PublishOptions,
+    options: PublishingOptions,
 ) -> Result<Existing> {
     let settings = cx.settings;
     if let Some(problem) = work_tree::problem(settings, git) {

@@ -26,23 +26,17 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
         .exec
         .interruptible(|stop| verify::verify(archive, root, expected, stop));
     verified.map_err(|error| {
-        if error.downcast_ref::<Failure>().is_some() {
-            return error;
-        }
-        let problems = format!("{error:#}");
-        let failure = Failure::new(format!("`{path}` is not what it should be\n{problems}"))
-            .hint("inspect the archive, which was kept and not pushed");
-        if !problems.contains(label::IMAGE) {
-            return failure.into();
-        }
-        let settings = cx.settings;
-        failure
-            .hint(format!(
+        let is_of_another_repository = format!("{error:#}").contains(label::IMAGE);
+        let mut hints = vec!["inspect the archive, which was kept and not pushed".to_owned()];
+        if is_of_another_repository {
+            let settings = cx.settings;
+            hints.push(format!(
                 "set `image.repository` to the repository that the image was built for, and pass this one as a mirror: `cargo xtask push-archive --version {} --repository {} {path}`",
                 settings.version.value,
                 settings.image.repository.as_str()
-            ))
-            .into()
+            ));
+        }
+        mismatch(error, &format!("`{path}`"), hints)
     })
 }
 
@@ -64,14 +58,19 @@ pub fn in_registry(
         .exec
         .interruptible(|stop| verify::verify(registry, digest, expected, stop));
     verified.map_err(|error| {
-        if error.downcast_ref::<Failure>().is_some() {
-            return error;
-        }
-        Failure::new(format!(
-            "what {} holds as {digest} is not what it should be\n{error:#}",
-            registry.host()
-        ))
-        .hint("run the same command again; if it fails again, build with `--no-cache` (no tag was moved)")
-        .into()
+        let what = format!("what {} holds as {digest}", registry.host());
+        let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
+        mismatch(error, &what, vec![hint.to_owned()])
     })
+}
+
+/// The failure of an image that differs from what is expected. A [`Failure`] is returned unchanged: it is
+/// about something else.
+fn mismatch(error: anyhow::Error, what: &str, hints: Vec<String>) -> anyhow::Error {
+    if error.downcast_ref::<Failure>().is_some() {
+        return error;
+    }
+    Failure::new(format!("{what} is not what it should be\n{error:#}"))
+        .hints(hints)
+        .into()
 }

@@ -115,7 +115,7 @@ impl Job {
         assert_eq!(finding["fix"], fix);
         assert_eq!(output.code, i32::from(level == "failure"), "{output:?}");
         if level == "failure" {
-            let message = format!("publishing cannot work: {what} (see above)");
+            let message = format!("publishing would fail: {what} (see above)");
             assert_eq!(
                 output.stderr,
                 format!("error: {message}\n::error::{message}\n")

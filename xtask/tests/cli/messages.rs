@@ -332,9 +332,10 @@ fn timings_are_printed_to_standard_error_even_after_a_failure() {
         column.unwrap().trim().parse().unwrap()
     };
     assert!((0.15..5.0).contains(&took(step)), "{step:?}");
-    let probe = "docker version --format '{{json .}}'";
+    let question = "docker version --format '{{json .}}'";
     assert!(
-        rows.iter().any(|row| row.ends_with(&["probe", probe])),
+        rows.iter()
+            .any(|row| row.ends_with(&["question", question])),
         "{rows:?}"
     );
     let whole = rows
@@ -365,7 +366,7 @@ fn timings_are_printed_before_the_process_is_replaced() {
     assert!(
         output
             .stderr
-            .contains("probe  docker container inspect box\n"),
+            .contains("question  docker container inspect box\n"),
         "{output:?}"
     );
 }

@@ -99,7 +99,7 @@ fn load_needs_a_multi_platform_store() {
     assert_eq!(output.code, 2);
     assert!(
         output.stderr.starts_with(
-            "error: `--load`: the image store of Docker 28.5.2 holds one platform under a name\n\
+            "error: `--load`: the image store of Docker 28.5.2 holds only one platform per name\n\
              hint: leave out `--load`: the result is an archive\nhint: "
         ),
         "{}",

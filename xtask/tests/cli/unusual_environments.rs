@@ -606,12 +606,7 @@ fn working_sandbox(temporal: u16) -> Sandbox {
             ok("rm"),
             ok("stop"),
             ok("image rm"),
-            answer(
-                "image ls",
-                0,
-                "ghcr.io/x/y:dev-me sha256:0123456789abcdef\n",
-                "",
-            ),
+            answer("image ls", 0, "sha256:0123456789abcdef\n", ""),
             ok("build"),
             ok("logs"),
             ok("volume"),

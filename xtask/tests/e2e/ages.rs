@@ -112,7 +112,7 @@ fn build_multiarch(checkout: &Checkout, age: &Age) {
         let refusal = [
             "error: `--load`: the image store of ",
             age.says,
-            " holds one platform under a name\nhint: leave out `--load`: the result is an archive\n",
+            " holds only one platform per name\nhint: leave out `--load`: the result is an archive\n",
         ];
         for part in refusal {
             assert!(load.stderr.contains(part), "{}", load.stderr);

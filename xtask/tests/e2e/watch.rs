@@ -58,7 +58,7 @@ pub fn rounds(checkout: &Checkout) {
     let whole = fs::read(&dockerfile).unwrap();
     change(&dockerfile, "NONSENSE\n");
     let runs_on = format!(
-        "hint: the old container {} is still running",
+        "hint: keep using the old container {}, which is still running",
         checkout.container
     );
     wait_until(|| stderr().contains(&runs_on), &stderr);

@@ -110,13 +110,10 @@ pub fn image(input: &[u8]) {
     }
 }
 
-/// Names in a list are safe as arguments of the command that removes them.
+/// Listed ids are safe as arguments of the command that inspects them.
 pub fn image_list(input: &[u8]) {
-    for listed in image::read_image_list(&text(input)) {
-        for word in listed.reference.iter().chain([&listed.id]) {
-            assert_safe_argument(word);
-        }
-        assert!(!listed.reference.is_some_and(|name| name.contains("<none>")));
+    for id in image::read_image_ids(&text(input)) {
+        assert_safe_argument(&id);
     }
 }
 

@@ -532,10 +532,7 @@ mod tests {
         let mut other = released("1.2.3");
         other.digest = "sha256:other".to_owned();
         let why = versions.with(&other).unwrap_err().to_string();
-        assert!(
-            why.ends_with(", and the receipt says sha256:other"),
-            "{why}"
-        );
+        assert!(why.ends_with(", but the receipt has sha256:other"), "{why}");
         let newer = VersionList::read(
             Path::new("versions.json"),
             r#"{"schema":2,"latest":null,"versions":[]}"#,

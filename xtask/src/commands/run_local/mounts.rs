@@ -117,7 +117,7 @@ pub fn folder_steps(
                         "the container's user could not write to `{}`: it belongs to uid {owner}, not to you (uid {uid})",
                         mount.host
                     ))
-                    .hint(format!("sudo chown -R {uid}:{gid} {}", quote_for_shell(&mount.host))));
+                    .hint(format!("change its owner: `sudo chown -R {uid}:{gid} {}`", quote_for_shell(&mount.host))));
                 }
                 steps.push(chown());
             }

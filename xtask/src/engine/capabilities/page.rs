@@ -7,11 +7,9 @@
 use std::fs;
 
 use super::*;
-use crate::base::pages::{assert_page, read, repository_file};
+use crate::base::pages::{assert_page, read, repository_file, with_table};
 
 const PAGE: &str = "docs/engines.md";
-const BEGIN: &str = "<!-- table: capabilities -->\n";
-const END: &str = "<!-- /table -->";
 
 /// An engine of the end-to-end tests, which has a column in the table.
 struct TestedEngine {
@@ -115,20 +113,17 @@ fn render() -> String {
     out
 }
 
-/// The page with its table rendered again.
-fn with_table(page: &str) -> String {
-    let (head, rest) = page.split_once(BEGIN).expect("the table's start marker");
-    let (_, tail) = rest.split_once(END).expect("the table's end marker");
-    format!("{head}{BEGIN}{}{END}{tail}", render())
+fn expected() -> String {
+    with_table(&read(PAGE), "capabilities", &render())
 }
 
 #[test]
 fn the_table_agrees_with_the_code() {
-    assert_page(PAGE, &with_table(&read(PAGE)), file!());
+    assert_page(PAGE, &expected(), file!());
 }
 
 #[test]
 #[ignore = "writes docs/engines.md"]
 fn write_the_capabilities() {
-    fs::write(repository_file(PAGE), with_table(&read(PAGE))).unwrap();
+    fs::write(repository_file(PAGE), expected()).unwrap();
 }
