@@ -282,7 +282,7 @@ fn a_failed_push_moves_no_tag_and_can_be_resumed() {
         .fail("PUT", "/manifests/sha256:", Fault::Status(502, ""), 5);
     let failed = fixture.fails("the push failed; no tag was moved: ");
     assert!(
-        failed.stderr.contains("it continues where it stopped"),
+        failed.stderr.contains("xtask uploads only what is missing"),
         "{}",
         failed.stderr
     );
