@@ -1,4 +1,5 @@
-//! A build moves its tags to the new image. An image without a tag is hard to find, and `image prune` removes it. So a build does not take a tag from an image that xtask did not build.
+//! A build moves its tags to the new image. An image without a tag is hard to find, and `image prune`
+//! removes it. So a build does not take a tag from an image that xtask did not build.
 
 use crate::{
     base::error::Failure,

@@ -1,4 +1,6 @@
-//! The health check, run by xtask. An engine's own schedule gives its first answer late (Docker, especially before 25) or never (Podman without systemd), and some images lose the check when another engine reads them.
+//! The health check, run by xtask. An engine's own schedule gives its first answer late (Docker,
+//! especially before 25) or never (Podman without systemd), and some images lose the check when another
+//! engine reads them.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! `smoke`: tests an image with an agent. It starts the whole stack on a network of its own, has an agent write a
-//! file, restarts the runner, and continues the same session.
+//! `smoke`: tests an image with an agent. It starts the whole stack on a network of its own, has an agent
+//! write a file, restarts the runner, and continues the same session.
 
 use anyhow::Result;
 use clap::Args;

@@ -21,7 +21,8 @@ pub fn token_variable(env: &Env, registry: &str) -> Option<&'static str> {
     names.copied().find(|name| env.get(name).is_some())
 }
 
-/// The login with the token in the environment. `user` is the configured user; if it is empty, `GITHUB_ACTOR` is used for ghcr.io.
+/// The login with the token in the environment. `user` is the configured user; if it is empty,
+/// `GITHUB_ACTOR` is used for ghcr.io.
 pub fn login(env: &Env, registry: &str, user: &str) -> Option<Credentials> {
     let name = token_variable(env, registry)?;
     let actor = env

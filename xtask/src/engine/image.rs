@@ -132,8 +132,8 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
 }
 
 impl Engine {
-    /// Lists the ids of the images that xtask built for a repository. An image with several tags is listed once
-    /// for each.
+    /// Lists the ids of the images that xtask built for a repository. An image with several tags is
+    /// listed once for each.
     pub fn list_images(&self, repository: &Repository) -> Cmd {
         let ours = format!("label={}={}", label::IMAGE, repository.as_str());
         self.cmd()

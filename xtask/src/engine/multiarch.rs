@@ -547,7 +547,8 @@ impl EngineFacts {
                 }
             },
             EngineKind::Podman => match cache {
-                // Podman accepts a repository without a tag. https://github.com/containers/buildah/issues/4935
+                // Podman accepts a repository without a tag.
+                // https://github.com/containers/buildah/issues/4935
                 Cache::Registry => options(repository.to_owned(), repository.to_owned()),
                 // Podman's image store is its local cache. It cannot use GitHub's cache.
                 Cache::None | Cache::Local | Cache::GitHub => CacheOptions::default(),

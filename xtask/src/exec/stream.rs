@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-/// A running process whose standard output can be read. It is killed when xtask gets a signal, even if only xtask got it.
+/// A running process whose standard output can be read. It is killed when xtask gets a signal, even if
+/// only xtask got it.
 pub struct Stream {
     reader: Arc<duct::ReaderHandle>,
     dropped: Arc<AtomicBool>,

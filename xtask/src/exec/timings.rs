@@ -29,7 +29,8 @@ pub struct Timing {
     pub failed: Option<String>,
 }
 
-/// Records what ran, if `--timings` asks for it. Clones share the record, because questions are asked in parallel.
+/// Records what ran, if `--timings` asks for it. Clones share the record, because questions are asked in
+/// parallel.
 #[derive(Clone, Debug)]
 pub struct Timings {
     start: Instant,

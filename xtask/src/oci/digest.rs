@@ -21,7 +21,8 @@ fn text(hash: &[u8]) -> String {
     })
 }
 
-/// Reads a digest of a manifest, or an empty text if there is none. Digests become parts of paths and URLs and come from an untrusted manifest, so any other text is an error.
+/// Reads a digest of a manifest, or an empty text if there is none. Digests become parts of paths and
+/// URLs and come from an untrusted manifest, so any other text is an error.
 pub fn deserialize<'de, D: Deserializer<'de>>(source: D) -> Result<String, D::Error> {
     let text = String::deserialize(source)?;
     if text.is_empty() || is_digest(&text) {

@@ -1,7 +1,8 @@
 //! A repository of a registry, over the protocol that all registries share: what it holds, and what
 //! is written to it. <https://github.com/opencontainers/distribution-spec/blob/main/spec.md>
 //!
-//! Engines push an image together with its tags. xtask pushes an image by digest, verifies it and then tags it, independent of the engine.
+//! Engines push an image together with its tags. xtask pushes an image by digest, verifies it and then
+//! tags it, independent of the engine.
 
 pub mod address;
 pub mod authentication;

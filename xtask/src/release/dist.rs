@@ -1,5 +1,6 @@
-//! Writes files to the folder of release artifacts. The next run removes the unfinished files of a killed run. A file
-//! that is being written has a name that ends in `.partial`, a folder of parts one in `.parts`.
+//! Writes files to the folder of release artifacts. The next run removes the unfinished files of a killed
+//! run. A file that is being written has a name that ends in `.partial`, a folder of parts one in
+//! `.parts`.
 
 use std::{
     fs::{self, File},
@@ -17,13 +18,14 @@ use crate::{
 /// The endings of what is unfinished.
 const UNFINISHED: &[&str] = &[".partial", ".parts"];
 
-/// A shared lock: this process writes to the folder. It is released when the value is dropped or the process ends.
+/// A shared lock: this process writes to the folder. It is released when the value is dropped or the
+/// process ends.
 pub struct FolderLock {
     _lock: Option<File>,
 }
 
-/// Locks the folder for writing. If no other process holds the lock, it first removes what killed runs left. Where the file system
-/// has no locks, it removes nothing.
+/// Locks the folder for writing. If no other process holds the lock, it first removes what killed runs
+/// left. Where the file system has no locks, it removes nothing.
 pub fn lock_for_writing(root: &Path) -> FolderLock {
     FolderLock {
         _lock: lock(&root.join(paths::FOLDER)),
@@ -32,7 +34,7 @@ pub fn lock_for_writing(root: &Path) -> FolderLock {
 
 fn lock(folder: &Path) -> Option<File> {
     fs::create_dir_all(folder).ok()?;
-    let lock = File::create(folder.join(".lock")).ok()?;
+    let lock = File::create(folder.with_extension("lock")).ok()?;
     if lock.try_lock().is_ok() {
         remove_unfinished(folder);
         lock.unlock().ok()?;
@@ -67,7 +69,7 @@ pub fn pack(
     timestamp: Option<u64>,
     output: &Path,
 ) -> Result<Archive> {
-    let _writer = lock_for_writing(&cx.settings.root);
+    let _lock = lock_for_writing(&cx.settings.root);
     cx.exec
         .interruptible(|stop| pack::pack(inputs, timestamp, output, stop))
 }
@@ -104,18 +106,13 @@ mod tests {
         fs::write(folder.join("a.oci.tar.partial"), "").unwrap();
         fs::create_dir_all(folder.join("b.oci.tar.parts/deep")).unwrap();
         fs::write(folder.join("1.2.3.json"), "").unwrap();
-        let all = [
-            ".lock",
-            "1.2.3.json",
-            "a.oci.tar.partial",
-            "b.oci.tar.parts",
-        ];
+        let all = ["1.2.3.json", "a.oci.tar.partial", "b.oci.tar.parts"];
         let second = lock_for_writing(root.path());
         assert_eq!(left(), all, "the first still writes");
         drop((first, second));
         assert_eq!(left(), all);
         let _third = lock_for_writing(root.path());
-        assert_eq!(left(), [".lock", "1.2.3.json"]);
+        assert_eq!(left(), ["1.2.3.json"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The checks before a build: whether this version may be published, whether we have permission to push, and whether the version is released already.
+//! The checks before a build: whether this version may be published, whether we have permission to push,
+//! and whether the version is released already.
 
 use std::fmt::Write as _;
 

@@ -41,7 +41,8 @@ pub struct Settings {
     pub layer: Layer,
 }
 
-/// The values of all keys. Each key of the schema has a field of the same name, and each field has a key. The field's type decides how the value is read.
+/// The values of all keys. Each key of the schema has a field of the same name, and each field has a key.
+/// The field's type decides how the value is read.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Values {

@@ -1,4 +1,5 @@
-//! Every command in unusual environments (no HOME, no PATH, a broken file, a full disk) exits with an error message and never panics.
+//! Every command in unusual environments (no HOME, no PATH, a broken file, a full disk) exits with an
+//! error message and never panics.
 
 use std::{
     ffi::OsStr,
@@ -617,7 +618,8 @@ fn working_sandbox(temporal: u16) -> Sandbox {
     )
 }
 
-/// Ctrl-C during any engine call ends the command at once with the signal's code, and temporary containers are removed.
+/// Ctrl-C during any engine call ends the command at once with the signal's code, and temporary
+/// containers are removed.
 #[test]
 fn an_interruption_at_any_call_ends_at_once() {
     let temporal = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,6 +1,6 @@
-//! Checks that the imports agree with the table of layers in docs/architecture.md: a part imports only what the table
-//! permits, the table permits nothing that is not used, and no files import each other in a circle.
-//! Code for tests is left out.
+//! Checks that the imports agree with the table of layers in docs/architecture.md: a part imports only
+//! what the table permits, the table permits nothing that is not used, and no files import each other in
+//! a circle. Code for tests is left out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -124,8 +124,8 @@ impl Scan {
     }
 }
 
-/// How long the files must stay unchanged before a round begins. An editor that saves several files, or a `git
-/// switch`, counts as one change.
+/// How long the files must stay unchanged before a round begins. An editor that saves several files, or a
+/// `git switch`, counts as one change.
 pub const SETTLE_TIME: Duration = Duration::from_millis(300);
 
 /// Detects when files differ from what was built and have stopped changing.
