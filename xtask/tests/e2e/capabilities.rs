@@ -25,7 +25,7 @@ fn column(name: &str) -> &'static str {
 }
 
 /// The cells of the column, each with the first cell of its row.
-fn claims(name: &str) -> Vec<(String, bool)> {
+fn expected_capabilities(name: &str) -> Vec<(String, bool)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let page = fs::read_to_string(root.join("docs/engines.md")).unwrap();
     let table = page
@@ -56,8 +56,8 @@ fn claims(name: &str) -> Vec<(String, bool)> {
 
 pub fn match_the_table(checkout: &Checkout) {
     let engine = checkout.engine;
-    for (what, claimed) in claims(engine.name) {
-        if let Some(found) = Trial::new(engine).of(&what) {
+    for (what, claimed) in expected_capabilities(engine.name) {
+        if let Some(found) = Trial::new(engine).has_capability(&what) {
             assert_eq!(found, claimed, "{}: {what}", engine.name);
         }
     }
@@ -115,7 +115,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Whether an image has the name. Afterwards the name is free.
-    fn there(&self) -> bool {
+    fn exists_then_remove(&self) -> bool {
         let there = self.run(&["image", "inspect", &self.tag()], &[]).code == 0;
         // Podman's `image rm` removes only the name of a manifest list. The remaining list would make `image
         // ls` fail after its images are removed.
@@ -126,13 +126,13 @@ impl<'a> Trial<'a> {
     }
 
     /// Whether the engine has a row's capability; none if this machine cannot check it.
-    fn of(&self, what: &str) -> Option<bool> {
+    fn has_capability(&self, what: &str) -> Option<bool> {
         let docker = self.engine.program == "docker";
         let rootless = self.engine.name == PODMAN_ROOTLESS;
         Some(if what.contains("cacheonly") {
             let tag = self.tag();
             let built = self.build(SMALL, &["--output=type=cacheonly", "--tag", &tag], &[]);
-            built.code == 0 && !self.there()
+            built.code == 0 && !self.exists_then_remove()
         } else if what.starts_with("Cache mounts") {
             return self.cache_mounts();
         } else if what.contains("keep-id") {
@@ -153,7 +153,7 @@ impl<'a> Trial<'a> {
             let built = self.build(SMALL, &both, &[]);
             // In some versions, `image inspect` does not find Podman's manifest lists.
             let list = docker || self.run(&["manifest", "exists", &tag], &[]).code == 0;
-            (self.there() || !docker) && list && built.code == 0
+            (self.exists_then_remove() || !docker) && list && built.code == 0
         } else if what.contains("buildx create") {
             let name = format!("xtask-e2e-can-{}", self.engine.name);
             let made = self.run(&["buildx", "create", "--name", &name], &[]);
@@ -183,7 +183,7 @@ impl<'a> Trial<'a> {
             &[("TMPDIR", caches.to_str().unwrap())],
         );
         assert_eq!(built.code, 0, "{}", built.stderr);
-        assert!(self.there());
+        assert!(self.exists_then_remove());
         let shared = caches.join("buildah-cache").exists();
         let own = fs::read_dir(&caches).unwrap().any(|entry| {
             let name = entry.unwrap().file_name();
@@ -203,7 +203,7 @@ impl<'a> Trial<'a> {
         let head = ["create", "--pull=never", "--name", &name];
         let made = self.run(&[&head, options, &[&tag, "/none"]].concat(), &[]);
         self.run(&["rm", "--force", &name], &[]);
-        self.there();
+        self.exists_then_remove();
         made.code == 0
     }
 }

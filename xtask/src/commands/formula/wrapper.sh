@@ -49,7 +49,7 @@ is_rootless() {
     esac
 }
 
-# A mounted folder must be there, and be the container's user's, which is 1000 for root.
+# Creates a mounted folder. For root it belongs to uid 1000, the container's user.
 ready() {
     if [ ! -e "$1" ]; then
         mkdir -p "$1"
@@ -102,7 +102,7 @@ fi
 relabel=$(if [ "$(cat /sys/fs/selinux/enforce 2>/dev/null)" = 1 ]; then echo z; fi)
 @VOLUMES@
 
-# Fixed values, and defaults that yours take the place of. Only names are on the command line.
+# Fixed values, and defaults that your environment overrides. The command line has only the names.
 @FIXED@
 addresses="@ADDRESSES@"
 for name in $addresses; do
