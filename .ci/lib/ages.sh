@@ -38,7 +38,7 @@ start_ages() {
 ages_answer() {
     local name
     for name in "${AGES_NAMES[@]}"; do
-        "$AGES/$name/${name%%-*}" version >/dev/null 2>&1 || return 1
+        (cd / && "$AGES/$name/${name%%-*}" version) >/dev/null 2>&1 || return 1
     done
 }
 
