@@ -38,7 +38,7 @@ start_ages() {
 ages_answer() {
     local name
     for name in "${AGES_NAMES[@]}"; do
-        (cd / && "$AGES/$name/${name%%-*}" version) >/dev/null 2>&1 || return 1
+        "$AGES/$name/${name%%-*}" version >/dev/null 2>&1 || return 1
     done
 }
 
@@ -164,13 +164,17 @@ start_podman_5() {
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # Hides the warning that Podman 6 will need cgroups v2.
 export PODMAN_IGNORE_CGROUPSV1_WARNING=1
-exec nsenter --target $pid --mount --root --wdns="\$PWD" podman "\$@"
+# Of this machine's folders, the other root has only /tmp.
+case \$PWD in
+/tmp/*) folder=\$PWD ;;
+*) folder=/ ;;
+esac
+exec nsenter --target $pid --mount --root --wdns="\$folder" podman "\$@"
 EOF
     await podman-5 podman_5_answers
 }
 
-# Until the other root is in place, the program is this machine's Podman, which has another version. The
-# folder of this checkout does not exist in the other root.
+# Until the other root is in place, the program is this machine's Podman, which has another version.
 podman_5_answers() {
-    [[ $(cd / && "$AGES/podman-5/podman" version --format '{{.Client.Version}}') == 5.* ]]
+    [[ $("$AGES/podman-5/podman" version --format '{{.Client.Version}}') == 5.* ]]
 }
