@@ -28,7 +28,7 @@ pub fn print<T: Serialize>(ui: Ui, content: &T) -> Result<()> {
         content,
     };
     let text = serde_json::to_string_pretty(&envelope)?;
-    Ok(ui.print(&format!("{text}\n"))?)
+    Ok(ui.print_prose(&format!("{text}\n"))?)
 }
 
 /// An engine. What a command did not ask for is null.

@@ -134,7 +134,8 @@ impl Publication<'_> {
         let cx = self.cx;
         let digest = image.digest();
         let verified = self.phase("verify", |it| {
-            verify::in_registry(it.cx, it.registry, &digest, &it.request.expected)
+            let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
+            verify::in_registry(it.cx, it.registry, &digest, &it.request.expected, hint)
         })?;
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
         let signing = sign::plan(cx.settings, &reference, self.registry.is_plain_http())?;

@@ -6,10 +6,17 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use crate::{
-    base::{error::Failure, image::VERSION_LABEL},
+    base::{
+        error::Failure,
+        image::VERSION_LABEL,
+        version::{TemplateValues, Version, fill_template},
+    },
     build::work_tree,
     cli::PublishingOptions,
-    config::layer::Origin,
+    config::{
+        layer::Origin,
+        schema::{CHANNEL, Value},
+    },
     facts::{
         context::Context,
         git::{self, WorkTree},
@@ -36,10 +43,17 @@ pub enum Existing {
 /// Whether the channel allows publishing this version.
 ///
 /// # Errors
-/// When it does not.
+/// When it does not, and when the version is a tag that another channel moves.
 pub fn may_publish(settings: &Settings) -> Result<(), Failure> {
     let version = &settings.version;
     let channel = &settings.channel.name;
+    if let Some(owner) = channel_that_moves_tag(settings, &version.value) {
+        return Err(Failure::usage(format!(
+            "the version `{}` is a tag that the channel `{owner}` moves from release to release",
+            version.value
+        ))
+        .hint("publish under another version, such as `--version dev-me`"));
+    }
     match settings.channel.publish {
         Publish::Yes => Ok(()),
         Publish::No => Err(Failure::usage(format!(
@@ -54,6 +68,35 @@ pub fn may_publish(settings: &Settings) -> Result<(), Failure> {
         ))
         .hint(format!("add `--version {}`", version.value))),
     }
+}
+
+/// Another channel that gives this tag to a version, such as `latest` or `1.2`. Publishing a version of that
+/// name would take the tag from a release.
+fn channel_that_moves_tag<'a>(settings: &'a Settings, tag: &Version) -> Option<&'a str> {
+    // A template can make `1` or `1.2` of these versions, and `latest` of every version.
+    let candidates = [format!("{tag}.0.0"), format!("{tag}.0"), "0.0.0".to_owned()];
+    let candidates: Vec<_> = candidates
+        .iter()
+        .filter_map(|text| Version::parse(text).ok())
+        .filter(|version| version.semver().is_some())
+        .collect();
+    let makes = |template: &String| {
+        candidates.iter().any(|version| {
+            let values = TemplateValues {
+                version: Some(version),
+                ..TemplateValues::default()
+            };
+            fill_template(template, &values).is_ok_and(|made| made == tag.as_str())
+        })
+    };
+    let layer = &settings.layer;
+    let channels = layer.channels().iter().map(String::as_str);
+    channels
+        .filter(|name| *name != settings.channel.name)
+        .find(|name| {
+            let tags = layer.get(&format!("{CHANNEL}.{name}.tags"));
+            matches!(tags.map(|tags| &tags.value), Some(Value::List(tags)) if tags.iter().any(makes))
+        })
 }
 
 /// Checks everything that can be checked before a build.

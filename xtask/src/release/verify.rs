@@ -27,7 +27,7 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
         .interruptible(|stop| verify::verify(archive, root, expected, stop));
     verified.map_err(|error| {
         let is_of_another_repository = format!("{error:#}").contains(label::IMAGE);
-        let mut hints = vec!["inspect the archive, which was kept and not pushed".to_owned()];
+        let mut hints = vec!["inspect the archive, which is kept".to_owned()];
         if is_of_another_repository {
             let settings = cx.settings;
             hints.push(format!(
@@ -40,7 +40,7 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
     })
 }
 
-/// Verifies an image in the registry.
+/// Verifies an image in the registry. The hint says what to do if it is not as expected.
 ///
 /// # Errors
 /// Everything that differs from what is expected.
@@ -49,6 +49,7 @@ pub fn in_registry(
     registry: &RegistryClient,
     digest: &str,
     expected: &Expected,
+    hint: &str,
 ) -> Result<Verified> {
     cx.ui.status(
         "Verifying",
@@ -59,7 +60,6 @@ pub fn in_registry(
         .interruptible(|stop| verify::verify(registry, digest, expected, stop));
     verified.map_err(|error| {
         let what = format!("what {} holds as {digest}", registry.host());
-        let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
         mismatch(error, &what, vec![hint.to_owned()])
     })
 }

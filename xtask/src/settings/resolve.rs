@@ -173,11 +173,15 @@ fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> 
     )
 }
 
-/// Build arguments stay in the image's history, where everyone can read them.
+/// Build arguments stay in the image's history and its provenance, where everyone can read them.
 fn refuse_secret_build_args(layer: &Layer) -> Result<(), Failure> {
     let secret = layer
         .entries("build.args")
-        .find(|(name, _)| secret::is_secret_name(name))
+        .find(|(name, value)| {
+            let has_secret = |text: &String| secret::looks_like_secret(text);
+            secret::is_secret_name(name)
+                || matches!(&value.value, Value::Text(text) if has_secret(text))
+        })
         .map(|(name, value)| (name, &value.origin));
     secret.map_or(Ok(()), |(name, origin)| {
         Err(Failure::usage(format!(

@@ -177,22 +177,22 @@ fn a_flag_can_add_to_a_list() {
 
 #[test]
 fn a_secret_build_argument_is_refused() {
-    let flag = Overrides::default().set(
-        "build.args",
-        "--build-arg",
-        Some("PIP_TOKEN=abc".to_owned()),
-    );
-    let error = resolve(&flags(flag), &[], PROJECT).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("the build argument `PIP_TOKEN` (from flag --build-arg)")
-    );
-    assert!(!error.to_string().contains("abc"));
-    assert_eq!(
-        error.hint_lines()[0],
-        "make it a build secret: `build.secrets = [\"id=pip_token,env=PIP_TOKEN\"]`"
-    );
+    for (name, value) in [
+        ("PIP_TOKEN", "abc"),
+        ("PIP_INDEX_URL", "https://me:abc@pypi.example.com/simple"),
+    ] {
+        let text = Some(format!("{name}={value}"));
+        let flag = Overrides::default().set("build.args", "--build-arg", text);
+        let error = resolve(&flags(flag), &[], PROJECT).unwrap_err();
+        let message = format!("the build argument `{name}` (from flag --build-arg)");
+        assert!(error.to_string().starts_with(&message), "{error}");
+        assert!(!error.to_string().contains("abc"), "{error}");
+        let id = name.to_lowercase();
+        assert_eq!(
+            error.hint_lines()[0],
+            format!("make it a build secret: `build.secrets = [\"id={id},env={name}\"]`")
+        );
+    }
 }
 
 #[test]

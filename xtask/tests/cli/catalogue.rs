@@ -11,8 +11,8 @@ use std::{io::Write as _, os::unix::fs::symlink, process::Command};
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image,
-    missing_image_failure, no_container, no_container_at_first, podman_version,
+    CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image, no_container,
+    no_container_at_first, no_image, podman_version,
 };
 
 #[allow(dead_code)] // the page's and `explain`'s
@@ -507,7 +507,7 @@ fn run(scenario: Scenario, exit: i32, stderr: &str) -> CommandOutput {
             &[
                 version(engine),
                 no_container(engine),
-                missing_image_failure(),
+                no_image(),
                 failing("pull"),
             ],
         )

@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_version, image, missing_image_failure,
-    no_container, no_container_at_first, podman_version,
+    PROJECT, Sandbox, answer, container, docker_version, image, no_container,
+    no_container_at_first, no_image, podman_version,
 };
 
 fn ok(args: &str) -> Value {
@@ -79,7 +79,7 @@ fn a_build_does_not_move_the_tag_of_a_foreign_image() {
 #[test]
 fn a_build_that_leaves_no_image_is_a_failure() {
     // Podman 4.3.1 exits with 0 if SIGTERM stops its build.
-    let sandbox = docker(&[docker_version(), ok("build"), missing_image_failure()]);
+    let sandbox = docker(&[docker_version(), ok("build"), no_image()]);
     let output = sandbox.run(&["build-image", "--version", "dev-me", "--quiet"]);
     assert_eq!(
         (output.code, output.stderr.as_str()),
@@ -319,11 +319,7 @@ fn no_command_changes_a_foreign_container() {
 
 #[test]
 fn a_missing_release_is_pulled_and_a_missing_dev_image_is_an_error() {
-    let answers = [
-        docker_version(),
-        no_container("docker"),
-        missing_image_failure(),
-    ];
+    let answers = [docker_version(), no_container("docker"), no_image()];
     let output = docker(&answers).run(&["run-local", "--version", "dev-me"]);
     assert_eq!(output.code, 1);
     assert_eq!(

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::sandbox::{
-    CommandOutput, PROJECT, Sandbox, XTASK, docker_version, missing_image_failure, no_container,
+    CommandOutput, PROJECT, Sandbox, XTASK, docker_version, no_container, no_image,
 };
 
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
@@ -17,11 +17,7 @@ const HINT: &str = "hint: update this xtask, which was built from other sources 
 
 /// A sandbox, and a link to xtask with another name.
 fn sandbox() -> (Sandbox, PathBuf) {
-    let answers = [
-        docker_version(),
-        no_container("docker"),
-        missing_image_failure(),
-    ];
+    let answers = [docker_version(), no_container("docker"), no_image()];
     let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
     let copy = sandbox.path("home/my-xtask");
     // A link, because starting a newly written file can fail with `Text file busy`.

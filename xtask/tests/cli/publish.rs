@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{
-    PROJECT, Sandbox, answer, docker_version, image, missing_image_failure, podman_version,
-};
+use crate::sandbox::{PROJECT, Sandbox, answer, docker_version, image, no_image, podman_version};
 
 const CONTAINERD: &str = "overlayfs [[\"driver-type\",\"io.containerd.snapshotter.v1\"]]\n";
 const CLASSIC: &str = "overlay2 [[\"Backing Filesystem\",\"extfs\"]]\n";
@@ -265,8 +263,7 @@ fn each_engine_gets_its_own_cache_options() {
 
 #[test]
 fn a_missing_image_cannot_be_pushed() {
-    let sandbox =
-        Sandbox::new(PROJECT).engine("docker", &[docker_version(), missing_image_failure()]);
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version(), no_image()]);
     let output = sandbox.run(&["push-image", "--no-build", "--version", "dev-me"]);
     assert_eq!(
         (output.code, output.stderr.as_str()),
@@ -378,4 +375,31 @@ fn an_invalid_archive_is_reported() {
         output.stderr
     );
     assert!(!sandbox.path("src/deep/er/x.tar").exists());
+}
+
+#[test]
+fn a_tag_that_releases_move_is_no_version_to_publish() {
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &[docker_version()]);
+    for version in ["latest", "1", "1.2"] {
+        for command in ["push-image", "push-multiarch"] {
+            let output = sandbox.run(&[command, "--version", version, "--dry-run"]);
+            let refusal = format!(
+                "error: the version `{version}` is a tag that the channel `release` moves from release to release\n\
+                 hint: publish under another version, such as `--version dev-me`\n"
+            );
+            assert_eq!((output.code, output.stderr), (2, refusal));
+        }
+    }
+}
+
+#[test]
+fn a_failed_verification_is_reported_as_json_too() {
+    let sandbox = Sandbox::new(PROJECT);
+    let output = sandbox.run(&["verify-image", "--archive", "none.tar", "--json"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(report["schema"], 1);
+    assert_eq!(report["ok"], false);
+    let error = report["error"].as_str().unwrap();
+    assert!(error.contains("none.tar"), "{error}");
 }

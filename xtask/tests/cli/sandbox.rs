@@ -255,7 +255,7 @@ pub fn image() -> Value {
     answer("image inspect", 0, &found.to_string(), "")
 }
 
-pub fn missing_image_failure() -> Value {
+pub fn no_image() -> Value {
     answer(
         "image inspect",
         1,

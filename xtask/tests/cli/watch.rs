@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::{
     commands::{signal, wait_for},
     sandbox::{
-        PROJECT, Sandbox, answer, container, docker_version, image, missing_image_failure,
-        no_container, no_container_at_first,
+        PROJECT, Sandbox, answer, container, docker_version, image, no_container,
+        no_container_at_first, no_image,
     },
 };
 
@@ -164,11 +164,7 @@ fn watch_with_dry_run_prints_one_round() {
     );
     assert_eq!(count(&sandbox, "build"), 0);
 
-    let answers = [
-        docker_version(),
-        no_container_at_first(),
-        missing_image_failure(),
-    ];
+    let answers = [docker_version(), no_container_at_first(), no_image()];
     let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
     let output = sandbox.run(&["watch", "--version", "dev-me", "--dry-run"]);
     assert_eq!(output.code, 0, "before the first build: {output:?}");
@@ -179,7 +175,7 @@ fn a_signal_during_a_build_ends_watch() {
     let answers = [
         docker_version(),
         no_container("docker"),
-        missing_image_failure(),
+        no_image(),
         json!({ "args": "build", "sleep_ms": 30_000 }),
     ];
     let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
