@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     base::ui::Ui,
-    engine::{Engine, EngineFacts, Location},
+    engine::{EngineFacts, Location},
 };
 
 /// The version of the format. A change that breaks readers raises it.
@@ -31,29 +31,17 @@ pub fn print<T: Serialize>(ui: Ui, content: &T) -> Result<()> {
     Ok(ui.print_prose(&format!("{text}\n"))?)
 }
 
-/// An engine. What a command did not ask for is null.
+/// An engine.
 #[derive(Clone, Debug, Serialize)]
 pub struct JsonEngine {
     /// `docker` or `podman`.
     kind: &'static str,
     /// The program by which it is called.
     program: String,
-    version: Option<String>,
-    rootless: Option<bool>,
+    version: String,
+    rootless: bool,
     /// `here`, `vm`, or the address of another machine.
-    place: Option<String>,
-}
-
-impl From<&Engine> for JsonEngine {
-    fn from(engine: &Engine) -> Self {
-        Self {
-            kind: engine.kind.program(),
-            program: engine.program.clone(),
-            version: None,
-            rootless: None,
-            place: None,
-        }
-    }
+    place: String,
 }
 
 impl From<&EngineFacts> for JsonEngine {
@@ -64,10 +52,11 @@ impl From<&EngineFacts> for JsonEngine {
             Location::Remote(address) => address,
         };
         Self {
-            version: Some(facts.version.clone()),
-            rootless: Some(facts.rootless),
-            place: Some(place.to_owned()),
-            ..Self::from(&facts.engine)
+            kind: facts.engine.kind.program(),
+            program: facts.engine.program.clone(),
+            version: facts.version.clone(),
+            rootless: facts.rootless,
+            place: place.to_owned(),
         }
     }
 }

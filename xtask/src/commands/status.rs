@@ -48,7 +48,8 @@ struct Report {
     exit_code: Option<i32>,
     image: Option<String>,
     version: Option<String>,
-    engine: JsonEngine,
+    /// Only with `--json`: it takes one more question.
+    engine: Option<JsonEngine>,
     #[serde(skip)]
     engine_name: String,
 }
@@ -63,8 +64,10 @@ impl Command for Status {
             return cx.run_or_print(&plan).map(|_| ());
         }
         let (engine, container) = cx.our_container()?;
-        let report = report(cx, &engine, container.as_ref())?;
+        let mut report = report(cx, &engine, container.as_ref())?;
         if self.json.json {
+            let (engine, _) = cx.engine_and_rejected()?;
+            report.engine = Some((&engine).into());
             json::print(cx.ui, &report)?;
         } else {
             cx.ui.print(&table(&report))?;
@@ -94,7 +97,7 @@ fn report(cx: &Context, engine: &Engine, container: Option<&Container>) -> Resul
         version: container
             .and_then(|found| found.label(label::VERSION))
             .map(str::to_owned),
-        engine: engine.into(),
+        engine: None,
         engine_name: engine.kind.to_string(),
     };
     let Some(container) = container else {

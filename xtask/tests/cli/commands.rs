@@ -419,16 +419,22 @@ fn logs_of_a_missing_server() {
 
 #[test]
 fn status_prints_text_and_json() {
-    let output = docker(&[no_container("docker")]).run(&["status", "--json"]);
-    assert_eq!(output.code, 0);
+    let output = docker(&[docker_version(), no_container("docker")]).run(&["status", "--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
     let status: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(
         (
             &status["schema"],
             &status["state"],
-            &status["engine"]["kind"]
+            &status["engine"]["kind"],
+            &status["engine"]["rootless"],
         ),
-        (&json!(1), &json!("missing"), &json!("docker"))
+        (
+            &json!(1),
+            &json!("missing"),
+            &json!("docker"),
+            &json!(false)
+        )
     );
     let output = docker(&[container("exited", true)]).run(&["status"]);
     assert_eq!(
