@@ -91,7 +91,7 @@ impl CleanFacts {
 /// When the list cannot be had. It is not taken for an empty one.
 fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
     let kind = engine.kind;
-    let mut first_error_line = format!(
+    let mut reason = format!(
         "no answer within {}",
         humantime::format_duration(LIST_LIMIT)
     );
@@ -100,15 +100,15 @@ fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failu
         std::thread::sleep(*pause);
         match cx.exec.capture(cmd, LIST_LIMIT) {
             Ok(done) if done.ok() => return Ok(done.stdout),
-            Ok(done) => done.first_error_line().clone_into(&mut first_error_line),
+            Ok(done) => done.first_error_line().clone_into(&mut reason),
             Err(_) => break,
         }
     }
     cx.exec.fail_if_interrupted()?;
-    let failure = Failure::new(format!("{kind} cannot list its images: {first_error_line}"));
+    let failure = Failure::new(format!("{kind} cannot list its images: {reason}"));
     // `podman image prune` may remove the images of a manifest list and leave the list. Podman 4.3 then
     // cannot list any image.
-    let pruned = first_error_line.split("for image with ID \"").nth(1);
+    let pruned = reason.split("for image with ID \"").nth(1);
     Err(match pruned.and_then(|rest| rest.split('"').next()) {
         Some(id) => failure.hint(format!(
             "the images of a manifest list were pruned; remove the list: `{} manifest rm {id}`",

@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use crate::{
     base::{
         env::Env,
-        pages::{assert_page, read, repository_file},
+        pages::{assert_page, read, repository_file, with_table},
     },
     config::{
         files::Files,
@@ -37,7 +37,6 @@ const PAGES: &[&str] = &[
 
 /// The lines around a generated table.
 const BEGIN: &str = "<!-- table: ";
-const END: &str = "<!-- /table -->";
 
 /// The names of the tables. The first part of a key's path is the name of its table.
 fn tables() -> Vec<&'static str> {
@@ -134,46 +133,31 @@ fn render_channels() -> String {
     out
 }
 
-/// The page with its tables rendered again, and the names of the tables.
-fn with_tables(page: &str) -> (String, Vec<String>) {
-    let (mut out, mut names, mut inside) = (String::new(), Vec::new(), false);
-    for line in page.lines() {
-        if line == END {
-            assert!(inside, "`{END}` without a table");
-            inside = false;
-        }
-        if !inside {
-            out += line;
-            out.push('\n');
-        }
-        if let Some(name) = line
-            .strip_prefix(BEGIN)
-            .and_then(|rest| rest.strip_suffix(" -->"))
-        {
-            assert!(!inside, "`{line}` within another table");
-            inside = true;
-            out += &format!("\n{}\n", render(name));
-            names.push(name.to_owned());
-        }
-    }
-    assert!(!inside, "a table without `{END}`");
-    (out, names)
+/// The page with its tables rendered again.
+fn expected() -> String {
+    tables().iter().fold(read(PAGE), |page, name| {
+        with_table(&page, name, &format!("\n{}\n", render(name)))
+    })
 }
 
 #[test]
 fn the_tables_agree_with_the_schema() {
-    let (expected, mut names) = with_tables(&read(PAGE));
+    let page = read(PAGE);
+    let begins = page.lines().filter_map(|line| line.strip_prefix(BEGIN));
+    let mut names: Vec<_> = begins
+        .filter_map(|rest| rest.strip_suffix(" -->"))
+        .collect();
     let mut tables = tables();
-    names.sort();
+    names.sort_unstable();
     tables.sort_unstable();
     assert_eq!(names, tables, "the page's tables");
-    assert_page(PAGE, &expected, file!());
+    assert_page(PAGE, &expected(), file!());
 }
 
 #[test]
 #[ignore = "writes docs/configuration.md"]
 fn write_the_tables() {
-    fs::write(repository_file(PAGE), with_tables(&read(PAGE)).0).unwrap();
+    fs::write(repository_file(PAGE), expected()).unwrap();
 }
 
 /// The TOML examples of a page, each with the number of its first line.

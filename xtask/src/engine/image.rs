@@ -112,7 +112,7 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
     if finished.ok() {
         return read_images(&finished.stdout);
     }
-    let first_error_line = finished.stderr.to_lowercase();
+    let stderr = finished.stderr.to_lowercase();
     // Docker: `No such image: x`; Podman: `x: image not known`, older: `failed to find image x`.
     let missing = [
         "no such image",
@@ -120,7 +120,7 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
         "failed to find image",
         "unable to find",
     ];
-    if missing.iter().any(|text| first_error_line.contains(text)) {
+    if missing.iter().any(|text| stderr.contains(text)) {
         // Podman prints an empty list or nothing.
         match finished.stdout.trim() {
             "" => Ok(Vec::new()),

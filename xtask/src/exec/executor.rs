@@ -43,7 +43,8 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(10);
 pub struct Exec {
     /// The signal that told xtask to stop; 0 for none.
     signal: Arc<AtomicUsize>,
-    with_deferred_signals: Arc<AtomicBool>,
+    /// Whether signals wait until the work of [`Exec::with_deferred_signals`] is done.
+    defers_signals: Arc<AtomicBool>,
     /// A signal that takes effect after the cleanup; 0 for none.
     deferred: Arc<AtomicUsize>,
     ui: Ui,
@@ -64,7 +65,7 @@ impl Exec {
         }
         Ok(Self {
             signal: stop_signal,
-            with_deferred_signals: Arc::default(),
+            defers_signals: Arc::default(),
             deferred: Arc::default(),
             ui,
             timings,
@@ -86,7 +87,7 @@ impl Exec {
     /// The signal that told xtask to stop. None during a cleanup.
     pub fn stop_signal(&self) -> Option<i32> {
         self.any_signal()
-            .filter(|_| !self.with_deferred_signals.load(Ordering::SeqCst))
+            .filter(|_| !self.defers_signals.load(Ordering::SeqCst))
     }
 
     fn any_signal(&self) -> Option<i32> {
@@ -100,10 +101,10 @@ impl Exec {
     /// not skip the rest of the cleanup.
     pub fn with_deferred_signals<T>(&self, work: impl FnOnce() -> T) -> T {
         self.defer_signal();
-        self.with_deferred_signals.store(true, Ordering::SeqCst);
+        self.defers_signals.store(true, Ordering::SeqCst);
         let done = work();
         self.defer_signal();
-        self.with_deferred_signals.store(false, Ordering::SeqCst);
+        self.defers_signals.store(false, Ordering::SeqCst);
         self.signal
             .store(self.deferred.swap(0, Ordering::SeqCst), Ordering::SeqCst);
         done
@@ -437,7 +438,7 @@ impl Exec {
         let handle = expression.start().map_err(|error| {
             Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
         })?;
-        if self.with_deferred_signals.load(Ordering::SeqCst) {
+        if self.defers_signals.load(Ordering::SeqCst) {
             self.defer_signal();
         }
         let mut forwarded = false;
