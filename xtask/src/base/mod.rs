@@ -9,6 +9,7 @@ pub mod invocation;
 pub mod outdated;
 #[cfg(test)]
 pub mod pages;
+pub mod parallel;
 pub mod secret;
 mod sources;
 pub mod time;

@@ -200,6 +200,20 @@ pub struct PublishingOptions {
     /// Skip the checks of the registry and the work tree before the build
     #[arg(long)]
     pub no_preflight: bool,
+    /// How much of the pushed image is verified in the registry
+    #[arg(long, value_enum, default_value_t, value_name = "DEPTH")]
+    pub verify: VerifyDepth,
+}
+
+/// How much of a pushed image is verified in the registry. The archive that it comes from is always
+/// verified as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum VerifyDepth {
+    /// Manifests and configurations, and that each layer is there
+    #[default]
+    Shallow,
+    /// The whole image: it is downloaded
+    Deep,
 }
 
 /// The platform that a flag such as `--platform` names; none if it was not given.

@@ -19,7 +19,7 @@ use crate::{
         context::Context,
         git::{self, WorkTree},
     },
-    registry::client::RegistryClient,
+    registry::{authentication::Access, client::RegistryClient},
     release::{
         builder::{self, MultiarchFacts},
         destination,
@@ -54,7 +54,7 @@ impl Command for CiCheck {
         if git.values.sha.is_some() {
             all.push(clone(git::tags(cx.exec, &settings.root).shallow));
         }
-        let registry = destination::registry(cx);
+        let registry = destination::registry(cx, Access::Push);
         let push = permission(&registry, settings);
         cx.exec.fail_if_interrupted()?;
         let may_push = push.level == findings::Level::Ok;

@@ -13,8 +13,9 @@ use crate::{
     facts::{context::Context, git::WorkTree},
     oci::{
         archive::Archive,
-        verify::{Attestations, Verified},
+        verify::{Attestations, Depth, Verified},
     },
+    registry::authentication::Access,
     release::{destination, expected::expected, verify},
     settings::Settings,
 };
@@ -99,7 +100,7 @@ impl VerifyImage {
             let archive = Archive::open(&cx.env.cwd.join(path))?;
             return verify::archive(cx, &archive, &expected);
         }
-        let registry = destination::registry(cx);
+        let registry = destination::registry(cx, Access::Pull);
         let tag = cx.settings.tags(&cx.git_values())?;
         let found = registry.manifest(&tag[0])?.ok_or_else(|| {
             let reference = cx.settings.image.repository.tagged(&tag[0]);
@@ -107,7 +108,7 @@ impl VerifyImage {
                 .hint("the registry's page of the image lists the published versions; name one with `--version`")
         })?;
         let hint = "publish the version again, or verify another one: `--version`";
-        verify::in_registry(cx, &registry, &found.digest(), &expected, hint)
+        verify::in_registry(cx, &registry, &found.digest(), &expected, Depth::Deep, hint)
     }
 }
 

@@ -87,6 +87,7 @@ pub const KEYS: &[Key] = &[
     key("image.licenses", ValueType::Text(any_text), "the label `org.opencontainers.image.licenses`: an SPDX expression"),
     key("image.labels", ValueType::Map(any_text), "additional labels"),
     key("registry.user", ValueType::Text(any_text), "the user name for `docker-login` and for `REGISTRY_TOKEN`; empty to use `$GITHUB_ACTOR` with ghcr.io"),
+    key("registry.insecure", ValueType::List(registry_host), "registries without TLS, or with a certificate that is not checked, each as `host` or `host:port`; this machine's own ones always are"),
     key("build.dockerfile", ValueType::Text(not_empty), "the Dockerfile, relative to the checkout"),
     key("build.context", ValueType::Text(not_empty), "the build context, relative to the checkout"),
     key("build.target", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
@@ -335,6 +336,13 @@ fn env_name(text: &str) -> Result<(), String> {
     } else {
         Err("must be the name of a variable: letters, digits and `_`".to_owned())
     }
+}
+
+fn registry_host(text: &str) -> Result<(), String> {
+    if text.contains(['/', '@']) || image::Repository::parse(&format!("{text}/x")).is_err() {
+        return Err("must be a registry's host, such as `registry.lan:5000`".to_owned());
+    }
+    Ok(())
 }
 
 fn absolute(text: &str) -> Result<(), String> {

@@ -51,6 +51,15 @@ pub struct Exec {
     timings: Timings,
 }
 
+/// The end of [`Exec::when_stopped`].
+pub struct StopWatch(Arc<AtomicBool>);
+
+impl Drop for StopWatch {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Exec {
     /// Installs the signal handlers: from now on SIGINT, SIGTERM and SIGHUP don't end xtask, so that it
     /// can stop its children and clean up.
@@ -138,6 +147,24 @@ impl Exec {
         let done = work(&|| self.fail_if_interrupted().map_err(std::io::Error::other));
         self.fail_if_interrupted()?;
         done
+    }
+
+    /// Does some work in a thread of its own as soon as a signal tells xtask to stop, if that happens
+    /// before the returned value is dropped.
+    pub fn when_stopped(&self, work: impl FnOnce() + Send + 'static) -> StopWatch {
+        let exec = self.clone();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let watch = StopWatch(Arc::clone(&is_over));
+        thread::spawn(move || {
+            while exec.stop_signal().is_none() {
+                if is_over.load(Ordering::SeqCst) {
+                    return;
+                }
+                thread::sleep(SIGNAL_INTERVAL);
+            }
+            work();
+        });
+        watch
     }
 
     /// Shows what ran so far and how long it took, if `--timings` asks for it.

@@ -5,5 +5,5 @@ pub mod finished;
 pub mod stream;
 pub mod timings;
 
-pub use executor::{Exec, GaveUp};
+pub use executor::{Exec, GaveUp, StopWatch};
 pub use finished::{Finished, NoAnswer};

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     digest,
     manifest::{Descriptor, Manifest},
-    source::Source,
+    source::{Source, StoredBlob},
     tar_index::TarIndex,
 };
 
@@ -86,6 +86,11 @@ impl Source for Archive {
 
     fn blob(&self, digest: &str) -> Result<Box<dyn Read + Send + '_>> {
         Ok(Box::new(self.reader(digest)?.0))
+    }
+
+    fn find_blob(&self, digest: &str) -> Result<Option<StoredBlob>> {
+        let size = self.tar.size(&blob_path(digest));
+        Ok(size.map(|size| StoredBlob { size: Some(size) }))
     }
 }
 

@@ -38,11 +38,6 @@ pub fn decompress<R: Read>(source: R) -> MultiGzDecoder<BufReader<R>> {
     MultiGzDecoder::new(BufReader::with_capacity(CHUNK, source))
 }
 
-/// Whether content begins as gzip does.
-pub fn is_gzip(content: &[u8]) -> bool {
-    content.starts_with(&[0x1f, 0x8b])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +63,7 @@ mod tests {
     fn what_is_compressed_is_read_back() {
         let text = text();
         let packed = compress(&text[..], Vec::new()).unwrap();
-        assert!(is_gzip(&packed) && packed.len() < text.len() / 2);
+        assert!(packed.starts_with(&[0x1f, 0x8b]) && packed.len() < text.len() / 2);
         let mut read = Vec::new();
         decompress(&packed[..]).read_to_end(&mut read).unwrap();
         assert!(read == text);

@@ -6,6 +6,7 @@
 
 pub mod archive;
 pub mod archive_writer;
+mod compression;
 pub mod digest;
 pub mod filesystem;
 pub mod gzip;

@@ -18,4 +18,17 @@ pub trait Source: Sync {
     /// # Errors
     /// When it is not there, or cannot be read.
     fn blob(&self, digest: &str) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// Looks for a configuration or layer without reading it.
+    ///
+    /// # Errors
+    /// When the question cannot be answered.
+    fn find_blob(&self, digest: &str) -> Result<Option<StoredBlob>>;
+}
+
+/// A blob that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// In bytes; unknown if a storage that a registry redirects to does not tell it.
+    pub size: Option<u64>,
 }

@@ -63,6 +63,11 @@ impl TarIndex {
         self.files.contains_key(name)
     }
 
+    /// A file's size in bytes.
+    pub fn size(&self, name: &str) -> Option<u64> {
+        self.files.get(name).map(|span| span.size)
+    }
+
     /// A file's content as a stream, and its size in bytes.
     ///
     /// # Errors

@@ -11,15 +11,21 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 
 use super::{
+    compression::Compression,
     digest::{Digesting, sha256},
-    filesystem::{self, Contents},
-    gzip,
+    filesystem::{self, Contents, Program},
     image_config::ImageConfig,
     manifest::{Descriptor, DescriptorPlatform, Manifest},
     source::Source,
     stop::{StopCheck, Stoppable},
 };
-use crate::base::image::{Budget, Platform, human_bytes};
+use crate::base::{
+    image::{Budget, Platform, human_bytes},
+    parallel,
+};
+
+/// How many layers are asked for at once.
+const SIDE_BY_SIDE: usize = 4;
 
 /// What an image must be.
 #[derive(Clone, Debug)]
@@ -36,6 +42,15 @@ pub struct Expected {
 pub enum Attestations {
     Required,
     Optional,
+}
+
+/// How much of an image is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Manifests and configurations are read; layers must be there, with their size.
+    Shallow,
+    /// Layers are read too, down to the ELF headers of the programs in them.
+    Deep,
 }
 
 /// An image that is as expected.
@@ -55,7 +70,15 @@ pub struct VerifiedPlatform {
     pub digest: String,
     /// The size of the compressed layers in bytes.
     pub compressed: u64,
-    /// The size of the layers' tar files in bytes.
+    /// What the layers contain; none if they were not read.
+    #[serde(flatten)]
+    pub layers: Option<VerifiedLayers>,
+}
+
+/// What is known of layers that were read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifiedLayers {
+    /// The size of the tar files in bytes.
     pub unpacked: u64,
     /// The number of programs and libraries whose ELF headers were checked.
     pub programs: usize,
@@ -64,20 +87,24 @@ pub struct VerifiedPlatform {
 impl VerifiedPlatform {
     /// The sizes, for people.
     pub fn sizes(&self) -> String {
-        format!(
-            "{} to download, {} unpacked",
-            human_bytes(self.compressed),
-            human_bytes(self.unpacked)
-        )
+        let download = format!("{} to download", human_bytes(self.compressed));
+        match &self.layers {
+            Some(layers) => format!("{download}, {} unpacked", human_bytes(layers.unpacked)),
+            None => download,
+        }
     }
 
     /// The sizes and the number of programs, for people.
     pub fn summary(&self) -> String {
-        format!("{}, {} programs and libraries", self.sizes(), self.programs)
+        let sizes = self.sizes();
+        match &self.layers {
+            Some(layers) => format!("{sizes}, {} programs and libraries", layers.programs),
+            None => sizes,
+        }
     }
 }
 
-/// Reads a whole image, and reports everything that is wrong at once.
+/// Verifies an image, and reports everything that is wrong at once.
 ///
 /// # Errors
 /// What is wrong, one line for each; or why the image cannot be read.
@@ -85,6 +112,7 @@ pub fn verify(
     source: &dyn Source,
     root: &str,
     expected: &Expected,
+    depth: Depth,
     stop: StopCheck,
 ) -> Result<Verified> {
     let content = read_manifest(source, root)?;
@@ -98,7 +126,6 @@ pub fn verify(
             ..Descriptor::default()
         }]
     };
-    // Side by side: all layers of a platform are read and decompressed.
     let images = thread::scope(|scope| {
         let images = children.iter().filter(|child| !child.is_attestation());
         let running: Vec<_> = images
@@ -106,6 +133,7 @@ pub fn verify(
                 let check = ImageCheck {
                     source,
                     expected,
+                    depth,
                     stop,
                 };
                 scope.spawn(move || check.run(child))
@@ -168,6 +196,7 @@ fn platform_problems(found: &[VerifiedPlatform], expected: &[Platform]) -> Vec<S
 struct ImageCheck<'a> {
     source: &'a dyn Source,
     expected: &'a Expected,
+    depth: Depth,
     stop: StopCheck<'a>,
 }
 
@@ -192,24 +221,20 @@ impl ImageCheck<'_> {
             problems.push(format!("the index says {in_index}"));
         }
         problems.extend(self.config_problems(&config));
-        let mut programs = Vec::new();
         let mut found = VerifiedPlatform {
             platform: platform.to_string(),
             digest: descriptor.digest.clone(),
-            compressed: 0,
-            unpacked: 0,
-            programs: 0,
+            compressed: manifest.layers.iter().map(|layer| layer.size).sum(),
+            layers: None,
         };
-        for layer in &manifest.layers {
-            let contents = self
-                .read_layer(layer)
-                .with_context(|| format!("cannot verify layer {}", layer.digest))?;
-            found.compressed += layer.size;
-            found.unpacked += contents.size;
-            programs.extend(contents.programs);
+        match self.depth {
+            Depth::Shallow => self.find_layers(&manifest.layers)?,
+            Depth::Deep => {
+                let (layers, programs) = self.read_layers(&manifest.layers)?;
+                found.layers = Some(layers);
+                problems.extend(filesystem::wrong_programs(&programs, &platform));
+            }
         }
-        found.programs = programs.len();
-        problems.extend(filesystem::wrong_programs(&programs, &platform));
         problems.extend(self.size_problems(&found));
         let problems = problems.into_iter().map(|why| format!("{platform}: {why}"));
         Ok((found, problems.collect()))
@@ -257,22 +282,60 @@ impl ImageCheck<'_> {
             Some(format!("{size} {what}, the budget is {limit}"))
         };
         let download = over("to download", found.compressed, budget.compressed);
-        let unpacked = over("unpacked", found.unpacked, budget.unpacked);
+        let unpacked = found.layers.as_ref();
+        let unpacked =
+            unpacked.and_then(|layers| over("unpacked", layers.unpacked, budget.unpacked));
         download.into_iter().chain(unpacked).collect()
+    }
+
+    /// Fails if a layer is missing, or has another size than the manifest says.
+    fn find_layers(&self, layers: &[Descriptor]) -> Result<()> {
+        parallel::map(SIDE_BY_SIDE, layers, |layer| {
+            (self.stop)()?;
+            let digest = &layer.digest;
+            let found = self.source.find_blob(digest)?;
+            let found = found.with_context(|| format!("layer {digest} is missing"))?;
+            match found.size {
+                Some(size) if size != layer.size => bail!(
+                    "layer {digest} has {size} bytes, and the manifest says {}",
+                    layer.size
+                ),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(())
+    }
+
+    fn read_layers(&self, layers: &[Descriptor]) -> Result<(VerifiedLayers, Vec<Program>)> {
+        let (mut unpacked, mut programs) = (0, Vec::new());
+        for layer in layers {
+            let contents = self
+                .read_layer(layer)
+                .with_context(|| format!("cannot verify layer {}", layer.digest))?;
+            unpacked += contents.size;
+            programs.extend(contents.programs);
+        }
+        let count = programs.len();
+        Ok((
+            VerifiedLayers {
+                unpacked,
+                programs: count,
+            },
+            programs,
+        ))
     }
 
     fn read_layer(&self, layer: &Descriptor) -> Result<Contents> {
         let blob = Stoppable::new(self.source.blob(&layer.digest)?, self.stop);
         let mut blob = Digesting::new(blob);
-        let contents = match layer.media_type.rsplit(['.', '+']).next() {
-            Some("gzip") => filesystem::read(gzip::decompress(&mut blob)),
-            Some("tar") => filesystem::read(&mut blob),
-            _ => bail!(
-                "the media type `{}` is not supported: layers must be tar files, plain or compressed with gzip",
+        let compression = Compression::of_media_type(&layer.media_type).with_context(|| {
+            format!(
+                "the media type `{}` is not supported: layers must be tar files, plain or compressed with gzip or zstd",
                 layer.media_type
-            ),
-        };
-        // Damaged content is reported as such, not as what it breaks in gzip or tar.
+            )
+        })?;
+        let contents = filesystem::read(compression.decompress(&mut blob));
+        // Damaged content is reported as such, not as what it breaks in the compression or tar.
         io::copy(&mut blob, &mut io::sink())?;
         let (digest, size, _) = blob.finish();
         if size != layer.size || digest != layer.digest {

@@ -1,6 +1,7 @@
 //! Proving to a registry who we are.
 //! <https://distribution.github.io/distribution/spec/auth/token/>
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use super::{
@@ -40,14 +41,28 @@ impl Challenge {
     }
 }
 
-/// Asks a token server for a token that may pull from a repository and push to it.
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Pull,
+    Push,
+}
+
+/// Asks a token server for a token for a repository, and for reading the related one.
 pub fn token_request(
     realm: &str,
     service: &str,
     repository_path: &str,
+    access: Access,
+    related: Option<&str>,
     login: Option<&Login>,
-) -> Request {
-    let scope = format!("repository:{repository_path}:pull,push");
+) -> Request<'static> {
+    let actions = match access {
+        Access::Pull => "pull",
+        Access::Push => "pull,push",
+    };
+    let mut scopes = vec![format!("repository:{repository_path}:{actions}")];
+    scopes.extend(related.map(|path| format!("repository:{path}:pull")));
     if let Some(Login::IdentityToken(token)) = login {
         // https://distribution.github.io/distribution/spec/auth/oauth/
         let mut request = Request::new("POST", realm);
@@ -55,36 +70,37 @@ pub fn token_request(
             ("grant_type", "refresh_token".to_owned()),
             ("client_id", CLIENT_ID.to_owned()),
             ("service", service.to_owned()),
-            ("scope", scope),
+            ("scope", scopes.join(" ")),
             ("refresh_token", token.clone()),
         ]));
         return request;
     }
     let url = with_parameter(realm, "service", service);
-    let mut request = Request::new("GET", with_parameter(&url, "scope", &scope));
-    request.authorization = login.map_or(Authorization::None, basic);
+    let url = scopes
+        .iter()
+        .fold(url, |url, scope| with_parameter(&url, "scope", scope));
+    let mut request = Request::new("GET", url);
+    request.authorization = login.and_then(basic);
     request
 }
 
 /// HTTP's basic authentication. An identity token cannot be used as a password.
-pub fn basic(login: &Login) -> Authorization {
-    match login {
-        Login::Password { user, password } => Authorization::Basic {
-            user: user.clone(),
-            password: password.clone(),
-        },
-        Login::EncodedPassword(encoded) => Authorization::Header(format!("Basic {encoded}")),
-        Login::IdentityToken(_) => Authorization::None,
-    }
+pub fn basic(login: &Login) -> Option<Authorization> {
+    let encoded = match login {
+        Login::Password { user, password } => BASE64_STANDARD.encode(format!("{user}:{password}")),
+        Login::EncodedPassword(encoded) => encoded.clone(),
+        Login::IdentityToken(_) => return None,
+    };
+    Some(Authorization(format!("Basic {encoded}")))
 }
 
 /// The token in a token server's response.
-pub fn parse_token(body: &str) -> Option<Authorization> {
-    let body: Value = serde_json::from_str(body).ok()?;
+pub fn parse_token(body: &[u8]) -> Option<Authorization> {
+    let body: Value = serde_json::from_slice(body).ok()?;
     let token = body["token"].as_str().or(body["access_token"].as_str())?;
     // It becomes a part of a header.
     (!token.contains(char::is_control)).then_some(())?;
-    Some(Authorization::Header(format!("Bearer {token}")))
+    Some(Authorization(format!("Bearer {token}")))
 }
 
 #[cfg(test)]
@@ -109,27 +125,47 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_asked_for_one_repository() {
-        let request = token_request("https://ghcr.io/token", "ghcr.io", "a/b", None);
+    fn a_token_is_asked_for_what_is_needed() {
+        let url = |access, related| {
+            let realm = "https://ghcr.io/token";
+            let request = token_request(realm, "ghcr.io", "a/b", access, related, None);
+            assert_eq!(request.authorization, None);
+            request.url
+        };
+        let begin = "https://ghcr.io/token?service=ghcr.io&scope=repository%3Aa%2Fb%3Apull";
+        assert_eq!(url(Access::Pull, None), begin);
         assert_eq!(
-            request.url,
-            "https://ghcr.io/token?service=ghcr.io&scope=repository%3Aa%2Fb%3Apull%2Cpush"
+            url(Access::Push, Some("c")),
+            format!("{begin}%2Cpush&scope=repository%3Ac%3Apull")
         );
-        assert_eq!(request.authorization, Authorization::None);
     }
 
     #[test]
-    fn an_identity_token_is_sent_in_the_form_and_is_no_argument() {
+    fn a_password_is_encoded() {
+        let login = Login::Password {
+            user: "me".into(),
+            password: "a:b".into(),
+        };
+        assert_eq!(
+            basic(&login),
+            Some(Authorization("Basic bWU6YTpi".to_owned()))
+        );
+    }
+
+    #[test]
+    fn an_identity_token_is_sent_in_the_form() {
         let login = Login::IdentityToken("marked&token".into());
-        assert_eq!(basic(&login), Authorization::None);
-        let request = token_request("https://r.io/token", "r.io", "a/b", Some(&login));
-        let cmd = request.cmd();
-        assert!(!format!("{:?}", cmd.args).contains("marked"), "{cmd:?}");
+        assert_eq!(basic(&login), None);
+        let realm = "https://r.io/token";
+        let request = token_request(realm, "r.io", "a/b", Access::Push, None, Some(&login));
         assert!(!format!("{request:?}").contains("marked"), "{request:?}");
-        let config = cmd.stdin.unwrap().secret;
-        assert!(config.contains("data-urlencode = \"grant_type=refresh_token\"\n"));
-        assert!(config.contains("data-urlencode = \"scope=repository:a/b:pull,push\"\n"));
-        assert!(config.contains("data-urlencode = \"refresh_token=marked&token\"\n"));
-        assert!(!config.contains("user ="), "{config}");
+        assert_eq!(request.url, realm);
+        let Body::Form(form) = request.body else {
+            panic!("{request:?}")
+        };
+        let form = form.encode();
+        assert!(form.starts_with("grant_type=refresh_token&"), "{form}");
+        assert!(form.contains("&scope=repository%3Aa%2Fb%3Apull%2Cpush&"));
+        assert!(form.ends_with("&refresh_token=marked%26token"), "{form}");
     }
 }

@@ -1,41 +1,47 @@
-//! Uploading and downloading blobs, through files: curl can send and receive those in pieces, and a
-//! transfer that fails can be repeated.
+//! Blobs: whether they are there, uploading and downloading them.
 
 use std::{
-    fs::{self, File},
     io::{self, Read},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
-    address::with_parameter,
-    client::RegistryClient,
+    address::{resolve, with_parameter},
+    client::{RegistryClient, redirect},
     refusal::Action,
-    request::{Body, Request},
-    response::Response,
-    retry,
+    request::{Body, Request, Upload},
+    response::{NoResponse, Response, ResponseHead},
 };
+use crate::oci::source::StoredBlob;
 
-/// The slowest connection over which a blob can be uploaded, in bytes per second.
+/// The slowest rate at which a registry moves an uploaded blob to its place, in bytes per second.
 const MIN_SPEED: u64 = 100_000;
-/// How long the download of a blob may take.
-const DOWNLOAD_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// How often a download is continued after the connection was lost.
+const MAX_CONTINUATIONS: u32 = 4;
 
 impl RegistryClient<'_> {
-    /// Whether the repository has a blob.
+    /// Looks for a blob in the repository.
     ///
     /// # Errors
     /// When the registry cannot be reached, or refuses.
-    pub fn has_blob(&self, digest: &str) -> Result<bool> {
-        let request = Request::new("HEAD", self.url(&format!("blobs/{digest}")));
-        let response = self.send(&request)?;
+    pub fn find_blob(&self, digest: &str) -> Result<Option<StoredBlob>> {
+        let url = self.url(&format!("blobs/{digest}"))?;
+        let question = Request::new("HEAD", url);
+        let response = self.send_to_server(&question, &mut ResponseHead::read)?;
+        let size_in = |response: &Response| response.header("content-length")?.parse().ok();
+        if let Some(storage) = redirect(&question, &response) {
+            // The registry has it, in a storage that may not answer a HEAD.
+            let response = self.send(&Request::new("HEAD", storage))?;
+            let size = response.is_success().then(|| size_in(&response)).flatten();
+            return Ok(Some(StoredBlob { size }));
+        }
         match response.status {
-            200 => Ok(true),
-            404 => Ok(false),
+            200 => Ok(Some(StoredBlob {
+                size: size_in(&response),
+            })),
+            404 => Ok(None),
             _ => Err(self.refused(Action::Read, &response).into()),
         }
     }
@@ -44,100 +50,197 @@ impl RegistryClient<'_> {
     ///
     /// # Errors
     /// When the registry cannot be reached, or refuses.
-    pub fn blob(&self, digest: &str) -> Result<File> {
-        let file = TransferFile::new(&self.transfers, "download", digest)?;
-        let mut request = Request::new("GET", self.url(&format!("blobs/{digest}")));
-        request.body = Body::Download(file.path());
-        request.time_limit = DOWNLOAD_LIMIT;
-        let response = self.send(&request)?;
-        if !response.is_success() {
-            return Err(self.refused(Action::Read, &response).into());
-        }
-        // An open file can be read also after its name is removed.
-        File::open(&file.0).with_context(|| format!("cannot read the download of {digest}"))
+    pub fn blob(&self, digest: &str) -> Result<Box<dyn Read + Send + '_>> {
+        let url = self.url(&format!("blobs/{digest}"))?;
+        Ok(Box::new(Download {
+            content: self.open_blob(&url, 0)?,
+            registry: self,
+            url,
+            received: 0,
+            continuations: 0,
+        }))
     }
 
-    /// Uploads a blob of a size in bytes.
+    /// The content of a blob from a byte on.
+    fn open_blob(&self, url: &str, offset: u64) -> Result<Box<dyn Read + Send>> {
+        let mut request = Request::new("GET", url);
+        request.offset = offset;
+        let mut content = None;
+        let response = self.send_and(&request, |head| {
+            if !(200..300).contains(&head.status) {
+                return head.read();
+            }
+            content = Some(head.body);
+            Ok(Response {
+                status: head.status,
+                headers: head.headers,
+                body: Vec::new(),
+            })
+        })?;
+        let Some(mut content) = content else {
+            return Err(self.refused(Action::Read, &response).into());
+        };
+        if offset > 0 && response.status != 206 {
+            // The server sends it from the beginning again.
+            io::copy(&mut content.by_ref().take(offset), &mut io::sink())?;
+        }
+        Ok(content)
+    }
+
+    /// Uploads a blob, or lets the registry take it over from another of its repositories. Asks first
+    /// whether it is there already. True if it was uploaded.
     ///
     /// # Errors
     /// When the content cannot be read, or the registry cannot be reached or refuses.
-    pub fn upload(&self, digest: &str, content: &mut impl Read, size: u64) -> Result<()> {
-        let file = TransferFile::new(&self.transfers, "upload", digest)?;
-        File::create(&file.0)
-            .and_then(|mut copy| io::copy(content, &mut copy))
-            .with_context(|| format!("cannot write `{}`", file.path()))?;
-        let (mut response, url) = self.upload_file(&file, digest, size)?;
+    pub fn push_blob(&self, digest: &str, upload: Upload) -> Result<bool> {
+        if self.find_blob(digest)?.is_some() {
+            return Ok(false);
+        }
+        let mut started = self.start_upload(digest)?;
+        if started.status == 201 {
+            return Ok(false);
+        }
+        let (mut response, url) = self.upload(digest, upload, started)?;
         // A token may expire while a large blob is uploaded.
-        if response.status == 401 && self.authenticate(&url, &response)? {
-            (response, _) = self.upload_file(&file, digest, size)?;
+        if response.status == 401 && self.authenticate(&url, &response, None)? {
+            started = self.start_upload(digest)?;
+            (response, _) = self.upload(digest, upload, started)?;
         }
         if response.status == 201 {
-            Ok(())
+            Ok(true)
         } else {
-            Err(self.refused(Action::Push, &response).into())
+            let action = Action::PushBlob(upload.size);
+            Err(self.refused(action, &response).into())
         }
     }
 
-    /// The last response, and the URL that it is from. Each attempt starts a new upload.
-    fn upload_file(
+    /// Begins an upload. The response is 201 instead of 202 if the registry has taken the blob over from
+    /// the related repository.
+    /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>
+    fn start_upload(&self, digest: &str) -> Result<Response> {
+        let mut url = self.url("blobs/uploads/")?;
+        if let Some(related) = &self.related {
+            url = with_parameter(&url, "mount", digest);
+            url = with_parameter(&url, "from", related);
+        }
+        self.send(&Request::new("POST", url))
+    }
+
+    /// The last response, and the URL that it is from. Each further attempt starts a new upload.
+    fn upload(
         &self,
-        file: &TransferFile,
         digest: &str,
-        size: u64,
+        upload: Upload,
+        started: Response,
     ) -> Result<(Response, String)> {
-        let start = Request::new("POST", self.url("blobs/uploads/"));
-        // The first start authenticates, so that the blob itself is not sent without need.
-        let mut started = Some(self.send(&start)?);
-        let mut url = start.url.clone();
+        let start = Request::new("POST", self.url("blobs/uploads/")?);
+        let mut started = Some(started);
+        let mut last = start.url.clone();
         let attempt = || {
-            let mut start = start.clone();
-            start.authorization = self.authorization_for(&start.url);
-            let started = match started.take() {
-                Some(started) => started,
-                None => retry::send_once(self.exec, &start)?,
+            let mut next_location = || {
+                let started = match started.take() {
+                    Some(started) => started,
+                    None => self.attempt_authorized(&start)?,
+                };
+                let location = started.header("location").filter(|_| started.status == 202);
+                Ok(match location.and_then(|to| resolve(&start.url, to)) {
+                    Some(location) => {
+                        last.clone_from(&location);
+                        Ok(location)
+                    }
+                    None => Err(started),
+                })
             };
-            let Some(location) = started.header("location").filter(|_| started.status == 202)
-            else {
-                return Ok(started);
-            };
-            let location = self.absolute(location);
-            let mut put = Request::new("PUT", with_parameter(&location, "digest", digest));
-            put.authorization = self.authorization_for(&put.url);
-            url.clone_from(&put.url);
-            put.body = Body::Upload(file.path());
-            put.time_limit = Duration::from_secs(60 + size / MIN_SPEED);
-            retry::send_once(self.exec, &put)
+            if self.needs_patch.get().is_none() {
+                let location = match next_location()? {
+                    Ok(location) => location,
+                    Err(refusal) => return Ok(refusal),
+                };
+                let response = self.put(&location, digest, upload)?;
+                if !matches!(response.status, 404 | 405 | 415 | 501) {
+                    return Ok(response);
+                }
+            }
+            match next_location()? {
+                Ok(location) => self.patch(&location, digest, upload),
+                Err(refusal) => Ok(refusal),
+            }
         };
-        let response = retry::retry(self.exec, |why| self.warn_of_retry(why), attempt)
-            .map_err(|why| self.no_response(why))?;
-        Ok((response, url))
+        let response = self.retry(&start, attempt)?;
+        Ok((response, last))
+    }
+
+    /// Sends a blob in a single request.
+    fn put(&self, location: &str, digest: &str, upload: Upload) -> Result<Response, NoResponse> {
+        let mut request = Request::new("PUT", with_parameter(location, "digest", digest));
+        request.body = Body::Upload(upload);
+        request.time_limit = time_limit(upload);
+        self.attempt_authorized(&request)
+    }
+
+    /// Sends a blob in two requests, as some registries demand: one with the content, one with the
+    /// digest.
+    /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>
+    fn patch(&self, location: &str, digest: &str, upload: Upload) -> Result<Response, NoResponse> {
+        let mut request = Request::new("PATCH", location);
+        request.body = Body::Upload(upload);
+        request.time_limit = time_limit(upload);
+        let sent = self.attempt_authorized(&request)?;
+        if !sent.is_success() {
+            return Ok(sent);
+        }
+        let next = sent.header("location").and_then(|to| resolve(location, to));
+        let next = next.unwrap_or_else(|| location.to_owned());
+        let mut request = Request::new("PUT", with_parameter(&next, "digest", digest));
+        request.time_limit = time_limit(upload);
+        let response = self.attempt_authorized(&request)?;
+        if response.is_success() {
+            let _ = self.needs_patch.set(());
+        }
+        Ok(response)
+    }
+
+    fn attempt_authorized(&self, request: &Request) -> Result<Response, NoResponse> {
+        let authorization = self.authorization_for(&request.url);
+        self.attempt(request, authorization, &mut ResponseHead::read)
     }
 }
 
-/// The temporary file of a blob transfer. It is removed when dropped.
-struct TransferFile(PathBuf);
-
-impl TransferFile {
-    /// The path of a file that does not exist yet. Platforms that are read side by side may share
-    /// blobs, so each transfer has its own file.
-    fn new(folder: &Path, direction: &str, digest: &str) -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
-        let name = digest.trim_start_matches("sha256:");
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let name = format!("{direction}-{process}-{number}-{name}");
-        Ok(Self(folder.join(name)))
-    }
-
-    fn path(&self) -> String {
-        self.0.to_string_lossy().into_owned()
-    }
+fn time_limit(upload: Upload) -> Duration {
+    Duration::from_secs(60 + upload.size / MIN_SPEED)
 }
 
-impl Drop for TransferFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+/// A download that goes on after the connection was lost.
+struct Download<'a> {
+    registry: &'a RegistryClient<'a>,
+    url: String,
+    content: Box<dyn Read + Send>,
+    /// In bytes.
+    received: u64,
+    continuations: u32,
+}
+
+impl Read for Download<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let why = match self.content.read(buffer) {
+                Ok(count) => {
+                    self.received += count as u64;
+                    return Ok(count);
+                }
+                Err(why) => why,
+            };
+            if self.continuations == MAX_CONTINUATIONS || self.registry.exec.stop_signal().is_some()
+            {
+                return Err(why);
+            }
+            self.continuations += 1;
+            let host = self.registry.host();
+            self.registry
+                .ui
+                .warn(&format!("{host}: {why}; the download goes on"));
+            let content = self.registry.open_blob(&self.url, self.received);
+            self.content = content.map_err(io::Error::other)?;
+        }
     }
 }

@@ -2,53 +2,76 @@
 
 use std::{
     collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{
-    address::{base_url, is_http_url, next_page},
-    authentication::{Challenge, basic, parse_token, token_request},
+    address::{Origin, next_link, resolve},
+    authentication::{Access, Challenge, basic, parse_token, token_request},
+    http::Http,
     refusal::{self, Action},
     request::{Authorization, Body, Request},
-    response::{NoResponse, Response},
-    retry,
+    response::{NoResponse, Response, ResponseHead},
+    retry::retry,
 };
 use crate::{
-    base::{error::Failure, image::Repository, ui::Ui},
+    base::{env::Env, error::Failure, image::Repository, ui::Ui},
+    catalogue,
     credentials::login::Credentials,
     exec::Exec,
     oci::{digest::sha256, media_type},
 };
 
-/// One repository of a registry.
+/// How many redirects of one request are followed.
+const MAX_REDIRECTS: usize = 5;
+
+/// One repository of a registry. Its methods may be called from several threads at once.
 pub struct RegistryClient<'a> {
     pub(super) exec: &'a Exec,
-    ui: Ui,
+    pub(super) ui: Ui,
+    pub(super) http: Http,
+    /// As in the name of an image.
     host: String,
     path: String,
-    /// Such as `https://ghcr.io`.
-    base: String,
+    origin: OnceLock<Origin>,
+    access: Access,
     credentials: Option<Credentials>,
     /// The one that the registry accepted last.
-    authorization: Mutex<Authorization>,
-    /// The folder for the temporary files of blob transfers.
-    pub(super) transfers: PathBuf,
+    authorization: Mutex<Option<Authorization>>,
+    /// Whether any server responded.
+    has_answered: AtomicBool,
+    /// A repository of the same registry that may have our blobs already.
+    pub(super) related: Option<String>,
+    /// Whether the registry refuses a blob in a single request.
+    pub(super) needs_patch: OnceLock<()>,
+}
+
+/// How a repository is spoken to.
+pub struct ClientOptions<'a> {
+    pub access: Access,
+    pub credentials: Option<Credentials>,
+    /// The registries without TLS, or with a certificate that is not checked.
+    pub insecure: &'a [String],
+    /// A repository that may have the same blobs.
+    pub related: Option<&'a Repository>,
 }
 
 /// A manifest as the registry stores it, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawManifest {
     pub media_type: String,
-    pub content: String,
+    pub content: Vec<u8>,
 }
 
 impl RawManifest {
     pub fn digest(&self) -> String {
-        sha256(self.content.as_bytes())
+        sha256(&self.content)
     }
 }
 
@@ -58,25 +81,30 @@ struct TagList {
 }
 
 impl<'a> RegistryClient<'a> {
-    /// The client writes blobs that it sends and receives to the folder `transfers`, and removes
-    /// them.
     pub fn new(
         exec: &'a Exec,
+        env: &Env,
         ui: Ui,
         repository: &Repository,
-        credentials: Option<Credentials>,
-        transfers: &Path,
+        options: ClientOptions,
     ) -> Self {
         let host = repository.registry().to_owned();
+        let is_related =
+            |other: &&Repository| other.registry() == host && other.path() != repository.path();
+        let related = options.related.filter(is_related);
         Self {
             exec,
             ui,
-            base: base_url(&host),
+            http: Http::new(exec, env, options.insecure),
             path: repository.path().to_owned(),
+            origin: OnceLock::new(),
+            access: options.access,
+            credentials: options.credentials,
+            authorization: Mutex::new(None),
+            has_answered: AtomicBool::new(false),
+            related: related.map(|other| other.path().to_owned()),
+            needs_patch: OnceLock::new(),
             host,
-            credentials,
-            authorization: Mutex::new(Authorization::None),
-            transfers: transfers.to_owned(),
         }
     }
 
@@ -86,88 +114,179 @@ impl<'a> RegistryClient<'a> {
 
     /// Whether the connection is not encrypted.
     pub fn is_plain_http(&self) -> bool {
-        self.base.starts_with("http://")
+        self.origin().is_ok_and(|origin| !origin.is_tls)
+    }
+
+    /// Where the registry is. An insecure one is asked first whether it speaks TLS.
+    fn origin(&self) -> Result<&Origin, Failure> {
+        if let Some(origin) = self.origin.get() {
+            return Ok(origin);
+        }
+        let with_tls = Origin::of_registry(&self.host)
+            .ok_or_else(|| Failure::new(format!("`{}` is no address of a registry", self.host)))?;
+        let is_plain = self.http.is_insecure(&with_tls) && {
+            let question = Request::new("GET", format!("{with_tls}/v2/"));
+            match self.http.send(&question) {
+                Ok(_) => false,
+                Err(NoResponse::Interrupted(signal)) => return Err(Failure::signal(signal)),
+                Err(_) => true,
+            }
+        };
+        let origin = if is_plain {
+            with_tls.without_tls()
+        } else {
+            with_tls
+        };
+        Ok(self.origin.get_or_init(|| origin))
     }
 
     /// The URL of something in the repository.
-    pub(super) fn url(&self, rest: &str) -> String {
-        format!("{}/v2/{}/{rest}", self.base, self.path)
+    pub(super) fn url(&self, rest: &str) -> Result<String, Failure> {
+        Ok(format!("{}/v2/{}/{rest}", self.origin()?, self.path))
     }
 
-    /// The URL that a `Location` or `Link` header names.
-    pub(super) fn absolute(&self, location: &str) -> String {
-        if is_http_url(location) {
-            location.to_owned()
-        } else {
-            format!("{}/{}", self.base, location.trim_start_matches('/'))
-        }
-    }
-
-    /// Sends a request. Authenticates, and sends it once more, if the registry demands it.
+    /// Sends a request, follows redirects, and authenticates if the registry demands it.
     pub(super) fn send(&self, request: &Request) -> Result<Response> {
-        let response = self.send_authorized(request)?;
-        if response.status != 401 || !self.authenticate(&request.url, &response)? {
-            return Ok(response);
-        }
-        self.send_authorized(request)
+        self.send_and(request, ResponseHead::read)
     }
 
-    fn send_authorized(&self, request: &Request) -> Result<Response> {
+    /// As [`Self::send`]. `read` turns a response's head into the response.
+    pub(super) fn send_and(
+        &self,
+        request: &Request,
+        mut read: impl FnMut(ResponseHead) -> std::io::Result<Response>,
+    ) -> Result<Response> {
         let mut request = request.clone();
-        request.authorization = self.authorization_for(&request.url);
-        self.send_as_is(&request)
-    }
-
-    fn send_as_is(&self, request: &Request) -> Result<Response> {
-        retry::send(self.exec, request, |why| self.warn_of_retry(why))
-            .map_err(|why| self.no_response(why).into())
-    }
-
-    /// The authorization for a URL. Registries redirect to other hosts, which must not learn ours.
-    pub(super) fn authorization_for(&self, url: &str) -> Authorization {
-        if !self.is_same_host(url) {
-            return Authorization::None;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send_to_server(&request, &mut read)?;
+            match redirect(&request, &response) {
+                None => return Ok(response),
+                Some(url) => request.url = url,
+            }
         }
-        self.authorization
-            .lock()
-            .map_or(Authorization::None, |current| current.clone())
+        let url = &request.url;
+        Err(Failure::new(format!(
+            "{}: too many redirects, the last one to `{url}`",
+            self.host
+        ))
+        .into())
     }
 
-    fn is_same_host(&self, url: &str) -> bool {
-        url.strip_prefix(&self.base)
-            .is_some_and(|rest| rest.starts_with('/'))
+    pub(super) fn send_to_server(
+        &self,
+        request: &Request,
+        read: &mut impl FnMut(ResponseHead) -> std::io::Result<Response>,
+    ) -> Result<Response> {
+        let mut used = self.authorization_for(&request.url);
+        loop {
+            let response = self.retry(request, || self.attempt(request, used.clone(), read))?;
+            if response.status != 401
+                || !self.authenticate(&request.url, &response, used.as_ref())?
+            {
+                return Ok(response);
+            }
+            used = self.authorization_for(&request.url);
+        }
     }
 
-    /// Gets the authorization that the registry demands in its response to a request for the URL.
-    /// False if there is no new authorization to try.
-    pub(super) fn authenticate(&self, url: &str, response: &Response) -> Result<bool> {
-        if !self.is_same_host(url) {
+    /// Sends a request once.
+    pub(super) fn attempt(
+        &self,
+        request: &Request,
+        authorization: Option<Authorization>,
+        read: &mut impl FnMut(ResponseHead) -> std::io::Result<Response>,
+    ) -> Result<Response, NoResponse> {
+        let mut request = request.clone();
+        request.authorization = authorization.or(request.authorization);
+        let head = self.http.send(&request)?;
+        self.has_answered.store(true, Ordering::Relaxed);
+        read(head).map_err(|why| match self.exec.stop_signal() {
+            Some(signal) => NoResponse::Interrupted(signal),
+            None => NoResponse::Network(why.to_string()),
+        })
+    }
+
+    /// Repeats attempts of a request.
+    pub(super) fn retry(
+        &self,
+        request: &Request,
+        attempt: impl FnMut() -> Result<Response, NoResponse>,
+    ) -> Result<Response, Failure> {
+        let host = self.host_of(&request.url);
+        let warn = |why: &str| self.ui.warn(&format!("{host}: {why}"));
+        let has_answered = self.has_answered.load(Ordering::Relaxed);
+        retry(self.exec, has_answered, warn, attempt)
+            .map_err(|why| refusal::no_response(&host, why))
+    }
+
+    /// The host of a URL for messages. The registry has the name that people know.
+    fn host_of(&self, url: &str) -> String {
+        match Origin::of(url) {
+            Some(origin) if self.origin.get() != Some(&origin) => origin.authority(),
+            _ => self.host.clone(),
+        }
+    }
+
+    fn authorization(&self) -> Option<Authorization> {
+        let current = self.authorization.lock();
+        current.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The authorization for a URL. Registries redirect to other hosts, and to their storage, which
+    /// must not learn ours.
+    pub(super) fn authorization_for(&self, url: &str) -> Option<Authorization> {
+        self.is_registry(url).then(|| self.authorization())?
+    }
+
+    fn is_registry(&self, url: &str) -> bool {
+        let origin = Origin::of(url);
+        let path = url.splitn(4, '/').nth(3).unwrap_or_default();
+        origin.is_some() && origin.as_ref() == self.origin.get() && path.starts_with("v2/")
+    }
+
+    /// Gets the authorization that the registry demands in its response to a request for the URL,
+    /// which was sent with `used`. False if there is no other authorization to try.
+    pub(super) fn authenticate(
+        &self,
+        url: &str,
+        response: &Response,
+        used: Option<&Authorization>,
+    ) -> Result<bool> {
+        if !self.is_registry(url) {
             return Ok(false);
         }
+        let mut current = self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref() != used {
+            // Another thread was faster.
+            return Ok(true);
+        }
         let login = self.credentials.as_ref().map(|found| &found.login);
-        let header = response.header("www-authenticate");
-        let new = match header.and_then(Challenge::parse) {
-            Some(Challenge::Basic) => login.map_or(Authorization::None, basic),
+        let mut challenges = response.headers("www-authenticate");
+        let new = match challenges.find_map(Challenge::parse) {
+            Some(Challenge::Basic) => login.and_then(basic),
             Some(Challenge::Bearer { realm, service }) => {
-                let request = token_request(&realm, &service, &self.path, login);
-                let response = self.send_as_is(&request)?;
+                let related = self.related.as_deref();
+                let request =
+                    token_request(&realm, &service, &self.path, self.access, related, login);
+                let response = self.retry(&request, || {
+                    self.attempt(&request, None, &mut ResponseHead::read)
+                })?;
                 if !response.is_success() {
                     return Err(self.refused(Action::SignIn, &response).into());
                 }
-                parse_token(&response.body).unwrap_or(Authorization::None)
+                parse_token(&response.body)
             }
-            None => Authorization::None,
+            None => None,
         };
-        if new == Authorization::None {
-            return Ok(false);
-        }
-        let current = self.authorization.lock();
-        Ok(current.is_ok_and(|mut current| {
-            // Every token is new. A password that was refused would be refused again.
-            let is_new = *current != new;
+        // Every token is new. A password that was refused would be refused again.
+        let is_new = new.is_some() && *current != new;
+        if is_new {
             *current = new;
-            is_new
-        }))
+        }
+        Ok(is_new)
     }
 
     /// Checks that we may push: starts an upload, and cancels it.
@@ -175,13 +294,15 @@ impl<'a> RegistryClient<'a> {
     /// # Errors
     /// When we may not, with what to do.
     pub fn check_push(&self) -> Result<()> {
-        let response = self.send(&Request::new("POST", self.url("blobs/uploads/")))?;
+        let url = self.url("blobs/uploads/")?;
+        let response = self.send(&Request::new("POST", &url))?;
         if response.status != 202 {
             return Err(self.refused(Action::Push, &response).into());
         }
-        if let Some(location) = response.header("location") {
+        let location = response.header("location");
+        if let Some(upload) = location.and_then(|location| resolve(&url, location)) {
             // Registries that cannot cancel it let it expire.
-            let _ = self.send(&Request::new("DELETE", self.absolute(location)));
+            let _ = self.send(&Request::new("DELETE", upload));
         }
         Ok(())
     }
@@ -191,7 +312,7 @@ impl<'a> RegistryClient<'a> {
     /// # Errors
     /// When the registry cannot be reached, or refuses.
     pub fn manifest(&self, reference: &str) -> Result<Option<RawManifest>> {
-        let mut request = Request::new("GET", self.url(&format!("manifests/{reference}")));
+        let mut request = Request::new("GET", self.url(&format!("manifests/{reference}"))?);
         request.accept = media_type::MANIFESTS.join(", ");
         let response = self.send(&request)?;
         match response.status {
@@ -212,57 +333,91 @@ impl<'a> RegistryClient<'a> {
     /// # Errors
     /// When the registry cannot be reached, or refuses.
     pub fn put_manifest(&self, reference: &str, manifest: &RawManifest) -> Result<()> {
-        let mut request = Request::new("PUT", self.url(&format!("manifests/{reference}")));
+        let mut request = Request::new("PUT", self.url(&format!("manifests/{reference}"))?);
         request.body = Body::Manifest {
-            media_type: manifest.media_type.clone(),
-            content: manifest.content.clone(),
+            media_type: &manifest.media_type,
+            content: &manifest.content,
         };
         let response = self.send(&request)?;
         if response.is_success() {
-            Ok(())
-        } else {
-            Err(self.refused(Action::Push, &response).into())
+            return Ok(());
         }
+        if matches!(response.status, 400 | 403 | 409 | 412)
+            && let Some(other) = self.other_image(reference, manifest)
+        {
+            let tag = format!("{}/{}:{reference}", self.host, self.path);
+            let why = response.error_text();
+            return Err(Failure::new(format!(
+                "{tag} names another image, {other}, and the registry does not let this tag move: {why}"
+            ))
+            .hints(catalogue::hints_for_code("immutable-tag"))
+            .into());
+        }
+        let action = Action::PushManifest(&manifest.media_type);
+        Err(self.refused(action, &response).into())
+    }
+
+    /// The digest that a tag names, if it is not the manifest's.
+    fn other_image(&self, tag: &str, manifest: &RawManifest) -> Option<String> {
+        let is_tag = !tag.contains(':');
+        let found = is_tag
+            .then(|| self.manifest(tag).ok())
+            .flatten()
+            .flatten()?;
+        (found.digest() != manifest.digest()).then(|| found.digest())
     }
 
     /// All tags of the repository; empty if the repository does not exist yet.
     ///
     /// # Errors
-    /// When the registry cannot be reached, or refuses.
+    /// When the list cannot be read to its end.
     pub fn tags(&self) -> Result<Vec<String>> {
         let (mut tags, mut pages) = (Vec::new(), BTreeSet::new());
-        let mut next = Some(self.url("tags/list?n=1000"));
-        while let Some(url) = next.take() {
-            let response = self.send(&Request::new("GET", url))?;
-            if response.status == 404 {
-                break;
-            }
+        let first = self.url("tags/list?n=1000")?;
+        let mut response = self.send(&Request::new("GET", &first))?;
+        let mut url = first;
+        if matches!(response.status, 400 | 422) {
+            // The page is too large for this registry.
+            url = self.url("tags/list")?;
+            response = self.send(&Request::new("GET", &url))?;
+        }
+        if response.status == 404 && response.error_code() == "NAME_UNKNOWN" {
+            return Ok(tags);
+        }
+        loop {
             if !response.is_success() {
                 return Err(self.refused(Action::ListTags, &response).into());
             }
-            let list: TagList = serde_json::from_str(&response.body)
+            let list: TagList = serde_json::from_slice(&response.body)
                 .with_context(|| format!("cannot read the list of tags that {} sent", self.host))?;
             tags.extend(list.tags.unwrap_or_default());
-            next = response
-                .header("link")
-                .and_then(next_page)
-                .map(|page| self.absolute(page))
-                // A page that leads to an earlier one would make this endless.
-                .filter(|page| pages.insert(page.clone()));
+            let Some(link) = next_link(response.headers("link")) else {
+                return Ok(tags);
+            };
+            let next = resolve(&url, link).filter(|next| pages.insert(next.clone()));
+            // A page that leads to an earlier one would make this endless.
+            url = next.with_context(|| {
+                format!(
+                    "the list of tags that {} sent has no end: its next page is `{link}`",
+                    self.host
+                )
+            })?;
+            response = self.send(&Request::new("GET", &url))?;
         }
-        Ok(tags)
-    }
-
-    pub(super) fn warn_of_retry(&self, why: &str) {
-        self.ui.warn(&format!("{}: {why}", self.host));
-    }
-
-    pub(super) fn no_response(&self, why: NoResponse) -> Failure {
-        refusal::no_response(&self.host, why)
     }
 
     pub(super) fn refused(&self, action: Action, response: &Response) -> Failure {
         let credentials = self.credentials.as_ref();
         refusal::refused(&self.host, &self.path, credentials, action, response)
     }
+}
+
+/// Where a request is to be sent instead.
+pub(super) fn redirect(request: &Request, response: &Response) -> Option<String> {
+    let repeats_body = matches!(response.status, 307 | 308);
+    let is_read = matches!(request.method, "GET" | "HEAD");
+    if !response.is_redirect() || !(is_read || repeats_body) {
+        return None;
+    }
+    resolve(&request.url, response.header("location")?)
 }

@@ -7,9 +7,13 @@
 pub mod address;
 pub mod authentication;
 mod blobs;
+mod certificates;
 pub mod client;
+mod http;
+mod proxy;
 mod refusal;
 pub mod request;
 pub mod response;
 mod retry;
 mod source;
+mod tls;

@@ -1,28 +1,35 @@
 //! What a registry's refusal means, and what to do about it.
 
-use super::response::{NoResponse, Response};
+use super::{
+    response::{NoResponse, Response},
+    retry::cannot_resolve,
+};
 use crate::{
-    base::error::Failure,
+    base::{error::Failure, image::human_bytes},
     catalogue,
     credentials::{environment::GITHUB_REGISTRY, login::Credentials},
 };
 
 /// What was refused, as a verb to be followed by a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub enum Action<'a> {
     SignIn,
     Read,
     ListTags,
     Push,
+    /// Of a size in bytes.
+    PushBlob(u64),
+    /// Of a media type.
+    PushManifest(&'a str),
 }
 
-impl Action {
+impl Action<'_> {
     fn verb(self) -> &'static str {
         match self {
             Self::SignIn => "sign in to",
             Self::Read => "read",
             Self::ListTags => "list the tags of",
-            Self::Push => "push to",
+            Self::Push | Self::PushBlob(_) | Self::PushManifest(_) => "push to",
         }
     }
 }
@@ -38,27 +45,49 @@ pub fn refused(
     let repository = format!("{registry}/{repository_path}");
     let verb = action.verb();
     let why = response.error_text();
-    match (response.status, credentials) {
-        (401, None) => Failure::new(format!(
+    match (response.status, credentials, action) {
+        (401, None, _) | (403, None, Action::SignIn) => Failure::new(format!(
             "not signed in to {registry}, which is needed to {verb} {repository}"
         ))
         .hint("sign in: `cargo xtask docker-login`")
         .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
         .hint(catalogue::explain_hint("not-signed-in")),
-        (401, Some(Credentials { source, .. })) => Failure::new(format!(
+        (401, Some(Credentials { source, .. }), _) => Failure::new(format!(
             "{registry} rejects the credentials from {source}: {why}"
         ))
         .hint("sign in again: `cargo xtask docker-login`")
         .hint(catalogue::explain_hint("token-refused")),
-        (403, _) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
-        (429, _) => Failure::new(format!("too many requests to {registry}: {why}"))
+        (403, ..) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
+        (404, ..) if response.error_code() == "NAME_UNKNOWN" => {
+            Failure::new(format!("{registry} has no repository `{repository_path}`: {why}"))
+                .hints(catalogue::hints_for_code("repository-missing"))
+        }
+        (413, _, Action::PushBlob(size)) => Failure::new(format!(
+            "{registry} does not accept an upload of {}: {why}",
+            human_bytes(size)
+        ))
+        .hints(catalogue::hints_for_code("upload-too-large")),
+        (429, ..) => Failure::new(format!("too many requests to {registry}: {why}"))
             .hint("wait a few minutes, then run the same command again: it continues where it stopped")
             .hint(catalogue::explain_hint("too-many-requests")),
-        (500.., _) => {
+        (500.., ..) => {
             Failure::new(format!("{registry} fails: {why}")).hints(catalogue::hints_for_code("registry-fails"))
+        }
+        (_, _, Action::PushManifest(media_type))
+            if media_type.contains("docker") && is_about_media_type(response) =>
+        {
+            Failure::new(format!(
+                "{registry} does not accept manifests of the type `{media_type}`: {why}"
+            ))
+            .hints(catalogue::hints_for_code("docker-media-types"))
         }
         _ => Failure::new(format!("cannot {verb} {repository}: {why}")),
     }
+}
+
+fn is_about_media_type(response: &Response) -> bool {
+    let code = response.error_code();
+    response.status == 415 || matches!(code.as_str(), "MANIFEST_INVALID" | "UNSUPPORTED")
 }
 
 fn forbidden(registry: &str, message: &str) -> Failure {
@@ -73,20 +102,29 @@ fn forbidden(registry: &str, message: &str) -> Failure {
     failure.hint(catalogue::explain_hint("push-denied"))
 }
 
-/// The failure of a request that got no response.
-pub fn no_response(registry: &str, why: NoResponse) -> Failure {
+/// The failure of a request to a host that got no response.
+pub fn no_response(host: &str, why: NoResponse) -> Failure {
+    let unreachable = |why: &str| Failure::new(format!("{host} cannot be reached: {why}"));
     match why {
-        NoResponse::Network(why) if why.contains("certificate") => {
-            Failure::new(format!("{registry} cannot be reached: {why}"))
-                .hint("add the CA of that certificate to those that this machine trusts, or name a bundle: `CURL_CA_BUNDLE=/path/to/ca.pem` in front of the command")
-                .hint(catalogue::explain_hint("proxy-ca"))
+        NoResponse::Network(why) => {
+            unreachable(&why).hints(catalogue::hints_for_code("registry-unreachable"))
         }
-        NoResponse::Network(why) => Failure::new(format!("{registry} cannot be reached: {why}"))
+        NoResponse::UnknownHost(name) => unreachable(&cannot_resolve(&name))
             .hints(catalogue::hints_for_code("registry-unreachable")),
-        NoResponse::CurlMissing => {
-            Failure::new(format!("{registry} cannot be reached: curl is not installed"))
-                .hints(catalogue::hints_for_code("curl-missing"))
-        }
+        NoResponse::Certificate(why) => unreachable(&why)
+            .hint(format!("trust its authority: copy the CA's certificate to `/etc/docker/certs.d/{host}/ca.crt` or `~/.config/containers/certs.d/{host}/ca.crt`"))
+            .hint("behind a proxy with a CA of its own: name a file with all authorities to trust, `SSL_CERT_FILE=/path/to/ca.pem` in front of the command")
+            .hint(catalogue::explain_hint("proxy-ca")),
+        NoResponse::NoTls => unreachable("it does not speak TLS").hint(format!(
+            "if that is intended, set `registry.insecure = [\"{host}\"]` in xtask.local.toml"
+        )),
+        NoResponse::Proxy(proxy, why) => Failure::new(format!(
+            "{host} cannot be reached through the proxy {proxy}: {why}"
+        ))
+        .hint(format!(
+            "correct HTTPS_PROXY (or HTTP_PROXY), or reach {host} directly: add it to NO_PROXY"
+        )),
+        NoResponse::Content(why) => Failure::new(format!("cannot read what is uploaded: {why}")),
         NoResponse::Interrupted(signal) => Failure::signal(signal),
     }
 }

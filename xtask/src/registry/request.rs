@@ -1,32 +1,60 @@
-//! One HTTP request, and the curl command that sends it. curl brings TLS, proxies and the machine's
-//! own CAs, is on every machine that has an engine, and costs nothing to compile.
+//! One HTTP request.
 
-use std::{fmt, time::Duration};
-
-use crate::{
-    base::secret::MASK,
-    plan::{Cmd, Stdin},
+use std::{
+    fmt,
+    io::{self, Read},
+    time::Duration,
 };
 
-/// What is sent with a request, or what becomes of the response's body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
+use super::address::percent_encode;
+use crate::base::secret::MASK;
+
+/// What is sent with a request.
+#[derive(Clone)]
+pub enum Body<'a> {
     None,
     /// A manifest.
     Manifest {
-        media_type: String,
-        content: String,
+        media_type: &'a str,
+        content: &'a [u8],
     },
     Form(Form),
-    /// Sends the file at this path.
-    Upload(String),
-    /// Sends nothing, and writes the response's body to the file at this path.
-    Download(String),
+    /// A blob.
+    Upload(Upload<'a>),
+}
+
+/// The content of a blob, and its size in bytes.
+#[derive(Clone, Copy)]
+pub struct Upload<'a> {
+    /// Opens the content from its beginning. Each attempt of an upload opens it once.
+    pub open: &'a (dyn Fn() -> io::Result<Box<dyn Read + Send + 'a>> + Sync),
+    pub size: u64,
+}
+
+/// Without the content, which may be secret.
+impl fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Manifest { media_type, .. } => write!(f, "Manifest({media_type})"),
+            Self::Form(form) => form.fmt(f),
+            Self::Upload(Upload { size, .. }) => write!(f, "Upload({size} bytes)"),
+        }
+    }
 }
 
 /// The fields of a form, which may be secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Form(pub Vec<(&'static str, String)>);
+
+impl Form {
+    /// <https://url.spec.whatwg.org/#application/x-www-form-urlencoded>
+    pub fn encode(&self) -> String {
+        let fields = self.0.iter();
+        let fields = fields.map(|(name, value)| format!("{name}={}", percent_encode(value)));
+        fields.collect::<Vec<_>>().join("&")
+    }
+}
 
 /// Without the values.
 impl fmt::Debug for Form {
@@ -36,125 +64,43 @@ impl fmt::Debug for Form {
     }
 }
 
-/// The `Authorization` header.
+/// The `Authorization` header's value.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Authorization {
-    /// The header is not sent.
-    None,
-    /// The header's value.
-    Header(String),
-    /// Basic authentication.
-    Basic { user: String, password: String },
-}
+pub struct Authorization(pub String);
 
 /// Without the secret.
 impl fmt::Debug for Authorization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Header(_) | Self::Basic { .. } => MASK,
-        })
+        f.write_str(MASK)
     }
 }
 
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct Request<'a> {
     pub method: &'static str,
     pub url: String,
-    /// The media types of the `Accept` header; empty for none.
+    /// The media types of the `Accept` header; empty for any.
     pub accept: String,
-    pub authorization: Authorization,
-    pub body: Body,
-    /// For the whole exchange.
+    /// The first byte that is wanted of the response's body.
+    pub offset: u64,
+    pub authorization: Option<Authorization>,
+    pub body: Body<'a>,
+    /// How long the server may take to begin its response after it got the request.
     pub time_limit: Duration,
 }
 
-impl Request {
+impl Request<'_> {
     pub fn new(method: &'static str, url: impl Into<String>) -> Self {
         Self {
             method,
             url: url.into(),
             accept: String::new(),
-            authorization: Authorization::None,
+            offset: 0,
+            authorization: None,
             body: Body::None,
             time_limit: Duration::from_secs(60),
         }
     }
-
-    /// The curl command, which prints the headers and the body of the response. Secrets are on its
-    /// standard input, because other users of the machine can see its arguments.
-    pub fn cmd(&self) -> Cmd {
-        let seconds = self.time_limit.as_secs().to_string();
-        let mut cmd = Cmd::new("curl").args(["--silent", "--show-error", "--config", "-"]);
-        cmd = cmd.args(["--dump-header", "-", "--suppress-connect-headers"]);
-        cmd = cmd.args(["--connect-timeout", "15", "--max-time", &seconds]);
-        if !self.accept.is_empty() {
-            cmd = cmd.args(["--header", &format!("Accept: {}", self.accept)]);
-        }
-        match (self.method, &self.body) {
-            ("HEAD", _) => cmd = cmd.args(["--head", "--output", "/dev/null"]),
-            (method, Body::None | Body::Form(_)) => cmd = cmd.args(["--request", method]),
-            (_, Body::Download(path)) => cmd = cmd.args(["--location", "--output", path]),
-            (method, Body::Manifest { media_type, .. }) => {
-                let header = format!("Content-Type: {media_type}");
-                cmd = cmd.args(["--request", method, "--header", &header]);
-            }
-            (method, Body::Upload(path)) => {
-                cmd = cmd.args(["--request", method, "--upload-file", path]);
-                cmd = cmd.args(["--header", "Content-Type: application/octet-stream"]);
-            }
-        }
-        cmd = cmd.arg(self.url.as_str());
-        cmd.stdin = Some(Stdin {
-            secret: self.curl_config(),
-            source_command: "cat".to_owned(),
-        });
-        cmd
-    }
-
-    /// The part of the request that curl reads as a configuration file.
-    fn curl_config(&self) -> String {
-        let mut lines = match &self.authorization {
-            Authorization::None => String::new(),
-            Authorization::Header(value) => {
-                let header = format!("Authorization: {value}");
-                format!("header = {}\n", quote_for_curl(&header))
-            }
-            Authorization::Basic { user, password } => {
-                let both = format!("{user}:{password}");
-                format!("user = {}\n", quote_for_curl(&both))
-            }
-        };
-        match &self.body {
-            Body::Manifest { content, .. } => {
-                lines.push_str(&format!("data-binary = {}\n", quote_for_curl(content)));
-            }
-            Body::Form(Form(fields)) => {
-                for (name, value) in fields {
-                    let field = quote_for_curl(&format!("{name}={value}"));
-                    lines.push_str(&format!("data-urlencode = {field}\n"));
-                }
-            }
-            Body::None | Body::Upload(_) | Body::Download(_) => {}
-        }
-        lines
-    }
-}
-
-/// A value in curl's configuration file. <https://curl.se/docs/manpage.html#-K>
-pub fn quote_for_curl(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c => out.push(c),
-        }
-    }
-    out + "\""
 }
 
 #[cfg(test)]
@@ -162,22 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_no_arguments() {
-        let mut request = Request::new("PUT", "http://r/v2/x/manifests/1");
-        request.authorization = Authorization::Basic {
-            user: "me".into(),
-            password: "marked\"secret".into(),
-        };
-        request.body = Body::Manifest {
-            media_type: "application/json".into(),
-            content: "{\"a\": \"b\\c\"}\n".into(),
-        };
-        let cmd = request.cmd();
-        assert!(!cmd.args.join(" ").contains("marked"), "{cmd:?}");
-        assert!(!format!("{request:?} {cmd:?}").contains("marked"));
-        assert_eq!(
-            cmd.stdin.unwrap().secret,
-            "user = \"me:marked\\\"secret\"\ndata-binary = \"{\\\"a\\\": \\\"b\\\\c\\\"}\\n\"\n"
-        );
+    fn secrets_are_not_shown() {
+        let mut request = Request::new("POST", "http://r/token");
+        request.authorization = Some(Authorization("Basic marked".into()));
+        request.body = Body::Form(Form(vec![("refresh_token", "marked".into())]));
+        assert!(!format!("{request:?}").contains("marked"), "{request:?}");
+    }
+
+    #[test]
+    fn form_fields_are_encoded() {
+        let form = Form(vec![("a", "b&c=d e".into()), ("f", "+/".into())]);
+        assert_eq!(form.encode(), "a=b%26c%3Dd%20e&f=%2B%2F");
     }
 }

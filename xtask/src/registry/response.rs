@@ -1,21 +1,65 @@
 //! What a registry responds.
 
+use std::io::{self, Read};
+
+use ureq::http::HeaderMap;
+
 use crate::base::ui::single_line;
+
+/// The longest body that is read into memory, in bytes: a list of many tags.
+const MAX_BODY: u64 = 32 * 1024 * 1024;
+/// How much of an error page is shown.
+const MAX_SHOWN: usize = 200;
 
 /// The response to a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
-    headers: Vec<(String, String)>,
-    pub body: String,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// A response whose body has not been read yet.
+pub struct ResponseHead {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Box<dyn Read + Send>,
+}
+
+impl ResponseHead {
+    /// Reads the body into memory.
+    ///
+    /// # Errors
+    /// When the connection is lost, or the body is too large.
+    pub fn read(self) -> io::Result<Response> {
+        let mut body = Vec::new();
+        self.body.take(MAX_BODY + 1).read_to_end(&mut body)?;
+        if body.len() as u64 > MAX_BODY {
+            return Err(io::Error::other("the response is too large"));
+        }
+        Ok(Response {
+            status: self.status,
+            headers: self.headers,
+            body,
+        })
+    }
 }
 
 /// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoResponse {
-    /// The connection failed: curl's message.
+    /// The connection failed, and why.
     Network(String),
-    CurlMissing,
+    /// The host's name cannot be resolved.
+    UnknownHost(String),
+    /// The server's certificate was refused, or there are no authorities to check it with.
+    Certificate(String),
+    /// The server does not speak TLS.
+    NoTls,
+    /// The proxy refused, or cannot be reached: its address, and why.
+    Proxy(String, String),
+    /// The content to be sent cannot be read.
+    Content(String),
     /// A signal told us to stop: its number.
     Interrupted(i32),
 }
@@ -25,96 +69,117 @@ impl Response {
         (200..300).contains(&self.status)
     }
 
-    /// The first header of a name, in whatever case.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(other, _)| other.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+    pub fn is_redirect(&self) -> bool {
+        is_redirect(self.status)
     }
 
-    /// The status, and the registry's message if it sends one: a line for error messages.
+    /// The first header of a name, in whatever case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// All headers of a name.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let values = self.headers.get_all(name).into_iter();
+        values.filter_map(|value| value.to_str().ok())
+    }
+
+    /// The code of the registry's error, such as `NAME_UNKNOWN`; empty if there is none.
     /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes>
+    pub fn error_code(&self) -> String {
+        self.error("code")
+    }
+
+    fn error(&self, key: &str) -> String {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let text = body["errors"][0][key].as_str().unwrap_or_default();
+        text.to_owned()
+    }
+
+    /// The status and the registry's own reason: a line for error messages.
     pub fn error_text(&self) -> String {
-        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
-        let error = &body["errors"][0];
-        let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-        let parts = [text("code").to_lowercase(), text("message")];
+        let parts = [self.error("code").to_lowercase(), self.error("message")];
         let parts = parts.iter().map(|part| single_line(part));
-        let message = parts
+        let mut reason = parts
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
             .join(": ");
-        if message.is_empty() {
+        if reason.is_empty() {
+            reason = self.plain_text();
+        }
+        if reason.is_empty() {
             format!("status {}", self.status)
         } else {
-            format!("status {}, {message}", self.status)
+            format!("status {}, {reason}", self.status)
         }
+    }
+
+    /// The beginning of a body that is text. Of a page of a proxy only its title.
+    fn plain_text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.body);
+        let text = match text.split_once("<title>") {
+            Some((_, rest)) => rest.split("</title>").next().unwrap_or_default(),
+            None if text.trim_start().starts_with('<') => "",
+            None => &text,
+        };
+        single_line(text).chars().take(MAX_SHOWN).collect()
     }
 
     /// Whether the same request may succeed a little later.
     pub fn is_transient_error(&self) -> bool {
         matches!(self.status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
     }
+}
 
-    /// Parses the output of `curl --dump-header -`: the headers of each response on the way (from a
-    /// proxy, or a redirect), then the headers and body of the last one.
-    pub fn parse(output: &str) -> Option<Self> {
-        let (mut response, mut rest) = (None, output);
-        while rest.starts_with("HTTP/") {
-            let (head, body) = rest.split_once("\r\n\r\n").unwrap_or((rest, ""));
-            let mut lines = head.lines();
-            let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-            let headers = lines
-                .filter_map(|line| line.split_once(':'))
-                .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-                .collect();
-            response = Some((status, headers));
-            rest = body;
-        }
-        response.map(|(status, headers)| Self {
-            status,
-            headers,
-            body: rest.to_owned(),
-        })
-    }
+pub fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn response(status: u16, body: &str) -> Response {
+        Response {
+            status,
+            body: body.as_bytes().to_vec(),
+            ..Response::default()
+        }
+    }
+
     #[test]
-    fn the_last_response_is_used() {
-        let output = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://b/\r\n\r\n\
-                      HTTP/2 200\r\ndocker-content-digest: sha256:1\r\nLink: </v2/x?n=1&last=a>; rel=\"next\"\r\n\r\n{\"a\":1}";
-        let response = Response::parse(output).unwrap();
-        assert_eq!(
-            (response.status, response.body.as_str()),
-            (200, "{\"a\":1}")
-        );
+    fn headers_have_any_case() {
+        let mut response = response(200, "");
+        let value = "sha256:1".parse().unwrap();
+        response.headers.insert("docker-content-digest", value);
         assert_eq!(response.header("Docker-Content-Digest"), Some("sha256:1"));
         assert_eq!(response.header("location"), None);
     }
 
     #[test]
-    fn a_response_may_have_no_body() {
-        let response = Response::parse("HTTP/1.1 204 No Content\r\n\r\n").unwrap();
-        assert_eq!((response.status, response.body.as_str()), (204, ""));
-        assert_eq!(Response::parse("curl: (6) no such host"), None);
-    }
-
-    #[test]
-    fn errors_contain_the_registrys_message() {
-        let text = |body: &str| {
-            Response::parse(&format!("HTTP/1.1 403 Forbidden\r\n\r\n{body}"))
-                .unwrap()
-                .error_text()
-        };
+    fn errors_contain_the_registrys_reason() {
+        let text = |body: &str| response(403, body).error_text();
         assert_eq!(
             text(r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#),
             "status 403, denied: permission_denied: write_package"
         );
-        assert_eq!(text("<html>"), "status 403");
+        assert_eq!(text(""), "status 403");
+        assert_eq!(text("quota exceeded\n"), "status 403, quota exceeded");
+        assert_eq!(
+            text("<html><head><title>403 Forbidden</title></head></html>"),
+            "status 403, 403 Forbidden"
+        );
+        assert_eq!(text("<Error><Code>x</Code></Error>"), "status 403");
+        assert!(text(&"long ".repeat(999)).len() < 300);
+    }
+
+    #[test]
+    fn a_body_that_is_too_large_is_refused() {
+        let head = ResponseHead {
+            status: 200,
+            headers: HeaderMap::new(),
+            body: Box::new(io::repeat(b'x')),
+        };
+        assert!(head.read().is_err());
     }
 }

@@ -1,116 +1,126 @@
-//! Sends requests, and retries them after transient failures.
+//! Repeats requests after failures that may pass by themselves.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::{
-    request::Request,
-    response::{NoResponse, Response},
-};
-use crate::{
-    base::ui::human_time,
-    exec::{Exec, Finished, NoAnswer},
-};
+use super::response::{NoResponse, Response};
+use crate::{base::ui::human_time, exec::Exec};
 
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 5;
+/// The same, if the host's name cannot be resolved and never was: it may be misspelled.
+const ATTEMPTS_TO_RESOLVE: u32 = 3;
 /// The pause before the second attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a registry may ask for with `Retry-After`.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// A larger number of seconds is a time since 1970, which some registries send.
+const LONGEST_DELAY: u64 = 1_000_000_000;
 
-/// curl's exit codes for failures that may not happen again: no connection, or a lost one.
-/// <https://curl.se/libcurl/c/libcurl-errors.html>
-const CONNECTION_ERRORS: &[i32] = &[7, 16, 18, 28, 35, 52, 55, 56, 92];
-
-/// The result of one attempt.
-pub type Attempt = Result<Response, FailedAttempt>;
-
-/// An attempt without a response.
-pub struct FailedAttempt {
-    why: NoResponse,
-    /// Whether another attempt may help.
-    retry: bool,
-}
-
-/// Sends a request until it succeeds, or another attempt would not help. `on_retry` gets a line
-/// for people before each further attempt.
-///
-/// # Errors
-/// When the last attempt has no response.
-pub fn send(
-    exec: &Exec,
-    request: &Request,
-    on_retry: impl FnMut(&str),
-) -> Result<Response, NoResponse> {
-    retry(exec, on_retry, || send_once(exec, request))
-}
-
-/// As [`send`], for an attempt that consists of several requests.
+/// Makes attempts until one succeeds, or another would not help. `on_retry` gets a line for people
+/// before each further attempt.
 ///
 /// # Errors
 /// When the last attempt has no response.
 pub fn retry(
     exec: &Exec,
+    is_known_host: bool,
     mut on_retry: impl FnMut(&str),
-    mut attempt: impl FnMut() -> Attempt,
+    mut attempt: impl FnMut() -> Result<Response, NoResponse>,
 ) -> Result<Response, NoResponse> {
     let mut pause = FIRST_PAUSE;
-    for number in 1..ATTEMPTS {
+    let mut number = 1;
+    loop {
         let result = attempt();
-        let (why, wait) = match &result {
+        let (why, wait, attempts) = match &result {
             Ok(response) if response.is_transient_error() => {
-                let seconds = response.header("retry-after");
-                let seconds = seconds.and_then(|value| value.parse().ok());
-                let wait = seconds.map_or(pause, Duration::from_secs);
-                (response.error_text(), wait)
+                let wait = response.header("retry-after");
+                let wait = wait.and_then(|value| delay(value, SystemTime::now()));
+                (response.error_text(), wait.unwrap_or(pause), ATTEMPTS)
             }
-            Err(FailedAttempt {
-                why: NoResponse::Network(why),
-                retry: true,
-            }) => (why.clone(), pause),
-            Ok(_) | Err(_) => return result.map_err(|failed| failed.why),
+            Err(NoResponse::Network(why)) => (why.clone(), pause, ATTEMPTS),
+            Err(NoResponse::UnknownHost(host)) => {
+                let attempts = if is_known_host {
+                    ATTEMPTS
+                } else {
+                    ATTEMPTS_TO_RESOLVE
+                };
+                (cannot_resolve(host), pause, attempts)
+            }
+            Ok(_) | Err(_) => return result,
         };
+        if number >= attempts {
+            return result;
+        }
         let wait = wait.min(MAX_PAUSE);
         on_retry(&format!(
             "{why}; trying again in {} ({number} of {})",
             human_time(wait),
-            ATTEMPTS - 1
+            attempts - 1
         ));
         exec.pause(wait).map_err(NoResponse::Interrupted)?;
         pause *= 2;
+        number += 1;
     }
-    attempt().map_err(|failed| failed.why)
 }
 
-/// Sends a request once.
-///
-/// # Errors
-/// When there is no response.
-pub fn send_once(exec: &Exec, request: &Request) -> Attempt {
-    // curl ends by itself; this is for the case that it does not.
-    let time_limit = request.time_limit + Duration::from_secs(5);
-    let done = exec.capture(&request.cmd(), time_limit).map_err(|why| {
-        let (why, retry) = match why {
-            NoAnswer::TimedOut(_) => (NoResponse::Network("no response in time".to_owned()), true),
-            NoAnswer::NotStarted(_) => (NoResponse::CurlMissing, false),
-            NoAnswer::Interrupted(signal) => (NoResponse::Interrupted(signal), false),
+pub fn cannot_resolve(host: &str) -> String {
+    format!("the name `{host}` cannot be resolved")
+}
+
+/// How long to wait according to a `Retry-After` header: a number of seconds, or a time.
+/// <https://www.rfc-editor.org/rfc/rfc9110#name-retry-after>
+fn delay(value: &str, now: SystemTime) -> Option<Duration> {
+    let until = match value.trim().parse() {
+        Ok(seconds) if seconds < LONGEST_DELAY => return Some(Duration::from_secs(seconds)),
+        Ok(seconds) => SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?,
+        Err(_) => httpdate::parse_http_date(value.trim()).ok()?,
+    };
+    Some(until.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_may_be_a_number_or_a_time() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_746_136_930);
+        let seconds = |value| delay(value, now).map(|delay| delay.as_secs());
+        assert_eq!(seconds("3"), Some(3));
+        assert_eq!(seconds("1746136938"), Some(8));
+        assert_eq!(seconds("Thu, 01 May 2025 22:02:13 GMT"), Some(3));
+        assert_eq!(seconds("Thu, 01 May 2025 21:00:00 GMT"), Some(0));
+        assert_eq!(seconds("soon"), None);
+        assert_eq!(seconds("99999999999999999999"), None);
+    }
+
+    #[test]
+    fn a_name_that_was_never_resolved_gets_fewer_attempts() {
+        let attempts = |is_known_host| {
+            let mut count = 0;
+            let unknown = || {
+                count += 1;
+                Err(NoResponse::UnknownHost("r.lan".into()))
+            };
+            let done = retry(&Exec::silent(), is_known_host, |_| {}, unknown);
+            assert!(done.is_err());
+            count
         };
-        FailedAttempt { why, retry }
-    })?;
-    if !done.ok() {
-        return Err(network_error(&done));
+        assert_eq!(attempts(false), ATTEMPTS_TO_RESOLVE);
     }
-    Response::parse(&done.stdout).ok_or_else(|| network_error(&done))
-}
 
-/// What `curl: (7) Failed to connect …` says.
-fn network_error(done: &Finished) -> FailedAttempt {
-    let line = done.first_error_line();
-    let message = line
-        .split_once(") ")
-        .map_or(line.as_str(), |(_, rest)| rest);
-    FailedAttempt {
-        why: NoResponse::Network(message.to_owned()),
-        retry: CONNECTION_ERRORS.contains(&done.code),
+    #[test]
+    fn a_refusal_is_not_repeated() {
+        let mut count = 0;
+        let refusal = || {
+            count += 1;
+            let status = 413;
+            Ok(Response {
+                status,
+                ..Response::default()
+            })
+        };
+        let done = retry(&Exec::silent(), true, |_| {}, refusal).unwrap();
+        assert_eq!((done.status, count), (413, 1));
     }
 }

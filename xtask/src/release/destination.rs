@@ -4,8 +4,10 @@ use crate::{
     base::{error::Failure, image::Repository},
     credentials::{files, find::find, login::Credentials},
     facts::context::Context,
-    registry::client::RegistryClient,
-    release::paths,
+    registry::{
+        authentication::Access,
+        client::{ClientOptions, RegistryClient},
+    },
     settings::Settings,
 };
 
@@ -24,10 +26,15 @@ pub fn with_repository(settings: &Settings, repository: Option<&str>) -> Result<
 }
 
 /// The registry of the configured repository.
-pub fn registry<'a>(cx: &'a Context) -> RegistryClient<'a> {
-    let scratch = cx.settings.root.join(paths::FOLDER);
+pub fn registry<'a>(cx: &'a Context, access: Access) -> RegistryClient<'a> {
+    let options = ClientOptions {
+        access,
+        credentials: credentials(cx),
+        insecure: &cx.settings.registry.insecure,
+        related: None,
+    };
     let repository = &cx.settings.image.repository;
-    RegistryClient::new(cx.exec, cx.ui, repository, credentials(cx), &scratch)
+    RegistryClient::new(cx.exec, cx.env, cx.ui, repository, options)
 }
 
 /// The credentials for the configured repository: those of the engines' clients, else those of the

@@ -7,10 +7,16 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     base::ui::{Clock, human_time},
-    cli::PublishingOptions,
+    cli::{PublishingOptions, VerifyDepth},
     facts::{context::Context, git::WorkTree},
-    oci::{archive::Archive, verify::Expected},
-    registry::client::{RawManifest, RegistryClient},
+    oci::{
+        archive::Archive,
+        verify::{Depth, Expected, Verified},
+    },
+    registry::{
+        authentication::Access,
+        client::{RawManifest, RegistryClient},
+    },
     release::{
         destination,
         github::{self, Group},
@@ -53,7 +59,7 @@ pub fn publish(
     request: PublishRequest,
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
-    let registry = destination::registry(cx);
+    let registry = destination::registry(cx, Access::Push);
     let mut publication = Publication {
         cx,
         registry: &registry,
@@ -69,14 +75,14 @@ pub fn publish(
             "Resuming",
             "this commit's image is in the registry already: nothing is built or pushed",
         );
-        return publication.finish(published, false);
+        return publication.finish(published, None, false);
     }
     let archive = make(&mut publication)?;
-    publication.phase("check", |it| {
+    let verified = publication.phase("check", |it| {
         verify::archive(it.cx, &archive, &it.request.expected)
     })?;
     let pushed = publication.push(&archive)?;
-    publication.finish(&pushed, overwrite)
+    publication.finish(&pushed, Some(verified), overwrite)
 }
 
 impl Publication<'_> {
@@ -129,14 +135,26 @@ impl Publication<'_> {
             .context("the push failed; no tag was moved")
     }
 
-    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt.
-    fn finish(mut self, image: &RawManifest, overwrite: bool) -> Result<()> {
+    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. The archive
+    /// is the one that was pushed, if this run did.
+    fn finish(
+        mut self,
+        image: &RawManifest,
+        archive: Option<Verified>,
+        overwrite: bool,
+    ) -> Result<()> {
         let cx = self.cx;
         let digest = image.digest();
         let verified = self.phase("verify", |it| {
             let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
-            verify::in_registry(it.cx, it.registry, &digest, &it.request.expected, hint)
+            let depth = match it.request.options.verify {
+                VerifyDepth::Shallow => Depth::Shallow,
+                VerifyDepth::Deep => Depth::Deep,
+            };
+            verify::in_registry(it.cx, it.registry, &digest, &it.request.expected, depth, hint)
         })?;
+        // The layers of the archive were read when it was verified.
+        let verified = archive.unwrap_or(verified);
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
         let signing = sign::plan(cx.settings, &reference, self.registry.is_plain_http())?;
         let signed = !signing.steps.is_empty();

@@ -168,12 +168,12 @@ pub fn existing(
 
 /// The configuration of an image, or of the first image of an index.
 fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<ImageConfig> {
-    let mut manifest: Manifest = serde_json::from_str(&found.content)?;
+    let mut manifest: Manifest = serde_json::from_slice(&found.content)?;
     if manifest.is_index()
         && let Some(first) = manifest.manifests.iter().find(|one| !one.is_attestation())
         && let Some(child) = registry.manifest(&first.digest)?
     {
-        manifest = serde_json::from_str(&child.content)?;
+        manifest = serde_json::from_slice(&child.content)?;
     }
     let Some(config) = manifest.config else {
         return Ok(ImageConfig::default());

@@ -1,46 +1,72 @@
 //! Pushing the content of an archive by digest.
 
-use std::collections::BTreeSet;
+use std::io::{self, Read};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    base::image::human_bytes,
+    base::{image::human_bytes, parallel},
     facts::context::Context,
     oci::{
         archive::Archive,
         manifest::{Descriptor, Manifest},
     },
-    registry::client::{RawManifest, RegistryClient},
+    registry::{
+        client::{RawManifest, RegistryClient},
+        request::Upload,
+    },
 };
 
-/// Pushes an archive by digest: the blobs that the registry lacks, then the manifests, each after
-/// what it points to. No tag moves.
+/// How many blobs, or manifests, are pushed at once.
+const SIDE_BY_SIDE: usize = 4;
+
+/// What an image consists of.
+#[derive(Default)]
+struct Contents {
+    /// Each with its manifest or index, a child before its parent.
+    manifests: Vec<(Descriptor, RawManifest)>,
+    /// Each digest once.
+    blobs: Vec<Descriptor>,
+}
+
+/// Pushes an archive by digest: the blobs that the registry lacks, then the manifests, then the index.
+/// No tag moves.
 ///
 /// # Errors
 /// When the registry refuses it.
 pub fn push(cx: &Context, registry: &RegistryClient, archive: &Archive) -> Result<RawManifest> {
-    let mut pushed = BTreeSet::new();
-    push_manifest(cx, registry, archive, &archive.root, &mut pushed)
+    let mut contents = Contents::default();
+    list(archive, &archive.root, &mut contents)?;
+    parallel::map(SIDE_BY_SIDE, &contents.blobs, |blob| {
+        push_blob(cx, registry, archive, blob)
+    })?;
+    let (_, root) = contents
+        .manifests
+        .pop()
+        .context("the archive holds no manifest")?;
+    parallel::map(SIDE_BY_SIDE, &contents.manifests, |(child, manifest)| {
+        cx.exec.fail_if_interrupted()?;
+        registry.put_manifest(&child.digest, manifest)
+    })?;
+    registry.put_manifest(&archive.root.digest, &root)?;
+    Ok(root)
 }
 
-fn push_manifest(
-    cx: &Context,
-    registry: &RegistryClient,
-    archive: &Archive,
-    descriptor: &Descriptor,
-    pushed: &mut BTreeSet<String>,
-) -> Result<RawManifest> {
+/// Lists what a manifest or index points to, and then itself.
+fn list(archive: &Archive, descriptor: &Descriptor, contents: &mut Contents) -> Result<()> {
     let content = archive.read(&descriptor.digest)?;
     let manifest: Manifest =
         serde_json::from_slice(&content).context("a manifest cannot be read")?;
     for child in &manifest.manifests {
-        push_manifest(cx, registry, archive, child, pushed)?;
+        list(archive, child, contents)?;
     }
     for blob in manifest.config.iter().chain(&manifest.layers) {
-        cx.exec.fail_if_interrupted()?;
-        if pushed.insert(blob.digest.clone()) && !registry.has_blob(&blob.digest)? {
-            push_blob(cx, registry, archive, blob)?;
+        if !contents
+            .blobs
+            .iter()
+            .any(|known| known.digest == blob.digest)
+        {
+            contents.blobs.push(blob.clone());
         }
     }
     let media_type = if manifest.media_type.is_empty() {
@@ -48,12 +74,12 @@ fn push_manifest(
     } else {
         manifest.media_type
     };
-    let manifest = RawManifest {
+    let raw = RawManifest {
         media_type,
-        content: String::from_utf8(content).context("a manifest is not UTF-8")?,
+        content,
     };
-    registry.put_manifest(&descriptor.digest, &manifest)?;
-    Ok(manifest)
+    contents.manifests.push((descriptor.clone(), raw));
+    Ok(())
 }
 
 fn push_blob(
@@ -62,12 +88,21 @@ fn push_blob(
     archive: &Archive,
     blob: &Descriptor,
 ) -> Result<()> {
-    let (mut content, size) = archive.reader(&blob.digest)?;
-    cx.ui.status(
-        "Pushing",
-        &format!("{} ({})", short_digest(&blob.digest), human_bytes(size)),
-    );
-    registry.upload(&blob.digest, &mut content, size)
+    cx.exec.fail_if_interrupted()?;
+    let digest = &blob.digest;
+    let (_, size) = archive.reader(digest)?;
+    let open = || -> io::Result<Box<dyn Read + Send>> {
+        let (content, _) = archive.reader(digest).map_err(io::Error::other)?;
+        Ok(Box::new(content))
+    };
+    let upload = Upload { open: &open, size };
+    if registry.push_blob(digest, upload)? {
+        cx.ui.status(
+            "Pushed",
+            &format!("{} ({})", short_digest(digest), human_bytes(size)),
+        );
+    }
+    Ok(())
 }
 
 /// The first characters of a digest, enough for people to compare digests.

@@ -8,7 +8,7 @@ use crate::{
     facts::context::Context,
     oci::{
         archive::Archive,
-        verify::{self, Expected, Verified},
+        verify::{self, Depth, Expected, Verified},
     },
     registry::client::RegistryClient,
     release::{paths, push},
@@ -24,7 +24,7 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
     let root = &archive.root.digest;
     let verified = cx
         .exec
-        .interruptible(|stop| verify::verify(archive, root, expected, stop));
+        .interruptible(|stop| verify::verify(archive, root, expected, Depth::Deep, stop));
     verified.map_err(|error| {
         let is_of_another_repository = format!("{error:#}").contains(label::IMAGE);
         let mut hints = vec!["inspect the archive, which is kept".to_owned()];
@@ -49,6 +49,7 @@ pub fn in_registry(
     registry: &RegistryClient,
     digest: &str,
     expected: &Expected,
+    depth: Depth,
     hint: &str,
 ) -> Result<Verified> {
     cx.ui.status(
@@ -57,7 +58,7 @@ pub fn in_registry(
     );
     let verified = cx
         .exec
-        .interruptible(|stop| verify::verify(registry, digest, expected, stop));
+        .interruptible(|stop| verify::verify(registry, digest, expected, depth, stop));
     verified.map_err(|error| {
         let what = format!("what {} holds as {digest}", registry.host());
         mismatch(error, &what, vec![hint.to_owned()])

@@ -81,6 +81,8 @@ pub struct ImageSettings {
 pub struct RegistrySettings {
     /// The registry's user for `docker-login`; empty if none is configured.
     pub user: String,
+    /// The registries without TLS, or with a certificate that is not checked.
+    pub insecure: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

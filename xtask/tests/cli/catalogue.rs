@@ -1,7 +1,7 @@
-//! Replays every known failure in a command in which it occurs. A fake engine, curl or container prints the
+//! Replays every known failure in a command in which it occurs. A fake engine, registry or container prints the
 //! output of a real one and exits with its code.
 //!
-//! Most of the output was recorded from Docker 20.10 to 28.5, Podman 4.3 and 5.4, and curl. Where a failure
+//! Most of the output was recorded from Docker 20.10 to 28.5, and Podman 4.3 and 5.4. Where a failure
 //! could not be reproduced (Docker 29, pull limits, SELinux, a crash of QEMU, too few ids, a registry's 5xx),
 //! the output comes from the issues that the catalogue links to or from the engines' source code, and the
 //! exit code is the engine's usual one. Names and digests are invented.
@@ -10,9 +10,12 @@ use std::{io::Write as _, os::unix::fs::symlink, process::Command};
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{
-    CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image, no_container,
-    no_container_at_first, no_image, podman_version,
+use crate::{
+    registry::fake::{Auth, FakeRegistry, Oddities},
+    sandbox::{
+        CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image, no_container,
+        no_container_at_first, no_image, podman_version,
+    },
 };
 
 #[allow(dead_code)] // the page's and `explain`'s
@@ -454,7 +457,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "ssl certificate problem",
         "failed_requests_to_registries_are_explained",
     ),
-    ("curl-missing", "publish::a_missing_curl_is_reported"),
+    (
+        "413 request entity too large",
+        "registry::refusals_say_what_to_do",
+    ),
+    ("docker-media-types", "registry::refusals_say_what_to_do"),
+    ("repository-missing", "registry::refusals_say_what_to_do"),
+    (
+        "immutable-tag",
+        "registry::immutable_tags_are_not_written_again",
+    ),
 ];
 
 fn version(engine: &str) -> Value {
@@ -640,83 +652,92 @@ fn a_hung_engine_is_explained() {
     );
 }
 
-/// Each case has curl's exit code and output, the resulting error, and the code of the entry.
+/// Each case has an oddity of the registry, the resulting error, and the code of the entry.
 #[test]
 fn failed_requests_to_registries_are_explained() {
-    let later = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\n\r\n";
-    let busy = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\n\r\n";
-    let denied = "HTTP/2 403\r\n\r\n{\"errors\":[{\"code\":\"DENIED\",\"message\":\"permission_denied: write_package\"}]}";
-    let who = "HTTP/2 401\r\n\r\n";
-    let wrong = "HTTP/2 401\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\r\n{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"unauthenticated: User cannot be authenticated with the token provided.\"}]}";
+    let answers = |status, body| Oddities {
+        answers: Some((status, body)),
+        ..Oddities::default()
+    };
+    let denied = r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
+    let basic = Oddities {
+        auth: Auth::Basic,
+        ..Oddities::default()
+    };
     let cases = [
-        ("registry-fails", 0, later, "", "ghcr.io fails: status 503"),
+        (
+            "registry-fails",
+            answers(503, ""),
+            "ghcr.io fails: status 503",
+        ),
         (
             "too-many-requests",
-            0,
-            busy,
-            "",
+            answers(429, ""),
             "too many requests to ghcr.io: status 429",
         ),
         (
             "push-denied",
-            0,
-            denied,
-            "",
+            answers(403, denied),
             "you may not read ghcr.io/x/y: status 403, denied: permission_denied: write_package",
         ),
         (
             "not-signed-in",
-            0,
-            who,
-            "",
+            answers(401, ""),
             "not signed in to ghcr.io, which is needed to read ghcr.io/x/y",
         ),
         (
             "token-refused",
-            0,
-            wrong,
-            "",
-            "ghcr.io rejects the credentials from REGISTRY_TOKEN: status 401, unauthorized: unauthenticated: User cannot be authenticated with the token provided.",
-        ),
-        (
-            "registry-unreachable",
-            6,
-            "",
-            "curl: (6) Could not resolve host: ghcr.io\n",
-            "ghcr.io cannot be reached: Could not resolve host: ghcr.io",
-        ),
-        (
-            "proxy-ca",
-            60,
-            "",
-            "curl: (60) SSL certificate problem: unable to get local issuer certificate\n",
-            "ghcr.io cannot be reached: SSL certificate problem: unable to get local issuer certificate",
+            basic,
+            "ghcr.io rejects the credentials from REGISTRY_TOKEN: status 401, unauthorized: authentication required",
         ),
     ];
-    for (code, exit, head, words, failure) in cases {
-        let mut sandbox =
-            Sandbox::new(PROJECT).engine("curl", &[answer("--silent", exit, head, words)]);
+    for (code, oddities, failure) in cases {
+        let registry = FakeRegistry::start(oddities);
+        let mut sandbox = registry.serve_sandbox(Sandbox::new(PROJECT));
         if code == "token-refused" {
             sandbox = sandbox
                 .env("REGISTRY_TOKEN", "t")
                 .env("XTASK_REGISTRY_USER", "me");
         }
-        let output = sandbox.run(&["verify-image", "--version", "1.2.3"]);
-        assert_eq!(output.code, 1, "{output:?}");
-        let lines: Vec<_> = output
-            .stderr
-            .lines()
-            .skip_while(|line| !line.starts_with("error: "))
-            .collect();
-        assert_eq!(lines[0], format!("error: {failure}"));
-        assert!(lines[1].starts_with("hint: "), "{lines:?}");
-        let more = format!("hint: see `cargo xtask explain {code}`");
-        assert_eq!(lines.last(), Some(&more.as_str()));
+        assert_request_fails(&sandbox, code, failure);
         // Only transient failures are retried, four times.
-        let tries = sandbox.calls().len();
+        let tries = registry.count("GET ");
         let transient = matches!(code, "registry-fails" | "too-many-requests");
-        assert_eq!(tries >= 5, transient, "{code}: {tries} calls");
+        assert_eq!(tries >= 5, transient, "{code}: {tries} requests");
     }
+    let sandbox = FakeRegistry::start(Oddities::default()).serve_sandbox(Sandbox::new(PROJECT));
+    let stranger = FakeRegistry::start(Oddities::default());
+    std::fs::write(sandbox.path("ca.pem"), stranger.authority()).unwrap();
+    assert_request_fails(
+        &sandbox,
+        "proxy-ca",
+        "ghcr.io cannot be reached: its certificate is refused: ",
+    );
+    let sandbox = Sandbox::new(PROJECT)
+        .env("HTTPS_PROXY", "")
+        .env("XTASK_IMAGE_REPOSITORY", "nowhere.invalid/x/y");
+    assert_request_fails(
+        &sandbox,
+        "registry-unreachable",
+        "nowhere.invalid cannot be reached: the name `nowhere.invalid` cannot be resolved",
+    );
+}
+
+fn assert_request_fails(sandbox: &Sandbox, code: &str, failure: &str) {
+    let output = sandbox.run(&["verify-image", "--version", "1.2.3"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    let lines: Vec<_> = output
+        .stderr
+        .lines()
+        .skip_while(|line| !line.starts_with("error: "))
+        .collect();
+    assert!(
+        lines[0].starts_with(&format!("error: {failure}")),
+        "{lines:?}"
+    );
+    assert!(lines[1].starts_with("hint: "), "{lines:?}");
+    let more = format!("hint: see `cargo xtask explain {code}`");
+    assert_eq!(lines.last(), Some(&more.as_str()));
 }
 
 /// A sandbox with a real program; none if this machine does not have it.
@@ -765,11 +786,6 @@ fn failures_of_real_programs_are_recognised() {
             .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
             .env("XTASK_ENGINE_TIMEOUT", "20s");
         leads_to(sandbox, &["stop", "--engine", "podman"], "podman-down");
-    }
-    if let Some(sandbox) = with_real("curl") {
-        let sandbox = sandbox.env("XTASK_IMAGE_REPOSITORY", "nowhere.invalid/x/y");
-        let args = ["verify-image", "--version", "1.2.3"];
-        leads_to(sandbox, &args, "registry-unreachable");
     }
 }
 

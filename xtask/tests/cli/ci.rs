@@ -3,7 +3,10 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{CommandOutput, PROJECT, Sandbox, answer, docker_version};
+use crate::{
+    registry::fake::{Auth, FakeRegistry, Oddities},
+    sandbox::{CommandOutput, PROJECT, Sandbox, answer, docker_version},
+};
 
 const SHA: &str = "3f1c0a9b7d523f1c0a9b7d523f1c0a9b7d523f1c";
 
@@ -12,18 +15,15 @@ struct Job {
     project: String,
     head: &'static str,
     shallow: bool,
-    /// The registry's answer to the start of an upload.
-    upload: &'static str,
-    /// The registry's answer for the version's tag.
-    tag: &'static str,
+    registry: Oddities,
+    /// Whether the version's tag names some other image.
+    is_released: bool,
     env: Vec<(&'static str, &'static str)>,
     without: &'static str,
 }
 
-const ACCEPTED: &str = "HTTP/2 202 \r\nlocation: /v2/x/y/blobs/uploads/1\r\n\r\n";
-const MANIFEST_UNKNOWN: &str = "HTTP/2 404 \r\n\r\n{\"errors\":[{\"code\":\"MANIFEST_UNKNOWN\",\"message\":\"manifest unknown\"}]}";
-const DENIED: &str = "HTTP/2 403 \r\n\r\n{\"errors\":[{\"code\":\"DENIED\",\"message\":\"permission_denied: write_package\"}]}";
-const UNAUTHORIZED: &str = "HTTP/2 401 \r\nwww-authenticate: Basic realm=\"x\"\r\n\r\n{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"authentication required\"}]}";
+const DENIED: &str =
+    r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
 
 impl Job {
     fn new() -> Self {
@@ -31,8 +31,8 @@ impl Job {
             project: PROJECT.to_owned(),
             head: "HEAD, tag: refs/tags/v1.2.3",
             shallow: false,
-            upload: ACCEPTED,
-            tag: MANIFEST_UNKNOWN,
+            registry: Oddities::default(),
+            is_released: false,
             env: vec![
                 ("GITHUB_ACTIONS", "true"),
                 ("GITHUB_EVENT_NAME", "push"),
@@ -56,27 +56,18 @@ impl Job {
             git("rev-parse --is-shallow-repository", shallow),
             git("tag", "v1.2.3\n"),
         ];
-        let options = "--silent --show-error --config - --dump-header - --suppress-connect-headers --connect-timeout 15 --max-time 60";
-        let curl = |args: &str, stdout: &str| {
-            let mut answer = answer(&format!("{options} {args}"), 0, stdout, "");
-            answer["read_stdin"] = true.into();
-            answer
-        };
-        let curl = [
-            curl("--request POST", self.upload),
-            curl("--request DELETE", "HTTP/2 204 \r\n\r\n"),
-            curl("--header", self.tag),
-        ];
+        let registry = FakeRegistry::start(self.registry.clone());
+        if self.is_released {
+            registry.add_tags(&["1.2.3"]);
+        }
         let docker = [
             docker_version(),
             answer("info", 0, "overlay2 []\n", ""),
             answer("buildx version", 0, "github.com/docker/buildx 0.29.1\n", ""),
             answer("buildx inspect", 1, "", "ERROR: no builder found\n"),
         ];
-        sandbox = sandbox
-            .engine("git", &git)
-            .engine("curl", &curl)
-            .engine("docker", &docker);
+        sandbox = sandbox.engine("git", &git).engine("docker", &docker);
+        sandbox = registry.serve_sandbox(sandbox);
         for (name, value) in &self.env {
             if *name != self.without {
                 sandbox = sandbox.env(name, value);
@@ -189,7 +180,7 @@ fn a_shallow_clone_is_a_warning() {
 #[test]
 fn a_token_without_permission_to_push() {
     let mut job = Job::new();
-    job.upload = DENIED;
+    job.registry.push_refusal = Some((403, DENIED));
     job.has_finding(
         "permission",
         "failure",
@@ -201,7 +192,7 @@ fn a_token_without_permission_to_push() {
 #[test]
 fn a_missing_token() {
     let mut job = Job::new();
-    (job.upload, job.without) = (UNAUTHORIZED, "GITHUB_TOKEN");
+    (job.registry.auth, job.without) = (Auth::Basic, "GITHUB_TOKEN");
     let (output, bad) = job.check();
     assert_eq!(output.code, 1);
     let names: Vec<_> = bad.iter().map(|(name, _)| name.as_str()).collect();
@@ -216,7 +207,7 @@ fn a_missing_token() {
 #[test]
 fn a_token_without_a_user_name() {
     let mut job = Job::new();
-    job.upload = UNAUTHORIZED;
+    job.registry.auth = Auth::Basic;
     job.project = job.project.replace("ghcr.io", "registry.example.com");
     job.env.push(("REGISTRY_TOKEN", "marked-token"));
     let (_, bad) = job.check();
@@ -229,7 +220,7 @@ fn a_token_without_a_user_name() {
 #[test]
 fn a_version_that_is_already_released() {
     let mut job = Job::new();
-    job.tag = "HTTP/2 200 \r\ncontent-type: application/vnd.oci.image.index.v1+json\r\n\r\n{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.index.v1+json\",\"manifests\":[]}";
+    job.is_released = true;
     let (output, bad) = job.check();
     assert_eq!(output.code, 1);
     assert_eq!(bad[0].0, "release");
@@ -345,7 +336,8 @@ fn a_missing_engine_is_only_a_warning() {
     for (name, value) in Job::new().env {
         sandbox = sandbox.env(name, value);
     }
-    let output = sandbox.run(&["ci-check"]);
+    let registry = FakeRegistry::start(Oddities::default());
+    let output = registry.serve_sandbox(sandbox).run(&["ci-check"]);
     let line = output
         .stdout
         .lines()

@@ -9,7 +9,10 @@ mod detection;
 mod formula;
 mod installed;
 mod messages;
+#[path = "../publication/mod.rs"]
+mod publication;
 mod publish;
+mod registry;
 mod sandbox;
 mod unusual_environments;
 mod watch;

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::sandbox::{PROJECT, Sandbox, answer, docker_version, image, no_image, podman_version};
+use crate::{
+    registry::fake::{Auth, FakeRegistry, Oddities},
+    sandbox::{PROJECT, Sandbox, answer, docker_version, image, no_image, podman_version},
+};
 
 const CONTAINERD: &str = "overlayfs [[\"driver-type\",\"io.containerd.snapshotter.v1\"]]\n";
 const CLASSIC: &str = "overlay2 [[\"Backing Filesystem\",\"extfs\"]]\n";
@@ -23,10 +26,13 @@ fn podman() -> Sandbox {
     Sandbox::new(PROJECT).engine("podman", &[podman_version()])
 }
 
-/// Adds a fake curl, with which every request gets the same answer.
-fn registry(sandbox: Sandbox, head: &str, body: &str) -> Sandbox {
-    let stdout = format!("{head}\r\n\r\n{body}");
-    sandbox.engine("curl", &[answer("--silent", 0, &stdout, "")])
+/// A sandbox with a registry that answers every request so.
+fn registry(status: u16, body: &'static str) -> Sandbox {
+    let registry = FakeRegistry::start(Oddities {
+        answers: Some((status, body)),
+        ..Oddities::default()
+    });
+    registry.serve_sandbox(Sandbox::new(PROJECT))
 }
 
 #[test]
@@ -277,23 +283,9 @@ fn a_missing_image_cannot_be_pushed() {
 }
 
 #[test]
-fn a_missing_curl_is_reported() {
-    let output = Sandbox::new(PROJECT).run(&["verify-image", "--version", "1.2.3"]);
-    assert_eq!(
-        (output.code, output.stderr.as_str()),
-        (
-            1,
-            "error: ghcr.io cannot be reached: curl is not installed\n\
-             hint: install curl: `apt-get install curl`, `dnf install curl` or `brew install curl`\n\
-             hint: see `cargo xtask explain curl-missing`\n"
-        )
-    );
-}
-
-#[test]
 fn a_refused_request_has_hints() {
     let denied = r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
-    let sandbox = registry(Sandbox::new(PROJECT), "HTTP/2 403", denied);
+    let sandbox = registry(403, denied);
     let output = sandbox.run(&["verify-image", "--version", "1.2.3"]);
     assert_eq!(
         (output.code, output.stderr.as_str()),
@@ -305,7 +297,7 @@ fn a_refused_request_has_hints() {
              hint: see `cargo xtask explain push-denied`\n"
         )
     );
-    let sandbox = registry(Sandbox::new(PROJECT), "HTTP/2 401", "");
+    let sandbox = registry(401, "");
     let output = sandbox.run(&["verify-image", "--version", "1.2.3"]);
     assert!(
         output.stderr.starts_with(
@@ -314,7 +306,7 @@ fn a_refused_request_has_hints() {
         "{}",
         output.stderr
     );
-    let sandbox = registry(Sandbox::new(PROJECT), "HTTP/1.1 404 Not Found", "");
+    let sandbox = registry(404, "");
     let output = sandbox.run(&["verify-image", "--version", "1.2.3"]);
     assert!(
         output
@@ -327,13 +319,14 @@ fn a_refused_request_has_hints() {
 
 #[test]
 fn a_token_is_not_an_argument_and_is_not_printed() {
-    let sandbox = registry(
-        Sandbox::new(PROJECT),
-        "HTTP/2 401\r\nWWW-Authenticate: Basic realm=\"x\"",
-        "",
-    )
-    .env("REGISTRY_TOKEN", "marked-token")
-    .env("XTASK_REGISTRY_USER", "me");
+    let registry = FakeRegistry::start(Oddities {
+        auth: Auth::Basic,
+        ..Oddities::default()
+    });
+    let sandbox = registry
+        .serve_sandbox(Sandbox::new(PROJECT))
+        .env("REGISTRY_TOKEN", "marked-token")
+        .env("XTASK_REGISTRY_USER", "me");
     let output = sandbox.run(&["verify-image", "--version", "1.2.3", "--verbose"]);
     assert_eq!(output.code, 1);
     assert!(
@@ -344,12 +337,15 @@ fn a_token_is_not_an_argument_and_is_not_printed() {
         output.stderr
     );
     assert!(!output.stderr.contains("marked"), "{}", output.stderr);
-    let calls = sandbox.calls();
-    assert!(
-        calls.len() >= 2,
-        "an anonymous request, then one with the token: {calls:?}"
+    let requests = registry.requests();
+    assert_eq!(
+        requests[1..],
+        [
+            "GET /v2/x/y/manifests/1.2.3 401",
+            "GET /v2/x/y/manifests/1.2.3 401 auth"
+        ]
     );
-    assert!(!calls.join("\n").contains("marked"), "{calls:?}");
+    assert!(sandbox.calls().is_empty(), "no other program is called");
 }
 
 #[test]

@@ -66,6 +66,14 @@ impl Sandbox {
         self
     }
 
+    /// Lets a proxy answer under the name of every registry, with certificates of an authority in PEM.
+    pub fn proxy(self, address: &str, authority: &str) -> Self {
+        let file = self.path("ca.pem");
+        fs::write(&file, authority).unwrap();
+        self.env("HTTPS_PROXY", &format!("http://{address}"))
+            .env("SSL_CERT_FILE", file.to_str().unwrap())
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         self.command_of(Path::new(XTASK), args)
     }
@@ -79,6 +87,8 @@ impl Sandbox {
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("home"))
+            // No test sends requests to a registry of the internet.
+            .env("HTTPS_PROXY", "http://127.0.0.1:1")
             // Cargo sets it for `cargo xtask`.
             .env("CARGO_PKG_NAME", "xtask")
             .envs(self.env.iter().map(|(k, v)| (k, v)))
@@ -97,19 +107,13 @@ impl Sandbox {
     }
 
     pub fn command_output(&self, output: &Output) -> CommandOutput {
-        use std::os::unix::process::ExitStatusExt;
-        let text = |bytes: &[u8]| {
-            // Remove the random name of the temporary folder.
-            let root = self.folder.path().to_string_lossy().into_owned();
-            String::from_utf8_lossy(bytes).replace(&root, "")
-        };
+        // Remove the random name of the temporary folder.
+        let root = self.folder.path().to_string_lossy().into_owned();
+        let output = command_output(output);
         CommandOutput {
-            code: output
-                .status
-                .code()
-                .unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0)),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
+            stdout: output.stdout.replace(&root, ""),
+            stderr: output.stderr.replace(&root, ""),
+            ..output
         }
     }
 
@@ -121,6 +125,19 @@ impl Sandbox {
             .lines()
             .map(|line| line.replace(&root, ""))
             .collect()
+    }
+}
+
+pub fn command_output(output: &Output) -> CommandOutput {
+    use std::os::unix::process::ExitStatusExt;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    CommandOutput {
+        code: output
+            .status
+            .code()
+            .unwrap_or_else(|| 1000 + output.status.signal().unwrap_or(0)),
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
     }
 }
 

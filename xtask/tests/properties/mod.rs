@@ -60,7 +60,7 @@ pub const ALL: &[Property] = &[
     property("registry-challenge", registry::challenge),
     property("registry-login", registry::login),
     property("registry-page", registry::page),
-    property("curl-config", registry::curl_config),
+    property("registry-location", registry::location),
     property("manifest", oci::manifest),
     property("archive", oci::archive),
     property("layer", oci::layer),

@@ -479,8 +479,7 @@ mod tests {
                     platform: platform.to_owned(),
                     digest: String::new(),
                     compressed: 0,
-                    unpacked: 0,
-                    programs: 0,
+                    layers: None,
                 })
                 .to_vec(),
             attestations: 0,

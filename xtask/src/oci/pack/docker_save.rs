@@ -10,7 +10,9 @@ use super::{
     layer::{Form, Layer},
     output::Output,
 };
-use crate::oci::{digest::Digesting, gzip, manifest::Descriptor, tar_index::TarIndex};
+use crate::oci::{
+    compression::Compression, digest::Digesting, manifest::Descriptor, tar_index::TarIndex,
+};
 
 /// An entry of `manifest.json`: paths within the archive.
 #[derive(Deserialize)]
@@ -37,17 +39,19 @@ pub fn copy(tar: &TarIndex, output: &mut Output) -> Result<Descriptor> {
 }
 
 fn layer(tar: &TarIndex, path: &str, output: &Output) -> Result<Layer> {
-    let mut magic = [0; 2];
-    io::Read::read_exact(&mut tar.reader(path)?.0, &mut magic)?;
+    let mut begin = [0; 4];
+    io::Read::read_exact(&mut tar.reader(path)?.0, &mut begin)?;
     let (content, size) = tar.reader(path)?;
-    let form = if gzip::is_gzip(&magic) {
-        // Its path need not be its digest.
-        let mut digesting = Digesting::new(output.stoppable(tar.reader(path)?.0));
-        io::copy(&mut digesting, &mut io::sink())?;
-        let (digest, ..) = digesting.finish();
-        Form::Gzip { digest, size }
-    } else {
-        Form::Tar
+    let form = match Compression::of_content(begin) {
+        Compression::None => Form::Tar,
+        Compression::Zstd => Form::Zstd,
+        Compression::Gzip => {
+            // Its path need not be its digest.
+            let mut digesting = Digesting::new(output.stoppable(tar.reader(path)?.0));
+            io::copy(&mut digesting, &mut io::sink())?;
+            let (digest, ..) = digesting.finish();
+            Form::Gzip { digest, size }
+        }
     };
     Ok(Layer {
         content: Box::new(content),

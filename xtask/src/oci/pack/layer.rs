@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::oci::{
+    compression::Compression,
     digest::Digesting,
     gzip,
     layer_times::Retimed,
@@ -24,6 +25,8 @@ pub enum Form {
     Tar,
     /// A gzip-compressed tar file; the digest and size, in bytes, are of the compressed file.
     Gzip { digest: String, size: u64 },
+    /// A zstd-compressed tar file. It becomes gzip, because Docker's media types have no name for zstd.
+    Zstd,
 }
 
 /// A layer as the archive will hold it.
@@ -53,12 +56,18 @@ impl Layer {
                 diff_id: None,
             }),
             (Form::Tar, None) => compress(Stoppable::new(self.content, stop), file()?),
+            (Form::Zstd, None) => {
+                let content = Stoppable::new(self.content, stop);
+                compress(Compression::Zstd.decompress(content), file()?)
+            }
             (form, Some(timestamp)) => {
                 let content = Stoppable::new(self.content, stop);
-                let content: Box<dyn Read> = match form {
-                    Form::Tar => Box::new(content),
-                    Form::Gzip { .. } => Box::new(gzip::decompress(content)),
+                let compression = match form {
+                    Form::Tar => Compression::None,
+                    Form::Gzip { .. } => Compression::Gzip,
+                    Form::Zstd => Compression::Zstd,
                 };
+                let content = compression.decompress(content);
                 let mut content = Digesting::new(Retimed::new(content, timestamp));
                 let packed = compress(&mut content, file()?)?;
                 let (diff_id, ..) = content.finish();

@@ -15,6 +15,7 @@ use super::{
     output::Output,
 };
 use crate::oci::{
+    compression::Compression,
     digest,
     manifest::{Descriptor, Manifest},
 };
@@ -55,13 +56,13 @@ fn manifest(folder: &Path, descriptor: &Descriptor) -> Result<Manifest> {
 fn layer(folder: &Path, descriptor: Descriptor) -> Result<Layer> {
     let path = folder.join(file_name(&descriptor.digest));
     let content = File::open(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let form = if descriptor.media_type.ends_with("gzip") {
-        Form::Gzip {
+    let form = match Compression::of_media_type(&descriptor.media_type) {
+        None | Some(Compression::None) => Form::Tar,
+        Some(Compression::Zstd) => Form::Zstd,
+        Some(Compression::Gzip) => Form::Gzip {
             digest: descriptor.digest,
             size: descriptor.size,
-        }
-    } else {
-        Form::Tar
+        },
     };
     Ok(Layer {
         content: Box::new(content),

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::oci::{archive::Archive, archive_writer::ArchiveWriter, media_type};
+use crate::oci::{archive::Archive, archive_writer::ArchiveWriter, media_type, source::StoredBlob};
 
 /// A layer with one program for a processor, as a plain tar.
 fn layer(machine: u8) -> Vec<u8> {
@@ -77,7 +77,13 @@ fn verify_images(images: &[Image], change: impl FnOnce(&mut Expected)) -> Result
         attestations: Attestations::Optional,
     };
     change(&mut expected);
-    verify(&archive, &archive.root.digest, &expected, &|| Ok(()))
+    verify(
+        &archive,
+        &archive.root.digest,
+        &expected,
+        Depth::Deep,
+        &|| Ok(()),
+    )
 }
 
 fn image(arch: &'static str, machine: u8) -> Image {
@@ -94,7 +100,7 @@ fn a_good_image_is_described_by_platform() {
     let platforms: Vec<_> = verified
         .platforms
         .iter()
-        .map(|one| (one.platform.as_str(), one.programs))
+        .map(|one| (one.platform.as_str(), one.layers.as_ref().unwrap().programs))
         .collect();
     assert_eq!(platforms, [("linux/amd64", 1), ("linux/arm64", 1)]);
 }
@@ -154,6 +160,11 @@ impl Source for Longer<'_> {
         let more: &[u8] = if is_layer { &[0] } else { &[] };
         Ok(Box::new(blob.chain(more)))
     }
+
+    fn find_blob(&self, digest: &str) -> Result<Option<StoredBlob>> {
+        let size = self.0.reader(digest)?.1 + 1;
+        Ok(Some(StoredBlob { size: Some(size) }))
+    }
 }
 
 #[test]
@@ -167,7 +178,7 @@ fn a_layer_that_was_changed_is_reported() {
         attestations: Attestations::Optional,
     };
     let root = &archive.root.digest;
-    let error = verify(&Longer(&archive), root, &expected, &|| Ok(())).unwrap_err();
+    let error = verify(&Longer(&archive), root, &expected, Depth::Deep, &|| Ok(())).unwrap_err();
     let error = format!("{error:#}");
     assert!(error.starts_with("cannot verify layer sha256:"), "{error}");
     assert!(
@@ -175,7 +186,13 @@ fn a_layer_that_was_changed_is_reported() {
         "{error}"
     );
 
+    let error = verify(&Longer(&archive), root, &expected, Depth::Shallow, &|| {
+        Ok(())
+    });
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains(" bytes, and the manifest says "), "{error}");
+
     let stop = || Err(io::Error::other("interrupted"));
-    let error = verify(&archive, root, &expected, &stop).unwrap_err();
+    let error = verify(&archive, root, &expected, Depth::Deep, &stop).unwrap_err();
     assert!(format!("{error:#}").ends_with(": interrupted"), "{error:#}");
 }

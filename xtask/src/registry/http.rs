@@ -1,0 +1,356 @@
+//! The HTTP client: connections to servers, which are kept and used again.
+
+use std::{
+    collections::HashMap,
+    io::{self, Cursor, Read},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ureq::{
+    Agent, AsSendBody, Proxy, RequestExt as _, SendBody, Timeout,
+    http::{self, header},
+    unversioned::{
+        resolver::DefaultResolver,
+        transport::{ConnectProxyConnector, Connector as _, SocksConnector, TcpConnector},
+    },
+};
+
+use super::{
+    address::Origin,
+    certificates::{self, RegistryCertificates},
+    proxy::Proxies,
+    request::{Body, Request},
+    response::{NoResponse, ResponseHead},
+    tls::{self, TlsConnector},
+};
+use crate::{
+    base::env::Env,
+    exec::{Exec, StopWatch},
+};
+
+/// How long connecting may take, with the search for the address and TLS.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// How long a connection may stand still while a body is sent or received.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+/// From this size on, in bytes, a server is asked whether it takes a body before that is sent: it
+/// may refuse its size.
+const ASK_FIRST: u64 = 1024 * 1024;
+/// How many connections to one server are kept.
+const KEPT_CONNECTIONS: usize = 8;
+
+/// Sends requests.
+pub struct Http {
+    exec: Exec,
+    proxies: Proxies,
+    /// Where certificates are looked for.
+    certificate_folders: Vec<PathBuf>,
+    /// The registries whose certificates are not checked.
+    insecure: Vec<Origin>,
+    agents: Arc<Mutex<HashMap<Origin, Agent>>>,
+    /// Ends all requests after a signal.
+    _watch: StopWatch,
+}
+
+impl Http {
+    /// `insecure`: the hosts, each with its port, whose certificates are not checked.
+    pub fn new(exec: &Exec, env: &Env, insecure: &[String]) -> Self {
+        let agents = Arc::new(Mutex::new(HashMap::<Origin, Agent>::new()));
+        let to_end = Arc::clone(&agents);
+        let end = move || {
+            let mut agents = to_end.lock().unwrap_or_else(PoisonError::into_inner);
+            for (_, agent) in agents.drain() {
+                agent.shutdown();
+            }
+        };
+        Self {
+            exec: exec.clone(),
+            proxies: Proxies::from_env(env),
+            certificate_folders: certificates::folders(env),
+            insecure: insecure
+                .iter()
+                .filter_map(|registry| Origin::of_registry(registry))
+                .collect(),
+            agents,
+            _watch: exec.when_stopped(end),
+        }
+    }
+
+    /// Whether a server's certificate is not checked, and TLS is not required.
+    pub fn is_insecure(&self, origin: &Origin) -> bool {
+        let is_same = |other: &Origin| {
+            other.host == origin.host
+                && [other.port, other.without_tls().port].contains(&origin.port)
+        };
+        origin.is_loopback() || self.insecure.iter().any(is_same)
+    }
+
+    /// Sends a request once, and returns the response's head. Redirects are not followed.
+    ///
+    /// # Errors
+    /// When there is no response.
+    pub fn send(&self, request: &Request) -> Result<ResponseHead, NoResponse> {
+        let done = self.send_once(request);
+        match self.exec.stop_signal() {
+            Some(signal) => Err(NoResponse::Interrupted(signal)),
+            None => done,
+        }
+    }
+
+    fn send_once(&self, request: &Request) -> Result<ResponseHead, NoResponse> {
+        let origin = Origin::of(&request.url)
+            .ok_or_else(|| NoResponse::Network(format!("`{}` is no HTTP address", request.url)))?;
+        let agent = self.agent(&origin)?;
+        let mut builder = http::Request::builder()
+            .method(request.method)
+            .uri(&request.url);
+        if !request.accept.is_empty() {
+            builder = builder.header(header::ACCEPT, &request.accept);
+        }
+        if request.offset > 0 {
+            builder = builder.header(header::RANGE, format!("bytes={}-", request.offset));
+        }
+        if let Some(authorization) = &request.authorization {
+            builder = builder.header(header::AUTHORIZATION, &authorization.0);
+        }
+        let has_body = !matches!(request.method, "GET" | "HEAD" | "DELETE");
+        if !has_body {
+            let sent = run(&agent, builder.body(()), request.time_limit);
+            return self.head(&origin, sent);
+        }
+        let (media_type, size, content) = match &request.body {
+            Body::None => ("application/octet-stream", 0, Content::empty()),
+            Body::Manifest {
+                media_type,
+                content,
+            } => (*media_type, content.len() as u64, Content::of(content)),
+            Body::Form(form) => {
+                let form = form.encode();
+                let size = form.len() as u64;
+                let media_type = "application/x-www-form-urlencoded";
+                (media_type, size, Content::of(form.as_bytes()))
+            }
+            Body::Upload(upload) => {
+                let content =
+                    (upload.open)().map_err(|why| NoResponse::Content(why.to_string()))?;
+                (
+                    "application/octet-stream",
+                    upload.size,
+                    Content::from(content),
+                )
+            }
+        };
+        // Some registries insist on the length even if it is 0.
+        builder = builder
+            .header(header::CONTENT_TYPE, media_type)
+            .header(header::CONTENT_LENGTH, size);
+        if size >= ASK_FIRST {
+            builder = builder.header(header::EXPECT, "100-continue");
+        }
+        let mut content = content;
+        let body = builder.body(SendBody::from_reader(&mut content));
+        let sent = run(&agent, body, request.time_limit);
+        if let Some(why) = content.failed {
+            return Err(NoResponse::Content(why));
+        }
+        self.head(&origin, sent)
+    }
+
+    fn head(
+        &self,
+        origin: &Origin,
+        sent: Result<http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<ResponseHead, NoResponse> {
+        let response = sent.map_err(|why| self.no_response(origin, why))?;
+        let (head, body) = response.into_parts();
+        Ok(ResponseHead {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: Box::new(body.into_with_config().limit(u64::MAX).reader()),
+        })
+    }
+
+    /// The connections to a server.
+    fn agent(&self, origin: &Origin) -> Result<Agent, NoResponse> {
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(agent) = agents.get(origin) {
+            return Ok(agent.clone());
+        }
+        let agent = self.new_agent(origin)?;
+        agents.insert(origin.clone(), agent.clone());
+        Ok(agent)
+    }
+
+    fn new_agent(&self, origin: &Origin) -> Result<Agent, NoResponse> {
+        let proxy = match self.proxies.for_origin(origin) {
+            None => None,
+            Some(url) => Some(Proxy::new(url).map_err(|_| {
+                let why = "this is no address of a proxy".to_owned();
+                NoResponse::Proxy(without_password(url), why)
+            })?),
+        };
+        let config = Agent::config_builder()
+            .proxy(proxy)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("agent-runner-xtask/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .max_idle_connections_per_host(KEPT_CONNECTIONS)
+            .max_idle_connections(KEPT_CONNECTIONS)
+            .timeout_resolve(Some(CONNECT_LIMIT))
+            .timeout_connect(Some(CONNECT_LIMIT))
+            .timeout_per_read(Some(IDLE_LIMIT))
+            .timeout_per_write(Some(IDLE_LIMIT))
+            .build();
+        let connector =
+            ().chain(SocksConnector::default())
+                .chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default());
+        let resolver = DefaultResolver::default();
+        if !origin.is_tls {
+            return Ok(Agent::with_parts(config, connector, resolver));
+        }
+        let of_registry = certificates::of_registry(&self.certificate_folders, &origin.authority())
+            .map_err(NoResponse::Certificate)?;
+        let checks = !self.is_insecure(origin);
+        let to_host = tls::config(of_registry, checks).map_err(NoResponse::Certificate)?;
+        let to_proxy = if self.proxies.for_origin(origin).is_some() {
+            tls::config(RegistryCertificates::default(), true).map_err(NoResponse::Certificate)?
+        } else {
+            Arc::clone(&to_host)
+        };
+        let tls = TlsConnector {
+            host: origin.host.clone(),
+            to_host,
+            to_proxy,
+        };
+        Ok(Agent::with_parts(config, connector.chain(tls), resolver))
+    }
+
+    fn no_response(&self, origin: &Origin, error: ureq::Error) -> NoResponse {
+        let proxy = self.proxies.for_origin(origin).map(without_password);
+        match (error, proxy) {
+            (ureq::Error::Rustls(why), _) => tls_failure(&why),
+            (ureq::Error::Io(why), proxy) => {
+                let tls = why
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                match (tls, proxy) {
+                    (Some(tls), _) => tls_failure(tls),
+                    (None, Some(proxy))
+                        if why.kind() == io::ErrorKind::ConnectionRefused || is_lookup(&why) =>
+                    {
+                        NoResponse::Proxy(proxy, why.to_string())
+                    }
+                    (None, None) if is_lookup(&why) => NoResponse::UnknownHost(origin.host.clone()),
+                    (None, _) => NoResponse::Network(why.to_string()),
+                }
+            }
+            (ureq::Error::ConnectProxyFailed(why), Some(proxy)) => NoResponse::Proxy(proxy, why),
+            (ureq::Error::HostNotFound, Some(proxy)) => {
+                NoResponse::Proxy(proxy, "its name cannot be resolved".to_owned())
+            }
+            (ureq::Error::HostNotFound, None) => NoResponse::UnknownHost(origin.host.clone()),
+            (ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve), _) => {
+                NoResponse::Network("no connection in time".to_owned())
+            }
+            (ureq::Error::Timeout(_), _) => NoResponse::Network("no response in time".to_owned()),
+            (why, _) => NoResponse::Network(why.to_string()),
+        }
+    }
+}
+
+fn run(
+    agent: &Agent,
+    request: http::Result<http::Request<impl AsSendBody>>,
+    time_limit: Duration,
+) -> Result<http::Response<ureq::Body>, ureq::Error> {
+    let request = request.map_err(|why| ureq::Error::Other(why.into()))?;
+    let request = request.with_agent(agent).configure();
+    request.timeout_recv_response(Some(time_limit)).run()
+}
+
+/// Whether the search for a host's address failed. The standard library has no kind for this.
+fn is_lookup(error: &io::Error) -> bool {
+    error.to_string().starts_with("failed to lookup address")
+}
+
+fn tls_failure(error: &rustls::Error) -> NoResponse {
+    match error {
+        rustls::Error::InvalidMessage(_) => NoResponse::NoTls,
+        rustls::Error::InvalidCertificate(why) => {
+            NoResponse::Certificate(format!("its certificate is refused: {why}"))
+        }
+        why => NoResponse::Network(why.to_string()),
+    }
+}
+
+/// A proxy's address for people.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{host}")
+}
+
+/// The content of a request. It keeps its error, to tell it from one of the connection.
+struct Content<'a> {
+    source: Box<dyn Read + Send + 'a>,
+    failed: Option<String>,
+}
+
+impl<'a> Content<'a> {
+    fn from(source: Box<dyn Read + Send + 'a>) -> Self {
+        Self {
+            source,
+            failed: None,
+        }
+    }
+
+    fn of(content: &[u8]) -> Self {
+        Self::from(Box::new(Cursor::new(content.to_vec())))
+    }
+
+    fn empty() -> Self {
+        Self::from(Box::new(io::empty()))
+    }
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer);
+        read.inspect_err(|why| self.failed = Some(why.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_shown_without_its_password() {
+        assert_eq!(without_password("http://me:marked@p:1"), "http://p:1");
+        assert_eq!(without_password("https://p:1"), "https://p:1");
+    }
+
+    #[test]
+    fn registries_are_insecure_by_configuration() {
+        let insecure = ["10.0.0.1:5000".to_owned(), "k3d.localhost".to_owned()];
+        let http = Http::new(&Exec::silent(), &Env::fake(&[]), &insecure);
+        for (url, expected) in [
+            ("https://10.0.0.1:5000/", true),
+            ("http://10.0.0.1:5000/", true),
+            ("https://10.0.0.1/", false),
+            ("http://k3d.localhost/", true),
+            ("https://k3d.localhost/", true),
+            ("http://127.0.0.1:1/", true),
+            ("https://ghcr.io/", false),
+        ] {
+            assert_eq!(
+                http.is_insecure(&Origin::of(url).unwrap()),
+                expected,
+                "{url}"
+            );
+        }
+    }
+}

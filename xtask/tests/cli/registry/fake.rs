@@ -1,0 +1,802 @@
+//! A registry in memory that is as strict as the strictest real ones, and has the oddities that are
+//! switched on. It is also a token server, a storage that the registry redirects to, and a proxy that
+//! leads to itself under any host name, with TLS.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+use serde_json::{Value, json};
+
+use crate::{publication::digest, sandbox::Sandbox};
+
+/// What is unusual about a registry. The default is a strict registry without oddities.
+#[allow(clippy::struct_excessive_bools)] // each is an oddity of its own
+#[derive(Clone, Default)]
+pub struct Oddities {
+    /// HEAD and GET of a blob are redirected to a storage at another host, as with S3.
+    pub redirects_blobs: bool,
+    /// The storage refuses HEAD, as for an address that is signed for GET.
+    pub storage_refuses_head: bool,
+    /// How the `Location` of an upload is written.
+    pub location: Location,
+    /// A PUT with the whole blob is 404; POST, PATCH and PUT are needed.
+    pub no_single_put: bool,
+    /// A tag that names another image cannot be written: the status of the refusal.
+    pub immutable_tags: Option<u16>,
+    /// Even writing the same image to a tag again is refused.
+    pub refuses_same_tag: bool,
+    /// How long what was written cannot be read.
+    pub lag: Duration,
+    /// How the list of tags is written.
+    pub pages: Pages,
+    /// A larger `n` in a request for tags is refused.
+    pub max_page: Option<usize>,
+    /// The first two uploads are refused with 429 and this `Retry-After`.
+    pub busy: Busy,
+    /// A larger upload is refused with 413 and a page of nginx.
+    pub max_upload: Option<usize>,
+    /// Docker's media types are refused.
+    pub only_oci: bool,
+    /// Nothing can be pushed before the repository is created.
+    pub needs_repository: bool,
+    /// Requests need `me` and `marked-password`.
+    pub auth: Auth,
+    /// The token server answers 403 to anonymous requests.
+    pub forbids_anonymous: bool,
+    /// The connection is closed in the middle of a download, this many times.
+    pub drops_downloads: usize,
+    /// A download cannot be continued: `Range` is ignored.
+    pub ignores_range: bool,
+    /// The answer to the start of every upload.
+    pub push_refusal: Option<(u16, &'static str)>,
+    /// The answer to every request for a blob.
+    pub blob_refusal: Option<(u16, &'static str)>,
+    /// The answer to every request.
+    pub answers: Option<(u16, &'static str)>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Location {
+    #[default]
+    Path,
+    Relative,
+    /// With `:443`.
+    DefaultPort,
+    /// `http://`, behind a TLS proxy.
+    WithoutTls,
+    OtherHost,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pages {
+    #[default]
+    Whole,
+    /// Two tags a page, with a link of this form; `{}` stands for the path.
+    Linked(&'static str),
+    /// The second page leads to itself.
+    Endless,
+    /// The second page does not exist.
+    Broken,
+    /// There is no list.
+    Missing,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Busy {
+    #[default]
+    No,
+    /// `Retry-After` is a date in two seconds.
+    Date,
+    /// `Retry-After` is a time since 1970, in two seconds.
+    Epoch,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Auth {
+    #[default]
+    None,
+    Basic,
+    Bearer,
+}
+
+const USER: &str = "Basic bWU6bWFya2VkLXBhc3N3b3Jk";
+
+#[derive(Default)]
+struct Store {
+    blobs: BTreeMap<String, Vec<u8>>,
+    uploads: BTreeMap<String, Vec<u8>>,
+    /// Media type and content by digest.
+    manifests: BTreeMap<String, (String, Vec<u8>)>,
+    tags: BTreeMap<String, (String, Instant)>,
+    written: BTreeMap<String, Instant>,
+    refused_uploads: usize,
+    dropped: usize,
+    requests: Vec<String>,
+    connections: usize,
+}
+
+/// A running registry.
+pub struct FakeRegistry {
+    /// `127.0.0.1:PORT`.
+    pub address: String,
+    server: Arc<Server>,
+}
+
+struct Server {
+    address: String,
+    oddities: Oddities,
+    store: Mutex<Store>,
+    authority: CertifiedIssuer<'static, KeyPair>,
+    numbers: AtomicU32,
+}
+
+impl FakeRegistry {
+    pub fn start(oddities: Oddities) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let server = Arc::new(Server {
+            address: address.clone(),
+            oddities,
+            store: Mutex::default(),
+            authority: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap(),
+            numbers: AtomicU32::new(1),
+        });
+        let registry = Self {
+            address,
+            server: Arc::clone(&server),
+        };
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = Arc::clone(&server);
+                server.store.lock().unwrap().connections += 1;
+                // An error of a client that is gone is no error of the registry.
+                thread::spawn(move || drop(server.accept(client)));
+            }
+        });
+        registry
+    }
+
+    /// The authority of all its certificates, in PEM.
+    pub fn authority(&self) -> String {
+        self.server.authority.pem()
+    }
+
+    /// Lets the commands of a sandbox find this registry under every name.
+    pub fn serve_sandbox(&self, sandbox: Sandbox) -> Sandbox {
+        sandbox.proxy(&self.address, &self.authority())
+    }
+
+    /// The tags, each with its digest.
+    pub fn tags(&self) -> BTreeMap<String, String> {
+        let store = self.server.store.lock().unwrap();
+        let tags = store.tags.iter();
+        tags.map(|(tag, (digest, _))| (tag.clone(), digest.clone()))
+            .collect()
+    }
+
+    /// Gives a tag to some other image.
+    pub fn add_tags(&self, tags: &[&str]) {
+        let mut store = self.server.store.lock().unwrap();
+        let old = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let other = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        let media_type = "application/vnd.oci.image.index.v1+json".to_owned();
+        let name = digest(other);
+        store
+            .manifests
+            .insert(name.clone(), (media_type, other.to_vec()));
+        for tag in tags {
+            store.tags.insert((*tag).to_owned(), (name.clone(), old));
+        }
+    }
+
+    /// The requests so far: method, path, status, and `auth` if they had an `Authorization`.
+    pub fn requests(&self) -> Vec<String> {
+        self.server.store.lock().unwrap().requests.clone()
+    }
+
+    /// How many requests begin so.
+    pub fn count(&self, begin: &str) -> usize {
+        let requests = self.requests();
+        requests
+            .iter()
+            .filter(|line| line.starts_with(begin))
+            .count()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.server.store.lock().unwrap().connections
+    }
+
+    pub fn forget_requests(&self) {
+        let mut store = self.server.store.lock().unwrap();
+        store.requests.clear();
+        store.connections = 0;
+    }
+}
+
+struct Request {
+    method: String,
+    path: String,
+    query: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+    /// As whom the client knows the server.
+    base: String,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: Vec<u8>,
+}
+
+fn answer(status: u16) -> Answer {
+    Answer {
+        status,
+        headers: Vec::new(),
+        body: Vec::new(),
+    }
+}
+
+fn refusal(status: u16, code: &str, message: &str) -> Answer {
+    let body = json!({ "errors": [{ "code": code, "message": message }] });
+    let mut answer = answer(status);
+    answer.body = body.to_string().into_bytes();
+    answer
+}
+
+impl Answer {
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+impl Server {
+    /// Serves a connection: plain, TLS, or a tunnel to either.
+    fn accept(&self, client: TcpStream) -> std::io::Result<()> {
+        let mut first = [0];
+        client.peek(&mut first)?;
+        if first[0] == 0x16 {
+            let name = self
+                .address
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let base = format!("https://{}", self.address);
+            return self.serve_tls(client, &name, &base);
+        }
+        let base = format!("http://{}", self.address);
+        self.serve(client, &base)
+    }
+
+    fn serve_tls(&self, client: impl Read + Write, name: &str, base: &str) -> std::io::Result<()> {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &self.authority).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], key)
+            .unwrap();
+        let connection = ServerConnection::new(Arc::new(config)).unwrap();
+        self.serve_requests(StreamOwned::new(connection, client), base)
+    }
+
+    /// The requests of an encrypted connection. In a tunnel there is no tunnel, or this would be
+    /// recursive without end for the compiler.
+    fn serve_requests(&self, stream: impl Read + Write, base: &str) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        while let Some(request) = self.next_request(&mut stream, base)? {
+            self.respond(&mut stream, &request)?;
+        }
+        Ok(())
+    }
+
+    /// The requests of a connection that is not encrypted, and a tunnel through it.
+    fn serve(&self, stream: TcpStream, base: &str) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        while let Some(request) = self.next_request(&mut stream, base)? {
+            if request.method != "CONNECT" {
+                self.respond(&mut stream, &request)?;
+                continue;
+            }
+            let line = format!("CONNECT {} 200", request.path);
+            self.store.lock().unwrap().requests.push(line);
+            let mut stream = stream.into_inner();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            let host = request.path.split(':').next().unwrap_or_default();
+            return self.serve_tls(stream, host, &format!("https://{host}"));
+        }
+        Ok(())
+    }
+
+    fn next_request(
+        &self,
+        stream: &mut BufReader<impl Read + Write>,
+        base: &str,
+    ) -> std::io::Result<Option<Request>> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if stream.read_until(b'\n', &mut head)? == 0 {
+                return Ok(None);
+            }
+        }
+        let mut request = parse(&String::from_utf8_lossy(&head), base);
+        if self.is_too_large(&request) {
+            // Refused without being read.
+            return Ok(Some(request));
+        }
+        if request.header("expect") == "100-continue" {
+            stream
+                .get_mut()
+                .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let length = request.header("content-length").parse().unwrap_or(0);
+        request.body.resize(length, 0);
+        stream.read_exact(&mut request.body)?;
+        Ok(Some(request))
+    }
+
+    fn respond(
+        &self,
+        stream: &mut BufReader<impl Read + Write>,
+        request: &Request,
+    ) -> std::io::Result<()> {
+        let answer = self.answer(request);
+        let auth = if request.header("authorization").is_empty() {
+            ""
+        } else {
+            " auth"
+        };
+        let line = format!(
+            "{} {} {}{auth}",
+            request.method, request.path, answer.status
+        );
+        self.store.lock().unwrap().requests.push(line);
+        let is_cut = self.is_cut(request, &answer);
+        write_answer(stream.get_mut(), &request.method, &answer, is_cut)?;
+        if is_cut || self.is_too_large(request) {
+            return Err(std::io::Error::other("the connection is closed"));
+        }
+        Ok(())
+    }
+
+    fn is_too_large(&self, request: &Request) -> bool {
+        let length: usize = request.header("content-length").parse().unwrap_or(0);
+        self.oddities.max_upload.is_some_and(|max| length > max)
+    }
+
+    fn is_cut(&self, request: &Request, answer: &Answer) -> bool {
+        let mut store = self.store.lock().unwrap();
+        let is_layer = request.method == "GET"
+            && request.path.contains("/blobs/sha256:")
+            && answer.body.len() > 1000;
+        let is_cut = is_layer && store.dropped < self.oddities.drops_downloads;
+        store.dropped += usize::from(is_cut);
+        is_cut
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let oddities = &self.oddities;
+        if let Some((status, body)) = oddities.answers {
+            let mut answer = answer(status).with("Retry-After", "0");
+            answer.body = body.as_bytes().to_vec();
+            return answer;
+        }
+        if request.path == "/token" {
+            return self.token(request);
+        }
+        if let Some(refused) = self.authenticate(request) {
+            return refused;
+        }
+        let is_post = matches!(request.method.as_str(), "POST" | "PUT" | "PATCH");
+        if is_post && request.header("content-length").is_empty() {
+            return refusal(411, "", "");
+        }
+        let Some(rest) = request.path.strip_prefix("/v2/") else {
+            return match request.path.strip_prefix("/storage/") {
+                Some(digest) => self.storage(request, digest),
+                None => answer(404),
+            };
+        };
+        if rest.is_empty() {
+            return answer(200);
+        }
+        if let Some((status, body)) = oddities.push_refusal
+            && is_post
+        {
+            let mut answer = answer(status);
+            answer.body = body.as_bytes().to_vec();
+            return answer;
+        }
+        if is_post && oddities.needs_repository {
+            return refusal(404, "NAME_UNKNOWN", "The repository does not exist");
+        }
+        if let Some((_, digest)) = rest.split_once("/blobs/sha256:") {
+            return self.blob(request, &format!("sha256:{digest}"));
+        }
+        if let Some((name, upload)) = rest.split_once("/blobs/uploads/") {
+            return self.upload(request, name, upload);
+        }
+        if let Some((_, reference)) = rest.split_once("/manifests/") {
+            return match request.method.as_str() {
+                "PUT" => self.put_manifest(request, reference),
+                _ => self.get_manifest(request, reference),
+            };
+        }
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return self.list(request, name);
+        }
+        answer(404)
+    }
+
+    fn authenticate(&self, request: &Request) -> Option<Answer> {
+        let shown = request.header("authorization");
+        let writes = !matches!(request.method.as_str(), "GET" | "HEAD");
+        let unauthorized = |challenge: String| {
+            let answer = refusal(401, "UNAUTHORIZED", "authentication required");
+            Some(answer.with("WWW-Authenticate", challenge))
+        };
+        if request.path.starts_with("/storage/") {
+            // Storages refuse a request that is signed twice.
+            return (!shown.is_empty()).then(|| refusal(400, "", "only one authentication"));
+        }
+        match self.oddities.auth {
+            Auth::None => None,
+            Auth::Basic if shown == USER => None,
+            Auth::Basic => unauthorized("Basic realm=\"x\"".to_owned()),
+            Auth::Bearer if shown == "Bearer push" || (shown == "Bearer pull" && !writes) => None,
+            Auth::Bearer => unauthorized(format!(
+                "Bearer realm=\"{}/token\",service=\"fake\"",
+                request.base
+            )),
+        }
+    }
+
+    fn token(&self, request: &Request) -> Answer {
+        let shown = request.header("authorization");
+        if shown.is_empty() && self.oddities.forbids_anonymous {
+            return refusal(403, "DENIED", "requested access to the resource is denied");
+        }
+        if !shown.is_empty() && shown != USER {
+            return refusal(401, "UNAUTHORIZED", "wrong password");
+        }
+        let scope = request.query.get("scope").map_or("", String::as_str);
+        let may_push = scope.ends_with(":pull,push") && shown == USER;
+        let mut answer = answer(200);
+        let token = if may_push { "push" } else { "pull" };
+        answer.body = json!({ "token": token }).to_string().into_bytes();
+        answer
+    }
+
+    /// Whether something that was written can be read already.
+    fn is_visible(&self, written: Option<&Instant>) -> bool {
+        written.is_none_or(|written| written.elapsed() >= self.oddities.lag)
+    }
+
+    fn blob(&self, request: &Request, digest: &str) -> Answer {
+        if let Some((status, body)) = self.oddities.blob_refusal
+            && request.method == "GET"
+        {
+            return refusal(status, "DENIED", body);
+        }
+        let store = self.store.lock().unwrap();
+        let visible = self.is_visible(store.written.get(digest));
+        let Some(content) = store.blobs.get(digest).filter(|_| visible) else {
+            return refusal(404, "BLOB_UNKNOWN", "blob unknown to registry");
+        };
+        if self.oddities.redirects_blobs {
+            let storage = request.base.replace("127.0.0.1", "localhost");
+            return answer(307).with("Location", format!("{storage}/storage/{digest}?signed=1"));
+        }
+        part(request, content, self.oddities.ignores_range)
+    }
+
+    fn storage(&self, request: &Request, digest: &str) -> Answer {
+        if request.method == "HEAD" && self.oddities.storage_refuses_head {
+            return answer(403);
+        }
+        let store = self.store.lock().unwrap();
+        store
+            .blobs
+            .get(digest)
+            .map_or_else(|| answer(404), |content| part(request, content, false))
+    }
+
+    fn upload(&self, request: &Request, name: &str, id: &str) -> Answer {
+        let oddities = &self.oddities;
+        if self.is_too_large(request) {
+            let mut answer = answer(413);
+            answer.body =
+                b"<html><head><title>413 Request Entity Too Large</title></head></html>".to_vec();
+            return answer;
+        }
+        let mut store = self.store.lock().unwrap();
+        let started = |id: &str| {
+            let path = format!("/v2/{name}/blobs/uploads/{id}?_state=x%3D");
+            let location = match oddities.location {
+                Location::Path => path,
+                Location::Relative => format!("{id}?_state=x%3D"),
+                Location::DefaultPort => format!("{}:443{path}", request.base),
+                Location::WithoutTls => {
+                    format!("{}{path}", request.base.replace("https:", "http:"))
+                }
+                Location::OtherHost => {
+                    format!("{}{path}", request.base.replace("127.0.0.1", "localhost"))
+                }
+            };
+            answer(202).with("Location", location)
+        };
+        match request.method.as_str() {
+            "POST" => {
+                let id = self.numbers.fetch_add(1, Ordering::SeqCst).to_string();
+                store.uploads.insert(id.clone(), Vec::new());
+                started(&id)
+            }
+            "DELETE" => {
+                store.uploads.remove(id);
+                answer(204)
+            }
+            _ if !store.uploads.contains_key(id) => refusal(
+                404,
+                "BLOB_UPLOAD_UNKNOWN",
+                "blob upload unknown to registry",
+            ),
+            "PATCH" => {
+                let upload = store.uploads.get_mut(id).unwrap();
+                upload.extend_from_slice(&request.body);
+                started(id)
+            }
+            _ => {
+                if oddities.busy != Busy::No && store.refused_uploads < 2 {
+                    store.refused_uploads += 1;
+                    let until = SystemTime::now() + Duration::from_secs(2);
+                    let seconds = until
+                        .duration_since(SystemTime::UNIX_EPOCH)
+                        .unwrap()
+                        .as_secs();
+                    let value = match oddities.busy {
+                        Busy::Date => httpdate::fmt_http_date(until),
+                        _ => seconds.to_string(),
+                    };
+                    return refusal(429, "TOOMANYREQUESTS", "rate limited")
+                        .with("Retry-After", value);
+                }
+                if oddities.no_single_put && !request.body.is_empty() {
+                    return refusal(404, "BLOB_UNKNOWN", "");
+                }
+                let mut content = store.uploads.remove(id).unwrap();
+                content.extend_from_slice(&request.body);
+                let name = digest(&content);
+                if request.query.get("digest") != Some(&name) {
+                    return refusal(400, "DIGEST_INVALID", "provided digest did not match");
+                }
+                store.written.insert(name.clone(), Instant::now());
+                store.blobs.insert(name, content);
+                answer(201)
+            }
+        }
+    }
+
+    fn put_manifest(&self, request: &Request, reference: &str) -> Answer {
+        let oddities = &self.oddities;
+        let media_type = request.header("content-type");
+        if oddities.only_oci && media_type.contains("docker") {
+            return refusal(415, "MANIFEST_INVALID", "manifest invalid");
+        }
+        let mut store = self.store.lock().unwrap();
+        let name = digest(&request.body);
+        let manifest: Value = serde_json::from_slice(&request.body).unwrap();
+        let digests = |value: &Value| -> Vec<String> {
+            let all = value.as_array().cloned().unwrap_or_default();
+            all.iter()
+                .map(|one| one["digest"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        let mut blobs = digests(&manifest["layers"]);
+        blobs.extend(manifest["config"]["digest"].as_str().map(str::to_owned));
+        let known = blobs.iter().all(|blob| store.blobs.contains_key(blob))
+            && digests(&manifest["manifests"])
+                .iter()
+                .all(|child| store.manifests.contains_key(child));
+        if !known {
+            return refusal(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+        }
+        if reference.starts_with("sha256:") {
+            if reference != name {
+                return refusal(400, "DIGEST_INVALID", "");
+            }
+        } else {
+            let now = store.tags.get(reference).map(|(digest, _)| digest);
+            let is_moved = now.is_some_and(|now| *now != name);
+            let is_refused = is_moved || (now.is_some() && oddities.refuses_same_tag);
+            if let Some(status) = oddities.immutable_tags.filter(|_| is_refused) {
+                return refusal(status, "TAG_INVALID", "the tag is immutable");
+            }
+            let tag = (name.clone(), Instant::now());
+            store.tags.insert(reference.to_owned(), tag);
+        }
+        store
+            .written
+            .entry(name.clone())
+            .or_insert_with(Instant::now);
+        store
+            .manifests
+            .insert(name, (media_type.to_owned(), request.body.clone()));
+        answer(201)
+    }
+
+    fn get_manifest(&self, request: &Request, reference: &str) -> Answer {
+        let store = self.store.lock().unwrap();
+        let unknown = || refusal(404, "MANIFEST_UNKNOWN", "manifest unknown");
+        let (name, written) = match store.tags.get(reference) {
+            Some((name, written)) => (name.as_str(), Some(written)),
+            None => (reference, store.written.get(reference)),
+        };
+        let visible = self.is_visible(written);
+        let Some((media_type, content)) = store.manifests.get(name).filter(|_| visible) else {
+            return unknown();
+        };
+        if !request.header("accept").contains(media_type.as_str()) {
+            return unknown();
+        }
+        let mut answer = answer(200).with("Content-Type", media_type.as_str());
+        answer.body.clone_from(content);
+        answer
+    }
+
+    fn list(&self, request: &Request, name: &str) -> Answer {
+        let store = self.store.lock().unwrap();
+        let wanted: usize = request
+            .query
+            .get("n")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(100);
+        if self.oddities.max_page.is_some_and(|max| wanted > max) && request.query.contains_key("n")
+        {
+            return refusal(
+                400,
+                "PAGINATION_NUMBER_INVALID",
+                "invalid number of results requested",
+            );
+        }
+        if store.tags.is_empty() {
+            return refusal(404, "NAME_UNKNOWN", "repository name not known to registry");
+        }
+        let tags: Vec<_> = store.tags.keys().cloned().collect();
+        let last = request.query.get("last").map_or("", String::as_str);
+        let size = match self.oddities.pages {
+            Pages::Whole => tags.len(),
+            Pages::Missing => return answer(404),
+            Pages::Broken if !last.is_empty() => return answer(404),
+            _ => 2,
+        };
+        let rest: BTreeSet<_> = tags.into_iter().filter(|tag| tag.as_str() > last).collect();
+        let page: Vec<_> = rest.iter().take(size).cloned().collect();
+        let path = match (self.oddities.pages, page.last()) {
+            (Pages::Endless, Some(_)) if last.is_empty() => {
+                format!("/v2/{name}/tags/list?last={}", page[0])
+            }
+            (Pages::Endless, _) => format!("/v2/{name}/tags/list?last={last}"),
+            (_, Some(end)) if rest.len() > size => format!("/v2/{name}/tags/list?last={end}&n=2"),
+            _ => String::new(),
+        };
+        let mut answer = answer(200);
+        if !path.is_empty() {
+            let form = match self.oddities.pages {
+                Pages::Linked(form) => form,
+                _ => "<{}>; rel=\"next\"",
+            };
+            for link in form.split('|') {
+                answer = answer.with(
+                    "Link",
+                    link.replace("{}", &path)
+                        .replace("{query}", path.split('?').nth(1).unwrap_or_default()),
+                );
+            }
+        }
+        answer.body = json!({ "name": name, "tags": page })
+            .to_string()
+            .into_bytes();
+        answer
+    }
+}
+
+/// The part of a content that `Range: bytes=N-` asks for.
+fn part(request: &Request, content: &[u8], ignores_range: bool) -> Answer {
+    let range = request.header("range").strip_prefix("bytes=");
+    let begin = range.and_then(|range| range.strip_suffix('-')?.parse::<usize>().ok());
+    let mut answer = match begin {
+        Some(begin) if !ignores_range => {
+            let mut answer = answer(206);
+            answer.body = content[begin..].to_vec();
+            answer
+        }
+        _ => {
+            let mut answer = answer(200);
+            answer.body = content.to_vec();
+            answer
+        }
+    };
+    answer = answer.with("Content-Type", "application/octet-stream");
+    answer
+}
+
+fn parse(head: &str, base: &str) -> Request {
+    let mut lines = head.lines();
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let method = first.next().unwrap_or_default().to_owned();
+    let target = first.next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let headers = lines.filter_map(|line| line.split_once(':'));
+    Request {
+        method,
+        path: path.to_owned(),
+        query: query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name.to_owned(), decode(value)))
+            .collect(),
+        headers: headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect(),
+        body: Vec::new(),
+        base: base.to_owned(),
+    }
+}
+
+fn decode(text: &str) -> String {
+    text.replace("%3A", ":")
+        .replace("%2F", "/")
+        .replace("%2C", ",")
+}
+
+fn write_answer(
+    stream: &mut impl Write,
+    method: &str,
+    answer: &Answer,
+    is_cut: bool,
+) -> std::io::Result<()> {
+    let mut head = format!(
+        "HTTP/1.1 {} x\r\nContent-Length: {}\r\n",
+        answer.status,
+        answer.body.len()
+    );
+    for (name, value) in &answer.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    if method != "HEAD" {
+        let length = if is_cut {
+            answer.body.len() / 2
+        } else {
+            answer.body.len()
+        };
+        stream.write_all(&answer.body[..length])?;
+    }
+    stream.flush()
+}

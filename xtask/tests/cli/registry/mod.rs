@@ -1,0 +1,484 @@
+//! Publishing to registries with oddities that real ones have, each as one switch of a fake registry. What a
+//! real registry can do is tested with real ones, in tests/e2e.
+
+pub mod fake;
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use fake::{Auth, Busy, FakeRegistry, Location, Oddities, Pages};
+
+use crate::{
+    publication::{Compression, Image, Publication, Types},
+    sandbox::{CommandOutput, command_output, skipped},
+};
+
+const TAGS: [&str; 4] = ["1", "1.2", "1.2.3", "latest"];
+
+/// A checkout that publishes to a fake registry.
+struct Fixture {
+    registry: FakeRegistry,
+    publication: Publication,
+}
+
+impl Fixture {
+    fn new(oddities: Oddities) -> Self {
+        Self::of(oddities, Image::default())
+    }
+
+    fn of(oddities: Oddities, image: Image) -> Self {
+        let registry = FakeRegistry::start(oddities);
+        let repository = format!("{}/team/agent-runner", registry.address);
+        Self {
+            publication: Publication::new(&repository, image),
+            registry,
+        }
+    }
+
+    /// A registry at `ghcr.io`, which is reached through a proxy.
+    fn at_ghcr(oddities: Oddities) -> Self {
+        let registry = FakeRegistry::start(oddities);
+        let publication = Publication::new("ghcr.io/team/agent-runner", Image::default());
+        std::fs::write(
+            publication.path().join("target/ca.pem"),
+            registry.authority(),
+        )
+        .unwrap();
+        Self {
+            registry,
+            publication,
+        }
+    }
+
+    fn command(&self) -> Command {
+        self.publication.push_archive()
+    }
+
+    /// As [`Self::command`], for a registry at `ghcr.io`.
+    fn command_through_proxy(&self) -> Command {
+        let mut command = self.command();
+        command
+            .env("HTTPS_PROXY", format!("http://{}", self.registry.address))
+            .env(
+                "SSL_CERT_FILE",
+                self.publication.path().join("target/ca.pem"),
+            );
+        command
+    }
+
+    fn publish(&self) -> CommandOutput {
+        command_output(&self.command().output().unwrap())
+    }
+
+    #[track_caller]
+    fn assert_published(&self, output: &CommandOutput) {
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let tags = self.registry.tags();
+        for tag in TAGS {
+            assert_eq!(tags.get(tag), Some(&self.publication.digest), "{tag}");
+        }
+    }
+
+    #[track_caller]
+    fn assert_publishes(&self) -> CommandOutput {
+        let output = self.publish();
+        self.assert_published(&output);
+        output
+    }
+
+    /// Checks that publishing fails with this message and moves no tag.
+    #[track_caller]
+    fn assert_fails(&self, message: &str) -> CommandOutput {
+        let before = self.registry.tags();
+        let output = self.publish();
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        let text = output.stderr.replace(&self.registry.address, "REGISTRY");
+        assert!(text.contains(message), "{text}");
+        assert_eq!(self.registry.tags(), before, "no tag moves");
+        output
+    }
+}
+
+#[test]
+fn a_strict_registry_gets_an_image_over_few_connections() {
+    let fixture = Fixture::new(Oddities::default());
+    fixture.assert_publishes();
+    // One that asks for TLS first, and at most four for the blobs.
+    let connections = fixture.registry.connections();
+    assert!(connections <= 6, "{connections} connections");
+    assert_eq!(
+        fixture.registry.count("GET /v2/team/agent-runner/blobs/"),
+        2,
+        "the configurations"
+    );
+    // The second run uploads and downloads nothing.
+    fixture.registry.forget_requests();
+    fixture.assert_publishes();
+    assert_eq!(
+        fixture.registry.count("PUT /v2/team/agent-runner/blobs/"),
+        0
+    );
+    assert_eq!(
+        fixture.registry.count("GET /v2/team/agent-runner/blobs/"),
+        4
+    );
+}
+
+#[test]
+fn a_deep_verification_downloads_the_layers() {
+    let fixture = Fixture::new(Oddities::default());
+    let output = fixture
+        .command()
+        .args(["--verify", "deep"])
+        .output()
+        .unwrap();
+    fixture.assert_published(&command_output(&output));
+    assert_eq!(
+        fixture.registry.count("GET /v2/team/agent-runner/blobs/"),
+        4
+    );
+}
+
+/// The storages of S3, Google and Azure are at other hosts. They get no credentials.
+#[test]
+fn blobs_may_be_in_a_storage_elsewhere() {
+    for storage_refuses_head in [false, true] {
+        let fixture = Fixture::new(Oddities {
+            redirects_blobs: true,
+            storage_refuses_head,
+            auth: Auth::Bearer,
+            ..Oddities::default()
+        });
+        for depth in ["shallow", "deep"] {
+            let mut command = fixture.command();
+            command.args(["--verify", depth]);
+            command.env("REGISTRY_TOKEN", "marked-password");
+            command.env("XTASK_REGISTRY_USER", "me");
+            fixture.assert_published(&command_output(&command.output().unwrap()));
+        }
+        let requests = fixture.registry.requests();
+        let mut to_storage = requests.iter().filter(|line| line.contains("/storage/"));
+        assert!(to_storage.clone().count() >= 4);
+        assert!(
+            to_storage.all(|line| !line.ends_with("auth")),
+            "{requests:?}"
+        );
+    }
+}
+
+#[test]
+fn the_location_of_an_upload_has_many_forms() {
+    for location in [Location::Path, Location::Relative, Location::OtherHost] {
+        let fixture = Fixture::new(Oddities {
+            location,
+            ..Oddities::default()
+        });
+        fixture.assert_publishes();
+    }
+    for location in [Location::DefaultPort, Location::WithoutTls] {
+        let fixture = Fixture::at_ghcr(Oddities {
+            location,
+            auth: Auth::Basic,
+            ..Oddities::default()
+        });
+        let mut command = fixture.command_through_proxy();
+        command.env("REGISTRY_TOKEN", "marked-password");
+        command.env("XTASK_REGISTRY_USER", "me");
+        fixture.assert_published(&command_output(&command.output().unwrap()));
+    }
+}
+
+#[test]
+fn a_blob_is_sent_in_two_requests_where_one_is_refused() {
+    let fixture = Fixture::new(Oddities {
+        no_single_put: true,
+        ..Oddities::default()
+    });
+    fixture.assert_publishes();
+    assert_eq!(fixture.registry.count("PATCH "), 4);
+}
+
+/// `latest` never moves back because the list of tags is in an unusual form, or cannot be read.
+#[test]
+fn a_list_of_tags_is_read_to_its_end() {
+    for form in [
+        "<{}>; rel=\"next\"",
+        "<{}>;rel=next",
+        "<{}>; REL='Next'",
+        "</v2/x>; rel=\"prev\", <{}>; rel=\"next\"",
+        "</v2/x>; rel=\"first\"|<{}>; rel=\"next\"",
+        "<?{query}>; rel=\"next\"",
+    ] {
+        let fixture = Fixture::new(Oddities {
+            pages: Pages::Linked(form),
+            ..Oddities::default()
+        });
+        fixture
+            .registry
+            .add_tags(&["1.0.0", "1.9.0", "2", "2.0.0", "latest"]);
+        let before = fixture.registry.tags()["latest"].clone();
+        let output = fixture.publish();
+        assert_eq!(output.code, 0, "{form}: {}", output.stderr);
+        assert_eq!(fixture.registry.tags()["latest"], before, "{form}");
+    }
+    let fixture = Fixture::new(Oddities {
+        max_page: Some(100),
+        ..Oddities::default()
+    });
+    fixture.registry.add_tags(&["2.0.0", "latest"]);
+    let before = fixture.registry.tags()["latest"].clone();
+    assert_eq!(fixture.publish().code, 0);
+    assert_eq!(fixture.registry.tags()["latest"], before);
+}
+
+#[test]
+fn a_list_of_tags_without_an_end_is_not_used() {
+    for pages in [Pages::Endless, Pages::Broken, Pages::Missing] {
+        let fixture = Fixture::new(Oddities {
+            pages,
+            ..Oddities::default()
+        });
+        fixture
+            .registry
+            .add_tags(&["1.0.0", "2.0.0", "2", "latest"]);
+        let before = fixture.registry.tags()["latest"].clone();
+        // Git's tags are used instead, and the checkout has all of them.
+        fixture.publication.git(&["tag", "v2.0.0"]);
+        let output = fixture.publish();
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        assert!(
+            output.stderr.contains("the git tags are used"),
+            "{}",
+            output.stderr
+        );
+        assert_eq!(fixture.registry.tags()["latest"], before);
+    }
+}
+
+#[test]
+fn a_busy_registry_says_until_when() {
+    for busy in [Busy::Date, Busy::Epoch] {
+        let fixture = Fixture::new(Oddities {
+            busy,
+            ..Oddities::default()
+        });
+        let begin = Instant::now();
+        fixture.assert_publishes();
+        assert!(begin.elapsed() > Duration::from_millis(900));
+        assert!(begin.elapsed() < Duration::from_secs(15));
+    }
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let oddities = Oddities {
+        max_upload: Some(1_000_000),
+        ..Oddities::default()
+    };
+    let image = Image {
+        size: 1_500_000,
+        ..Image::default()
+    };
+    let fixture = Fixture::of(oddities, image);
+    let output = fixture.assert_fails(
+        "REGISTRY does not accept an upload of 1.5 MB: status 413, 413 Request Entity Too Large\n",
+    );
+    assert!(!output.stderr.contains("trying again"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("`client_max_body_size "),
+        "{}",
+        output.stderr
+    );
+
+    let fixture = Fixture::new(Oddities {
+        only_oci: true,
+        ..Oddities::default()
+    });
+    let output = fixture.assert_fails(
+        "REGISTRY does not accept manifests of the type `application/vnd.docker.distribution.",
+    );
+    assert!(
+        output.stderr.contains("\"compat\": [\"docker2s2\"]"),
+        "{}",
+        output.stderr
+    );
+    let image = Image {
+        types: Types::Oci,
+        ..Image::default()
+    };
+    Fixture::of(
+        Oddities {
+            only_oci: true,
+            ..Oddities::default()
+        },
+        image,
+    )
+    .assert_publishes();
+
+    let fixture = Fixture::new(Oddities {
+        needs_repository: true,
+        ..Oddities::default()
+    });
+    fixture.assert_fails("REGISTRY has no repository `team/agent-runner`");
+
+    let fixture = Fixture::new(Oddities {
+        auth: Auth::Bearer,
+        forbids_anonymous: true,
+        ..Oddities::default()
+    });
+    fixture.assert_fails("not signed in to REGISTRY, which is needed to ");
+}
+
+/// As those of some base images.
+#[test]
+fn layers_compressed_with_zstd_are_published_as_they_are() {
+    if which::which("zstd").is_err() {
+        return skipped("zstd");
+    }
+    let image = Image {
+        types: Types::Oci,
+        compression: Compression::Zstd,
+        ..Image::default()
+    };
+    let fixture = Fixture::of(Oddities::default(), image);
+    let output = fixture
+        .command()
+        .args(["--verify", "deep"])
+        .output()
+        .unwrap();
+    fixture.assert_published(&command_output(&output));
+}
+
+#[test]
+fn a_download_goes_on_after_the_connection_was_lost() {
+    for ignores_range in [false, true] {
+        let fixture = Fixture::new(Oddities {
+            drops_downloads: 2,
+            ignores_range,
+            ..Oddities::default()
+        });
+        let output = fixture
+            .command()
+            .args(["--verify", "deep"])
+            .output()
+            .unwrap();
+        let output = command_output(&output);
+        fixture.assert_published(&output);
+        assert!(
+            output.stderr.contains("the download goes on"),
+            "{}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
+fn the_reason_for_a_refused_download_is_shown() {
+    let fixture = Fixture::new(Oddities {
+        blob_refusal: Some((403, "the quota of downloads is used up")),
+        ..Oddities::default()
+    });
+    let output = fixture.publish();
+    assert_eq!(output.code, 1);
+    let reason = "status 403, denied: the quota of downloads is used up";
+    assert!(output.stderr.contains(reason), "{}", output.stderr);
+    assert!(fixture.registry.tags().is_empty());
+}
+
+#[test]
+fn a_reading_command_asks_for_no_more_than_reading() {
+    let fixture = Fixture::new(Oddities {
+        auth: Auth::Bearer,
+        ..Oddities::default()
+    });
+    let mut command = fixture.command();
+    command.env("REGISTRY_TOKEN", "marked-password");
+    command.env("XTASK_REGISTRY_USER", "me");
+    let output = command_output(&command.output().unwrap());
+    fixture.assert_published(&output);
+    assert!(!format!("{output:?}").contains("marked"));
+    let verify = fixture
+        .publication
+        .command(&["verify-image", "--version", "1.2.3"]);
+    let output = command_output(&{ verify }.output().unwrap());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+}
+
+/// A registry without TLS that is not on this machine must be configured as insecure.
+#[test]
+fn an_insecure_registry_is_used_only_by_configuration() {
+    let registry = FakeRegistry::start(Oddities::default());
+    let port = registry.address.rsplit(':').next().unwrap();
+    // The name leads to this machine, but is not `localhost`.
+    let host = format!("r.localhost:{port}");
+    let resolves = std::net::ToSocketAddrs::to_socket_addrs(&host).is_ok();
+    let host = if resolves {
+        host
+    } else {
+        format!("0.0.0.0:{port}")
+    };
+    let publication = Publication::new(&format!("{host}/team/agent-runner"), Image::default());
+    let output = command_output(&publication.push_archive().output().unwrap());
+    assert_eq!(output.code, 1);
+    let message = format!("set `registry.insecure = [\"{host}\"]` in xtask.local.toml");
+    assert!(
+        output.stderr.contains(&message) || output.stderr.contains("certificate"),
+        "{}",
+        output.stderr
+    );
+    assert!(registry.tags().is_empty());
+    let mut command = publication.push_archive();
+    command.env("XTASK_REGISTRY_INSECURE", &host);
+    let output = command_output(&command.output().unwrap());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(registry.tags()["latest"], publication.digest);
+}
+
+#[test]
+fn a_certificate_is_trusted_by_its_authority_alone() {
+    let fixture = Fixture::at_ghcr(Oddities::default());
+    let mut command = fixture.command_through_proxy();
+    command.env_remove("SSL_CERT_FILE");
+    let output = command_output(&command.output().unwrap());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    assert!(
+        output
+            .stderr
+            .contains("ghcr.io cannot be reached: its certificate is refused: "),
+        "{}",
+        output.stderr
+    );
+    // The folder that Podman reads.
+    let folder = fixture
+        .publication
+        .path()
+        .join("home/.config/containers/certs.d/ghcr.io");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("ca.crt"), fixture.registry.authority()).unwrap();
+    fixture.assert_published(&command_output(&command.output().unwrap()));
+    let requests = fixture.registry.requests();
+    assert!(
+        requests[0].starts_with("CONNECT ghcr.io:443 "),
+        "{requests:?}"
+    );
+}
+
+#[test]
+fn a_proxy_that_does_not_answer_is_named() {
+    let fixture = Fixture::at_ghcr(Oddities::default());
+    let mut command = fixture.command_through_proxy();
+    command.env("HTTPS_PROXY", "http://me:marked@127.0.0.1:1");
+    let output = command_output(&command.output().unwrap());
+    assert_eq!(output.code, 1);
+    let message = "ghcr.io cannot be reached through the proxy http://127.0.0.1:1: ";
+    assert!(output.stderr.contains(message), "{}", output.stderr);
+    assert!(!output.stderr.contains("marked"), "{}", output.stderr);
+    // A registry on this machine is reached without it.
+    let fixture = Fixture::new(Oddities::default());
+    let mut command = fixture.command();
+    command.env("HTTP_PROXY", "http://127.0.0.1:1");
+    command.env("HTTPS_PROXY", "http://127.0.0.1:1");
+    fixture.assert_published(&command_output(&command.output().unwrap()));
+}

@@ -1,0 +1,261 @@
+//! A checkout with an archive that can be published. No engine is needed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// How the image in the archive is built.
+#[derive(Clone, Copy)]
+pub struct Image<'a> {
+    pub version: &'a str,
+    /// Two images with the same number share the layers of amd64.
+    pub content: u32,
+    /// The size of each layer's program in bytes.
+    pub size: usize,
+    pub types: Types,
+    pub compression: Compression,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Types {
+    Docker,
+    Oci,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    Gzip,
+    Zstd,
+}
+
+impl Default for Image<'_> {
+    fn default() -> Self {
+        Self {
+            version: "1.2.3",
+            content: 1,
+            size: 200_000,
+            types: Types::Docker,
+            compression: Compression::Gzip,
+        }
+    }
+}
+
+/// A checkout, tagged as a version, with an archive of that version.
+pub struct Publication {
+    folder: TempDir,
+    pub version: String,
+    pub archive: PathBuf,
+    /// The digest of the image in the archive.
+    pub digest: String,
+}
+
+impl Publication {
+    /// `repository` is where the image is published.
+    pub fn new(repository: &str, image: Image) -> Self {
+        let folder = TempDir::new().unwrap();
+        let project = format!("schema = 1\n[image]\nrepository = '{repository}'\n");
+        fs::write(folder.path().join("xtask.toml"), project).unwrap();
+        fs::write(
+            folder.path().join(".gitignore"),
+            "/target/\n/home/\n/xtask.local.toml\n",
+        )
+        .unwrap();
+        let mut publication = Self {
+            archive: folder.path().join("target/a.oci.tar"),
+            folder,
+            version: image.version.to_owned(),
+            digest: String::new(),
+        };
+        publication.git(&["init", "-q"]);
+        publication.git(&["add", "-A"]);
+        publication.git(&["commit", "-q", "-m", "x"]);
+        publication.git(&["tag", &format!("v{}", image.version)]);
+        publication.digest = publication.write_archive(repository, image);
+        publication
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn git(&self, args: &[&str]) -> String {
+        let who = ["-c", "user.name=x", "-c", "user.email=x@example.com"];
+        let output = Command::new("git")
+            .args(who)
+            .args(args)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{args:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// An xtask command in the checkout, with a home folder of its own.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path().join("home"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for name in [
+            "REGISTRY_TOKEN",
+            "REGISTRY_AUTH_FILE",
+            "DOCKER_CONFIG",
+            "XDG_CONFIG_HOME",
+            "XDG_RUNTIME_DIR",
+            "HTTPS_PROXY",
+            "HTTP_PROXY",
+            "NO_PROXY",
+            "https_proxy",
+            "http_proxy",
+            "no_proxy",
+        ] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// The command that publishes the archive.
+    pub fn push_archive(&self) -> Command {
+        let archive = self.archive.to_str().unwrap();
+        self.command(&["push-archive", "--version", &self.version, archive])
+    }
+
+    /// Writes an archive with both platforms. Each has its own program.
+    fn write_archive(&self, repository: &str, image: Image) -> String {
+        let revision = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
+        fs::create_dir_all(self.archive.parent().unwrap()).unwrap();
+        let mut archive = Blobs(tar::Builder::new(fs::File::create(&self.archive).unwrap()));
+        let types = MediaTypes::of(image);
+        let images: Vec<_> = [("amd64", 62), ("arm64", 183)]
+            .map(|(arch, machine)| {
+                let config = json!({
+                    "architecture": arch, "os": "linux",
+                    "config": {
+                        "User": "stigmer",
+                        "Healthcheck": { "Test": ["CMD", "probe"] },
+                        "Labels": {
+                            "org.opencontainers.image.version": image.version,
+                            "org.opencontainers.image.revision": revision,
+                            "ai.stigmer.xtask.image": repository,
+                        },
+                    },
+                });
+                let config = archive.add(types.config, config.to_string().as_bytes());
+                let seed = if arch == "amd64" {
+                    image.content
+                } else {
+                    u32::from(machine)
+                };
+                let layer = archive.add(types.layer, &layer(machine, seed, image));
+                let manifest = json!({
+                    "schemaVersion": 2, "mediaType": types.manifest,
+                    "config": config, "layers": [layer],
+                });
+                let mut manifest = archive.add(types.manifest, manifest.to_string().as_bytes());
+                manifest["platform"] = json!({ "architecture": arch, "os": "linux" });
+                manifest
+            })
+            .into();
+        let index = json!({ "schemaVersion": 2, "mediaType": types.index, "manifests": images });
+        let root = archive.add(types.index, index.to_string().as_bytes());
+        let top = json!({ "schemaVersion": 2, "manifests": [root] });
+        archive.file("index.json", top.to_string().as_bytes());
+        archive.0.into_inner().unwrap();
+        root["digest"].as_str().unwrap().to_owned()
+    }
+}
+
+struct MediaTypes {
+    config: &'static str,
+    layer: &'static str,
+    manifest: &'static str,
+    index: &'static str,
+}
+
+impl MediaTypes {
+    fn of(image: Image) -> Self {
+        match (image.types, image.compression) {
+            (Types::Docker, _) => Self {
+                config: "application/vnd.docker.container.image.v1+json",
+                layer: "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                manifest: "application/vnd.docker.distribution.manifest.v2+json",
+                index: "application/vnd.docker.distribution.manifest.list.v2+json",
+            },
+            (Types::Oci, compression) => Self {
+                config: "application/vnd.oci.image.config.v1+json",
+                layer: match compression {
+                    Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+                    Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+                },
+                manifest: "application/vnd.oci.image.manifest.v1+json",
+                index: "application/vnd.oci.image.index.v1+json",
+            },
+        }
+    }
+}
+
+struct Blobs(tar::Builder<fs::File>);
+
+impl Blobs {
+    fn file(&mut self, name: &str, content: &[u8]) {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        self.0.append_data(&mut header, name, content).unwrap();
+    }
+
+    fn add(&mut self, media_type: &str, content: &[u8]) -> Value {
+        let digest = digest(content);
+        self.file(&format!("blobs/{}", digest.replace(':', "/")), content);
+        json!({ "mediaType": media_type, "digest": digest, "size": content.len() })
+    }
+}
+
+pub fn digest(content: &[u8]) -> String {
+    let hex = Sha256::digest(content);
+    let hex: String = hex.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// A compressed layer with a program for an architecture. Sending it takes some time.
+fn layer(machine: u8, seed: u32, image: Image) -> Vec<u8> {
+    let mut program = vec![
+        0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, machine, 0,
+    ];
+    // Data that cannot be compressed.
+    let mut state = seed + std::process::id();
+    program.extend((0..image.size).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    }));
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    tar.append_data(&mut header, "bin/program", &program[..])
+        .unwrap();
+    let program = match image.compression {
+        Compression::Gzip => ["gzip", "-nc"],
+        Compression::Zstd => ["zstd", "-qc"],
+    };
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("layer");
+    fs::write(&path, tar.into_inner().unwrap()).unwrap();
+    let packed = Command::new(program[0])
+        .arg(program[1])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(packed.status.success(), "{program:?}");
+    packed.stdout
+}
