@@ -11,8 +11,9 @@ use crate::{
     catalogue,
     commands::command::Command,
     credentials::{
-        environment::{GITHUB_REGISTRY, token_variable, token_variables},
-        files, find,
+        environment::{GITHUB_REGISTRY, Tokens},
+        find::find,
+        stored::{self, Stored},
     },
     engine::{
         Engine,
@@ -20,7 +21,8 @@ use crate::{
     },
     facts::context::{Context, Ran},
     plan::{Cmd, Output, Plan, Stdin, Step},
-    settings::Settings,
+    release::destination,
+    settings::{EngineChoice, Settings},
 };
 
 /// How long the GitHub CLI may take to answer.
@@ -94,12 +96,15 @@ fn login_request(
         .clone()
         .unwrap_or_else(|| settings.image.repository.registry().to_owned());
     let github = registry == GITHUB_REGISTRY;
-    let configured = Some(settings.registry.user.as_str()).filter(|user| !user.is_empty());
+    let tokens = Tokens {
+        env,
+        registry: &settings.configured_registry,
+        user: &settings.registry.user,
+    };
     let user = args
         .username
         .as_deref()
-        .or(configured)
-        .or(env.get("GITHUB_ACTOR").filter(|_| github))
+        .or(tokens.user(&registry))
         .ok_or_else(|| {
             Failure::usage(format!(
                 "no user name for {registry}: pass `--username` or set `registry.user`"
@@ -107,14 +112,22 @@ fn login_request(
             .hint("`registry.user` belongs in `xtask.local.toml`")
         })?
         .to_owned();
-    let token = match token_variable(env, &registry) {
+    let token = match tokens.variable(&registry) {
         _ if args.password_stdin => TokenSource::Stdin,
         Some(name) => TokenSource::Env(name),
         None if github && gh == GitHubCli::SignedIn => TokenSource::GitHubCli,
         None if env.stdin_tty => TokenSource::Prompt,
         None => {
-            return Err(Failure::usage(format!("there is no token for {registry}"))
-                .hint(format!("set {}, or pass it: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", token_variables(&registry).join(" or "))));
+            let refused = Failure::usage(format!("there is no token for {registry}"));
+            let names = tokens.variables(&registry).join(" or ");
+            let pass = "`printenv MY_TOKEN | cargo xtask docker-login";
+            return Err(if names.is_empty() {
+                refused.hint(format!(
+                    "pass it: {pass} --registry {registry} --password-stdin`"
+                ))
+            } else {
+                refused.hint(format!("set {names}, or pass it: {pass} --password-stdin`"))
+            });
         }
     };
     Ok(LoginRequest {
@@ -148,20 +161,52 @@ impl Command for DockerLogin {
             Ok(Ran::Yes | Ran::No) => {}
             Err(error) => return Err(explain(error, &engine, &request)),
         }
-        let files = files::of_engine(engine.kind, cx.env);
-        let kept = match find::file_with_login(files, &request.registry) {
-            None => "kept by the engine's credential helper".to_owned(),
-            Some(file) if files::is_lost_at_reboot(engine.kind, &file) => {
-                format!("kept in {} until the next reboot", file.display())
-            }
-            Some(file) => format!("kept in {}", file.display()),
+        let stored = stored::find(engine.kind, cx.env, &request.registry);
+        let kept = match &stored {
+            Some(stored) => stored.to_string(),
+            None => format!("kept by {}", engine.kind),
         };
         cx.ui.status(
             "Signed in",
             &format!("to {} as {}: {kept}", request.registry, request.user),
         );
+        if let Some(stored) = stored {
+            warn_of_other_login(cx, &engine, &request, &stored);
+        }
         Ok(())
     }
+}
+
+/// Warns if the next push with the same settings finds another login first.
+fn warn_of_other_login(cx: &Context, engine: &Engine, request: &LoginRequest, stored: &Stored) {
+    let repository = &cx.settings.image.repository;
+    let registry = &request.registry;
+    let path = if registry == repository.registry() {
+        repository.path()
+    } else {
+        ""
+    };
+    let tokens = destination::tokens(cx);
+    let found = find(cx.exec, tokens, &destination::engines(cx), registry, path);
+    let Some(found) = found.credentials else {
+        return;
+    };
+    let (source, variable) = (&found.source, tokens.variable(registry));
+    if stored.is_source(source) || request.token == TokenSource::Env(variable.unwrap_or_default()) {
+        return;
+    }
+    cx.ui.warn(&format!(
+        "a push to {registry} uses the login from {source}, not this one"
+    ));
+    let hint = match cx.settings.engine.prefer {
+        _ if variable == Some(source.as_str()) => format!("unset {source} to use the new login"),
+        EngineChoice::Auto => format!(
+            "pass `--engine {}` to each push, or remove the login from {source}",
+            engine.kind.program()
+        ),
+        EngineChoice::Only(_) => format!("remove the login from {source} to use the new one"),
+    };
+    cx.ui.hint(&hint);
 }
 
 /// Asks whether the GitHub CLI is signed in, without fetching the token.

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     base::{error::Failure, image::Repository, ui::Ui},
-    credentials::login::Credentials,
+    credentials::found::Found,
     exec::Exec,
     oci::{digest::sha256, media_type},
 };
@@ -32,7 +32,8 @@ pub struct RegistryClient<'a> {
     path: String,
     /// Such as `https://ghcr.io`.
     base: String,
-    credentials: Option<Credentials>,
+    /// The login, or where it was looked for.
+    login: Found,
     /// The one that the registry accepted last.
     authorization: Mutex<Authorization>,
     /// The folder for the temporary files of blob transfers.
@@ -64,7 +65,7 @@ impl<'a> RegistryClient<'a> {
         exec: &'a Exec,
         ui: Ui,
         repository: &Repository,
-        credentials: Option<Credentials>,
+        login: Found,
         transfers: &Path,
     ) -> Self {
         let host = repository.registry().to_owned();
@@ -74,7 +75,7 @@ impl<'a> RegistryClient<'a> {
             base: base_url(&host),
             path: repository.path().to_owned(),
             host,
-            credentials,
+            login,
             authorization: Mutex::new(Authorization::None),
             transfers: transfers.to_owned(),
         }
@@ -144,7 +145,7 @@ impl<'a> RegistryClient<'a> {
         if !self.is_same_host(url) {
             return Ok(false);
         }
-        let login = self.credentials.as_ref().map(|found| &found.login);
+        let login = self.login.credentials.as_ref().map(|found| &found.login);
         let header = response.header("www-authenticate");
         let new = match header.and_then(Challenge::parse) {
             Some(Challenge::Basic) => login.map_or(Authorization::None, basic),
@@ -262,7 +263,6 @@ impl<'a> RegistryClient<'a> {
     }
 
     pub(super) fn refused(&self, action: Action, response: &Response) -> Failure {
-        let credentials = self.credentials.as_ref();
-        refusal::refused(&self.host, &self.path, credentials, action, response)
+        refusal::refused(&self.host, &self.path, &self.login, action, response)
     }
 }

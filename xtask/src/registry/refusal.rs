@@ -4,7 +4,7 @@ use super::response::{NoResponse, Response};
 use crate::{
     base::error::Failure,
     catalogue,
-    credentials::{environment::GITHUB_REGISTRY, login::Credentials},
+    credentials::{environment::GITHUB_REGISTRY, found::Found, login::Credentials},
 };
 
 /// What was refused, as a verb to be followed by a repository.
@@ -31,20 +31,23 @@ impl Action {
 pub fn refused(
     registry: &str,
     repository_path: &str,
-    credentials: Option<&Credentials>,
+    login: &Found,
     action: Action,
     response: &Response,
 ) -> Failure {
     let repository = format!("{registry}/{repository_path}");
     let verb = action.verb();
     let why = response.error_text();
-    match (response.status, credentials) {
-        (401, None) => Failure::new(format!(
-            "not signed in to {registry}, which is needed to {verb} {repository}"
-        ))
+    match (response.status, &login.credentials) {
+        (401, None) => Failure::new(login.not_signed_in(registry, verb, &repository))
+        .hints(login.fixes())
         .hint("sign in: `cargo xtask docker-login`")
         .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
-        .hint(catalogue::explain_hint("not-signed-in")),
+        .hint(catalogue::explain_hint(if login.problems.is_empty() {
+            "not-signed-in"
+        } else {
+            "login-unreadable"
+        })),
         (401, Some(Credentials { source, .. })) => Failure::new(format!(
             "{registry} rejects the credentials from {source}: {why}"
         ))

@@ -1,8 +1,8 @@
 //! The registry that an image is published to, and the credentials for it.
 
 use crate::{
-    base::{error::Failure, image::Repository},
-    credentials::{files, find::find, login::Credentials},
+    base::{engine_kind::EngineKind, error::Failure, image::Repository},
+    credentials::{environment::Tokens, find::find, found::Found},
     facts::context::Context,
     registry::client::RegistryClient,
     release::paths,
@@ -23,18 +23,40 @@ pub fn with_repository(settings: &Settings, repository: Option<&str>) -> Result<
     Ok(settings)
 }
 
-/// The registry of the configured repository.
+/// The registry of the repository. Warns of places where a login could not be looked for.
 pub fn registry<'a>(cx: &'a Context) -> RegistryClient<'a> {
-    let scratch = cx.settings.root.join(paths::FOLDER);
-    let repository = &cx.settings.image.repository;
-    RegistryClient::new(cx.exec, cx.ui, repository, credentials(cx), &scratch)
+    let found = find_login(cx);
+    found.warn(cx.ui);
+    registry_with(cx, found)
 }
 
-/// The credentials for the configured repository: those of the engines' clients, else those of the
-/// environment.
-pub fn credentials(cx: &Context) -> Option<Credentials> {
+/// The registry of the repository, with the login that was found.
+pub fn registry_with<'a>(cx: &'a Context, found: Found) -> RegistryClient<'a> {
+    let scratch = cx.settings.root.join(paths::FOLDER);
     let repository = &cx.settings.image.repository;
-    let files = files::of_all_engines(cx.env);
-    let user = &cx.settings.registry.user;
-    find(cx.exec, cx.env, &files, repository, user)
+    RegistryClient::new(cx.exec, cx.ui, repository, found, &scratch)
+}
+
+/// Looks for the login for the repository.
+pub fn find_login(cx: &Context) -> Found {
+    let repository = &cx.settings.image.repository;
+    let (registry, path) = (repository.registry(), repository.path());
+    find(cx.exec, tokens(cx), &engines(cx), registry, path)
+}
+
+/// The tokens in the environment.
+pub fn tokens<'a>(cx: &'a Context) -> Tokens<'a> {
+    Tokens {
+        env: cx.env,
+        registry: &cx.settings.configured_registry,
+        user: &cx.settings.registry.user,
+    }
+}
+
+/// The engines whose logins are used: the engine that is set. With `auto`, a publication need not ask
+/// any engine, so the logins of all are used, first those of the engines that are installed.
+pub fn engines(cx: &Context) -> Vec<EngineKind> {
+    let mut kinds = cx.settings.engine.prefer.candidates();
+    kinds.sort_by_key(|kind| cx.find_program(kind.program()).is_none());
+    kinds
 }

@@ -296,6 +296,18 @@ const REPLAYS: &[Replay] = &[
         "Error: initializing source docker://ghcr.io/x/y:1.2.3: reading manifest 1.2.3 in ghcr.io/x/y: unauthorized: authentication required\n",
     ),
     replay(
+        "login-unreadable",
+        Scenario::Pull("docker"),
+        1,
+        "WARNING: Error parsing config file (/home/me/.docker/config.json): invalid character '}' looking for beginning of object key string\nError response from daemon: Head \"https://ghcr.io/v2/x/y/manifests/1.2.3\": unauthorized\n",
+    ),
+    replay(
+        "login-unreadable",
+        Scenario::Pull("podman"),
+        125,
+        "Error: initializing source docker://ghcr.io/x/y:1.2.3: getting username and password: 1 error occurred:\n\t* reading JSON file \"/run/user/1000/containers/auth.json\": unmarshaling JSON at \"/run/user/1000/containers/auth.json\": unexpected end of JSON input\n",
+    ),
+    replay(
         "token-refused",
         Scenario::Pull("docker"),
         1,
@@ -455,6 +467,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "failed_requests_to_registries_are_explained",
     ),
     ("curl-missing", "publish::a_missing_curl_is_reported"),
+    (
+        "no login for",
+        "credentials::a_login_that_cannot_be_read_is_told_with_the_reason",
+    ),
 ];
 
 fn version(engine: &str) -> Value {
@@ -709,7 +725,8 @@ fn failed_requests_to_registries_are_explained() {
             .skip_while(|line| !line.starts_with("error: "))
             .collect();
         assert_eq!(lines[0], format!("error: {failure}"));
-        assert!(lines[1].starts_with("hint: "), "{lines:?}");
+        let rest = lines[1..].iter().find(|line| !line.starts_with("  "));
+        assert!(rest.unwrap().starts_with("hint: "), "{lines:?}");
         let more = format!("hint: see `cargo xtask explain {code}`");
         assert_eq!(lines.last(), Some(&more.as_str()));
         // Only transient failures are retried, four times.

@@ -79,6 +79,8 @@ impl Sandbox {
             .env_clear()
             .env("PATH", self.path("bin"))
             .env("HOME", self.path("home"))
+            // Podman's logins would otherwise be those of the user who runs the tests.
+            .env("XDG_RUNTIME_DIR", self.path("run"))
             // Cargo sets it for `cargo xtask`.
             .env("CARGO_PKG_NAME", "xtask")
             .envs(self.env.iter().map(|(k, v)| (k, v)))
