@@ -10,6 +10,7 @@ use crate::{
     base::{env::Env, error::Failure},
     catalogue,
     commands::command::Command,
+    config::files,
     credentials::{
         environment::{GITHUB_REGISTRY, Tokens},
         find::find,
@@ -22,7 +23,7 @@ use crate::{
     facts::context::{Context, Ran},
     plan::{Cmd, Output, Plan, Stdin, Step},
     release::destination,
-    settings::{EngineChoice, Settings},
+    settings::{EngineChoice, Settings, resolve::Arguments},
 };
 
 /// How long the GitHub CLI may take to answer.
@@ -177,7 +178,7 @@ impl Command for DockerLogin {
     }
 }
 
-/// Warns if the next push with the same settings finds another login first.
+/// Warns if the next push finds another login first. It may be without the `--engine` of this run.
 fn warn_of_other_login(cx: &Context, engine: &Engine, request: &LoginRequest, stored: &Stored) {
     let repository = &cx.settings.image.repository;
     let registry = &request.registry;
@@ -186,27 +187,37 @@ fn warn_of_other_login(cx: &Context, engine: &Engine, request: &LoginRequest, st
     } else {
         ""
     };
-    let tokens = destination::tokens(cx);
-    let found = find(cx.exec, tokens, &destination::engines(cx), registry, path);
-    let Some(found) = found.credentials else {
+    let choice = engine_without_flags(cx);
+    let (tokens, engines) = (destination::tokens(cx), destination::engines(cx, choice));
+    let Some(found) = find(cx.exec, tokens, &engines, registry, path).credentials else {
         return;
     };
-    let (source, variable) = (&found.source, tokens.variable(registry));
-    if stored.is_source(source) || request.token == TokenSource::Env(variable.unwrap_or_default()) {
+    let source = &found.source;
+    let variable = tokens.variable(registry);
+    let is_same_token = variable.is_some_and(|name| request.token == TokenSource::Env(name));
+    if is_same_token || stored.is_source(source) {
         return;
     }
     cx.ui.warn(&format!(
         "a push to {registry} uses the login from {source}, not this one"
     ));
-    let hint = match cx.settings.engine.prefer {
-        _ if variable == Some(source.as_str()) => format!("unset {source} to use the new login"),
-        EngineChoice::Auto => format!(
-            "pass `--engine {}` to each push, or remove the login from {source}",
-            engine.kind.program()
-        ),
-        EngineChoice::Only(_) => format!("remove the login from {source} to use the new one"),
+    let hint = if variable == Some(source.as_str()) {
+        format!("unset {source} to use the new login")
+    } else if choice == EngineChoice::Only(engine.kind) {
+        format!("remove the login from {source} to use the new one")
+    } else {
+        let program = engine.kind.program();
+        format!("pass `--engine {program}` to each push, or remove the login from {source}")
     };
     cx.ui.hint(&hint);
+}
+
+/// The engine that the environment and the configuration choose.
+fn engine_without_flags(cx: &Context) -> EngineChoice {
+    let settings = files::find(&cx.env.cwd)
+        .ok()
+        .and_then(|files| Settings::resolve(&Arguments::default(), cx.env, &files).ok());
+    settings.map_or(cx.settings.engine.prefer, |it| it.engine.prefer)
 }
 
 /// Asks whether the GitHub CLI is signed in, without fetching the token.
@@ -298,7 +309,7 @@ impl crate::commands::testing::Examples for DockerLogin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{commands::testing::parse, config::files::Files, settings::resolve::Arguments};
+    use crate::{commands::testing::parse, config::files::Files};
 
     fn decide(
         line: &[&str],

@@ -60,7 +60,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn look(&mut self, place: &Place) -> Option<Credentials> {
         match place {
-            Place::File(file) => match read::text(file, self.tokens.env.user) {
+            Place::File(file) => match read::text(file, self.tokens.env) {
                 Ok(Some(text)) => self.parsed(&file.display().to_string(), &text),
                 Ok(None) => self.nothing(&file.display().to_string(), "does not exist"),
                 Err(problem) => self.problem(problem),

@@ -9,7 +9,7 @@ use std::{
 
 use super::found::Problem;
 use crate::{
-    base::{env::User, ui::single_line},
+    base::{env::Env, ui::single_line},
     plan::quote_for_shell,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// The problem, with the command that mends it.
-pub fn text(path: &Path, user: User) -> Result<Option<Vec<u8>>, Problem> {
+pub fn text(path: &Path, env: &Env) -> Result<Option<Vec<u8>>, Problem> {
     match fs::read(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -29,7 +29,7 @@ pub fn text(path: &Path, user: User) -> Result<Option<Vec<u8>>, Problem> {
                 ErrorKind::PermissionDenied => Unreadable::NotPermitted(owner(path)),
                 _ => Unreadable::Other(error.to_string()),
             };
-            Err(unreadable(path, why, user))
+            Err(unreadable(path, why, env))
         }
     }
 }
@@ -59,7 +59,8 @@ fn owner(path: &Path) -> Option<(PathBuf, u32)> {
     path.ancestors().find_map(visible)
 }
 
-fn unreadable(path: &Path, why: Unreadable, user: User) -> Problem {
+fn unreadable(path: &Path, why: Unreadable, env: &Env) -> Problem {
+    let user = env.user;
     let quoted = |path: &Path| quote_for_shell(&path.display().to_string());
     let (why, fix) = match why {
         Unreadable::Folder => (
@@ -82,13 +83,18 @@ fn unreadable(path: &Path, why: Unreadable, user: User) -> Problem {
             };
             let recursive = if culprit == path { "" } else { "-R " };
             let (uid, gid) = (user.uid, user.gid);
-            (
-                format!("permission denied, {it} belongs to {whose}"),
+            let home = env.home();
+            let is_in_home = home.is_some_and(|home| culprit != home && culprit.starts_with(home));
+            let fix = if culprit == path || is_in_home {
                 format!(
                     "make it yours: `sudo chown {recursive}{uid}:{gid} {}`",
                     quoted(&culprit)
-                ),
-            )
+                )
+            } else {
+                // The folder has other files too.
+                "name a file that you may read: `DOCKER_CONFIG` or `REGISTRY_AUTH_FILE`".to_owned()
+            };
+            (format!("permission denied, {it} belongs to {whose}"), fix)
         }
         Unreadable::NotPermitted(None) => (
             "permission denied".to_owned(),
@@ -105,15 +111,14 @@ fn unreadable(path: &Path, why: Unreadable, user: User) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::env::Env;
 
     #[test]
     fn a_file_that_may_not_be_read_is_reported_with_its_owner() {
-        let user = Env::fake(&[]).user;
+        let env = Env::fake(&[("HOME", "/home/me")]);
         let file = Path::new("/home/me/.docker/config.json");
         let is = |culprit: &str, owner, what: &str, fix: &str| {
             let why = Unreadable::NotPermitted(Some((culprit.into(), owner)));
-            let problem = unreadable(file, why, user);
+            let problem = unreadable(file, why, &env);
             let what = format!("/home/me/.docker/config.json cannot be read: {what}");
             assert_eq!((problem.what, problem.fix.as_str()), (what, fix));
         };
@@ -130,6 +135,12 @@ mod tests {
             "make it yours: `sudo chown -R 1001:1001 /home/me/.docker`",
         );
         is(
+            "/home/me",
+            0,
+            "permission denied, /home/me belongs to root",
+            "name a file that you may read: `DOCKER_CONFIG` or `REGISTRY_AUTH_FILE`",
+        );
+        is(
             "/home/me/.docker/config.json",
             1001,
             "its permissions do not let its owner read it",
@@ -140,16 +151,16 @@ mod tests {
     #[test]
     fn a_folder_is_a_problem_and_a_missing_file_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let user = Env::fake(&[]).user;
+        let env = Env::fake(&[]);
         let path = folder.path().display();
-        let problem = text(folder.path(), user).unwrap_err();
+        let problem = text(folder.path(), &env).unwrap_err();
         assert_eq!(
             problem.what,
             format!("{path} cannot be read: it is a folder")
         );
         assert_eq!(problem.fix, format!("remove the folder: `rmdir {path}`"));
-        assert_eq!(text(&folder.path().join("none"), user), Ok(None));
+        assert_eq!(text(&folder.path().join("none"), &env), Ok(None));
         fs::write(folder.path().join("file"), "x").unwrap();
-        assert_eq!(text(&folder.path().join("file/none"), user), Ok(None));
+        assert_eq!(text(&folder.path().join("file/none"), &env), Ok(None));
     }
 }

@@ -52,7 +52,7 @@ pub fn helpers(env: &Env, problems: &mut Vec<Problem>) -> Helpers {
 fn last_list(files: &[PathBuf], env: &Env, problems: &mut Vec<Problem>) -> Helpers {
     let mut last = Helpers::default();
     for file in files {
-        let names = match read::text(file, env.user) {
+        let names = match read::text(file, env) {
             Ok(text) => text.map(|text| parse(&text)).transpose(),
             Err(problem) => {
                 problems.push(problem);

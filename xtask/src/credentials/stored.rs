@@ -61,7 +61,7 @@ pub fn find(kind: EngineKind, env: &Env, registry: &str) -> Option<Stored> {
         }
     };
     of_engine(kind, env).into_iter().find_map(|path| {
-        let text = read::text(&path, env.user).ok().flatten()?;
+        let text = read::text(&path, env).ok().flatten()?;
         let file = ConfigFile::parse(&text).ok()?;
         let helper = file.helper(registry);
         if let Some(helper) = helper.filter(|it| knows_store || it.key == "credHelpers") {

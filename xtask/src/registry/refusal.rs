@@ -53,7 +53,11 @@ pub fn refused(
         ))
         .hint("sign in again: `cargo xtask docker-login`")
         .hint(catalogue::explain_hint("token-refused")),
-        (403, _) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
+        (403, found) => {
+            let login = found.as_ref().map(|it| format!(" with the login from {}", it.source));
+            let login = login.unwrap_or_default();
+            forbidden(registry, &format!("you may not {verb} {repository}{login}: {why}"))
+        }
         (429, _) => Failure::new(format!("too many requests to {registry}: {why}"))
             .hint("wait a few minutes, then run the same command again: it continues where it stopped")
             .hint(catalogue::explain_hint("too-many-requests")),

@@ -6,7 +6,7 @@ use crate::{
     facts::context::Context,
     registry::client::RegistryClient,
     release::paths,
-    settings::Settings,
+    settings::{EngineChoice, Settings},
 };
 
 /// The settings for publishing the same image to another repository. The image's labels keep naming
@@ -41,7 +41,13 @@ pub fn registry_with<'a>(cx: &'a Context, found: Found) -> RegistryClient<'a> {
 pub fn find_login(cx: &Context) -> Found {
     let repository = &cx.settings.image.repository;
     let (registry, path) = (repository.registry(), repository.path());
-    find(cx.exec, tokens(cx), &engines(cx), registry, path)
+    find(
+        cx.exec,
+        tokens(cx),
+        &engines(cx, cx.settings.engine.prefer),
+        registry,
+        path,
+    )
 }
 
 /// The tokens in the environment.
@@ -53,10 +59,10 @@ pub fn tokens<'a>(cx: &'a Context) -> Tokens<'a> {
     }
 }
 
-/// The engines whose logins are used: the engine that is set. With `auto`, a publication need not ask
+/// The engines whose logins are used for a choice: the engine that is set. With `auto`, a publication need not ask
 /// any engine, so the logins of all are used, first those of the engines that are installed.
-pub fn engines(cx: &Context) -> Vec<EngineKind> {
-    let mut kinds = cx.settings.engine.prefer.candidates();
+pub fn engines(cx: &Context, choice: EngineChoice) -> Vec<EngineKind> {
+    let mut kinds = choice.candidates();
     kinds.sort_by_key(|kind| cx.find_program(kind.program()).is_none());
     kinds
 }

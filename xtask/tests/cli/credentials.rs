@@ -228,16 +228,24 @@ fn signing_in_warns_if_another_login_comes_first() {
         .engine("podman", &can_sign_in(podman_version()));
     write(&sandbox, DOCKER, LOGIN);
     write(&sandbox, PODMAN, LOGIN);
-    let kept = sign_in(&sandbox, &["--engine", "podman"]);
+    let output = sign_in(&sandbox, &["--engine", "podman"]);
     // The sandbox is in a folder for temporary files, which a reboot may empty.
+    let warning = format!(
+        "kept in /{PODMAN} until the next reboot\n\
+         warning: a push to ghcr.io uses the login from /{DOCKER}, not this one\n\
+         hint: pass `--engine podman` to each push, or remove the login from /{DOCKER}\n"
+    );
+    assert!(output.stderr.ends_with(&warning), "{output:?}");
+    let sandbox = sandbox.env("XTASK_ENGINE", "podman");
+    let output = sign_in(&sandbox, &[]);
     let line = format!("kept in /{PODMAN} until the next reboot\n");
-    assert!(kept.stderr.ends_with(&line), "{kept:?}");
+    assert!(output.stderr.ends_with(&line), "{output:?}");
     let sandbox = sandbox
         .env("GH_TOKEN", "marked-other")
         .env("GITHUB_ACTOR", "me");
     let output = sign_in(&sandbox, &[]);
     let warning = format!(
-        "kept in /{DOCKER}\n\
+        "kept in /{PODMAN} until the next reboot\n\
          warning: a push to ghcr.io uses the login from GH_TOKEN, not this one\n\
          hint: unset GH_TOKEN to use the new login\n"
     );
