@@ -387,6 +387,7 @@ pub const ENTRIES: &[Entry] = &[
         retry: Retry::AfterFix,
         links: &[
             "docs/docker.md#signing-in-to-a-registry",
+            "docs/publishing.md#where-the-login-comes-from",
             "https://docs.docker.com/reference/cli/docker/login/",
         ],
     },

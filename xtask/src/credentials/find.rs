@@ -7,7 +7,7 @@ use super::{
     helper::{self, Answer},
     login::{Credentials, Login},
     places::{Place, of_engines},
-    read, registries_conf,
+    read, registries_conf, registry_name,
 };
 use crate::{base::engine_kind::EngineKind, exec::Exec};
 
@@ -26,9 +26,14 @@ pub fn find(
         tokens,
         registry,
         path,
-        found: Found::default(),
+        found: Found {
+            sign_in: sign_in(tokens, registry),
+            in_ci: in_ci(tokens, registry),
+            ..Found::default()
+        },
     };
     if let Some(credentials) = tokens.login(registry) {
+        search.found.variable = Some(credentials.source.clone());
         search.found.credentials = Some(credentials);
         return search.found;
     }
@@ -43,10 +48,34 @@ pub fn find(
         let found = search.look(&place);
         if found.is_some() {
             search.found.credentials = found;
+            search.found.variable = match place {
+                Place::Variable(name) => Some(name.to_owned()),
+                Place::File(_) | Place::Helper { .. } => None,
+            };
             break;
         }
     }
     search.found
+}
+
+/// The command that stores a login. Without an option it is for the configured registry.
+fn sign_in(tokens: Tokens, registry: &str) -> String {
+    let command = "cargo xtask docker-login";
+    if registry_name::is_same(registry, tokens.registry) {
+        command.to_owned()
+    } else {
+        format!("{command} --registry {registry}")
+    }
+}
+
+fn in_ci(tokens: Tokens, registry: &str) -> &'static str {
+    match tokens.variables(registry)[..] {
+        [] => "in CI: set DOCKER_AUTH_CONFIG to the text of a `config.json` with the login",
+        ["REGISTRY_TOKEN", ..] => {
+            "in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)"
+        }
+        _ => "in CI on GitHub: set `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`",
+    }
 }
 
 struct Search<'a> {

@@ -11,6 +11,12 @@ pub struct Found {
     pub looked_in: Vec<String>,
     /// What kept places from being searched.
     pub problems: Vec<Problem>,
+    /// The variable that has the login, if it is in one.
+    pub variable: Option<String>,
+    /// The command that stores a login for this registry.
+    pub sign_in: String,
+    /// What to do in CI if there is no login.
+    pub in_ci: &'static str,
 }
 
 /// What keeps a place from being searched.
@@ -34,6 +40,17 @@ impl Found {
     /// What to do about the problems.
     pub fn fixes(&self) -> Vec<String> {
         self.problems.iter().map(|it| it.fix.clone()).collect()
+    }
+
+    /// What to do if the registry rejects the login.
+    pub fn renewal(&self) -> String {
+        match &self.variable {
+            Some(name) => format!(
+                "set a new login in {name}, or unset it to use a stored one: `{}`",
+                self.sign_in
+            ),
+            None => format!("sign in again: `{}`", self.sign_in),
+        }
     }
 
     /// The message if there is no login and the registry demands one for what the verb says. It lists

@@ -41,8 +41,8 @@ pub fn refused(
     match (response.status, &login.credentials) {
         (401, None) => Failure::new(login.not_signed_in(registry, verb, &repository))
         .hints(login.fixes())
-        .hint("sign in: `cargo xtask docker-login`")
-        .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
+        .hint(format!("sign in: `{}`", login.sign_in))
+        .hint(login.in_ci)
         .hint(catalogue::explain_hint(if login.problems.is_empty() {
             "not-signed-in"
         } else {
@@ -51,7 +51,7 @@ pub fn refused(
         (401, Some(Credentials { source, .. })) => Failure::new(format!(
             "{registry} rejects the credentials from {source}: {why}"
         ))
-        .hint("sign in again: `cargo xtask docker-login`")
+        .hint(login.renewal())
         .hint(catalogue::explain_hint("token-refused")),
         (403, found) => {
             let login = found.as_ref().map(|it| format!(" with the login from {}", it.source));

@@ -80,6 +80,9 @@ fn what_is_given_for_this_run_comes_before_a_stored_login() {
         .env("REGISTRY_TOKEN", "marked-token")
         .env("XTASK_REGISTRY_USER", "me");
     assert_eq!(source(&sandbox, &[]), "REGISTRY_TOKEN");
+    let hint = "hint: set a new login in REGISTRY_TOKEN, or unset it to use a stored one: `cargo xtask docker-login`\n";
+    let output = verify(&sandbox, &[]);
+    assert!(output.stderr.contains(hint), "{output:?}");
 }
 
 #[test]
@@ -92,6 +95,9 @@ fn the_token_of_the_configured_registry_goes_to_no_other_host() {
          REGISTRY_TOKEN: only for ghcr.io\n  \
          DOCKER_AUTH_CONFIG: not set\n";
     assert!(output.stderr.starts_with(error), "{}", output.stderr);
+    let hint = "hint: sign in: `cargo xtask docker-login --registry mirror.example`\n\
+         hint: in CI: set DOCKER_AUTH_CONFIG to the text of a `config.json` with the login\n";
+    assert!(output.stderr.contains(hint), "{}", output.stderr);
     let output = sandbox.run(&["docker-login", "--registry", "mirror.example"]);
     assert_eq!(
         output.stderr,
