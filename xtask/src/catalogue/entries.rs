@@ -387,6 +387,7 @@ pub const ENTRIES: &[Entry] = &[
         retry: Retry::AfterFix,
         links: &[
             "docs/docker.md#signing-in-to-a-registry",
+            "docs/publishing.md#where-the-login-comes-from",
             "https://docs.docker.com/reference/cli/docker/login/",
         ],
     },
@@ -408,6 +409,28 @@ pub const ENTRIES: &[Entry] = &[
         retry: Retry::AfterFix,
         links: &[
             "https://docs.github.com/en/packages/working-with-a-github-packages-registry/working-with-the-container-registry",
+        ],
+    },
+    Entry {
+        code: "login-unreadable",
+        section: Section::Registry,
+        title: "a login is there and cannot be read",
+        patterns: &[
+            &["no login for", "could be read"],
+            &["error parsing config file"],
+            &["reading json file", "unmarshaling json"],
+        ],
+        cause: "A credential file, such as `~/.docker/config.json`, is not valid JSON, is a folder, or belongs to another user. After `sudo docker login` it belongs to root. If a container mounted it before it existed, it is a folder. Or a credential helper fails, for example because the keychain is locked. The message names the place and the reason.",
+        fixes: &[
+            "correct what the message names; if a file belongs to another user: `sudo chown \"$(id -u):$(id -g)\" FILE`",
+            "if the file is a folder, remove it: `rmdir FILE`",
+            "on macOS over SSH, unlock the keychain: `security -v unlock-keychain ~/Library/Keychains/login.keychain-db`",
+            "sign in again afterwards: `cargo xtask docker-login`; or set `REGISTRY_TOKEN`, which needs no file",
+        ],
+        retry: Retry::AfterFix,
+        links: &[
+            "docs/publishing.md#where-the-login-comes-from",
+            "https://github.com/docker/docker-credential-helpers/issues/82",
         ],
     },
     Entry {

@@ -13,7 +13,7 @@ use crate::{
         doctor,
         findings::{self, Finding, failure, from_error, from_failure, ok, warning},
     },
-    credentials::environment::{GITHUB_REGISTRY, token_variable, token_variables},
+    credentials::{environment::GITHUB_REGISTRY, found::Found},
     engine::multiarch::{self, Builder},
     facts::{
         context::Context,
@@ -54,11 +54,12 @@ impl Command for CiCheck {
         if git.values.sha.is_some() {
             all.push(clone(git::tags(cx.exec, &settings.root).shallow));
         }
-        let registry = destination::registry(cx, Access::Push);
+        let login = destination::find_login(cx);
+        let registry = destination::registry_with(cx, Access::Push, login.clone());
         let push = permission(&registry, settings);
         cx.exec.fail_if_interrupted()?;
         let may_push = push.level == findings::Level::Ok;
-        all.push(token(cx, may_push));
+        all.push(token(cx, &login, may_push));
         all.push(push);
         if may_push {
             all.push(released(settings, &registry, &git));
@@ -162,16 +163,28 @@ fn permission(registry: &RegistryClient, settings: &Settings) -> Finding {
 }
 
 /// Where the token comes from. Not every registry needs one.
-fn token(cx: &Context, may_push: bool) -> Finding {
+fn token(cx: &Context, login: &Found, may_push: bool) -> Finding {
     let what = "token";
     let registry = cx.settings.image.repository.registry();
-    if let Some(found) = destination::credentials(cx) {
-        return ok(what, format!("from {}", found.source));
+    let tokens = destination::tokens(cx);
+    let (found, is_enough) = match &login.credentials {
+        Some(found) => (format!("from {}", found.source), true),
+        None if may_push => (format!("none, and {registry} needs none"), true),
+        None => (format!("none for {registry}"), false),
+    };
+    if !login.problems.is_empty() {
+        let problems: Vec<_> = login.problems.iter().map(|it| it.what.as_str()).collect();
+        let (problems, fixes) = (problems.join("; "), login.fixes().join("; "));
+        return if is_enough {
+            warning(what, format!("{found}; {problems}"), fixes)
+        } else {
+            failure(what, problems, fixes)
+        };
     }
-    if may_push {
-        return ok(what, format!("none, and {registry} needs none"));
+    if is_enough {
+        return ok(what, found);
     }
-    if let Some(name) = token_variable(cx.env, registry) {
+    if let Some(name) = tokens.variable(registry) {
         return failure(
             what,
             format!("{name} is set, but its user name is not"),
@@ -181,10 +194,10 @@ fn token(cx: &Context, may_push: bool) -> Finding {
     let fix = if github::is_active(cx.env) && registry == GITHUB_REGISTRY {
         "`GITHUB_TOKEN: ${{ github.token }}` in the step's `env`".to_owned()
     } else {
-        let names = token_variables(registry).join(" or ");
+        let names = tokens.variables(registry).join(" or ");
         format!("`cargo xtask docker-login`, or {names}")
     };
-    failure(what, format!("none for {registry}"), fix)
+    failure(what, found, fix)
 }
 
 fn released(settings: &Settings, registry: &RegistryClient, git: &WorkTree) -> Finding {

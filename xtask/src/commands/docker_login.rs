@@ -10,9 +10,11 @@ use crate::{
     base::{env::Env, error::Failure},
     catalogue,
     commands::command::Command,
+    config::files,
     credentials::{
-        environment::{GITHUB_REGISTRY, token_variable, token_variables},
-        files, find,
+        environment::{GITHUB_REGISTRY, Tokens},
+        find::find,
+        stored::{self, Stored},
     },
     engine::{
         Engine,
@@ -20,7 +22,8 @@ use crate::{
     },
     facts::context::{Context, Ran},
     plan::{Cmd, Output, Plan, Stdin, Step},
-    settings::Settings,
+    release::destination,
+    settings::{EngineChoice, Settings, resolve::Arguments},
 };
 
 /// How long the GitHub CLI may take to answer.
@@ -94,12 +97,15 @@ fn login_request(
         .clone()
         .unwrap_or_else(|| settings.image.repository.registry().to_owned());
     let github = registry == GITHUB_REGISTRY;
-    let configured = Some(settings.registry.user.as_str()).filter(|user| !user.is_empty());
+    let tokens = Tokens {
+        env,
+        registry: &settings.configured_registry,
+        user: &settings.registry.user,
+    };
     let user = args
         .username
         .as_deref()
-        .or(configured)
-        .or(env.get("GITHUB_ACTOR").filter(|_| github))
+        .or(tokens.user(&registry))
         .ok_or_else(|| {
             Failure::usage(format!(
                 "no user name for {registry}: pass `--username` or set `registry.user`"
@@ -107,14 +113,22 @@ fn login_request(
             .hint("`registry.user` belongs in `xtask.local.toml`")
         })?
         .to_owned();
-    let token = match token_variable(env, &registry) {
+    let token = match tokens.variable(&registry) {
         _ if args.password_stdin => TokenSource::Stdin,
         Some(name) => TokenSource::Env(name),
         None if github && gh == GitHubCli::SignedIn => TokenSource::GitHubCli,
         None if env.stdin_tty => TokenSource::Prompt,
         None => {
-            return Err(Failure::usage(format!("there is no token for {registry}"))
-                .hint(format!("set {}, or pass it: `printenv MY_TOKEN | cargo xtask docker-login --password-stdin`", token_variables(&registry).join(" or "))));
+            let refused = Failure::usage(format!("there is no token for {registry}"));
+            let names = tokens.variables(&registry).join(" or ");
+            let pass = "`printenv MY_TOKEN | cargo xtask docker-login";
+            return Err(if names.is_empty() {
+                refused.hint(format!(
+                    "pass it: {pass} --registry {registry} --password-stdin`"
+                ))
+            } else {
+                refused.hint(format!("set {names}, or pass it: {pass} --password-stdin`"))
+            });
         }
     };
     Ok(LoginRequest {
@@ -148,20 +162,62 @@ impl Command for DockerLogin {
             Ok(Ran::Yes | Ran::No) => {}
             Err(error) => return Err(explain(error, &engine, &request)),
         }
-        let files = files::of_engine(engine.kind, cx.env);
-        let kept = match find::file_with_login(files, &request.registry) {
-            None => "kept by the engine's credential helper".to_owned(),
-            Some(file) if files::is_lost_at_reboot(engine.kind, &file) => {
-                format!("kept in {} until the next reboot", file.display())
-            }
-            Some(file) => format!("kept in {}", file.display()),
+        let stored = stored::find(engine.kind, cx.env, &request.registry);
+        let kept = match &stored {
+            Some(stored) => stored.to_string(),
+            None => format!("kept by {}", engine.kind),
         };
         cx.ui.status(
             "Signed in",
             &format!("to {} as {}: {kept}", request.registry, request.user),
         );
+        if let Some(stored) = stored {
+            warn_of_other_login(cx, &engine, &request, &stored);
+        }
         Ok(())
     }
+}
+
+/// Warns if the next push finds another login first. It may be without the `--engine` of this run.
+fn warn_of_other_login(cx: &Context, engine: &Engine, request: &LoginRequest, stored: &Stored) {
+    let repository = &cx.settings.image.repository;
+    let registry = &request.registry;
+    let path = if registry == repository.registry() {
+        repository.path()
+    } else {
+        ""
+    };
+    let choice = engine_without_flags(cx);
+    let (tokens, engines) = (destination::tokens(cx), destination::engines(cx, choice));
+    let Some(found) = find(cx.exec, tokens, &engines, registry, path).credentials else {
+        return;
+    };
+    let source = &found.source;
+    let variable = tokens.variable(registry);
+    let is_same_token = variable.is_some_and(|name| request.token == TokenSource::Env(name));
+    if is_same_token || stored.is_source(source) {
+        return;
+    }
+    cx.ui.warn(&format!(
+        "a push to {registry} uses the login from {source}, not this one"
+    ));
+    let hint = if variable == Some(source.as_str()) {
+        format!("unset {source} to use the new login")
+    } else if choice == EngineChoice::Only(engine.kind) {
+        format!("remove the login from {source} to use the new one")
+    } else {
+        let program = engine.kind.program();
+        format!("pass `--engine {program}` to each push, or remove the login from {source}")
+    };
+    cx.ui.hint(&hint);
+}
+
+/// The engine that the environment and the configuration choose.
+fn engine_without_flags(cx: &Context) -> EngineChoice {
+    let settings = files::find(&cx.env.cwd)
+        .ok()
+        .and_then(|files| Settings::resolve(&Arguments::default(), cx.env, &files).ok());
+    settings.map_or(cx.settings.engine.prefer, |it| it.engine.prefer)
 }
 
 /// Asks whether the GitHub CLI is signed in, without fetching the token.
@@ -253,7 +309,7 @@ impl crate::commands::testing::Examples for DockerLogin {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{commands::testing::parse, config::files::Files, settings::resolve::Arguments};
+    use crate::{commands::testing::parse, config::files::Files};
 
     fn decide(
         line: &[&str],

@@ -23,7 +23,7 @@ use crate::{
             start::how_to_start,
         },
     },
-    credentials::{config_file::ConfigFile, files},
+    credentials::find::find,
     engine::{EngineFacts, Location, detect, diagnosis::EndpointEnv},
     exec::Finished,
     facts::{
@@ -33,6 +33,7 @@ use crate::{
         host::{self, Folder},
     },
     plan::{Cmd, Output, Plan, Step},
+    release::destination,
     settings::EngineChoice,
 };
 
@@ -315,28 +316,19 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
     let what = "credentials";
     let repository = &cx.settings.image.repository;
     let registry = repository.registry();
-    let files = files::of_engine(engine.engine.kind, cx.env);
-    let file = files.iter().find_map(|file| ConfigFile::open(file));
-    if let Some(program) = file.as_ref().and_then(|file| file.helper(registry)) {
-        return match cx.find_program(&program) {
-            Some(_) => ok(what, format!("kept by `{program}`")),
-            None => warning(
-                what,
-                format!(
-                    "the credential helper `{program}` is not installed, and pulls will fail with it"
-                ),
-                "remove its line (`credsStore` or `credHelpers`) from the engine's config.json, or install it",
-            ),
-        };
+    let kinds = [engine.engine.kind];
+    let tokens = destination::tokens(cx);
+    let login = find(cx.exec, tokens, &kinds, registry, repository.path());
+    let found = match &login.credentials {
+        Some(found) => format!("for {registry}, from {}", found.source),
+        None => format!("none for {registry}; building and running need none"),
+    };
+    if login.problems.is_empty() {
+        return ok(what, found);
     }
-    if file.is_some_and(|file| file.login(registry, repository.path()).is_some()) {
-        ok(what, format!("found for {registry}"))
-    } else {
-        ok(
-            what,
-            format!("none for {registry}; building and running need none"),
-        )
-    }
+    let problems: Vec<_> = login.problems.iter().map(|it| it.what.as_str()).collect();
+    let detail = format!("{}; {found}", problems.join("; "));
+    warning(what, detail, login.fixes().join("; "))
 }
 
 fn git(cx: &Context) -> Finding {

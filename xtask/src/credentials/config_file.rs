@@ -2,61 +2,112 @@
 //! format.
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>
 
-use std::{fs, path::Path};
+use serde_json::{Map, Value};
 
-use serde_json::Value;
+use super::{login::Login, registry_name};
 
-use super::login::Login;
-
-/// The name of Docker Hub in credential files and for credential helpers.
-pub const DOCKER_HUB: &str = "https://index.docker.io/v1/";
-
-/// A credential file.
-#[derive(Clone, Debug)]
+/// The text of a credential file.
+#[derive(Clone)]
 pub struct ConfigFile(Value);
 
-impl ConfigFile {
-    /// `None` if there is no such file, or it cannot be read.
-    pub fn open(path: &Path) -> Option<Self> {
-        Self::parse(&fs::read(path).ok()?)
-    }
+/// A credential helper that a credential file names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedHelper {
+    pub program: String,
+    /// The key that names it: `credHelpers` or `credsStore`.
+    pub key: &'static str,
+}
 
-    /// `None` if the text is not JSON.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text).ok().map(Self)
+impl ConfigFile {
+    /// An empty text is a file without logins.
+    ///
+    /// # Errors
+    /// The reason why the text is not a credential file, with line and column if it is not JSON.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        if text.trim_ascii().is_empty() {
+            return Ok(Self(Value::Null));
+        }
+        let value: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        if !value.is_object() {
+            return Err("it is not a JSON object".to_owned());
+        }
+        for key in ["auths", "credHelpers"] {
+            if !value[key].is_null() && !value[key].is_object() {
+                return Err(format!("`{key}` is not a JSON object"));
+            }
+        }
+        Ok(Self(value))
     }
 
     /// The login that is in the file itself. Podman keeps logins for namespaces and repositories
     /// too: the longest name that matches is used. The path is the repository's name within the
     /// registry, and may be empty.
     pub fn login(&self, registry: &str, path: &str) -> Option<Login> {
-        let mut names = vec![format!("{registry}/{path}")];
-        while let Some((shorter, _)) = names.last()?.rsplit_once('/') {
-            names.push(shorter.to_owned());
-        }
-        names.push(format!("https://{registry}"));
-        if registry == "docker.io" {
-            names.push(DOCKER_HUB.to_owned());
-        }
-        names.iter().find_map(|name| {
-            let entry = &self.0["auths"][name];
-            let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
-            // With an identity token, `auth` has an empty password.
-            text("identitytoken")
-                .map(|token| Login::IdentityToken(token.to_owned()))
-                .or_else(|| text("auth").map(|auth| Login::EncodedPassword(auth.to_owned())))
-        })
+        let entries = matching(self.0["auths"].as_object()?, registry, path);
+        entries.into_iter().find_map(entry_login)
     }
 
-    /// The program of the credential helper for a registry, if one is configured.
+    /// The credential helper for a registry, if one is configured.
     /// <https://docs.docker.com/reference/cli/docker/login/#credential-helpers>
-    pub fn helper(&self, registry: &str) -> Option<String> {
-        self.0["credHelpers"][registry]
-            .as_str()
-            .or_else(|| self.0["credsStore"].as_str())
-            .filter(|name| !name.is_empty())
-            .map(|name| format!("docker-credential-{name}"))
+    pub fn helper(&self, registry: &str) -> Option<NamedHelper> {
+        let own = self.0["credHelpers"].as_object();
+        let own = own.and_then(|helpers| matching(helpers, registry, "").into_iter().next());
+        // An empty name keeps the registry's login out of the common store.
+        let (key, name) = match own {
+            Some(name) => ("credHelpers", name),
+            None => ("credsStore", &self.0["credsStore"]),
+        };
+        let name = name.as_str().filter(|name| !name.is_empty())?;
+        Some(NamedHelper {
+            program: helper_program(name),
+            key,
+        })
     }
+}
+
+/// The program of a credential helper.
+pub fn helper_program(name: &str) -> String {
+    format!("docker-credential-{name}")
+}
+
+/// The entries for a repository, the best first: those with the longest path, and of these the one
+/// whose name a client would write today.
+fn matching<'a>(entries: &'a Map<String, Value>, registry: &str, path: &str) -> Vec<&'a Value> {
+    let mut found: Vec<_> = entries
+        .iter()
+        .filter_map(|(name, entry)| {
+            let (host, below) = registry_name::parse(name);
+            let matches = registry_name::is_same(host, registry) && contains(below, path);
+            let is_usual = name == registry_name::for_helper(registry) || name == registry;
+            matches.then_some(((below.len(), is_usual, name), entry))
+        })
+        .collect();
+    found.sort_by(|(one, _), (other, _)| other.cmp(one));
+    found.into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// Whether a namespace, or the whole registry if it is empty, contains a repository.
+fn contains(namespace: &str, path: &str) -> bool {
+    namespace.is_empty()
+        || path
+            .strip_prefix(namespace)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The login of one entry. Clients leave an empty entry if a credential helper keeps the login.
+fn entry_login(entry: &Value) -> Option<Login> {
+    let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
+    // With an identity token, `auth` has an empty password.
+    if let Some(token) = text("identitytoken") {
+        return Some(Login::IdentityToken(token.to_owned()));
+    }
+    if let Some(auth) = text("auth") {
+        return Some(Login::EncodedPassword(auth.to_owned()));
+    }
+    Some(Login::Password {
+        user: text("username")?.to_owned(),
+        password: text("password")?.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -65,49 +116,115 @@ mod tests {
 
     use super::*;
 
+    fn auth(text: &str) -> Login {
+        Login::EncodedPassword(text.to_owned())
+    }
+
+    /// The login for `ghcr.io/a/b` of a file with one entry.
+    fn with_name(name: &str) -> Option<Login> {
+        ConfigFile(json!({ "auths": { name: { "auth": "x" } } })).login("ghcr.io", "a/b")
+    }
+
     #[test]
     fn the_longest_name_that_matches_is_used() {
         let file = ConfigFile(json!({ "auths": {
-            "ghcr.io": { "auth": "all" }, "ghcr.io/a": { "auth": "a" }
+            "https://ghcr.io/v2/": { "auth": "url" }, "ghcr.io": { "auth": "all" },
+            "ghcr.io/a": { "auth": "a" }, "ghcr.io/a/b/": { "auth": "b" }, "ghcr.io/a/bc": {},
         }}));
-        let is = |path: &str, auth: &str| {
-            let login = Login::EncodedPassword(auth.to_owned());
-            assert_eq!(file.login("ghcr.io", path), Some(login), "{path}");
+        let is = |path: &str, login: &str| {
+            assert_eq!(file.login("ghcr.io", path), Some(auth(login)), "{path}");
         };
-        is("a/b", "a");
+        is("a/b", "b");
+        is("a/bc", "a");
         is("b/c", "all");
         is("", "all");
         assert_eq!(file.login("quay.io", "a/b"), None);
     }
 
     #[test]
-    fn docker_hub_has_a_name_of_its_own() {
-        let file = ConfigFile(json!({ "auths": { DOCKER_HUB: { "auth": "hub" } } }));
-        let login = Login::EncodedPassword("hub".into());
-        assert_eq!(file.login("docker.io", "a/b"), Some(login));
-        assert_eq!(file.login("index.docker.io", "a/b"), None);
+    fn names_are_recognised_as_clients_wrote_them() {
+        for name in [
+            "ghcr.io",
+            "ghcr.io/",
+            "http://ghcr.io",
+            "https://ghcr.io",
+            "https://ghcr.io/v1/",
+            "http://ghcr.io/v2/",
+            "ghcr.io/v2/",
+            "ghcr.io/a",
+            "ghcr.io/a/b/",
+        ] {
+            assert_eq!(with_name(name), Some(auth("x")), "{name}");
+        }
+        for name in ["ghcr.io:443", "ghcr.io/b", "ghcr.io.x", "ghcr.io/a/bc", ""] {
+            assert_eq!(with_name(name), None, "{name}");
+        }
     }
 
     #[test]
-    fn an_identity_token_is_used_before_the_password() {
+    fn docker_hub_has_several_names() {
+        for name in [
+            "https://index.docker.io/v1/",
+            "index.docker.io",
+            "docker.io",
+        ] {
+            let file = ConfigFile(json!({
+                "auths": { name: { "auth": "hub" } }, "credHelpers": { name: "pass" },
+            }));
+            for registry in ["docker.io", "index.docker.io"] {
+                assert_eq!(file.login(registry, "a/b"), Some(auth("hub")), "{name}");
+                let helper = file.helper(registry).unwrap().program;
+                assert_eq!(helper, "docker-credential-pass", "{name}");
+            }
+            assert_eq!(file.login("ghcr.io", "a/b"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_form_of_a_login_is_read() {
+        let login = |entry| ConfigFile(json!({ "auths": { "r.io": entry } })).login("r.io", "");
+        let token = Login::IdentityToken("marked".into());
         let entry = json!({ "auth": "bWU6", "identitytoken": "marked" });
-        let file = ConfigFile(json!({ "auths": { "r.io": entry } }));
-        let login = Login::IdentityToken("marked".into());
-        assert_eq!(file.login("r.io", "a/b"), Some(login));
+        assert_eq!(login(entry), Some(token));
+        let password = Login::Password {
+            user: "me".into(),
+            password: "pw".into(),
+        };
+        let entry = json!({ "username": "me", "password": "pw" });
+        assert_eq!(login(entry), Some(password));
+        let entry = json!({ "username": "me", "password": "pw", "auth": "x" });
+        assert_eq!(login(entry), Some(auth("x")));
+        assert_eq!(login(json!({})), None);
     }
 
     #[test]
     fn a_registrys_own_helper_is_used_before_the_common_one() {
-        let config = json!({ "credHelpers": { "ghcr.io": "pass" }, "credsStore": "desktop" });
-        let helper = |config, registry| ConfigFile(config).helper(registry);
+        let file = ConfigFile(json!({
+            "credHelpers": { "ghcr.io": "pass", "quay.io": "" }, "credsStore": "desktop",
+        }));
+        let helper = |registry| file.helper(registry).map(|it| (it.program, it.key));
+        let is = |program: &str, key| Some((program.to_owned(), key));
         assert_eq!(
-            helper(config.clone(), "ghcr.io").unwrap(),
-            "docker-credential-pass"
+            helper("ghcr.io"),
+            is("docker-credential-pass", "credHelpers")
         );
         assert_eq!(
-            helper(config, "quay.io").unwrap(),
-            "docker-credential-desktop"
+            helper("r.io"),
+            is("docker-credential-desktop", "credsStore")
         );
-        assert_eq!(helper(json!({}), "quay.io"), None);
+        assert_eq!(helper("quay.io"), None);
+        assert_eq!(ConfigFile(json!({})).helper("quay.io"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_one_is_refused_with_the_reason() {
+        let why = |text: &str| ConfigFile::parse(text.as_bytes()).err();
+        assert_eq!(why(" \n"), None);
+        assert_eq!(why("{}"), None);
+        let comma = "{\n  \"auths\": {},\n}\n";
+        assert_eq!(why(comma).unwrap(), "trailing comma at line 3 column 1");
+        assert_eq!(why("[]").unwrap(), "it is not a JSON object");
+        let list = r#"{"auths":[]}"#;
+        assert_eq!(why(list).unwrap(), "`auths` is not a JSON object");
     }
 }

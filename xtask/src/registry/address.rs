@@ -16,7 +16,7 @@ pub struct Origin {
 impl Origin {
     /// The origin of a URL. `None` if it is not an HTTP URL with a host.
     pub fn of(url: &str) -> Option<Self> {
-        let is_tls = match url.split_once("://")?.0.to_ascii_lowercase().as_str() {
+        let is_tls = match url.split_once("://")?.0 {
             "https" => true,
             "http" => false,
             _ => return None,

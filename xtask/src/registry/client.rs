@@ -23,7 +23,7 @@ use super::{
 use crate::{
     base::{env::Env, error::Failure, image::Repository, ui::Ui},
     catalogue,
-    credentials::login::Credentials,
+    credentials::found::Found,
     exec::Exec,
     oci::{digest::sha256, media_type},
 };
@@ -41,7 +41,8 @@ pub struct RegistryClient<'a> {
     path: String,
     origin: OnceLock<Origin>,
     access: Access,
-    credentials: Option<Credentials>,
+    /// The login, or where it was looked for.
+    login: Found,
     /// The one that the registry accepted last.
     authorization: Mutex<Option<Authorization>>,
     /// Whether any server responded.
@@ -55,7 +56,7 @@ pub struct RegistryClient<'a> {
 /// How a repository is spoken to.
 pub struct ClientOptions<'a> {
     pub access: Access,
-    pub credentials: Option<Credentials>,
+    pub login: Found,
     /// The registries without TLS, or with a certificate that is not checked.
     pub insecure: &'a [String],
     /// A repository that may have the same blobs.
@@ -99,7 +100,7 @@ impl<'a> RegistryClient<'a> {
             path: repository.path().to_owned(),
             origin: OnceLock::new(),
             access: options.access,
-            credentials: options.credentials,
+            login: options.login,
             authorization: Mutex::new(None),
             has_answered: AtomicBool::new(false),
             related: related.map(|other| other.path().to_owned()),
@@ -263,7 +264,7 @@ impl<'a> RegistryClient<'a> {
             // Another thread was faster.
             return Ok(true);
         }
-        let login = self.credentials.as_ref().map(|found| &found.login);
+        let login = self.login.credentials.as_ref().map(|found| &found.login);
         let mut challenges = response.headers("www-authenticate");
         let new = match challenges.find_map(Challenge::parse) {
             Some(Challenge::Basic) => login.and_then(basic),
@@ -407,8 +408,7 @@ impl<'a> RegistryClient<'a> {
     }
 
     pub(super) fn refused(&self, action: Action, response: &Response) -> Failure {
-        let credentials = self.credentials.as_ref();
-        refusal::refused(&self.host, &self.path, credentials, action, response)
+        refusal::refused(&self.host, &self.path, &self.login, action, response)
     }
 }
 

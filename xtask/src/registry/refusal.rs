@@ -7,7 +7,7 @@ use super::{
 use crate::{
     base::{error::Failure, image::human_bytes},
     catalogue,
-    credentials::{environment::GITHUB_REGISTRY, login::Credentials},
+    credentials::{environment::GITHUB_REGISTRY, found::Found, login::Credentials},
 };
 
 /// What was refused, as a verb to be followed by a repository.
@@ -38,26 +38,33 @@ impl Action<'_> {
 pub fn refused(
     registry: &str,
     repository_path: &str,
-    credentials: Option<&Credentials>,
+    login: &Found,
     action: Action,
     response: &Response,
 ) -> Failure {
     let repository = format!("{registry}/{repository_path}");
     let verb = action.verb();
     let why = response.error_text();
-    match (response.status, credentials, action) {
-        (401, None, _) | (403, None, Action::SignIn) => Failure::new(format!(
-            "not signed in to {registry}, which is needed to {verb} {repository}"
-        ))
-        .hint("sign in: `cargo xtask docker-login`")
-        .hint("in CI: set REGISTRY_TOKEN (on GitHub, `GITHUB_TOKEN: ${{ github.token }}` in the step's `env`)")
-        .hint(catalogue::explain_hint("not-signed-in")),
+    match (response.status, &login.credentials, action) {
+        (401, None, _) | (403, None, Action::SignIn) => Failure::new(login.not_signed_in(registry, verb, &repository))
+        .hints(login.fixes())
+        .hint(format!("sign in: `{}`", login.sign_in))
+        .hint(login.in_ci)
+        .hint(catalogue::explain_hint(if login.problems.is_empty() {
+            "not-signed-in"
+        } else {
+            "login-unreadable"
+        })),
         (401, Some(Credentials { source, .. }), _) => Failure::new(format!(
             "{registry} rejects the credentials from {source}: {why}"
         ))
-        .hint("sign in again: `cargo xtask docker-login`")
+        .hint(login.renewal())
         .hint(catalogue::explain_hint("token-refused")),
-        (403, ..) => forbidden(registry, &format!("you may not {verb} {repository}: {why}")),
+        (403, found, _) => {
+            let login = found.as_ref().map(|it| format!(" with the login from {}", it.source));
+            let login = login.unwrap_or_default();
+            forbidden(registry, &format!("you may not {verb} {repository}{login}: {why}"))
+        }
         (404, ..) if response.error_code() == "NAME_UNKNOWN" => {
             Failure::new(format!("{registry} has no repository `{repository_path}`: {why}"))
                 .hints(catalogue::hints_for_code("repository-missing"))

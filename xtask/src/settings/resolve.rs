@@ -39,6 +39,7 @@ impl Settings {
             channel: choose_channel(&version.value, &layer)?,
             version,
             engine: values.engine,
+            configured_registry: values.image.repository.registry().to_owned(),
             image: values.image,
             registry: values.registry,
             build: values.build,

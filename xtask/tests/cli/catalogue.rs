@@ -299,6 +299,18 @@ const REPLAYS: &[Replay] = &[
         "Error: initializing source docker://ghcr.io/x/y:1.2.3: reading manifest 1.2.3 in ghcr.io/x/y: unauthorized: authentication required\n",
     ),
     replay(
+        "login-unreadable",
+        Scenario::Pull("docker"),
+        1,
+        "WARNING: Error parsing config file (/home/me/.docker/config.json): invalid character '}' looking for beginning of object key string\nError response from daemon: Head \"https://ghcr.io/v2/x/y/manifests/1.2.3\": unauthorized\n",
+    ),
+    replay(
+        "login-unreadable",
+        Scenario::Pull("podman"),
+        125,
+        "Error: initializing source docker://ghcr.io/x/y:1.2.3: getting username and password: 1 error occurred:\n\t* reading JSON file \"/run/user/1000/containers/auth.json\": unmarshaling JSON at \"/run/user/1000/containers/auth.json\": unexpected end of JSON input\n",
+    ),
+    replay(
         "token-refused",
         Scenario::Pull("docker"),
         1,
@@ -466,6 +478,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
     (
         "immutable-tag",
         "registry::immutable_tags_are_not_written_again",
+    ),
+    (
+        "no login for",
+        "credentials::a_login_that_cannot_be_read_is_told_with_the_reason",
     ),
 ];
 
@@ -735,7 +751,8 @@ fn assert_request_fails(sandbox: &Sandbox, code: &str, failure: &str) {
         lines[0].starts_with(&format!("error: {failure}")),
         "{lines:?}"
     );
-    assert!(lines[1].starts_with("hint: "), "{lines:?}");
+    let rest = lines[1..].iter().find(|line| !line.starts_with("  "));
+    assert!(rest.unwrap().starts_with("hint: "), "{lines:?}");
     let more = format!("hint: see `cargo xtask explain {code}`");
     assert_eq!(lines.last(), Some(&more.as_str()));
 }

@@ -184,7 +184,7 @@ fn a_token_without_permission_to_push() {
     job.has_finding(
         "permission",
         "failure",
-        "you may not push to ghcr.io/x/y: status 403, denied: permission_denied: write_package",
+        "you may not push to ghcr.io/x/y with the login from GITHUB_TOKEN: status 403, denied: permission_denied: write_package",
         "get a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`; in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access); see `cargo xtask explain push-denied`",
     );
 }

@@ -5,6 +5,7 @@
 mod catalogue;
 mod ci;
 mod commands;
+mod credentials;
 mod detection;
 mod formula;
 mod installed;

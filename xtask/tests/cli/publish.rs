@@ -301,7 +301,10 @@ fn a_refused_request_has_hints() {
     let output = sandbox.run(&["verify-image", "--version", "1.2.3"]);
     assert!(
         output.stderr.starts_with(
-            "error: not signed in to ghcr.io, which is needed to read ghcr.io/x/y\nhint: "
+            "error: not signed in to ghcr.io, which is needed to read ghcr.io/x/y\n  \
+             REGISTRY_TOKEN, GITHUB_TOKEN, GH_TOKEN: not set\n  \
+             DOCKER_AUTH_CONFIG: not set\n  \
+             /home/.docker/config.json: does not exist\n"
         ),
         "{}",
         output.stderr

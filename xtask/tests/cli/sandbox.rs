@@ -89,6 +89,8 @@ impl Sandbox {
             .env("HOME", self.path("home"))
             // No test sends requests to a registry of the internet.
             .env("HTTPS_PROXY", "http://127.0.0.1:1")
+            // Podman's logins would otherwise be those of the user who runs the tests.
+            .env("XDG_RUNTIME_DIR", self.path("run"))
             // Cargo sets it for `cargo xtask`.
             .env("CARGO_PKG_NAME", "xtask")
             .envs(self.env.iter().map(|(k, v)| (k, v)))

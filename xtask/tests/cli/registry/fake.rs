@@ -108,6 +108,8 @@ pub enum Auth {
     None,
     Basic,
     Bearer,
+    /// Every login is refused.
+    Refusing,
 }
 
 const USER: &str = "Basic bWU6bWFya2VkLXBhc3N3b3Jk";
@@ -468,7 +470,7 @@ impl Server {
         match self.oddities.auth {
             Auth::None => None,
             Auth::Basic if shown == USER => None,
-            Auth::Basic => unauthorized("Basic realm=\"x\"".to_owned()),
+            Auth::Basic | Auth::Refusing => unauthorized("Basic realm=\"x\"".to_owned()),
             Auth::Bearer if shown == "Bearer push" || (shown == "Bearer pull" && !writes) => None,
             Auth::Bearer => unauthorized(format!(
                 "Bearer realm=\"{}/token\",service=\"fake\"",

@@ -1,0 +1,265 @@
+//! Where a login is found: in the places in which Docker's client and containers/image look. The registry
+//! refuses every login, and the error names where it is from.
+
+use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio};
+
+use crate::{
+    registry::fake::{Auth, FakeRegistry, Oddities},
+    sandbox::{CommandOutput, PROJECT, Sandbox, docker_version, podman_version},
+};
+
+const LOGIN: &str = r#"{"auths":{"ghcr.io":{"auth":"bWU6cHc="}}}"#;
+const DOCKER: &str = "home/.docker/config.json";
+const PODMAN: &str = "home/.config/containers/auth.json";
+
+/// A sandbox whose registry demands a login and refuses each.
+fn registry() -> Sandbox {
+    let registry = FakeRegistry::start(Oddities {
+        auth: Auth::Refusing,
+        ..Oddities::default()
+    });
+    registry.serve_sandbox(Sandbox::new(PROJECT))
+}
+
+fn write(sandbox: &Sandbox, name: &str, text: &str) {
+    let path = sandbox.path(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A credential helper in PATH that reads its input and runs this script.
+fn helper(sandbox: &Sandbox, name: &str, script: &str) {
+    let name = format!("bin/docker-credential-{name}");
+    write(
+        sandbox,
+        &name,
+        &format!("#!/bin/sh\nread -r server\n{script}\n"),
+    );
+    fs::set_permissions(sandbox.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+const KNOWN: &str = "echo '{\"Username\":\"me\",\"Secret\":\"marked-secret\"}'";
+
+fn verify(sandbox: &Sandbox, more: &[&str]) -> CommandOutput {
+    let output = sandbox.run(&[&["verify-image", "--version", "1.2.3"], more].concat());
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(!format!("{output:?}").contains("marked"), "{output:?}");
+    output
+}
+
+/// Where the login is from that the registry refuses.
+fn source(sandbox: &Sandbox, more: &[&str]) -> String {
+    let output = verify(sandbox, more);
+    let (_, rest) = output
+        .stderr
+        .split_once("error: ghcr.io rejects the credentials from ")
+        .unwrap_or_else(|| panic!("{output:?}"));
+    rest.split(": status 401").next().unwrap().to_owned()
+}
+
+#[test]
+fn the_chosen_engine_decides_where_to_look_first() {
+    let sandbox = registry();
+    write(&sandbox, DOCKER, LOGIN);
+    write(&sandbox, PODMAN, LOGIN);
+    let docker = format!("/{DOCKER}");
+    let podman = format!("/{PODMAN}");
+    assert_eq!(source(&sandbox, &["--engine", "docker"]), docker);
+    assert_eq!(source(&sandbox, &["--engine", "podman"]), podman);
+    assert_eq!(source(&sandbox, &[]), docker, "Docker comes first");
+    let sandbox = sandbox.engine("podman", &[podman_version()]);
+    assert_eq!(source(&sandbox, &[]), podman, "only Podman is installed");
+    let file = sandbox.path("home/mine.json");
+    let sandbox = sandbox.env("REGISTRY_AUTH_FILE", file.to_str().unwrap());
+    write(&sandbox, "home/mine.json", LOGIN);
+    assert_eq!(source(&sandbox, &[]), "/home/mine.json");
+    let docker_again = source(&sandbox, &["--engine", "docker"]);
+    assert_eq!(docker_again, docker);
+}
+
+#[test]
+fn what_is_given_for_this_run_comes_before_a_stored_login() {
+    let sandbox = registry().env("DOCKER_AUTH_CONFIG", LOGIN);
+    write(&sandbox, DOCKER, LOGIN);
+    assert_eq!(source(&sandbox, &[]), "DOCKER_AUTH_CONFIG");
+    let sandbox = sandbox
+        .env("REGISTRY_TOKEN", "marked-token")
+        .env("XTASK_REGISTRY_USER", "me");
+    assert_eq!(source(&sandbox, &[]), "REGISTRY_TOKEN");
+    let hint = "hint: set a new login in REGISTRY_TOKEN, or unset it to use a stored one: `cargo xtask docker-login`\n";
+    let output = verify(&sandbox, &[]);
+    assert!(output.stderr.contains(hint), "{output:?}");
+}
+
+#[test]
+fn the_token_of_the_configured_registry_goes_to_no_other_host() {
+    let sandbox = registry()
+        .env("REGISTRY_TOKEN", "marked-token")
+        .env("XTASK_REGISTRY_USER", "me");
+    let output = verify(&sandbox, &["--repository", "mirror.example/x/y"]);
+    let error = "error: not signed in to mirror.example, which is needed to read mirror.example/x/y\n  \
+         REGISTRY_TOKEN: only for ghcr.io\n  \
+         DOCKER_AUTH_CONFIG: not set\n";
+    assert!(output.stderr.starts_with(error), "{}", output.stderr);
+    let hint = "hint: sign in: `cargo xtask docker-login --registry mirror.example`\n\
+         hint: in CI: set DOCKER_AUTH_CONFIG to the text of a `config.json` with the login\n";
+    assert!(output.stderr.contains(hint), "{}", output.stderr);
+    let output = sandbox.run(&["docker-login", "--registry", "mirror.example"]);
+    assert_eq!(
+        output.stderr,
+        "error: there is no token for mirror.example\n\
+         hint: pass it: `printenv MY_TOKEN | cargo xtask docker-login --registry mirror.example --password-stdin`\n"
+    );
+}
+
+#[test]
+fn a_helper_is_asked_before_the_login_in_its_file() {
+    let sandbox = registry();
+    let stale =
+        r#"{"credHelpers":{"ghcr.io":"fresh"},"auths":{"ghcr.io":{"auth":"b2xkOm9sZA=="}}}"#;
+    write(&sandbox, DOCKER, stale);
+    helper(&sandbox, "fresh", KNOWN);
+    let found = format!("docker-credential-fresh (credHelpers in /{DOCKER})");
+    assert_eq!(source(&sandbox, &["--engine", "docker"]), found);
+}
+
+#[test]
+fn the_helpers_of_registries_conf_are_podmans() {
+    let sandbox = registry();
+    let conf = "home/.config/containers/registries.conf";
+    write(&sandbox, conf, "credential-helpers = [\"all\"]\n");
+    helper(&sandbox, "all", KNOWN);
+    let found = format!("docker-credential-all (credential-helpers in /{conf})");
+    assert_eq!(source(&sandbox, &["--engine", "podman"]), found);
+    let none = verify(&sandbox, &["--engine", "docker"]);
+    assert!(none.stderr.starts_with("error: not signed in"), "{none:?}");
+}
+
+#[test]
+fn a_login_that_cannot_be_read_is_told_with_the_reason() {
+    let sandbox = registry();
+    let broken = "{\n  \"auths\": { \"ghcr.io\": { \"auth\": \"bWU6bWFya2Vk\" }, }\n}\n";
+    write(&sandbox, DOCKER, broken);
+    let output = verify(&sandbox, &["--engine", "docker"]);
+    let reason = format!("/{DOCKER} cannot be read: trailing comma at line 2 column 53");
+    let fix = format!("hint: correct /{DOCKER}, or remove it\n");
+    let expected = format!(
+        "warning: {reason}\n{fix}\
+         error: no login for ghcr.io could be read, which is needed to read ghcr.io/x/y\n  \
+         REGISTRY_TOKEN, GITHUB_TOKEN, GH_TOKEN: not set\n  \
+         DOCKER_AUTH_CONFIG: not set\n  \
+         {reason}\n{fix}\
+         hint: sign in: `cargo xtask docker-login`\n"
+    );
+    assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
+    assert!(
+        output
+            .stderr
+            .ends_with("hint: see `cargo xtask explain login-unreadable`\n")
+    );
+
+    // The next place is tried.
+    write(&sandbox, PODMAN, LOGIN);
+    let output = verify(&sandbox, &[]);
+    let next =
+        format!("warning: {reason}\n{fix}error: ghcr.io rejects the credentials from /{PODMAN}");
+    assert!(output.stderr.starts_with(&next), "{}", output.stderr);
+}
+
+#[test]
+fn a_credential_file_may_be_a_folder_by_mistake() {
+    let sandbox = registry();
+    fs::create_dir_all(sandbox.path(DOCKER)).unwrap();
+    let output = verify(&sandbox, &["--engine", "docker"]);
+    let expected = format!(
+        "warning: /{DOCKER} cannot be read: it is a folder\n\
+         hint: remove the folder: `rmdir /{DOCKER}`\n"
+    );
+    assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
+}
+
+#[test]
+fn a_locked_keychain_is_told_in_the_helpers_words() {
+    let sandbox = registry().engine("docker", &[docker_version()]);
+    let store = r#"{"auths":{"ghcr.io":{}},"credsStore":"locked"}"#;
+    write(&sandbox, DOCKER, store);
+    helper(
+        &sandbox,
+        "locked",
+        "echo 'keychain cannot be accessed: unlock it'\nexit 1",
+    );
+    let words = format!(
+        "docker-credential-locked (credsStore in /{DOCKER}) fails: keychain cannot be accessed: unlock it"
+    );
+    let output = verify(&sandbox, &["--engine", "docker"]);
+    let hint = "hint: repair or unlock the credential helper `docker-credential-locked`, or remove the line that names it\n";
+    let expected = format!("warning: {words}\n{hint}error: no login for ghcr.io could be read");
+    assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
+    for command in ["doctor", "ci-check"] {
+        let output = sandbox.run(&[command, "--engine", "docker"]);
+        assert!(output.stdout.contains(&words), "{command}: {output:?}");
+    }
+}
+
+/// Signs in with a token on standard input.
+fn sign_in(sandbox: &Sandbox, args: &[&str]) -> CommandOutput {
+    let args = [
+        &["docker-login", "--username", "me", "--password-stdin"],
+        args,
+    ]
+    .concat();
+    let mut command = sandbox.command(&args);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "marked-token").unwrap();
+    sandbox.command_output(&child.wait_with_output().unwrap())
+}
+
+fn can_sign_in(version: serde_json::Value) -> [serde_json::Value; 2] {
+    let login = serde_json::json!({ "args": "login", "read_stdin": true });
+    [version, login]
+}
+
+#[test]
+fn signing_in_names_the_file_that_was_written() {
+    let sandbox = registry().engine("docker", &can_sign_in(docker_version()));
+    let sandbox = sandbox.env("XTASK_IMAGE_REPOSITORY", "docker.io/x/y");
+    let hub = LOGIN.replace("ghcr.io", "https://index.docker.io/v1/");
+    write(&sandbox, DOCKER, &hub);
+    let output = sign_in(&sandbox, &[]);
+    let line = format!("Signed in to docker.io as me: kept in /{DOCKER}\n");
+    assert!(output.stderr.ends_with(&line), "{output:?}");
+    let output = verify(&sandbox, &[]);
+    let used = format!("error: docker.io rejects the credentials from /{DOCKER}: ");
+    assert!(output.stderr.starts_with(&used), "{output:?}");
+}
+
+#[test]
+fn signing_in_warns_if_another_login_comes_first() {
+    let sandbox = registry()
+        .engine("docker", &can_sign_in(docker_version()))
+        .engine("podman", &can_sign_in(podman_version()));
+    write(&sandbox, DOCKER, LOGIN);
+    write(&sandbox, PODMAN, LOGIN);
+    let output = sign_in(&sandbox, &["--engine", "podman"]);
+    // The sandbox is in a folder for temporary files, which a reboot may empty.
+    let warning = format!(
+        "kept in /{PODMAN} until the next reboot\n\
+         warning: a push to ghcr.io uses the login from /{DOCKER}, not this one\n\
+         hint: pass `--engine podman` to each push, or remove the login from /{DOCKER}\n"
+    );
+    assert!(output.stderr.ends_with(&warning), "{output:?}");
+    let sandbox = sandbox.env("XTASK_ENGINE", "podman");
+    let output = sign_in(&sandbox, &[]);
+    let line = format!("kept in /{PODMAN} until the next reboot\n");
+    assert!(output.stderr.ends_with(&line), "{output:?}");
+    let sandbox = sandbox
+        .env("GH_TOKEN", "marked-other")
+        .env("GITHUB_ACTOR", "me");
+    let output = sign_in(&sandbox, &[]);
+    let warning = format!(
+        "kept in /{PODMAN} until the next reboot\n\
+         warning: a push to ghcr.io uses the login from GH_TOKEN, not this one\n\
+         hint: unset GH_TOKEN to use the new login\n"
+    );
+    assert!(output.stderr.ends_with(&warning), "{output:?}");
+}
