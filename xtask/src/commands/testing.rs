@@ -188,6 +188,7 @@ impl Machine {
                 commit_time: Some(1_700_000_000),
                 tags: Vec::new(),
                 dirty: true,
+                untrusted: None,
             },
             created: 1_700_000_000,
             secrets: vec![BuildSecret {

@@ -313,7 +313,7 @@ fn image_version(text: &str) -> Result<(), String> {
 }
 
 fn platform(text: &str) -> Result<(), String> {
-    text.parse::<image::Platform>().map(|_| ())
+    image::Platform::parse_supported(text).map(|_| ())
 }
 
 /// Both engines accept names of the form `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.

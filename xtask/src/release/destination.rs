@@ -2,6 +2,7 @@
 
 use crate::{
     base::{error::Failure, image::Repository},
+    cli::RepositoryOption,
     credentials::{files, find::find, login::Credentials},
     facts::context::Context,
     registry::client::RegistryClient,
@@ -14,9 +15,12 @@ use crate::{
 ///
 /// # Errors
 /// When the text is not a repository.
-pub fn with_repository(settings: &Settings, repository: Option<&str>) -> Result<Settings, Failure> {
+pub fn with_repository(
+    settings: &Settings,
+    option: &RepositoryOption,
+) -> Result<Settings, Failure> {
     let mut settings = settings.clone();
-    if let Some(text) = repository {
+    if let Some(text) = &option.repository {
         settings.image.repository = Repository::parse(text)
             .map_err(|why| Failure::usage(format!("`--repository {text}` {why}")))?;
     }

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs::OpenOptions, io::Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 
 use crate::{
     base::{env::Env, github::is_active, ui::Ui},
@@ -32,13 +32,14 @@ impl Drop for Group {
     }
 }
 
-/// Sets the step's outputs (`image`, `digest`, `tags`, `version`) and writes its summary.
-///
-/// # Errors
-/// When a file that GitHub names cannot be written.
-pub fn report(cx: &Context, receipt: &Receipt) -> Result<()> {
-    append(cx.env, "GITHUB_OUTPUT", &outputs(receipt))?;
-    append(cx.env, "GITHUB_STEP_SUMMARY", &summary(receipt))
+/// Sets the step's outputs (`image`, `digest`, `tags`, `version`) and writes its summary. Returns the failures:
+/// what imitates GitHub Actions may name files that do not exist.
+pub fn report(cx: &Context, receipt: &Receipt) -> Vec<Error> {
+    let written = [
+        append(cx.env, "GITHUB_OUTPUT", &outputs(receipt)),
+        append(cx.env, "GITHUB_STEP_SUMMARY", &summary(receipt)),
+    ];
+    written.into_iter().filter_map(Result::err).collect()
 }
 
 fn append(env: &Env, name: &str, text: &str) -> Result<()> {
