@@ -124,10 +124,16 @@ impl Version {
             .filter(|version| version.semver().is_some())
     }
 
-    /// The git tag of the version, such as `v1.2.3`. Other than an image's tag it can have a `+`.
-    pub fn git_tag(&self) -> String {
+    /// The version as `--version` reads it: other than the image's tag it can have a `+`.
+    pub fn argument(&self) -> String {
         self.semver()
-            .map_or_else(|| self.text.clone(), |version| format!("v{version}"))
+            .map_or_else(|| self.text.clone(), ToString::to_string)
+    }
+
+    /// The git tag of the version, such as `v1.2.3`.
+    pub fn git_tag(&self) -> String {
+        let v = if self.semver().is_some() { "v" } else { "" };
+        format!("{v}{}", self.argument())
     }
 
     /// Whether it is a stable release.

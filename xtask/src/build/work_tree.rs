@@ -44,14 +44,8 @@ pub fn check(settings: &Settings, git: &WorkTree, uncommitted: Uncommitted) -> R
         ))
     };
     let required = format!("(`work-tree` of the channel `{channel}` in xtask.toml requires it)");
-    if let Some(owner) = git.untrusted {
-        let root = quote_for_shell(&settings.root.to_string_lossy());
-        return Err(failure(&format!(
-            "git does not trust the checkout, which belongs to the user with the id {owner}"
-        ))
-        .hint(format!(
-            "let git trust it: `git config --global --add safe.directory {root}`"
-        )));
+    if let Some((why, fix)) = untrusted(settings, git) {
+        return Err(failure(&why).hint(fix));
     }
     if git.values.sha.is_none() {
         return Err(failure("this is not a git work tree")
@@ -74,6 +68,16 @@ pub fn check(settings: &Settings, git: &WorkTree, uncommitted: Uncommitted) -> R
         )));
     }
     Ok(())
+}
+
+/// Why git does not read the repository, if that is because another user owns it, and the fix.
+pub fn untrusted(settings: &Settings, git: &WorkTree) -> Option<(String, String)> {
+    let owner = git.untrusted?;
+    let root = quote_for_shell(&settings.root.to_string_lossy());
+    Some((
+        format!("git does not trust the checkout, which belongs to the user with the id {owner}"),
+        format!("let git trust it: `git config --global --add safe.directory {root}`"),
+    ))
 }
 
 /// The git tag that names the version: `v1.2.3` or `1.2.3`, in a repository with several projects also

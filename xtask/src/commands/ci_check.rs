@@ -65,7 +65,7 @@ impl Command for CiCheck {
         all.push(token(cx, may_push));
         all.push(push);
         if may_push {
-            all.push(released(settings, &registry, &git));
+            all.push(released(cx, &registry, &git));
         }
         all.push(signing(cx));
         let engine = building(cx, &mut all);
@@ -191,8 +191,9 @@ fn token(cx: &Context, may_push: bool) -> Finding {
     failure(what, format!("none for {registry}"), fix)
 }
 
-fn released(settings: &Settings, registry: &RegistryClient, git: &WorkTree) -> Finding {
+fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding {
     let what = "release";
+    let settings = cx.settings;
     let version = &settings.version.value;
     if version.semver().is_none() {
         return ok(
@@ -205,7 +206,10 @@ fn released(settings: &Settings, registry: &RegistryClient, git: &WorkTree) -> F
         Err(why) => return from_error(what, &why),
     };
     match preflight::decide(released.as_ref(), None, false) {
-        Decision::Publish => ok(what, format!("{version} is not released yet")),
+        Decision::Publish => match preflight::released_versions(cx, registry, git) {
+            Ok(_) => ok(what, format!("{version} is not released yet")),
+            Err(why) => from_error(what, &why),
+        },
         Decision::Resume(released) => ok(
             what,
             format!(

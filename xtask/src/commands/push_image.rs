@@ -55,6 +55,8 @@ struct PushFacts {
     reference: String,
     platform: Platform,
     git: WorkTree,
+    /// The id of this process.
+    process: u32,
     /// The facts of the build; none with `--no-build`.
     build: Option<BuildFacts>,
 }
@@ -74,6 +76,7 @@ impl PushImage {
                 engine: build.engine.clone(),
                 platform: build.engine.platform.clone(),
                 git: build.git.clone(),
+                process: std::process::id(),
                 reference,
                 build: Some(build),
             });
@@ -100,6 +103,7 @@ impl PushImage {
                 variant: None,
             },
             git,
+            process: std::process::id(),
             reference,
             build: None,
         })
@@ -115,7 +119,7 @@ impl PushImage {
         };
         let path = paths::archive(settings, Some(&facts.platform));
         let preparation = vec![paths::folder_step(&path)].into();
-        let saved = facts.engine.save(&facts.reference, &path);
+        let saved = facts.engine.save(&facts.reference, &path, facts.process);
         Ok(PushPlans {
             build,
             archive: ArchivePlan::new(preparation, saved, path, Attestations::Optional),
@@ -203,6 +207,7 @@ impl crate::commands::testing::Examples for PushImage {
                 reference: machine.reference(settings),
                 platform: machine.engine().platform,
                 git: machine.build_facts().git,
+                process: crate::commands::testing::PROCESS,
                 build: (!command.no_build).then(|| machine.build_facts()),
             };
             let plans = command.plan(settings, &facts)?;

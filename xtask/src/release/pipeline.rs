@@ -216,7 +216,7 @@ pub fn push_line(
     if let Some(platform) = platform {
         line.push_str(&format!(" --platform {platform}"));
     }
-    line.push_str(&format!(" --version {}", settings.version.value));
+    line.push_str(&format!(" --version {}", settings.version.value.argument()));
     if let Some(repository) = &repository.repository {
         line.push_str(&format!(" --repository {repository}"));
     }
@@ -248,7 +248,10 @@ pub fn warn_of_refusal(cx: &Context, git: &WorkTree, options: PublishingOptions)
 /// ask for it.
 pub fn smoke_line(settings: &Settings) -> String {
     match settings.channel.smoke {
-        SmokeFirst::Yes => format!("cargo xtask smoke --version {}\n", settings.version.value),
+        SmokeFirst::Yes => {
+            let version = settings.version.value.argument();
+            format!("cargo xtask smoke --version {version}\n")
+        }
         SmokeFirst::No => String::new(),
     }
 }

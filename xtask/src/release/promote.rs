@@ -111,18 +111,15 @@ impl Tags<'_> {
     /// this waits.
     fn read(&mut self, tag: &str) -> Result<Option<String>> {
         let outdated = self.outdated.remove(tag);
-        let clock = Clock::start();
-        let digest = loop {
-            let found = self.registry.manifest(tag)?;
-            let digest = found.as_ref().map(RawManifest::digest);
-            if let (Some(digest), Some(manifest)) = (&digest, found) {
-                self.manifests.insert(digest.clone(), manifest);
-            }
-            if outdated.as_ref() != Some(&digest) || clock.elapsed() >= LAG {
-                break digest;
-            }
-            self.cx.exec.pause(PAUSE).map_err(Failure::signal)?;
-        };
+        let pause = || Ok(self.cx.exec.pause(PAUSE).map_err(Failure::signal)?);
+        let digest = shown(outdated.as_ref(), LAG, pause, || {
+            let Some(manifest) = self.registry.manifest(tag)? else {
+                return Ok(None);
+            };
+            let digest = manifest.digest();
+            self.manifests.insert(digest.clone(), manifest);
+            Ok(Some(digest))
+        })?;
         self.shown.insert(tag.to_owned(), digest.clone());
         Ok(digest)
     }
@@ -147,6 +144,23 @@ impl Tags<'_> {
     }
 }
 
+/// What a tag names, as soon as that is not outdated any more, or else after `limit`.
+fn shown(
+    outdated: Option<&Option<String>>,
+    limit: Duration,
+    pause: impl Fn() -> Result<()>,
+    mut read: impl FnMut() -> Result<Option<String>>,
+) -> Result<Option<String>> {
+    let clock = Clock::start();
+    loop {
+        let digest = read()?;
+        if outdated != Some(&digest) || clock.elapsed() >= limit {
+            return Ok(digest);
+        }
+        pause()?;
+    }
+}
+
 /// The version's own tag names another image.
 fn lost(cx: &Context, digest: &str, found: Option<&str>) -> Failure {
     let reference = cx
@@ -168,4 +182,39 @@ fn busy(cx: &Context) -> Failure {
         cx.settings.image.repository.as_str()
     ))
     .hint("wait until the other releases have ended, then run the same command again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_may_show_a_tag_late() {
+        let ms = Duration::from_millis;
+        let read_until = |outdated: Option<Option<String>>, limit, answers: &[Option<&str>]| {
+            let mut answers = answers.iter().map(|digest| digest.map(str::to_owned));
+            let found = shown(
+                outdated.as_ref(),
+                limit,
+                || Ok(()),
+                || Ok(answers.next().unwrap_or_default()),
+            );
+            (found.unwrap(), answers.len())
+        };
+        let long = Duration::from_secs(60);
+        let new = Some("new".to_owned());
+        assert_eq!(
+            read_until(Some(None), long, &[None, None, Some("new")]),
+            (new.clone(), 0)
+        );
+        let old = Some("old".to_owned());
+        let answers = [Some("old"), Some("new"), Some("newer")];
+        assert_eq!(read_until(Some(old.clone()), long, &answers), (new, 1));
+        // Nothing was written, and what another run wrote is no delay.
+        assert_eq!(read_until(None, long, &answers), (old.clone(), 2));
+        let other = [Some("other"), Some("new")];
+        let found = read_until(Some(old.clone()), long, &other);
+        assert_eq!(found, (Some("other".to_owned()), 1));
+        assert_eq!(read_until(Some(old.clone()), ms(0), &answers), (old, 2));
+    }
 }

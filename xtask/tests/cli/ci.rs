@@ -16,6 +16,8 @@ struct Job {
     upload: &'static str,
     /// The registry's answer for the version's tag.
     tag: &'static str,
+    /// The registry's answer for the list of tags.
+    tags: &'static str,
     env: Vec<(&'static str, &'static str)>,
     without: &'static str,
 }
@@ -33,6 +35,7 @@ impl Job {
             shallow: false,
             upload: ACCEPTED,
             tag: MANIFEST_UNKNOWN,
+            tags: "HTTP/2 200 \r\n\r\n{\"name\":\"x/y\",\"tags\":[\"1.2.2\"]}",
             env: vec![
                 ("GITHUB_ACTIONS", "true"),
                 ("GITHUB_EVENT_NAME", "push"),
@@ -66,6 +69,7 @@ impl Job {
             curl("--request POST", self.upload),
             curl("--request DELETE", "HTTP/2 204 \r\n\r\n"),
             curl("--header", self.tag),
+            curl("--request GET", self.tags),
         ];
         let docker = [
             docker_version(),
@@ -183,6 +187,22 @@ fn a_shallow_clone_is_a_warning() {
         "warning",
         "shallow, so git does not know all tags: a registry that lists none cannot be published to",
         "`git fetch --tags --unshallow`; in GitHub Actions `fetch-depth: 0` for actions/checkout",
+    );
+}
+
+#[test]
+fn a_list_of_tags_that_nobody_can_read() {
+    let mut job = Job::new();
+    (job.shallow, job.tags) = (true, DENIED);
+    let (output, bad) = job.check();
+    assert_eq!(output.code, 1);
+    let names: Vec<_> = bad.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["clone", "release"]);
+    let detail = bad[1].1["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("cannot find out which versions are released: the registry's list of tags cannot be read (")
+            && detail.ends_with("and this clone has not all tags: it is shallow"),
+        "{detail}"
     );
 }
 

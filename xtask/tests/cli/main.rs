@@ -10,6 +10,7 @@ mod formula;
 mod installed;
 mod messages;
 mod publish;
+mod release;
 mod sandbox;
 mod unusual_environments;
 mod watch;
