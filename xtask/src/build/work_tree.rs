@@ -84,19 +84,23 @@ pub fn untrusted(settings: &Settings, git: &WorkTree) -> Option<(String, String)
 /// `agent-runner/v1.2.3`, with the last part of the image's name.
 pub fn tag_of<'a>(settings: &Settings, tags: &'a [String]) -> Option<&'a String> {
     let version = &settings.version.value;
-    let image = settings.image.repository.path();
-    let image = image.rsplit('/').next().unwrap_or(image);
-    let names_version = |tag: &&String| {
-        let bare = match tag.rsplit_once('/') {
-            Some((project, bare)) if project == image => bare,
-            Some(_) => return false,
-            None => tag.as_str(),
-        };
-        Version::parse(bare).is_ok_and(|tagged| tagged == *version)
-    };
+    let names_version =
+        |tag: &&String| version_of_tag(settings, tag).is_some_and(|tagged| tagged == *version);
     let usual = version.git_tag();
     let exact = tags.iter().find(|tag| **tag == usual);
     exact.or_else(|| tags.iter().find(names_version))
+}
+
+/// The version that a git tag names; none for the tag of another project.
+pub fn version_of_tag(settings: &Settings, tag: &str) -> Option<Version> {
+    let image = settings.image.repository.path();
+    let image = image.rsplit('/').next().unwrap_or(image);
+    let bare = match tag.rsplit_once('/') {
+        Some((project, bare)) if project == image => bare,
+        Some(_) => return None,
+        None => tag,
+    };
+    Version::parse(bare).ok()
 }
 
 #[cfg(test)]

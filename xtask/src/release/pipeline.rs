@@ -75,7 +75,11 @@ pub fn publish(
             "Resuming",
             "this commit's image is in the registry already: nothing is built or pushed",
         );
-        let hint = "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)";
+        let hint = if digest.is_some() {
+            "build an archive that is as the settings say, and release it under a new version (no tag was moved)"
+        } else {
+            "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
+        };
         return publication.finish(published, hint);
     }
     let archive = make(&mut publication)?;
@@ -187,7 +191,7 @@ impl Publication<'_> {
         let receipt = Receipt::new(cx, &self.request.git, verified, tags, signed, self.phases);
         let path = receipt.write(cx, is_mirror)?;
         // The image is published, so a failure would only make the job publish it again.
-        for why in github::report(cx, &receipt) {
+        for why in github::report(cx.env, &receipt) {
             cx.ui.warn(&format!("the image is published, but {why:#}"));
         }
         let phases: Vec<_> = receipt

@@ -9,6 +9,7 @@ use crate::{
         image::VERSION_LABEL,
         version::{TemplateValues, Version, fill_template, is_left_out},
     },
+    build::work_tree,
     config::{
         layer::Origin,
         schema::{CHANNEL, Value},
@@ -339,7 +340,13 @@ pub fn released_versions(
             .hint("fetch them: `git fetch --tags --unshallow` (in GitHub Actions: `fetch-depth: 0` for actions/checkout)")
             .into());
     }
-    let mut released = git.names;
+    let version_of = |tag: &String| work_tree::version_of_tag(cx.settings, tag);
+    let mut released: Vec<_> = git
+        .names
+        .iter()
+        .filter_map(version_of)
+        .map(|version| version.argument())
+        .collect();
     for tag in &moving {
         let Some(manifest) = registry.manifest(tag)? else {
             continue;

@@ -33,13 +33,15 @@ pub struct KeptTag {
 /// version of its line that does not take it, so that `next` is never older than the newest release.
 ///
 /// # Errors
-/// When a template needs a value that is missing, and when no channel takes a released version.
+/// When a template needs a value that is missing.
 pub fn plan(settings: &Settings, released: &[String], git: &GitValues) -> Result<TagPlan, Failure> {
     let ours = &settings.version.value;
     let mut newer = Vec::new();
     for version in released.iter().filter_map(|text| Version::parse(text).ok()) {
-        if version.is_newer_than(ours) {
-            let channel = settings.channel_of(&version)?;
+        // A version that no channel takes has no tag.
+        if version.is_newer_than(ours)
+            && let Ok(channel) = settings.channel_of(&version)
+        {
             newer.push((version, channel));
         }
     }
@@ -224,6 +226,14 @@ mod tests {
         let lts = "[[channel]]\nname = 'lts'\nmatch = ['1.*']\ntags = ['{version}', 'lts']\n";
         assert_eq!(plan_of(lts, "1.9.5", &["2.0.0"]).0, ["1.9.5", "lts"]);
         assert_eq!(plan_of(lts, "1.9.5", &["1.10.0"]).1, ["lts with 1.10.0"]);
+    }
+
+    #[test]
+    fn a_version_that_no_channel_takes_has_no_tag() {
+        let only = "[[channel]]\nname = 'prerelease'\nmatch = ['*-rc.*']\n[[channel]]\nname = 'dev'\nmatch = ['dev-*']\n";
+        let (moves, stays) = plan_of(only, "1.2.3", &["2.0.0-beta.1", "1.2.4"]);
+        assert_eq!(moves, ["1.2.3"]);
+        assert_eq!(stays.len(), 3, "{stays:?}");
     }
 
     #[test]

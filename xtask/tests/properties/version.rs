@@ -34,6 +34,11 @@ pub fn version(input: &[u8]) {
                 assert_eq!(semver.to_string().replace('+', "-"), version.as_str());
             }
             assert!(!version.is_release() || version.matches("semver:release"));
+            assert_eq!(Version::parse(&version.git_tag()).as_ref(), Ok(&version));
+            let release = version.described_release();
+            assert!(release.is_none_or(|release| Version::parse(&release).is_ok()));
+            let meant = version.meant_release();
+            assert!(meant.is_none_or(|meant| meant != version && meant.semver().is_some()));
             assert!(version.matches("*") && version.matches(version.as_str()));
         }
         Err(why) => {
