@@ -123,16 +123,69 @@ impl Platform {
         }
     }
 
-    /// The architecture's number in the `e_machine` field of an ELF header, if known.
-    /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
+    /// The architecture's number in the `e_machine` field of an ELF header; none for a platform that the
+    /// image cannot be built for.
     pub fn elf_machine(&self) -> Option<u16> {
-        match self.arch.as_str() {
-            "amd64" => Some(62),
-            "arm64" => Some(183),
-            _ => None,
+        let known = SUPPORTED.iter().find(|known| known.name == self.arch)?;
+        (self.os == "linux" && self.variant.is_none()).then_some(known.elf_machine)
+    }
+
+    /// Checks that the image can be built for the platform.
+    ///
+    /// # Errors
+    /// The reason why it cannot, as a predicate.
+    pub fn check_supported(&self) -> Result<(), String> {
+        if self.elf_machine().is_some() {
+            return Ok(());
         }
+        let names: Vec<_> = SUPPORTED
+            .iter()
+            .map(|known| format!("`linux/{}`", known.name))
+            .collect();
+        Err(format!(
+            "must be {}: the image cannot be built for another platform",
+            names.join(" or ")
+        ))
+    }
+
+    /// Reads a platform that the image can be built for.
+    ///
+    /// # Errors
+    /// The reason why the text is none, as a predicate.
+    pub fn parse_supported(text: &str) -> Result<Self, String> {
+        let platform: Self = text.parse()?;
+        platform.check_supported()?;
+        Ok(platform)
     }
 }
+
+/// An architecture that the image can be built for.
+struct Architecture {
+    name: &'static str,
+    /// The names that kernels and compilers use.
+    aliases: &'static [&'static str],
+    /// The variant that every processor of the architecture has, so it is left out.
+    /// <https://github.com/containerd/platforms/blob/main/database.go>
+    base_variant: &'static str,
+    /// <https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html>
+    elf_machine: u16,
+}
+
+/// The architectures of the Dockerfile's stage `packages`.
+const SUPPORTED: &[Architecture] = &[
+    Architecture {
+        name: "amd64",
+        aliases: &["x86_64", "x86-64"],
+        base_variant: "v1",
+        elf_machine: 62,
+    },
+    Architecture {
+        name: "arm64",
+        aliases: &["aarch64"],
+        base_variant: "v8",
+        elf_machine: 183,
+    },
+];
 
 impl TryFrom<String> for Platform {
     type Error = String;
@@ -142,6 +195,7 @@ impl TryFrom<String> for Platform {
     }
 }
 
+/// Reads a platform in its shortest form: `linux/arm64/v8` and `linux/aarch64` are `linux/arm64`.
 impl FromStr for Platform {
     type Err = String;
 
@@ -152,6 +206,10 @@ impl FromStr for Platform {
         else {
             return Err("must have the form `linux/amd64`".to_owned());
         };
+        let is_known = |known: &&Architecture| known.name == arch || known.aliases.contains(&arch);
+        let known = SUPPORTED.iter().find(is_known);
+        let arch = known.map_or(arch, |known| known.name);
+        let variant = variant.filter(|it| known.is_none_or(|known| known.base_variant != *it));
         let is_valid = |part: &str| {
             !part.is_empty()
                 && part
@@ -243,6 +301,49 @@ mod tests {
             "",
         ] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_platform_has_one_name() {
+        let name = |text: &str| text.parse::<Platform>().unwrap().to_string();
+        for same in [
+            "linux/arm64",
+            "linux/arm64/v8",
+            "linux/aarch64",
+            "linux/aarch64/v8",
+        ] {
+            assert_eq!(name(same), "linux/arm64");
+        }
+        for same in [
+            "linux/amd64",
+            "linux/amd64/v1",
+            "linux/x86_64",
+            "linux/x86-64",
+        ] {
+            assert_eq!(name(same), "linux/amd64");
+        }
+        // These need a newer processor, or are other architectures.
+        for other in ["linux/amd64/v3", "linux/arm64/v9", "linux/arm/v8"] {
+            assert_eq!(name(other), other);
+        }
+    }
+
+    #[test]
+    fn a_platform_without_packages_is_refused() {
+        for good in ["linux/amd64", "linux/x86_64", "linux/arm64/v8"] {
+            assert!(Platform::parse_supported(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "linux/arm/v7",
+            "linux/amd64/v3",
+            "linux/s390x",
+            "windows/amd64",
+        ] {
+            assert_eq!(
+                Platform::parse_supported(bad).unwrap_err(),
+                "must be `linux/amd64` or `linux/arm64`: the image cannot be built for another platform"
+            );
         }
     }
 

@@ -61,6 +61,81 @@ impl Version {
         }
     }
 
+    /// Whether it has `SemVer` build metadata, as `1.2.3+b1` has. Its tag `1.2.3-b1` does not show that.
+    pub fn has_build_metadata(&self) -> bool {
+        self.semver()
+            .is_some_and(|version| !version.build.is_empty())
+    }
+
+    /// Whether it is newer than another version. A version that is not `SemVer` has no order, and build
+    /// metadata does not count: <https://semver.org/#spec-item-11>.
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        let numbers = self.semver().zip(other.semver());
+        numbers.is_some_and(|(ours, other)| ours.cmp_precedence(other).is_gt())
+    }
+
+    /// The release after which `git describe` gave the version to a later commit (`1.2.3-4-g0a1b2c3`), or to
+    /// uncommitted changes (`1.2.3-dirty`). `SemVer` takes both for pre-releases, which come before the release.
+    pub fn described_release(&self) -> Option<String> {
+        let VersionKind::Prerelease(version) = &self.kind else {
+            return None;
+        };
+        let suffix = version.pre.as_str();
+        let clean = match suffix {
+            "dirty" => Some(""),
+            _ => suffix.strip_suffix("-dirty"),
+        };
+        let rest = clean.unwrap_or(suffix);
+        let (before, commit) = rest.rsplit_once("-g").unwrap_or(("", rest));
+        let (tag, count) = before.rsplit_once('-').unwrap_or(("", before));
+        let is_hex = |text: &str| text.len() >= 4 && text.bytes().all(|c| c.is_ascii_hexdigit());
+        let is_count = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+        let tag = if is_count(count) && is_hex(commit) {
+            tag
+        } else {
+            clean?
+        };
+        let dash = if tag.is_empty() { "" } else { "-" };
+        let semver::Version {
+            major,
+            minor,
+            patch,
+            ..
+        } = version;
+        Some(format!("{major}.{minor}.{patch}{dash}{tag}"))
+    }
+
+    /// The `SemVer` version that somebody probably meant who typed this one, such as `2026.1.5` for
+    /// `2026.01.05`, which is not `SemVer`; none if it does not look like a release.
+    pub fn meant_release(&self) -> Option<Self> {
+        if self.kind != VersionKind::Other {
+            return None;
+        }
+        let bare = self.text.strip_prefix(['v', 'V']).unwrap_or(&self.text);
+        let (numbers, rest) = bare.split_at(bare.find(['-', '+']).unwrap_or(bare.len()));
+        let number = |text: &str| text.parse::<u64>().map(|number| number.to_string());
+        let numbers: Vec<_> = numbers
+            .split('.')
+            .map(number)
+            .collect::<Result<_, _>>()
+            .ok()?;
+        Self::parse(&format!("{}{rest}", numbers.join(".")))
+            .ok()
+            .filter(|version| version.semver().is_some())
+    }
+
+    /// The version as `--version` reads it: other than the image's tag it can have a `+`.
+    pub fn argument(&self) -> String {
+        self.semver()
+            .map_or_else(|| self.text.clone(), ToString::to_string)
+    }
+
+    /// The git tag of the version, such as `v1.2.3`.
+    pub fn git_tag(&self) -> String {
+        let v = if self.semver().is_some() { "v" } else { "" };
+        format!("{v}{}", self.argument())
+    }
+
     /// Whether it is a stable release.
     pub fn is_release(&self) -> bool {
         matches!(self.kind, VersionKind::Release(_))
@@ -177,6 +252,15 @@ pub fn fill_template(template: &str, values: &TemplateValues) -> Result<String, 
     Ok(out)
 }
 
+/// Whether a template makes no tag of a version: `{major}` of `0.2.1`. The tag `0` would promise that all
+/// versions before 1.0 are compatible: <https://semver.org/#spec-item-4>.
+pub fn is_left_out(template: &str, version: &Version) -> bool {
+    let narrower = ["{version}", "{minor}", "{git.sha}", "{git.short}"];
+    version.semver().is_some_and(|version| version.major == 0)
+        && template.contains("{major}")
+        && !narrower.iter().any(|name| template.contains(name))
+}
+
 const NO_SEMVER: &str = "the version is not a SemVer version";
 const NO_GIT: &str = "this is not a git work tree";
 
@@ -246,6 +330,92 @@ mod tests {
         let version = ok("1.2.3+build.5");
         assert_eq!(version.as_str(), "1.2.3-build.5");
         assert!(version.matches("semver:release"));
+    }
+
+    #[test]
+    fn build_metadata_tells_a_release_from_a_prerelease_with_the_same_tag() {
+        let (build, pre) = (ok("2.0.0+1"), ok("2.0.0-1"));
+        assert_eq!(build.as_str(), pre.as_str());
+        assert_ne!(build, pre);
+        assert_eq!(
+            (build.git_tag(), pre.git_tag()),
+            ("v2.0.0+1".into(), "v2.0.0-1".into())
+        );
+        assert!(build.has_build_metadata() && !pre.has_build_metadata());
+        assert_eq!(ok("dev-me").git_tag(), "dev-me");
+    }
+
+    #[test]
+    fn versions_have_the_order_of_semver() {
+        let order = [
+            "1.9.0-rc.1",
+            "1.9.0",
+            "1.10.0-rc.2",
+            "1.10.0-rc.10",
+            "1.10.0",
+            "2.0.0-rc.1",
+        ];
+        for pair in order.windows(2) {
+            assert!(ok(pair[1]).is_newer_than(&ok(pair[0])), "{pair:?}");
+            assert!(!ok(pair[0]).is_newer_than(&ok(pair[1])), "{pair:?}");
+        }
+        assert!(!ok("1.0.0+2").is_newer_than(&ok("1.0.0+1")));
+        assert!(!ok("dev-me").is_newer_than(&ok("1.0.0")));
+    }
+
+    #[test]
+    fn versions_of_git_describe_are_recognised() {
+        let release = |text: &str| ok(text).described_release();
+        for text in [
+            "v1.2.3-4-g0a1b2c3",
+            "1.2.3-4-g0a1b2c3-dirty",
+            "v1.2.3-dirty",
+        ] {
+            assert_eq!(release(text).as_deref(), Some("1.2.3"), "{text}");
+        }
+        for text in ["1.2.3-rc.1-4-g0a1b2c3", "1.2.3-rc.1-dirty"] {
+            assert_eq!(release(text).as_deref(), Some("1.2.3-rc.1"), "{text}");
+        }
+        for text in [
+            "1.2.3",
+            "1.2.3-rc.1",
+            "1.2.3-4",
+            "1.2.3-beta-gold",
+            "1.2.3-notdirty",
+            "1.2.3-g0a1b2c3",
+            "0a1b2c3",
+        ] {
+            assert_eq!(release(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_only_looks_like_a_release_is_recognised() {
+        let meant = |text: &str| ok(text).meant_release().map(|version| version.to_string());
+        assert_eq!(meant("2026.01.05").as_deref(), Some("2026.1.5"));
+        assert_eq!(meant("V1.2.3").as_deref(), Some("1.2.3"));
+        assert_eq!(meant("v1.02.3-rc.1").as_deref(), Some("1.2.3-rc.1"));
+        for text in ["1.2.3", "1.2", "20260105", "dev-me", "pr-17", "0a1b2c3"] {
+            assert_eq!(meant(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_major_tag_is_left_out_before_1_0() {
+        for template in ["{major}", "v{major}", "{major}-slim"] {
+            assert!(is_left_out(template, &ok("0.2.1")), "{template}");
+            assert!(is_left_out(template, &ok("0.2.1-rc.1")), "{template}");
+            assert!(!is_left_out(template, &ok("1.2.1")), "{template}");
+            assert!(!is_left_out(template, &ok("dev-me")), "{template}");
+        }
+        for template in [
+            "{major}.{minor}",
+            "{version}",
+            "{major}-{git.short}",
+            "latest",
+        ] {
+            assert!(!is_left_out(template, &ok("0.2.1")), "{template}");
+        }
     }
 
     #[test]

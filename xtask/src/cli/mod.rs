@@ -197,12 +197,15 @@ pub struct PublishingOptions {
     /// Overwrite a released version, after you have typed its tag
     #[arg(long)]
     pub force: bool,
-    /// Skip the checks of the registry and the work tree before the build
+    /// Skip the questions to the registry before the build
     #[arg(long)]
     pub no_preflight: bool,
     /// How much of the pushed image is verified in the registry
     #[arg(long, value_enum, default_value_t, value_name = "DEPTH")]
     pub verify: VerifyDepth,
+    /// Publish uncommitted changes, although the channel requires a clean work tree
+    #[arg(long)]
+    pub allow_dirty: bool,
 }
 
 /// How much of a pushed image is verified in the registry. The archive that it comes from is always
@@ -219,10 +222,10 @@ pub enum VerifyDepth {
 /// The platform that a flag such as `--platform` names; none if it was not given.
 ///
 /// # Errors
-/// When the text is not a platform.
+/// When the text is not a platform, or the image cannot be built for it.
 pub fn parse_platform(flag: &str, text: Option<&str>) -> Result<Option<Platform>, Failure> {
     let parse = |text: &str| {
-        text.parse()
+        Platform::parse_supported(text)
             .map_err(|why| Failure::usage(format!("`{flag} {text}` {why}")))
     };
     text.map(parse).transpose()
@@ -245,6 +248,7 @@ impl PlatformOption {
     }
 }
 
+/// The option of every command that speaks to a registry.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RepositoryOption {
     /// Another repository for the same image, such as a mirror [default: image.repository]

@@ -5,7 +5,11 @@ use clap::Args;
 
 use crate::{
     base::{error::Failure, image::human_bytes, ui::Clock},
-    build::{facts::BuildFacts, ownership, request, work_tree},
+    build::{
+        facts::BuildFacts,
+        ownership, request,
+        work_tree::{self, Uncommitted},
+    },
     cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
@@ -135,8 +139,8 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
         ),
     );
     ui.status("Size", &size_line(&built, cx.settings));
-    if let Some(warning) = work_tree::problem(cx.settings, &facts.git) {
-        ui.warn(&warning);
+    if let Err(warning) = work_tree::check(cx.settings, &facts.git, Uncommitted::Refused) {
+        ui.warn(&warning.to_string());
     }
     Ok(reference)
 }

@@ -11,7 +11,7 @@ use crate::{
     build::{ownership, request},
     cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
     commands::command::Command,
-    config::layer::Override,
+    config::layer::{Origin, Override},
     engine::{capabilities::Capability, multiarch::Builder},
     facts::{
         context::{Context, Ran},
@@ -21,13 +21,13 @@ use crate::{
         archive::Archive,
         verify::{Attestations, Verified},
     },
-    plan::Plan,
+    plan::{Plan, quote_for_shell},
     release::{
         archive::{self, MultiarchRequest, merge_inputs, pack_line},
         builder::{self, MultiarchFacts},
         dist,
         expected::expected,
-        paths, verify,
+        paths, preflight, verify,
     },
     settings::Settings,
 };
@@ -220,13 +220,28 @@ fn report(cx: &Context, archive: &Archive, verified: &Verified, clock: Clock) ->
         "Built",
         &format!("{path} ({}) in {clock}", archive.root.digest),
     );
-    let version = &cx.settings.version.value;
-    if verified.platforms.len() == cx.settings.platforms().len() {
-        cx.ui.hint(&format!(
-            "next: `cargo xtask push-archive --version {version} {path}`"
-        ));
+    if verified.platforms.len() == cx.settings.platforms().len()
+        && let Some(next) = next_command(cx, archive)
+    {
+        cx.ui.hint(&format!("next: `{next}`"));
     }
     Ok(cx.ui.print(&format!("{}\n", archive.path().display()))?)
+}
+
+/// The command that publishes the archive; none if it would refuse the version.
+fn next_command(cx: &Context, archive: &Archive) -> Option<String> {
+    let version = &cx.settings.version;
+    // The command names the version, as a channel may require.
+    let mut named = cx.settings.clone();
+    named.version.origin = Origin::Flag("--version");
+    preflight::may_publish(&named).ok()?;
+    let path = archive.path();
+    let path = path.strip_prefix(&cx.env.cwd).unwrap_or(path);
+    let path = quote_for_shell(&path.to_string_lossy());
+    Some(format!(
+        "cargo xtask push-archive --version {} {path}",
+        version.value.argument()
+    ))
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use clap::Args;
 
 use crate::{
     base::{engine_kind::EngineKind, env::Env, error::Failure, github},
-    build::work_tree,
-    cli::{JsonOption, VersionOption},
+    build::work_tree::{self, Uncommitted},
+    cli::{JsonOption, RepositoryOption, VersionOption},
     commands::{
         command::Command,
         doctor,
@@ -23,7 +23,7 @@ use crate::{
     release::{
         builder::{self, MultiarchFacts},
         destination,
-        preflight::{self, Existing},
+        preflight::{self, Decision},
         push, sign,
     },
     settings::{Cache, Settings, Sign},
@@ -35,6 +35,8 @@ pub struct CiCheck {
     #[command(flatten)]
     version: VersionOption,
     #[command(flatten)]
+    repository: RepositoryOption,
+    #[command(flatten)]
     json: JsonOption,
 }
 
@@ -44,6 +46,8 @@ impl Command for CiCheck {
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
+        let settings = &destination::with_repository(cx.settings, &self.repository)?;
+        let cx = &Context { settings, ..*cx };
         if cx.dry_run {
             return dry_run(cx);
         }
@@ -62,7 +66,7 @@ impl Command for CiCheck {
         all.push(token(cx, &login, may_push));
         all.push(push);
         if may_push {
-            all.push(released(settings, &registry, &git));
+            all.push(released(cx, &registry, &git));
         }
         all.push(signing(cx));
         let engine = building(cx, &mut all);
@@ -131,9 +135,9 @@ fn version(settings: &Settings) -> Finding {
 
 fn work_tree(settings: &Settings, git: &WorkTree) -> Finding {
     let what = "work tree";
-    match work_tree::problem(settings, git) {
-        Some(why) => failure(what, why, work_tree::hint(settings)),
-        None => ok(what, "in the state that the channel requires"),
+    match work_tree::check(settings, git, Uncommitted::Refused) {
+        Err(why) => from_failure(what, &why),
+        Ok(()) => ok(what, "in the state that the channel requires"),
     }
 }
 
@@ -200,8 +204,9 @@ fn token(cx: &Context, login: &Found, may_push: bool) -> Finding {
     failure(what, found, fix)
 }
 
-fn released(settings: &Settings, registry: &RegistryClient, git: &WorkTree) -> Finding {
+fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding {
     let what = "release";
+    let settings = cx.settings;
     let version = &settings.version.value;
     if version.semver().is_none() {
         return ok(
@@ -209,20 +214,26 @@ fn released(settings: &Settings, registry: &RegistryClient, git: &WorkTree) -> F
             format!("`{version}` is not a release: its tag may name another image each time"),
         );
     }
-    match preflight::existing(settings, registry, git) {
-        Ok(Existing::None) => ok(what, format!("{version} is not released yet")),
-        Ok(Existing::SameCommit(found)) => ok(
+    let released = match preflight::released(settings, registry, git, None) {
+        Ok(released) => released,
+        Err(why) => return from_error(what, &why),
+    };
+    match preflight::decide(released.as_ref(), None, false) {
+        Decision::Publish => match preflight::released_versions(cx, registry, git) {
+            Ok(_) => ok(what, format!("{version} is not released yet")),
+            Err(why) => from_error(what, &why),
+        },
+        Decision::Resume(released) => ok(
             what,
             format!(
                 "{version} is released from this commit already ({}): a run completes only what is missing",
-                push::short_digest(&found.digest())
+                push::short_digest(&released.manifest.digest())
             ),
         ),
-        Ok(Existing::Different(description)) => from_failure(
+        Decision::Replace(released) | Decision::Refuse(released) => from_failure(
             what,
-            &preflight::already_released_failure(settings, &description),
+            &preflight::already_released_failure(settings, released, None),
         ),
-        Err(why) => from_error(what, &why),
     }
 }
 

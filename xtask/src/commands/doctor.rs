@@ -13,6 +13,7 @@ use crate::{
         image::human_bytes,
         secret,
     },
+    build::work_tree,
     catalogue,
     cli::JsonOption,
     commands::{
@@ -333,6 +334,9 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
 
 fn git(cx: &Context) -> Finding {
     let git = git::work_tree(cx.exec, &cx.settings.root);
+    if let Some((why, fix)) = work_tree::untrusted(cx.settings, &git) {
+        return warning("git", why, format!("images get no `revision` label; {fix}"));
+    }
     match git.values.sha {
         Some(sha) => {
             let state = if git.dirty {

@@ -8,13 +8,16 @@ use clap::Args;
 use crate::{
     cli::{PlatformOption, PublishingOptions, RepositoryOption, VersionOption},
     commands::command::Command,
-    facts::{context::Context, git},
+    facts::{
+        context::Context,
+        git::{self, WorkTree},
+    },
     oci::{archive::Archive, verify::Attestations},
     release::{
         destination,
         expected::expected,
         paths,
-        pipeline::{PublishRequest, publish},
+        pipeline::{PublishRequest, publish, warn_of_refusal},
         preflight, sign,
     },
 };
@@ -43,8 +46,7 @@ impl Command for PushArchive {
         let options = self.publishing;
         preflight::may_publish(cx.settings)?;
         let path = cx.env.cwd.join(&self.archive);
-        let settings =
-            destination::with_repository(cx.settings, self.repository.repository.as_deref())?;
+        let settings = destination::with_repository(cx.settings, &self.repository)?;
         // The labels name the repository that the image was built for, also at a mirror.
         let built_for = cx.settings;
         let cx = &Context {
@@ -52,10 +54,12 @@ impl Command for PushArchive {
             ..*cx
         };
         let archive = Archive::open(&path)?;
-        if cx.dry_run {
-            return dry_run(cx, &archive, &path);
-        }
         let git = git::work_tree(cx.exec, &settings.root);
+        if cx.dry_run {
+            dry_run(cx, &git, &archive, &path)?;
+            warn_of_refusal(cx, &git, options);
+            return Ok(());
+        }
         let mut expected = expected(built_for, &git, Attestations::Optional);
         if let Some(platform) = self.platform.parse()? {
             expected.platforms = vec![platform];
@@ -65,14 +69,13 @@ impl Command for PushArchive {
             options,
             expected,
             digest: Some(archive.root.digest.clone()),
-            is_mirror: settings.image.repository != built_for.image.repository,
         };
         publish(cx, request, |_| Ok(archive))
     }
 }
 
 /// Requests to a registry are not shell commands, so they are printed as comments.
-fn dry_run(cx: &Context, archive: &Archive, path: &Path) -> Result<()> {
+fn dry_run(cx: &Context, git: &WorkTree, archive: &Archive, path: &Path) -> Result<()> {
     let settings = cx.settings;
     let repository = settings.image.repository.as_str();
     let mut text = format!(
@@ -80,7 +83,6 @@ fn dry_run(cx: &Context, archive: &Archive, path: &Path) -> Result<()> {
         paths::display(settings, path),
         archive.root.digest
     );
-    let git = git::work_tree(cx.exec, &settings.root);
     for tag in settings.tags(&git.values)? {
         text.push_str(&format!(
             "# tag it {repository}:{tag}, unless a newer version has that tag\n"

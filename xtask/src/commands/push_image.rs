@@ -6,7 +6,7 @@ use clap::Args;
 use crate::{
     base::{error::Failure, image::Platform},
     build::facts::BuildFacts,
-    cli::{BuildOptions, CheckOption, PublishingOptions, VersionOption},
+    cli::{BuildOptions, CheckOption, PublishingOptions, RepositoryOption, VersionOption},
     commands::{
         build_image::{self, BuildImage},
         command::Command,
@@ -22,9 +22,10 @@ use crate::{
     plan::Plan,
     release::{
         archive::ArchivePlan,
+        destination,
         expected::expected,
         paths,
-        pipeline::{PublishRequest, publish, push_line, smoke_line},
+        pipeline::{PublishRequest, publish, push_line, smoke_line, warn_of_refusal},
         preflight,
     },
     settings::{Settings, SmokeFirst},
@@ -41,6 +42,8 @@ pub struct PushImage {
     check: CheckOption,
     #[command(flatten)]
     publishing: PublishingOptions,
+    #[command(flatten)]
+    repository: RepositoryOption,
     /// Build nothing: publish the local image as it is
     #[arg(long, conflicts_with_all = ["no_cache", "pull", "no_pull", "build_args", "secrets", "check", "no_check"])]
     no_build: bool,
@@ -52,6 +55,8 @@ struct PushFacts {
     reference: String,
     platform: Platform,
     git: WorkTree,
+    /// The id of this process.
+    process: u32,
     /// The facts of the build; none with `--no-build`.
     build: Option<BuildFacts>,
 }
@@ -71,6 +76,7 @@ impl PushImage {
                 engine: build.engine.clone(),
                 platform: build.engine.platform.clone(),
                 git: build.git.clone(),
+                process: std::process::id(),
                 reference,
                 build: Some(build),
             });
@@ -97,6 +103,7 @@ impl PushImage {
                 variant: None,
             },
             git,
+            process: std::process::id(),
             reference,
             build: None,
         })
@@ -112,7 +119,7 @@ impl PushImage {
         };
         let path = paths::archive(settings, Some(&facts.platform));
         let preparation = vec![paths::folder_step(&path)].into();
-        let saved = facts.engine.save(&facts.reference, &path);
+        let saved = facts.engine.save(&facts.reference, &path, facts.process);
         Ok(PushPlans {
             build,
             archive: ArchivePlan::new(preparation, saved, path, Attestations::Optional),
@@ -120,12 +127,17 @@ impl PushImage {
     }
 
     fn render(&self, settings: &Settings, facts: &PushFacts, plans: &PushPlans) -> String {
-        let options = self.publishing;
         let archive = &plans.archive;
         plans.build.render()
             + &smoke_line(settings)
             + &archive.render()
-            + &push_line(settings, &archive.archive, Some(&facts.platform), options)
+            + &push_line(
+                settings,
+                &archive.archive,
+                Some(&facts.platform),
+                self.publishing,
+                &self.repository,
+            )
     }
 }
 
@@ -141,10 +153,13 @@ impl Command for PushImage {
     fn run(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings;
         preflight::may_publish(settings)?;
+        let there = destination::with_repository(settings, &self.repository)?;
         let facts = self.gather(cx)?;
         let plans = self.plan(settings, &facts)?;
         if cx.dry_run {
-            return Ok(cx.ui.print_plan(&self.render(settings, &facts, &plans))?);
+            cx.ui.print_plan(&self.render(settings, &facts, &plans))?;
+            warn_of_refusal(cx, &facts.git, self.publishing);
+            return Ok(());
         }
         let mut expected = expected(settings, &facts.git, Attestations::Optional);
         expected.platforms = vec![facts.platform];
@@ -153,10 +168,13 @@ impl Command for PushImage {
             options: self.publishing,
             expected,
             digest: None,
-            is_mirror: false,
         };
         let PushPlans { build, archive } = plans;
-        publish(cx, request, |publication| {
+        let there = &Context {
+            settings: &there,
+            ..*cx
+        };
+        publish(there, request, |publication| {
             if !build.steps.is_empty() {
                 publication.phase("build", |_| cx.exec.run(&build))?;
             }
@@ -189,6 +207,7 @@ impl crate::commands::testing::Examples for PushImage {
                 reference: machine.reference(settings),
                 platform: machine.engine().platform,
                 git: machine.build_facts().git,
+                process: crate::commands::testing::PROCESS,
                 build: (!command.no_build).then(|| machine.build_facts()),
             };
             let plans = command.plan(settings, &facts)?;

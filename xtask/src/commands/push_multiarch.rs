@@ -1,6 +1,6 @@
 //! `push-multiarch`: builds the image for all platforms and publishes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -8,7 +8,7 @@ use clap::Args;
 use crate::{
     base::error::Failure,
     build::{facts::BuildFacts, request},
-    cli::{BuildOptions, CheckOption, PublishingOptions, VersionOption},
+    cli::{BuildOptions, CheckOption, PublishingOptions, RepositoryOption, VersionOption},
     commands::{
         build_image::{self, BuildImage},
         command::Command,
@@ -21,10 +21,10 @@ use crate::{
     release::{
         archive::{self, ArchivePlan, MultiarchRequest, merge_inputs, pack_line},
         builder::{self, MultiarchFacts},
-        dist,
+        destination, dist,
         expected::expected,
         paths,
-        pipeline::{PublishRequest, publish, push_line, smoke_line},
+        pipeline::{PublishRequest, publish, push_line, smoke_line, warn_of_refusal},
         preflight,
     },
     settings::{Settings, SmokeFirst},
@@ -39,6 +39,8 @@ pub struct PushMultiarch {
     build: BuildOptions,
     #[command(flatten)]
     publishing: PublishingOptions,
+    #[command(flatten)]
+    repository: RepositoryOption,
     #[command(flatten)]
     check: CheckOption,
     /// Build nothing: publish these archives of single platforms together, or those in a folder
@@ -57,10 +59,12 @@ impl Command for PushMultiarch {
 
     fn run(&self, cx: &Context) -> Result<()> {
         preflight::may_publish(cx.settings)?;
+        let settings = &destination::with_repository(cx.settings, &self.repository)?;
+        let there = &Context { settings, ..*cx };
         if self.merge.is_empty() {
-            self.push_build(cx)
+            self.push_build(cx, there)
         } else {
-            self.push_merged(cx)
+            self.push_merged(cx, there)
         }
     }
 }
@@ -90,10 +94,15 @@ impl PushMultiarch {
         plans.native.as_ref().map(Plan::render).unwrap_or_default()
             + &smoke_line(settings)
             + &archive.render()
-            + &push_line(settings, &archive.archive, None, self.publishing)
+            + &self.push_line(settings, &archive.archive)
     }
 
-    fn push_build(&self, cx: &Context) -> Result<()> {
+    fn push_line(&self, settings: &Settings, archive: &Path) -> String {
+        push_line(settings, archive, None, self.publishing, &self.repository)
+    }
+
+    /// `there` has the repository that the image is published to.
+    fn push_build(&self, cx: &Context, there: &Context) -> Result<()> {
         let settings = cx.settings;
         let facts = MultiarchFacts::gather(cx)?;
         for warning in builder::warnings(settings, &facts) {
@@ -101,7 +110,9 @@ impl PushMultiarch {
         }
         let plans = self.plan(settings, &facts)?;
         if cx.dry_run {
-            return Ok(cx.ui.print_plan(&self.render(settings, &plans))?);
+            cx.ui.print_plan(&self.render(settings, &plans))?;
+            warn_of_refusal(cx, &facts.build.git, self.publishing);
+            return Ok(());
         }
         let PushPlans { native, archive } = plans;
         let request = PublishRequest {
@@ -109,9 +120,8 @@ impl PushMultiarch {
             git: facts.build.git,
             options: self.publishing,
             digest: None,
-            is_mirror: false,
         };
-        publish(cx, request, |publication| {
+        publish(there, request, |publication| {
             if let Some(native) = native {
                 publication.phase("smoke", |_| {
                     cx.exec.run(&native)?;
@@ -124,24 +134,24 @@ impl PushMultiarch {
         })
     }
 
-    fn push_merged(&self, cx: &Context) -> Result<()> {
+    fn push_merged(&self, cx: &Context, there: &Context) -> Result<()> {
         let settings = cx.settings;
         let inputs = merge_inputs(cx, &self.merge)?;
         let output = paths::archive(settings, None);
-        if cx.dry_run {
-            let text = pack_line(&inputs, None, &output)
-                + &push_line(settings, &output, None, self.publishing);
-            return Ok(cx.ui.print_plan(&text)?);
-        }
         let git = git::work_tree(cx.exec, &settings.root);
+        if cx.dry_run {
+            let text = pack_line(&inputs, None, &output) + &self.push_line(settings, &output);
+            cx.ui.print_plan(&text)?;
+            warn_of_refusal(cx, &git, self.publishing);
+            return Ok(());
+        }
         let request = PublishRequest {
             expected: expected(settings, &git, Attestations::Optional),
             git,
             options: self.publishing,
             digest: None,
-            is_mirror: false,
         };
-        publish(cx, request, |publication| {
+        publish(there, request, |publication| {
             publication.phase("merge", |_| dist::pack(cx, &inputs, None, &output))
         })
     }

@@ -34,6 +34,9 @@ use crate::{
 /// A secret that no plan may show.
 pub const SECRET: &str = "sk-never-shown";
 
+/// The id of the process that makes the plans.
+pub const PROCESS: u32 = 4242;
+
 /// A command line, and what it would run.
 pub struct Example {
     pub line: String,
@@ -188,6 +191,7 @@ impl Machine {
                 commit_time: Some(1_700_000_000),
                 tags: Vec::new(),
                 dirty: true,
+                untrusted: None,
             },
             created: 1_700_000_000,
             secrets: vec![BuildSecret {
@@ -236,6 +240,7 @@ impl Machine {
                 xtask_builder_exists: false,
             },
             missing_github_cache_variables: Vec::new(),
+            process: PROCESS,
         }
     }
 

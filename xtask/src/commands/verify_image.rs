@@ -42,8 +42,7 @@ impl Command for VerifyImage {
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
-        let settings =
-            &destination::with_repository(cx.settings, self.repository.repository.as_deref())?;
+        let settings = &destination::with_repository(cx.settings, &self.repository)?;
         let built_for = cx.settings;
         let cx = &Context { settings, ..*cx };
         if cx.dry_run {

@@ -97,7 +97,7 @@ pub const KEYS: &[Key] = &[
     key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
     key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
     key("build.network", ValueType::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
-    key("build.platforms", ValueType::List(platform), "the platforms of the image"),
+    key("build.platforms", ValueType::List(platform), "the platforms of the image: `linux/amd64`, `linux/arm64` or both"),
     key("build.pull", ValueType::Bool, "whether every build checks the registry for a newer base image"),
     key("build.progress", ValueType::Choice(Progress::WORDS), "how a build prints its progress (Podman supports only `plain` and `quiet`)"),
     key("build.builder", ValueType::Text(not_empty), "the buildx builder for multi-platform builds: the name of an existing builder, or `auto`. `auto` uses Docker's default builder if its image store supports several platforms; otherwise xtask creates a builder"),
@@ -314,7 +314,7 @@ fn image_version(text: &str) -> Result<(), String> {
 }
 
 fn platform(text: &str) -> Result<(), String> {
-    text.parse::<image::Platform>().map(|_| ())
+    image::Platform::parse_supported(text).map(|_| ())
 }
 
 /// Both engines accept names of the form `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.

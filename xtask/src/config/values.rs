@@ -293,7 +293,8 @@ impl TryFrom<String> for Node {
             return Err(form.to_owned());
         }
         Ok(Self {
-            platform: platform.parse().map_err(|_| form)?,
+            platform: Platform::parse_supported(platform)
+                .map_err(|why| format!("names the platform `{platform}`, which {why}"))?,
             endpoint: endpoint.to_owned(),
         })
     }

@@ -54,6 +54,8 @@ pub struct MultiarchOptions {
     pub cache_to: Vec<String>,
     /// The timestamp of all files and build steps, in seconds since 1970.
     pub epoch: u64,
+    /// See [`unfinished`].
+    pub process: u32,
 }
 
 /// The steps that write an archive, or files from which an archive is packed.
@@ -222,7 +224,7 @@ impl EngineFacts {
                 }
                 // An interrupted BuildKit leaves an incomplete file, so only a complete one gets the
                 // archive's name.
-                let partial = format!("{archive}.partial");
+                let partial = unfinished(&archive, multi.process, "partial");
                 let (mut steps, cmd) = self.buildx(build, multi);
                 let cmd = add_archive_output(cmd, build, multi, &partial);
                 steps.push(self.build_step(cmd, build));
@@ -239,8 +241,8 @@ impl EngineFacts {
                 if let Builder::Nodes(nodes) = &multi.builder {
                     return self.build_on_services(nodes, build, multi, &archive);
                 }
-                let list = format!("{MANIFEST_LIST}:{}", manifest_list_tag(&build.references));
-                let folder = format!("{archive}.parts");
+                let list = manifest_list(build, multi.process);
+                let folder = unfinished(&archive, multi.process, "parts");
                 let write = self.engine.cmd().args([
                     "manifest",
                     "push",
@@ -274,7 +276,7 @@ impl EngineFacts {
         multi: &MultiarchOptions,
         archive: &str,
     ) -> ArchiveSteps {
-        let folder = format!("{archive}.parts");
+        let folder = unfinished(archive, multi.process, "parts");
         // All nodes would export their cache under the same name, so the last would overwrite the others.
         // The nodes keep their own caches.
         let multi = &MultiarchOptions {
@@ -325,7 +327,7 @@ impl EngineFacts {
         multi: &MultiarchOptions,
         archive: &str,
     ) -> ArchiveSteps {
-        let folder = format!("{archive}.parts");
+        let folder = unfinished(archive, multi.process, "parts");
         let mut result = ArchiveSteps {
             steps: vec![
                 remove_path(&folder),
@@ -354,8 +356,7 @@ impl EngineFacts {
                 "on this machine".to_owned()
             };
             let name = platform.to_string().replace('/', "-");
-            let tag = manifest_list_tag(&build.references);
-            let image = format!("{MANIFEST_LIST}:{tag}-{name}");
+            let image = format!("{}-{name}", manifest_list(&build, multi.process));
             let part = format!("{folder}/{name}.tar");
             let cmd = self
                 .podman_build(engine(), &build)
@@ -412,8 +413,8 @@ impl EngineFacts {
     }
 
     /// Writes an image from the engine's store to a file or folder that can be packed.
-    pub fn save(&self, reference: &str, archive: &Path) -> ArchiveSteps {
-        let parts = format!("{}.parts", archive.display());
+    pub fn save(&self, reference: &str, archive: &Path, process: u32) -> ArchiveSteps {
+        let parts = unfinished(&archive.display().to_string(), process, "parts");
         match self.engine.kind {
             EngineKind::Docker => ArchiveSteps {
                 steps: vec![Step::new(
@@ -610,13 +611,19 @@ fn remove_path(folder: &str) -> Step {
     Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
 }
 
-/// The tag of the first reference. Each version gets a separate manifest list.
-fn manifest_list_tag(references: &[String]) -> String {
-    let first = references.first().map_or("", String::as_str);
-    first
-        .rsplit_once(':')
-        .map_or("latest", |(_, tag)| tag)
-        .to_owned()
+/// The name of what is not finished yet. It has the process's id, so that two runs for one archive do not write
+/// to the same file. By its ending the next run finds it if this one is killed.
+fn unfinished(archive: &str, process: u32, ending: &str) -> String {
+    format!("{archive}.{process}.{ending}")
+}
+
+/// The temporary manifest list of a process. Its tag begins with that of the build's first reference.
+fn manifest_list(build: &Build, process: u32) -> String {
+    let first = build.references.first().map_or("", String::as_str);
+    let tag = first.rsplit_once(':').map_or("latest", |(_, tag)| tag);
+    // A tag can have 128 characters.
+    let tag: String = tag.chars().take(100).collect();
+    format!("{MANIFEST_LIST}:{tag}-{process}")
 }
 
 #[cfg(test)]
@@ -647,6 +654,7 @@ mod tests {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             epoch: 7,
+            process: 42,
         };
         let build = Build {
             dockerfile: "/src/Dockerfile".to_owned(),
@@ -664,7 +672,8 @@ mod tests {
             tmpdir: None,
         };
         let archive = docker.build_archive(&build, &multi, Path::new("/x.oci.tar"));
-        let parts = ["amd64", "arm64"].map(|arch| format!("/x.oci.tar.parts/linux-{arch}.oci.tar"));
+        let parts =
+            ["amd64", "arm64"].map(|arch| format!("/x.oci.tar.42.parts/linux-{arch}.oci.tar"));
         assert_eq!(archive.pack, parts);
         let builds: Vec<_> = archive
             .steps

@@ -344,25 +344,38 @@ impl Exec {
         Ok(done)
     }
 
-    /// Runs a read-only command that answers at once, such as git in a folder, and returns its standard
-    /// output; none if it fails or is not installed.
+    /// Runs a read-only command that answers at once, such as git in a folder, without some variables of the
+    /// environment. Returns its standard output.
+    ///
+    /// # Errors
+    /// What it wrote to standard error, if it fails; empty if it is not installed.
     #[allow(clippy::disallowed_methods)] // xshell runs the short questions
-    pub fn read(&self, program: &str, folder: &Path, args: &[&str]) -> Option<String> {
+    pub fn read(
+        &self,
+        program: &str,
+        folder: &Path,
+        args: &[&str],
+        without: &[&str],
+    ) -> Result<String, String> {
         let line = Cmd::new(program).args(args.iter().copied()).render();
         self.ui.verbose(&format!("? {line}"));
         let began = Instant::now();
-        let shell = xshell::Shell::new().ok()?;
+        let shell = xshell::Shell::new().map_err(|error| error.to_string())?;
         shell.change_dir(folder);
-        let output = shell
-            .cmd(program)
-            .args(args)
-            .quiet()
-            .ignore_stderr()
-            .read()
-            .ok();
-        let failed = output.is_none().then(|| "failed".to_owned());
+        let mut cmd = shell.cmd(program).args(args).quiet().ignore_status();
+        for name in without {
+            cmd = cmd.env_remove(name);
+        }
+        let answer = match cmd.output() {
+            Ok(output) if output.status.success() => {
+                Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+            }
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+            Err(_) => Err(String::new()),
+        };
+        let failed = answer.is_err().then(|| "failed".to_owned());
         self.timings.note(Purpose::Question, &line, began, failed);
-        output
+        answer
     }
 
     /// Runs a command with a time limit and captures its output. Returns its result, whatever its exit code.

@@ -1,6 +1,6 @@
 //! What git knows of the repository and its work tree.
 
-use std::{path::Path, thread};
+use std::{os::unix::fs::MetadataExt as _, path::Path, thread};
 
 use crate::{exec::Exec, settings::GitValues};
 
@@ -14,6 +14,34 @@ pub struct WorkTree {
     pub tags: Vec<String>,
     /// Whether files are changed or untracked.
     pub dirty: bool,
+    /// The id of the user to whom the folder belongs, if git does not read it for that reason.
+    pub untrusted: Option<u32>,
+}
+
+/// The variables that git sets for its hooks, for example for one that calls xtask in another repository. They
+/// would take precedence over the folder. `git rev-parse --local-env-vars` lists them.
+const HOOK_VARIABLES: &[&str] = &[
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_SHALLOW_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+];
+
+/// In every language, git's refusal to read another user's repository has the command that allows it.
+/// <https://git-scm.com/docs/git-config#Documentation/git-config.txt-safedirectory>
+const UNTRUSTED: &str = "safe.directory";
+
+/// Git's answer about the repository in a folder, or what it wrote to standard error.
+fn ask(exec: &Exec, root: &Path, args: &[&str]) -> Result<String, String> {
+    exec.read("git", root, args, HOOK_VARIABLES)
 }
 
 /// All tags of the repository. In a shallow clone some may be missing.
@@ -25,7 +53,7 @@ pub struct Tags {
 
 /// Lists the repository's tags.
 pub fn tags(exec: &Exec, root: &Path) -> Tags {
-    let git = |args: &[&str]| exec.read("git", root, args).unwrap_or_default();
+    let git = |args: &[&str]| ask(exec, root, args).unwrap_or_default();
     Tags {
         shallow: git(&["rev-parse", "--is-shallow-repository"]).trim() == "true",
         names: git(&["tag", "--list"]).lines().map(str::to_owned).collect(),
@@ -35,7 +63,7 @@ pub fn tags(exec: &Exec, root: &Path) -> Tags {
 /// Asks git for the state of the work tree. Without git, without a repository or without a commit
 /// the answer is empty.
 pub fn work_tree(exec: &Exec, root: &Path) -> WorkTree {
-    let git = |args: &[&str]| exec.read("git", root, args);
+    let git = |args: &[&str]| ask(exec, root, args);
     thread::scope(|scope| {
         let status = scope.spawn(|| git(&["status", "--porcelain", "--untracked-files=normal"]));
         let head = git(&[
@@ -45,11 +73,21 @@ pub fn work_tree(exec: &Exec, root: &Path) -> WorkTree {
             "--decorate=full",
             "--format=%H%n%ct%n%D",
         ]);
-        let status = status.join().ok().flatten();
-        head.map_or_else(WorkTree::default, |head| {
-            read_work_tree(&head, status.as_deref())
-        })
+        let status = status.join().ok().and_then(Result::ok);
+        match head {
+            Ok(head) => read_work_tree(&head, status.as_deref()),
+            Err(why) => WorkTree {
+                untrusted: owner(root).filter(|_| why.contains(UNTRUSTED)),
+                ..WorkTree::default()
+            },
+        }
     })
+}
+
+/// The id of the user to whom the repository, or else the folder, belongs.
+fn owner(root: &Path) -> Option<u32> {
+    let of = |path: &Path| Some(path.metadata().ok()?.uid());
+    of(&root.join(".git")).or_else(|| of(root))
 }
 
 /// Reads the output of `git log -1 --format=%H%n%ct%n%D` and of `git status --porcelain`. A work tree
@@ -79,6 +117,7 @@ pub fn read_work_tree(head: &str, status: Option<&str>) -> WorkTree {
         commit_time,
         tags: of("tag: refs/tags/"),
         dirty: status.is_none_or(|status| !status.trim().is_empty()),
+        untrusted: None,
     }
 }
 

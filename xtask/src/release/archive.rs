@@ -69,7 +69,7 @@ impl ArchivePlan {
     /// # Errors
     /// When a step fails, or the archive cannot be read or written.
     pub fn run(&self, cx: &Context) -> Result<Archive> {
-        let _lock = dist::lock_for_writing(&cx.settings.root);
+        let _lock = dist::lock_for_writing(&cx.settings.root, &self.archive);
         let steps = cx.exec.run(&self.before_packing());
         let archive = steps.and_then(|()| self.finish(cx));
         cx.exec.clean_up(&self.plan);

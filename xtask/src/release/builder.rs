@@ -44,6 +44,8 @@ pub struct MultiarchFacts {
     pub builder: BuilderFacts,
     /// See [`missing_github_cache_variables`].
     pub missing_github_cache_variables: Vec<&'static str>,
+    /// The id of this process.
+    pub process: u32,
 }
 
 impl MultiarchFacts {
@@ -67,6 +69,7 @@ impl MultiarchFacts {
                 xtask_builder_exists: ours.is_some_and(|answer| answer.ok()),
             },
             missing_github_cache_variables: missing_github_cache_variables(cx.env),
+            process: std::process::id(),
             build,
         })
     }
@@ -111,6 +114,7 @@ pub fn multiarch_options(
         cache_from: from,
         cache_to: to,
         epoch: facts.build.created,
+        process: facts.process,
     })
 }
 

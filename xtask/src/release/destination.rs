@@ -2,6 +2,7 @@
 
 use crate::{
     base::{engine_kind::EngineKind, error::Failure, image::Repository},
+    cli::RepositoryOption,
     credentials::{environment::Tokens, find::find, found::Found},
     facts::context::Context,
     registry::{
@@ -16,9 +17,12 @@ use crate::{
 ///
 /// # Errors
 /// When the text is not a repository.
-pub fn with_repository(settings: &Settings, repository: Option<&str>) -> Result<Settings, Failure> {
+pub fn with_repository(
+    settings: &Settings,
+    option: &RepositoryOption,
+) -> Result<Settings, Failure> {
     let mut settings = settings.clone();
-    if let Some(text) = repository {
+    if let Some(text) = &option.repository {
         settings.image.repository = Repository::parse(text)
             .map_err(|why| Failure::usage(format!("`--repository {text}` {why}")))?;
     }

@@ -1,6 +1,6 @@
 //! Writes files to the folder of release artifacts. The next run removes the unfinished files of a killed
-//! run. A file that is being written has a name that ends in `.partial`, a folder of parts one in
-//! `.parts`.
+//! run. A file that is being written has a name that ends in the process's id and `.partial`, a folder of parts
+//! one in the id and `.parts`, so two runs at the same time do not write to the same file.
 
 use std::{
     fs::{self, File},
@@ -25,29 +25,35 @@ pub struct FolderLock {
 }
 
 /// Locks the folder for writing. If no other process holds the lock, it first removes what killed runs
-/// left. Where the file system has no locks, it removes nothing.
-pub fn lock_for_writing(root: &Path) -> FolderLock {
+/// left in the folder, and beside the output if that is elsewhere. Where the file system has no locks, it
+/// removes nothing.
+pub fn lock_for_writing(root: &Path, output: &Path) -> FolderLock {
     FolderLock {
-        _lock: lock(&root.join(paths::FOLDER)),
+        _lock: lock(&root.join(paths::FOLDER), output),
     }
 }
 
-fn lock(folder: &Path) -> Option<File> {
+fn lock(folder: &Path, output: &Path) -> Option<File> {
     fs::create_dir_all(folder).ok()?;
     let lock = File::create(folder.with_extension("lock")).ok()?;
     if lock.try_lock().is_ok() {
-        remove_unfinished(folder);
+        remove_unfinished(folder, "");
+        if let (Some(folder), Some(name)) = (output.parent(), output.file_name()) {
+            remove_unfinished(folder, &format!("{}.", name.to_string_lossy()));
+        }
         lock.unlock().ok()?;
     }
     lock.lock_shared().ok()?;
     Some(lock)
 }
 
-fn remove_unfinished(folder: &Path) {
+/// Removes the unfinished files whose names begin so.
+fn remove_unfinished(folder: &Path, begin: &str) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !UNFINISHED.iter().any(|ending| name.ends_with(ending)) {
+        let is_unfinished = UNFINISHED.iter().any(|ending| name.ends_with(ending));
+        if !is_unfinished || !name.starts_with(begin) {
             continue;
         }
         let path = entry.path();
@@ -69,9 +75,19 @@ pub fn pack(
     timestamp: Option<u64>,
     output: &Path,
 ) -> Result<Archive> {
-    let _lock = lock_for_writing(&cx.settings.root);
+    let _lock = lock_for_writing(&cx.settings.root, output);
+    let partial = partial(output);
     cx.exec
-        .interruptible(|stop| pack::pack(inputs, timestamp, output, stop))
+        .interruptible(|stop| pack::pack(inputs, timestamp, &partial, stop))?;
+    fs::rename(&partial, output).with_context(|| format!("cannot write `{}`", output.display()))?;
+    Archive::open(output)
+}
+
+/// The name of a file of this process that is not finished yet.
+fn partial(path: &Path) -> PathBuf {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(format!(".{}.partial", std::process::id()));
+    partial.into()
 }
 
 /// Writes a text file, and its folder if it is missing. A reader never sees a part of it.
@@ -79,8 +95,7 @@ pub fn pack(
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    let partial = partial(path);
     // Its errors name the path.
     xshell::Shell::new()?.write_file(&partial, text)?;
     fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
@@ -94,32 +109,39 @@ mod tests {
     fn only_the_sole_writer_removes_unfinished_files() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join(paths::FOLDER);
-        let left = || {
-            let mut names: Vec<_> = fs::read_dir(&folder)
+        let left = |folder: &Path| {
+            let mut names: Vec<_> = fs::read_dir(folder)
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().into_string().unwrap())
                 .collect();
             names.sort();
             names
         };
-        let first = lock_for_writing(root.path());
-        fs::write(folder.join("a.oci.tar.partial"), "").unwrap();
-        fs::create_dir_all(folder.join("b.oci.tar.parts/deep")).unwrap();
+        let elsewhere = root.path().join("out");
+        fs::create_dir_all(&elsewhere).unwrap();
+        let output = elsewhere.join("a.oci.tar");
+        let first = lock_for_writing(root.path(), &output);
+        fs::write(folder.join("a.oci.tar.42.partial"), "").unwrap();
+        fs::create_dir_all(folder.join("b.oci.tar.43.parts/deep")).unwrap();
         fs::write(folder.join("1.2.3.json"), "").unwrap();
-        let all = ["1.2.3.json", "a.oci.tar.partial", "b.oci.tar.parts"];
-        let second = lock_for_writing(root.path());
-        assert_eq!(left(), all, "the first still writes");
+        for name in ["a.oci.tar", "a.oci.tar.42.partial", "mine.partial"] {
+            fs::write(elsewhere.join(name), "").unwrap();
+        }
+        let all = ["1.2.3.json", "a.oci.tar.42.partial", "b.oci.tar.43.parts"];
+        let second = lock_for_writing(root.path(), &output);
+        assert_eq!(left(&folder), all, "the first still writes");
         drop((first, second));
-        assert_eq!(left(), all);
-        let _third = lock_for_writing(root.path());
-        assert_eq!(left(), ["1.2.3.json"]);
+        assert_eq!(left(&folder), all);
+        let _third = lock_for_writing(root.path(), &output);
+        assert_eq!(left(&folder), ["1.2.3.json"]);
+        assert_eq!(left(&elsewhere), ["a.oci.tar", "mine.partial"]);
     }
 
     #[test]
     fn a_folder_that_cannot_be_created_has_no_lock() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("target"), "").unwrap();
-        assert!(lock(&root.path().join(paths::FOLDER)).is_none());
+        assert!(lock(&root.path().join(paths::FOLDER), Path::new("x")).is_none());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs::OpenOptions, io::Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 
 use crate::{
     base::{env::Env, github::is_active, ui::Ui},
@@ -32,13 +32,14 @@ impl Drop for Group {
     }
 }
 
-/// Sets the step's outputs (`image`, `digest`, `tags`, `version`) and writes its summary.
-///
-/// # Errors
-/// When a file that GitHub names cannot be written.
-pub fn report(cx: &Context, receipt: &Receipt) -> Result<()> {
-    append(cx.env, "GITHUB_OUTPUT", &outputs(receipt))?;
-    append(cx.env, "GITHUB_STEP_SUMMARY", &summary(receipt))
+/// Sets the step's outputs (`image`, `digest`, `tags`, `version`) and writes its summary. Returns the failures:
+/// what imitates GitHub Actions may name files that do not exist.
+pub fn report(env: &Env, receipt: &Receipt) -> Vec<Error> {
+    let written = [
+        append(env, "GITHUB_OUTPUT", &outputs(receipt)),
+        append(env, "GITHUB_STEP_SUMMARY", &summary(receipt)),
+    ];
+    written.into_iter().filter_map(Result::err).collect()
 }
 
 fn append(env: &Env, name: &str, text: &str) -> Result<()> {
@@ -79,4 +80,48 @@ fn summary(receipt: &Receipt) -> String {
     let total: f64 = receipt.seconds.iter().map(|(_, seconds)| seconds).sum();
     let _ = writeln!(text, "| Time | {total:.1} s |\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_does_not_keep_the_other_from_being_written() {
+        let receipt = Receipt {
+            schema: 1,
+            image: "ghcr.io/x/y".to_owned(),
+            version: "1.2.3".to_owned(),
+            channel: "release".to_owned(),
+            digest: "sha256:1".to_owned(),
+            reference: "ghcr.io/x/y@sha256:1".to_owned(),
+            media_type: String::new(),
+            tags: vec!["1.2.3".to_owned(), "latest".to_owned()],
+            kept: Vec::new(),
+            platforms: Vec::new(),
+            attestations: 0,
+            signed: false,
+            revision: None,
+            source: String::new(),
+            seconds: Vec::new(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let env = Env::fake(&[
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_OUTPUT", &path("missing/output")),
+            ("GITHUB_STEP_SUMMARY", &path("summary")),
+        ]);
+        let failures = report(&env, &receipt);
+        let [failure] = &failures[..] else {
+            panic!("{failures:?}")
+        };
+        assert!(
+            failure.to_string().ends_with("which GITHUB_OUTPUT names"),
+            "{failure}"
+        );
+        let summary = std::fs::read_to_string(path("summary")).unwrap();
+        assert!(summary.contains("| Tags | 1.2.3, latest |"), "{summary}");
+        assert!(report(&Env::fake(&[]), &receipt).is_empty());
+    }
 }

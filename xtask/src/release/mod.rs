@@ -12,6 +12,7 @@ pub mod paths;
 pub mod pipeline;
 pub mod preflight;
 pub mod promote;
+pub mod promotion;
 pub mod push;
 pub mod receipt;
 pub mod sign;

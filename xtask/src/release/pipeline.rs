@@ -6,8 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::{
-    base::ui::{Clock, human_time},
-    cli::{PublishingOptions, VerifyDepth},
+    base::{
+        error::Failure,
+        ui::{Clock, human_time},
+    },
+    build::work_tree,
+    cli::{PublishingOptions, RepositoryOption, VerifyDepth},
+    engine::label,
     facts::{context::Context, git::WorkTree},
     oci::{
         archive::Archive,
@@ -21,7 +26,7 @@ use crate::{
         destination,
         github::{self, Group},
         paths,
-        preflight::{self, Existing},
+        preflight::{self, Decision, Released},
         promote, push,
         receipt::Receipt,
         sign, verify,
@@ -36,8 +41,6 @@ pub struct PublishRequest {
     pub expected: Expected,
     /// The image's digest, if it is known before the archive is made.
     pub digest: Option<String>,
-    /// Whether the image goes to another repository than the one it was built for.
-    pub is_mirror: bool,
 }
 
 /// A publication in progress.
@@ -45,12 +48,14 @@ pub struct Publication<'a> {
     cx: &'a Context<'a>,
     registry: &'a RegistryClient<'a>,
     request: PublishRequest,
+    /// The digest of the released image that the user agreed to replace.
+    replaces: Option<String>,
     /// The phases so far, each with its duration in seconds.
     phases: Vec<(String, f64)>,
 }
 
-/// Publishes an image. `make` makes its archive. It is not called if the registry has the image of
-/// this commit already: then only what an interrupted run left undone is done.
+/// Publishes an image to the repository of the settings. `make` makes its archive. It is not called if the
+/// registry has the image of this commit already: then only what an interrupted run left undone is done.
 ///
 /// # Errors
 /// When a phase fails. Its message says whether a tag has moved.
@@ -59,30 +64,46 @@ pub fn publish(
     request: PublishRequest,
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
+    work_tree::check(cx.settings, &request.git, request.options.uncommitted())?;
     let registry = destination::registry(cx, Access::Push);
     let mut publication = Publication {
         cx,
         registry: &registry,
         request,
+        replaces: None,
         phases: Vec::new(),
     };
-    let existing = publication.preflight()?;
-    let overwrite = publication.confirm_overwrite(&existing)?;
-    if let Existing::SameCommit(published) = &existing
-        && publication.has_expected_digest(published)
-    {
+    let released = publication.preflight()?;
+    let digest = publication.request.digest.clone();
+    let existing = publication.existing(released.as_ref(), digest.as_deref())?;
+    if let Existing::Complete(published) = existing {
         cx.ui.status(
             "Resuming",
             "this commit's image is in the registry already: nothing is built or pushed",
         );
-        return publication.finish(published, None, false);
+        let hint = if digest.is_some() {
+            "build an archive that is as the settings say, and release it under a new version (no tag was moved)"
+        } else {
+            "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
+        };
+        return publication.finish(published, None, hint);
     }
     let archive = make(&mut publication)?;
     let verified = publication.phase("check", |it| {
         verify::archive(it.cx, &archive, &it.request.expected)
     })?;
     let pushed = publication.push(&archive)?;
-    publication.finish(&pushed, Some(verified), overwrite)
+    let hint =
+        "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
+    publication.finish(&pushed, Some(verified), hint)
+}
+
+/// What the registry has of the version.
+enum Existing<'a> {
+    /// Nothing, or an image that the user agreed to replace.
+    Nothing,
+    /// The image itself. At most its tags are missing.
+    Complete(&'a RawManifest),
 }
 
 impl Publication<'_> {
@@ -100,34 +121,43 @@ impl Publication<'_> {
         done
     }
 
-    fn preflight(&mut self) -> Result<Existing> {
+    fn preflight(&mut self) -> Result<Option<Released>> {
         sign::check_installed(self.cx)?;
         if self.request.options.no_preflight {
-            return Ok(Existing::None);
+            return Ok(None);
         }
         self.phase("preflight", |it| {
             it.cx.ui.status(
                 "Asking",
                 &format!("{} whether this may be pushed", it.registry.host()),
             );
-            preflight::run(it.cx, it.registry, &it.request.git, it.request.options)
+            preflight::run(it.cx, it.registry, &it.request.git)
         })
     }
 
-    /// Whether a released version is to be overwritten. The user confirms it.
-    fn confirm_overwrite(&self, existing: &Existing) -> Result<bool> {
-        match existing {
-            Existing::Different(description) if self.request.options.force => {
-                preflight::confirm_overwrite(self.cx, description)?;
-                Ok(true)
+    /// What the registry has of the version. If that is another image, the user agrees to replace it.
+    fn existing<'a>(
+        &mut self,
+        released: Option<&'a Released>,
+        digest: Option<&str>,
+    ) -> Result<Existing<'a>, Failure> {
+        match preflight::decide(released, digest, self.request.options.force) {
+            Decision::Publish => Ok(Existing::Nothing),
+            Decision::Resume(released) => Ok(Existing::Complete(&released.manifest)),
+            Decision::Refuse(released) => Err(preflight::already_released_failure(
+                self.cx.settings,
+                released,
+                digest,
+            )),
+            Decision::Replace(released) => {
+                let replaced = released.manifest.digest();
+                if self.replaces.as_ref() != Some(&replaced) {
+                    preflight::confirm_overwrite(self.cx, released)?;
+                    self.replaces = Some(replaced);
+                }
+                Ok(Existing::Nothing)
             }
-            Existing::None | Existing::SameCommit(_) | Existing::Different(_) => Ok(false),
         }
-    }
-
-    fn has_expected_digest(&self, published: &RawManifest) -> bool {
-        let digest = self.request.digest.as_ref();
-        digest.is_none_or(|digest| *digest == published.digest())
     }
 
     fn push(&mut self, archive: &Archive) -> Result<RawManifest> {
@@ -136,25 +166,31 @@ impl Publication<'_> {
     }
 
     /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. The archive
-    /// is the one that was pushed, if this run did.
-    fn finish(
-        mut self,
-        image: &RawManifest,
-        archive: Option<Verified>,
-        overwrite: bool,
-    ) -> Result<()> {
+    /// is the one that was pushed, if this run did. `hint` says what to do if the registry holds something
+    /// else.
+    fn finish(mut self, image: &RawManifest, archive: Option<Verified>, hint: &str) -> Result<()> {
         let cx = self.cx;
         let digest = image.digest();
         let verified = self.phase("verify", |it| {
-            let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
             let depth = match it.request.options.verify {
                 VerifyDepth::Shallow => Depth::Shallow,
                 VerifyDepth::Deep => Depth::Deep,
             };
-            verify::in_registry(it.cx, it.registry, &digest, &it.request.expected, depth, hint)
+            verify::in_registry(
+                it.cx,
+                it.registry,
+                &digest,
+                &it.request.expected,
+                depth,
+                hint,
+            )
         })?;
         // The layers of the archive were read when it was verified.
         let verified = archive.unwrap_or(verified);
+        // An image that will get no tag is not signed.
+        let released =
+            preflight::released(cx.settings, self.registry, &self.request.git, Some(&digest))?;
+        self.existing(released.as_ref(), Some(&digest))?;
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
         let signing = sign::plan(cx.settings, &reference, self.registry.is_plain_http())?;
         let signed = !signing.steps.is_empty();
@@ -162,11 +198,22 @@ impl Publication<'_> {
             self.phase("sign", |it| it.cx.exec.run(&signing))?;
         }
         let tags = self.phase("promote", |it| {
-            promote::promote(it.cx, it.registry, &it.request.git, image, overwrite)
+            let replaces = it.replaces.as_deref();
+            promote::promote(it.cx, it.registry, &it.request.git, image, replaces)
         })?;
+        let is_mirror = self
+            .request
+            .expected
+            .labels
+            .get(label::IMAGE)
+            .map(String::as_str)
+            != Some(cx.settings.image.repository.as_str());
         let receipt = Receipt::new(cx, &self.request.git, verified, tags, signed, self.phases);
-        let path = receipt.write(cx, self.request.is_mirror)?;
-        github::report(cx, &receipt)?;
+        let path = receipt.write(cx, is_mirror)?;
+        // The image is published, so a failure would only make the job publish it again.
+        for why in github::report(cx.env, &receipt) {
+            cx.ui.warn(&format!("the image is published, but {why:#}"));
+        }
         let phases: Vec<_> = receipt
             .seconds
             .iter()
@@ -187,27 +234,48 @@ pub fn push_line(
     archive: &std::path::Path,
     platform: Option<&crate::base::image::Platform>,
     options: PublishingOptions,
+    repository: &RepositoryOption,
 ) -> String {
     let mut line = "cargo xtask push-archive".to_owned();
     if let Some(platform) = platform {
         line.push_str(&format!(" --platform {platform}"));
     }
-    line.push_str(&format!(" --version {}", settings.version.value));
-    if options.force {
-        line.push_str(" --force");
+    line.push_str(&format!(" --version {}", settings.version.value.argument()));
+    if let Some(repository) = &repository.repository {
+        line.push_str(&format!(" --repository {repository}"));
     }
-    if options.no_preflight {
-        line.push_str(" --no-preflight");
+    for (is_set, flag) in [
+        (options.force, " --force"),
+        (options.no_preflight, " --no-preflight"),
+        (options.allow_dirty, " --allow-dirty"),
+    ] {
+        if is_set {
+            line.push_str(flag);
+        }
     }
     let archive = crate::plan::quote_for_shell(&archive.to_string_lossy());
     format!("{line} {archive}\n")
+}
+
+/// Says after a dry run that the same command would refuse this work tree.
+pub fn warn_of_refusal(cx: &Context, git: &WorkTree, options: PublishingOptions) {
+    if let Err(why) = work_tree::check(cx.settings, git, options.uncommitted()) {
+        cx.ui
+            .warn(&format!("without `--dry-run` this is refused: {why}"));
+        for hint in why.hint_lines() {
+            cx.ui.hint(hint);
+        }
+    }
 }
 
 /// The line of a dry run that tries the image before it is published; empty if the channel does not
 /// ask for it.
 pub fn smoke_line(settings: &Settings) -> String {
     match settings.channel.smoke {
-        SmokeFirst::Yes => format!("cargo xtask smoke --version {}\n", settings.version.value),
+        SmokeFirst::Yes => {
+            let version = settings.version.value.argument();
+            format!("cargo xtask smoke --version {version}\n")
+        }
         SmokeFirst::No => String::new(),
     }
 }

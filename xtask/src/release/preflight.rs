@@ -1,7 +1,5 @@
 //! The checks before a build: whether this version may be published, whether we have permission to push,
-//! and whether the version is released already.
-
-use std::fmt::Write as _;
+//! whether the version is released already, and which tags it takes.
 
 use anyhow::Result;
 
@@ -9,10 +7,9 @@ use crate::{
     base::{
         error::Failure,
         image::VERSION_LABEL,
-        version::{TemplateValues, Version, fill_template},
+        version::{TemplateValues, Version, fill_template, is_left_out},
     },
     build::work_tree,
-    cli::PublishingOptions,
     config::{
         layer::Origin,
         schema::{CHANNEL, Value},
@@ -23,27 +20,67 @@ use crate::{
     },
     oci::{image_config::ImageConfig, manifest::Manifest},
     registry::client::{RawManifest, RegistryClient},
-    release::{
-        expected::REVISION_LABEL,
-        tags::{self, TagPlan},
-    },
+    release::{expected::REVISION_LABEL, tags},
     settings::{Publish, Settings},
 };
 
-/// The image that the version's own tag names in the registry.
+/// A released image: the one that the version's own tag names in the registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Existing {
-    None,
-    /// The image of the same version and commit: an earlier run pushed it.
-    SameCommit(RawManifest),
-    /// Any other image. Holds its description for people.
-    Different(String),
+pub struct Released {
+    pub manifest: RawManifest,
+    /// The commit that it was built from, if its labels name one.
+    pub revision: Option<String>,
+    /// Whether it is of this version and commit: then an earlier run pushed it.
+    pub is_same_commit: bool,
+}
+
+impl Released {
+    /// For people.
+    fn description(&self) -> String {
+        let digest = self.manifest.digest();
+        match &self.revision {
+            Some(revision) => format!("as {digest} from commit {revision}"),
+            None => format!("as {digest}"),
+        }
+    }
+}
+
+/// What to do about a released image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// The version is not released.
+    Publish,
+    /// Only what is missing is done, without a build.
+    Resume(&'a Released),
+    /// The user is asked to agree.
+    Replace(&'a Released),
+    Refuse(&'a Released),
+}
+
+/// Decides what to do about a released image. `digest` is that of the image to publish, if it is known. With
+/// `force` an image that is not known to be the same is built and replaced.
+pub fn decide<'a>(
+    released: Option<&'a Released>,
+    digest: Option<&str>,
+    force: bool,
+) -> Decision<'a> {
+    let Some(released) = released else {
+        return Decision::Publish;
+    };
+    let is_same = digest.map(|digest| digest == released.manifest.digest());
+    match (is_same, force) {
+        (Some(true), _) => Decision::Resume(released),
+        (None, false) if released.is_same_commit => Decision::Resume(released),
+        (Some(false) | None, true) => Decision::Replace(released),
+        (Some(false) | None, false) => Decision::Refuse(released),
+    }
 }
 
 /// Whether the channel allows publishing this version.
 ///
 /// # Errors
-/// When it does not, and when the version is a tag that another channel moves.
+/// When it does not, when the version is a tag that another channel moves, and when the version is not what
+/// it looks like.
 pub fn may_publish(settings: &Settings) -> Result<(), Failure> {
     let version = &settings.version;
     let channel = &settings.channel.name;
@@ -55,19 +92,88 @@ pub fn may_publish(settings: &Settings) -> Result<(), Failure> {
         .hint("publish under another version, such as `--version dev-me`"));
     }
     match settings.channel.publish {
-        Publish::Yes => Ok(()),
-        Publish::No => Err(Failure::usage(format!(
-            "the channel `{channel}` publishes nothing, and the version `{}` is in it",
-            version.value
-        ))
-        .hint("see `publish` of the channel in xtask.toml")),
-        Publish::ByName if version.origin == Origin::Flag("--version") => Ok(()),
-        Publish::ByName => Err(Failure::usage(format!(
-            "`{}` (from {}) is published only if `--version` names it",
-            version.value, version.origin
-        ))
-        .hint(format!("add `--version {}`", version.value))),
+        Publish::Yes => {}
+        Publish::No => {
+            return Err(Failure::usage(format!(
+                "the channel `{channel}` publishes nothing, and the version `{}` is in it",
+                version.value
+            ))
+            .hint("see `publish` of the channel in xtask.toml"));
+        }
+        Publish::ByName if version.origin == Origin::Flag("--version") => {}
+        Publish::ByName => {
+            return Err(Failure::usage(format!(
+                "`{}` (from {}) is published only if `--version` names it",
+                version.value, version.origin
+            ))
+            .hint(format!("add `--version {}`", version.value)));
+        }
     }
+    refuse_build_metadata(settings)?;
+    refuse_misunderstood(settings)
+}
+
+/// The tag of a version with build metadata reads as a pre-release. So a later, older release would not know
+/// that it has to leave `latest` alone.
+fn refuse_build_metadata(settings: &Settings) -> Result<(), Failure> {
+    let version = &settings.version.value;
+    let Some(number) = version.semver().filter(|_| version.has_build_metadata()) else {
+        return Ok(());
+    };
+    let Some(moving) = tags::moving_tag(&settings.channel, version) else {
+        return Ok(());
+    };
+    let release = semver::Version {
+        build: semver::BuildMetadata::EMPTY,
+        ..number.clone()
+    };
+    Err(Failure::usage(format!(
+        "the version `{number}` has build metadata (`+{}`), and a tag cannot contain `+`: nobody could tell \
+         its tag `{version}` from a pre-release, and a later release of an older version would take `{moving}`",
+        number.build
+    ))
+    .hint(format!(
+        "release it without the metadata: `--version {release}`, or under the next number"
+    ))
+    .hint(format!(
+        "add a `[[channel]]` that takes it with no other tag than `{{version}}`, before `{}`",
+        settings.channel.name
+    )))
+}
+
+/// Refuses a version that is not what its form says: what `git describe` prints is no pre-release, and
+/// `2026.01.05` is no release. A channel with a pattern for them accepts them.
+fn refuse_misunderstood(settings: &Settings) -> Result<(), Failure> {
+    let version = &settings.version.value;
+    let channel = &settings.channel;
+    let general = ["*", "semver:release", "semver:prerelease"];
+    let has_own_pattern = channel
+        .r#match
+        .iter()
+        .any(|pattern| !general.contains(&pattern.as_str()) && version.matches(pattern));
+    if has_own_pattern {
+        return Ok(());
+    }
+    let add_channel = format!(
+        "publish it as it is: add a `[[channel]]` with a pattern for such versions to `match`, before `{}`",
+        channel.name
+    );
+    if let Some(release) = version.described_release() {
+        return Err(Failure::usage(format!(
+            "the version `{version}` is what `git describe` prints for changes after {release}, but SemVer orders it before {release}"
+        ))
+        .hint(format!("publish it as a version for development: `--version dev-{version}`"))
+        .hint("release it: commit the changes, and tag the commit with a new version")
+        .hint(add_channel));
+    }
+    if let Some(meant) = version.meant_release() {
+        return Err(Failure::usage(format!(
+            "the version `{version}` looks like a release, but it is not a SemVer version"
+        ))
+        .hint(format!("write it as SemVer does: `--version {meant}`"))
+        .hint(add_channel));
+    }
+    Ok(())
 }
 
 /// Another channel that gives this tag to a version, such as `latest` or `1.2`. Publishing a version of that
@@ -86,7 +192,8 @@ fn channel_that_moves_tag<'a>(settings: &'a Settings, tag: &Version) -> Option<&
                 version: Some(version),
                 ..TemplateValues::default()
             };
-            fill_template(template, &values).is_ok_and(|made| made == tag.as_str())
+            !is_left_out(template, version)
+                && fill_template(template, &values).is_ok_and(|made| made == tag.as_str())
         })
     };
     let layer = &settings.layer;
@@ -99,71 +206,69 @@ fn channel_that_moves_tag<'a>(settings: &'a Settings, tag: &Version) -> Option<&
         })
 }
 
-/// Checks everything that can be checked before a build.
+/// Asks the registry everything that can be asked before a build. Returns the released image, if there is one.
 ///
 /// # Errors
 /// The first thing that prevents publishing.
-pub fn run(
-    cx: &Context,
-    registry: &RegistryClient,
-    git: &WorkTree,
-    options: PublishingOptions,
-) -> Result<Existing> {
-    let settings = cx.settings;
-    if let Some(problem) = work_tree::problem(settings, git) {
-        return Err(Failure::new(problem).hint(work_tree::hint(settings)).into());
-    }
+pub fn run(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Result<Option<Released>> {
     registry.check_push()?;
-    let existing = existing(settings, registry, git)?;
-    if let Existing::Different(description) = &existing
-        && !options.force
-    {
-        return Err(already_released_failure(settings, description).into());
-    }
-    Ok(existing)
+    let released = released(cx.settings, registry, git, None)?;
+    released_versions(cx, registry, git)?;
+    Ok(released)
 }
 
-/// The refusal to overwrite a released version.
-pub fn already_released_failure(settings: &Settings, description: &str) -> Failure {
+/// The refusal to overwrite a released version. `digest` is that of the other image, if it is known.
+pub fn already_released_failure(
+    settings: &Settings,
+    released: &Released,
+    digest: Option<&str>,
+) -> Failure {
     let version = &settings.version.value;
+    let other = digest.map_or(String::new(), |digest| format!(", which is not {digest}"));
     Failure::new(format!(
-        "{} is released already, {description}",
-        settings.image.repository.tagged(version.as_str())
+        "{} is released already, {}{other}",
+        settings.image.repository.tagged(version.as_str()),
+        released.description()
     ))
     .hint("release the change under a new version")
     .hint("overwrite it for all its users: pass `--force`, which asks you to type the tag")
 }
 
 /// Asks the registry which image the version's tag names. A version that is not `SemVer` may be
-/// overwritten, so for it nothing is asked.
+/// overwritten, so for it nothing is asked. The labels of an image with the digest `ours` are not read.
 ///
 /// # Errors
 /// When the registry does not answer.
-pub fn existing(
+pub fn released(
     settings: &Settings,
     registry: &RegistryClient,
     git: &WorkTree,
-) -> Result<Existing> {
+    ours: Option<&str>,
+) -> Result<Option<Released>> {
     let version = &settings.version.value;
     if version.semver().is_none() {
-        return Ok(Existing::None);
+        return Ok(None);
     }
-    let Some(found) = registry.manifest(version.as_str())? else {
-        return Ok(Existing::None);
+    let Some(manifest) = registry.manifest(version.as_str())? else {
+        return Ok(None);
     };
-    let config = config_of(registry, &found)?;
-    let revision = config.label(REVISION_LABEL);
-    let same = config.label(VERSION_LABEL) == Some(version.as_str())
-        && revision.is_some()
-        && revision == git.values.sha.as_deref();
-    if same {
-        return Ok(Existing::SameCommit(found));
+    if ours == Some(manifest.digest().as_str()) {
+        return Ok(Some(Released {
+            manifest,
+            revision: git.values.sha.clone(),
+            is_same_commit: true,
+        }));
     }
-    let mut description = format!("as {}", found.digest());
-    if let Some(revision) = revision {
-        let _ = write!(description, " from commit {revision}");
-    }
-    Ok(Existing::Different(description))
+    let config = config_of(registry, &manifest)?;
+    let revision = config.label(REVISION_LABEL).map(str::to_owned);
+    Ok(Some(Released {
+        is_same_commit: config.label(VERSION_LABEL) == Some(version.as_str())
+            && revision.is_some()
+            && revision == git.values.sha
+            && !git.dirty,
+        manifest,
+        revision,
+    }))
 }
 
 /// The configuration of an image, or of the first image of an index.
@@ -181,67 +286,110 @@ fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<ImageConf
     Ok(serde_json::from_reader(registry.blob(&config.digest)?)?)
 }
 
-/// Decides which tags move, given the versions that are released now.
-///
-/// # Errors
-/// When neither the registry nor git tells which versions are released.
-pub fn plan_tags(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Result<TagPlan> {
-    let settings = cx.settings;
-    let tags = settings.tags(&git.values)?;
-    let moving = tags
-        .iter()
-        .any(|tag| tag != settings.version.value.as_str());
-    // The version's own tag never moves to an older version, so the released ones don't matter.
-    let released = if moving {
-        released_versions(cx, registry)?
-    } else {
-        Vec::new()
-    };
-    let version = &settings.version.value;
-    Ok(tags::plan(
-        &settings.channel,
-        version,
-        &tags,
-        &released,
-        &git.values,
-    ))
+/// The versions that are released.
+pub struct ReleasedVersions {
+    pub names: Vec<String>,
+    /// What the user must know if they are not the registry's list of tags.
+    pub warning: Option<String>,
 }
 
-/// The released versions: the registry's tags, or git's if the registry lists none.
-fn released_versions(cx: &Context, registry: &RegistryClient) -> Result<Vec<String>> {
+impl From<Vec<String>> for ReleasedVersions {
+    fn from(names: Vec<String>) -> Self {
+        Self {
+            names,
+            warning: None,
+        }
+    }
+}
+
+/// The released versions: the registry's tags. If their list cannot be read to its end, they are the git
+/// tags, and the versions of the images that the tags of this version name now. None if this version has no
+/// tag but its own.
+///
+/// # Errors
+/// When nobody can tell which versions are released.
+pub fn released_versions(
+    cx: &Context,
+    registry: &RegistryClient,
+    git: &WorkTree,
+) -> Result<ReleasedVersions> {
+    let own = cx.settings.version.value.as_str();
+    let mut moving = cx.settings.tags(&git.values)?;
+    moving.retain(|tag| tag != own);
+    if moving.is_empty() {
+        return Ok(Vec::new().into());
+    }
     let why = match registry.tags() {
-        Ok(tags) => return Ok(tags),
+        Ok(tags) => return Ok(tags.into()),
         Err(why) => why,
     };
     cx.exec.fail_if_interrupted()?;
-    let tags = git::tags(cx.exec, &cx.settings.root);
-    if tags.names.is_empty() || tags.shallow {
-        return Err(Failure::new(format!(
-            "cannot find out which versions are released: the registry's list of tags cannot be read ({why}), and this clone has {}",
-            if tags.shallow { "not all tags: it is shallow" } else { "no tags" }
+    let unknown = |reason: &str| {
+        Failure::new(format!(
+            "cannot find out which versions are released: the registry's list of tags cannot be read ({why}), and {reason}"
         ))
-        .hint("fetch them: `git fetch --tags --unshallow` (in GitHub Actions: `fetch-depth: 0` for actions/checkout)")
-        .into());
+    };
+    let git = git::tags(cx.exec, &cx.settings.root);
+    if git.names.is_empty() || git.shallow {
+        let reason = if git.shallow {
+            "this clone has not all tags: it is shallow"
+        } else {
+            "this clone has no tags"
+        };
+        return Err(unknown(reason)
+            .hint("fetch them: `git fetch --tags --unshallow` (in GitHub Actions: `fetch-depth: 0` for actions/checkout)")
+            .into());
     }
-    cx.ui.warn(&format!(
-        "the registry's list of tags cannot be read ({why}): the git tags are used as the list of released versions"
-    ));
-    Ok(tags.names)
+    let version_of = |tag: &String| work_tree::version_of_tag(cx.settings, tag);
+    let mut released: Vec<_> = git
+        .names
+        .iter()
+        .filter_map(version_of)
+        .map(|version| version.argument())
+        .collect();
+    for tag in &moving {
+        let Some(manifest) = registry.manifest(tag)? else {
+            continue;
+        };
+        let config = config_of(registry, &manifest)?;
+        let version = config
+            .label(VERSION_LABEL)
+            .filter(|text| Version::parse(text).is_ok_and(|version| version.semver().is_some()));
+        let Some(version) = version else {
+            let reference = cx.settings.image.repository.tagged(tag);
+            return Err(
+                unknown(&format!("the image of {reference} names no version"))
+                    .hint("run the same command again when the registry lists its tags")
+                    .hint(format!(
+                        "or remove the tag `{tag}`, if it may move to this version"
+                    ))
+                    .into(),
+            );
+        };
+        released.push(version.to_owned());
+    }
+    Ok(ReleasedVersions {
+        names: released,
+        warning: Some(format!(
+            "the registry's list of tags cannot be read ({why}): the git tags are used as the list of released versions"
+        )),
+    })
 }
 
 /// Asks the user to type the tag that would be overwritten.
 ///
 /// # Errors
 /// When the user types something else, and when there is no terminal.
-pub fn confirm_overwrite(cx: &Context, description: &str) -> Result<(), Failure> {
+pub fn confirm_overwrite(cx: &Context, released: &Released) -> Result<(), Failure> {
     let version = cx.settings.version.value.as_str();
     if !cx.env.stdin_tty {
-        return Err(already_released_failure(cx.settings, description)
+        return Err(already_released_failure(cx.settings, released, None)
             .hint("run it in a terminal: `--force` asks you to type the tag"));
     }
     let reference = cx.settings.image.repository.tagged(version);
     let typed = cx.ui.ask(&format!(
-        "{reference} is released already, {description}.\nEveryone who uses it will get another image without notice. Type the tag to overwrite it:"
+        "{reference} is released already, {}.\nEveryone who uses it will get another image without notice. Type the tag to overwrite it:",
+        released.description()
     ));
     if typed == version {
         Ok(())
@@ -249,5 +397,94 @@ pub fn confirm_overwrite(cx: &Context, description: &str) -> Result<(), Failure>
         Err(Failure::new(
             "nothing was overwritten: you did not type the tag",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::env::Env, config::files::Files, settings::resolve::Arguments};
+
+    #[test]
+    fn a_released_image_is_resumed_replaced_or_kept() {
+        let released = |is_same_commit| Released {
+            manifest: RawManifest {
+                media_type: String::new(),
+                content: b"{}".to_vec(),
+            },
+            revision: None,
+            is_same_commit,
+        };
+        let (ours, other) = (released(true), released(false));
+        let digest = ours.manifest.digest();
+        assert_eq!(decide(None, None, true), Decision::Publish);
+        // Before the build, the digest is unknown.
+        assert_eq!(decide(Some(&ours), None, false), Decision::Resume(&ours));
+        assert_eq!(decide(Some(&ours), None, true), Decision::Replace(&ours));
+        assert_eq!(decide(Some(&other), None, false), Decision::Refuse(&other));
+        assert_eq!(decide(Some(&other), None, true), Decision::Replace(&other));
+        for force in [true, false] {
+            let known = decide(Some(&other), Some(&digest), force);
+            assert_eq!(known, Decision::Resume(&other));
+        }
+        let wrong = Some("sha256:other");
+        assert_eq!(decide(Some(&ours), wrong, false), Decision::Refuse(&ours));
+        assert_eq!(decide(Some(&ours), wrong, true), Decision::Replace(&ours));
+    }
+
+    fn refusal(project: &str, version: &str) -> Option<String> {
+        let arguments = Arguments {
+            version: Some(version.to_owned()),
+            ..Arguments::default()
+        };
+        let files = Files {
+            root: "/src".into(),
+            project: format!("schema = 1\n{project}"),
+            local: None,
+        };
+        let settings = Settings::resolve(&arguments, &Env::fake(&[]), &files).unwrap();
+        may_publish(&settings).map_err(|why| why.to_string()).err()
+    }
+
+    const OWN: &str =
+        "[[channel]]\nname = 'own'\nmatch = ['*.*.*-*']\ntags = ['{version}']\npublish = 'yes'\n";
+
+    #[test]
+    fn build_metadata_has_no_place_beside_moving_tags() {
+        assert_eq!(
+            refusal("", "1.3.0+b1").unwrap(),
+            "the version `1.3.0+b1` has build metadata (`+b1`), and a tag cannot contain `+`: nobody could tell \
+             its tag `1.3.0-b1` from a pre-release, and a later release of an older version would take `latest`"
+        );
+        assert_eq!(refusal("", "1.3.0-rc.1+b1"), None, "it takes no moving tag");
+        assert_eq!(refusal(OWN, "1.3.0+b1"), None);
+    }
+
+    #[test]
+    fn a_version_that_is_not_what_its_form_says_is_refused() {
+        for version in ["v1.2.3-4-g0a1b2c3", "1.2.3-dirty", "1.2.3-4-g0a1b2c3-dirty"] {
+            let why = refusal("", version).unwrap();
+            assert!(why.contains("is what `git describe` prints"), "{why}");
+            assert_eq!(refusal(OWN, version), None);
+        }
+        for version in ["2026.01.05", "V1.2.3"] {
+            let why = refusal("", version).unwrap();
+            assert!(
+                why.ends_with("looks like a release, but it is not a SemVer version"),
+                "{why}"
+            );
+        }
+        for version in [
+            "1.2.3",
+            "1.2.3-rc.1",
+            "dev-1.2.3-4-g0a1b2c3",
+            "0a1b2c3",
+            "2026.1.5",
+        ] {
+            assert_eq!(refusal("", version), None, "{version}");
+        }
+        // Before 1.0 no release takes the tag `0`.
+        assert_eq!(refusal("", "0"), None);
+        assert!(refusal("", "0.1").is_some());
     }
 }

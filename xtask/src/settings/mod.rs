@@ -16,7 +16,7 @@ use crate::{
     base::{
         error::Failure,
         image::{Budget, Platform, Repository},
-        version::{TemplateValues, Version, check_tag, fill_template},
+        version::{TemplateValues, Version, check_tag, fill_template, is_left_out},
     },
     config::layer::{Layer, Sourced},
 };
@@ -283,6 +283,14 @@ impl Settings {
         Ok(tags.iter().map(tagged).collect())
     }
 
+    /// The channel that takes a version.
+    ///
+    /// # Errors
+    /// When no channel takes it.
+    pub fn channel_of(&self, version: &Version) -> Result<Channel, Failure> {
+        resolve::choose_channel(version, &self.layer)
+    }
+
     /// The version's tags, in the channel's order. There is at least one.
     ///
     /// # Errors
@@ -290,6 +298,9 @@ impl Settings {
     pub fn tags(&self, git: &GitValues) -> Result<Vec<String>, Failure> {
         let mut tags = Vec::new();
         for template in &self.channel.tags {
+            if is_left_out(template, &self.version.value) {
+                continue;
+            }
             let tag = self.fill(template, git)?;
             check_tag(&tag).map_err(|why| {
                 Failure::usage(format!(

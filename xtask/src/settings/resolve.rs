@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
 use crate::{
-    base::{env::Env, error::Failure, secret, version::Version},
+    base::{env::Env, error::Failure, image::Platform, secret, version::Version},
     config::{
         files::Files,
         layer::{Layer, Origin, Override, Sourced},
@@ -34,6 +34,7 @@ impl Settings {
         let values: Values = from_layer(&layer, "", KEYS, Map::new())?;
         let version = choose_version(arguments.version.as_deref(), env, &values.image, &layer)?;
         refuse_secret_build_args(&layer)?;
+        refuse_repeated_platforms(&layer)?;
         Ok(Self {
             root: files.root.clone(),
             channel: choose_channel(&version.value, &layer)?,
@@ -147,14 +148,29 @@ fn choose_version(
         .unwrap_or_else(default);
     match Version::parse(text) {
         Ok(value) => Ok(Sourced { value, origin }),
-        Err(why) => Err(Failure::usage(format!(
-            "the version `{text}` (from {origin}) cannot be an image's tag: it {why}"
-        ))),
+        Err(why) => {
+            let failure = Failure::usage(format!(
+                "the version `{text}` (from {origin}) cannot be an image's tag: it {why}"
+            ));
+            Err(match version_of_git_tag(text) {
+                Some(version) => failure.hint(format!(
+                    "set the version without the name before the `/`: `VERSION={version}` or `--version {version}` (in GitHub Actions `VERSION=${{GITHUB_REF_NAME##*/}}`)"
+                )),
+                None => failure,
+            })
+        }
     }
 }
 
+/// The version in the git tag of one project of several, such as `1.2.3` in `agent-runner/v1.2.3`.
+fn version_of_git_tag(tag: &str) -> Option<String> {
+    let (_, version) = tag.rsplit_once('/')?;
+    let version = Version::parse(version).ok()?;
+    version.semver().map(ToString::to_string)
+}
+
 /// The first channel that takes the version.
-fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> {
+pub(super) fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> {
     for name in layer.channels() {
         let prefix = format!("{CHANNEL}.{name}.");
         let tree = [(CHANNEL_NAME_KEY.to_owned(), name.as_str().into())];
@@ -172,6 +188,31 @@ fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel, Failure> 
         Failure::usage(format!("no channel takes the version `{version}`"))
             .hint("add `[[channel]]` with `match = [\"*\"]` to xtask.toml"),
     )
+}
+
+/// A platform that a list names twice, perhaps under two names, is probably a mistake.
+fn refuse_repeated_platforms(layer: &Layer) -> Result<(), Failure> {
+    let of_channel = |name: &String| format!("{CHANNEL}.{name}.platforms");
+    let lists = std::iter::once("build.platforms".to_owned())
+        .chain(layer.channels().iter().map(of_channel));
+    for path in lists {
+        let Some((Value::List(texts), origin)) =
+            layer.get(&path).map(|list| (&list.value, &list.origin))
+        else {
+            continue;
+        };
+        let mut known: Vec<Platform> = Vec::new();
+        for platform in texts.iter().filter_map(|text| text.parse().ok()) {
+            if known.contains(&platform) {
+                return Err(Failure::usage(format!(
+                    "`{path}` (from {origin}) names the platform {platform} twice"
+                ))
+                .hint("remove one of the two; `arm64/v8` and `aarch64` are other names of `arm64`, `x86_64` of `amd64`"));
+            }
+            known.push(platform);
+        }
+    }
+    Ok(())
 }
 
 /// Build arguments stay in the image's history and its provenance, where everyone can read them.

@@ -178,6 +178,23 @@ fn a_shallow_clone_is_a_warning() {
 }
 
 #[test]
+fn a_list_of_tags_that_nobody_can_read() {
+    let mut job = Job::new();
+    job.shallow = true;
+    job.registry.list_refusal = Some((403, DENIED));
+    let (output, bad) = job.check();
+    assert_eq!(output.code, 1);
+    let names: Vec<_> = bad.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["clone", "release"]);
+    let detail = bad[1].1["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("cannot find out which versions are released: the registry's list of tags cannot be read (")
+            && detail.ends_with("and this clone has not all tags: it is shallow"),
+        "{detail}"
+    );
+}
+
+#[test]
 fn a_token_without_permission_to_push() {
     let mut job = Job::new();
     job.registry.push_refusal = Some((403, DENIED));

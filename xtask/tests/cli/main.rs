@@ -14,6 +14,7 @@ mod messages;
 mod publication;
 mod publish;
 mod registry;
+mod release;
 mod sandbox;
 mod unusual_environments;
 mod watch;

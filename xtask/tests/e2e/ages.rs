@@ -248,14 +248,19 @@ pub fn podman_nodes(checkout: &Checkout) {
         );
         assert!(pushed.stderr.contains(&built), "{}", pushed.stderr);
         let kept = format!(
-            "localhost/agent-runner-xtask-release:{}-linux-{arch}",
+            "reference=localhost/agent-runner-xtask-release:{}-*",
             checkout.version
         );
-        assert_eq!(
-            node.ask(checkout.engine, &["image", "exists", &kept]),
-            1,
-            "{kept}"
-        );
+        let line = [
+            "--url",
+            &node.address,
+            "images",
+            "--quiet",
+            "--filter",
+            &kept,
+        ];
+        let found = checkout.engine.run(&line);
+        assert_eq!((found.code, found.stdout.as_str()), (0, ""), "{arch}");
     }
     // This also verifies the registry's content: both platforms, with their health checks.
     let verified = release.run(&["verify-image", "--version", &checkout.version]);

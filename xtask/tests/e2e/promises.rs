@@ -104,8 +104,11 @@ pub fn interrupted_release(checkout: &Checkout) {
         .collect();
     assert!(left.is_empty(), "{left:?}");
     if checkout.engine.program == "podman" {
-        let list = format!("localhost/agent-runner-xtask-release:{}", checkout.version);
-        assert_ne!(checkout.engine.run(&["manifest", "exists", &list]).code, 0);
+        let ours = format!("localhost/agent-runner-xtask-release:{}-", checkout.version);
+        let images = checkout
+            .engine
+            .run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+        assert!(!images.stdout.contains(&ours), "{}", images.stdout);
     }
 }
 

@@ -34,6 +34,11 @@ pub fn version(input: &[u8]) {
                 assert_eq!(semver.to_string().replace('+', "-"), version.as_str());
             }
             assert!(!version.is_release() || version.matches("semver:release"));
+            assert_eq!(Version::parse(&version.git_tag()).as_ref(), Ok(&version));
+            let release = version.described_release();
+            assert!(release.is_none_or(|release| Version::parse(&release).is_ok()));
+            let meant = version.meant_release();
+            assert!(meant.is_none_or(|meant| meant != version && meant.semver().is_some()));
             assert!(version.matches("*") && version.matches(version.as_str()));
         }
         Err(why) => {
@@ -151,11 +156,15 @@ fn is_host(text: &str) -> bool {
         }
 }
 
-/// A platform prints as itself.
+/// A platform prints as itself or shorter, and its name is read as the same platform.
 pub fn platform(input: &[u8]) {
     let text = text(input);
     match text.parse::<Platform>() {
-        Ok(platform) => assert_eq!(platform.to_string(), text),
+        Ok(platform) => {
+            let name = platform.to_string();
+            assert!(name.len() <= text.len(), "{name}");
+            assert_eq!(name.parse(), Ok(platform));
+        }
         Err(why) => assert_reason(&why),
     }
 }

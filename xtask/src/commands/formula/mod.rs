@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::{error::Failure, secret, version::Version},
+    build::work_tree,
     cli::VersionOption,
     commands::command::Command,
     engine::run::options,
@@ -362,7 +363,9 @@ impl Command for Formula {
         // Both files are made before the first is written.
         let formula = if versions.latest.as_deref() == Some(version.as_str()) {
             let tags = git::tags(cx.exec, &cx.settings.root).names;
-            Some(formula(cx.settings, &released, &git_tag(version, &tags))?)
+            let tag = work_tree::tag_of(cx.settings, &tags).cloned();
+            let tag = tag.unwrap_or_else(|| version.git_tag());
+            Some(formula(cx.settings, &released, &tag)?)
         } else {
             None
         };
@@ -399,17 +402,6 @@ fn receipt(cx: &Context, path: &Path) -> Result<ReleaseReceipt> {
         .with_context(|| format!("`{}` is not a receipt", paths::display(cx.settings, path)))?;
     check_schema(path, released.schema)?;
     Ok(released)
-}
-
-/// A release is tagged `v1.2.3`, or `1.2.3`.
-fn git_tag(version: &Version, tags: &[String]) -> String {
-    let with_v = format!("v{version}");
-    let bare = version.as_str();
-    if !tags.contains(&with_v) && tags.iter().any(|tag| tag == bare) {
-        bare.to_owned()
-    } else {
-        with_v
-    }
 }
 
 #[cfg(test)]

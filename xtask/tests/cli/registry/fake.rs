@@ -60,6 +60,8 @@ pub struct Oddities {
     pub ignores_range: bool,
     /// The answer to the start of every upload.
     pub push_refusal: Option<(u16, &'static str)>,
+    /// The answer to every request for the list of tags.
+    pub list_refusal: Option<(u16, &'static str)>,
     /// The answer to every request for a blob.
     pub blob_refusal: Option<(u16, &'static str)>,
     /// The answer to every request.
@@ -259,11 +261,15 @@ fn answer(status: u16) -> Answer {
     }
 }
 
+fn with_body(status: u16, body: &str) -> Answer {
+    let mut answer = answer(status);
+    answer.body = body.as_bytes().to_vec();
+    answer
+}
+
 fn refusal(status: u16, code: &str, message: &str) -> Answer {
     let body = json!({ "errors": [{ "code": code, "message": message }] });
-    let mut answer = answer(status);
-    answer.body = body.to_string().into_bytes();
-    answer
+    with_body(status, &body.to_string())
 }
 
 impl Answer {
@@ -405,9 +411,7 @@ impl Server {
     fn answer(&self, request: &Request) -> Answer {
         let oddities = &self.oddities;
         if let Some((status, body)) = oddities.answers {
-            let mut answer = answer(status).with("Retry-After", "0");
-            answer.body = body.as_bytes().to_vec();
-            return answer;
+            return with_body(status, body).with("Retry-After", "0");
         }
         if request.path == "/token" {
             return self.token(request);
@@ -431,9 +435,7 @@ impl Server {
         if let Some((status, body)) = oddities.push_refusal
             && is_post
         {
-            let mut answer = answer(status);
-            answer.body = body.as_bytes().to_vec();
-            return answer;
+            return with_body(status, body);
         }
         if is_post && oddities.needs_repository {
             return refusal(404, "NAME_UNKNOWN", "The repository does not exist");
@@ -451,6 +453,9 @@ impl Server {
             };
         }
         if let Some(name) = rest.strip_suffix("/tags/list") {
+            if let Some((status, body)) = oddities.list_refusal {
+                return with_body(status, body);
+            }
             return self.list(request, name);
         }
         answer(404)

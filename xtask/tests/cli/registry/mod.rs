@@ -122,7 +122,8 @@ fn a_strict_registry_gets_an_image_over_few_connections() {
     );
     assert_eq!(
         fixture.registry.count("GET /v2/team/agent-runner/blobs/"),
-        4
+        3,
+        "one configuration in the preflight, and both when they are verified"
     );
 }
 
@@ -200,6 +201,37 @@ fn a_blob_is_sent_in_two_requests_where_one_is_refused() {
     assert_eq!(fixture.registry.count("PATCH "), 4);
 }
 
+/// Harbor and ECR can forbid that tags change.
+#[test]
+fn immutable_tags_are_not_written_again() {
+    let immutable = |status| Oddities {
+        immutable_tags: Some(status),
+        refuses_same_tag: true,
+        ..Oddities::default()
+    };
+    let fixture = Fixture::new(immutable(409));
+    fixture.assert_publishes();
+    fixture.assert_publishes();
+    for status in [400, 403, 409, 412] {
+        let fixture = Fixture::new(immutable(status));
+        fixture.registry.add_tags(&["1.2"]);
+        let output = fixture.publish();
+        assert_eq!(output.code, 1);
+        let message = "/team/agent-runner:1.2 names another image, sha256:";
+        assert!(output.stderr.contains(message), "{}", output.stderr);
+        assert!(output.stderr.contains("does not let this tag move"));
+    }
+}
+
+#[test]
+fn what_was_written_may_be_visible_only_later() {
+    let fixture = Fixture::new(Oddities {
+        lag: Duration::from_millis(1500),
+        ..Oddities::default()
+    });
+    fixture.assert_publishes();
+}
+
 /// `latest` never moves back because the list of tags is in an unusual form, or cannot be read.
 #[test]
 fn a_list_of_tags_is_read_to_its_end() {
@@ -244,15 +276,12 @@ fn a_list_of_tags_without_an_end_is_not_used() {
             .registry
             .add_tags(&["1.0.0", "2.0.0", "2", "latest"]);
         let before = fixture.registry.tags()["latest"].clone();
-        // Git's tags are used instead, and the checkout has all of them.
+        // Git's tags alone could lack a release, and the image that has the tag names no version.
         fixture.publication.git(&["tag", "v2.0.0"]);
         let output = fixture.publish();
-        assert_eq!(output.code, 0, "{}", output.stderr);
-        assert!(
-            output.stderr.contains("the git tags are used"),
-            "{}",
-            output.stderr
-        );
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        let why = "cannot find out which versions are released";
+        assert!(output.stderr.contains(why), "{}", output.stderr);
         assert_eq!(fixture.registry.tags()["latest"], before);
     }
 }

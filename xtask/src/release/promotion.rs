@@ -1,0 +1,498 @@
+//! Decides, request by request, how an image gets its tags while other releases may do the same. Pure: the
+//! caller sends the requests.
+//!
+//! A registry cannot set a tag only if nobody else has set it. So every tag is read before and after it is
+//! written. The order makes the result right whatever another run does in between: the version's own tag
+//! first, then the moving tags, then the list of released versions again. Of two releases, the one that
+//! writes `latest` last sees both versions in that list, and gives the tag to the newer one. Of two runs of
+//! the same version, the one that wrote the version's tag last has all tags, and the other one fails. Only if
+//! the other one is done within the moment between the last one's question for that tag and its writing,
+//! both succeed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    base::error::Failure,
+    release::tags::{self, TagPlan},
+    settings::{GitValues, Settings},
+};
+
+/// How often the moving tags are corrected before the run gives up.
+const ROUNDS: u32 = 5;
+
+/// The image, and the tags that it shall get.
+#[derive(Clone, Copy)]
+pub struct Goal<'a> {
+    pub settings: &'a Settings,
+    pub git: &'a GitValues,
+    /// The image's digest.
+    pub digest: &'a str,
+    /// The digest of the released image that the user agreed to replace.
+    pub replaces: Option<&'a str>,
+}
+
+/// A request to the registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Request {
+    /// Which versions are released?
+    List,
+    /// Which digest does the tag name?
+    Read(String),
+    Write {
+        tag: String,
+        digest: String,
+    },
+}
+
+/// The registry's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Listed(Vec<String>),
+    Names(Option<String>),
+    Written,
+}
+
+/// How it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    Send(Request),
+    /// All tags name what they should.
+    Done(TagPlan),
+    /// The version's own tag names another image, which is not ours to replace.
+    Lost(Option<String>),
+    /// Other releases moved the tags in every round.
+    Busy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// The version's own tag is read.
+    Before,
+    /// The version's own tag is written, and read again.
+    Own,
+    /// The moving tags are read, and written.
+    Moving,
+}
+
+/// What is known so far, and the requests that come next.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Promotion {
+    stage: Stage,
+    requests: VecDeque<Request>,
+    listed: Vec<String>,
+    /// What each tag named when it was last read.
+    digests: BTreeMap<String, Option<String>>,
+    /// The moving tags that this run wrote, so it must leave them right.
+    wrote: BTreeSet<String>,
+    round: u32,
+}
+
+impl Promotion {
+    pub fn new(goal: Goal) -> Self {
+        let own = goal.settings.version.value.to_string();
+        Self {
+            stage: Stage::Before,
+            requests: [Request::Read(own)].into(),
+            listed: Vec::new(),
+            digests: BTreeMap::new(),
+            wrote: BTreeSet::new(),
+            round: 0,
+        }
+    }
+
+    /// The round of corrections; 0 until a moving tag was written.
+    pub fn round(&self) -> u32 {
+        self.round
+    }
+
+    /// The request to send, or the end.
+    ///
+    /// # Errors
+    /// As [`tags::plan`].
+    pub fn next(&mut self, goal: Goal) -> Result<Next, Failure> {
+        loop {
+            if let Some(request) = self.requests.front() {
+                return Ok(Next::Send(request.clone()));
+            }
+            if let Some(end) = self.decide(goal)? {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Notes the answer to the request that `next` returned.
+    pub fn answered(&mut self, answer: Answer) {
+        match (self.requests.pop_front(), answer) {
+            (Some(Request::Read(tag)), Answer::Names(digest)) => {
+                self.digests.insert(tag, digest);
+            }
+            (Some(Request::List), Answer::Listed(tags)) => self.listed = tags,
+            _ => {}
+        }
+    }
+
+    fn names(&self, tag: &str) -> Option<&str> {
+        self.digests.get(tag)?.as_deref()
+    }
+
+    /// All answers are here: adds further requests, or returns the end.
+    fn decide(&mut self, goal: Goal) -> Result<Option<Next>, Failure> {
+        let version = &goal.settings.version.value;
+        let own = version.as_str();
+        let tags = goal.settings.tags(goal.git)?;
+        let has_own = tags.iter().any(|tag| tag == own);
+        match self.stage {
+            Stage::Before if has_own && self.names(own) != Some(goal.digest) => {
+                let found = self.names(own);
+                // A version that is not SemVer names another image each time.
+                let replaceable =
+                    found.is_none() || found == goal.replaces || version.semver().is_none();
+                if !replaceable {
+                    return Ok(Some(Next::Lost(found.map(str::to_owned))));
+                }
+                self.write(own, goal.digest);
+                self.requests.push_back(Request::Read(own.to_owned()));
+                self.stage = Stage::Own;
+            }
+            Stage::Before | Stage::Own => {
+                if has_own && self.names(own) != Some(goal.digest) {
+                    return Ok(Some(Next::Lost(self.names(own).map(str::to_owned))));
+                }
+                self.stage = Stage::Moving;
+                self.look(own, &tags);
+            }
+            Stage::Moving => return self.correct(goal, &tags, has_own),
+        }
+        Ok(None)
+    }
+
+    /// Decides what the moving tags should name.
+    fn correct(
+        &mut self,
+        goal: Goal,
+        tags: &[String],
+        has_own: bool,
+    ) -> Result<Option<Next>, Failure> {
+        let own = goal.settings.version.value.as_str();
+        let plan = tags::plan(goal.settings, &self.listed, goal.git)?;
+        // Another run of the same version was faster. Its tags are its own business, but those that this run
+        // wrote must name its image.
+        let lost = has_own && self.names(own) != Some(goal.digest);
+        let ours = if has_own {
+            self.names(own).map(str::to_owned)
+        } else {
+            Some(goal.digest.to_owned())
+        };
+        if lost && ours.is_none() {
+            return Ok(Some(Next::Lost(None)));
+        }
+        let mut wanted = Vec::new();
+        for tag in plan.moves.iter().filter(|tag| *tag != own) {
+            if !lost || self.wrote.contains(tag) {
+                wanted.push((tag.clone(), ours.clone()));
+            }
+        }
+        for kept in plan
+            .kept
+            .iter()
+            .filter(|kept| self.wrote.contains(&kept.tag))
+        {
+            if !self.digests.contains_key(&kept.version) {
+                self.requests.push_back(Request::Read(kept.version.clone()));
+            }
+            let owner = self.names(&kept.version).map(str::to_owned);
+            wanted.push((kept.tag.clone(), owner));
+        }
+        if !self.requests.is_empty() {
+            return Ok(None);
+        }
+        let is_wrong = |(tag, digest): &(String, Option<String>)| {
+            digest.is_none() || self.names(tag) != digest.as_deref()
+        };
+        wanted.retain(is_wrong);
+        if wanted.is_empty() {
+            return Ok(Some(if lost {
+                Next::Lost(ours)
+            } else {
+                Next::Done(plan)
+            }));
+        }
+        if self.round == ROUNDS {
+            return Ok(Some(Next::Busy));
+        }
+        self.round += 1;
+        for (tag, digest) in wanted {
+            // A newer version without a readable tag is asked for once more in the next round.
+            if let Some(digest) = digest {
+                self.write(&tag, &digest);
+                self.wrote.insert(tag);
+            }
+        }
+        self.look(own, tags);
+        Ok(None)
+    }
+
+    fn write(&mut self, tag: &str, digest: &str) {
+        self.requests.push_back(Request::Write {
+            tag: tag.to_owned(),
+            digest: digest.to_owned(),
+        });
+    }
+
+    /// Forgets what is known, and asks for all of it again.
+    fn look(&mut self, own: &str, tags: &[String]) {
+        self.digests.clear();
+        self.requests.push_back(Request::List);
+        self.requests.push_back(Request::Read(own.to_owned()));
+        let others = tags.iter().filter(|tag| *tag != own);
+        self.requests.extend(others.cloned().map(Request::Read));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::env::Env, config::files::Files, settings::resolve::Arguments};
+
+    /// A registry: the tags, each with its digest.
+    type Registry = BTreeMap<String, String>;
+
+    fn registry(tags: &[(&str, &str)]) -> Registry {
+        tags.iter()
+            .map(|(tag, digest)| ((*tag).to_owned(), (*digest).to_owned()))
+            .collect()
+    }
+
+    /// The settings of a version in a project in which pre-releases take `next`.
+    fn settings(version: &str) -> Settings {
+        let arguments = Arguments {
+            version: Some(version.to_owned()),
+            ..Arguments::default()
+        };
+        let files = Files {
+            root: "/src".into(),
+            project: "schema = 1\n[[channel]]\nname = 'prerelease'\nmatch = ['semver:prerelease']\ntags = ['{version}', 'next']\n".to_owned(),
+            local: None,
+        };
+        Settings::resolve(&arguments, &Env::fake(&[]), &files).unwrap()
+    }
+
+    /// A run that publishes an image, and how it ended.
+    struct Run {
+        settings: Settings,
+        digest: &'static str,
+    }
+
+    fn run(version: &str, digest: &'static str) -> Run {
+        Run {
+            settings: settings(version),
+            digest,
+        }
+    }
+
+    const GIT: GitValues = GitValues {
+        sha: None,
+        branch: None,
+    };
+
+    impl Run {
+        fn goal(&self) -> Goal<'_> {
+            Goal {
+                settings: &self.settings,
+                git: &GIT,
+                digest: self.digest,
+                replaces: None,
+            }
+        }
+
+        /// Sends one request. False if the run has ended.
+        fn step(&self, promotion: &mut Promotion, registry: &mut Registry) -> bool {
+            let Next::Send(request) = promotion.next(self.goal()).unwrap() else {
+                return false;
+            };
+            promotion.answered(match request {
+                Request::List => Answer::Listed(registry.keys().cloned().collect()),
+                Request::Read(tag) => Answer::Names(registry.get(&tag).cloned()),
+                Request::Write { tag, digest } => {
+                    registry.insert(tag, digest);
+                    Answer::Written
+                }
+            });
+            true
+        }
+
+        fn end(&self, promotion: &mut Promotion) -> Next {
+            promotion.next(self.goal()).unwrap()
+        }
+    }
+
+    /// Tries all orders in which two runs can send their requests, and checks the registry and the ends of
+    /// both after each. Returns how many different registries they leave.
+    fn all_orders(
+        runs: &[Run; 2],
+        before: &Registry,
+        check: impl Fn(&Registry, [Next; 2]),
+    ) -> usize {
+        let start = [0, 1].map(|one: usize| Promotion::new(runs[one].goal()));
+        let mut open = vec![(start, before.clone())];
+        let mut known = BTreeSet::new();
+        let mut ends = BTreeSet::new();
+        while let Some((promotions, registry)) = open.pop() {
+            if !known.insert((promotions.clone(), registry.clone())) {
+                continue;
+            }
+            let mut has_ended = true;
+            for one in [0, 1] {
+                let (mut promotions, mut registry) = (promotions.clone(), registry.clone());
+                if runs[one].step(&mut promotions[one], &mut registry) {
+                    has_ended = false;
+                    open.push((promotions, registry));
+                }
+            }
+            if has_ended {
+                let [mut first, mut second] = promotions;
+                check(
+                    &registry,
+                    [runs[0].end(&mut first), runs[1].end(&mut second)],
+                );
+                ends.insert(registry);
+            }
+        }
+        assert!(known.len() > 500, "few states: {}", known.len());
+        ends.len()
+    }
+
+    #[test]
+    fn of_two_versions_the_newer_one_has_the_moving_tags() {
+        let before = registry(&[("1.2.3", "c"), ("1.2", "c"), ("1", "c"), ("latest", "c")]);
+        let runs = [run("1.2.4", "d"), run("1.2.5", "e")];
+        let ends = all_orders(&runs, &before, |registry, ends| {
+            for tag in ["1.2.5", "1.2", "1", "latest"] {
+                assert_eq!(registry[tag], "e", "{tag}: {registry:?}");
+            }
+            assert_eq!(registry["1.2.4"], "d");
+            assert!(
+                ends.iter().all(|end| matches!(end, Next::Done(_))),
+                "{ends:?}"
+            );
+        });
+        assert_eq!(ends, 1);
+        // Two lines share only `latest` and `1`.
+        let runs = [run("1.3.0", "d"), run("1.2.4", "e")];
+        all_orders(&runs, &before, |registry, ends| {
+            for (tag, digest) in [("latest", "d"), ("1", "d"), ("1.3", "d"), ("1.2", "e")] {
+                assert_eq!(registry[tag], digest, "{tag}: {registry:?}");
+            }
+            assert!(ends.iter().all(|end| matches!(end, Next::Done(_))));
+        });
+        let runs = [run("1.9.0-rc.1", "d"), run("2.0.0-rc.1", "e")];
+        all_orders(&runs, &before, |registry, _| {
+            assert_eq!(registry["next"], "e");
+        });
+    }
+
+    #[test]
+    fn of_two_runs_of_a_version_all_tags_name_the_image_of_one() {
+        let runs = [run("1.2.3", "d"), run("1.2.3", "e")];
+        let before = registry(&[("latest", "b"), ("1.2.2", "b")]);
+        let ends = all_orders(&runs, &before, |registry, ends| {
+            let winner = &registry["1.2.3"];
+            for tag in ["1.2", "1", "latest"] {
+                assert_eq!(&registry[tag], winner, "{tag}: {registry:?}");
+            }
+            for (end, run) in ends.iter().zip(&runs) {
+                match end {
+                    // The other run can be done before this one writes the version's own tag.
+                    Next::Done(_) => {}
+                    Next::Lost(found) => {
+                        assert_ne!(run.digest, winner);
+                        assert_eq!(found.as_ref(), Some(winner));
+                    }
+                    end => panic!("{end:?}"),
+                }
+            }
+        });
+        assert_eq!(ends, 2, "either can win");
+    }
+
+    #[test]
+    fn two_runs_of_one_image_both_succeed() {
+        let runs = [run("1.2.3", "d"), run("1.2.3", "d")];
+        all_orders(&runs, &Registry::new(), |registry, ends| {
+            assert_eq!(registry["latest"], "d");
+            assert!(ends.iter().all(|end| matches!(end, Next::Done(_))));
+        });
+    }
+
+    /// Runs alone. Returns the requests that write, and the end.
+    fn alone(goal: Goal, registry: &mut Registry) -> (Vec<String>, Next) {
+        let mut promotion = Promotion::new(goal);
+        let mut writes = Vec::new();
+        loop {
+            match promotion.next(goal).unwrap() {
+                Next::Send(Request::List) => {
+                    promotion.answered(Answer::Listed(registry.keys().cloned().collect()));
+                }
+                Next::Send(Request::Read(tag)) => {
+                    promotion.answered(Answer::Names(registry.get(&tag).cloned()));
+                }
+                Next::Send(Request::Write { tag, digest }) => {
+                    writes.push(tag.clone());
+                    registry.insert(tag, digest);
+                    promotion.answered(Answer::Written);
+                }
+                end => return (writes, end),
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_that_names_the_image_already_is_not_written_again() {
+        let run = run("1.2.3", "d");
+        let mut tags = registry(&[
+            ("1.2.3", "d"),
+            ("1.2", "d"),
+            ("latest", "b"),
+            ("1.2.2", "b"),
+        ]);
+        let (writes, end) = alone(run.goal(), &mut tags);
+        assert_eq!(writes, ["1", "latest"]);
+        assert!(matches!(end, Next::Done(plan) if plan.moves.len() == 4));
+        assert!(alone(run.goal(), &mut tags).0.is_empty());
+    }
+
+    #[test]
+    fn a_released_version_is_replaced_only_if_the_user_agreed_to_that_image() {
+        let run = run("1.2.3", "d");
+        for (found, agreed, writes) in [("b", None, 0), ("b", Some("b"), 4), ("c", Some("b"), 0)] {
+            let mut tags = registry(&[("1.2.3", found)]);
+            let goal = Goal {
+                replaces: agreed,
+                ..run.goal()
+            };
+            let (written, end) = alone(goal, &mut tags);
+            assert_eq!(written.len(), writes, "{found} {agreed:?}");
+            if writes == 0 {
+                assert_eq!(end, Next::Lost(Some(found.to_owned())));
+            }
+        }
+        // Other versions than SemVer's name another image each time.
+        let mut tags = registry(&[("dev-me", "b")]);
+        let (written, _) = alone(super::tests::run("dev-me", "d").goal(), &mut tags);
+        assert_eq!(written, ["dev-me"]);
+    }
+
+    #[test]
+    fn a_run_gives_up_if_others_move_the_tags_all_the_time() {
+        let run = run("1.2.3", "d");
+        let mut promotion = Promotion::new(run.goal());
+        let mut tags = Registry::new();
+        let mut count = 0;
+        while run.step(&mut promotion, &mut tags) {
+            tags.insert("latest".to_owned(), "x".to_owned());
+            count += 1;
+        }
+        assert_eq!(run.end(&mut promotion), Next::Busy);
+        assert!(count < 100);
+    }
+}
