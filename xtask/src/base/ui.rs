@@ -39,35 +39,35 @@ impl Ui {
     pub fn status(self, verb: &str, object: &str) {
         if self.verbosity >= Verbosity::Normal {
             let object = self.invocation.adapt(object);
-            write_error(&format!("{BOLD_GREEN}{verb:>12}{RESET} {object}\n"));
+            self.write_message(&format!("{BOLD_GREEN}{verb:>12}{RESET} {object}\n"));
         }
     }
 
     /// A line below a status line.
     pub fn detail(self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
-            write_error(&format!("{text}\n"));
+            self.write_message(&format!("{text}\n"));
         }
     }
 
     /// A line that is printed only with `--verbose`.
     pub fn verbose(self, text: &str) {
         if self.verbosity >= Verbosity::Verbose {
-            write_error(&format!("{DIM}{text}{RESET}\n"));
+            self.write_message(&format!("{DIM}{text}{RESET}\n"));
         }
     }
 
     /// A warning. It is printed even with `--quiet`.
     pub fn warn(self, text: &str) {
         let text = self.invocation.adapt(text);
-        write_error(&format!("{BOLD_YELLOW}warning:{RESET} {text}\n"));
+        self.write_message(&format!("{BOLD_YELLOW}warning:{RESET} {text}\n"));
     }
 
     /// An instruction, such as the next command or the remedy for a warning.
     pub fn hint(self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
             let text = self.invocation.adapt(text);
-            write_error(&format!("{BOLD_CYAN}hint:{RESET} {text}\n"));
+            self.write_message(&format!("{BOLD_CYAN}hint:{RESET} {text}\n"));
         }
     }
 
@@ -80,7 +80,7 @@ impl Ui {
                 self.invocation.adapt(hint)
             );
         }
-        write_error(&out);
+        self.write_message(&out);
     }
 
     /// Prints a text to standard error unchanged, even with `--quiet`.
@@ -90,23 +90,32 @@ impl Ui {
         } else {
             "\n"
         };
-        write_error(&format!("{text}{newline}"));
+        self.write_message(&format!("{text}{newline}"));
     }
 
-    /// Redraws the current line of a terminal. The text is cut to the terminal's width, because a text of
-    /// two lines cannot be redrawn.
-    pub fn progress(self, text: &str) {
-        if self.live && self.verbosity >= Verbosity::Normal {
-            let text: String = text.chars().take(columns().saturating_sub(1)).collect();
-            write_error(&format!("\r\x1b[2K{DIM}{text}{RESET}"));
+    /// Draws lines on a terminal, in place of those that it drew before. Each line is cut to the
+    /// terminal's width. The next message takes their place.
+    pub fn draw(self, lines: &[String]) {
+        if !self.live || self.verbosity < Verbosity::Normal {
+            return;
         }
+        let width = columns().saturating_sub(1);
+        let lines: Vec<String> = lines
+            .iter()
+            .map(|line| line.chars().take(width).collect())
+            .collect();
+        // The cursor stays at the beginning of the first line.
+        let back = match lines.len() {
+            0 | 1 => String::new(),
+            count => format!("\x1b[{}A", count - 1),
+        };
+        self.write_message(&format!("{DIM}{}{RESET}{back}\r", lines.join("\n")));
     }
 
-    /// Clears the line of [`Self::progress`].
-    pub fn progress_done(self) {
-        if self.live && self.verbosity >= Verbosity::Normal {
-            write_error("\r\x1b[2K");
-        }
+    /// Writes to standard error. On a terminal, it clears what [`Self::draw`] drew.
+    fn write_message(self, text: &str) {
+        let clear = if self.live { "\r\x1b[J" } else { "" };
+        write_error(&format!("{clear}{text}"));
     }
 
     /// Prints a text such as help to standard output, with the command that invoked xtask.
@@ -146,7 +155,7 @@ impl Ui {
 
     /// Asks a question on the terminal. The result is empty if there is no answer.
     pub fn ask(self, question: &str) -> String {
-        write_error(&format!("{question} "));
+        self.write_message(&format!("{question} "));
         let mut answer = String::new();
         match std::io::stdin().read_line(&mut answer) {
             Ok(_) => answer.trim().to_owned(),

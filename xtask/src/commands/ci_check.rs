@@ -19,12 +19,13 @@ use crate::{
         context::Context,
         git::{self, WorkTree},
     },
+    oci::digest,
     registry::{authentication::Access, client::RegistryClient},
     release::{
         builder::{self, MultiarchFacts},
         destination,
         preflight::{self, Decision},
-        push, sign,
+        sign,
     },
     settings::{Cache, Settings, Sign},
 };
@@ -227,7 +228,7 @@ fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding 
             what,
             format!(
                 "{version} is released from this commit already ({}): a run completes only what is missing",
-                push::short_digest(&released.manifest.digest())
+                digest::short(&released.manifest.digest())
             ),
         ),
         Decision::Replace(released) | Decision::Refuse(released) => from_failure(

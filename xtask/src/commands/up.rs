@@ -197,21 +197,21 @@ fn wait_for_port(cx: &Context, name: &str, port: u16) -> Result<()> {
     let clock = crate::base::ui::Clock::start();
     while !host::listens(&format!("localhost:{port}")) {
         if clock.elapsed() > READY_BUDGET {
-            cx.ui.progress_done();
+            cx.ui.draw(&[]);
             return Err(Failure::new(format!(
                 "`{name}` did not listen on port {port} within {}",
                 crate::base::ui::human_time(READY_BUDGET)
             ))
             .into());
         }
-        cx.ui.progress(&format!(
+        cx.ui.draw(&[format!(
             "     Waiting for {name} to listen on port {port}, {clock}"
-        ));
+        )]);
         cx.exec
             .pause(std::time::Duration::from_millis(200))
             .map_err(Failure::signal)?;
     }
-    cx.ui.progress_done();
+    cx.ui.draw(&[]);
     Ok(())
 }
 

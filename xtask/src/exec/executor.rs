@@ -334,13 +334,13 @@ impl Exec {
             if clock.elapsed() >= budget {
                 break Err(GaveUp::TimedOut(why));
             }
-            self.ui.progress(&format!(
+            self.ui.draw(&[format!(
                 "     Waiting for {name}, {} ({why})",
                 human_time(clock.elapsed())
-            ));
+            )]);
             self.pause(RETRY_PAUSE).map_err(Failure::signal)?;
         };
-        self.ui.progress_done();
+        self.ui.draw(&[]);
         Ok(done)
     }
 

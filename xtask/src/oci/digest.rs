@@ -6,12 +6,18 @@ use std::{
     io::{self, Read, Write},
 };
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, de::Error as _};
-use sha2::{Digest as _, Sha256};
 
 /// The digest of content in memory.
 pub fn sha256(content: &[u8]) -> String {
-    text(&Sha256::digest(content))
+    text(ring::digest::digest(&SHA256, content).as_ref())
+}
+
+/// The first characters of a digest, enough for people to compare digests.
+pub fn short(digest: &str) -> &str {
+    let bare = digest.split_once(':').map_or(digest, |(_, bare)| bare);
+    bare.get(..12).unwrap_or(bare)
 }
 
 fn text(hash: &[u8]) -> String {
@@ -49,7 +55,7 @@ fn is_digest(text: &str) -> bool {
 /// A reader or writer that computes the digest and counts the bytes of what passes through it.
 pub struct Digesting<T> {
     inner: T,
-    hash: Sha256,
+    hash: Context,
     bytes: u64,
 }
 
@@ -57,14 +63,14 @@ impl<T> Digesting<T> {
     pub fn new(inner: T) -> Self {
         Self {
             inner,
-            hash: Sha256::new(),
+            hash: Context::new(&SHA256),
             bytes: 0,
         }
     }
 
     /// The digest, the number of bytes, and the reader or writer within.
     pub fn finish(self) -> (String, u64, T) {
-        (text(&self.hash.finalize()), self.bytes, self.inner)
+        (text(self.hash.finish().as_ref()), self.bytes, self.inner)
     }
 
     fn add(&mut self, content: &[u8]) {

@@ -13,8 +13,9 @@ use super::{
     refusal::Action,
     request::{Body, Request, Upload},
     response::{NoResponse, Response, ResponseHead},
+    transfers::Transfer,
 };
-use crate::oci::source::StoredBlob;
+use crate::oci::{digest::short, source::StoredBlob};
 
 /// The slowest rate at which a registry moves an uploaded blob to its place, in bytes per second.
 const MIN_SPEED: u64 = 100_000;
@@ -52,8 +53,10 @@ impl RegistryClient<'_> {
     /// When the registry cannot be reached, or refuses.
     pub fn blob(&self, digest: &str) -> Result<Box<dyn Read + Send + '_>> {
         let url = self.url(&format!("blobs/{digest}"))?;
+        let (content, size) = self.open_blob(&url, 0)?;
         Ok(Box::new(Download {
-            content: self.open_blob(&url, 0)?,
+            content,
+            transfer: self.transfers.begin("Reading", short(digest), size),
             registry: self,
             url,
             received: 0,
@@ -61,8 +64,8 @@ impl RegistryClient<'_> {
         }))
     }
 
-    /// The content of a blob from a byte on.
-    fn open_blob(&self, url: &str, offset: u64) -> Result<Box<dyn Read + Send>> {
+    /// The content of a blob from a byte on, and its size in bytes; 0 if the registry does not tell it.
+    fn open_blob(&self, url: &str, offset: u64) -> Result<(Box<dyn Read + Send>, u64)> {
         let mut request = Request::new("GET", url);
         request.offset = offset;
         let mut content = None;
@@ -84,7 +87,11 @@ impl RegistryClient<'_> {
             // The server sends it from the beginning again.
             io::copy(&mut content.by_ref().take(offset), &mut io::sink())?;
         }
-        Ok(content)
+        let size = response.header("content-length");
+        Ok((
+            content,
+            size.and_then(|size| size.parse().ok()).unwrap_or(0),
+        ))
     }
 
     /// Uploads a blob, or lets the registry take it over from another of its repositories. Asks first
@@ -96,6 +103,14 @@ impl RegistryClient<'_> {
         if self.find_blob(digest)?.is_some() {
             return Ok(false);
         }
+        let transfer = self.transfers.begin("Pushing", short(digest), upload.size);
+        let open = || -> io::Result<Box<dyn Read + Send>> {
+            Ok(Box::new(transfer.counting((upload.open)()?)))
+        };
+        let upload = Upload {
+            open: &open,
+            size: upload.size,
+        };
         let mut started = self.start_upload(digest)?;
         if started.status == 201 {
             return Ok(false);
@@ -215,6 +230,7 @@ struct Download<'a> {
     registry: &'a RegistryClient<'a>,
     url: String,
     content: Box<dyn Read + Send>,
+    transfer: Transfer,
     /// In bytes.
     received: u64,
     continuations: u32,
@@ -226,6 +242,7 @@ impl Read for Download<'_> {
             let why = match self.content.read(buffer) {
                 Ok(count) => {
                     self.received += count as u64;
+                    self.transfer.add(count as u64);
                     return Ok(count);
                 }
                 Err(why) => why,
@@ -240,7 +257,7 @@ impl Read for Download<'_> {
                 .ui
                 .warn(&format!("{host}: {why}; the download goes on"));
             let content = self.registry.open_blob(&self.url, self.received);
-            self.content = content.map_err(io::Error::other)?;
+            (self.content, _) = content.map_err(io::Error::other)?;
         }
     }
 }

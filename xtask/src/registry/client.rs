@@ -19,6 +19,7 @@ use super::{
     request::{Authorization, Body, Request},
     response::{NoResponse, Response, ResponseHead},
     retry::retry,
+    transfers::Transfers,
 };
 use crate::{
     base::{env::Env, error::Failure, image::Repository, ui::Ui},
@@ -49,6 +50,7 @@ pub struct RegistryClient<'a> {
     has_answered: AtomicBool,
     /// A repository of the same registry that may have our blobs already.
     pub(super) related: Option<String>,
+    pub(super) transfers: Transfers,
     /// Whether the registry refuses a blob in a single request.
     pub(super) needs_patch: OnceLock<()>,
 }
@@ -104,6 +106,7 @@ impl<'a> RegistryClient<'a> {
             authorization: Mutex::new(None),
             has_answered: AtomicBool::new(false),
             related: related.map(|other| other.path().to_owned()),
+            transfers: Transfers::new(ui),
             needs_patch: OnceLock::new(),
             host,
         }

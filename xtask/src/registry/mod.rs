@@ -17,3 +17,4 @@ pub mod response;
 mod retry;
 mod source;
 mod tls;
+mod transfers;

@@ -8,11 +8,11 @@ use crate::{
     base::{error::Failure, ui::Clock},
     credentials::environment::GITHUB_REGISTRY,
     facts::{context::Context, git::WorkTree},
+    oci::digest,
     registry::client::{RawManifest, RegistryClient},
     release::{
         preflight,
         promotion::{Answer, Goal, Next, Promotion, Request},
-        push,
         tags::TagPlan,
     },
 };
@@ -136,7 +136,7 @@ impl Tags<'_> {
             "Tagged",
             &format!(
                 "{} as {}",
-                push::short_digest(digest),
+                digest::short(digest),
                 self.cx.settings.image.repository.tagged(tag)
             ),
         );

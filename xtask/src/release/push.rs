@@ -9,6 +9,7 @@ use crate::{
     facts::context::Context,
     oci::{
         archive::Archive,
+        digest::short,
         manifest::{Descriptor, Manifest},
     },
     registry::{
@@ -99,14 +100,8 @@ fn push_blob(
     if registry.push_blob(digest, upload)? {
         cx.ui.status(
             "Pushed",
-            &format!("{} ({})", short_digest(digest), human_bytes(size)),
+            &format!("{} ({})", short(digest), human_bytes(size)),
         );
     }
     Ok(())
-}
-
-/// The first characters of a digest, enough for people to compare digests.
-pub fn short_digest(digest: &str) -> &str {
-    let bare = digest.strip_prefix("sha256:").unwrap_or(digest);
-    bare.get(..12).unwrap_or(bare)
 }

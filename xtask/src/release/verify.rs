@@ -8,10 +8,11 @@ use crate::{
     facts::context::Context,
     oci::{
         archive::Archive,
+        digest,
         verify::{self, Depth, Expected, Verified},
     },
     registry::client::RegistryClient,
-    release::{paths, push},
+    release::paths,
 };
 
 /// Verifies an archive.
@@ -54,7 +55,7 @@ pub fn in_registry(
 ) -> Result<Verified> {
     cx.ui.status(
         "Verifying",
-        &format!("{} in {}", push::short_digest(digest), registry.host()),
+        &format!("{} in {}", digest::short(digest), registry.host()),
     );
     let verified = cx
         .exec

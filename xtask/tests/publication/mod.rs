@@ -6,8 +6,8 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ring::digest::SHA256;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 /// How the image in the archive is built.
@@ -222,8 +222,12 @@ impl Blobs {
 }
 
 pub fn digest(content: &[u8]) -> String {
-    let hex = Sha256::digest(content);
-    let hex: String = hex.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = ring::digest::digest(&SHA256, content);
+    let hex: String = hex
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha256:{hex}")
 }
 
