@@ -99,7 +99,7 @@ fn login_request(
     let github = registry == GITHUB_REGISTRY;
     let tokens = Tokens {
         env,
-        registry: &settings.configured_registry,
+        registry: settings.configured_repository.registry(),
         user: &settings.registry.user,
     };
     let user = args

@@ -61,7 +61,7 @@ pub struct ClientOptions<'a> {
     pub login: Found,
     /// The registries without TLS, or with a certificate that is not checked.
     pub insecure: &'a [String],
-    /// A repository that may have the same blobs.
+    /// A repository of the same registry that may have the same blobs.
     pub related: Option<&'a Repository>,
 }
 
@@ -92,9 +92,6 @@ impl<'a> RegistryClient<'a> {
         options: ClientOptions,
     ) -> Self {
         let host = repository.registry().to_owned();
-        let is_related =
-            |other: &&Repository| other.registry() == host && other.path() != repository.path();
-        let related = options.related.filter(is_related);
         Self {
             exec,
             ui,
@@ -105,7 +102,7 @@ impl<'a> RegistryClient<'a> {
             login: options.login,
             authorization: Mutex::new(None),
             has_answered: AtomicBool::new(false),
-            related: related.map(|other| other.path().to_owned()),
+            related: options.related.map(|other| other.path().to_owned()),
             transfers: Transfers::new(ui),
             needs_patch: OnceLock::new(),
             host,

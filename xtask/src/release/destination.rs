@@ -38,14 +38,34 @@ pub fn registry<'a>(cx: &'a Context, access: Access) -> RegistryClient<'a> {
 
 /// The registry of the repository, with the login that was found.
 pub fn registry_with<'a>(cx: &'a Context, access: Access, login: Found) -> RegistryClient<'a> {
+    let related = related(cx.settings);
     let options = ClientOptions {
         access,
         login,
         insecure: &cx.settings.registry.insecure,
-        related: None,
+        related: related.as_ref(),
     };
     let repository = &cx.settings.image.repository;
     RegistryClient::new(cx.exec, cx.env, cx.ui, repository, options)
+}
+
+/// A repository of the same registry that may have the image's layers: the one that a mirror mirrors,
+/// or that of the base image.
+fn related(settings: &Settings) -> Option<Repository> {
+    let base = settings.build.base_image.split('@').next()?;
+    // A colon before the last slash belongs to the registry's port.
+    let base = match base.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => name,
+        _ => base,
+    };
+    let target = &settings.image.repository;
+    [
+        Some(settings.configured_repository.clone()),
+        Repository::parse(base).ok(),
+    ]
+    .into_iter()
+    .flatten()
+    .find(|other| other.registry() == target.registry() && other.path() != target.path())
 }
 
 /// Looks for the login for the repository.
@@ -65,7 +85,7 @@ pub fn find_login(cx: &Context) -> Found {
 pub fn tokens<'a>(cx: &'a Context) -> Tokens<'a> {
     Tokens {
         env: cx.env,
-        registry: &cx.settings.configured_registry,
+        registry: cx.settings.configured_repository.registry(),
         user: &cx.settings.registry.user,
     }
 }
@@ -76,4 +96,43 @@ pub fn engines(cx: &Context, choice: EngineChoice) -> Vec<EngineKind> {
     let mut kinds = choice.candidates();
     kinds.sort_by_key(|kind| cx.find_program(kind.program()).is_none());
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::env::Env, config::files::Files, settings::resolve::Arguments};
+
+    fn related_to(project: &str, mirror: Option<&str>) -> Option<String> {
+        let files = Files {
+            root: "/src".into(),
+            project: format!("schema = 1\n{project}"),
+            local: None,
+        };
+        let settings = Settings::resolve(&Arguments::default(), &Env::fake(&[]), &files).unwrap();
+        let option = RepositoryOption {
+            repository: mirror.map(str::to_owned),
+        };
+        let settings = with_repository(&settings, &option).unwrap();
+        related(&settings).map(|found| found.as_str().to_owned())
+    }
+
+    #[test]
+    fn layers_may_be_in_a_repository_of_the_same_registry() {
+        let image = "[image]\nrepository = 'r.io:5000/a/b'\n";
+        let with_base = |base: &str| format!("{image}[build]\nbase-image = '{base}'\n");
+        assert_eq!(related_to(image, None), None);
+        assert_eq!(
+            related_to(image, Some("r.io:5000/mirror")).as_deref(),
+            Some("r.io:5000/a/b")
+        );
+        assert_eq!(related_to(image, Some("s.io/mirror")), None);
+        for form in ["python", "python:3", "python:3@sha256:12"] {
+            let project = with_base(&format!("r.io:5000/{form}"));
+            assert_eq!(
+                related_to(&project, None).as_deref(),
+                Some("r.io:5000/python")
+            );
+        }
+    }
 }

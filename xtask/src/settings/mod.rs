@@ -30,8 +30,8 @@ pub struct Settings {
     pub channel: Channel,
     pub engine: EngineSettings,
     pub image: ImageSettings,
-    /// The host of the configured `image.repository`, also if an option names another repository.
-    pub configured_registry: String,
+    /// The configured `image.repository`, also if an option names another repository.
+    pub configured_repository: Repository,
     pub registry: RegistrySettings,
     pub build: BuildSettings,
     pub sign: SignSettings,

@@ -40,7 +40,7 @@ impl Settings {
             channel: choose_channel(&version.value, &layer)?,
             version,
             engine: values.engine,
-            configured_registry: values.image.repository.registry().to_owned(),
+            configured_repository: values.image.repository.clone(),
             image: values.image,
             registry: values.registry,
             build: values.build,

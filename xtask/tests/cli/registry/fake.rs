@@ -118,7 +118,8 @@ const USER: &str = "Basic bWU6bWFya2VkLXBhc3N3b3Jk";
 
 #[derive(Default)]
 struct Store {
-    blobs: BTreeMap<String, Vec<u8>>,
+    /// By repository and digest.
+    blobs: BTreeMap<(String, String), Vec<u8>>,
     uploads: BTreeMap<String, Vec<u8>>,
     /// Media type and content by digest.
     manifests: BTreeMap<String, (String, Vec<u8>)>,
@@ -440,15 +441,15 @@ impl Server {
         if is_post && oddities.needs_repository {
             return refusal(404, "NAME_UNKNOWN", "The repository does not exist");
         }
-        if let Some((_, digest)) = rest.split_once("/blobs/sha256:") {
-            return self.blob(request, &format!("sha256:{digest}"));
+        if let Some((name, digest)) = rest.split_once("/blobs/sha256:") {
+            return self.blob(request, name, &format!("sha256:{digest}"));
         }
         if let Some((name, upload)) = rest.split_once("/blobs/uploads/") {
             return self.upload(request, name, upload);
         }
-        if let Some((_, reference)) = rest.split_once("/manifests/") {
+        if let Some((name, reference)) = rest.split_once("/manifests/") {
             return match request.method.as_str() {
-                "PUT" => self.put_manifest(request, reference),
+                "PUT" => self.put_manifest(request, name, reference),
                 _ => self.get_manifest(request, reference),
             };
         }
@@ -493,7 +494,7 @@ impl Server {
             return refusal(401, "UNAUTHORIZED", "wrong password");
         }
         let scope = request.query.get("scope").map_or("", String::as_str);
-        let may_push = scope.ends_with(":pull,push") && shown == USER;
+        let may_push = scope.split(' ').any(|scope| scope.ends_with(":pull,push")) && shown == USER;
         let mut answer = answer(200);
         let token = if may_push { "push" } else { "pull" };
         answer.body = json!({ "token": token }).to_string().into_bytes();
@@ -505,7 +506,7 @@ impl Server {
         written.is_none_or(|written| written.elapsed() >= self.oddities.lag)
     }
 
-    fn blob(&self, request: &Request, digest: &str) -> Answer {
+    fn blob(&self, request: &Request, name: &str, digest: &str) -> Answer {
         if let Some((status, body)) = self.oddities.blob_refusal
             && request.method == "GET"
         {
@@ -513,7 +514,8 @@ impl Server {
         }
         let store = self.store.lock().unwrap();
         let visible = self.is_visible(store.written.get(digest));
-        let Some(content) = store.blobs.get(digest).filter(|_| visible) else {
+        let key = (name.to_owned(), digest.to_owned());
+        let Some(content) = store.blobs.get(&key).filter(|_| visible) else {
             return refusal(404, "BLOB_UNKNOWN", "blob unknown to registry");
         };
         if self.oddities.redirects_blobs {
@@ -528,9 +530,10 @@ impl Server {
             return answer(403);
         }
         let store = self.store.lock().unwrap();
-        store
-            .blobs
-            .get(digest)
+        let mut blobs = store.blobs.iter();
+        blobs
+            .find(|((_, name), _)| name == digest)
+            .map(|(_, content)| content)
             .map_or_else(|| answer(404), |content| part(request, content, false))
     }
 
@@ -560,6 +563,15 @@ impl Server {
         };
         match request.method.as_str() {
             "POST" => {
+                let mount = request.query.get("mount").zip(request.query.get("from"));
+                if let Some((digest, from)) = mount
+                    && let Some(content) = store.blobs.get(&(from.clone(), digest.clone())).cloned()
+                {
+                    store
+                        .blobs
+                        .insert((name.to_owned(), digest.clone()), content);
+                    return answer(201);
+                }
                 let id = self.numbers.fetch_add(1, Ordering::SeqCst).to_string();
                 store.uploads.insert(id.clone(), Vec::new());
                 started(&id)
@@ -598,18 +610,18 @@ impl Server {
                 }
                 let mut content = store.uploads.remove(id).unwrap();
                 content.extend_from_slice(&request.body);
-                let name = digest(&content);
-                if request.query.get("digest") != Some(&name) {
+                let digest = digest(&content);
+                if request.query.get("digest") != Some(&digest) {
                     return refusal(400, "DIGEST_INVALID", "provided digest did not match");
                 }
-                store.written.insert(name.clone(), Instant::now());
-                store.blobs.insert(name, content);
+                store.written.insert(digest.clone(), Instant::now());
+                store.blobs.insert((name.to_owned(), digest), content);
                 answer(201)
             }
         }
     }
 
-    fn put_manifest(&self, request: &Request, reference: &str) -> Answer {
+    fn put_manifest(&self, request: &Request, repository: &str, reference: &str) -> Answer {
         let oddities = &self.oddities;
         let media_type = request.header("content-type");
         if oddities.only_oci && media_type.contains("docker") {
@@ -626,10 +638,13 @@ impl Server {
         };
         let mut blobs = digests(&manifest["layers"]);
         blobs.extend(manifest["config"]["digest"].as_str().map(str::to_owned));
-        let known = blobs.iter().all(|blob| store.blobs.contains_key(blob))
-            && digests(&manifest["manifests"])
-                .iter()
-                .all(|child| store.manifests.contains_key(child));
+        let known = blobs.iter().all(|blob| {
+            store
+                .blobs
+                .contains_key(&(repository.to_owned(), blob.clone()))
+        }) && digests(&manifest["manifests"])
+            .iter()
+            .all(|child| store.manifests.contains_key(child));
         if !known {
             return refusal(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
         }
@@ -763,17 +778,27 @@ fn parse(head: &str, base: &str) -> Request {
     Request {
         method,
         path: path.to_owned(),
-        query: query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), decode(value)))
-            .collect(),
+        query: parse_query(query),
         headers: headers
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect(),
         body: Vec::new(),
         base: base.to_owned(),
     }
+}
+
+/// The parameters. The values of a repeated one are separated by spaces.
+fn parse_query(query: &str) -> BTreeMap<String, String> {
+    let mut parameters = BTreeMap::<String, String>::new();
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let values = parameters.entry(name.to_owned()).or_default();
+        values.push(' ');
+        values.push_str(&decode(value));
+    }
+    for values in parameters.values_mut() {
+        *values = values.trim_start().to_owned();
+    }
+    parameters
 }
 
 fn decode(text: &str) -> String {

@@ -287,6 +287,37 @@ fn a_list_of_tags_without_an_end_is_not_used() {
 }
 
 #[test]
+fn a_mirror_takes_the_layers_over_from_its_repository() {
+    let fixture = Fixture::new(Oddities {
+        auth: Auth::Bearer,
+        ..Oddities::default()
+    });
+    let publish = |more: &[&str]| {
+        let mut command = fixture.command();
+        command.args(more);
+        command.env("REGISTRY_TOKEN", "marked-password");
+        command.env("XTASK_REGISTRY_USER", "me");
+        fixture.assert_published(&command_output(&command.output().unwrap()));
+    };
+    publish(&[]);
+    fixture.registry.forget_requests();
+    let mirror = format!("{}/mirror/agent-runner", fixture.registry.address);
+    publish(&["--no-preflight", "--repository", &mirror]);
+    let requests = fixture.registry.requests();
+    assert_eq!(
+        fixture
+            .registry
+            .count("POST /v2/mirror/agent-runner/blobs/uploads/ 201"),
+        4
+    );
+    assert!(
+        !requests
+            .iter()
+            .any(|line| line.starts_with("PUT /v2/mirror/agent-runner/blobs/"))
+    );
+}
+
+#[test]
 fn a_busy_registry_says_until_when() {
     for busy in [Busy::Date, Busy::Epoch] {
         let fixture = Fixture::new(Oddities {
