@@ -73,6 +73,8 @@ struct LoginRequest {
     registry: String,
     user: String,
     token: TokenSource,
+    /// Whether `registry.insecure` names it.
+    is_insecure: bool,
 }
 
 /// Whether the GitHub CLI can give a token.
@@ -132,6 +134,7 @@ fn login_request(
         }
     };
     Ok(LoginRequest {
+        is_insecure: settings.registry.insecure.contains(&registry),
         registry,
         user,
         token,
@@ -143,7 +146,7 @@ fn plan(engine: &Engine, request: &LoginRequest, secret: String) -> Plan {
         secret,
         source_command: request.token.command(),
     };
-    let cmd = engine.login(&request.registry, &request.user, stdin);
+    let cmd = engine.login(&request.registry, &request.user, stdin, request.is_insecure);
     let say = format!("in to {} as {}", request.registry, request.user);
     vec![Step::new(cmd, Output::Quiet).status("Signing", say)].into()
 }
@@ -337,9 +340,34 @@ mod tests {
             LoginRequest {
                 registry: "ghcr.io".into(),
                 user: "me".into(),
-                token: TokenSource::Env("GITHUB_TOKEN")
+                token: TokenSource::Env("GITHUB_TOKEN"),
+                is_insecure: false,
             }
         );
+    }
+
+    #[test]
+    fn podman_signs_in_to_a_registry_without_tls_if_it_is_configured() {
+        let files = Files {
+            root: "/src".into(),
+            project: "schema = 1\n[registry]\ninsecure = ['r.lan:5000']\n".into(),
+            local: None,
+        };
+        let env = Env::fake(&[]);
+        let settings = Settings::resolve(&Arguments::default(), &env, &files).unwrap();
+        for (registry, expected) in [("r.lan:5000", true), ("r.lan", false)] {
+            let line = [
+                "docker-login",
+                "-u",
+                "me",
+                "--password-stdin",
+                "--registry",
+                registry,
+            ];
+            let command: DockerLogin = parse(line);
+            let request = login_request(&settings, &env, &command, GitHubCli::Unavailable);
+            assert_eq!(request.unwrap().is_insecure, expected, "{registry}");
+        }
     }
 
     #[test]

@@ -22,11 +22,15 @@ pub enum LoginFailure {
 }
 
 impl Engine {
-    /// Signs in. The engine reads the token from standard input.
-    pub fn login(&self, registry: &str, user: &str, token: Stdin) -> Cmd {
-        let mut cmd = self
-            .cmd()
-            .args(["login", "--username", user, "--password-stdin", registry]);
+    /// Signs in. The engine reads the token from standard input. Docker takes from its daemon's
+    /// configuration whether a registry is insecure.
+    pub fn login(&self, registry: &str, user: &str, token: Stdin, is_insecure: bool) -> Cmd {
+        let mut cmd = self.cmd().arg("login");
+        match self.kind {
+            EngineKind::Podman if is_insecure => cmd = cmd.arg("--tls-verify=false"),
+            EngineKind::Podman | EngineKind::Docker => {}
+        }
+        cmd = cmd.args(["--username", user, "--password-stdin", registry]);
         cmd.stdin = Some(token);
         cmd
     }

@@ -65,22 +65,21 @@ impl TrustingVerifier {
         provider: &Arc<CryptoProvider>,
         of_registry: Vec<CertificateDer<'static>>,
     ) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
+        let mut trusted = of_registry;
         match certificates::of_system() {
-            Ok(certificates) => {
-                roots.add_parsable_certificates(certificates);
-            }
-            Err(why) if of_registry.is_empty() => return Err(why),
+            Ok(certificates) => trusted.extend(certificates),
+            Err(why) if trusted.is_empty() => return Err(why),
             Err(_) => {}
         }
-        roots.add_parsable_certificates(of_registry.iter().cloned());
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(trusted.iter().cloned());
         let authorities =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
                 .build()
                 .map_err(|why| why.to_string())?;
         Ok(Self {
             authorities,
-            trusted: of_registry,
+            trusted,
         })
     }
 }

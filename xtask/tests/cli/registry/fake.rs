@@ -15,7 +15,11 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
+use rustls::{
+    RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
 use serde_json::{Value, json};
 
 use crate::{publication::digest, sandbox::Sandbox};
@@ -58,6 +62,10 @@ pub struct Oddities {
     pub drops_downloads: usize,
     /// A download cannot be continued: `Range` is ignored.
     pub ignores_range: bool,
+    /// Its certificate is an authority itself, as that of `openssl req -x509`.
+    pub is_self_signed: bool,
+    /// It accepts only clients with a certificate of its authority.
+    pub wants_client_certificate: bool,
     /// The answer to the start of every upload.
     pub push_refusal: Option<(u16, &'static str)>,
     /// The answer to every request for the list of tags.
@@ -150,7 +158,7 @@ impl FakeRegistry {
     pub fn start(oddities: Oddities) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        let mut params = CertificateParams::new(vec!["ghcr.io".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let server = Arc::new(Server {
             address: address.clone(),
@@ -177,6 +185,14 @@ impl FakeRegistry {
     /// The authority of all its certificates, in PEM.
     pub fn authority(&self) -> String {
         self.server.authority.pem()
+    }
+
+    /// A certificate for a client, and its key, in PEM.
+    pub fn client_certificate(&self) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &self.server.authority).unwrap();
+        (leaf.pem(), key.serialize_pem())
     }
 
     /// Lets the commands of a sandbox find this registry under every name.
@@ -299,18 +315,36 @@ impl Server {
         self.serve(client, &base)
     }
 
-    fn serve_tls(&self, client: impl Read + Write, name: &str, base: &str) -> std::io::Result<()> {
+    /// A certificate of the authority, and its key.
+    fn new_certificate(&self, name: &str) -> (CertificateDer<'static>, Vec<u8>) {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let leaf = leaf.signed_by(&key, &self.authority).unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (leaf.der().clone(), key.serialize_der())
+    }
+
+    fn serve_tls(&self, client: impl Read + Write, name: &str, base: &str) -> std::io::Result<()> {
+        let (certificate, key) = if self.oddities.is_self_signed {
+            let key = self.authority.key().serialize_der();
+            (self.authority.der().clone(), key)
+        } else {
+            self.new_certificate(name)
+        };
+        let key = PrivateKeyDer::try_from(key).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], key)
             .unwrap();
+        let builder = if self.oddities.wants_client_certificate {
+            let mut roots = RootCertStore::empty();
+            roots.add(self.authority.der().clone()).unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            builder.with_client_cert_verifier(verifier.unwrap())
+        } else {
+            builder.with_no_client_auth()
+        };
+        let config = builder.with_single_cert(vec![certificate], key).unwrap();
         let connection = ServerConnection::new(Arc::new(config)).unwrap();
         self.serve_requests(StreamOwned::new(connection, client), base)
     }

@@ -525,6 +525,47 @@ fn a_certificate_is_trusted_by_its_authority_alone() {
     );
 }
 
+/// Docker's documentation suggests `openssl req -x509` for a registry of one's own. That certificate is an
+/// authority's and a server's at once, which Go accepts.
+#[test]
+fn a_self_signed_certificate_can_be_trusted() {
+    let fixture = Fixture::at_ghcr(Oddities {
+        is_self_signed: true,
+        ..Oddities::default()
+    });
+    let mut command = fixture.command_through_proxy();
+    command.env_remove("SSL_CERT_FILE");
+    let output = command_output(&command.output().unwrap());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let folder = fixture
+        .publication
+        .path()
+        .join("home/.config/docker/certs.d/ghcr.io");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("ca.crt"), fixture.registry.authority()).unwrap();
+    fixture.assert_published(&command_output(&command.output().unwrap()));
+}
+
+#[test]
+fn a_client_certificate_is_shown_to_its_registry() {
+    let fixture = Fixture::at_ghcr(Oddities {
+        wants_client_certificate: true,
+        ..Oddities::default()
+    });
+    let output = command_output(&fixture.command_through_proxy().output().unwrap());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let folder = fixture
+        .publication
+        .path()
+        .join("home/.config/containers/certs.d/ghcr.io");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (certificate, key) = fixture.registry.client_certificate();
+    std::fs::write(folder.join("me.cert"), certificate).unwrap();
+    std::fs::write(folder.join("me.key"), key).unwrap();
+    let output = command_output(&fixture.command_through_proxy().output().unwrap());
+    fixture.assert_published(&output);
+}
+
 #[test]
 fn a_proxy_that_does_not_answer_is_named() {
     let fixture = Fixture::at_ghcr(Oddities::default());
