@@ -66,6 +66,8 @@ pub struct Oddities {
     pub is_self_signed: bool,
     /// It accepts only clients with a certificate of its authority.
     pub wants_client_certificate: bool,
+    /// It never answers after it got a blob.
+    pub hangs: bool,
     /// The answer to the start of every upload.
     pub push_refusal: Option<(u16, &'static str)>,
     /// The answer to every request for the list of tags.
@@ -409,6 +411,10 @@ impl Server {
         stream: &mut BufReader<impl Read + Write>,
         request: &Request,
     ) -> std::io::Result<()> {
+        if self.oddities.hangs && request.method == "PUT" {
+            self.store.lock().unwrap().requests.push("hangs".to_owned());
+            thread::sleep(Duration::from_secs(60));
+        }
         let answer = self.answer(request);
         let auth = if request.header("authorization").is_empty() {
             ""

@@ -435,6 +435,26 @@ fn a_download_goes_on_after_the_connection_was_lost() {
 }
 
 #[test]
+fn a_signal_ends_a_request_that_has_no_answer() {
+    let fixture = Fixture::new(Oddities {
+        hangs: true,
+        ..Oddities::default()
+    });
+    let child = fixture.command().spawn().unwrap();
+    while fixture.registry.count("hangs") == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let begin = Instant::now();
+    let mut kill = Command::new("kill");
+    kill.args(["-TERM", &child.id().to_string()]);
+    assert!(kill.status().unwrap().success());
+    let output = command_output(&child.wait_with_output().unwrap());
+    assert_eq!(output.code, 143, "{}", output.stderr);
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(!output.stderr.contains("trying again"), "{}", output.stderr);
+}
+
+#[test]
 fn the_reason_for_a_refused_download_is_shown() {
     let fixture = Fixture::new(Oddities {
         blob_refusal: Some((403, "the quota of downloads is used up")),
@@ -459,10 +479,10 @@ fn a_reading_command_asks_for_no_more_than_reading() {
     let output = command_output(&command.output().unwrap());
     fixture.assert_published(&output);
     assert!(!format!("{output:?}").contains("marked"));
-    let verify = fixture
+    let mut verify = fixture
         .publication
         .command(&["verify-image", "--version", "1.2.3"]);
-    let output = command_output(&{ verify }.output().unwrap());
+    let output = command_output(&verify.output().unwrap());
     assert_eq!(output.code, 0, "{}", output.stderr);
 }
 
