@@ -334,6 +334,15 @@ impl<'a> RegistryClient<'a> {
     /// # Errors
     /// When the registry cannot be reached, or refuses.
     pub fn put_manifest(&self, reference: &str, manifest: &RawManifest) -> Result<()> {
+        self.put_manifest_and_read(reference, manifest).map(|_| ())
+    }
+
+    /// As [`Self::put_manifest`], with the response.
+    pub(super) fn put_manifest_and_read(
+        &self,
+        reference: &str,
+        manifest: &RawManifest,
+    ) -> Result<Response> {
         let mut request = Request::new("PUT", self.url(&format!("manifests/{reference}"))?);
         request.body = Body::Manifest {
             media_type: &manifest.media_type,
@@ -341,7 +350,7 @@ impl<'a> RegistryClient<'a> {
         };
         let response = self.send(&request)?;
         if response.is_success() {
-            return Ok(());
+            return Ok(response);
         }
         if matches!(response.status, 400 | 403 | 409 | 412)
             && let Some(other) = self.other_image(reference, manifest)

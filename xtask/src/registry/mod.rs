@@ -11,6 +11,7 @@ mod certificates;
 pub mod client;
 mod http;
 mod proxy;
+mod referrers;
 mod refusal;
 pub mod request;
 pub mod response;

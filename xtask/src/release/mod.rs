@@ -8,6 +8,7 @@ pub mod destination;
 pub mod dist;
 pub mod expected;
 pub mod github;
+pub mod mirror;
 pub mod paths;
 pub mod pipeline;
 pub mod preflight;
