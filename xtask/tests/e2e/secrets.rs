@@ -50,7 +50,10 @@ pub fn not_exposed(checkout: &Checkout) {
     assert_eq!(seen, BTreeSet::new(), "on a command line");
     assert_eq!(tried, commands(checkout), "every command was tried");
 
-    secrets.assert_clean("argument", &fs::read_to_string(&secrets.calls).unwrap());
+    let calls = fs::read_to_string(&secrets.calls).unwrap();
+    secrets.assert_clean("argument", &calls);
+    assert!(calls.contains(&format!("{} ", checkout.engine.program)));
+    assert!(!calls.lines().any(|call| call.starts_with("curl ")));
     let events = match checkout.engine.program {
         "podman" => vec!["events", "--stream=false", "--since", &began],
         _ => vec!["events", "--since", &began, "--until", "0s"],
@@ -88,13 +91,15 @@ impl<'a> Secrets<'a> {
     fn new(checkout: &'a Checkout<'a>, remote: Remote) -> Self {
         let src = checkout.src();
         let release = Publisher::new(checkout, remote);
-        // Wrappers for the programs that get secrets. They record their arguments.
+        // Wrappers for the programs that get secrets. They record their arguments. xtask sends its requests
+        // itself, so `curl` only fails.
         let (bin, calls) = (src.join("target/noted"), src.join("target/calls"));
         fs::create_dir_all(&bin).unwrap();
         fs::write(&calls, "").unwrap();
         for program in [checkout.engine.program, "curl", "git", "cosign"] {
-            let real = match std::env::var("XTASK_E2E_COSIGN") {
-                Ok(cosign) if program == "cosign" => PathBuf::from(cosign),
+            let real = match (program, std::env::var("XTASK_E2E_COSIGN")) {
+                ("cosign", Ok(cosign)) => PathBuf::from(cosign),
+                ("curl", _) => PathBuf::from("false"),
                 _ => which::which(program).unwrap(),
             };
             let script = format!(
