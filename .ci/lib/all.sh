@@ -9,6 +9,8 @@
 . "$LIB/podman.sh"
 # shellcheck source=daemons.sh
 . "$LIB/daemons.sh"
+# shellcheck source=registries.sh
+. "$LIB/registries.sh"
 # shellcheck source=base-image.sh
 . "$LIB/base-image.sh"
 # shellcheck source=temporal.sh

@@ -13,7 +13,11 @@ DEBIAN_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 
 REGISTRY=127.0.0.1:5000
 AUTH_REGISTRY=127.0.0.1:5001
-# Not secret: both registries listen on this machine's loopback only.
+DISTRIBUTION_REGISTRY=127.0.0.1:5002
+S3_REGISTRY=127.0.0.1:5003
+S3_STORAGE=127.0.0.1:5004
+CRANE_REGISTRY=127.0.0.1:5005
+# Not secret: the registries listen on this machine's loopback only.
 AUTH_USER=tester
 AUTH_PASSWORD=tests-only-password
 DOCKER_SOCKET=/var/run/docker.sock

@@ -1,14 +1,11 @@
 # shellcheck shell=bash
-# Two Docker daemons and two registries. Each is started only if it does not respond.
+# Two Docker daemons. Each is started only if it does not respond.
 
 BRIDGE=arci0
 BRIDGE_ADDRESS=172.29.0.1/16
 BRIDGE_SUBNET=172.29.0.0/16
 
 docker_answers() { docker -H "unix://$1" version --format '{{.Server.Version}}' >/dev/null 2>&1; }
-registry_answers() { curl -fsS -o /dev/null "http://$REGISTRY/v2/"; }
-# Without -f, because it responds with status 401.
-auth_registry_answers() { curl -sS -o /dev/null "http://$AUTH_REGISTRY/v2/"; }
 
 start_daemons() {
     # Start all of them before waiting for the first, so that they start in parallel.
@@ -17,13 +14,6 @@ start_daemons() {
     start_registries
     await docker docker_answers "$DOCKER_SOCKET"
     await docker-containerd docker_answers "$DOCKER_CONTAINERD_SOCKET"
-}
-
-start_registries() {
-    registry_answers 2>/dev/null || start_registry
-    auth_registry_answers 2>/dev/null || start_auth_registry
-    await registry registry_answers
-    await auth-registry auth_registry_answers
 }
 
 await() {
@@ -89,36 +79,4 @@ remove_bridge() {
         iptables -w ${rule/ -I / -D } 2>/dev/null || true
     done < <(bridge_rules)
     ip link delete "$BRIDGE"
-}
-
-start_registry() {
-    say "starting the registry"
-    write_registry_config registry "$REGISTRY"
-    background registry docker-registry serve "$STATE/registry.yml"
-}
-
-# A registry with a password, for testing logins.
-start_auth_registry() {
-    say "starting a registry with a password on $AUTH_REGISTRY"
-    htpasswd -Bbn "$AUTH_USER" "$AUTH_PASSWORD" | write_file "$STATE/htpasswd"
-    write_registry_config auth-registry "$AUTH_REGISTRY" "$STATE/htpasswd"
-    background auth-registry docker-registry serve "$STATE/auth-registry.yml"
-}
-
-# write_registry_config NAME ADDRESS [HTPASSWD_FILE]
-write_registry_config() {
-    local name=$1 address=$2 htpasswd=${3:-}
-    {
-        cat <<EOF
-version: 0.1
-log: {level: warn}
-storage:
-  filesystem: {rootdirectory: $DATA/$name}
-  delete: {enabled: true}
-http: {addr: "$address"}
-EOF
-        if [[ -n $htpasswd ]]; then
-            echo "auth: {htpasswd: {realm: agent-runner-ci, path: $htpasswd}}"
-        fi
-    } | write_file "$STATE/$name.yml"
 }

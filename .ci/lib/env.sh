@@ -28,6 +28,17 @@ EOF
         if [[ -x $COSIGN ]]; then
             echo "export XTASK_E2E_COSIGN=$COSIGN"
         fi
+        if [[ -x $COSIGN3 ]]; then
+            echo "export XTASK_E2E_COSIGN3=$COSIGN3"
+        fi
+        if more_registries_answer; then
+            echo "export XTASK_E2E_DISTRIBUTION_REGISTRY=$DISTRIBUTION_REGISTRY"
+            echo "export XTASK_E2E_S3_REGISTRY=$S3_REGISTRY"
+            echo "export XTASK_E2E_CRANE_REGISTRY=$CRANE_REGISTRY"
+            echo "export XTASK_E2E_CRANE=$CRANE"
+            echo "export XTASK_E2E_REGCTL=$REGCTL"
+            echo "export XTASK_E2E_ORAS=$ORAS"
+        fi
         if ages_answer; then
             echo "export XTASK_E2E_REQUIRE=\"\$XTASK_E2E_REQUIRE ${AGES_NAMES[*]}\""
             echo "export XTASK_E2E_AGES=$AGES"

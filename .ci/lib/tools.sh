@@ -5,25 +5,42 @@
 ACTIONLINT_VERSION=1.7.7
 BUILDKIT_VERSION=0.25.1
 COSIGN_VERSION=2.5.3
+COSIGN3_VERSION=3.1.3
+DISTRIBUTION_VERSION=3.1.2
+GOFAKES3_VERSION=1.2.0
+CRANE_VERSION=0.22.1
+REGCTL_VERSION=0.11.7
+ORAS_VERSION=1.3.6
 
 TOOLS=$CACHE/tools
 ACTIONLINT=$TOOLS/actionlint-$ACTIONLINT_VERSION
 BUILDCTL=$TOOLS/buildctl-$BUILDKIT_VERSION
 BUILDKITD=$TOOLS/buildkitd-$BUILDKIT_VERSION
 COSIGN=$TOOLS/cosign-$COSIGN_VERSION
+COSIGN3=$TOOLS/cosign-$COSIGN3_VERSION
+DISTRIBUTION=$TOOLS/distribution-$DISTRIBUTION_VERSION
+GOFAKES3=$TOOLS/gofakes3-$GOFAKES3_VERSION
+CRANE=$TOOLS/crane-$CRANE_VERSION
+REGCTL=$TOOLS/regctl-$REGCTL_VERSION
+ORAS=$TOOLS/oras-$ORAS_VERSION
+ALL_TOOLS=("$ACTIONLINT" "$BUILDCTL" "$BUILDKITD" "$COSIGN" "$DISTRIBUTION" "$GOFAKES3" "$CRANE"
+    "$REGCTL" "$ORAS" "$COSIGN3")
 
 # The builds take minutes on a small machine, so they run in the background, one after the other, in
 # the order in which the programs are needed.
 begin_tools_build() {
     if tools_are_built || running tools-build; then return; fi
-    say "building actionlint, buildkit and cosign in the background"
+    say "building Go programs in the background"
     mkdir -p "$TOOLS"
     # shellcheck disable=SC2016 # expanded by the inner shell
     background tools-build nice -n 15 env LIB="$LIB" \
         bash -euo pipefail -c '. "$LIB/all.sh"; build_tools'
 }
 
-tools_are_built() { [[ -x $ACTIONLINT && -x $BUILDCTL && -x $BUILDKITD && -x $COSIGN ]]; }
+tools_are_built() {
+    local tool
+    for tool in "${ALL_TOOLS[@]}"; do [[ -x $tool ]] || return 1; done
+}
 
 build_tools() {
     build_tool "$ACTIONLINT" "github.com/rhysd/actionlint/cmd/actionlint@v$ACTIONLINT_VERSION"
@@ -32,6 +49,13 @@ build_tools() {
     build_tool "$BUILDCTL" "github.com/moby/buildkit/cmd/buildctl@v$BUILDKIT_VERSION" "$version"
     build_tool "$BUILDKITD" "github.com/moby/buildkit/cmd/buildkitd@v$BUILDKIT_VERSION" "$version"
     build_tool "$COSIGN" "github.com/sigstore/cosign/v2/cmd/cosign@v$COSIGN_VERSION"
+    build_tool "$DISTRIBUTION" \
+        "github.com/distribution/distribution/v3/cmd/registry@v$DISTRIBUTION_VERSION"
+    build_tool "$GOFAKES3" "github.com/johannesboyne/gofakes3/cmd/gofakes3@v$GOFAKES3_VERSION"
+    build_tool "$CRANE" "github.com/google/go-containerregistry/cmd/crane@v$CRANE_VERSION"
+    build_tool "$REGCTL" "github.com/regclient/regclient/cmd/regctl@v$REGCTL_VERSION"
+    build_tool "$ORAS" "oras.land/oras/cmd/oras@v$ORAS_VERSION"
+    build_tool "$COSIGN3" "github.com/sigstore/cosign/v3/cmd/cosign@v$COSIGN3_VERSION"
 }
 
 # build_tool FILE PACKAGE@VERSION [LINKER_FLAGS]

@@ -401,7 +401,9 @@ impl<'a> RegistryClient<'a> {
             let list: TagList = serde_json::from_slice(&response.body)
                 .with_context(|| format!("cannot read the list of tags that {} sent", self.host))?;
             tags.extend(list.tags.unwrap_or_default());
-            let Some(link) = next_link(response.headers("link")) else {
+            // Some registries cut the list without a link. If no size is asked for, they send all of it.
+            let whole = (pages.is_empty() && tags.len() == 1000).then_some("list");
+            let Some(link) = next_link(response.headers("link")).or(whole) else {
                 return Ok(tags);
             };
             let next = resolve(&url, link).filter(|next| pages.insert(next.clone()));

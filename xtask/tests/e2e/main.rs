@@ -12,7 +12,10 @@ mod journey;
 mod lookalikes;
 mod promises;
 mod proxy;
+#[path = "../publication/mod.rs"]
+mod publication;
 mod publish;
+mod registries;
 mod registry;
 mod remote;
 mod secrets;
@@ -119,6 +122,7 @@ on_engines!(publish::nodes: docker = DOCKER);
 on_engines!(publish::own_builder: docker = DOCKER);
 on_engines!(publish::signed: docker = DOCKER);
 on_engines!(publish::sbom: docker_containerd = DOCKER_CONTAINERD);
+on_engines!(registries::built_archives: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(secrets::not_exposed: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(stack::smoke_fails_for_a_broken_image: docker = DOCKER);
 

@@ -1,8 +1,8 @@
-//! A proxy between curl and a real registry that simulates failures: it forwards requests, answers them
-//! itself, drops connections, or corrupts answers.
+//! A proxy between xtask and a real registry that simulates failures: it forwards requests, answers them
+//! itself, drops connections, or corrupts answers. It has no TLS, and a connection may have many requests.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
@@ -31,7 +31,7 @@ pub enum Fault {
 #[derive(Clone, Debug)]
 struct Rule {
     method: &'static str,
-    part: &'static str,
+    part: String,
     fault: Fault,
     /// How many more requests fail.
     times: usize,
@@ -69,13 +69,18 @@ impl Proxy {
     }
 
     /// Makes the next matching requests fail.
-    pub fn fail(&self, method: &'static str, part: &'static str, fault: Fault, times: usize) {
+    pub fn fail(&self, method: &'static str, part: &str, fault: Fault, times: usize) {
         self.state.lock().unwrap().rules.push(Rule {
             method,
-            part,
+            part: part.to_owned(),
             fault,
             times,
         });
+    }
+
+    /// From now on, no request fails.
+    pub fn recover(&self) {
+        self.state.lock().unwrap().rules.clear();
     }
 
     /// The number of matching requests.
@@ -86,90 +91,148 @@ impl Proxy {
     }
 }
 
-fn serve(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> std::io::Result<()> {
-    let head = read_head(&mut client)?;
-    let line = String::from_utf8_lossy(&head);
-    let line = line.lines().next().unwrap_or_default().to_owned();
-    let fault = {
-        let mut state = state.lock().unwrap();
-        state.seen.push(line.clone());
-        let rule = state.rules.iter_mut().find(|rule| {
-            rule.times > 0 && line.starts_with(rule.method) && line.contains(rule.part)
-        });
-        rule.map(|rule| {
-            rule.times -= 1;
-            rule.fault.clone()
-        })
-    };
-    match fault {
-        None => forward(client, upstream, &head, |_| {}),
-        Some(Fault::Late(time)) => {
-            thread::sleep(time);
-            forward(client, upstream, &head, |_| {})
-        }
-        Some(Fault::Spoil) => forward(client, upstream, &head, |body| {
-            if let Some(byte) = body.last_mut() {
-                *byte ^= 1;
+/// Answers the requests of a connection until it is closed.
+fn serve(mut client: TcpStream, upstream: &str, state: &Mutex<State>) -> io::Result<()> {
+    if begins_with_tls(&client)? {
+        return Ok(());
+    }
+    // Otherwise small answers wait for the client's acknowledgement of what was sent before.
+    client.set_nodelay(true)?;
+    loop {
+        let head = read_head(&mut client)?;
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let request = Request::new(head, &mut client)?;
+        match state.lock().unwrap().fault(&request.line) {
+            None => forward(&mut client, upstream, &request, |_| {})?,
+            Some(Fault::Late(time)) => {
+                thread::sleep(time);
+                forward(&mut client, upstream, &request, |_| {})?;
             }
-        }),
-        Some(Fault::Drop) => client.shutdown(Shutdown::Both),
-        Some(Fault::LoseAnswer) => {
-            let mut server = TcpStream::connect(upstream)?;
-            server.write_all(&head)?;
-            let mut answer = [0; 1];
-            let mut from_client = client.try_clone()?;
-            let mut to_server = server.try_clone()?;
-            thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
-            let _ = server.read(&mut answer)?;
-            client.shutdown(Shutdown::Both)
-        }
-        Some(Fault::Status(status, body)) => {
-            let length = body.len();
-            write!(
+            Some(Fault::Spoil) => forward(&mut client, upstream, &request, |body| {
+                if let Some(byte) = body.last_mut() {
+                    *byte ^= 1;
+                }
+            })?,
+            Some(Fault::Drop) => return client.shutdown(Shutdown::Both),
+            Some(Fault::LoseAnswer) => {
+                read_head(&mut request.send(upstream)?)?;
+                return client.shutdown(Shutdown::Both);
+            }
+            Some(Fault::Status(status, body)) => write!(
                 client,
-                "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-            )
+                "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            )?,
+            Some(Fault::Elsewhere(host)) => write!(
+                client,
+                "HTTP/1.1 202 x\r\nLocation: http://{host}/upload\r\nContent-Length: 0\r\n\r\n"
+            )?,
+            Some(Fault::TooMany(seconds)) => write!(
+                client,
+                "HTTP/1.1 429 x\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\n\r\n"
+            )?,
         }
-        Some(Fault::Elsewhere(host)) => write!(
-            client,
-            "HTTP/1.1 202 x\r\nLocation: http://{host}/upload\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        ),
-        Some(Fault::TooMany(seconds)) => write!(
-            client,
-            "HTTP/1.1 429 x\r\nRetry-After: {seconds}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-        ),
     }
 }
 
-/// Reads a request up to the empty line.
-pub fn read_head(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+/// Whether the client wants TLS. The answer is then to close the connection.
+/// <https://www.rfc-editor.org/rfc/rfc8446#section-5.1>
+fn begins_with_tls(client: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; 1];
+    Ok(client.peek(&mut first)? == 1 && first[0] == 22)
+}
+
+impl State {
+    /// Notes a request, and returns how it fails.
+    fn fault(&mut self, line: &str) -> Option<Fault> {
+        self.seen.push(line.to_owned());
+        let rule = self.rules.iter_mut().find(|rule| {
+            rule.times > 0 && line.starts_with(rule.method) && line.contains(&rule.part)
+        })?;
+        rule.times -= 1;
+        Some(rule.fault.clone())
+    }
+}
+
+struct Request {
+    line: String,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Request {
+    /// Reads the body to a head.
+    fn new(head: String, client: &mut TcpStream) -> io::Result<Self> {
+        if header(&head, "expect").is_some() {
+            client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let length = header(&head, "content-length").and_then(|length| length.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        client.read_exact(&mut body)?;
+        Ok(Self {
+            line: head.lines().next().unwrap_or_default().to_owned(),
+            head,
+            body,
+        })
+    }
+
+    /// Sends the request to the registry, over a connection of its own, so that the answer ends with it.
+    fn send(&self, upstream: &str) -> io::Result<TcpStream> {
+        let mut server = TcpStream::connect(upstream)?;
+        server.set_nodelay(true)?;
+        let head = without(&self.head, &["connection", "expect"]);
+        server.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
+        server.write_all(&self.body)?;
+        Ok(server)
+    }
+}
+
+/// The value of a header.
+pub fn header(head: &str, name: &str) -> Option<String> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found
+            .eq_ignore_ascii_case(name)
+            .then(|| value.trim().to_owned())
+    })
+}
+
+/// A head without these headers, and without the empty line at its end.
+fn without(head: &str, names: &[&str]) -> String {
+    let is_kept = |line: &&str| {
+        let name = line.split(':').next().unwrap_or_default();
+        !line.is_empty() && !names.iter().any(|one| one.eq_ignore_ascii_case(name))
+    };
+    let kept = head.lines().filter(is_kept);
+    kept.map(|line| format!("{line}\r\n")).collect()
+}
+
+/// Reads a head up to the empty line.
+pub fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let (mut head, mut byte) = (Vec::new(), [0; 1]);
     while !head.ends_with(b"\r\n\r\n") {
-        client.read_exact(&mut byte)?;
+        stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
     Ok(head)
 }
 
-/// Forwards a request and its answer. `change` gets the answer in pieces.
+/// Forwards a request and its answer. `change` gets the answer's body in pieces.
 fn forward(
-    mut client: TcpStream,
+    client: &mut TcpStream,
     upstream: &str,
-    head: &[u8],
+    request: &Request,
     change: impl Fn(&mut [u8]),
-) -> std::io::Result<()> {
-    let mut server = TcpStream::connect(upstream)?;
-    server.write_all(head)?;
-    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
-    thread::spawn(move || {
-        let _ = std::io::copy(&mut from_client, &mut to_server);
-        let _ = to_server.shutdown(Shutdown::Write);
-    });
+) -> io::Result<()> {
+    let mut server = request.send(upstream)?;
+    let head = read_head(&mut server)?;
+    let head = without(&String::from_utf8_lossy(&head), &["connection"]);
+    client.write_all(format!("{head}\r\n").as_bytes())?;
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = server.read(&mut buffer)?;
         if count == 0 {
-            return client.shutdown(Shutdown::Write);
+            return Ok(());
         }
         change(&mut buffer[..count]);
         client.write_all(&buffer[..count])?;

@@ -120,6 +120,33 @@ impl Remote {
         })
     }
 
+    /// Whether the registry redirects requests for a blob to its storage.
+    pub fn redirects(&self, digest: &str) -> bool {
+        let count = ["-o", "/dev/null", "-w", "%{num_redirects}"];
+        let got = self.get(&format!("blobs/{digest}"), &count);
+        assert_eq!(got.code, 0, "{}", got.stderr);
+        got.stdout != "0"
+    }
+
+    /// Gives an image more tags. `pattern` may have ranges, as `1.0.[1-9]`.
+    pub fn add_tags(&self, reference: &str, pattern: &str) {
+        let content = self.get(&format!("manifests/{reference}"), &[]).stdout;
+        let manifest: Value = serde_json::from_str(&content).unwrap();
+        let media_type = manifest["mediaType"].as_str().unwrap();
+        let media_type = format!("Content-Type: {media_type}");
+        let put = [
+            "-Z",
+            "-X",
+            "PUT",
+            "-H",
+            &media_type,
+            "--data-binary",
+            &content,
+        ];
+        let done = self.get(&format!("manifests/{pattern}"), &put);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+    }
+
     pub fn manifest(&self, reference: &str) -> Value {
         let got = self.get(&format!("manifests/{reference}"), &[]);
         serde_json::from_str(&got.stdout).unwrap_or_else(|_| panic!("{reference}: {got:?}"))

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::{
     engines::{CommandOutput, DOCKER, RealEngine, command_output, var},
     faults::PublishFixture,
-    proxy::{Fault, read_head},
+    proxy::{Fault, header, read_head},
     remote::Remote,
     stack::free_port,
 };
@@ -151,14 +151,7 @@ fn serve_tokens(folder: &Path, given: &Given) -> String {
 
 fn answer(mut client: TcpStream, folder: &Path, given: &Given) -> std::io::Result<()> {
     let head = String::from_utf8_lossy(&read_head(&mut client)?).into_owned();
-    let header = |name: &str| {
-        head.lines().find_map(|line| {
-            let (found, value) = line.split_once(": ")?;
-            found
-                .eq_ignore_ascii_case(name)
-                .then(|| value.trim().to_owned())
-        })
-    };
+    let header = |name: &str| header(&head, name);
     let length = header("content-length").and_then(|length| length.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     client.read_exact(&mut body)?;
@@ -314,7 +307,10 @@ fn credentials_are_not_sent_to_another_host() {
     thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
             let head = read_head(&mut client).unwrap_or_default();
-            let _ = sender.send(String::from_utf8_lossy(&head).into_owned());
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let length = header(&head, "content-length").and_then(|length| length.parse().ok());
+            let _ = client.read_exact(&mut vec![0; length.unwrap_or(0)]);
+            let _ = sender.send(head);
             let _ = write!(
                 client,
                 "HTTP/1.1 401 x\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

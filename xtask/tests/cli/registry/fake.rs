@@ -96,6 +96,8 @@ pub enum Pages {
     Whole,
     /// Two tags a page, with a link of this form; `{}` stands for the path.
     Linked(&'static str),
+    /// At most as many tags as asked for, without a link to the rest.
+    Cut,
     /// The second page leads to itself.
     Endless,
     /// The second page does not exist.
@@ -752,7 +754,8 @@ impl Server {
         let tags: Vec<_> = store.tags.keys().cloned().collect();
         let last = request.query.get("last").map_or("", String::as_str);
         let size = match self.oddities.pages {
-            Pages::Whole => tags.len(),
+            Pages::Cut if request.query.contains_key("n") => wanted,
+            Pages::Whole | Pages::Cut => tags.len(),
             Pages::Missing => return answer(404),
             Pages::Broken if !last.is_empty() => return answer(404),
             _ => 2,
@@ -764,6 +767,7 @@ impl Server {
                 format!("/v2/{name}/tags/list?last={}", page[0])
             }
             (Pages::Endless, _) => format!("/v2/{name}/tags/list?last={last}"),
+            (Pages::Cut, _) => String::new(),
             (_, Some(end)) if rest.len() > size => format!("/v2/{name}/tags/list?last={end}&n=2"),
             _ => String::new(),
         };

@@ -265,6 +265,23 @@ fn a_list_of_tags_is_read_to_its_end() {
     assert_eq!(fixture.registry.tags()["latest"], before);
 }
 
+/// The registry of go-containerregistry does so.
+#[test]
+fn a_list_of_tags_may_be_cut_without_a_link() {
+    let fixture = Fixture::new(Oddities {
+        pages: Pages::Cut,
+        ..Oddities::default()
+    });
+    let older: Vec<_> = (0..1000).map(|patch| format!("1.1.{patch}")).collect();
+    let mut tags: Vec<_> = older.iter().map(String::as_str).collect();
+    tags.extend(["2.0.0", "latest"]);
+    fixture.registry.add_tags(&tags);
+    let before = fixture.registry.tags()["latest"].clone();
+    let output = fixture.publish();
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(fixture.registry.tags()["latest"], before);
+}
+
 #[test]
 fn a_list_of_tags_without_an_end_is_not_used() {
     for pages in [Pages::Endless, Pages::Broken, Pages::Missing] {
