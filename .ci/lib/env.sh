@@ -31,6 +31,11 @@ EOF
         if [[ -x $COSIGN3 ]]; then
             echo "export XTASK_E2E_COSIGN3=$COSIGN3"
         fi
+        if [[ -x $FULCIO && -x $REKOR && -x $TIMESTAMP_SERVER ]]; then
+            echo "export XTASK_E2E_FULCIO=$FULCIO"
+            echo "export XTASK_E2E_REKOR=$REKOR"
+            echo "export XTASK_E2E_TIMESTAMP_SERVER=$TIMESTAMP_SERVER"
+        fi
         if more_registries_answer; then
             echo "export XTASK_E2E_DISTRIBUTION_REGISTRY=$DISTRIBUTION_REGISTRY"
             echo "export XTASK_E2E_S3_REGISTRY=$S3_REGISTRY"

@@ -11,6 +11,10 @@ GOFAKES3_VERSION=1.2.0
 CRANE_VERSION=0.22.1
 REGCTL_VERSION=0.11.7
 ORAS_VERSION=1.3.6
+# Newer ones need a newer Go.
+FULCIO_VERSION=1.8.8
+REKOR_VERSION=2.2.1
+TIMESTAMP_VERSION=1.2.9
 
 TOOLS=$CACHE/tools
 ACTIONLINT=$TOOLS/actionlint-$ACTIONLINT_VERSION
@@ -23,8 +27,11 @@ GOFAKES3=$TOOLS/gofakes3-$GOFAKES3_VERSION
 CRANE=$TOOLS/crane-$CRANE_VERSION
 REGCTL=$TOOLS/regctl-$REGCTL_VERSION
 ORAS=$TOOLS/oras-$ORAS_VERSION
+FULCIO=$TOOLS/fulcio-$FULCIO_VERSION
+REKOR=$TOOLS/rekor-$REKOR_VERSION
+TIMESTAMP_SERVER=$TOOLS/timestamp-server-$TIMESTAMP_VERSION
 ALL_TOOLS=("$ACTIONLINT" "$BUILDCTL" "$BUILDKITD" "$COSIGN" "$DISTRIBUTION" "$GOFAKES3" "$CRANE"
-    "$REGCTL" "$ORAS" "$COSIGN3")
+    "$REGCTL" "$ORAS" "$COSIGN3" "$FULCIO" "$REKOR" "$TIMESTAMP_SERVER")
 
 # The builds take minutes on a small machine, so they run in the background, one after the other, in
 # the order in which the programs are needed.
@@ -56,6 +63,11 @@ build_tools() {
     build_tool "$REGCTL" "github.com/regclient/regclient/cmd/regctl@v$REGCTL_VERSION"
     build_tool "$ORAS" "oras.land/oras/cmd/oras@v$ORAS_VERSION"
     build_tool "$COSIGN3" "github.com/sigstore/cosign/v3/cmd/cosign@v$COSIGN3_VERSION"
+    # The services of keyless signing: certificates, the transparency log, and timestamps.
+    build_tool "$FULCIO" "github.com/sigstore/fulcio@v$FULCIO_VERSION"
+    build_tool "$REKOR" "github.com/sigstore/rekor-tiles/v2/cmd/rekor-server/posix@v$REKOR_VERSION"
+    build_tool "$TIMESTAMP_SERVER" \
+        "github.com/sigstore/timestamp-authority/cmd/timestamp-server@v$TIMESTAMP_VERSION"
 }
 
 # build_tool FILE PACKAGE@VERSION [LINKER_FLAGS]

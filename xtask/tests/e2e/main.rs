@@ -9,6 +9,7 @@ mod capabilities;
 mod engines;
 mod faults;
 mod journey;
+mod keyless;
 mod lookalikes;
 mod promises;
 mod proxy;

@@ -246,18 +246,18 @@ fn token(folder: &Path, scope: &str, may: bool) -> String {
     format!("{signed}.{}", url_safe(&base64(&signature, folder)))
 }
 
-fn url_safe(text: &str) -> String {
+pub fn url_safe(text: &str) -> String {
     text.replace('+', "-")
         .replace('/', "_")
         .trim_end_matches('=')
         .to_owned()
 }
 
-fn base64(bytes: &[u8], folder: &Path) -> String {
+pub fn base64(bytes: &[u8], folder: &Path) -> String {
     String::from_utf8(openssl(&["base64", "-A"], bytes, folder)).unwrap()
 }
 
-fn openssl(args: &[&str], input: &[u8], folder: &Path) -> Vec<u8> {
+pub fn openssl(args: &[&str], input: &[u8], folder: &Path) -> Vec<u8> {
     let mut child = Command::new("openssl")
         .args(args)
         .current_dir(folder)

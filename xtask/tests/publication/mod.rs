@@ -13,6 +13,8 @@ use tempfile::TempDir;
 /// How the image in the archive is built.
 #[derive(Clone, Copy)]
 pub struct Image<'a> {
+    /// What xtask.toml has besides the repository.
+    pub project: &'a str,
     pub version: &'a str,
     /// Two images with the same number share the layers of amd64.
     pub content: u32,
@@ -37,6 +39,7 @@ pub enum Compression {
 impl Default for Image<'_> {
     fn default() -> Self {
         Self {
+            project: "",
             version: "1.2.3",
             content: 1,
             size: 200_000,
@@ -59,7 +62,10 @@ impl Publication {
     /// `repository` is where the image is published.
     pub fn new(repository: &str, image: Image) -> Self {
         let folder = TempDir::new().unwrap();
-        let project = format!("schema = 1\n[image]\nrepository = '{repository}'\n");
+        let project = format!(
+            "schema = 1\n[image]\nrepository = '{repository}'\n{}",
+            image.project
+        );
         fs::write(folder.path().join("xtask.toml"), project).unwrap();
         fs::write(
             folder.path().join(".gitignore"),
