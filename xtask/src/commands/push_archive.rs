@@ -18,7 +18,8 @@ use crate::{
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, warn_of_refusal},
-        preflight, sign,
+        preflight,
+        sign::Signer,
     },
 };
 
@@ -89,7 +90,9 @@ fn dry_run(cx: &Context, git: &WorkTree, archive: &Archive, path: &Path) -> Resu
         ));
     }
     let reference = format!("{repository}@{}", archive.root.digest);
-    text.push_str(&sign::plan(settings, &reference, false)?.render());
+    if let Some(signer) = Signer::for_dry_run(cx, &git.values)? {
+        text.push_str(&signer.plan(cx, &reference, false).render());
+    }
     Ok(cx.ui.print_plan(&text)?)
 }
 

@@ -29,7 +29,8 @@ use crate::{
         preflight::{self, Decision, Released},
         promote, push,
         receipt::Receipt,
-        sign, verify,
+        sign::Signer,
+        verify,
     },
     settings::{Settings, SmokeFirst},
 };
@@ -50,6 +51,8 @@ pub struct Publication<'a> {
     request: PublishRequest,
     /// The digest of the released image that the user agreed to replace.
     replaces: Option<String>,
+    /// None if the channel does not sign.
+    signer: Option<Signer>,
     /// The phases so far, each with its duration in seconds.
     phases: Vec<(String, f64)>,
 }
@@ -65,12 +68,14 @@ pub fn publish(
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
     work_tree::check(cx.settings, &request.git, request.options.uncommitted())?;
+    let signer = Signer::for_signing(cx, &request.git.values)?;
     let registry = destination::registry(cx, Access::Push);
     let mut publication = Publication {
         cx,
         registry: &registry,
         request,
         replaces: None,
+        signer,
         phases: Vec::new(),
     };
     let released = publication.preflight()?;
@@ -122,7 +127,6 @@ impl Publication<'_> {
     }
 
     fn preflight(&mut self) -> Result<Option<Released>> {
-        sign::check_installed(self.cx)?;
         if self.request.options.no_preflight {
             return Ok(None);
         }
@@ -192,10 +196,13 @@ impl Publication<'_> {
             preflight::released(cx.settings, self.registry, &self.request.git, Some(&digest))?;
         self.existing(released.as_ref(), Some(&digest))?;
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
-        let signing = sign::plan(cx.settings, &reference, self.registry.is_plain_http())?;
-        let signed = !signing.steps.is_empty();
-        if signed {
-            self.phase("sign", |it| it.cx.exec.run(&signing))?;
+        let signing = self
+            .signer
+            .as_ref()
+            .map(|signer| signer.plan(cx, &reference, self.registry.is_plain_http()));
+        if let Some(signing) = &signing {
+            self.phase("sign", |it| it.cx.exec.run(signing))
+                .context("the image is not signed; no tag was moved")?;
         }
         let tags = self.phase("promote", |it| {
             let replaces = it.replaces.as_deref();
@@ -208,7 +215,14 @@ impl Publication<'_> {
             .get(label::IMAGE)
             .map(String::as_str)
             != Some(cx.settings.image.repository.as_str());
-        let receipt = Receipt::new(cx, &self.request.git, verified, tags, signed, self.phases);
+        let receipt = Receipt::new(
+            cx,
+            &self.request.git,
+            verified,
+            tags,
+            signing.is_some(),
+            self.phases,
+        );
         let path = receipt.write(cx, is_mirror)?;
         // The image is published, so a failure would only make the job publish it again.
         for why in github::report(cx.env, &receipt) {

@@ -119,6 +119,10 @@ pub struct BuildSettings {
 pub struct SignSettings {
     pub key: String,
     pub public_key: String,
+    /// Who confirms the identity of a job.
+    pub issuer: String,
+    /// A template.
+    pub identity: String,
     /// Whether signatures go into the public transparency log.
     pub transparency_log: bool,
 }

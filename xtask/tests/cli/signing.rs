@@ -1,0 +1,201 @@
+//! Signing what is published, with fake cosigns of both majors. `.ci/run` signs with real ones.
+
+use std::fs;
+
+use crate::{
+    publication::{Image, Publication},
+    registry::fake::{FakeRegistry, Oddities},
+    sandbox::{CommandOutput, Sandbox, answer, command_output},
+};
+
+/// What both majors print, and one more option that cosign 3 demands without a transparency log.
+const V2: (&str, &str) = ("v2.5.3", "");
+const V3: (&str, &str) = ("v3.0.4", "--use-signing-config=false ");
+
+/// A checkout whose releases are signed with a key, a registry, and a cosign.
+struct Signing {
+    registry: FakeRegistry,
+    publication: Publication,
+    programs: Sandbox,
+}
+
+/// The configuration of a channel that signs.
+fn channel(sign: &str) -> String {
+    format!(
+        "{sign}transparency-log = false\n\
+         [[channel]]\nname = 'release'\nsign = 'key'\nprovenance = 'off'\nsbom = 'off'\n"
+    )
+}
+
+impl Signing {
+    fn new(config: &str, cosign: &[serde_json::Value]) -> Self {
+        let registry = FakeRegistry::start(Oddities::default());
+        let repository = format!("{}/team/agent-runner", registry.address);
+        let publication = Publication::new(&repository, Image::default());
+        let local = format!("schema = 1\n[sign]\n{config}");
+        fs::write(publication.path().join("xtask.local.toml"), local).unwrap();
+        for name in ["a.key", "a.pub"] {
+            fs::write(publication.path().join("target").join(name), "").unwrap();
+        }
+        let programs = Sandbox::new("").engine("cosign", cosign);
+        Self {
+            registry,
+            publication,
+            programs,
+        }
+    }
+
+    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
+        let path = format!(
+            "{}:{}",
+            self.programs.path("bin").display(),
+            std::env::var("PATH").unwrap()
+        );
+        let output = self
+            .publication
+            .command(args)
+            .env("PATH", path)
+            .env("COSIGN_PASSWORD", "marked-password")
+            .env_remove("COSIGN_PRIVATE_KEY")
+            .envs(env.iter().copied())
+            .output()
+            .unwrap();
+        let output = command_output(&output);
+        assert!(!output.stderr.contains("marked-"), "{}", output.stderr);
+        output
+    }
+
+    fn publish(&self, env: &[(&str, &str)]) -> CommandOutput {
+        let archive = self.publication.archive.to_str().unwrap();
+        self.run(&["push-archive", "--version", "1.2.3", archive], env)
+    }
+
+    /// The calls of cosign but those for its version.
+    fn calls(&self) -> Vec<String> {
+        let mut calls = self.programs.calls();
+        calls.retain(|call| call != "cosign version");
+        calls
+    }
+
+    fn reference(&self) -> String {
+        format!(
+            "{}/team/agent-runner@{}",
+            self.registry.address, self.publication.digest
+        )
+    }
+}
+
+fn version(version: &str) -> serde_json::Value {
+    answer("version", 0, &format!("GitVersion:    {version}\n"), "")
+}
+
+#[test]
+fn both_majors_sign_without_a_transparency_log() {
+    for (number, option) in [V2, V3] {
+        let signing = Signing::new(
+            &channel("key = 'target/a.key'\n"),
+            &[
+                version(number),
+                answer("sign", 0, "", ""),
+                answer("verify", 0, "", ""),
+            ],
+        );
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let reference = signing.reference();
+        assert_eq!(
+            signing.calls(),
+            [
+                format!(
+                    "cosign sign --yes --key target/a.key {option}--tlog-upload=false {reference}"
+                ),
+                format!("cosign verify --key target/a.pub --insecure-ignore-tlog=true {reference}"),
+            ]
+        );
+        assert!(signing.registry.tags().contains_key("1.2.3"));
+    }
+}
+
+#[test]
+fn no_tag_moves_if_signing_or_verifying_fails() {
+    let error = "Error: no key\n";
+    for (sign, verify, failed) in [(1, 0, "cosign sign"), (0, 1, "cosign verify")] {
+        let signing = Signing::new(
+            &channel("key = 'target/a.key'\n"),
+            &[
+                version(V3.0),
+                answer("sign", sign, "", error),
+                answer("verify", verify, "", error),
+            ],
+        );
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        assert!(
+            output.stderr.contains("no tag was moved"),
+            "{}",
+            output.stderr
+        );
+        assert!(output.stderr.contains(failed), "{}", output.stderr);
+        assert_eq!(signing.registry.tags().len(), 0);
+    }
+}
+
+/// cosign would take the private key for the public one.
+#[test]
+fn a_key_in_a_variable_needs_a_public_key_before_anything_is_pushed() {
+    let key = "key = 'env://COSIGN_PRIVATE_KEY'\n";
+    let cosign = [
+        version(V2.0),
+        answer("sign", 0, "", ""),
+        answer("verify", 0, "", ""),
+    ];
+    let signing = Signing::new(&channel(key), &cosign);
+    let set = [("COSIGN_PRIVATE_KEY", "marked-key")];
+    let message =
+        "`sign.public-key` is not set, and the public key of `env://COSIGN_PRIVATE_KEY` is unknown";
+    for args in [&["ci-check", "--version", "1.2.3"][..], &[]] {
+        let output = if args.is_empty() {
+            signing.publish(&set)
+        } else {
+            signing.run(args, &set)
+        };
+        assert_ne!(output.code, 0);
+        let text = output.stdout + &output.stderr;
+        assert!(text.contains(message), "{text}");
+        assert!(
+            text.contains("cosign public-key --key env://COSIGN_PRIVATE_KEY"),
+            "{text}"
+        );
+    }
+    assert_eq!(signing.registry.count("PUT "), 0, "nothing was pushed");
+
+    let public = format!("{key}public-key = 'target/a.pub'\n");
+    let signing = Signing::new(&channel(&public), &cosign);
+    let output = signing.publish(&set);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let verify = format!(
+        "cosign verify --key target/a.pub --insecure-ignore-tlog=true {}",
+        signing.reference()
+    );
+    assert_eq!(signing.calls().last(), Some(&verify));
+
+    // The variable, the public key's file and the password are looked for before anything is pushed.
+    for (config, env, message) in [
+        (
+            &public,
+            &[][..],
+            "the variable COSIGN_PRIVATE_KEY is not set",
+        ),
+        (
+            &format!("{key}public-key = 'target/b.pub'\n"),
+            &set,
+            "there is no file `target/b.pub` with the public key",
+        ),
+    ] {
+        let signing = Signing::new(&channel(config), &cosign);
+        let output = signing.publish(env);
+        assert_eq!(output.code, 1);
+        assert!(output.stderr.contains(message), "{}", output.stderr);
+        assert_eq!(signing.registry.count("PUT "), 0);
+    }
+}
