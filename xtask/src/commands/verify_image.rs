@@ -13,7 +13,7 @@ use crate::{
     facts::{context::Context, git::WorkTree},
     oci::{
         archive::Archive,
-        verify::{Attestations, Depth, Verified},
+        verify::{Depth, Verified},
     },
     registry::authentication::Access,
     release::{destination, expected::expected, verify},
@@ -91,7 +91,7 @@ impl VerifyImage {
     /// built for.
     fn verify(&self, cx: &Context, built_for: &Settings) -> Result<Verified> {
         // The image may be of any commit: only publishing requires the current one.
-        let mut expected = expected(built_for, &WorkTree::default(), Attestations::Optional);
+        let mut expected = expected(built_for, &WorkTree::default());
         if let Some(platform) = self.platform.parse()? {
             expected.platforms = vec![platform];
         }

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     base::{image, version},
     config::values::{
-        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Provenance, Publish,
-        Relabel, RunUser, Sign, WorkTreeRequirement, is_variable_name,
+        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Publish, Relabel, RunUser,
+        Sign, WorkTreeRequirement, is_variable_name,
     },
 };
 
@@ -153,8 +153,8 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("labels", ValueType::Map(template_value), "additional labels, as templates"),
     key("build-args", ValueType::Map(template_value), "additional build arguments, as templates"),
     key("check", ValueType::Bool, "whether `build-image` runs `check` first"),
-    key("provenance", ValueType::Choice(Provenance::WORDS), "the level of detail of the provenance attestation (only Docker writes one)"),
-    key("sbom", ValueType::Text(not_empty), "whether an attestation lists the image's contents: `off`, `on`, or the image of another generator (only Docker writes one)"),
+    key("provenance", ValueType::Bool, "whether publishing writes how the image was built (SLSA provenance), and stores that beside a signed image"),
+    key("sbom", ValueType::Bool, "whether publishing writes which packages the image contains (SPDX), and stores that beside a signed image"),
     key("sign", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
     key("smoke", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
     key("work-tree", ValueType::Choice(WorkTreeRequirement::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),

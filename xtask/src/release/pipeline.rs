@@ -23,13 +23,14 @@ use crate::{
         client::{RawManifest, RegistryClient},
     },
     release::{
+        attest::{self, Attestation},
         destination,
         github::{self, Group},
         paths,
         preflight::{self, Decision, Released},
         promote, push,
-        receipt::Receipt,
-        sign::Signer,
+        receipt::{Receipt, Signatures},
+        sign::{Signed, Signer},
         verify,
     },
     settings::{Settings, SmokeFirst},
@@ -94,13 +95,24 @@ pub fn publish(
         return publication.finish(published, None, hint);
     }
     let archive = make(&mut publication)?;
-    let verified = publication.phase("check", |it| {
-        verify::archive(it.cx, &archive, &it.request.expected)
+    let made = publication.phase("check", |it| {
+        let image = verify::archive(it.cx, &archive, &it.request.expected)?;
+        let attestations = attest::write(it.cx, &archive, &image)?;
+        Ok(Made {
+            image,
+            attestations,
+        })
     })?;
     let pushed = publication.push(&archive)?;
     let hint =
         "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
-    publication.finish(&pushed, Some(verified), hint)
+    publication.finish(&pushed, Some(made), hint)
+}
+
+/// What this run made.
+struct Made {
+    image: Verified,
+    attestations: Vec<Attestation>,
 }
 
 /// What the registry has of the version.
@@ -169,10 +181,37 @@ impl Publication<'_> {
             .context("the push failed; no tag was moved")
     }
 
-    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. The archive
-    /// is the one that was pushed, if this run did. `hint` says what to do if the registry holds something
-    /// else.
-    fn finish(mut self, image: &RawManifest, archive: Option<Verified>, hint: &str) -> Result<()> {
+    /// Signs the image and its attestations. What an interrupted run signed is not signed again.
+    fn sign(
+        &mut self,
+        signer: &Signer,
+        image: Signed,
+        verified: &Verified,
+        made: Option<&[Attestation]>,
+    ) -> Result<Signatures> {
+        let attestations = match made {
+            Some(made) => made.to_vec(),
+            None if signer.has_signed(self.cx, image)? => {
+                let platforms = verified.platform_names();
+                return Ok(Signatures {
+                    signed: true,
+                    attestations: attest::planned(self.cx.settings, &platforms).len(),
+                });
+            }
+            None => attest::write(self.cx, self.registry, verified)?,
+        };
+        self.cx
+            .exec
+            .run(&signer.plan(self.cx, image, &attestations))?;
+        Ok(Signatures {
+            signed: true,
+            attestations: attestations.len(),
+        })
+    }
+
+    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. `made` is what was
+    /// pushed, if this run did. `hint` says what to do if the registry holds something else.
+    fn finish(mut self, image: &RawManifest, made: Option<Made>, hint: &str) -> Result<()> {
         let cx = self.cx;
         let digest = image.digest();
         let verified = self.phase("verify", |it| {
@@ -190,20 +229,28 @@ impl Publication<'_> {
             )
         })?;
         // The layers of the archive were read when it was verified.
-        let verified = archive.unwrap_or(verified);
+        let (verified, attestations) = match made {
+            Some(made) => (made.image, Some(made.attestations)),
+            None => (verified, None),
+        };
         // An image that will get no tag is not signed.
         let released =
             preflight::released(cx.settings, self.registry, &self.request.git, Some(&digest))?;
         self.existing(released.as_ref(), Some(&digest))?;
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
-        let signing = self
-            .signer
-            .as_ref()
-            .map(|signer| signer.plan(cx, &reference, self.registry.is_plain_http()));
-        if let Some(signing) = &signing {
-            self.phase("sign", |it| it.cx.exec.run(signing))
-                .context("the image is not signed; no tag was moved")?;
-        }
+        let signatures = match self.signer.take() {
+            Some(signer) => {
+                let image = Signed {
+                    reference: &reference,
+                    plain_http: self.registry.is_plain_http(),
+                };
+                self.phase("sign", |it| {
+                    it.sign(&signer, image, &verified, attestations.as_deref())
+                })
+                .context("the image is not signed; no tag was moved")?
+            }
+            None => Signatures::default(),
+        };
         let tags = self.phase("promote", |it| {
             let replaces = it.replaces.as_deref();
             promote::promote(it.cx, it.registry, &it.request.git, image, replaces)
@@ -220,7 +267,7 @@ impl Publication<'_> {
             &self.request.git,
             verified,
             tags,
-            signing.is_some(),
+            signatures,
             self.phases,
         );
         let path = receipt.write(cx, is_mirror)?;

@@ -33,7 +33,7 @@ pub struct Receipt {
     /// The tags that a newer version keeps.
     pub kept: Vec<KeptTag>,
     pub platforms: Vec<VerifiedPlatform>,
-    /// The number of attestation manifests.
+    /// The number of attestations that cosign stored beside the image.
     pub attestations: usize,
     /// Whether cosign signed the image.
     pub signed: bool,
@@ -44,13 +44,20 @@ pub struct Receipt {
     pub seconds: Vec<(String, f64)>,
 }
 
+/// What cosign stored beside the image.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signatures {
+    pub signed: bool,
+    pub attestations: usize,
+}
+
 impl Receipt {
     pub fn new(
         cx: &Context,
         git: &WorkTree,
         verified: Verified,
         tags: TagPlan,
-        signed: bool,
+        signatures: Signatures,
         seconds: Vec<(String, f64)>,
     ) -> Self {
         let settings = cx.settings;
@@ -65,8 +72,8 @@ impl Receipt {
             tags: tags.moves,
             kept: tags.kept,
             platforms: verified.platforms,
-            attestations: verified.attestations,
-            signed,
+            attestations: signatures.attestations,
+            signed: signatures.signed,
             revision: git.values.sha.clone(),
             source: settings.image.source.clone(),
             seconds,

@@ -21,9 +21,14 @@ struct Signing {
 
 /// The configuration of a channel that signs.
 fn channel(sign: &str) -> String {
+    attesting(sign).replace("= true", "= false")
+}
+
+/// As [`channel`], with attestations.
+fn attesting(sign: &str) -> String {
     format!(
         "{sign}transparency-log = false\n\
-         [[channel]]\nname = 'release'\nsign = 'key'\nprovenance = 'off'\nsbom = 'off'\n"
+         [[channel]]\nname = 'release'\nsign = 'key'\nprovenance = true\nsbom = true\n"
     )
 }
 
@@ -197,5 +202,136 @@ fn a_key_in_a_variable_needs_a_public_key_before_anything_is_pushed() {
         assert_eq!(output.code, 1);
         assert!(output.stderr.contains(message), "{}", output.stderr);
         assert_eq!(signing.registry.count("PUT "), 0);
+    }
+}
+
+/// All that a run asks cosign to do, after what it reads from the project.
+const KEY: &str = "key = 'target/a.key'\n";
+
+fn willing(number: &str) -> [serde_json::Value; 5] {
+    [
+        version(number),
+        answer("sign", 0, "", ""),
+        answer("verify", 0, "", ""),
+        answer("attest", 0, "", ""),
+        answer("verify-attestation", 0, "", ""),
+    ]
+}
+
+#[test]
+fn attestations_are_made_before_the_push_and_stored_after_the_signature() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let dist = signing.publication.path().join("target/dist");
+    let names = [
+        "1.2.3.provenance.json",
+        "1.2.3.linux-amd64.spdx.json",
+        "1.2.3.linux-arm64.spdx.json",
+    ];
+    let reference = signing.reference();
+    let private = "--key target/a.key --use-signing-config=false --tlog-upload=false";
+    let public = "--key target/a.pub --insecure-ignore-tlog=true";
+    let attest = |kind: &str, name: &str| {
+        let file = dist.join(name).canonicalize().unwrap();
+        format!(
+            "cosign attest --yes {private} --type {kind} --predicate {} {reference}",
+            file.display()
+        )
+    };
+    assert_eq!(
+        signing.calls(),
+        [
+            format!("cosign sign --yes {private} {reference}"),
+            attest("slsaprovenance1", names[0]),
+            attest("spdxjson", names[1]),
+            attest("spdxjson", names[2]),
+            format!("cosign verify {public} {reference}"),
+            format!("cosign verify-attestation --type slsaprovenance1 {public} {reference}"),
+            format!("cosign verify-attestation --type spdxjson {public} {reference}"),
+        ]
+    );
+    // The index has no attestations, so its digest does not depend on them.
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(dist.join(name)).unwrap()).unwrap()
+    };
+    let receipt = read("1.2.3.json");
+    assert_eq!(receipt["digest"], signing.publication.digest);
+    assert_eq!(receipt["attestations"], 3);
+    let image = &read(names[1])["packages"][0];
+    assert_eq!(image["versionInfo"], receipt["platforms"][0]["digest"]);
+    let definition = &read(names[0])["buildDefinition"];
+    assert_eq!(definition["externalParameters"]["version"], "1.2.3");
+
+    // A second run finds the signature and the attestations, and makes none.
+    let before = signing.calls().len();
+    let again = signing.publish(&[]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let calls = signing.calls();
+    assert!(
+        calls[before..]
+            .iter()
+            .all(|call| call.starts_with("cosign verify")),
+        "{calls:?}"
+    );
+    assert_eq!(calls.len() - before, 3);
+    assert_eq!(read("1.2.3.json")["attestations"], 3);
+}
+
+#[test]
+fn no_tag_moves_if_an_attestation_is_missing() {
+    for bad in ["attest", "verify-attestation"] {
+        let mut cosign = vec![answer(bad, 1, "", "Error: no\n")];
+        cosign.extend(willing(V2.0));
+        let signing = Signing::new(&attesting(KEY), &cosign);
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        assert_eq!(signing.registry.tags().len(), 0);
+    }
+}
+
+/// The image of an earlier version of the configuration was published unsigned.
+#[test]
+fn an_image_that_was_published_unsigned_is_signed_by_the_next_run() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    let unsigned = "schema = 1\n[[channel]]\nname = 'release'\nsign = 'no'\n";
+    let local = signing.publication.path().join("xtask.local.toml");
+    let signed = fs::read_to_string(&local).unwrap();
+    fs::write(&local, unsigned).unwrap();
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let dist = signing.publication.path().join("target/dist");
+    let sbom = dist.join("1.2.3.linux-amd64.spdx.json");
+    assert!(sbom.is_file(), "the files are written in any case");
+    assert_eq!(signing.calls(), [""; 0]);
+
+    fs::write(&local, signed).unwrap();
+    fs::remove_file(&sbom).unwrap();
+    let mut cosign = vec![answer("verify", 1, "", "Error: no signatures found\n")];
+    cosign.extend(willing(V3.0));
+    let signing = Signing {
+        programs: Sandbox::new("").engine("cosign", &cosign),
+        ..signing
+    };
+    // This cosign never finds a signature, so the run fails after it has signed.
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let calls = signing.calls();
+    assert!(calls[1].starts_with("cosign sign "), "{calls:?}");
+    assert!(sbom.is_file(), "read from the registry");
+}
+
+#[test]
+fn a_word_for_the_attestations_of_buildkit_is_refused() {
+    for (key, word) in [("provenance", "max"), ("sbom", "on")] {
+        let project = format!("schema = 1\n[[channel]]\nname = 'release'\n{key} = '{word}'\n");
+        let output = Sandbox::new(&project).run(&["config"]);
+        assert_eq!(output.code, 2);
+        for text in [
+            format!("`{key}` must be true or false, but is "),
+            format!("help: write `{key} = true` or `{key} = false`"),
+        ] {
+            assert!(output.stderr.contains(&text), "{}", output.stderr);
+        }
     }
 }

@@ -2,7 +2,14 @@
 
 use anyhow::Result;
 
-use crate::{facts::context::Context, plan::Cmd, release::sign::trust::Trust};
+use crate::{
+    facts::context::Context,
+    plan::Cmd,
+    release::{
+        attest::{Attestation, Kind},
+        sign::trust::Trust,
+    },
+};
 
 pub const PROGRAM: &str = "cosign";
 
@@ -64,6 +71,33 @@ impl Cosign {
     /// Verifies the signature of a reference.
     pub fn verify(self, trust: &Trust, options: Options, reference: &str) -> Cmd {
         add_public(Cmd::new(PROGRAM).arg("verify"), trust, options).arg(reference)
+    }
+
+    /// Stores an attestation of a reference.
+    pub fn attest(
+        self,
+        trust: &Trust,
+        options: Options,
+        attestation: &Attestation,
+        reference: &str,
+    ) -> Cmd {
+        let cmd = Cmd::new(PROGRAM).args(["attest", "--yes"]);
+        self.add_private(cmd, trust, options)
+            .args(["--type", attestation.kind.cosign_type(), "--predicate"])
+            .arg(attestation.file.to_string_lossy())
+            .arg(reference)
+    }
+
+    /// Verifies the attestations of a kind.
+    pub fn verify_attestation(
+        self,
+        trust: &Trust,
+        options: Options,
+        kind: Kind,
+        reference: &str,
+    ) -> Cmd {
+        let cmd = Cmd::new(PROGRAM).args(["verify-attestation", "--type", kind.cosign_type()]);
+        add_public(cmd, trust, options).arg(reference)
     }
 
     fn add_private(self, mut cmd: Cmd, trust: &Trust, options: Options) -> Cmd {

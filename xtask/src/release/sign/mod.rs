@@ -4,6 +4,8 @@
 pub mod cosign;
 pub mod trust;
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use self::{cosign::Cosign, trust::Trust};
@@ -11,8 +13,24 @@ use crate::{
     base::error::Failure,
     facts::context::Context,
     plan::{Output, Plan, Step},
-    settings::GitValues,
+    release::{
+        attest::{self, Attestation},
+        paths,
+    },
+    settings::{GitValues, Sign},
 };
+
+/// How long cosign may take to answer whether an image is signed.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// An image that is or will be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// The repository and the digest.
+    pub reference: &'a str,
+    /// Whether the registry has no TLS.
+    pub plain_http: bool,
+}
 
 /// What signs the images of a channel, and verifies their signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +58,11 @@ impl Signer {
     /// # Errors
     /// When a setting is missing, and when cosign is not installed.
     pub fn for_verifying(cx: &Context, git: &GitValues) -> Result<Option<Self>> {
-        let Some(trust) = trust::of(cx.settings, git)? else {
-            return Ok(None);
-        };
-        if cx.find_program(cosign::PROGRAM).is_none() {
-            return Err(not_installed(cx).into());
+        let is_installed = || cx.find_program(cosign::PROGRAM).is_some();
+        match cx.settings.channel.sign {
+            Sign::Key | Sign::Keyless if !is_installed() => Err(not_installed(cx).into()),
+            Sign::No | Sign::Key | Sign::Keyless => Self::for_dry_run(cx, git),
         }
-        let cosign = Cosign::ask(cx)?;
-        Ok(Some(Self { cosign, trust }))
     }
 
     /// The signer for a dry run, which shows what the installed cosign would get.
@@ -62,23 +77,58 @@ impl Signer {
         Ok(Some(Self { cosign, trust }))
     }
 
-    /// The plan that signs a reference and verifies the signature.
-    pub fn plan(&self, cx: &Context, reference: &str, plain_http: bool) -> Plan {
-        let options = self.options(cx, plain_http);
+    /// The plan that signs an image and its attestations, and verifies them.
+    pub fn plan(&self, cx: &Context, image: Signed, attestations: &[Attestation]) -> Plan {
+        let options = options(cx, image);
+        let reference = image.reference;
         let sign = self.cosign.sign(&self.trust, options, reference);
-        let verify = self.cosign.verify(&self.trust, options, reference);
-        vec![
-            Step::new(sign, Output::Progress).status("Signing", reference),
-            Step::new(verify, Output::Quiet),
-        ]
-        .into()
+        let mut plan = Plan::default();
+        plan.push(Step::new(sign, Output::Progress).status("Signing", reference));
+        for one in attestations {
+            let attest = self.cosign.attest(&self.trust, options, one, reference);
+            let file = paths::display(cx.settings, &one.file);
+            plan.push(Step::new(attest, Output::Progress).status("Attesting", file));
+        }
+        plan.steps.extend(self.verification(cx, image).steps);
+        plan
     }
 
-    fn options(&self, cx: &Context, plain_http: bool) -> cosign::Options {
-        cosign::Options {
-            transparency_log: cx.settings.sign.transparency_log,
-            plain_http,
+    /// The plan that verifies the signature of an image, and that it has the attestations of the channel.
+    pub fn verification(&self, cx: &Context, image: Signed) -> Plan {
+        let options = options(cx, image);
+        let reference = image.reference;
+        let mut plan = Plan::default();
+        let verify = self.cosign.verify(&self.trust, options, reference);
+        plan.push(Step::new(verify, Output::Quiet));
+        for kind in attest::kinds(cx.settings) {
+            let cmd = self
+                .cosign
+                .verify_attestation(&self.trust, options, kind, reference);
+            plan.push(Step::new(cmd, Output::Quiet));
         }
+        plan
+    }
+
+    /// Whether an image has its signature and attestations already.
+    ///
+    /// # Errors
+    /// When a signal interrupts.
+    pub fn has_signed(&self, cx: &Context, image: Signed) -> Result<bool> {
+        for step in self.verification(cx, image).steps {
+            let answer = cx.exec.capture(&step.cmd, ANSWER_LIMIT);
+            cx.exec.fail_if_interrupted()?;
+            if !answer.is_ok_and(|answer| answer.ok()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn options(cx: &Context, image: Signed) -> cosign::Options {
+    cosign::Options {
+        transparency_log: cx.settings.sign.transparency_log,
+        plain_http: image.plain_http,
     }
 }
 
