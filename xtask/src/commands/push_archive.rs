@@ -97,10 +97,7 @@ fn dry_run(cx: &Context, git: &WorkTree, archive: &Archive, path: &Path) -> Resu
             .map(ToString::to_string)
             .collect();
         let attestations = attest::planned(settings, &platforms);
-        let image = Signed {
-            reference: &reference,
-            plain_http: false,
-        };
+        let image = Signed::new(&reference);
         text.push_str(&signer.plan(cx, image, &attestations).render());
     }
     Ok(cx.ui.print_plan(&text)?)

@@ -194,7 +194,7 @@ impl Publication<'_> {
             None if signer.has_signed(self.cx, image)? => {
                 let platforms = verified.platform_names();
                 return Ok(Signatures {
-                    signed: true,
+                    verify: Some(signer.command(self.cx, image)),
                     attestations: attest::planned(self.cx.settings, &platforms).len(),
                 });
             }
@@ -204,7 +204,7 @@ impl Publication<'_> {
             .exec
             .run(&signer.plan(self.cx, image, &attestations))?;
         Ok(Signatures {
-            signed: true,
+            verify: Some(signer.command(self.cx, image)),
             attestations: attestations.len(),
         })
     }

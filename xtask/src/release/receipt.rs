@@ -37,6 +37,8 @@ pub struct Receipt {
     pub attestations: usize,
     /// Whether cosign signed the image.
     pub signed: bool,
+    /// The command with which anybody verifies the signature.
+    pub verify: Option<String>,
     /// The commit; none outside a git work tree.
     pub revision: Option<String>,
     pub source: String,
@@ -45,9 +47,10 @@ pub struct Receipt {
 }
 
 /// What cosign stored beside the image.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Signatures {
-    pub signed: bool,
+    /// The command with which anybody verifies the signature; none if the image is not signed.
+    pub verify: Option<String>,
     pub attestations: usize,
 }
 
@@ -73,7 +76,8 @@ impl Receipt {
             kept: tags.kept,
             platforms: verified.platforms,
             attestations: signatures.attestations,
-            signed: signatures.signed,
+            signed: signatures.verify.is_some(),
+            verify: signatures.verify,
             revision: git.values.sha.clone(),
             source: settings.image.source.clone(),
             seconds,

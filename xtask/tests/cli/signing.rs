@@ -322,6 +322,78 @@ fn an_image_that_was_published_unsigned_is_signed_by_the_next_run() {
 }
 
 #[test]
+fn an_image_is_verified_with_its_signature_and_attestations() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    assert_eq!(signing.publish(&[]).code, 0);
+    let before = signing.calls().len();
+    let verify = ["verify-image", "--version", "1.2.3"];
+    let output = signing.run(&verify, &[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout.starts_with(&signing.publication.digest));
+    let reference = signing.reference();
+    let public = "--key target/a.pub --insecure-ignore-tlog=true";
+    let command = format!("cosign verify {public} {reference}");
+    let hint = format!("hint: verify it without xtask: `{command}`\n");
+    assert!(output.stderr.ends_with(&hint), "{}", output.stderr);
+    assert_eq!(
+        signing.calls()[before..],
+        [
+            command.clone(),
+            format!("cosign verify-attestation --type slsaprovenance1 {public} {reference}"),
+            format!("cosign verify-attestation --type spdxjson {public} {reference}"),
+        ]
+    );
+    let json = signing
+        .run(&[&verify[..], &["--json"]].concat(), &[])
+        .stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        json["signature"],
+        serde_json::json!({ "attestations": ["slsaprovenance1", "spdxjson"], "command": command })
+    );
+    // The receipt has the command too.
+    let receipt = signing.publication.path().join("target/dist/1.2.3.json");
+    let receipt: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(receipt).unwrap()).unwrap();
+    assert_eq!(receipt["verify"], command.as_str());
+
+    // Cosign 2 warns about a server that it does not need.
+    let warning = "WARNING: Could not fetch trusted_root.json from the TUF repository: dial tcp: lookup tuf-repo-cdn.sigstore.dev: no such host\n";
+    for (bad, error) in [
+        ("verify", "no signatures found"),
+        (
+            "verify",
+            "no matching signatures: none of the expected identities matched what was in the certificate",
+        ),
+        (
+            "verify-attestation",
+            "no matching attestations: accepted signatures do not match threshold",
+        ),
+        (
+            "verify-attestation",
+            "none of the attestations matched the predicate type: spdxjson",
+        ),
+    ] {
+        let stderr = format!("{warning}Error: {error}\n");
+        let mut cosign = vec![answer(bad, 1, "", &stderr)];
+        cosign.extend(willing(V2.0));
+        let answers = serde_json::json!(cosign).to_string();
+        fs::write(signing.programs.path("bin/cosign.json"), answers).unwrap();
+        let failed = signing.run(&verify, &[]);
+        assert_eq!(failed.code, 1, "{}", failed.stderr);
+        let expected = format!(
+            "{stderr}error: {reference} is not signed as the channel `release` requires: `cosign {bad}` failed with exit code 1\n\
+             hint: compare the key or the job with those of the release (`sign.public-key`, `sign.issuer`, `sign.identity`), and use cosign 3\n\
+             hint: see `cargo xtask explain signature-missing`\n\
+             hint: look at the image without its signature: `cargo xtask verify-image --version 1.2.3 --no-signature`\n"
+        );
+        assert!(failed.stderr.ends_with(&expected), "{}", failed.stderr);
+    }
+    let unsigned = signing.run(&[&verify[..], &["--no-signature"]].concat(), &[]);
+    assert_eq!(unsigned.code, 0, "{}", unsigned.stderr);
+}
+
+#[test]
 fn a_word_for_the_attestations_of_buildkit_is_refused() {
     for (key, word) in [("provenance", "max"), ("sbom", "on")] {
         let project = format!("schema = 1\n[[channel]]\nname = 'release'\n{key} = '{word}'\n");

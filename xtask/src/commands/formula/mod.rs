@@ -476,6 +476,7 @@ mod tests {
                 .to_vec(),
             attestations: 0,
             signed: false,
+            verify: None,
             revision: wanted.revision.clone(),
             source: String::new(),
             seconds: Vec::new(),

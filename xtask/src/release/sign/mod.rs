@@ -32,6 +32,16 @@ pub struct Signed<'a> {
     pub plain_http: bool,
 }
 
+impl<'a> Signed<'a> {
+    /// An image in a registry with TLS.
+    pub fn new(reference: &'a str) -> Self {
+        Self {
+            reference,
+            plain_http: false,
+        }
+    }
+}
+
 /// What signs the images of a channel, and verifies their signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
@@ -107,6 +117,13 @@ impl Signer {
             plan.push(Step::new(cmd, Output::Quiet));
         }
         plan
+    }
+
+    /// The command with which anybody verifies the signature.
+    pub fn command(&self, cx: &Context, image: Signed) -> String {
+        let options = options(cx, image);
+        let cmd = self.cosign.verify(&self.trust, options, image.reference);
+        cmd.render()
     }
 
     /// Whether an image has its signature and attestations already.
