@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
     key("build.context", ValueType::Text(not_empty), "the build context, relative to the checkout"),
     key("build.target", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
     key("build.check-target", ValueType::Text(not_empty), "the stage that `check` builds"),
-    key("build.base-image", ValueType::Text(not_empty), "the base image; change it to use a mirror"),
+    key("build.base-image", ValueType::Text(base_image), "the base image; change it to use a mirror, and add `@sha256:…` to pin it"),
     key("build.base-image-arg", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
     key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
     key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
@@ -309,6 +309,22 @@ fn repository(text: &str) -> Result<(), String> {
     image::Repository::parse(text).map(|_| ())
 }
 
+/// A name, or a name and a digest.
+fn base_image(text: &str) -> Result<(), String> {
+    not_empty(text)?;
+    let Some((name, digest)) = text.split_once('@') else {
+        return Ok(());
+    };
+    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if name.is_empty() || hex.len() != 64 || !hex.chars().all(is_hex) {
+        return Err(
+            "must be a name, or a name with `@sha256:` and 64 hexadecimal digits".to_owned(),
+        );
+    }
+    Ok(())
+}
+
 fn image_version(text: &str) -> Result<(), String> {
     version::Version::parse(text)
         .map(|_| ())
@@ -497,6 +513,27 @@ mod tests {
             ValueType::Map(any_text).read("A=1\nB=x=y").unwrap(),
             Value::Map([("A".into(), "1".into()), ("B".into(), "x=y".into())].into())
         );
+    }
+
+    #[test]
+    fn a_base_image_can_have_a_digest() {
+        let hex = "0123456789abcdef".repeat(4);
+        for good in [
+            "python",
+            "a.example:5000/python:3",
+            &format!("python:3@sha256:{hex}"),
+        ] {
+            assert_eq!(base_image(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "python@",
+            "python@sha256:0",
+            &format!("@sha256:{hex}"),
+            &format!("p@sha256:{}", hex.to_uppercase()),
+        ] {
+            assert!(base_image(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub struct Verified {
 pub struct VerifiedPlatform {
     pub platform: String,
     pub digest: String,
+    /// The base image with its digest, if the labels name both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// The size of the compressed layers in bytes.
     pub compressed: u64,
     /// What the layers contain; none if they were not read.
@@ -178,6 +181,12 @@ pub fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Image
     serde_json::from_slice(&content).context("cannot read the image configuration")
 }
 
+/// The base image with its digest, by the OCI's labels.
+fn base_image(config: &ImageConfig) -> Option<String> {
+    let label = |name: &str| config.label(&format!("org.opencontainers.image.base.{name}"));
+    Some(format!("{}@{}", label("name")?, label("digest")?))
+}
+
 /// Platforms that are missing, that occur more than once, or that are not expected.
 fn platform_problems(found: &[VerifiedPlatform], expected: &[Platform]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -230,6 +239,7 @@ impl ImageCheck<'_> {
         let mut found = VerifiedPlatform {
             platform: platform.to_string(),
             digest: descriptor.digest.clone(),
+            base: base_image(&config),
             compressed: manifest.layers.iter().map(|layer| layer.size).sum(),
             layers: None,
         };

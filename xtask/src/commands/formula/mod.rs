@@ -470,6 +470,7 @@ mod tests {
                 .map(|platform| VerifiedPlatform {
                     platform: platform.to_owned(),
                     digest: String::new(),
+                    base: None,
                     compressed: 0,
                     layers: None,
                 })

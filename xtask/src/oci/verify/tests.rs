@@ -105,6 +105,21 @@ fn a_good_image_is_described_by_platform() {
 }
 
 #[test]
+fn the_base_image_is_known_if_the_labels_name_it_and_its_digest() {
+    let base = |labels: &str| {
+        let config = format!(r#"{{"config":{{"Labels":{{{labels}}}}}}}"#);
+        base_image(&serde_json::from_str(&config).unwrap())
+    };
+    let name = r#""org.opencontainers.image.base.name":"python:3""#;
+    let digest = r#""org.opencontainers.image.base.digest":"sha256:1""#;
+    assert_eq!(
+        base(&format!("{name},{digest}")).as_deref(),
+        Some("python:3@sha256:1")
+    );
+    assert_eq!(base(name), None);
+}
+
+#[test]
 fn amd64_programs_in_an_arm64_image_are_found() {
     let error = verify_images(&[image("amd64", 62), image("arm64", 62)], |_| {}).unwrap_err();
     assert_eq!(

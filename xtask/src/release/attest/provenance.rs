@@ -1,5 +1,7 @@
 //! The provenance of an image: how it was built, as far as xtask knows it. <https://slsa.dev/spec/v1.1/provenance>
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,6 +31,13 @@ pub fn render(settings: &Settings, env: &Env, image: &Verified, config: &ImageCo
             "uri": format!("git+{source}@{revision}"),
             "digest": { "gitCommit": revision },
         }));
+    }
+    let bases = image.platforms.iter().filter_map(|one| one.base.as_deref());
+    let bases: BTreeSet<_> = bases.collect();
+    for (name, digest) in bases.iter().filter_map(|base| base.split_once('@')) {
+        let hex = digest.trim_start_matches("sha256:");
+        dependencies
+            .push(json!({ "uri": format!("docker://{name}"), "digest": { "sha256": hex } }));
     }
     let (builder, run) = builder(env);
     let mut details = json!({ "builder": { "id": builder } });
@@ -117,6 +126,7 @@ mod tests {
             platforms: vec![VerifiedPlatform {
                 platform: "linux/amd64".to_owned(),
                 digest: "sha256:2".to_owned(),
+                base: Some("docker.io/library/python:3.11-slim@sha256:3".to_owned()),
                 compressed: 1,
                 layers: None,
             }],
@@ -160,10 +170,16 @@ mod tests {
                     "dockerfile": "Dockerfile",
                     "target": "runtime",
                 },
-                "resolvedDependencies": [{
-                    "uri": format!("git+https://github.com/x/y@{COMMIT}"),
-                    "digest": { "gitCommit": COMMIT },
-                }],
+                "resolvedDependencies": [
+                    {
+                        "uri": format!("git+https://github.com/x/y@{COMMIT}"),
+                        "digest": { "gitCommit": COMMIT },
+                    },
+                    {
+                        "uri": "docker://docker.io/library/python:3.11-slim",
+                        "digest": { "sha256": "3" },
+                    },
+                ],
             })
         );
     }
@@ -172,7 +188,9 @@ mod tests {
     fn a_changed_work_tree_is_no_dependency() {
         let document = render_of(&format!("{COMMIT}-dirty"), &Env::fake(&[]));
         let definition = &document["buildDefinition"];
-        assert_eq!(definition["resolvedDependencies"], json!([]));
+        let dependencies = definition["resolvedDependencies"].as_array().unwrap();
+        let is_source = |one: &Value| one["digest"]["gitCommit"].is_string();
+        assert!(!dependencies.iter().any(is_source), "{dependencies:?}");
         assert_eq!(
             document["runDetails"],
             json!({ "builder": { "id": UNKNOWN_BUILDER } })

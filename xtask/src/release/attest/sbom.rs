@@ -186,6 +186,7 @@ mod tests {
         VerifiedPlatform {
             platform: "linux/amd64".to_owned(),
             digest: "sha256:abc".to_owned(),
+            base: None,
             compressed: 1,
             layers: None,
         }
