@@ -220,19 +220,17 @@ impl EngineFacts {
                 if matches!(multi.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
                     return self.build_on_nodes(build, multi, &archive);
                 }
-                // An interrupted BuildKit leaves an incomplete file, so only a complete one gets the
-                // archive's name.
-                let partial = unfinished(&archive, multi.process, "partial");
+                // An interrupted BuildKit leaves an incomplete file, so only a complete one is packed. Packing
+                // copies it, and writes the index's annotations: BuildKit has none in Docker's format.
+                let built = unfinished(&archive, multi.process, "parts");
                 let (mut steps, cmd) = self.buildx(build, multi);
-                let cmd = add_archive_output(cmd, build, &partial);
+                let cmd = add_archive_output(cmd, build, &built);
                 steps.push(self.build_step(cmd, build));
-                let rename = Cmd::new("mv").args(["-f", &partial, &archive]);
-                steps.push(Step::new(rename, Output::Quiet));
                 ArchiveSteps {
                     steps,
-                    pack: Vec::new(),
+                    cleanup: vec![remove_path(&built)],
+                    pack: vec![built],
                     timestamp: None,
-                    cleanup: vec![remove_path(&partial)],
                 }
             }
             EngineKind::Podman => {

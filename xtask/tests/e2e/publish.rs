@@ -207,6 +207,9 @@ pub fn release(checkout: &Checkout) {
     }
     assert!(release.artifact("1.2.3.provenance.json")["buildDefinition"].is_object());
     if checkout.engine.name != DOCKER {
+        let index = remote.manifest("1.2.3");
+        let title = &index["annotations"]["org.opencontainers.image.title"];
+        assert_eq!(title, "agent-runner", "{index}");
         both_platforms_can_be_pulled(&release, &digest);
     }
 

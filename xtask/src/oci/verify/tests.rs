@@ -62,7 +62,7 @@ fn archive(path: &Path, images: &[Image]) -> Archive {
         });
         manifests.push(manifest);
     }
-    let index = serde_json::to_vec(&Manifest::index(manifests)).unwrap();
+    let index = serde_json::to_vec(&Manifest::index(manifests, BTreeMap::new())).unwrap();
     let root = writer.content(media_type::DOCKER_INDEX, &index).unwrap();
     writer.finish(&root).unwrap()
 }
