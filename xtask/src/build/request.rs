@@ -90,6 +90,9 @@ pub fn revision(git: &WorkTree) -> Option<String> {
 /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
 fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, String>, Failure> {
     let image = &settings.image;
+    // Without a digest, nobody knows which image of that name the builder takes.
+    let base = &settings.build.base_image;
+    let (base_name, base_digest) = base.split_once('@').unwrap_or((base, ""));
     let oci = [
         ("version", settings.version.value.to_string()),
         ("created", rfc3339(facts.created)),
@@ -98,7 +101,8 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
         ("title", image.title.clone()),
         ("description", image.description.clone()),
         ("licenses", image.licenses.clone()),
-        ("base.name", settings.build.base_image.clone()),
+        ("base.name", base_name.to_owned()),
+        ("base.digest", base_digest.to_owned()),
     ];
     let mut labels: BTreeMap<_, _> = oci
         .into_iter()

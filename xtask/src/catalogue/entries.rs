@@ -482,6 +482,25 @@ pub const ENTRIES: &[Entry] = &[
             "https://docs.docker.com/engine/daemon/proxy/",
         ],
     },
+    // Before the entries about the network: cosign 2 warns about servers that it does not need.
+    Entry {
+        code: "signature-missing",
+        section: Section::Registry,
+        title: "an image has no signature or attestation that can be verified",
+        patterns: &[
+            &["no signatures found"],
+            &["no matching signatures"],
+            &["no matching attestations"],
+            &["none of the attestations matched"],
+        ],
+        cause: "The image is not signed, or it was signed with another key or by another job than the configuration names. Cosign 2 does not find what cosign 3 signed.",
+        fixes: &[
+            "compare the key or the job with those of the release (`sign.public-key`, `sign.issuer`, `sign.identity`), and use cosign 3",
+            "publish the version again: what is missing is signed, and the image stays the same",
+        ],
+        retry: Retry::AfterFix,
+        links: &["https://docs.sigstore.dev/cosign/verifying/verify/"],
+    },
     Entry {
         code: "registry-unreachable",
         section: Section::Registry,

@@ -17,13 +17,11 @@ use crate::{
         context::{Context, Ran},
         git,
     },
-    oci::{
-        archive::Archive,
-        verify::{Attestations, Verified},
-    },
+    oci::{archive::Archive, verify::Verified},
     plan::{Plan, quote_for_shell},
     release::{
         archive::{self, MultiarchRequest, merge_inputs, pack_line},
+        attest,
         builder::{self, MultiarchFacts},
         dist,
         expected::expected,
@@ -90,7 +88,7 @@ impl Command for BuildMultiarch {
             return Ok(cx.ui.print_plan(&plan.render())?);
         }
         let archive = plan.run(cx)?;
-        let mut expected = expected(cx.settings, &facts.build.git, plan.attestations);
+        let mut expected = expected(cx.settings, &facts.build.git);
         expected.platforms = request.platforms(cx.settings);
         let verified = verify::archive(cx, &archive, &expected)?;
         report(cx, &archive, &verified, clock)
@@ -184,7 +182,7 @@ impl BuildMultiarch {
         }
         let archive = dist::pack(cx, &inputs, None, &output)?;
         let git = git::work_tree(cx.exec, &settings.root);
-        let expected = expected(settings, &git, Attestations::Optional);
+        let expected = expected(settings, &git);
         let verified = verify::archive(cx, &archive, &expected)?;
         report(cx, &archive, &verified, clock)
     }
@@ -215,6 +213,7 @@ fn report(cx: &Context, archive: &Archive, verified: &Verified, clock: Clock) ->
             &format!("{}: {}", platform.platform, platform.summary()),
         );
     }
+    attest::write_sboms(cx, archive, verified)?;
     let path = paths::display(cx.settings, archive.path());
     cx.ui.status(
         "Built",

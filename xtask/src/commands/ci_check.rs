@@ -25,9 +25,9 @@ use crate::{
         builder::{self, MultiarchFacts},
         destination,
         preflight::{self, Decision},
-        sign,
+        sign::{Signer, trust::Trust},
     },
-    settings::{Cache, Settings, Sign},
+    settings::{Cache, Settings},
 };
 
 /// Find out what would keep a job from publishing, before it builds
@@ -69,7 +69,7 @@ impl Command for CiCheck {
         if may_push {
             all.push(released(cx, &registry, &git));
         }
-        all.push(signing(cx));
+        all.push(signing(cx, &git));
         let engine = building(cx, &mut all);
         all.push(cache(settings, env, engine));
         cx.exec.fail_if_interrupted()?;
@@ -238,40 +238,21 @@ fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding 
     }
 }
 
-fn signing(cx: &Context) -> Finding {
+fn signing(cx: &Context, git: &WorkTree) -> Finding {
     let what = "signing";
-    let settings = cx.settings;
-    if let Err(why) = sign::check_installed(cx) {
-        return from_error(what, &why);
-    }
-    if let Err(why) = sign::plan(settings, "", false) {
-        return from_failure(what, &why);
-    }
-    let key = &settings.sign.key;
-    match settings.channel.sign {
-        Sign::No => ok(what, "none: the channel does not sign"),
-        Sign::Key if !key.contains("://") && !cx.env.cwd.join(key).is_file() => failure(
-            what,
-            format!("there is no key file `{key}`"),
-            "write it from the job's secrets in an earlier step, or set `sign.key`",
-        ),
-        Sign::Key
-            if !key.contains("://") && !cx.env.has("COSIGN_PASSWORD") && !cx.env.stdin_tty =>
-        {
-            failure(
-                what,
-                "COSIGN_PASSWORD is not set, and cosign cannot ask for it without a terminal",
-                "set it from the job's secrets; for a key without a password, set it empty",
-            )
-        }
-        Sign::Key => ok(what, format!("cosign, with the key `{key}`")),
-        Sign::Keyless => identity(cx.env),
+    match Signer::for_signing(cx, &git.values) {
+        Err(why) => from_error(what, &why),
+        Ok(None) => ok(what, "none: the channel does not sign"),
+        Ok(Some(signer)) => match &signer.trust {
+            Trust::Key { private, .. } => ok(what, format!("cosign, with the key `{private}`")),
+            Trust::Keyless { identity, .. } => job_identity(cx.env, identity),
+        },
     }
 }
 
 /// A keyless signature has the identity of the job, which GitHub confirms.
 /// <https://docs.github.com/actions/concepts/security/openid-connect>
-fn identity(env: &Env) -> Finding {
+fn job_identity(env: &Env, expected: &str) -> Finding {
     let what = "signing";
     let asked = [
         "ACTIONS_ID_TOKEN_REQUEST_URL",
@@ -279,7 +260,14 @@ fn identity(env: &Env) -> Finding {
     ];
     let missing = asked.iter().find(|name| env.get(name).is_none());
     match missing {
-        None => ok(what, "cosign, as this job"),
+        None => match job_workflow(env) {
+            Some(job) if job != expected => warning(
+                what,
+                format!("this job signs as {job}, and `sign.identity` expects {expected}"),
+                "run the workflow and tag that `sign.identity` names, or change it (a reusable workflow signs with its own name)",
+            ),
+            _ => ok(what, format!("cosign, as {expected}")),
+        },
         Some(_) if env.get("SIGSTORE_ID_TOKEN").is_some() => {
             ok(what, "cosign, with the identity of SIGSTORE_ID_TOKEN")
         }
@@ -288,12 +276,24 @@ fn identity(env: &Env) -> Finding {
             format!("the job has no identity token: {name} is not set"),
             "`permissions: id-token: write` for the job",
         ),
+        Some(_) if env.get("CI").is_some() => warning(
+            what,
+            "SIGSTORE_ID_TOKEN is not set: cosign has to find the job's identity token itself, as it does on Buildkite",
+            "in GitLab CI: `id_tokens: { SIGSTORE_ID_TOKEN: { aud: sigstore } }` for the job",
+        ),
         Some(_) => warning(
             what,
-            "no identity token of a job: cosign opens a browser to sign in",
+            "no identity token of a job: cosign opens a browser to sign in, and the identity is not that of `sign.identity`",
             "publish in CI, or sign with a key: `sign = \"key\"` in the channel",
         ),
     }
+}
+
+/// The identity of a workflow of GitHub Actions, as a certificate has it.
+fn job_workflow(env: &Env) -> Option<String> {
+    let workflow = env.get("GITHUB_WORKFLOW_REF")?;
+    let server = env.get("GITHUB_SERVER_URL").unwrap_or("https://github.com");
+    Some(format!("{server}/{workflow}"))
 }
 
 /// The builder. It may be missing: a job that merges archives from other machines builds nothing.

@@ -12,13 +12,14 @@ use crate::{
         context::Context,
         git::{self, WorkTree},
     },
-    oci::{archive::Archive, verify::Attestations},
+    oci::archive::Archive,
     release::{
-        destination,
+        attest, destination,
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, warn_of_refusal},
-        preflight, sign,
+        preflight,
+        sign::{Signed, Signer},
     },
 };
 
@@ -60,7 +61,7 @@ impl Command for PushArchive {
             warn_of_refusal(cx, &git, options);
             return Ok(());
         }
-        let mut expected = expected(built_for, &git, Attestations::Optional);
+        let mut expected = expected(built_for, &git);
         if let Some(platform) = self.platform.parse()? {
             expected.platforms = vec![platform];
         }
@@ -89,7 +90,16 @@ fn dry_run(cx: &Context, git: &WorkTree, archive: &Archive, path: &Path) -> Resu
         ));
     }
     let reference = format!("{repository}@{}", archive.root.digest);
-    text.push_str(&sign::plan(settings, &reference, false)?.render());
+    if let Some(signer) = Signer::for_dry_run(cx, &git.values)? {
+        let platforms: Vec<_> = settings
+            .platforms()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let attestations = attest::planned(settings, &platforms);
+        let image = Signed::new(&reference);
+        text.push_str(&signer.plan(cx, image, &attestations).render());
+    }
     Ok(cx.ui.print_plan(&text)?)
 }
 

@@ -18,7 +18,6 @@ use crate::{
         context::{Context, EngineQuery},
         git::{self, WorkTree},
     },
-    oci::verify::Attestations,
     plan::Plan,
     release::{
         archive::ArchivePlan,
@@ -122,7 +121,7 @@ impl PushImage {
         let saved = facts.engine.save(&facts.reference, &path, facts.process);
         Ok(PushPlans {
             build,
-            archive: ArchivePlan::new(preparation, saved, path, Attestations::Optional),
+            archive: ArchivePlan::new(preparation, saved, path),
         })
     }
 
@@ -161,7 +160,7 @@ impl Command for PushImage {
             warn_of_refusal(cx, &facts.git, self.publishing);
             return Ok(());
         }
-        let mut expected = expected(settings, &facts.git, Attestations::Optional);
+        let mut expected = expected(settings, &facts.git);
         expected.platforms = vec![facts.platform];
         let request = PublishRequest {
             git: facts.git,

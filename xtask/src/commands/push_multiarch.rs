@@ -16,7 +16,6 @@ use crate::{
     },
     config::layer::Override,
     facts::{context::Context, git},
-    oci::verify::Attestations,
     plan::Plan,
     release::{
         archive::{self, ArchivePlan, MultiarchRequest, merge_inputs, pack_line},
@@ -116,7 +115,7 @@ impl PushMultiarch {
         }
         let PushPlans { native, archive } = plans;
         let request = PublishRequest {
-            expected: expected(settings, &facts.build.git, archive.attestations),
+            expected: expected(settings, &facts.build.git),
             git: facts.build.git,
             options: self.publishing,
             digest: None,
@@ -146,7 +145,7 @@ impl PushMultiarch {
             return Ok(());
         }
         let request = PublishRequest {
-            expected: expected(settings, &git, Attestations::Optional),
+            expected: expected(settings, &git),
             git,
             options: self.publishing,
             digest: None,

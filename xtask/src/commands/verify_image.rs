@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
 
@@ -13,10 +13,16 @@ use crate::{
     facts::{context::Context, git::WorkTree},
     oci::{
         archive::Archive,
-        verify::{Attestations, Depth, Verified},
+        verify::{Depth, Verified},
     },
-    registry::authentication::Access,
-    release::{destination, expected::expected, verify},
+    registry::{authentication::Access, client::RegistryClient},
+    release::{
+        attest::{self, Kind},
+        destination,
+        expected::expected,
+        sign::{Signed, Signer},
+        verify,
+    },
     settings::Settings,
 };
 
@@ -32,6 +38,9 @@ pub struct VerifyImage {
     /// Verify an archive, not the registry
     #[arg(long, value_name = "FILE", conflicts_with = "repository")]
     archive: Option<PathBuf>,
+    /// Do not verify the signature and the attestations
+    #[arg(long)]
+    no_signature: bool,
     #[command(flatten)]
     json: JsonOption,
 }
@@ -46,23 +55,22 @@ impl Command for VerifyImage {
         let built_for = cx.settings;
         let cx = &Context { settings, ..*cx };
         if cx.dry_run {
-            let what = match &self.archive {
-                Some(path) => cx.env.cwd.join(path).display().to_string(),
-                None => cx.reference()?,
-            };
-            return Ok(cx.ui.print_plan(&format!("# read {what}\n"))?);
+            return self.dry_run(cx);
         }
-        let verified = self.verify(cx, built_for);
+        let found = self.verify(cx, built_for);
         if self.json.json {
             let report = Report {
-                ok: verified.is_ok(),
-                image: verified.as_ref().ok(),
-                error: verified.as_ref().err().map(|error| format!("{error:#}")),
+                ok: found.is_ok(),
+                image: found.as_ref().ok(),
+                error: found.as_ref().err().map(|error| format!("{error:#}")),
             };
             json::print(cx.ui, &report)?;
-            return verified.map(|_| ());
+            return found.map(|_| ());
         }
-        let verified = verified?;
+        let Found {
+            image: verified,
+            signature,
+        } = found?;
         let mut text = format!("{}\n", verified.digest);
         for platform in &verified.platforms {
             text.push_str(&format!(
@@ -72,8 +80,38 @@ impl Command for VerifyImage {
                 platform.summary()
             ));
         }
-        Ok(cx.ui.print(&text)?)
+        cx.ui.print(&text)?;
+        if let Some(signature) = signature {
+            let kinds = signature.attestations.join(", ");
+            let kinds = if kinds.is_empty() {
+                "none".to_owned()
+            } else {
+                kinds
+            };
+            cx.ui
+                .status("Signed", &format!("with attestations: {kinds}"));
+            cx.ui
+                .hint(&format!("verify it without xtask: `{}`", signature.command));
+        }
+        Ok(())
     }
+}
+
+/// What was verified.
+#[derive(Serialize)]
+struct Found {
+    #[serde(flatten)]
+    image: Verified,
+    /// Null if the channel does not sign, and for an archive.
+    signature: Option<Signature>,
+}
+
+#[derive(Serialize)]
+struct Signature {
+    /// The kinds of attestations that the image has.
+    attestations: Vec<&'static str>,
+    /// The command with which anybody verifies the signature.
+    command: String,
 }
 
 /// What `--json` prints.
@@ -82,32 +120,104 @@ struct Report<'a> {
     ok: bool,
     /// Null if the image is not as expected.
     #[serde(flatten)]
-    image: Option<&'a Verified>,
+    image: Option<&'a Found>,
     error: Option<String>,
 }
 
 impl VerifyImage {
+    fn dry_run(&self, cx: &Context) -> Result<()> {
+        if let Some(path) = &self.archive {
+            let path = cx.env.cwd.join(path);
+            return Ok(cx.ui.print_plan(&format!("# read {}\n", path.display()))?);
+        }
+        let reference = cx.reference()?;
+        let mut text = format!("# read {reference}\n");
+        if !self.no_signature
+            && let Some(signer) = Signer::for_dry_run(cx, &cx.git_values())?
+        {
+            text.push_str(&signer.verification(cx, Signed::new(&reference)).render());
+        }
+        Ok(cx.ui.print_plan(&text)?)
+    }
+
     /// Verifies the archive, or what the registry holds. The image's labels name the repository that it was
     /// built for.
-    fn verify(&self, cx: &Context, built_for: &Settings) -> Result<Verified> {
+    fn verify(&self, cx: &Context, built_for: &Settings) -> Result<Found> {
         // The image may be of any commit: only publishing requires the current one.
-        let mut expected = expected(built_for, &WorkTree::default(), Attestations::Optional);
+        let mut expected = expected(built_for, &WorkTree::default());
         if let Some(platform) = self.platform.parse()? {
             expected.platforms = vec![platform];
         }
         if let Some(path) = &self.archive {
             let archive = Archive::open(&cx.env.cwd.join(path))?;
-            return verify::archive(cx, &archive, &expected);
+            return Ok(Found {
+                image: verify::archive(cx, &archive, &expected)?,
+                signature: None,
+            });
         }
+        let git = cx.git_values();
+        let signer = if self.no_signature {
+            None
+        } else {
+            Signer::for_verifying(cx, &git)?
+        };
         let registry = destination::registry(cx, Access::Pull);
-        let tag = cx.settings.tags(&cx.git_values())?;
+        let tag = cx.settings.tags(&git)?;
         let found = registry.manifest(&tag[0])?.ok_or_else(|| {
             let reference = cx.settings.image.repository.tagged(&tag[0]);
             Failure::new(format!("there is no `{reference}`"))
                 .hint("the registry's page of the image lists the published versions; name one with `--version`")
         })?;
         let hint = "publish the version again, or verify another one: `--version`";
-        verify::in_registry(cx, &registry, &found.digest(), &expected, Depth::Deep, hint)
+        let image =
+            verify::in_registry(cx, &registry, &found.digest(), &expected, Depth::Deep, hint)?;
+        let signature = match &signer {
+            Some(signer) => Some(verify_signature(cx, &registry, signer, &image.digest)?),
+            None => None,
+        };
+        Ok(Found { image, signature })
+    }
+}
+
+fn verify_signature(
+    cx: &Context,
+    registry: &RegistryClient,
+    signer: &Signer,
+    digest: &str,
+) -> Result<Signature> {
+    let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
+    let image = Signed {
+        reference: &reference,
+        plain_http: registry.is_plain_http(),
+    };
+    let plan = signer.verification(cx, image);
+    cx.ui
+        .status("Verifying", "the signature and the attestations");
+    cx.exec
+        .run(&plan)
+        .map_err(|why| with_hint(why, cx))
+        .with_context(|| {
+            let channel = &cx.settings.channel.name;
+            format!("{reference} is not signed as the channel `{channel}` requires")
+        })?;
+    Ok(Signature {
+        attestations: attest::kinds(cx.settings)
+            .into_iter()
+            .map(Kind::cosign_type)
+            .collect(),
+        command: signer.command(cx, image),
+    })
+}
+
+fn with_hint(why: anyhow::Error, cx: &Context) -> anyhow::Error {
+    match why.downcast::<Failure>() {
+        Ok(failure) => failure
+            .hint(format!(
+                "look at the image without its signature: `cargo xtask verify-image --version {} --no-signature`",
+                cx.settings.version.value.argument()
+            ))
+            .into(),
+        Err(why) => why,
     }
 }
 

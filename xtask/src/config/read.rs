@@ -231,6 +231,12 @@ impl Reader<'_> {
                 }
                 return;
             }
+            // These keys were words before.
+            (ValueType::Bool, other @ DeValue::String(_)) => {
+                let help = format!("write `{0} = true` or `{0} = false`", key.path);
+                self.problem(value.span(), &wrong_type(other), &help);
+                return;
+            }
             (_, other) => {
                 self.problem(value.span(), &wrong_type(other), key.doc);
                 return;

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     base::{image, version},
     config::values::{
-        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Provenance, Publish,
-        Relabel, RunUser, Sign, WorkTreeRequirement, is_variable_name,
+        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Publish, Relabel, RunUser,
+        Sign, WorkTreeRequirement, is_variable_name,
     },
 };
 
@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
     key("build.context", ValueType::Text(not_empty), "the build context, relative to the checkout"),
     key("build.target", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
     key("build.check-target", ValueType::Text(not_empty), "the stage that `check` builds"),
-    key("build.base-image", ValueType::Text(not_empty), "the base image; change it to use a mirror"),
+    key("build.base-image", ValueType::Text(base_image), "the base image; change it to use a mirror, and add `@sha256:…` to pin it"),
     key("build.base-image-arg", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
     key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
     key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
@@ -107,8 +107,10 @@ pub const KEYS: &[Key] = &[
     key("build.nodes", ValueType::List(node), "machines that each build one platform: with Docker BuildKit daemons, such as `linux/arm64=tcp://builder.example.com:1234`; with Podman Podman services, such as `linux/arm64=ssh://me@builder.example.com`"),
     key("build.cache", ValueType::Choice(Cache::WORDS), "the cache that multi-platform builds on several machines share"),
     key("build.cache-ref", ValueType::Text(any_text), "the repository of the `registry` cache; empty for `cache` below the image's repository"),
-    key("sign.key", ValueType::Text(any_text), "cosign's private key: a file, or the URI of a key in a KMS; set the key's password in `COSIGN_PASSWORD`"),
-    key("sign.public-key", ValueType::Text(any_text), "the public key with which signatures are verified; empty for the public part of `sign.key`"),
+    key("sign.key", ValueType::Text(any_text), "cosign's private key: a file, the URI of a key in a KMS, or `env://NAME` for an environment variable; set the key's password in `COSIGN_PASSWORD`"),
+    key("sign.public-key", ValueType::Text(any_text), "the public key with which signatures are verified; empty for `NAME.pub` beside the file `NAME.key`, or for the key in the KMS"),
+    key("sign.issuer", ValueType::Text(any_text), "who confirms the identity of the job that signs without a key, such as `https://token.actions.githubusercontent.com`"),
+    key("sign.identity", ValueType::Text(template_value), "the exact identity of the job that signs without a key, as a template: in GitHub Actions the workflow and its tag, `https://github.com/OWNER/NAME/.github/workflows/FILE@refs/tags/v{version}`"),
     key("sign.transparency-log", ValueType::Bool, "whether signatures are recorded in the public transparency log (Rekor) and verified with it"),
     key("run.container", ValueType::Text(container), "the container's name"),
     key("run.network", ValueType::Text(not_empty), "`host`, `bridge`, the name of a network, or `auto`; `auto` is `host` on Linux, and `bridge` if containers run in a virtual machine"),
@@ -151,8 +153,8 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("labels", ValueType::Map(template_value), "additional labels, as templates"),
     key("build-args", ValueType::Map(template_value), "additional build arguments, as templates"),
     key("check", ValueType::Bool, "whether `build-image` runs `check` first"),
-    key("provenance", ValueType::Choice(Provenance::WORDS), "the level of detail of the provenance attestation (only Docker writes one)"),
-    key("sbom", ValueType::Text(not_empty), "whether an attestation lists the image's contents: `off`, `on`, or the image of another generator (only Docker writes one)"),
+    key("provenance", ValueType::Bool, "whether publishing writes how the image was built (SLSA provenance), and stores that beside a signed image"),
+    key("sbom", ValueType::Bool, "whether publishing writes which packages the image contains (SPDX), and stores that beside a signed image"),
     key("sign", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
     key("smoke", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
     key("work-tree", ValueType::Choice(WorkTreeRequirement::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
@@ -305,6 +307,22 @@ fn not_empty(text: &str) -> Result<(), String> {
 
 fn repository(text: &str) -> Result<(), String> {
     image::Repository::parse(text).map(|_| ())
+}
+
+/// A name, or a name and a digest.
+fn base_image(text: &str) -> Result<(), String> {
+    not_empty(text)?;
+    let Some((name, digest)) = text.split_once('@') else {
+        return Ok(());
+    };
+    let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+    let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+    if name.is_empty() || hex.len() != 64 || !hex.chars().all(is_hex) {
+        return Err(
+            "must be a name, or a name with `@sha256:` and 64 hexadecimal digits".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 fn image_version(text: &str) -> Result<(), String> {
@@ -495,6 +513,27 @@ mod tests {
             ValueType::Map(any_text).read("A=1\nB=x=y").unwrap(),
             Value::Map([("A".into(), "1".into()), ("B".into(), "x=y".into())].into())
         );
+    }
+
+    #[test]
+    fn a_base_image_can_have_a_digest() {
+        let hex = "0123456789abcdef".repeat(4);
+        for good in [
+            "python",
+            "a.example:5000/python:3",
+            &format!("python:3@sha256:{hex}"),
+        ] {
+            assert_eq!(base_image(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "python@",
+            "python@sha256:0",
+            &format!("@sha256:{hex}"),
+            &format!("p@sha256:{}", hex.to_uppercase()),
+        ] {
+            assert!(base_image(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -79,15 +79,6 @@ choice! {
 }
 
 choice! {
-    /// How detailed a provenance attestation is.
-    Provenance {
-        Off = "off",
-        Min = "min",
-        Max = "max",
-    }
-}
-
-choice! {
     /// How cosign signs published images.
     Sign {
         No = "no",
@@ -244,26 +235,6 @@ impl From<String> for BuilderChoice {
         match word.as_str() {
             "auto" => Self::Auto,
             _ => Self::Named(word),
-        }
-    }
-}
-
-/// Whether an attestation lists the image's contents.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(from = "String")]
-pub enum Sbom {
-    Off,
-    On,
-    /// The attestation of a generator, which is this image.
-    Generator(String),
-}
-
-impl From<String> for Sbom {
-    fn from(word: String) -> Self {
-        match word.as_str() {
-            "" | "off" => Self::Off,
-            "on" => Self::On,
-            _ => Self::Generator(word),
         }
     }
 }

@@ -44,17 +44,6 @@ impl EngineFacts {
     /// Builds an image into the engine's store, under the build's references.
     pub fn build(&self, build: &Build) -> Cmd {
         let mut cmd = self.engine.cmd().arg("build");
-        match self.engine.kind {
-            // An image with attestations has OCI media types. Podman cannot read the health check of such
-            // an image. https://github.com/containers/podman/issues/18904
-            EngineKind::Docker => {
-                cmd = cmd.env(
-                    "BUILDX_NO_DEFAULT_ATTESTATIONS",
-                    EnvValue::Plain("1".to_owned()),
-                );
-            }
-            EngineKind::Podman => {}
-        }
         cmd = self.add_build_options(cmd, &self.with_build_platform(build));
         for reference in &build.references {
             cmd = cmd.args(["--tag", reference]);
@@ -88,6 +77,13 @@ impl EngineFacts {
                         "DOCKER_BUILDKIT".to_owned(),
                         EnvValue::Plain("1".to_owned()),
                     ),
+                );
+                // BuildKit would add a provenance attestation to the index. It differs from build to build, and an
+                // image with it has the OCI's media types, in which Podman cannot read the health check.
+                // https://github.com/containers/podman/issues/18904
+                cmd = cmd.env(
+                    "BUILDX_NO_DEFAULT_ATTESTATIONS",
+                    EnvValue::Plain("1".to_owned()),
                 );
                 if build.progress != Progress::Quiet {
                     cmd = cmd.args(["--progress", progress_word(build.progress)]);

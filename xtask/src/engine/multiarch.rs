@@ -11,7 +11,7 @@ use crate::{
     },
     exec::Finished,
     plan::{Cmd, EnvValue, Output, Step},
-    settings::{BuildSettings, BuilderChoice, BuilderDriver, Cache, Node, Provenance, Sbom},
+    settings::{BuildSettings, BuilderChoice, BuilderDriver, Cache, Node},
 };
 
 /// The builder that xtask creates if Docker's default builder cannot build several platforms.
@@ -48,8 +48,6 @@ pub enum Builder {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MultiarchOptions {
     pub builder: Builder,
-    pub provenance: Provenance,
-    pub sbom: Sbom,
     pub cache_from: Vec<String>,
     pub cache_to: Vec<String>,
     /// The timestamp of all files and build steps, in seconds since 1970.
@@ -222,19 +220,17 @@ impl EngineFacts {
                 if matches!(multi.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
                     return self.build_on_nodes(build, multi, &archive);
                 }
-                // An interrupted BuildKit leaves an incomplete file, so only a complete one gets the
-                // archive's name.
-                let partial = unfinished(&archive, multi.process, "partial");
+                // An interrupted BuildKit leaves an incomplete file, so only a complete one is packed. Packing
+                // copies it, and writes the index's annotations: BuildKit has none in Docker's format.
+                let built = unfinished(&archive, multi.process, "parts");
                 let (mut steps, cmd) = self.buildx(build, multi);
-                let cmd = add_archive_output(cmd, build, multi, &partial);
+                let cmd = add_archive_output(cmd, build, &built);
                 steps.push(self.build_step(cmd, build));
-                let rename = Cmd::new("mv").args(["-f", &partial, &archive]);
-                steps.push(Step::new(rename, Output::Quiet));
                 ArchiveSteps {
                     steps,
-                    pack: Vec::new(),
+                    cleanup: vec![remove_path(&built)],
+                    pack: vec![built],
                     timestamp: None,
-                    cleanup: vec![remove_path(&partial)],
                 }
             }
             EngineKind::Podman => {
@@ -304,7 +300,7 @@ impl EngineFacts {
             build.platforms = vec![platform.clone()];
             build.no_cache = false;
             let (_, cmd) = self.buildx(&build, multi);
-            let cmd = add_archive_output(cmd, &build, multi, &part);
+            let cmd = add_archive_output(cmd, &build, &part);
             let image = format!("the image for {platform}");
             steps.push(Step::new(cmd, Output::Progress).status("Fetching", image));
             pack.push(part);
@@ -474,16 +470,6 @@ impl EngineFacts {
         if build.network == "host" && name != DEFAULT_BUILDER {
             cmd = cmd.args(["--allow", "network.host"]);
         }
-        cmd = cmd.arg(match multi.provenance {
-            Provenance::Off => "--provenance=false",
-            Provenance::Min => "--provenance=mode=min",
-            Provenance::Max => "--provenance=mode=max",
-        });
-        match &multi.sbom {
-            Sbom::Off => {}
-            Sbom::On => cmd = cmd.arg("--sbom=true"),
-            Sbom::Generator(image) => cmd = cmd.arg(format!("--sbom=generator={image}")),
-        }
         (steps, add_cache_options(cmd, multi))
     }
 
@@ -596,14 +582,11 @@ fn add_cache_options(mut cmd: Cmd, multi: &MultiarchOptions) -> Cmd {
     cmd
 }
 
-/// Adds the options that write an OCI archive.
-fn add_archive_output(cmd: Cmd, build: &Build, multi: &MultiarchOptions, archive: &str) -> Cmd {
-    let mut output = format!("type=oci,dest={archive},rewrite-timestamp=true");
-    if multi.provenance == Provenance::Off && multi.sbom == Sbom::Off {
-        // Attestations require OCI media types, but Podman cannot read the health check of images that have
-        // them.
-        output.push_str(",oci-mediatypes=false");
-    }
+/// Adds the options that write an OCI archive. Its manifests have Docker's media types, because Podman cannot
+/// read the health check of an image that has the OCI's.
+/// <https://github.com/containers/podman/issues/18904>
+fn add_archive_output(cmd: Cmd, build: &Build, archive: &str) -> Cmd {
+    let output = format!("type=oci,dest={archive},rewrite-timestamp=true,oci-mediatypes=false");
     cmd.args(["--output", &output]).arg(build.context.as_str())
 }
 
@@ -649,8 +632,6 @@ mod tests {
             .map(|node| Node::try_from(node.to_owned()).unwrap());
         let multi = MultiarchOptions {
             builder: Builder::Nodes(nodes.to_vec()),
-            provenance: Provenance::Off,
-            sbom: Sbom::Off,
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             epoch: 7,

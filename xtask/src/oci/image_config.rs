@@ -14,6 +14,7 @@ pub struct ImageConfig {
     pub architecture: String,
     pub os: String,
     pub variant: Option<String>,
+    pub created: Option<String>,
     #[serde(rename = "config")]
     pub run: RunDefaults,
 }

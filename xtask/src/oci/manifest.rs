@@ -88,6 +88,8 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<Descriptor>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -103,10 +105,12 @@ impl Manifest {
             .chain(&self.manifests)
     }
 
-    /// An index of manifests, with the media type of the format, OCI or Docker, that they are in.
-    pub fn index(manifests: Vec<Descriptor>) -> Self {
+    /// An index of manifests. With annotations it is the OCI's, also if the manifests are Docker's. Registries
+    /// accept that, but GCR refuses annotations in Docker's manifest list, which does not have them.
+    /// <https://github.com/ko-build/ko/pull/385> Without annotations it has the format of the manifests.
+    pub fn index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Self {
         let is_oci = |one: &Descriptor| one.media_type == media_type::OCI_MANIFEST;
-        let media_type = if manifests.iter().any(is_oci) {
+        let media_type = if !annotations.is_empty() || manifests.iter().any(is_oci) {
             media_type::OCI_INDEX
         } else {
             media_type::DOCKER_INDEX
@@ -115,6 +119,7 @@ impl Manifest {
             schema_version: 2,
             media_type: media_type.to_owned(),
             manifests,
+            annotations,
             ..Self::default()
         }
     }
@@ -130,11 +135,16 @@ mod tests {
             media_type: media_type.to_owned(),
             ..Descriptor::default()
         };
-        let docker = Manifest::index(vec![child(media_type::DOCKER_MANIFEST)]);
+        let none = BTreeMap::new;
+        let docker = Manifest::index(vec![child(media_type::DOCKER_MANIFEST)], none());
         assert_eq!(docker.media_type, media_type::DOCKER_INDEX);
-        let oci = Manifest::index(vec![child(media_type::OCI_MANIFEST)]);
+        let oci = Manifest::index(vec![child(media_type::OCI_MANIFEST)], none());
         assert_eq!(oci.media_type, media_type::OCI_INDEX);
         assert!(oci.is_index());
+        // Docker's list has no annotations.
+        let some = [("a".to_owned(), "b".to_owned())].into();
+        let mixed = Manifest::index(vec![child(media_type::DOCKER_MANIFEST)], some);
+        assert_eq!(mixed.media_type, media_type::OCI_INDEX);
     }
 
     #[test]

@@ -1,23 +1,19 @@
 //! Checks that an image is what it should be: every platform is there, and is what the index and
 //! the configuration say, down to the ELF headers of its programs.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Read},
-    thread,
-};
+use std::{collections::BTreeMap, io::Read, thread};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 
 use super::{
-    compression::Compression,
-    digest::{Digesting, sha256},
-    filesystem::{self, Contents, Program},
+    digest::sha256,
+    filesystem::{self, Program},
     image_config::ImageConfig,
+    layer,
     manifest::{Descriptor, DescriptorPlatform, Manifest},
     source::Source,
-    stop::{StopCheck, Stoppable},
+    stop::StopCheck,
 };
 use crate::base::{
     image::{Budget, Platform, human_bytes},
@@ -34,14 +30,6 @@ pub struct Expected {
     /// Labels and their values.
     pub labels: BTreeMap<String, String>,
     pub budget: Budget,
-    pub attestations: Attestations,
-}
-
-/// Whether each image must have an attestation manifest (provenance, SBOM).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attestations {
-    Required,
-    Optional,
 }
 
 /// How much of an image is looked at.
@@ -60,14 +48,15 @@ pub struct Verified {
     pub digest: String,
     pub media_type: String,
     pub platforms: Vec<VerifiedPlatform>,
-    /// The number of attestation manifests.
-    pub attestations: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct VerifiedPlatform {
     pub platform: String,
     pub digest: String,
+    /// The base image with its digest, if the labels name both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// The size of the compressed layers in bytes.
     pub compressed: u64,
     /// What the layers contain; none if they were not read.
@@ -82,6 +71,14 @@ pub struct VerifiedLayers {
     pub unpacked: u64,
     /// The number of programs and libraries whose ELF headers were checked.
     pub programs: usize,
+}
+
+impl Verified {
+    /// `linux/amd64`, …
+    pub fn platform_names(&self) -> Vec<String> {
+        let platforms = self.platforms.iter();
+        platforms.map(|one| one.platform.clone()).collect()
+    }
 }
 
 impl VerifiedPlatform {
@@ -148,10 +145,6 @@ pub fn verify(
     let (platforms, problems): (Vec<_>, Vec<_>) = images.into_iter().unzip();
     let mut problems: Vec<String> = problems.into_iter().flatten().collect();
     problems.extend(platform_problems(&platforms, &expected.platforms));
-    let attestations = children.iter().filter(|one| one.is_attestation()).count();
-    if expected.attestations == Attestations::Required && attestations < platforms.len() {
-        problems.push("attestations are missing".to_owned());
-    }
     if !problems.is_empty() {
         bail!("{}", problems.join("\n"));
     }
@@ -159,17 +152,39 @@ pub fn verify(
         digest: root.to_owned(),
         media_type: top.media_type,
         platforms,
-        attestations,
     })
 }
 
 /// Reads a manifest, and checks it against its digest.
-fn read_manifest(source: &dyn Source, digest: &str) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// When it cannot be read, or differs from its digest.
+pub fn read_manifest(source: &dyn Source, digest: &str) -> Result<Vec<u8>> {
     let content = source.manifest(digest)?;
     if sha256(&content) != digest {
         bail!("the content of manifest {digest} does not match its digest");
     }
     Ok(content)
+}
+
+/// Reads an image configuration, and checks it against its digest.
+///
+/// # Errors
+/// When it cannot be read, or differs from its digest.
+pub fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<ImageConfig> {
+    let mut content = Vec::new();
+    source.blob(&descriptor.digest)?.read_to_end(&mut content)?;
+    if sha256(&content) != descriptor.digest {
+        let digest = &descriptor.digest;
+        bail!("the content of configuration {digest} does not match its digest");
+    }
+    serde_json::from_slice(&content).context("cannot read the image configuration")
+}
+
+/// The base image with its digest, by the OCI's labels.
+fn base_image(config: &ImageConfig) -> Option<String> {
+    let label = |name: &str| config.label(&format!("org.opencontainers.image.base.{name}"));
+    Some(format!("{}@{}", label("name")?, label("digest")?))
 }
 
 /// Platforms that are missing, that occur more than once, or that are not expected.
@@ -209,7 +224,7 @@ impl ImageCheck<'_> {
         let config = manifest
             .config
             .context("a platform's manifest has no configuration")?;
-        let config = self.read_config(&config)?;
+        let config = read_config(self.source, &config)?;
         let platform = config.platform().normalized();
         let mut problems = Vec::new();
         if let Some(in_index) = descriptor
@@ -224,6 +239,7 @@ impl ImageCheck<'_> {
         let mut found = VerifiedPlatform {
             platform: platform.to_string(),
             digest: descriptor.digest.clone(),
+            base: base_image(&config),
             compressed: manifest.layers.iter().map(|layer| layer.size).sum(),
             layers: None,
         };
@@ -238,18 +254,6 @@ impl ImageCheck<'_> {
         problems.extend(self.size_problems(&found));
         let problems = problems.into_iter().map(|why| format!("{platform}: {why}"));
         Ok((found, problems.collect()))
-    }
-
-    fn read_config(&self, descriptor: &Descriptor) -> Result<ImageConfig> {
-        let mut content = Vec::new();
-        self.source
-            .blob(&descriptor.digest)?
-            .read_to_end(&mut content)?;
-        if sha256(&content) != descriptor.digest {
-            let digest = &descriptor.digest;
-            bail!("the content of configuration {digest} does not match its digest");
-        }
-        serde_json::from_slice(&content).context("cannot read the image configuration")
     }
 
     fn config_problems(&self, config: &ImageConfig) -> Vec<String> {
@@ -309,8 +313,7 @@ impl ImageCheck<'_> {
     fn read_layers(&self, layers: &[Descriptor]) -> Result<(VerifiedLayers, Vec<Program>)> {
         let (mut unpacked, mut programs) = (0, Vec::new());
         for layer in layers {
-            let contents = self
-                .read_layer(layer)
+            let contents = layer::read(self.source, layer, self.stop, |tar| filesystem::read(tar))
                 .with_context(|| format!("cannot verify layer {}", layer.digest))?;
             unpacked += contents.size;
             programs.extend(contents.programs);
@@ -323,25 +326,6 @@ impl ImageCheck<'_> {
             },
             programs,
         ))
-    }
-
-    fn read_layer(&self, layer: &Descriptor) -> Result<Contents> {
-        let blob = Stoppable::new(self.source.blob(&layer.digest)?, self.stop);
-        let mut blob = Digesting::new(blob);
-        let compression = Compression::of_media_type(&layer.media_type).with_context(|| {
-            format!(
-                "the media type `{}` is not supported: layers must be tar files, plain or compressed with gzip or zstd",
-                layer.media_type
-            )
-        })?;
-        let contents = filesystem::read(compression.decompress(&mut blob));
-        // Damaged content is reported as such, not as what it breaks in the compression or tar.
-        io::copy(&mut blob, &mut io::sink())?;
-        let (digest, size, _) = blob.finish();
-        if size != layer.size || digest != layer.digest {
-            bail!("the content does not match the digest and size in the manifest");
-        }
-        Ok(contents?)
     }
 }
 

@@ -11,13 +11,13 @@ use crate::{
     cli::BuildOptions,
     engine::{build::Build, multiarch::ArchiveSteps},
     facts::context::Context,
-    oci::{archive::Archive, verify::Attestations},
+    oci::archive::Archive,
     plan::{Plan, quote_for_shell},
     release::{
         builder::{self, MultiarchFacts},
         dist, paths,
     },
-    settings::{CheckFirst, Provenance, Sbom, Settings},
+    settings::{CheckFirst, Settings},
 };
 
 /// How an archive is made. The engine's steps come first. If they don't write the archive
@@ -30,17 +30,11 @@ pub struct ArchivePlan {
     /// The time that packing gives to files and build steps, in seconds since 1970.
     pub timestamp: Option<u64>,
     pub archive: PathBuf,
-    pub attestations: Attestations,
 }
 
 impl ArchivePlan {
     /// `preparation`, then the engine's own steps.
-    pub fn new(
-        preparation: Plan,
-        engine: ArchiveSteps,
-        archive: PathBuf,
-        attestations: Attestations,
-    ) -> Self {
+    pub fn new(preparation: Plan, engine: ArchiveSteps, archive: PathBuf) -> Self {
         let mut plan = preparation;
         plan.steps.extend(engine.steps);
         plan.cleanup.extend(engine.cleanup);
@@ -49,7 +43,6 @@ impl ArchivePlan {
             pack: engine.pack.into_iter().map(PathBuf::from).collect(),
             timestamp: engine.timestamp,
             archive,
-            attestations,
         }
     }
 
@@ -173,12 +166,7 @@ pub fn plan(
     let mut preparation = request.preparation(settings, facts)?;
     preparation.push(paths::folder_step(&archive));
     let steps = facts.build.engine.build_archive(&build, &multi, &archive);
-    let attestations = if multi.provenance == Provenance::Off && multi.sbom == Sbom::Off {
-        Attestations::Optional
-    } else {
-        Attestations::Required
-    };
-    Ok(ArchivePlan::new(preparation, steps, archive, attestations))
+    Ok(ArchivePlan::new(preparation, steps, archive))
 }
 
 /// The archives that `--merge` names. A folder stands for all archives in it, without the one that an

@@ -1,5 +1,4 @@
-//! The facts and choices of a build for several platforms: which builder, which cache, which
-//! attestations.
+//! The facts and choices of a build for several platforms: which builder, which cache.
 
 use std::thread;
 
@@ -9,13 +8,13 @@ use crate::{
     base::{env::Env, error::Failure, image::Platform},
     build::facts::BuildFacts,
     engine::{
-        capabilities::{Capability, ImageStore},
+        capabilities::ImageStore,
         multiarch::{BuilderFacts, CacheOptions, MultiarchOptions},
     },
     facts::context::Context,
     plan::Cmd,
     release::paths,
-    settings::{Cache, Provenance, Sbom, Settings},
+    settings::{Cache, Settings},
 };
 
 /// The variables that BuildKit needs for GitHub's cache. GitHub gives them to actions, not to the
@@ -80,7 +79,7 @@ impl MultiarchFacts {
     }
 }
 
-/// Chooses builder, cache and attestations. `platform` is that of a shard.
+/// Chooses builder and cache. `platform` is that of a shard.
 ///
 /// # Errors
 /// When the engine has no builder as configured.
@@ -97,20 +96,8 @@ pub fn multiarch_options(
         .choose_builder(&settings.build, facts.builder, config.as_deref())
         .map_err(Failure::usage)?;
     let CacheOptions { from, to } = cache(settings, facts, platform);
-    let channel = &settings.channel;
-    let supports_attestations = engine.can(Capability::Attestations);
     Ok(MultiarchOptions {
         builder,
-        provenance: if supports_attestations {
-            channel.provenance
-        } else {
-            Provenance::Off
-        },
-        sbom: if supports_attestations {
-            channel.sbom.clone()
-        } else {
-            Sbom::Off
-        },
         cache_from: from,
         cache_to: to,
         epoch: facts.build.created,
@@ -145,15 +132,6 @@ fn cache(settings: &Settings, facts: &MultiarchFacts, platform: Option<&Platform
 /// Warnings about what the build leaves out or does in another way than configured.
 pub fn warnings(settings: &Settings, facts: &MultiarchFacts) -> Vec<String> {
     let mut warnings = Vec::new();
-    let channel = &settings.channel;
-    if !facts.build.engine.can(Capability::Attestations)
-        && (channel.provenance != Provenance::Off || channel.sbom != Sbom::Off)
-    {
-        warnings.push(format!(
-            "{} writes no attestations: the image has neither provenance nor SBOM",
-            facts.build.engine.engine.kind
-        ));
-    }
     let missing = &facts.missing_github_cache_variables;
     if settings.build.cache == Cache::GitHub && !missing.is_empty() {
         warnings.push(format!(

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    base::image::VERSION_LABEL,
-    engine::label,
-    facts::git::WorkTree,
-    oci::verify::{Attestations, Expected},
+    base::image::VERSION_LABEL, engine::label, facts::git::WorkTree, oci::verify::Expected,
     settings::Settings,
 };
 
 /// The OCI's label for the commit.
 pub const REVISION_LABEL: &str = "org.opencontainers.image.revision";
+/// The OCI's label for the time of the commit.
+pub const CREATED_LABEL: &str = "org.opencontainers.image.created";
 
 /// The expectations of the settings. The commit counts if the work tree is clean.
-pub fn expected(settings: &Settings, git: &WorkTree, attestations: Attestations) -> Expected {
+pub fn expected(settings: &Settings, git: &WorkTree) -> Expected {
     let mut labels = BTreeMap::from([
         (VERSION_LABEL.to_owned(), settings.version.value.to_string()),
         (
@@ -29,6 +28,5 @@ pub fn expected(settings: &Settings, git: &WorkTree, attestations: Attestations)
         platforms: settings.platforms().to_vec(),
         labels,
         budget: settings.budget,
-        attestations,
     }
 }

@@ -77,6 +77,9 @@ fn summary(receipt: &Receipt) -> String {
     for platform in &receipt.platforms {
         let _ = writeln!(text, "| {} | {} |", platform.platform, platform.sizes());
     }
+    if let Some(verify) = &receipt.verify {
+        let _ = writeln!(text, "| Verify | `{verify}` |");
+    }
     let total: f64 = receipt.seconds.iter().map(|(_, seconds)| seconds).sum();
     let _ = writeln!(text, "| Time | {total:.1} s |\n");
     text
@@ -101,6 +104,7 @@ mod tests {
             platforms: Vec::new(),
             attestations: 0,
             signed: false,
+            verify: Some("cosign verify x".to_owned()),
             revision: None,
             source: String::new(),
             seconds: Vec::new(),
@@ -122,6 +126,10 @@ mod tests {
         );
         let summary = std::fs::read_to_string(path("summary")).unwrap();
         assert!(summary.contains("| Tags | 1.2.3, latest |"), "{summary}");
+        assert!(
+            summary.contains("| Verify | `cosign verify x` |"),
+            "{summary}"
+        );
         assert!(report(&Env::fake(&[]), &receipt).is_empty());
     }
 }

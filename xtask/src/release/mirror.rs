@@ -4,54 +4,103 @@
 use std::io::{self, Read};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::{
     facts::context::Context,
-    oci::{digest::short, manifest::Manifest},
+    oci::manifest::Manifest,
     registry::{
+        authentication::Access,
         client::{RawManifest, RegistryClient},
         request::Upload,
     },
+    release::destination,
 };
 
 /// The endings of the tags that cosign 2 gives to what refers to an image.
 /// <https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md>
 const COSIGN_TAGS: &[&str] = &["sig", "att", "sbom"];
 
-/// Copies all that refers to an image from one repository to another, and returns how many manifests.
+/// Copies all that refers to an image from the repository that it was built for. If that cannot be read,
+/// this warns: a mirror may be in another network.
 ///
 /// # Errors
-/// When a registry cannot be reached, or refuses.
-pub fn copy_referrers(
-    cx: &Context,
-    source: &RegistryClient,
-    target: &RegistryClient,
-    digest: &str,
-) -> Result<usize> {
-    let mut count = 0;
-    for descriptor in source.referrers(digest)? {
-        let name = descriptor["digest"]
-            .as_str()
-            .context("the list of referrers has an entry without a digest")?;
-        let manifest = source.manifest(name)?;
-        let manifest = manifest.with_context(|| format!("{} has no {name}", source.host()))?;
-        copy_blobs(cx, source, target, &manifest)?;
-        target.put_referrer(digest, &descriptor, &manifest)?;
-        count += 1;
-    }
-    for ending in COSIGN_TAGS {
-        let tag = format!("{}.{ending}", digest.replacen(':', "-", 1));
-        if let Some(manifest) = source.manifest(&tag)? {
-            copy_blobs(cx, source, target, &manifest)?;
-            target.put_manifest(&tag, &manifest)?;
-            count += 1;
+/// When the mirror's registry cannot be reached, or refuses.
+pub fn copy_from_source(cx: &Context, mirror: &RegistryClient, digest: &str) -> Result<()> {
+    let mut settings = cx.settings.clone();
+    settings.image.repository = settings.configured_repository.clone();
+    let cx = &Context {
+        settings: &settings,
+        ..*cx
+    };
+    let source = destination::registry(cx, Access::Pull);
+    let found = match Referrers::read(&source, digest) {
+        Ok(found) => found,
+        Err(why) => {
+            cx.exec.fail_if_interrupted()?;
+            cx.ui.warn(&format!(
+                "the signatures and attestations of {}@{digest} were not copied: {why:#}",
+                settings.image.repository.as_str()
+            ));
+            return Ok(());
         }
+    };
+    found.copy(cx, &source, mirror, digest)
+}
+
+/// What refers to an image.
+struct Referrers {
+    /// Each with its entry in the list of referrers.
+    listed: Vec<(Value, RawManifest)>,
+    /// Those of cosign 2, each with its tag.
+    tagged: Vec<(String, RawManifest)>,
+}
+
+impl Referrers {
+    fn read(source: &RegistryClient, digest: &str) -> Result<Self> {
+        let (mut listed, mut tagged) = (Vec::new(), Vec::new());
+        for descriptor in source.referrers(digest)? {
+            let name = descriptor["digest"]
+                .as_str()
+                .context("the list of referrers has an entry without a digest")?;
+            let manifest = source.manifest(name)?;
+            let manifest = manifest.with_context(|| format!("{} has no {name}", source.host()))?;
+            listed.push((descriptor, manifest));
+        }
+        for ending in COSIGN_TAGS {
+            let tag = format!("{}.{ending}", digest.replacen(':', "-", 1));
+            if let Some(manifest) = source.manifest(&tag)? {
+                tagged.push((tag, manifest));
+            }
+        }
+        Ok(Self { listed, tagged })
     }
-    if count > 0 {
-        let what = format!("{count} signatures and attestations of {}", short(digest));
-        cx.ui.status("Copied", &what);
+
+    fn copy(
+        &self,
+        cx: &Context,
+        source: &RegistryClient,
+        mirror: &RegistryClient,
+        digest: &str,
+    ) -> Result<()> {
+        for (descriptor, manifest) in &self.listed {
+            copy_blobs(cx, source, mirror, manifest)?;
+            mirror.put_referrer(digest, descriptor, manifest)?;
+        }
+        for (tag, manifest) in &self.tagged {
+            copy_blobs(cx, source, mirror, manifest)?;
+            mirror.put_manifest(tag, manifest)?;
+        }
+        match self.listed.len() + self.tagged.len() {
+            0 => {}
+            1 => cx.ui.status("Copied", "a signature or attestation"),
+            count => {
+                let what = format!("{count} signatures and attestations");
+                cx.ui.status("Copied", &what);
+            }
+        }
+        Ok(())
     }
-    Ok(count)
 }
 
 fn copy_blobs(

@@ -3,6 +3,7 @@
 //! been verified.
 
 pub mod archive;
+pub mod attest;
 pub mod builder;
 pub mod destination;
 pub mod dist;

@@ -24,6 +24,21 @@ pub fn archive(settings: &Settings, platform: Option<&Platform>) -> PathBuf {
         .join(format!("{name}-{version}{platform}.oci.tar"))
 }
 
+/// The file that says how a version was built.
+pub fn provenance(settings: &Settings) -> PathBuf {
+    let version = &settings.version.value;
+    let name = format!("{version}.provenance.json");
+    settings.root.join(FOLDER).join(name)
+}
+
+/// The file with the packages of a version, for one platform.
+pub fn sbom(settings: &Settings, platform: &str) -> PathBuf {
+    let version = &settings.version.value;
+    let platform = platform.replace('/', "-");
+    let name = format!("{version}.{platform}.spdx.json");
+    settings.root.join(FOLDER).join(name)
+}
+
 /// A platform as a part of a file's or a tag's name: `linux-arm64`.
 pub fn dashed(platform: &Platform) -> String {
     platform.to_string().replace('/', "-")

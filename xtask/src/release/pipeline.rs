@@ -12,7 +12,6 @@ use crate::{
     },
     build::work_tree,
     cli::{PublishingOptions, RepositoryOption, VerifyDepth},
-    engine::label,
     facts::{context::Context, git::WorkTree},
     oci::{
         archive::Archive,
@@ -23,13 +22,15 @@ use crate::{
         client::{RawManifest, RegistryClient},
     },
     release::{
+        attest::{self, Attestation},
         destination,
         github::{self, Group},
-        paths,
+        mirror, paths,
         preflight::{self, Decision, Released},
         promote, push,
-        receipt::Receipt,
-        sign, verify,
+        receipt::{Receipt, Signatures},
+        sign::{Signed, Signer},
+        verify,
     },
     settings::{Settings, SmokeFirst},
 };
@@ -50,6 +51,8 @@ pub struct Publication<'a> {
     request: PublishRequest,
     /// The digest of the released image that the user agreed to replace.
     replaces: Option<String>,
+    /// None if the channel does not sign.
+    signer: Option<Signer>,
     /// The phases so far, each with its duration in seconds.
     phases: Vec<(String, f64)>,
 }
@@ -65,12 +68,14 @@ pub fn publish(
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
     work_tree::check(cx.settings, &request.git, request.options.uncommitted())?;
+    let signer = Signer::for_signing(cx, &request.git.values)?;
     let registry = destination::registry(cx, Access::Push);
     let mut publication = Publication {
         cx,
         registry: &registry,
         request,
         replaces: None,
+        signer,
         phases: Vec::new(),
     };
     let released = publication.preflight()?;
@@ -89,13 +94,24 @@ pub fn publish(
         return publication.finish(published, None, hint);
     }
     let archive = make(&mut publication)?;
-    let verified = publication.phase("check", |it| {
-        verify::archive(it.cx, &archive, &it.request.expected)
+    let made = publication.phase("check", |it| {
+        let image = verify::archive(it.cx, &archive, &it.request.expected)?;
+        let attestations = attest::write(it.cx, &archive, &image)?;
+        Ok(Made {
+            image,
+            attestations,
+        })
     })?;
     let pushed = publication.push(&archive)?;
     let hint =
         "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
-    publication.finish(&pushed, Some(verified), hint)
+    publication.finish(&pushed, Some(made), hint)
+}
+
+/// What this run made.
+struct Made {
+    image: Verified,
+    attestations: Vec<Attestation>,
 }
 
 /// What the registry has of the version.
@@ -122,7 +138,6 @@ impl Publication<'_> {
     }
 
     fn preflight(&mut self) -> Result<Option<Released>> {
-        sign::check_installed(self.cx)?;
         if self.request.options.no_preflight {
             return Ok(None);
         }
@@ -165,10 +180,39 @@ impl Publication<'_> {
             .context("the push failed; no tag was moved")
     }
 
-    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. The archive
-    /// is the one that was pushed, if this run did. `hint` says what to do if the registry holds something
-    /// else.
-    fn finish(mut self, image: &RawManifest, archive: Option<Verified>, hint: &str) -> Result<()> {
+    /// Signs the image and its attestations. What an interrupted run signed is not signed again.
+    fn sign(
+        &mut self,
+        signer: &Signer,
+        image: Signed,
+        verified: &Verified,
+        made: Option<&[Attestation]>,
+    ) -> Result<Signatures> {
+        // A mirror has got the signatures of the repository that it mirrors.
+        let attestations = match made {
+            Some(made) if !self.cx.settings.is_mirror() => made.to_vec(),
+            Some(_) | None if signer.has_signed(self.cx, image)? => {
+                let platforms = verified.platform_names();
+                return Ok(Signatures {
+                    verify: Some(signer.command(self.cx, image)),
+                    attestations: attest::planned(self.cx.settings, &platforms).len(),
+                });
+            }
+            Some(made) => made.to_vec(),
+            None => attest::write(self.cx, self.registry, verified)?,
+        };
+        self.cx
+            .exec
+            .run(&signer.plan(self.cx, image, &attestations))?;
+        Ok(Signatures {
+            verify: Some(signer.command(self.cx, image)),
+            attestations: attestations.len(),
+        })
+    }
+
+    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. `made` is what was
+    /// pushed, if this run did. `hint` says what to do if the registry holds something else.
+    fn finish(mut self, image: &RawManifest, made: Option<Made>, hint: &str) -> Result<()> {
         let cx = self.cx;
         let digest = image.digest();
         let verified = self.phase("verify", |it| {
@@ -186,29 +230,46 @@ impl Publication<'_> {
             )
         })?;
         // The layers of the archive were read when it was verified.
-        let verified = archive.unwrap_or(verified);
+        let (verified, attestations) = match made {
+            Some(made) => (made.image, Some(made.attestations)),
+            None => (verified, None),
+        };
         // An image that will get no tag is not signed.
         let released =
             preflight::released(cx.settings, self.registry, &self.request.git, Some(&digest))?;
         self.existing(released.as_ref(), Some(&digest))?;
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
-        let signing = sign::plan(cx.settings, &reference, self.registry.is_plain_http())?;
-        let signed = !signing.steps.is_empty();
-        if signed {
-            self.phase("sign", |it| it.cx.exec.run(&signing))?;
+        let is_mirror = cx.settings.is_mirror();
+        if is_mirror {
+            self.phase("copy", |it| {
+                mirror::copy_from_source(it.cx, it.registry, &digest)
+            })?;
         }
+        let signatures = match self.signer.take() {
+            Some(signer) => {
+                let image = Signed {
+                    reference: &reference,
+                    plain_http: self.registry.is_plain_http(),
+                };
+                self.phase("sign", |it| {
+                    it.sign(&signer, image, &verified, attestations.as_deref())
+                })
+                .context("the image is not signed; no tag was moved")?
+            }
+            None => Signatures::default(),
+        };
         let tags = self.phase("promote", |it| {
             let replaces = it.replaces.as_deref();
             promote::promote(it.cx, it.registry, &it.request.git, image, replaces)
         })?;
-        let is_mirror = self
-            .request
-            .expected
-            .labels
-            .get(label::IMAGE)
-            .map(String::as_str)
-            != Some(cx.settings.image.repository.as_str());
-        let receipt = Receipt::new(cx, &self.request.git, verified, tags, signed, self.phases);
+        let receipt = Receipt::new(
+            cx,
+            &self.request.git,
+            verified,
+            tags,
+            signatures,
+            self.phases,
+        );
         let path = receipt.write(cx, is_mirror)?;
         // The image is published, so a failure would only make the job publish it again.
         for why in github::report(cx.env, &receipt) {

@@ -33,15 +33,25 @@ pub struct Receipt {
     /// The tags that a newer version keeps.
     pub kept: Vec<KeptTag>,
     pub platforms: Vec<VerifiedPlatform>,
-    /// The number of attestation manifests.
+    /// The number of attestations that cosign stored beside the image.
     pub attestations: usize,
     /// Whether cosign signed the image.
     pub signed: bool,
+    /// The command with which anybody verifies the signature.
+    pub verify: Option<String>,
     /// The commit; none outside a git work tree.
     pub revision: Option<String>,
     pub source: String,
     /// The duration of each phase, in seconds.
     pub seconds: Vec<(String, f64)>,
+}
+
+/// What cosign stored beside the image.
+#[derive(Clone, Debug, Default)]
+pub struct Signatures {
+    /// The command with which anybody verifies the signature; none if the image is not signed.
+    pub verify: Option<String>,
+    pub attestations: usize,
 }
 
 impl Receipt {
@@ -50,7 +60,7 @@ impl Receipt {
         git: &WorkTree,
         verified: Verified,
         tags: TagPlan,
-        signed: bool,
+        signatures: Signatures,
         seconds: Vec<(String, f64)>,
     ) -> Self {
         let settings = cx.settings;
@@ -65,8 +75,9 @@ impl Receipt {
             tags: tags.moves,
             kept: tags.kept,
             platforms: verified.platforms,
-            attestations: verified.attestations,
-            signed,
+            attestations: signatures.attestations,
+            signed: signatures.verify.is_some(),
+            verify: signatures.verify,
             revision: git.values.sha.clone(),
             source: settings.image.source.clone(),
             seconds,

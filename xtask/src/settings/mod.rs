@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub use crate::config::values::{
     BuildSecret, BuilderChoice, BuilderDriver, Cache, EngineChoice, Network, Node, Progress,
-    Provenance, Publish, Relabel, RunUser, Sbom, SecretSource, Sign, WorkTreeRequirement,
+    Publish, Relabel, RunUser, SecretSource, Sign, WorkTreeRequirement,
 };
 use crate::{
     base::{
@@ -119,6 +119,10 @@ pub struct BuildSettings {
 pub struct SignSettings {
     pub key: String,
     pub public_key: String,
+    /// Who confirms the identity of a job.
+    pub issuer: String,
+    /// A template.
+    pub identity: String,
     /// Whether signatures go into the public transparency log.
     pub transparency_log: bool,
 }
@@ -207,6 +211,34 @@ impl From<bool> for SmokeFirst {
     }
 }
 
+/// Whether publishing writes how the image was built.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(from = "bool")]
+pub enum Provenance {
+    Yes,
+    No,
+}
+
+impl From<bool> for Provenance {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
+/// Whether publishing writes which packages the image contains.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(from = "bool")]
+pub enum Sbom {
+    Yes,
+    No,
+}
+
+impl From<bool> for Sbom {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
 /// A channel: the versions that it takes, and how they are built and published. A key that the
 /// configuration does not set has its default.
 #[derive(Clone, Debug, Deserialize)]
@@ -239,8 +271,8 @@ impl Default for Channel {
             labels: BTreeMap::new(),
             build_args: BTreeMap::new(),
             check: CheckFirst::No,
-            provenance: Provenance::Off,
-            sbom: Sbom::Off,
+            provenance: Provenance::No,
+            sbom: Sbom::No,
             sign: Sign::No,
             smoke: SmokeFirst::No,
             work_tree: WorkTreeRequirement::Any,
@@ -256,6 +288,11 @@ pub struct GitValues {
 }
 
 impl Settings {
+    /// Whether an option names another repository than the one that the image is built for.
+    pub fn is_mirror(&self) -> bool {
+        self.configured_repository != self.image.repository
+    }
+
     /// The container's environment file and where it is configured; none if the setting is empty. A
     /// relative path that was typed is relative to the current folder, else to the checkout.
     pub fn env_file(&self) -> Option<Sourced<String>> {

@@ -215,7 +215,7 @@ fn refuse_repeated_platforms(layer: &Layer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Build arguments stay in the image's history and its provenance, where everyone can read them.
+/// Build arguments stay in the image's history, where everyone can read them.
 fn refuse_secret_build_args(layer: &Layer) -> Result<(), Failure> {
     let secret = layer
         .entries("build.args")

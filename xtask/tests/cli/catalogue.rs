@@ -480,6 +480,22 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "registry::immutable_tags_are_not_written_again",
     ),
     (
+        "no signatures found",
+        "signing::an_image_is_verified_with_its_signature_and_attestations",
+    ),
+    (
+        "no matching signatures",
+        "signing::an_image_is_verified_with_its_signature_and_attestations",
+    ),
+    (
+        "no matching attestations",
+        "signing::an_image_is_verified_with_its_signature_and_attestations",
+    ),
+    (
+        "none of the attestations matched",
+        "signing::an_image_is_verified_with_its_signature_and_attestations",
+    ),
+    (
         "no login for",
         "credentials::a_login_that_cannot_be_read_is_told_with_the_reason",
     ),

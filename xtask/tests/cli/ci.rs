@@ -253,7 +253,9 @@ fn signing_needs_cosign_and_an_identity() {
     let signing = |sign: &str| {
         let mut job = Job::new();
         job.project += &format!(
-            "[[channel]]\nname = 'release'\nmatch = ['semver:release']\nsign = '{sign}'\n"
+            "[sign]\nissuer = 'https://token.actions.githubusercontent.com'\n\
+             identity = 'https://github.com/x/y/.github/workflows/release.yml@refs/tags/v{{version}}'\n\
+             [[channel]]\nname = 'release'\nmatch = ['semver:release']\nsign = '{sign}'\n"
         );
         job
     };
@@ -269,7 +271,8 @@ fn signing_needs_cosign_and_an_identity() {
 
     // Now with cosign in PATH.
     let run = |job: &Job, env: &[(&str, &str)]| {
-        let mut sandbox = job.sandbox().engine("cosign", &[]);
+        let cosign = answer("version", 0, "GitVersion: v3.0.4\n", "");
+        let mut sandbox = job.sandbox().engine("cosign", &[cosign]);
         for (name, value) in env {
             sandbox = sandbox.env(name, value);
         }
@@ -292,10 +295,44 @@ fn signing_needs_cosign_and_an_identity() {
         ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://example.com"),
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "marked-token"),
     ];
+    let job = "https://github.com/x/y/.github/workflows/release.yml@refs/tags/v1.2.3";
     assert_eq!(
         run(&signing("keyless"), &identity),
-        (0, "ok   signing        cosign, as this job".to_owned())
+        (0, format!("ok   signing        cosign, as {job}"))
     );
+    // The job is of another workflow than the configuration expects.
+    let mut other = signing("keyless");
+    other.env.extend(identity);
+    other.env.push((
+        "GITHUB_WORKFLOW_REF",
+        "x/y/.github/workflows/other.yml@refs/tags/v1.2.3",
+    ));
+    assert_eq!(
+        run(&other, &[]),
+        (
+            0,
+            format!(
+                "warn signing        this job signs as {}, and `sign.identity` expects {job}",
+                job.replace("release.yml", "other.yml")
+            )
+        )
+    );
+    for name in ["issuer", "identity"] {
+        let mut incomplete = signing("keyless");
+        let unset = format!("\n{name} = '");
+        incomplete.project = incomplete
+            .project
+            .replace(&unset, &format!("\n# {name} = '"));
+        assert_eq!(
+            run(&incomplete, &identity),
+            (
+                1,
+                format!(
+                    "FAIL signing        the channel `release` signs with the identity of a job, and `sign.{name}` is not set: signatures could not be verified"
+                )
+            )
+        );
+    }
     assert_eq!(
         run(&signing("key"), &[]),
         (

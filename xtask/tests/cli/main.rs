@@ -16,5 +16,6 @@ mod publish;
 mod registry;
 mod release;
 mod sandbox;
+mod signing;
 mod unusual_environments;
 mod watch;

@@ -406,3 +406,31 @@ fn a_failed_verification_is_reported_as_json_too() {
     let error = report["error"].as_str().unwrap();
     assert!(error.contains("none.tar"), "{error}");
 }
+
+#[test]
+fn the_labels_name_the_base_image_and_its_digest() {
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    let name = "docker.io/library/python:3.11-slim";
+    for (image, expected) in [
+        (name.to_owned(), None),
+        (format!("{name}@{digest}"), Some(&digest)),
+    ] {
+        let sandbox = docker(CONTAINERD).env("XTASK_BUILD_BASE_IMAGE", &image);
+        let output = sandbox.run(&["build-multiarch", "--version", "dev-me", "--dry-run"]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let labels = "--label org.opencontainers.image.base.";
+        assert!(
+            output.stdout.contains(&format!("{labels}name={name} ")),
+            "{}",
+            output.stdout
+        );
+        let label = expected.map(|digest| format!("{labels}digest={digest} "));
+        match label {
+            Some(label) => assert!(output.stdout.contains(&label), "{}", output.stdout),
+            None => assert!(!output.stdout.contains("base.digest"), "{}", output.stdout),
+        }
+        // The builder gets the digest too.
+        let argument = format!("--build-arg PYTHON_IMAGE={image} ");
+        assert!(output.stdout.contains(&argument), "{}", output.stdout);
+    }
+}

@@ -1,4 +1,4 @@
-//! Tests of README.md, CONTRIBUTING.md, CHANGELOG.md, docs/ and the workflows: their commands run, their
+//! Tests of README.md, CONTRIBUTING.md, CHANGELOG.md, SECURITY.md, docs/ and the workflows: their commands run, their
 //! links lead somewhere, and no command is missing.
 #![allow(clippy::disallowed_methods)] // tests start processes
 
@@ -37,9 +37,14 @@ fn page(name: &str) -> Page {
 }
 
 fn pages() -> Vec<Page> {
-    let mut names: Vec<_> = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
-        .map(str::to_owned)
-        .into();
+    let mut names: Vec<_> = [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "SECURITY.md",
+    ]
+    .map(str::to_owned)
+    .into();
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if Path::new(&name)

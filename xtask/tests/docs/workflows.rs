@@ -1,7 +1,7 @@
 //! Tests of the workflows in `.github/`: their commands run, the actions they use are pinned, and they
 //! have no permission that they do not need. `.ci/run` checks their syntax with actionlint.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use crate::{assert_runs, machine, page, root};
 
@@ -78,13 +78,24 @@ fn foreign_actions_are_pinned_by_digest() {
     assert!(count > 5, "few actions found: {count}");
 }
 
-/// Only the workflow that publishes has a permission to write, and only for packages.
+/// The permissions to write that a workflow's jobs have, in their order.
+const WRITES: &[(&str, &[&str])] = &[
+    ("base-image.yml", &["contents", "pull-requests"]),
+    ("ci.yml", &[]),
+    // `ci-check`, `push-multiarch`, and the GitHub release.
+    (
+        "release.yml",
+        &["packages", "id-token", "packages", "id-token", "contents"],
+    ),
+];
+
 #[test]
 fn permissions_are_minimal() {
+    let mut names = Vec::new();
     for entry in fs::read_dir(root().join(".github/workflows")).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        let name = path.display();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let before_jobs = text.split("\njobs:\n").next().unwrap();
         assert!(
             before_jobs.contains("\npermissions:\n  contents: read\n"),
@@ -96,11 +107,78 @@ fn permissions_are_minimal() {
             .filter_map(|line| line.trim().split_once(": write"))
             .map(|(what, _)| what)
             .collect();
-        if path.ends_with("release.yml") {
-            assert!(writes.iter().all(|what| *what == "packages"), "{writes:?}");
-        } else {
-            assert_eq!(writes, [""; 0], "{name}");
-        }
+        let known = WRITES.iter().find(|(known, _)| *known == name);
+        assert_eq!(
+            known.map(|(_, writes)| writes.to_vec()),
+            Some(writes),
+            "{name}"
+        );
+        names.push(name);
+    }
+    assert_eq!(names.len(), WRITES.len());
+}
+
+/// The workflow that pins the base image finds its line in xtask.toml, and xtask reads what it writes.
+#[test]
+fn the_base_image_can_be_pinned() {
+    let workflow = page(".github/workflows/base-image.yml").text;
+    let line = |begin: &str| {
+        let line = workflow
+            .lines()
+            .map(str::trim)
+            .find(|line| line.starts_with(begin));
+        line.unwrap_or_else(|| panic!("no line `{begin}`"))
+            .to_owned()
+    };
+    let world = machine();
+    let digest = |c: &str| format!("sha256:{}", c.repeat(64));
+    let name = "docker.io/library/python:3.11-slim";
+    // A second digest replaces the first.
+    for digest in [digest("a"), digest("b")] {
+        let script = format!(
+            "cd ../..\n{}\n[ \"$image\" = {name} ]\ndigest={digest}\n{}\n",
+            line("image=$("),
+            line("sed -Ei ")
+        );
+        let done = Command::new("bash")
+            .args(["-euc", &script])
+            .current_dir(world.path("src/deep/er"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let config = world.run(&["config", "--json"]);
+        assert_eq!(config.code, 0, "{}", config.stderr);
+        assert!(
+            config.stdout.contains(&format!("{name}@{digest}")),
+            "{}",
+            config.stdout
+        );
+    }
+}
+
+/// What the last job writes as the notes of a release is a section of the changelog.
+#[test]
+fn the_notes_of_a_release_are_a_section_of_the_changelog() {
+    let workflow = page(".github/workflows/release.yml").text;
+    let function = workflow
+        .lines()
+        .map(str::trim)
+        .find(|line| line.starts_with("notes() {"))
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let changelog = "# Changelog\n\n## Unreleased\n\nnew\n\n## 1.2.3 (2026-01-02)\n\n### Added\n\nthis\n\n## 1.2.2\n\nold\n";
+    fs::write(folder.path().join("CHANGELOG.md"), changelog).unwrap();
+    for (title, notes) in [
+        ("1.2.3", "\n### Added\n\nthis\n\n"),
+        ("Unreleased", "\nnew\n\n"),
+        ("1.2", ""),
+    ] {
+        let done = Command::new("bash")
+            .args(["-euc", &format!("{function}\nnotes {title}")])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout), notes, "{title}");
     }
 }
 

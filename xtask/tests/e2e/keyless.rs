@@ -37,8 +37,15 @@ struct Sigstore {
     children: Vec<Child>,
 }
 
+/// The addresses of the services.
+struct Addresses {
+    fulcio: String,
+    rekor: String,
+    timestamps: String,
+}
+
 impl Sigstore {
-    /// Starts the services; none if a program is missing.
+    /// Starts the services, and describes them for cosign; none if a program is missing.
     fn start() -> Option<Self> {
         let [cosign, fulcio, rekor, timestamps] = needed([
             "XTASK_E2E_COSIGN3",
@@ -47,124 +54,127 @@ impl Sigstore {
             "XTASK_E2E_TIMESTAMP_SERVER",
         ])?;
         let folder = TempDir::new().unwrap();
-        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         openssl(
             &["genrsa", "-out", "issuer.pem", "2048"],
             b"",
             folder.path(),
         );
-        let issuer = serve_identities(folder.path());
+        let mut sigstore = Self {
+            issuer: serve_identities(folder.path()),
+            folder,
+            cosign,
+            children: Vec::new(),
+        };
+        let addresses = Addresses {
+            fulcio: sigstore.start_fulcio(&fulcio),
+            rekor: sigstore.start_rekor(&rekor),
+            timestamps: sigstore.start_timestamps(&timestamps),
+        };
+        sigstore.describe(&addresses);
+        Some(sigstore)
+    }
+
+    fn start_fulcio(&mut self, program: &str) -> String {
+        let issuer = &self.issuer;
         let config = format!(
             "oidc-issuers:\n  {issuer}: {{issuer-url: \"{issuer}\", client-id: sigstore, type: email}}\n"
         );
-        fs::write(at("fulcio.yaml"), config).unwrap();
+        fs::write(self.file("fulcio.yaml"), config).unwrap();
+        let port = free_port();
+        let options = format!(
+            "--ca=ephemeralca --ct-log-url= --config-path=fulcio.yaml --host=127.0.0.1 --port={port} \
+             --grpc-host=127.0.0.1 --grpc-port={} --metrics-port={} --legacy-unix-domain-socket=@fulcio-{port}",
+            free_port(),
+            free_port()
+        );
+        self.start_service(program, &options, port)
+    }
+
+    fn start_rekor(&mut self, program: &str) -> String {
+        let folder = self.folder.path();
         let key = ["genpkey", "-algorithm", "ed25519", "-out", "rekor.pem"];
-        openssl(&key, b"", folder.path());
+        openssl(&key, b"", folder);
         let public = ["pkey", "-in", "rekor.pem", "-pubout", "-out", "rekor.pub"];
-        openssl(&public, b"", folder.path());
-        fs::create_dir(at("tiles")).unwrap();
+        openssl(&public, b"", folder);
+        fs::create_dir(folder.join("tiles")).unwrap();
+        let port = free_port();
+        let options = format!(
+            "--storage-dir=tiles --signer-filepath=rekor.pem --hostname=127.0.0.1 --checkpoint-interval=1s \
+             --http-port={port} --grpc-port={} --http-metrics-port={}",
+            free_port(),
+            free_port()
+        );
+        self.start_service(program, &options, port)
+    }
 
-        let [fulcio_port, rekor_port, timestamp_port] =
-            [free_port(), free_port(), free_port()].map(|port| port.to_string());
-        let mut children = Vec::new();
-        let mut start = |program: &str, args: &[&str], port: &str| {
-            let child = Command::new(program)
-                .arg("serve")
-                .args(args)
-                .current_dir(folder.path())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            children.push(child);
-            wait_for_port(port);
-        };
-        let socket = format!("@fulcio-{fulcio_port}");
-        let ports: [String; 5] = std::array::from_fn(|_| free_port().to_string());
-        start(
-            &fulcio,
-            &[
-                "--ca=ephemeralca",
-                "--ct-log-url=",
-                "--config-path=fulcio.yaml",
-                "--host=127.0.0.1",
-                "--grpc-host=127.0.0.1",
-                "--legacy-unix-domain-socket",
-                &socket,
-                "--port",
-                &fulcio_port,
-                "--grpc-port",
-                &ports[0],
-                "--metrics-port",
-                &ports[1],
-            ],
-            &fulcio_port,
+    fn start_timestamps(&mut self, program: &str) -> String {
+        let port = free_port();
+        let options = format!(
+            "--host=127.0.0.1 --port={port} --timestamp-signer=memory --disable-ntp-monitoring"
         );
-        start(
-            &rekor,
-            &[
-                "--storage-dir=tiles",
-                "--signer-filepath=rekor.pem",
-                "--hostname=127.0.0.1",
-                "--checkpoint-interval=1s",
-                "--http-port",
-                &rekor_port,
-                "--grpc-port",
-                &ports[2],
-                "--http-metrics-port",
-                &ports[3],
-            ],
-            &rekor_port,
-        );
-        start(
-            &timestamps,
-            &[
-                "--host=127.0.0.1",
-                "--timestamp-signer=memory",
-                "--disable-ntp-monitoring",
-                "--port",
-                &timestamp_port,
-            ],
-            &timestamp_port,
-        );
+        self.start_service(program, &options, port) + "/api/v1/timestamp"
+    }
 
-        let url = |port: &str| format!("http://127.0.0.1:{port}");
-        let (fulcio, rekor) = (url(&fulcio_port), url(&rekor_port));
-        let stamps = format!("{}/api/v1/timestamp", url(&timestamp_port));
+    /// Starts a service, waits until it listens, and returns its address.
+    fn start_service(&mut self, program: &str, options: &str, port: u16) -> String {
+        let log = self.file(&format!("{port}.log"));
+        let output = fs::File::create(&log).unwrap();
+        let child = Command::new(program)
+            .arg("serve")
+            .args(options.split_whitespace())
+            .current_dir(self.folder.path())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .spawn()
+            .unwrap();
+        self.children.push(child);
+        let begin = Instant::now();
+        while TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
+            let log = fs::read_to_string(&log).unwrap();
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "{program}: {log}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        format!("http://127.0.0.1:{port}")
+    }
+
+    /// Writes the files by which cosign knows the services, and whom it trusts.
+    fn describe(&self, addresses: &Addresses) {
+        let Addresses {
+            fulcio,
+            rekor,
+            timestamps,
+        } = addresses;
         let bundle: Value =
             serde_json::from_str(&get(&format!("{fulcio}/api/v2/trustBundle"))).unwrap();
         let chain = bundle["chains"][0]["certificates"].as_array().unwrap();
         let chain: String = chain.iter().map(|one| one.as_str().unwrap()).collect();
-        fs::write(at("fulcio.pem"), chain).unwrap();
-        fs::write(at("stamps.pem"), get(&format!("{stamps}/certchain"))).unwrap();
-        let sigstore = Self {
-            cosign,
-            issuer,
-            children,
-            folder,
-        };
-        sigstore.cosign(&[
+        fs::write(self.file("fulcio.pem"), chain).unwrap();
+        let chain = get(&format!("{timestamps}/certchain"));
+        fs::write(self.file("timestamps.pem"), chain).unwrap();
+        self.cosign(&[
             "trusted-root",
             "create",
             "--out=root.json",
             &format!("--fulcio=url={fulcio},certificate-chain=fulcio.pem"),
             &format!("--rekor=url={rekor},public-key=rekor.pub,{SINCE},origin=127.0.0.1"),
-            &format!("--tsa=url={stamps},certificate-chain=stamps.pem"),
+            &format!("--tsa=url={timestamps},certificate-chain=timestamps.pem"),
         ]);
         let service =
             |url: &str, api: u32| format!("url={url},api-version={api},{SINCE},operator=test");
-        sigstore.cosign(&[
+        self.cosign(&[
             "signing-config",
             "create",
             "--out=signing.json",
-            &format!("--fulcio={}", service(&fulcio, 1)),
-            &format!("--rekor={}", service(&rekor, 2)),
+            &format!("--fulcio={}", service(fulcio, 1)),
+            &format!("--rekor={}", service(rekor, 2)),
             "--rekor-config=ANY",
-            &format!("--oidc-provider={}", service(&sigstore.issuer, 1)),
-            &format!("--tsa={}", service(&stamps, 1)),
+            &format!("--oidc-provider={}", service(&self.issuer, 1)),
+            &format!("--tsa={}", service(timestamps, 1)),
             "--tsa-config=ANY",
         ]);
-        Some(sigstore)
     }
 
     fn cosign(&self, args: &[&str]) {
@@ -221,21 +231,13 @@ impl Drop for Sigstore {
     }
 }
 
-fn wait_for_port(port: &str) {
-    let begin = Instant::now();
-    while TcpStream::connect(format!("127.0.0.1:{port}")).is_err() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "port {port}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn get(url: &str) -> String {
     let output = Command::new("curl").args(["-sSf", url]).output().unwrap();
     assert!(output.status.success(), "{url}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// An issuer of identities: what OpenID Connect asks for, and `/token`.
+/// An issuer of identities: what `OpenID` Connect asks for, and `/token`.
 /// <https://openid.net/specs/openid-connect-discovery-1_0.html>
 fn serve_identities(folder: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -334,23 +336,49 @@ fn a_release_is_signed_as_its_job() {
     assert_eq!(command_output(&other.output().unwrap()).code, 1);
 
     // Anybody can verify it with cosign alone, without xtask.
-    let reference = format!("{}@{}", remote.repository(), publication.digest);
-    for kind in [
-        &["verify"][..],
-        &["verify-attestation", "--type=slsaprovenance1"],
-        &["verify-attestation", "--type=spdxjson"],
-    ] {
-        let with_issuer = format!("--certificate-oidc-issuer={}", sigstore.issuer);
-        let with_identity = format!("--certificate-identity={IDENTITY}");
-        let options = [
-            "--trusted-root=root.json",
-            "--use-signed-timestamps",
-            "--insecure-ignore-sct",
-            "--allow-http-registry",
-            &with_issuer,
-            &with_identity,
-            &reference,
-        ];
-        sigstore.cosign(&[kind, &options[..]].concat());
+    sigstore.assert_signed(&format!("{}@{}", remote.repository(), publication.digest));
+
+    // A mirror takes the signatures along. Nobody signs there: the job's identity is not at hand.
+    let Some([registry]) = needed(["XTASK_E2E_CRANE_REGISTRY"]) else {
+        return;
+    };
+    let mirror = Remote::at(&registry, "keyless-mirror");
+    let repository = mirror.repository();
+    let push = [&push[..], &["--repository", &repository]].concat();
+    let mut command = sigstore.command(&publication, &push);
+    command.env_remove("SIGSTORE_ID_TOKEN");
+    let mirrored = command_output(&command.output().unwrap());
+    assert_eq!(mirrored.code, 0, "{}", mirrored.stderr);
+    assert!(
+        mirrored
+            .stderr
+            .contains("Copied 3 signatures and attestations"),
+        "{}",
+        mirrored.stderr
+    );
+    sigstore.assert_signed(&format!("{}@{}", mirror.repository(), publication.digest));
+}
+
+impl Sigstore {
+    /// Verifies with cosign that an image is signed and attested.
+    fn assert_signed(&self, reference: &str) {
+        for kind in [
+            &["verify"][..],
+            &["verify-attestation", "--type=slsaprovenance1"],
+            &["verify-attestation", "--type=spdxjson"],
+        ] {
+            let with_issuer = format!("--certificate-oidc-issuer={}", self.issuer);
+            let with_identity = format!("--certificate-identity={IDENTITY}");
+            let options = [
+                "--trusted-root=root.json",
+                "--use-signed-timestamps",
+                "--insecure-ignore-sct",
+                "--allow-http-registry",
+                &with_issuer,
+                &with_identity,
+                reference,
+            ];
+            self.cosign(&[kind, &options[..]].concat());
+        }
     }
 }

@@ -122,7 +122,6 @@ on_engines!(publish::cached: docker_containerd = DOCKER_CONTAINERD, podman = POD
 on_engines!(publish::nodes: docker = DOCKER);
 on_engines!(publish::own_builder: docker = DOCKER);
 on_engines!(publish::signed: docker = DOCKER);
-on_engines!(publish::sbom: docker_containerd = DOCKER_CONTAINERD);
 on_engines!(registries::built_archives: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(secrets::not_exposed: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(stack::smoke_fails_for_a_broken_image: docker = DOCKER);

@@ -470,12 +470,14 @@ mod tests {
                 .map(|platform| VerifiedPlatform {
                     platform: platform.to_owned(),
                     digest: String::new(),
+                    base: None,
                     compressed: 0,
                     layers: None,
                 })
                 .to_vec(),
             attestations: 0,
             signed: false,
+            verify: None,
             revision: wanted.revision.clone(),
             source: String::new(),
             seconds: Vec::new(),

@@ -64,8 +64,6 @@ pub enum Capability {
     MultiPlatformStore,
     /// `buildx create` adds builders to the engine's default one.
     Builders,
-    /// Provenance and SBOM attestations.
-    Attestations,
 }
 
 impl Capability {
@@ -74,15 +72,10 @@ impl Capability {
         use Support::{Before, ContainerdStore, No, Since, Yes};
         match (self, kind) {
             (
-                Self::BuildWithoutImage
-                | Self::PerUserCacheFolder
-                | Self::Builders
-                | Self::Attestations,
+                Self::BuildWithoutImage | Self::PerUserCacheFolder | Self::Builders,
                 EngineKind::Docker,
             ) => Yes,
-            (Self::BuildWithoutImage | Self::Builders | Self::Attestations, EngineKind::Podman) => {
-                No
-            }
+            (Self::BuildWithoutImage | Self::Builders, EngineKind::Podman) => No,
             (Self::PerUserCacheFolder, EngineKind::Podman) => Since((4, 4)),
             (Self::KeepIdWithIds | Self::LoopbackFromBridge, EngineKind::Docker) => No,
             (Self::KeepIdWithIds, EngineKind::Podman) => Since((4, 3)),

@@ -71,7 +71,6 @@ const ROWS: &[(Capability, &str)] = &[
         "Several platforms under one name, built by the engine's default builder",
     ),
     (Capability::Builders, "Further builders (`buildx create`)"),
-    (Capability::Attestations, "Attestations (`--provenance`)"),
 ];
 
 /// The engines and versions that have a capability, as text.

@@ -4,6 +4,9 @@
 //! Media types are kept. Podman's images stay in Docker's format, because Podman sees no health
 //! check in an OCI manifest (<https://github.com/containers/podman/issues/18904>). BuildKit writes
 //! Docker's format with `oci-mediatypes=false`.
+//!
+//! An index has the images' labels as annotations, because registries show nothing else of an image for
+//! several platforms.
 
 mod config;
 mod docker_save;
@@ -21,6 +24,7 @@ use self::{input::Input, output::Output};
 use super::{
     archive::Archive,
     manifest::{Descriptor, Manifest},
+    media_type,
     stop::StopCheck,
 };
 
@@ -50,8 +54,10 @@ pub fn pack(
         }
     }
     let mut output = Output::create(output, timestamp, stop)?;
-    if let [Input::OciArchive(archive)] = &opened[..] {
-        // The index is copied as it is, so that its digest stays the same.
+    if let [Input::OciArchive(archive)] = &opened[..]
+        && archive.root.media_type != media_type::DOCKER_INDEX
+    {
+        // The index is copied as it is, so that its digest stays the same. Only Docker's has no annotations yet.
         oci_archive::copy(archive, &mut output)?;
         let content = archive.read(&archive.root.digest)?;
         let root = output.add(&archive.root.media_type, &content)?;
@@ -71,7 +77,7 @@ pub fn pack(
             single
         }
         Err(manifests) => {
-            let index = Manifest::index(manifests);
+            let index = Manifest::index(manifests, output.annotations());
             output.add(&index.media_type, &serde_json::to_vec(&index)?)?
         }
     };

@@ -26,9 +26,12 @@ pub fn copy(archive: &Archive, output: &mut Output) -> Result<Vec<Descriptor>> {
         }
         output.copy(&descriptor.digest, content.len() as u64, &content[..])?;
         let config = match &manifest.config {
-            Some(config) if descriptor.platform.is_none() => archive.read(&config.digest)?,
+            Some(config) if !descriptor.is_attestation() => archive.read(&config.digest)?,
             _ => Vec::new(),
         };
+        if !descriptor.is_attestation() {
+            output.add_labels(&config);
+        }
         copied.push(index_entry(descriptor, &config));
     }
     Ok(copied)

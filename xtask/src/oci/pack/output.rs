@@ -1,6 +1,7 @@
 //! The archive that is written.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     path::Path,
     thread,
@@ -12,6 +13,7 @@ use super::{config, layer::Layer};
 use crate::oci::{
     archive::Archive,
     archive_writer::ArchiveWriter,
+    image_config::ImageConfig,
     manifest::{Descriptor, Manifest},
     media_type,
     stop::{StopCheck, Stoppable},
@@ -21,7 +23,20 @@ pub struct Output<'a> {
     writer: ArchiveWriter,
     timestamp: Option<u64>,
     stop: StopCheck<'a>,
+    /// The labels that all images so far have; none before the first.
+    labels: Option<BTreeMap<String, String>>,
 }
+
+/// The labels that an index has as annotations.
+/// <https://docs.github.com/packages/learn-github-packages/connecting-a-repository-to-a-package>
+const ANNOTATIONS: [&str; 6] = [
+    "org.opencontainers.image.description",
+    "org.opencontainers.image.licenses",
+    "org.opencontainers.image.revision",
+    "org.opencontainers.image.source",
+    "org.opencontainers.image.title",
+    "org.opencontainers.image.version",
+];
 
 impl<'a> Output<'a> {
     pub fn create(path: &Path, timestamp: Option<u64>, stop: StopCheck<'a>) -> Result<Self> {
@@ -29,7 +44,25 @@ impl<'a> Output<'a> {
             writer: ArchiveWriter::create(path)?,
             timestamp,
             stop,
+            labels: None,
         })
+    }
+
+    /// Notes the labels of an image.
+    pub fn add_labels(&mut self, config: &[u8]) {
+        let config: ImageConfig = serde_json::from_slice(config).unwrap_or_default();
+        let labels = config.run.labels.unwrap_or_default();
+        match &mut self.labels {
+            None => self.labels = Some(labels),
+            Some(common) => common.retain(|name, value| labels.get(name) == Some(value)),
+        }
+    }
+
+    /// The annotations of an index of the images: the labels that all of them have.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone().unwrap_or_default();
+        labels.retain(|name, value| ANNOTATIONS.contains(&name.as_str()) && !value.is_empty());
+        labels
     }
 
     /// Makes a long read end when the work is stopped.
@@ -66,6 +99,7 @@ impl<'a> Output<'a> {
             config::set_times(&mut config, timestamp, &diff_ids)?;
         }
         let config = serde_json::to_vec(&config)?;
+        self.add_labels(&config);
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::DOCKER_MANIFEST.to_owned(),

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
 };
@@ -27,8 +28,14 @@ fn unpacked(archive: &Archive, layer: &Descriptor) -> Vec<u8> {
 
 /// An archive with one image of a platform.
 fn write_image(path: &Path, arch: &str) {
+    write_labelled(path, arch, "{}");
+}
+
+/// An archive with one image of a platform, with labels in JSON.
+fn write_labelled(path: &Path, arch: &str, labels: &str) {
     let mut writer = ArchiveWriter::create(path).unwrap();
-    let config = format!(r#"{{"architecture":"{arch}","os":"linux"}}"#);
+    let config =
+        format!(r#"{{"architecture":"{arch}","os":"linux","config":{{"Labels":{labels}}}}}"#);
     let config = writer
         .content(media_type::DOCKER_CONFIG, config.as_bytes())
         .unwrap();
@@ -82,6 +89,58 @@ fn the_order_of_inputs_does_not_matter() {
             .contains("is for linux/amd64, and another input is too"),
         "{error}"
     );
+}
+
+#[test]
+fn an_index_has_the_labels_of_all_its_images_as_annotations() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let labels = |title: &str| {
+        format!(
+            r#"{{"org.opencontainers.image.description":"A runner","org.opencontainers.image.source":"https://x",
+                "org.opencontainers.image.licenses":"","org.opencontainers.image.title":"{title}","other":"1"}}"#
+        )
+    };
+    write_labelled(&at("amd64"), "amd64", &labels("a"));
+    write_labelled(&at("arm64"), "arm64", &labels("b"));
+    let packed = pack(&[at("amd64"), at("arm64")], None, &at("one")).unwrap();
+    let index = manifest_of(&packed);
+    let expected = [
+        ("org.opencontainers.image.description", "A runner"),
+        ("org.opencontainers.image.source", "https://x"),
+    ];
+    let expected: BTreeMap<_, _> = expected
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    assert_eq!(index.annotations, expected);
+    assert_eq!(packed.root.media_type, media_type::OCI_INDEX);
+    assert_eq!(index.media_type, media_type::OCI_INDEX);
+    // Podman reads the health check of Docker's manifests only.
+    let is_docker = |one: &Descriptor| one.media_type == media_type::DOCKER_MANIFEST;
+    assert!(index.manifests.iter().all(is_docker));
+    assert_eq!(platforms(&packed), ["linux/amd64", "linux/arm64"]);
+
+    // Packing the result changes nothing.
+    let repacked = pack(&[at("one")], None, &at("repacked")).unwrap();
+    assert_eq!(repacked.root, packed.root);
+
+    // What BuildKit writes for both platforms gets the same index as two archives of one platform.
+    let mut writer = ArchiveWriter::create(&at("buildkit")).unwrap();
+    for one in &index.manifests {
+        let manifest = packed.read(&one.digest).unwrap();
+        let blobs: Manifest = serde_json::from_slice(&manifest).unwrap();
+        for blob in blobs.children() {
+            let content = packed.read(&blob.digest).unwrap();
+            writer.content(&blob.media_type, &content).unwrap();
+        }
+        writer.content(&one.media_type, &manifest).unwrap();
+    }
+    let list = Manifest::index(index.manifests.clone(), BTreeMap::new());
+    let list = serde_json::to_vec(&list).unwrap();
+    let list = writer.content(media_type::DOCKER_INDEX, &list).unwrap();
+    writer.finish(&list).unwrap();
+    let annotated = pack(&[at("buildkit")], None, &at("annotated")).unwrap();
+    assert_eq!(annotated.root, packed.root);
 }
 
 #[test]
@@ -252,7 +311,7 @@ fn folders_of_podman_push_are_packed() {
         &format!("{}.manifest.json", file_name(&one.digest)),
         &content,
     );
-    let list = Manifest::index(vec![one.clone()]);
+    let list = Manifest::index(vec![one.clone()], BTreeMap::new());
     write("manifest.json", &serde_json::to_vec(&list).unwrap());
     let output = folder.path().join("out/a.tar");
     let archive = pack(&[folder.path().to_owned()], None, &output).unwrap();

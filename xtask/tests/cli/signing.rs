@@ -1,0 +1,409 @@
+//! Signing what is published, with fake cosigns of both majors. `.ci/run` signs with real ones.
+
+use std::fs;
+
+use crate::{
+    publication::{Image, Publication},
+    registry::fake::{FakeRegistry, Oddities},
+    sandbox::{CommandOutput, Sandbox, answer, command_output},
+};
+
+/// What both majors print, and one more option that cosign 3 demands without a transparency log.
+const V2: (&str, &str) = ("v2.5.3", "");
+const V3: (&str, &str) = ("v3.0.4", "--use-signing-config=false ");
+
+/// A checkout whose releases are signed with a key, a registry, and a cosign.
+struct Signing {
+    registry: FakeRegistry,
+    publication: Publication,
+    programs: Sandbox,
+}
+
+/// The configuration of a channel that signs.
+fn channel(sign: &str) -> String {
+    attesting(sign).replace("= true", "= false")
+}
+
+/// As [`channel`], with attestations.
+fn attesting(sign: &str) -> String {
+    format!(
+        "{sign}transparency-log = false\n\
+         [[channel]]\nname = 'release'\nsign = 'key'\nprovenance = true\nsbom = true\n"
+    )
+}
+
+impl Signing {
+    fn new(config: &str, cosign: &[serde_json::Value]) -> Self {
+        let registry = FakeRegistry::start(Oddities::default());
+        let repository = format!("{}/team/agent-runner", registry.address);
+        let publication = Publication::new(&repository, Image::default());
+        let local = format!("schema = 1\n[sign]\n{config}");
+        fs::write(publication.path().join("xtask.local.toml"), local).unwrap();
+        for name in ["a.key", "a.pub"] {
+            fs::write(publication.path().join("target").join(name), "").unwrap();
+        }
+        let programs = Sandbox::new("").engine("cosign", cosign);
+        Self {
+            registry,
+            publication,
+            programs,
+        }
+    }
+
+    fn run(&self, args: &[&str], env: &[(&str, &str)]) -> CommandOutput {
+        let path = format!(
+            "{}:{}",
+            self.programs.path("bin").display(),
+            std::env::var("PATH").unwrap()
+        );
+        let output = self
+            .publication
+            .command(args)
+            .env("PATH", path)
+            .env("COSIGN_PASSWORD", "marked-password")
+            .env_remove("COSIGN_PRIVATE_KEY")
+            .envs(env.iter().copied())
+            .output()
+            .unwrap();
+        let output = command_output(&output);
+        assert!(!output.stderr.contains("marked-"), "{}", output.stderr);
+        output
+    }
+
+    fn publish(&self, env: &[(&str, &str)]) -> CommandOutput {
+        let archive = self.publication.archive.to_str().unwrap();
+        self.run(&["push-archive", "--version", "1.2.3", archive], env)
+    }
+
+    /// The calls of cosign but those for its version.
+    fn calls(&self) -> Vec<String> {
+        let mut calls = self.programs.calls();
+        calls.retain(|call| call != "cosign version");
+        calls
+    }
+
+    fn reference(&self) -> String {
+        format!(
+            "{}/team/agent-runner@{}",
+            self.registry.address, self.publication.digest
+        )
+    }
+}
+
+fn version(version: &str) -> serde_json::Value {
+    answer("version", 0, &format!("GitVersion:    {version}\n"), "")
+}
+
+#[test]
+fn both_majors_sign_without_a_transparency_log() {
+    for (number, option) in [V2, V3] {
+        let signing = Signing::new(
+            &channel("key = 'target/a.key'\n"),
+            &[
+                version(number),
+                answer("sign", 0, "", ""),
+                answer("verify", 0, "", ""),
+            ],
+        );
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let reference = signing.reference();
+        assert_eq!(
+            signing.calls(),
+            [
+                format!(
+                    "cosign sign --yes --key target/a.key {option}--tlog-upload=false {reference}"
+                ),
+                format!("cosign verify --key target/a.pub --insecure-ignore-tlog=true {reference}"),
+            ]
+        );
+        assert!(signing.registry.tags().contains_key("1.2.3"));
+    }
+}
+
+#[test]
+fn no_tag_moves_if_signing_or_verifying_fails() {
+    let error = "Error: no key\n";
+    for (sign, verify, failed) in [(1, 0, "cosign sign"), (0, 1, "cosign verify")] {
+        let signing = Signing::new(
+            &channel("key = 'target/a.key'\n"),
+            &[
+                version(V3.0),
+                answer("sign", sign, "", error),
+                answer("verify", verify, "", error),
+            ],
+        );
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        assert!(
+            output.stderr.contains("no tag was moved"),
+            "{}",
+            output.stderr
+        );
+        assert!(output.stderr.contains(failed), "{}", output.stderr);
+        assert_eq!(signing.registry.tags().len(), 0);
+    }
+}
+
+/// cosign would take the private key for the public one.
+#[test]
+fn a_key_in_a_variable_needs_a_public_key_before_anything_is_pushed() {
+    let key = "key = 'env://COSIGN_PRIVATE_KEY'\n";
+    let cosign = [
+        version(V2.0),
+        answer("sign", 0, "", ""),
+        answer("verify", 0, "", ""),
+    ];
+    let signing = Signing::new(&channel(key), &cosign);
+    let set = [("COSIGN_PRIVATE_KEY", "marked-key")];
+    let message =
+        "`sign.public-key` is not set, and the public key of `env://COSIGN_PRIVATE_KEY` is unknown";
+    for args in [&["ci-check", "--version", "1.2.3"][..], &[]] {
+        let output = if args.is_empty() {
+            signing.publish(&set)
+        } else {
+            signing.run(args, &set)
+        };
+        assert_ne!(output.code, 0);
+        let text = output.stdout + &output.stderr;
+        assert!(text.contains(message), "{text}");
+        assert!(
+            text.contains("cosign public-key --key env://COSIGN_PRIVATE_KEY"),
+            "{text}"
+        );
+    }
+    assert_eq!(signing.registry.count("PUT "), 0, "nothing was pushed");
+
+    let public = format!("{key}public-key = 'target/a.pub'\n");
+    let signing = Signing::new(&channel(&public), &cosign);
+    let output = signing.publish(&set);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let verify = format!(
+        "cosign verify --key target/a.pub --insecure-ignore-tlog=true {}",
+        signing.reference()
+    );
+    assert_eq!(signing.calls().last(), Some(&verify));
+
+    // The variable, the public key's file and the password are looked for before anything is pushed.
+    for (config, env, message) in [
+        (
+            &public,
+            &[][..],
+            "the variable COSIGN_PRIVATE_KEY is not set",
+        ),
+        (
+            &format!("{key}public-key = 'target/b.pub'\n"),
+            &set,
+            "there is no file `target/b.pub` with the public key",
+        ),
+    ] {
+        let signing = Signing::new(&channel(config), &cosign);
+        let output = signing.publish(env);
+        assert_eq!(output.code, 1);
+        assert!(output.stderr.contains(message), "{}", output.stderr);
+        assert_eq!(signing.registry.count("PUT "), 0);
+    }
+}
+
+/// All that a run asks cosign to do, after what it reads from the project.
+const KEY: &str = "key = 'target/a.key'\n";
+
+fn willing(number: &str) -> [serde_json::Value; 5] {
+    [
+        version(number),
+        answer("sign", 0, "", ""),
+        answer("verify", 0, "", ""),
+        answer("attest", 0, "", ""),
+        answer("verify-attestation", 0, "", ""),
+    ]
+}
+
+#[test]
+fn attestations_are_made_before_the_push_and_stored_after_the_signature() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let dist = signing.publication.path().join("target/dist");
+    let names = [
+        "1.2.3.provenance.json",
+        "1.2.3.linux-amd64.spdx.json",
+        "1.2.3.linux-arm64.spdx.json",
+    ];
+    let reference = signing.reference();
+    let private = "--key target/a.key --use-signing-config=false --tlog-upload=false";
+    let public = "--key target/a.pub --insecure-ignore-tlog=true";
+    let attest = |kind: &str, name: &str| {
+        let file = dist.join(name).canonicalize().unwrap();
+        format!(
+            "cosign attest --yes {private} --type {kind} --predicate {} {reference}",
+            file.display()
+        )
+    };
+    assert_eq!(
+        signing.calls(),
+        [
+            format!("cosign sign --yes {private} {reference}"),
+            attest("slsaprovenance1", names[0]),
+            attest("spdxjson", names[1]),
+            attest("spdxjson", names[2]),
+            format!("cosign verify {public} {reference}"),
+            format!("cosign verify-attestation --type slsaprovenance1 {public} {reference}"),
+            format!("cosign verify-attestation --type spdxjson {public} {reference}"),
+        ]
+    );
+    // The index has no attestations, so its digest does not depend on them.
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(dist.join(name)).unwrap()).unwrap()
+    };
+    let receipt = read("1.2.3.json");
+    assert_eq!(receipt["digest"], signing.publication.digest);
+    assert_eq!(receipt["attestations"], 3);
+    let image = &read(names[1])["packages"][0];
+    assert_eq!(image["versionInfo"], receipt["platforms"][0]["digest"]);
+    let definition = &read(names[0])["buildDefinition"];
+    assert_eq!(definition["externalParameters"]["version"], "1.2.3");
+
+    // A second run finds the signature and the attestations, and makes none.
+    let before = signing.calls().len();
+    let again = signing.publish(&[]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let calls = signing.calls();
+    assert!(
+        calls[before..]
+            .iter()
+            .all(|call| call.starts_with("cosign verify")),
+        "{calls:?}"
+    );
+    assert_eq!(calls.len() - before, 3);
+    assert_eq!(read("1.2.3.json")["attestations"], 3);
+}
+
+#[test]
+fn no_tag_moves_if_an_attestation_is_missing() {
+    for bad in ["attest", "verify-attestation"] {
+        let mut cosign = vec![answer(bad, 1, "", "Error: no\n")];
+        cosign.extend(willing(V2.0));
+        let signing = Signing::new(&attesting(KEY), &cosign);
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        assert_eq!(signing.registry.tags().len(), 0);
+    }
+}
+
+/// The image of an earlier version of the configuration was published unsigned.
+#[test]
+fn an_image_that_was_published_unsigned_is_signed_by_the_next_run() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    let unsigned = "schema = 1\n[[channel]]\nname = 'release'\nsign = 'no'\n";
+    let local = signing.publication.path().join("xtask.local.toml");
+    let signed = fs::read_to_string(&local).unwrap();
+    fs::write(&local, unsigned).unwrap();
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let dist = signing.publication.path().join("target/dist");
+    let sbom = dist.join("1.2.3.linux-amd64.spdx.json");
+    assert!(sbom.is_file(), "the files are written in any case");
+    assert_eq!(signing.calls(), [""; 0]);
+
+    fs::write(&local, signed).unwrap();
+    fs::remove_file(&sbom).unwrap();
+    let mut cosign = vec![answer("verify", 1, "", "Error: no signatures found\n")];
+    cosign.extend(willing(V3.0));
+    let signing = Signing {
+        programs: Sandbox::new("").engine("cosign", &cosign),
+        ..signing
+    };
+    // This cosign never finds a signature, so the run fails after it has signed.
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let calls = signing.calls();
+    assert!(calls[1].starts_with("cosign sign "), "{calls:?}");
+    assert!(sbom.is_file(), "read from the registry");
+}
+
+#[test]
+fn an_image_is_verified_with_its_signature_and_attestations() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    assert_eq!(signing.publish(&[]).code, 0);
+    let before = signing.calls().len();
+    let verify = ["verify-image", "--version", "1.2.3"];
+    let output = signing.run(&verify, &[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout.starts_with(&signing.publication.digest));
+    let reference = signing.reference();
+    let public = "--key target/a.pub --insecure-ignore-tlog=true";
+    let command = format!("cosign verify {public} {reference}");
+    let hint = format!("hint: verify it without xtask: `{command}`\n");
+    assert!(output.stderr.ends_with(&hint), "{}", output.stderr);
+    assert_eq!(
+        signing.calls()[before..],
+        [
+            command.clone(),
+            format!("cosign verify-attestation --type slsaprovenance1 {public} {reference}"),
+            format!("cosign verify-attestation --type spdxjson {public} {reference}"),
+        ]
+    );
+    let json = signing
+        .run(&[&verify[..], &["--json"]].concat(), &[])
+        .stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        json["signature"],
+        serde_json::json!({ "attestations": ["slsaprovenance1", "spdxjson"], "command": command })
+    );
+    // The receipt has the command too.
+    let receipt = signing.publication.path().join("target/dist/1.2.3.json");
+    let receipt: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(receipt).unwrap()).unwrap();
+    assert_eq!(receipt["verify"], command.as_str());
+
+    // Cosign 2 warns about a server that it does not need.
+    let warning = "WARNING: Could not fetch trusted_root.json from the TUF repository: dial tcp: lookup tuf-repo-cdn.sigstore.dev: no such host\n";
+    for (bad, error) in [
+        ("verify", "no signatures found"),
+        (
+            "verify",
+            "no matching signatures: none of the expected identities matched what was in the certificate",
+        ),
+        (
+            "verify-attestation",
+            "no matching attestations: accepted signatures do not match threshold",
+        ),
+        (
+            "verify-attestation",
+            "none of the attestations matched the predicate type: spdxjson",
+        ),
+    ] {
+        let stderr = format!("{warning}Error: {error}\n");
+        let mut cosign = vec![answer(bad, 1, "", &stderr)];
+        cosign.extend(willing(V2.0));
+        let answers = serde_json::json!(cosign).to_string();
+        fs::write(signing.programs.path("bin/cosign.json"), answers).unwrap();
+        let failed = signing.run(&verify, &[]);
+        assert_eq!(failed.code, 1, "{}", failed.stderr);
+        let expected = format!(
+            "{stderr}error: {reference} is not signed as the channel `release` requires: `cosign {bad}` failed with exit code 1\n\
+             hint: compare the key or the job with those of the release (`sign.public-key`, `sign.issuer`, `sign.identity`), and use cosign 3\n\
+             hint: see `cargo xtask explain signature-missing`\n\
+             hint: look at the image without its signature: `cargo xtask verify-image --version 1.2.3 --no-signature`\n"
+        );
+        assert!(failed.stderr.ends_with(&expected), "{}", failed.stderr);
+    }
+    let unsigned = signing.run(&[&verify[..], &["--no-signature"]].concat(), &[]);
+    assert_eq!(unsigned.code, 0, "{}", unsigned.stderr);
+}
+
+#[test]
+fn a_word_for_the_attestations_of_buildkit_is_refused() {
+    for (key, word) in [("provenance", "max"), ("sbom", "on")] {
+        let project = format!("schema = 1\n[[channel]]\nname = 'release'\n{key} = '{word}'\n");
+        let output = Sandbox::new(&project).run(&["config"]);
+        assert_eq!(output.code, 2);
+        for text in [
+            format!("`{key}` must be true or false, but is "),
+            format!("help: write `{key} = true` or `{key} = false`"),
+        ] {
+            assert!(output.stderr.contains(&text), "{}", output.stderr);
+        }
+    }
+}
