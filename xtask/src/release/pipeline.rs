@@ -30,7 +30,7 @@ use crate::{
         preflight::{self, Decision, Released},
         promote, push,
         receipt::{Receipt, Signatures},
-        sign::{Signed, Signer},
+        sign::{Place, Signed, Signer},
         verify,
     },
     settings::{Settings, SmokeFirst},
@@ -43,6 +43,18 @@ pub struct PublishRequest {
     pub expected: Expected,
     /// The image's digest, if it is known before the archive is made.
     pub digest: Option<String>,
+}
+
+impl PublishRequest {
+    /// The labels name the repository that the image was built for.
+    fn place(&self, settings: &Settings) -> Place {
+        let built_for = self.expected.labels.get(label::IMAGE);
+        if built_for.map(String::as_str) == Some(settings.image.repository.as_str()) {
+            Place::Own
+        } else {
+            Place::Mirror
+        }
+    }
 }
 
 /// A publication in progress.
@@ -69,7 +81,7 @@ pub fn publish(
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
     work_tree::check(cx.settings, &request.git, request.options.uncommitted())?;
-    let signer = Signer::for_signing(cx, &request.git.values)?;
+    let signer = Signer::for_signing(cx, &request.git.values, request.place(cx.settings))?;
     let registry = destination::registry(cx, Access::Push);
     let mut publication = Publication {
         cx,
@@ -255,13 +267,7 @@ impl Publication<'_> {
             let replaces = it.replaces.as_deref();
             promote::promote(it.cx, it.registry, &it.request.git, image, replaces)
         })?;
-        let is_mirror = self
-            .request
-            .expected
-            .labels
-            .get(label::IMAGE)
-            .map(String::as_str)
-            != Some(cx.settings.image.repository.as_str());
+        let is_mirror = self.request.place(cx.settings) == Place::Mirror;
         let receipt = Receipt::new(
             cx,
             &self.request.git,
