@@ -25,9 +25,9 @@ use crate::{
         builder::{self, MultiarchFacts},
         destination,
         preflight::{self, Decision},
-        sign::{Signer, trust::Trust},
+        sign::{Place, Signer, trust::Trust},
     },
-    settings::{Cache, Settings},
+    settings::{Cache, Settings, Sign},
 };
 
 /// Find out what would keep a job from publishing, before it builds
@@ -48,6 +48,7 @@ impl Command for CiCheck {
 
     fn run(&self, cx: &Context) -> Result<()> {
         let settings = &destination::with_repository(cx.settings, &self.repository)?;
+        let built_for = cx.settings;
         let cx = &Context { settings, ..*cx };
         if cx.dry_run {
             return dry_run(cx);
@@ -69,7 +70,7 @@ impl Command for CiCheck {
         if may_push {
             all.push(released(cx, &registry, &git));
         }
-        all.push(signing(cx, &git));
+        all.push(signing(cx, &git, Place::of(settings, built_for)));
         let engine = building(cx, &mut all);
         all.push(cache(settings, env, engine));
         cx.exec.fail_if_interrupted()?;
@@ -238,10 +239,13 @@ fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding 
     }
 }
 
-fn signing(cx: &Context, git: &WorkTree) -> Finding {
+fn signing(cx: &Context, git: &WorkTree, place: Place) -> Finding {
     let what = "signing";
-    match Signer::for_signing(cx, &git.values) {
+    match Signer::for_signing(cx, &git.values, place) {
         Err(why) => from_error(what, &why),
+        Ok(None) if cx.settings.channel.sign == Sign::Keyless => {
+            ok(what, "none: a mirror is signed only with a key")
+        }
         Ok(None) => ok(what, "none: the channel does not sign"),
         Ok(Some(signer)) => match &signer.trust {
             Trust::Key { private, .. } => ok(what, format!("cosign, with the key `{private}`")),

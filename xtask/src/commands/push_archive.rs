@@ -19,7 +19,7 @@ use crate::{
         paths,
         pipeline::{PublishRequest, publish, warn_of_refusal},
         preflight,
-        sign::{Signed, Signer},
+        sign::{Place, Signed, Signer},
     },
 };
 
@@ -57,7 +57,8 @@ impl Command for PushArchive {
         let archive = Archive::open(&path)?;
         let git = git::work_tree(cx.exec, &settings.root);
         if cx.dry_run {
-            dry_run(cx, &git, &archive, &path)?;
+            let place = Place::of(&settings, built_for);
+            dry_run(cx, &git, &archive, &path, place)?;
             warn_of_refusal(cx, &git, options);
             return Ok(());
         }
@@ -76,7 +77,13 @@ impl Command for PushArchive {
 }
 
 /// Requests to a registry are not shell commands, so they are printed as comments.
-fn dry_run(cx: &Context, git: &WorkTree, archive: &Archive, path: &Path) -> Result<()> {
+fn dry_run(
+    cx: &Context,
+    git: &WorkTree,
+    archive: &Archive,
+    path: &Path,
+    place: Place,
+) -> Result<()> {
     let settings = cx.settings;
     let repository = settings.image.repository.as_str();
     let mut text = format!(
@@ -90,7 +97,7 @@ fn dry_run(cx: &Context, git: &WorkTree, archive: &Archive, path: &Path) -> Resu
         ));
     }
     let reference = format!("{repository}@{}", archive.root.digest);
-    if let Some(signer) = Signer::for_dry_run(cx, &git.values)? {
+    if let Some(signer) = Signer::for_dry_run(cx, &git.values, place)? {
         let platforms: Vec<_> = settings
             .platforms()
             .iter()

@@ -20,7 +20,7 @@ use crate::{
         attest::{self, Kind},
         destination,
         expected::expected,
-        sign::{Signed, Signer},
+        sign::{Place, Signed, Signer},
         verify,
     },
     settings::Settings,
@@ -55,7 +55,7 @@ impl Command for VerifyImage {
         let built_for = cx.settings;
         let cx = &Context { settings, ..*cx };
         if cx.dry_run {
-            return self.dry_run(cx);
+            return self.dry_run(cx, Place::of(settings, built_for));
         }
         let found = self.verify(cx, built_for);
         if self.json.json {
@@ -125,7 +125,7 @@ struct Report<'a> {
 }
 
 impl VerifyImage {
-    fn dry_run(&self, cx: &Context) -> Result<()> {
+    fn dry_run(&self, cx: &Context, place: Place) -> Result<()> {
         if let Some(path) = &self.archive {
             let path = cx.env.cwd.join(path);
             return Ok(cx.ui.print_plan(&format!("# read {}\n", path.display()))?);
@@ -133,7 +133,7 @@ impl VerifyImage {
         let reference = cx.reference()?;
         let mut text = format!("# read {reference}\n");
         if !self.no_signature
-            && let Some(signer) = Signer::for_dry_run(cx, &cx.git_values())?
+            && let Some(signer) = Signer::for_dry_run(cx, &cx.git_values(), place)?
         {
             text.push_str(&signer.verification(cx, Signed::new(&reference)).render());
         }
@@ -159,7 +159,7 @@ impl VerifyImage {
         let signer = if self.no_signature {
             None
         } else {
-            Signer::for_verifying(cx, &git)?
+            Signer::for_verifying(cx, &git, Place::of(cx.settings, built_for))?
         };
         let registry = destination::registry(cx, Access::Pull);
         let tag = cx.settings.tags(&git)?;

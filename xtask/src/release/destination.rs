@@ -127,7 +127,8 @@ mod tests {
             Some("r.io:5000/a/b")
         );
         assert_eq!(related_to(image, Some("s.io/mirror")), None);
-        for form in ["python", "python:3", "python:3@sha256:12"] {
+        let pinned = format!("python:3@sha256:{}", "0".repeat(64));
+        for form in ["python", "python:3", &pinned] {
             let project = with_base(&format!("r.io:5000/{form}"));
             assert_eq!(
                 related_to(&project, None).as_deref(),

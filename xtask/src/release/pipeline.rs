@@ -12,6 +12,7 @@ use crate::{
     },
     build::work_tree,
     cli::{PublishingOptions, RepositoryOption, VerifyDepth},
+    engine::label,
     facts::{context::Context, git::WorkTree},
     oci::{
         archive::Archive,
@@ -29,7 +30,7 @@ use crate::{
         preflight::{self, Decision, Released},
         promote, push,
         receipt::{Receipt, Signatures},
-        sign::{Signed, Signer},
+        sign::{Place, Signed, Signer},
         verify,
     },
     settings::{Settings, SmokeFirst},
@@ -42,6 +43,18 @@ pub struct PublishRequest {
     pub expected: Expected,
     /// The image's digest, if it is known before the archive is made.
     pub digest: Option<String>,
+}
+
+impl PublishRequest {
+    /// The labels name the repository that the image was built for.
+    fn place(&self, settings: &Settings) -> Place {
+        let built_for = self.expected.labels.get(label::IMAGE);
+        if built_for.map(String::as_str) == Some(settings.image.repository.as_str()) {
+            Place::Own
+        } else {
+            Place::Mirror
+        }
+    }
 }
 
 /// A publication in progress.
@@ -68,7 +81,7 @@ pub fn publish(
     make: impl FnOnce(&mut Publication) -> Result<Archive>,
 ) -> Result<()> {
     work_tree::check(cx.settings, &request.git, request.options.uncommitted())?;
-    let signer = Signer::for_signing(cx, &request.git.values)?;
+    let signer = Signer::for_signing(cx, &request.git.values, request.place(cx.settings))?;
     let registry = destination::registry(cx, Access::Push);
     let mut publication = Publication {
         cx,
@@ -190,7 +203,7 @@ impl Publication<'_> {
     ) -> Result<Signatures> {
         // A mirror has got the signatures of the repository that it mirrors.
         let attestations = match made {
-            Some(made) if !self.cx.settings.is_mirror() => made.to_vec(),
+            Some(made) if self.request.place(self.cx.settings) == Place::Own => made.to_vec(),
             Some(_) | None if signer.has_signed(self.cx, image)? => {
                 let platforms = verified.platform_names();
                 return Ok(Signatures {
@@ -239,7 +252,7 @@ impl Publication<'_> {
             preflight::released(cx.settings, self.registry, &self.request.git, Some(&digest))?;
         self.existing(released.as_ref(), Some(&digest))?;
         let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
-        let is_mirror = cx.settings.is_mirror();
+        let is_mirror = self.request.place(cx.settings) == Place::Mirror;
         if is_mirror {
             self.phase("copy", |it| {
                 mirror::copy_from_source(it.cx, it.registry, &digest)

@@ -288,11 +288,6 @@ pub struct GitValues {
 }
 
 impl Settings {
-    /// Whether an option names another repository than the one that the image is built for.
-    pub fn is_mirror(&self) -> bool {
-        self.configured_repository != self.image.repository
-    }
-
     /// The container's environment file and where it is configured; none if the setting is empty. A
     /// relative path that was typed is relative to the current folder, else to the checkout.
     pub fn env_file(&self) -> Option<Sourced<String>> {

@@ -393,6 +393,30 @@ fn an_image_is_verified_with_its_signature_and_attestations() {
     assert_eq!(unsigned.code, 0, "{}", unsigned.stderr);
 }
 
+/// Whoever copies an image to a mirror is not the job that built it.
+#[test]
+fn a_mirror_is_signed_only_with_a_key() {
+    let keyless = "issuer = 'https://x'\nidentity = 'https://x/{version}'\n";
+    for (config, signed) in [
+        (
+            attesting(keyless).replace("sign = 'key'", "sign = 'keyless'"),
+            false,
+        ),
+        (attesting(KEY), true),
+    ] {
+        let signing = Signing::new(&config, &willing(V3.0));
+        let mirror = format!("{}/mirror", signing.registry.address);
+        let archive = signing.publication.archive.to_str().unwrap();
+        let to = ["--version", "1.2.3", "--repository", &mirror];
+        let push = [&["push-archive"], &to[..], &[archive]].concat();
+        let output = signing.run(&push, &[]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let verified = signing.run(&[&["verify-image"], &to[..]].concat(), &[]);
+        assert_eq!(verified.code, 0, "{}", verified.stderr);
+        assert_eq!(!signing.calls().is_empty(), signed, "{:?}", signing.calls());
+    }
+}
+
 #[test]
 fn a_word_for_the_attestations_of_buildkit_is_refused() {
     for (key, word) in [("provenance", "max"), ("sbom", "on")] {

@@ -555,7 +555,7 @@ fn progress_lines_fit_into_forty_columns() {
         };
         assert!(!said.contains("panicked"), "{line:?}: {said}");
         // A line that is drawn over must not be wider than the terminal, or a part of it stays.
-        let drawn: Vec<_> = said.split("\r\x1b[2K\x1b[2m").skip(1).collect();
+        let drawn: Vec<_> = said.split("\r\x1b[J\x1b[2m").skip(1).collect();
         assert!(line != ["run-local"] || !drawn.is_empty(), "{said:?}");
         for text in drawn {
             let text = text.split(['\r', '\n']).next().unwrap_or_default();

@@ -611,8 +611,8 @@ pub fn own_builder(checkout: &Checkout) {
 
 /// An image is signed before it gets tags. If the signature cannot be verified, no tag moves.
 pub fn signed(checkout: &Checkout) {
-    let (Some(remote), Some([cosign])) = (Remote::open("signed"), needed(["XTASK_E2E_COSIGN"]))
-    else {
+    let programs = needed(["XTASK_E2E_COSIGN", "XTASK_E2E_COSIGN3"]);
+    let (Some(remote), Some(programs)) = (Remote::open("signed"), programs) else {
         return;
     };
     let release = Publisher::new(checkout, remote);
@@ -629,10 +629,8 @@ pub fn signed(checkout: &Checkout) {
         "signs what it publishes, and cosign is not installed",
     );
 
-    signed_with(&release, &cosign, &push);
-    // `.ci` builds one major version. The other one is tested too where it is named.
-    if let Some(other) = crate::engines::var("XTASK_E2E_COSIGN_OTHER") {
-        signed_with(&release, &other, &push);
+    for cosign in &programs {
+        signed_with(&release, cosign, &push);
     }
 }
 

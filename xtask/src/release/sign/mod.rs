@@ -17,7 +17,7 @@ use crate::{
         attest::{self, Attestation},
         paths,
     },
-    settings::{GitValues, Sign},
+    settings::{GitValues, Settings, Sign},
 };
 
 /// How long cosign may take to answer whether an image is signed.
@@ -42,6 +42,25 @@ impl<'a> Signed<'a> {
     }
 }
 
+/// Where an image is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the repository that its labels name.
+    Own,
+    Mirror,
+}
+
+impl Place {
+    /// The place of an image that was built for the settings `built_for`.
+    pub fn of(settings: &Settings, built_for: &Settings) -> Self {
+        if settings.image.repository == built_for.image.repository {
+            Self::Own
+        } else {
+            Self::Mirror
+        }
+    }
+}
+
 /// What signs the images of a channel, and verifies their signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signer {
@@ -55,8 +74,8 @@ impl Signer {
     ///
     /// # Errors
     /// When a setting is missing, when cosign is not installed, and when cosign could not read the key.
-    pub fn for_signing(cx: &Context, git: &GitValues) -> Result<Option<Self>> {
-        let Some(signer) = Self::for_verifying(cx, git)? else {
+    pub fn for_signing(cx: &Context, git: &GitValues, place: Place) -> Result<Option<Self>> {
+        let Some(signer) = Self::for_verifying(cx, git, place)? else {
             return Ok(None);
         };
         signer.trust.check_key(cx)?;
@@ -67,19 +86,21 @@ impl Signer {
     ///
     /// # Errors
     /// When a setting is missing, and when cosign is not installed.
-    pub fn for_verifying(cx: &Context, git: &GitValues) -> Result<Option<Self>> {
-        let is_installed = || cx.find_program(cosign::PROGRAM).is_some();
-        match cx.settings.channel.sign {
-            Sign::Key | Sign::Keyless if !is_installed() => Err(not_installed(cx).into()),
-            Sign::No | Sign::Key | Sign::Keyless => Self::for_dry_run(cx, git),
+    pub fn for_verifying(cx: &Context, git: &GitValues, place: Place) -> Result<Option<Self>> {
+        if signs(cx.settings, place) && cx.find_program(cosign::PROGRAM).is_none() {
+            return Err(not_installed(cx).into());
         }
+        Self::for_dry_run(cx, git, place)
     }
 
     /// The signer for a dry run, which shows what the installed cosign would get.
     ///
     /// # Errors
     /// When a setting is missing.
-    pub fn for_dry_run(cx: &Context, git: &GitValues) -> Result<Option<Self>> {
+    pub fn for_dry_run(cx: &Context, git: &GitValues, place: Place) -> Result<Option<Self>> {
+        if !signs(cx.settings, place) {
+            return Ok(None);
+        }
         let Some(trust) = trust::of(cx.settings, git)? else {
             return Ok(None);
         };
@@ -139,6 +160,15 @@ impl Signer {
             }
         }
         Ok(true)
+    }
+}
+
+/// Whether the channel signs at this place. An image at a mirror is signed only with a key: the identity of the
+/// job that built it is not that of whoever copies it.
+fn signs(settings: &Settings, place: Place) -> bool {
+    match (settings.channel.sign, place) {
+        (Sign::No, _) | (Sign::Keyless, Place::Mirror) => false,
+        (Sign::Key, _) | (Sign::Keyless, Place::Own) => true,
     }
 }
 
