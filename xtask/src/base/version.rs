@@ -124,7 +124,7 @@ impl Version {
             .filter(|version| version.semver().is_some())
     }
 
-    /// The version as `--version` reads it: other than the image's tag it can have a `+`.
+    /// The version as an argument of `--version`. Unlike the image's tag it can have a `+`.
     pub fn argument(&self) -> String {
         self.semver()
             .map_or_else(|| self.text.clone(), ToString::to_string)

@@ -285,7 +285,7 @@ pub const ENTRIES: &[Entry] = &[
         cause: "A proxy intercepts TLS and signs certificates with its own CA. This machine trusts that CA, but containers, builds and the engine do not.",
         fixes: &[
             "if a proxy intercepts TLS, pass its CA bundle to the build, in `xtask.local.toml`: `[build]` `secrets = [\"id=ca,src=/path/to/ca.pem\"]`",
-            "for requests of xtask to registries, add the CA to the system's CAs (`update-ca-certificates`), or put `CURL_CA_BUNDLE=/path/to/ca.pem` before the command",
+            "for xtask's own requests to registries, add the CA to the system's CAs (`update-ca-certificates`), or put `SSL_CERT_FILE=/path/to/ca.pem` before the command: a file with all CAs to trust, which replaces the system's",
             "for pulls of the engine, copy the CA to `/etc/docker/certs.d/REGISTRY/ca.crt` or `/etc/containers/certs.d/REGISTRY/ca.crt`",
         ],
         retry: Retry::AfterFix,
@@ -414,7 +414,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry {
         code: "login-unreadable",
         section: Section::Registry,
-        title: "a login is there and cannot be read",
+        title: "a stored login cannot be read",
         patterns: &[
             &["no login for", "could be read"],
             &["error parsing config file"],

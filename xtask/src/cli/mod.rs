@@ -248,7 +248,7 @@ impl PlatformOption {
     }
 }
 
-/// The option of every command that speaks to a registry.
+/// The option of the commands that publish or verify an image, and of `ci-check`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RepositoryOption {
     /// Another repository for the same image, such as a mirror [default: image.repository]

@@ -149,7 +149,7 @@ fn clone(shallow: bool) -> Finding {
     if shallow {
         warning(
             what,
-            "shallow, so git does not know all tags: a registry that lists none cannot be published to",
+            "shallow, so git does not know all tags: xtask cannot publish to a registry that does not list its tags",
             "`git fetch --tags --unshallow`; in GitHub Actions `fetch-depth: 0` for actions/checkout",
         )
     } else {
@@ -200,8 +200,11 @@ fn token(cx: &Context, login: &Found, may_push: bool) -> Finding {
     let fix = if github::is_active(cx.env) && registry == GITHUB_REGISTRY {
         "`GITHUB_TOKEN: ${{ github.token }}` in the step's `env`".to_owned()
     } else {
-        let names = tokens.variables(registry).join(" or ");
-        format!("`cargo xtask docker-login`, or {names}")
+        let command = format!("`{}`", login.sign_in);
+        match tokens.variables(registry).join(" or ").as_str() {
+            "" => command,
+            names => format!("{command}, or {names}"),
+        }
     };
     failure(what, found, fix)
 }

@@ -22,6 +22,7 @@ use crate::{
     },
     facts::context::{Context, Ran},
     plan::{Cmd, Output, Plan, Stdin, Step},
+    registry::address::Origin,
     release::destination,
     settings::{EngineChoice, Settings, resolve::Arguments},
 };
@@ -134,7 +135,8 @@ fn login_request(
         }
     };
     Ok(LoginRequest {
-        is_insecure: settings.registry.insecure.contains(&registry),
+        is_insecure: settings.registry.insecure.contains(&registry)
+            || Origin::of_registry(&registry).is_some_and(|origin| origin.is_loopback()),
         registry,
         user,
         token,

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    base::image::Platform,
     cli::{PlatformOption, PublishingOptions, RepositoryOption, VersionOption},
     commands::command::Command,
     facts::{
@@ -56,15 +57,15 @@ impl Command for PushArchive {
         };
         let archive = Archive::open(&path)?;
         let git = git::work_tree(cx.exec, &settings.root);
-        if cx.dry_run {
-            let place = Place::of(&settings, built_for);
-            dry_run(cx, &git, &archive, &path, place)?;
-            warn_of_refusal(cx, &git, options);
-            return Ok(());
-        }
         let mut expected = expected(built_for, &git);
         if let Some(platform) = self.platform.parse()? {
             expected.platforms = vec![platform];
+        }
+        if cx.dry_run {
+            let place = Place::of(&settings, built_for);
+            dry_run(cx, &git, &archive, &path, &expected.platforms, place)?;
+            warn_of_refusal(cx, &git, options);
+            return Ok(());
         }
         let request = PublishRequest {
             git,
@@ -82,6 +83,7 @@ fn dry_run(
     git: &WorkTree,
     archive: &Archive,
     path: &Path,
+    platforms: &[Platform],
     place: Place,
 ) -> Result<()> {
     let settings = cx.settings;
@@ -98,11 +100,7 @@ fn dry_run(
     }
     let reference = format!("{repository}@{}", archive.root.digest);
     if let Some(signer) = Signer::for_dry_run(cx, &git.values, place)? {
-        let platforms: Vec<_> = settings
-            .platforms()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let platforms: Vec<_> = platforms.iter().map(ToString::to_string).collect();
         let attestations = attest::planned(settings, &platforms);
         let image = Signed::new(&reference);
         text.push_str(&signer.plan(cx, image, &attestations).render());

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{base::engine_kind::EngineKind, exec::Exec};
 
-/// Looks for the login for a repository: the path in the registry, which may be empty. A token in the environment is given for this run, so it comes
-/// first. Then come the places of the engines, in their order. A place that cannot be read is a problem,
-/// and the search goes on.
+/// Looks for the login for a repository: `path` in `registry`. The path is empty for the registry as a whole. A token
+/// in the environment comes first, because it was set for this run. Then come the places of the engines, in their
+/// order. A place that cannot be read becomes a problem of the result, and the search goes on.
 pub fn find(
     exec: &Exec,
     tokens: Tokens,

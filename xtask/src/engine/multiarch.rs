@@ -222,7 +222,7 @@ impl EngineFacts {
                 }
                 // An interrupted BuildKit leaves an incomplete file, so only a complete one is packed. Packing
                 // copies it, and writes the index's annotations: BuildKit has none in Docker's format.
-                let built = unfinished(&archive, multi.process, "parts");
+                let built = unfinished(&archive, multi.process);
                 let (mut steps, cmd) = self.buildx(build, multi);
                 let cmd = add_archive_output(cmd, build, &built);
                 steps.push(self.build_step(cmd, build));
@@ -238,7 +238,7 @@ impl EngineFacts {
                     return self.build_on_services(nodes, build, multi, &archive);
                 }
                 let list = manifest_list(build, multi.process);
-                let folder = unfinished(&archive, multi.process, "parts");
+                let folder = unfinished(&archive, multi.process);
                 let write = self.engine.cmd().args([
                     "manifest",
                     "push",
@@ -272,7 +272,7 @@ impl EngineFacts {
         multi: &MultiarchOptions,
         archive: &str,
     ) -> ArchiveSteps {
-        let folder = unfinished(archive, multi.process, "parts");
+        let folder = unfinished(archive, multi.process);
         // All nodes would export their cache under the same name, so the last would overwrite the others.
         // The nodes keep their own caches.
         let multi = &MultiarchOptions {
@@ -323,7 +323,7 @@ impl EngineFacts {
         multi: &MultiarchOptions,
         archive: &str,
     ) -> ArchiveSteps {
-        let folder = unfinished(archive, multi.process, "parts");
+        let folder = unfinished(archive, multi.process);
         let mut result = ArchiveSteps {
             steps: vec![
                 remove_path(&folder),
@@ -410,7 +410,7 @@ impl EngineFacts {
 
     /// Writes an image from the engine's store to a file or folder that can be packed.
     pub fn save(&self, reference: &str, archive: &Path, process: u32) -> ArchiveSteps {
-        let parts = unfinished(&archive.display().to_string(), process, "parts");
+        let parts = unfinished(&archive.display().to_string(), process);
         match self.engine.kind {
             EngineKind::Docker => ArchiveSteps {
                 steps: vec![Step::new(
@@ -594,10 +594,10 @@ fn remove_path(folder: &str) -> Step {
     Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet)
 }
 
-/// The name of what is not finished yet. It has the process's id, so that two runs for one archive do not write
-/// to the same file. By its ending the next run finds it if this one is killed.
-fn unfinished(archive: &str, process: u32, ending: &str) -> String {
-    format!("{archive}.{process}.{ending}")
+/// The name of an unfinished file or folder. It contains the process's id, so that two runs for one archive do not
+/// write to the same file. If a run is killed, the next one finds what it left by this ending.
+fn unfinished(archive: &str, process: u32) -> String {
+    format!("{archive}.{process}.parts")
 }
 
 /// The temporary manifest list of a process. Its tag begins with that of the build's first reference.

@@ -31,7 +31,8 @@ pub fn read<T>(
         )
     })?;
     let contents = read(compression.decompress(&mut blob));
-    // Damaged content is reported as such, not as what it breaks in the compression or tar.
+    // Read the rest, to report damaged content by its digest and not by the error that it causes in the decompression
+    // or in tar.
     io::copy(&mut blob, &mut io::sink())?;
     let (digest, size, _) = blob.finish();
     if size != layer.size || digest != layer.digest {

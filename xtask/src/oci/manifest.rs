@@ -105,9 +105,9 @@ impl Manifest {
             .chain(&self.manifests)
     }
 
-    /// An index of manifests. With annotations it is the OCI's, also if the manifests are Docker's. Registries
-    /// accept that, but GCR refuses annotations in Docker's manifest list, which does not have them.
-    /// <https://github.com/ko-build/ko/pull/385> Without annotations it has the format of the manifests.
+    /// An index of manifests. Without annotations it has the format of its manifests. With annotations it is an OCI
+    /// index, even if the manifests are Docker's: Docker's manifest list has no annotations, and GCR refuses a list
+    /// that has them. <https://github.com/ko-build/ko/pull/385>
     pub fn index(manifests: Vec<Descriptor>, annotations: BTreeMap<String, String>) -> Self {
         let is_oci = |one: &Descriptor| one.media_type == media_type::OCI_MANIFEST;
         let media_type = if !annotations.is_empty() || manifests.iter().any(is_oci) {

@@ -64,7 +64,7 @@ impl RegistryClient<'_> {
         }))
     }
 
-    /// The content of a blob from a byte on, and its size in bytes; 0 if the registry does not tell it.
+    /// The content of a blob from the byte `offset` on, and the response's length in bytes; 0 if it is unknown.
     fn open_blob(&self, url: &str, offset: u64) -> Result<(Box<dyn Read + Send>, u64)> {
         let mut request = Request::new("GET", url);
         request.offset = offset;

@@ -44,7 +44,7 @@ pub struct RegistryClient<'a> {
     access: Access,
     /// The login, or where it was looked for.
     login: Found,
-    /// The one that the registry accepted last.
+    /// The authorization that was obtained last; the registry may refuse it.
     authorization: Mutex<Option<Authorization>>,
     /// Whether any server responded.
     has_answered: AtomicBool,

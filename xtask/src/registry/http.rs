@@ -30,7 +30,7 @@ use crate::{
     exec::{Exec, StopWatch},
 };
 
-/// How long connecting may take, with the search for the address and TLS.
+/// How long resolving the host's name may take, and then connecting, with TLS.
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// How long a connection may stand still while a body is sent or received.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
@@ -119,7 +119,7 @@ impl Http {
             let sent = run(&agent, builder.body(()), request.time_limit);
             return self.head(&origin, sent);
         }
-        let (media_type, size, content) = match &request.body {
+        let (media_type, size, mut content) = match &request.body {
             Body::None => ("application/octet-stream", 0, Content::empty()),
             Body::Manifest {
                 media_type,
@@ -148,7 +148,6 @@ impl Http {
         if size >= ASK_FIRST {
             builder = builder.header(header::EXPECT, "100-continue");
         }
-        let mut content = content;
         let body = builder.body(SendBody::from_reader(&mut content));
         let sent = run(&agent, body, request.time_limit);
         if let Some(why) = content.failed {
@@ -271,7 +270,7 @@ fn run(
     request.timeout_recv_response(Some(time_limit)).run()
 }
 
-/// Whether the search for a host's address failed. The standard library has no kind for this.
+/// Whether a host's name could not be resolved. The standard library has no `ErrorKind` for this.
 fn is_lookup(error: &io::Error) -> bool {
     error.to_string().starts_with("failed to lookup address")
 }

@@ -50,8 +50,8 @@ impl RegistryClient<'_> {
         }
     }
 
-    /// Pushes a manifest that refers to the digest `subject`, and its descriptor as the list of
-    /// referrers holds it. The blobs must be there.
+    /// Pushes a manifest that refers to the digest `subject`. Its blobs must have been pushed before. If the
+    /// registry keeps no list of referrers, this adds `descriptor` to the list under the tag.
     ///
     /// # Errors
     /// When the registry cannot be reached, or refuses.

@@ -63,7 +63,14 @@ pub fn refused(
         (403, found, _) => {
             let login = found.as_ref().map(|it| format!(" with the login from {}", it.source));
             let login = login.unwrap_or_default();
-            forbidden(registry, &format!("you may not {verb} {repository}{login}: {why}"))
+            let message = format!("you may not {verb} {repository}{login}: {why}");
+            match action {
+                Action::Read | Action::ListTags => Failure::new(message)
+                    .hint("ask the repository's owner for the right to read it, or sign in as somebody who may: `cargo xtask docker-login`"),
+                Action::SignIn | Action::Push | Action::PushBlob(_) | Action::PushManifest(_) => {
+                    forbidden(registry, &message)
+                }
+            }
         }
         (404, ..) if response.error_code() == "NAME_UNKNOWN" => {
             Failure::new(format!("{registry} has no repository `{repository_path}`: {why}"))

@@ -70,7 +70,7 @@ impl Response {
     }
 
     pub fn is_redirect(&self) -> bool {
-        is_redirect(self.status)
+        matches!(self.status, 301 | 302 | 303 | 307 | 308)
     }
 
     /// The first header of a name, in whatever case.
@@ -129,10 +129,6 @@ impl Response {
     pub fn is_transient_error(&self) -> bool {
         matches!(self.status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
     }
-}
-
-pub fn is_redirect(status: u16) -> bool {
-    matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Writes files to the folder of release artifacts. The next run removes the unfinished files of a killed
-//! run. A file that is being written has a name that ends in the process's id and `.partial`, a folder of parts
-//! one in the id and `.parts`, so two runs at the same time do not write to the same file.
+//! run. A file that xtask is writing has a name that ends in the process's id and `.partial`. What an engine writes
+//! to be packed, a file or a folder, has a name that ends in the id and `.parts`. So two runs at the same time do not
+//! write to the same file.
 
 use std::{
     fs::{self, File},
@@ -97,8 +98,15 @@ fn partial(path: &Path) -> PathBuf {
 pub fn write(path: &Path, text: &str) -> Result<()> {
     let partial = partial(path);
     // Its errors name the path.
-    xshell::Shell::new()?.write_file(&partial, text)?;
-    fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
+    let written = xshell::Shell::new()?.write_file(&partial, text);
+    written
+        .map_err(anyhow::Error::from)
+        .and_then(|()| {
+            fs::rename(&partial, path).with_context(|| format!("cannot write `{}`", path.display()))
+        })
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&partial);
+        })
 }
 
 #[cfg(test)]

@@ -223,8 +223,8 @@ impl Publication<'_> {
         })
     }
 
-    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. `made` is what was
-    /// pushed, if this run did. `hint` says what to do if the registry holds something else.
+    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. `made` is what this
+    /// run pushed; none if the registry had the image. `hint` says what to do if the registry holds something else.
     fn finish(mut self, image: &RawManifest, made: Option<Made>, hint: &str) -> Result<()> {
         let cx = self.cx;
         let digest = image.digest();
@@ -283,7 +283,12 @@ impl Publication<'_> {
             signatures,
             self.phases,
         );
-        let path = receipt.write(cx, is_mirror)?;
+        let path = receipt.write(cx, is_mirror).map_err(|why| {
+            Failure::new(format!(
+                "{reference} is published, and its receipt cannot be written: {why:#}"
+            ))
+            .hint("remove the cause, then run the same command again: it only writes the receipt, without building or pushing")
+        })?;
         // The image is published, so a failure would only make the job publish it again.
         for why in github::report(cx.env, &receipt) {
             cx.ui.warn(&format!("the image is published, but {why:#}"));
@@ -322,6 +327,7 @@ pub fn push_line(
         (options.force, " --force"),
         (options.no_preflight, " --no-preflight"),
         (options.allow_dirty, " --allow-dirty"),
+        (options.verify == VerifyDepth::Deep, " --verify deep"),
     ] {
         if is_set {
             line.push_str(flag);

@@ -235,7 +235,8 @@ pub fn already_released_failure(
 }
 
 /// Asks the registry which image the version's tag names. A version that is not `SemVer` may be
-/// overwritten, so for it nothing is asked. The labels of an image with the digest `ours` are not read.
+/// overwritten, so for it nothing is asked. An image with the digest `ours` counts as one of this commit, without a
+/// look at its labels.
 ///
 /// # Errors
 /// When the registry does not answer.
@@ -303,11 +304,11 @@ impl From<Vec<String>> for ReleasedVersions {
 }
 
 /// The released versions: the registry's tags. If their list cannot be read to its end, they are the git
-/// tags, and the versions of the images that the tags of this version name now. None if this version has no
+/// tags, and the versions of the images that the tags of this version name now. Empty if this version has no
 /// tag but its own.
 ///
 /// # Errors
-/// When nobody can tell which versions are released.
+/// When the registry's list cannot be read, and git's tags or an image's label are missing too.
 pub fn released_versions(
     cx: &Context,
     registry: &RegistryClient,

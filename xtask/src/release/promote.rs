@@ -102,7 +102,7 @@ struct Tags<'a> {
     manifests: BTreeMap<String, RawManifest>,
     /// What each tag named when it was last read.
     shown: BTreeMap<String, Option<String>>,
-    /// What each tag that was written named before. A registry may show that for a while.
+    /// For each tag that was written: what it named before. A registry may return that for a while.
     outdated: BTreeMap<String, Option<String>>,
 }
 
@@ -144,7 +144,7 @@ impl Tags<'_> {
     }
 }
 
-/// What a tag names, as soon as that is not outdated any more, or else after `limit`.
+/// Reads a tag until it no longer names `outdated`, at most for `limit`.
 fn shown(
     outdated: Option<&Option<String>>,
     limit: Duration,
@@ -172,8 +172,8 @@ fn lost(cx: &Context, digest: &str, found: Option<&str>) -> Failure {
     Failure::new(format!(
         "{reference} names {found}, not {digest}: another run publishes this version"
     ))
-    .hint("find out what the other run built; this run left its image without a tag")
-    .hint("release what differs under a new version")
+    .hint("find out what the other run built; no tag names the image of this run")
+    .hint("publish this run's image under a new version, if you need it")
 }
 
 fn busy(cx: &Context) -> Failure {

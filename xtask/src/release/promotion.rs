@@ -1,13 +1,13 @@
 //! Decides, request by request, how an image gets its tags while other releases may do the same. Pure: the
 //! caller sends the requests.
 //!
-//! A registry cannot set a tag only if nobody else has set it. So every tag is read before and after it is
-//! written. The order makes the result right whatever another run does in between: the version's own tag
-//! first, then the moving tags, then the list of released versions again. Of two releases, the one that
-//! writes `latest` last sees both versions in that list, and gives the tag to the newer one. Of two runs of
-//! the same version, the one that wrote the version's tag last has all tags, and the other one fails. Only if
-//! the other one is done within the moment between the last one's question for that tag and its writing,
-//! both succeed.
+//! Registries have no compare-and-swap for tags. So every tag is read before and after it is written, in an
+//! order that is right whatever another run does in between: the version's own tag first, then the moving
+//! tags, then the list of released versions again. Of two releases, the one that writes `latest` last finds
+//! both versions in that list, and gives the tag to the newer one. Of two runs of the same version, the one
+//! that writes the version's tag last keeps all tags, and the other one fails. One gap remains: if the other
+//! run does all of its work after this one has read the version's tag and before it writes that tag, both
+//! runs succeed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -175,8 +175,8 @@ impl Promotion {
     ) -> Result<Option<Next>, Failure> {
         let own = goal.settings.version.value.as_str();
         let plan = tags::plan(goal.settings, &self.listed, goal.git)?;
-        // Another run of the same version was faster. Its tags are its own business, but those that this run
-        // wrote must name its image.
+        // Another run of the same version has overwritten the version's tag. Its image then gets the tags that this
+        // run wrote; the other run sets the rest itself.
         let lost = has_own && self.names(own) != Some(goal.digest);
         let ours = if has_own {
             self.names(own).map(str::to_owned)

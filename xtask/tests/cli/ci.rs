@@ -172,7 +172,7 @@ fn a_shallow_clone_is_a_warning() {
     job.has_finding(
         "clone",
         "warning",
-        "shallow, so git does not know all tags: a registry that lists none cannot be published to",
+        "shallow, so git does not know all tags: xtask cannot publish to a registry that does not list its tags",
         "`git fetch --tags --unshallow`; in GitHub Actions `fetch-depth: 0` for actions/checkout",
     );
 }

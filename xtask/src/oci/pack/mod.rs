@@ -57,7 +57,8 @@ pub fn pack(
     if let [Input::OciArchive(archive)] = &opened[..]
         && archive.root.media_type != media_type::DOCKER_INDEX
     {
-        // The index is copied as it is, so that its digest stays the same. Only Docker's has no annotations yet.
+        // The index is copied as it is, so that its digest stays the same. Docker's manifest list is not: below, it
+        // becomes an OCI index with annotations.
         oci_archive::copy(archive, &mut output)?;
         let content = archive.read(&archive.root.digest)?;
         let root = output.add(&archive.root.media_type, &content)?;

@@ -1,4 +1,4 @@
-//! With what the images of a channel are signed, and how anybody verifies that. Pure, but for
+//! The key or identity with which the images of a channel are signed and verified. Pure, except
 //! [`Trust::check_key`].
 
 use crate::{
@@ -60,8 +60,8 @@ fn key_pair(settings: &Settings) -> Result<Trust, Failure> {
     })
 }
 
-/// The public key of a private one: the file beside `x.key`, or the key in a KMS itself. None if cosign
-/// would read the private key from there.
+/// The public key of a private one: `x.pub` beside the file `x.key`, or the key's URI in a KMS. None if only
+/// the private key is known, which cosign would take for the public one.
 fn public_part(private: &str) -> Option<String> {
     if let Some(name) = private.strip_suffix(".key")
         && is_file(private)
