@@ -119,28 +119,26 @@ impl Http {
             let sent = run(&agent, builder.body(()), request.time_limit);
             return self.head(&origin, sent);
         }
-        let (media_type, size, mut content) = match &request.body {
-            Body::None => ("application/octet-stream", 0, Content::empty()),
+        let (media_type, mut content) = match &request.body {
+            Body::None => ("application/octet-stream", Content::new(io::empty(), 0)),
             Body::Manifest {
                 media_type,
                 content,
-            } => (*media_type, content.len() as u64, Content::of(content)),
+            } => (*media_type, Content::new(*content, content.len() as u64)),
             Body::Form(form) => {
-                let form = form.encode();
+                let form = form.encode().into_bytes();
                 let size = form.len() as u64;
                 let media_type = "application/x-www-form-urlencoded";
-                (media_type, size, Content::of(form.as_bytes()))
+                (media_type, Content::new(Cursor::new(form), size))
             }
             Body::Upload(upload) => {
                 let content =
                     (upload.open)().map_err(|why| NoResponse::Content(why.to_string()))?;
-                (
-                    "application/octet-stream",
-                    upload.size,
-                    Content::from(content),
-                )
+                let media_type = "application/octet-stream";
+                (media_type, Content::new(content, upload.size))
             }
         };
+        let size = content.left;
         // Some registries insist on the length even if it is 0.
         builder = builder
             .header(header::CONTENT_TYPE, media_type)
@@ -295,29 +293,36 @@ fn without_password(url: &str) -> String {
 /// The content of a request. It keeps its error, to tell it from one of the connection.
 struct Content<'a> {
     source: Box<dyn Read + Send + 'a>,
+    /// How many bytes are still to be sent.
+    left: u64,
     failed: Option<String>,
 }
 
 impl<'a> Content<'a> {
-    fn from(source: Box<dyn Read + Send + 'a>) -> Self {
+    /// A content of a size in bytes.
+    fn new(source: impl Read + Send + 'a, size: u64) -> Self {
         Self {
-            source,
+            source: Box::new(source),
+            left: size,
             failed: None,
         }
     }
 
-    fn of(content: &[u8]) -> Self {
-        Self::from(Box::new(Cursor::new(content.to_vec())))
-    }
-
-    fn empty() -> Self {
-        Self::from(Box::new(io::empty()))
+    fn read_source(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.left = self.left.saturating_sub(read as u64);
+        // The client would wait for the rest for ever.
+        if read == 0 && !buffer.is_empty() && self.left > 0 {
+            let left = self.left;
+            return Err(io::Error::other(format!("it ends {left} bytes too early")));
+        }
+        Ok(read)
     }
 }
 
 impl Read for Content<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer);
+        let read = self.read_source(buffer);
         read.inspect_err(|why| self.failed = Some(why.to_string()))
     }
 }
@@ -330,6 +335,16 @@ mod tests {
     fn a_proxy_is_shown_without_its_password() {
         assert_eq!(without_password("http://me:marked@p:1"), "http://p:1");
         assert_eq!(without_password("https://p:1"), "https://p:1");
+    }
+
+    #[test]
+    fn a_content_that_is_too_short_is_an_error() {
+        let mut whole = Content::new(&b"abc"[..], 3);
+        assert_eq!(io::copy(&mut whole, &mut io::sink()).unwrap(), 3);
+        let mut short = Content::new(&b"abc"[..], 5);
+        let why = io::copy(&mut short, &mut io::sink()).unwrap_err();
+        assert_eq!(why.to_string(), "it ends 2 bytes too early");
+        assert_eq!(short.failed, Some(why.to_string()));
     }
 
     #[test]
