@@ -22,7 +22,13 @@ pub fn read<T>(
     stop: StopCheck,
     read: impl FnOnce(Box<dyn Read + '_>) -> io::Result<T>,
 ) -> Result<T> {
-    let blob = Stoppable::new(source.blob(&layer.digest)?, stop);
+    // One byte more shows that there is more.
+    let limit = layer.size.saturating_add(1);
+    let mut failed = None;
+    let blob = Watched {
+        source: Stoppable::new(source.blob(&layer.digest)?, stop).take(limit),
+        failed: &mut failed,
+    };
     let mut blob = Digesting::new(blob);
     let compression = Compression::of_media_type(&layer.media_type).with_context(|| {
         format!(
@@ -33,10 +39,32 @@ pub fn read<T>(
     let contents = read(compression.decompress(&mut blob));
     // Read the rest, to report damaged content by its digest and not by the error that it causes in the decompression
     // or in tar.
-    io::copy(&mut blob, &mut io::sink())?;
+    let rest = io::copy(&mut blob, &mut io::sink());
     let (digest, size, _) = blob.finish();
+    // A lost connection is not a damaged layer.
+    if let Some(why) = failed {
+        bail!("{why}");
+    }
+    rest?;
     if size != layer.size || digest != layer.digest {
         bail!("the content does not match the digest and size in the manifest");
     }
     Ok(contents?)
+}
+
+/// A reader that keeps its first error: what reads from it may go on as if it were at its end.
+struct Watched<'a, R> {
+    source: R,
+    failed: &'a mut Option<String>,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer);
+        read.inspect_err(|why| {
+            if self.failed.is_none() && why.kind() != io::ErrorKind::Interrupted {
+                *self.failed = Some(why.to_string());
+            }
+        })
+    }
 }

@@ -173,10 +173,13 @@ pub fn read_manifest(source: &dyn Source, digest: &str) -> Result<Vec<u8>> {
 /// When it cannot be read, or differs from its digest.
 pub fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<ImageConfig> {
     let mut content = Vec::new();
-    source.blob(&descriptor.digest)?.read_to_end(&mut content)?;
-    if sha256(&content) != descriptor.digest {
+    // One byte more shows that there is more.
+    let limit = descriptor.size.saturating_add(1);
+    let mut blob = source.blob(&descriptor.digest)?.take(limit);
+    blob.read_to_end(&mut content)?;
+    if sha256(&content) != descriptor.digest || content.len() as u64 != descriptor.size {
         let digest = &descriptor.digest;
-        bail!("the content of configuration {digest} does not match its digest");
+        bail!("the content of configuration {digest} does not match its digest and size");
     }
     serde_json::from_slice(&content).context("cannot read the image configuration")
 }
@@ -219,6 +222,14 @@ impl ImageCheck<'_> {
     /// What the image holds, and what is wrong with it.
     fn run(&self, descriptor: &Descriptor) -> Result<(VerifiedPlatform, Vec<String>)> {
         let content = read_manifest(self.source, &descriptor.digest)?;
+        let is_listed = descriptor.size > 0;
+        if is_listed && content.len() as u64 != descriptor.size {
+            let (digest, size) = (&descriptor.digest, content.len());
+            bail!(
+                "manifest {digest} has {size} bytes, and the index says {}",
+                descriptor.size
+            );
+        }
         let manifest: Manifest =
             serde_json::from_slice(&content).context("cannot read a platform's manifest")?;
         let config = manifest
@@ -240,7 +251,10 @@ impl ImageCheck<'_> {
             platform: platform.to_string(),
             digest: descriptor.digest.clone(),
             base: base_image(&config),
-            compressed: manifest.layers.iter().map(|layer| layer.size).sum(),
+            compressed: manifest
+                .layers
+                .iter()
+                .fold(0, |sum: u64, layer| sum.saturating_add(layer.size)),
             layers: None,
         };
         match self.depth {
@@ -268,11 +282,15 @@ impl ImageCheck<'_> {
             }
         }
         let user = config.run.user.split(':').next().unwrap_or_default();
-        if matches!(user, "" | "0" | "root") {
+        // Engines take every number for a user id, however it is written.
+        let is_root_id = user.parse() == Ok(0_i64);
+        if is_root_id || matches!(user, "" | "root") {
             problems.push("it runs as root".to_owned());
         }
         let check = config.run.healthcheck.as_ref();
-        if check.is_none_or(|check| check["Test"].as_array().is_none_or(Vec::is_empty)) {
+        let is_check =
+            |test: &Vec<serde_json::Value>| test.first().is_some_and(|first| first != "NONE");
+        if !check.is_some_and(|check| check["Test"].as_array().is_some_and(is_check)) {
             problems.push("it has no health check".to_owned());
         }
         problems

@@ -24,6 +24,9 @@ impl Origin {
         (!has_space_or_control(url)).then_some(())?;
         let uri: Uri = url.parse().ok()?;
         let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+        // A port that is no number below 65536 counts as none.
+        let (_, port) = uri.authority()?.as_str().split_once(uri.host()?)?;
+        (port.len() <= 1 || uri.port_u16().is_some()).then_some(())?;
         (!host.is_empty()).then_some(())?;
         Some(Self {
             is_tls,
@@ -242,6 +245,7 @@ mod tests {
         assert_eq!(Origin::of("file:///etc/passwd"), None);
         assert_eq!(Origin::of("https://"), None);
         assert_eq!(Origin::of("https://a b/"), None);
+        assert_eq!(Origin::of_registry("127.0.0.1:99999"), None);
     }
 
     #[test]

@@ -23,22 +23,48 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// `None` if the header is malformed, or asks for something else.
-    pub fn parse(header: &str) -> Option<Self> {
-        let (scheme, rest) = header.split_once(' ').unwrap_or((header, ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Self::Basic);
-        }
-        let value = |name: &str| {
-            let (_, rest) = rest.split_once(&format!("{name}=\""))?;
-            rest.split_once('"').map(|(value, _)| value.to_owned())
-        };
-        scheme.eq_ignore_ascii_case("bearer").then_some(())?;
-        Some(Self::Bearer {
-            realm: value("realm").filter(|realm| is_http_url(realm))?,
-            service: value("service").unwrap_or_default(),
-        })
+    /// What the headers ask for. A token is preferred: it can be had without a login too.
+    pub fn of<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut found: Vec<_> = headers.filter_map(Self::parse).collect();
+        found.sort_by_key(|challenge| *challenge == Self::Basic);
+        found.into_iter().next()
     }
+
+    /// `None` if the header is malformed, or asks for something else.
+    /// <https://www.rfc-editor.org/rfc/rfc9110#name-www-authenticate>
+    pub fn parse(header: &str) -> Option<Self> {
+        let lower = header.to_ascii_lowercase();
+        let is_start = |at: usize| at == 0 || header[..at].trim_end().ends_with(',');
+        let after = |scheme: &str| {
+            let mut places = lower.match_indices(scheme);
+            let (at, _) = places.find(|(at, _)| is_start(*at))?;
+            Some(&header[at + scheme.len()..])
+        };
+        if let Some(parameters) = after("bearer ") {
+            return Some(Self::Bearer {
+                realm: parameter(parameters, "realm").filter(|realm| is_http_url(realm))?,
+                service: parameter(parameters, "service").unwrap_or_default(),
+            });
+        }
+        after("basic").map(|_| Self::Basic)
+    }
+}
+
+/// The value of `name=value` or `name="value"`.
+fn parameter(parameters: &str, name: &str) -> Option<String> {
+    let lower = parameters.to_ascii_lowercase();
+    let mut places = lower.match_indices(name);
+    let value = places.find_map(|(at, _)| {
+        let is_start = at == 0 || parameters[..at].ends_with([' ', ',', '\t']);
+        let rest = parameters[at + name.len()..].trim_start();
+        rest.strip_prefix('=').filter(|_| is_start)
+    })?;
+    let value = value.trim_start();
+    let value = match value.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"')?.0,
+        None => value.split([',', ' ']).next()?,
+    };
+    Some(value.to_owned())
 }
 
 /// What a token allows.
@@ -121,6 +147,19 @@ mod tests {
             Some(Challenge::Basic)
         );
         assert_eq!(Challenge::parse("Negotiate"), None);
+        let plain = Some(Challenge::Bearer {
+            realm: "http://t/x".into(),
+            service: "s".into(),
+        });
+        for header in [
+            "Negotiate, Bearer realm=\"http://t/x\", service=s",
+            "bearer Realm = \"http://t/x\",service=\"s\"",
+            "Bearer service=s,realm=http://t/x",
+        ] {
+            assert_eq!(Challenge::parse(header), plain, "{header}");
+        }
+        let both = ["Basic realm=\"x\"", "Bearer realm=http://t/x,service=s"];
+        assert_eq!(Challenge::of(both.into_iter()), plain);
         assert_eq!(Challenge::parse(r#"Bearer realm="--output""#), None);
     }
 

@@ -31,6 +31,11 @@ use crate::{
 
 /// How many redirects of one request are followed.
 const MAX_REDIRECTS: usize = 5;
+/// How often one request is sent because of an answer 401. A registry may refuse a token that another
+/// thread got a moment ago.
+const MAX_AUTHENTICATIONS: u32 = 4;
+/// More pages than the list of tags of any repository has.
+const MAX_PAGES: usize = 10_000;
 
 /// One repository of a registry. Its methods may be called from several threads at once.
 pub struct RegistryClient<'a> {
@@ -125,20 +130,27 @@ impl<'a> RegistryClient<'a> {
         }
         let with_tls = Origin::of_registry(&self.host)
             .ok_or_else(|| Failure::new(format!("`{}` is no address of a registry", self.host)))?;
-        let is_plain = self.http.is_insecure(&with_tls) && {
-            let question = Request::new("GET", format!("{with_tls}/v2/"));
-            match self.http.send(&question) {
-                Ok(_) => false,
-                Err(NoResponse::Interrupted(signal)) => return Err(Failure::signal(signal)),
-                Err(_) => true,
-            }
-        };
+        let is_plain = self.http.is_insecure(&with_tls) && self.is_without_tls(&with_tls)?;
         let origin = if is_plain {
             with_tls.without_tls()
         } else {
             with_tls
         };
         Ok(self.origin.get_or_init(|| origin))
+    }
+
+    /// Whether an insecure registry does not speak TLS: it says so, or answers only without.
+    fn is_without_tls(&self, with_tls: &Origin) -> Result<bool, Failure> {
+        let ask = |origin: &Origin| {
+            let question = Request::new("GET", format!("{origin}/v2/"));
+            match self.http.send(&question) {
+                // A server with TLS answers a plain request with 400.
+                Ok(head) => Ok(head.status != 400),
+                Err(NoResponse::Interrupted(signal)) => Err(Failure::signal(signal)),
+                Err(_) => Ok(false),
+            }
+        };
+        Ok(!ask(with_tls)? && ask(&with_tls.without_tls())?)
     }
 
     /// The URL of something in the repository.
@@ -165,7 +177,8 @@ impl<'a> RegistryClient<'a> {
                 Some(url) => request.url = url,
             }
         }
-        let url = &request.url;
+        // The query of a storage's address is a signature.
+        let url = request.url.split('?').next().unwrap_or_default();
         Err(Failure::new(format!(
             "{}: too many redirects, the last one to `{url}`",
             self.host
@@ -178,15 +191,17 @@ impl<'a> RegistryClient<'a> {
         request: &Request,
         read: &mut impl FnMut(ResponseHead) -> std::io::Result<Response>,
     ) -> Result<Response> {
-        let mut used = self.authorization_for(&request.url);
+        let mut attempts = 0;
         loop {
+            let used = self.authorization_for(&request.url);
             let response = self.retry(request, || self.attempt(request, used.clone(), read))?;
+            attempts += 1;
             if response.status != 401
+                || attempts == MAX_AUTHENTICATIONS
                 || !self.authenticate(&request.url, &response, used.as_ref())?
             {
                 return Ok(response);
             }
-            used = self.authorization_for(&request.url);
         }
     }
 
@@ -265,10 +280,10 @@ impl<'a> RegistryClient<'a> {
             return Ok(true);
         }
         let login = self.login.credentials.as_ref().map(|found| &found.login);
-        let mut challenges = response.headers("www-authenticate");
-        let new = match challenges.find_map(Challenge::parse) {
+        let new = match Challenge::of(response.headers("www-authenticate")) {
             Some(Challenge::Basic) => login.and_then(basic),
             Some(Challenge::Bearer { realm, service }) => {
+                let realm = self.token_server(url, &realm, login.is_some())?;
                 let related = self.related.as_deref();
                 let request =
                     token_request(&realm, &service, &self.path, self.access, related, login);
@@ -278,7 +293,14 @@ impl<'a> RegistryClient<'a> {
                 if !response.is_success() {
                     return Err(self.refused(Action::SignIn, &response).into());
                 }
-                parse_token(&response.body)
+                let token = parse_token(&response.body);
+                Some(token.with_context(|| {
+                    let answer = response.error_text();
+                    format!(
+                        "the token server {realm} of {} sent no token: {answer}",
+                        self.host
+                    )
+                })?)
             }
             None => None,
         };
@@ -288,6 +310,22 @@ impl<'a> RegistryClient<'a> {
             *current = new;
         }
         Ok(is_new)
+    }
+
+    /// The address of the token server. A login is not sent without TLS for a registry that has TLS.
+    fn token_server(&self, url: &str, realm: &str, has_login: bool) -> Result<String, Failure> {
+        let realm = resolve(url, realm).unwrap_or_default();
+        let is_plain = Origin::of(&realm)
+            .is_none_or(|server| !server.is_tls && !self.http.is_insecure(&server));
+        let registry_has_tls = self.origin.get().is_some_and(|origin| origin.is_tls);
+        if has_login && registry_has_tls && is_plain {
+            return Err(Failure::new(format!(
+                "the token server {realm} of {} has no TLS, so the login is not sent to it",
+                self.host
+            ))
+            .hint("if that is intended, add its host to `registry.insecure` in xtask.local.toml"));
+        }
+        Ok(realm)
     }
 
     /// Checks that we may push: starts an upload, and cancels it.
@@ -406,7 +444,8 @@ impl<'a> RegistryClient<'a> {
             let Some(link) = next_link(response.headers("link")).or(whole) else {
                 return Ok(tags);
             };
-            let next = resolve(&url, link).filter(|next| pages.insert(next.clone()));
+            let next = resolve(&url, link)
+                .filter(|next| pages.len() < MAX_PAGES && pages.insert(next.clone()));
             // A page that leads to an earlier one would make this endless.
             url = next.with_context(|| {
                 format!(

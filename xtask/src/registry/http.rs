@@ -277,6 +277,11 @@ fn tls_failure(error: &rustls::Error) -> NoResponse {
     match error {
         rustls::Error::InvalidMessage(_) => NoResponse::NoTls,
         rustls::Error::InvalidCertificate(why) => {
+            let why = if tls::is_authority_as_server(why) {
+                "it is self-signed, and not trusted here".to_owned()
+            } else {
+                why.to_string()
+            };
             NoResponse::Certificate(format!("its certificate is refused: {why}"))
         }
         why => NoResponse::Network(why.to_string()),

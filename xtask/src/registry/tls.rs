@@ -104,7 +104,7 @@ impl ServerCertVerifier for TrustingVerifier {
         // Docker's documentation suggests for a registry of one's own. Go accepts it if it is trusted.
         // This error comes after the check of the dates.
         match verified {
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
+            Err(rustls::Error::InvalidCertificate(why))
                 if is_authority_as_server(&why) && self.trusted.contains(certificate) =>
             {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
@@ -139,9 +139,9 @@ impl ServerCertVerifier for TrustingVerifier {
     }
 }
 
-/// rustls has no type of its own for this error.
-fn is_authority_as_server(why: &rustls::OtherError) -> bool {
-    format!("{why:?}").contains("CaUsedAsEndEntity")
+/// Whether a server showed the certificate of an authority. rustls has no type of its own for this error.
+pub fn is_authority_as_server(error: &CertificateError) -> bool {
+    matches!(error, CertificateError::Other(why) if format!("{why:?}").contains("CaUsedAsEndEntity"))
 }
 
 /// Accepts every certificate, for registries that are configured as insecure.

@@ -691,7 +691,6 @@ fn failed_requests_to_registries_are_explained() {
         answers: Some((status, body)),
         ..Oddities::default()
     };
-    let denied = r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
     let basic = Oddities {
         auth: Auth::Basic,
         ..Oddities::default()
@@ -706,11 +705,6 @@ fn failed_requests_to_registries_are_explained() {
             "too-many-requests",
             answers(429, ""),
             "too many requests to ghcr.io: status 429",
-        ),
-        (
-            "push-denied",
-            answers(403, denied),
-            "you may not read ghcr.io/x/y: status 403, denied: permission_denied: write_package",
         ),
         (
             "not-signed-in",

@@ -296,9 +296,7 @@ fn a_refused_request_has_hints() {
         (
             1,
             "error: you may not read ghcr.io/x/y: status 403, denied: permission_denied: write_package\n\
-             hint: get a token that may push: `gh auth refresh --scopes write:packages`, then `cargo xtask docker-login`\n\
-             hint: in GitHub Actions: `permissions: packages: write`, and the package must let this repository write (package settings, Manage Actions access)\n\
-             hint: see `cargo xtask explain push-denied`\n"
+             hint: ask the repository's owner for the right to read it, or sign in as somebody who may: `cargo xtask docker-login`\n"
         )
     );
     let sandbox = registry(401, "");

@@ -149,6 +149,27 @@ fn all_problems_are_reported_at_once() {
     );
 }
 
+/// Engines read a user id as a number, and take `NONE` for no check.
+#[test]
+fn root_and_a_missing_check_have_many_spellings() {
+    for user in ["0", "00", "+0", "0000:1", "root:1000", ""] {
+        let config = format!(
+            r#"{{"User":"{user}","Healthcheck":{{"Test":["NONE"]}},"Labels":{{"v":"1"}}}}"#
+        );
+        let image = Image {
+            arch: "amd64",
+            machine: 62,
+            config: config.leak(),
+        };
+        let error = verify_images(&[image], |expected| expected.platforms.truncate(1));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "linux/amd64: it runs as root\nlinux/amd64: it has no health check",
+            "{user}"
+        );
+    }
+}
+
 #[test]
 fn an_unexpected_platform_is_reported() {
     let error = verify_images(&[image("amd64", 62), image("arm64", 183)], |expected| {

@@ -124,6 +124,8 @@ pub enum Auth {
     Bearer,
     /// Every login is refused.
     Refusing,
+    /// Every token is refused, and the next one is another.
+    NewTokens,
 }
 
 const USER: &str = "Basic bWU6bWFya2VkLXBhc3N3b3Jk";
@@ -519,6 +521,10 @@ impl Server {
             Auth::None => None,
             Auth::Basic if shown == USER => None,
             Auth::Basic | Auth::Refusing => unauthorized("Basic realm=\"x\"".to_owned()),
+            Auth::NewTokens => unauthorized(format!(
+                "Bearer realm=\"{}/token\",service=\"fake\"",
+                request.base
+            )),
             Auth::Bearer if shown == "Bearer push" || (shown == "Bearer pull" && !writes) => None,
             Auth::Bearer => unauthorized(format!(
                 "Bearer realm=\"{}/token\",service=\"fake\"",
@@ -538,7 +544,12 @@ impl Server {
         let scope = request.query.get("scope").map_or("", String::as_str);
         let may_push = scope.split(' ').any(|scope| scope.ends_with(":pull,push")) && shown == USER;
         let mut answer = answer(200);
-        let token = if may_push { "push" } else { "pull" };
+        let number = self.numbers.fetch_add(1, Ordering::SeqCst).to_string();
+        let token = match self.oddities.auth {
+            Auth::NewTokens => number.as_str(),
+            _ if may_push => "push",
+            _ => "pull",
+        };
         answer.body = json!({ "token": token }).to_string().into_bytes();
         answer
     }

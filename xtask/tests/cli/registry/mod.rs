@@ -429,6 +429,37 @@ fn layers_compressed_with_zstd_are_published_as_they_are() {
 }
 
 #[test]
+fn a_registry_that_refuses_every_token_is_not_asked_for_ever() {
+    let fixture = Fixture::new(Oddities {
+        auth: Auth::NewTokens,
+        ..Oddities::default()
+    });
+    fixture.assert_fails("not signed in to REGISTRY, which is needed to push to ");
+    assert!(fixture.registry.count("POST ") <= 4);
+}
+
+#[test]
+fn an_archive_that_gets_shorter_ends_the_push() {
+    let image = Image {
+        size: 20_000_000,
+        ..Image::default()
+    };
+    let fixture = Fixture::of(Oddities::default(), image);
+    let archive = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&fixture.publication.archive)
+        .unwrap();
+    let child = fixture.command().spawn().unwrap();
+    while fixture.registry.count("POST ") == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    archive.set_len(10_000).unwrap();
+    let output = command_output(&child.wait_with_output().unwrap());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    assert!(fixture.registry.tags().is_empty());
+}
+
+#[test]
 fn a_download_goes_on_after_the_connection_was_lost() {
     for ignores_range in [false, true] {
         let fixture = Fixture::new(Oddities {
