@@ -593,7 +593,8 @@ impl Server {
     fn upload(&self, request: &Request, name: &str, id: &str) -> Answer {
         let oddities = &self.oddities;
         if self.is_too_large(request) {
-            let mut answer = answer(413);
+            // As nginx, which does not read the rest.
+            let mut answer = answer(413).with("Connection", "close");
             answer.body =
                 b"<html><head><title>413 Request Entity Too Large</title></head></html>".to_vec();
             return answer;
