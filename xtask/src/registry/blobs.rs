@@ -111,14 +111,14 @@ impl RegistryClient<'_> {
             open: &open,
             size: upload.size,
         };
-        let mut started = self.start_upload(digest)?;
+        let started = self.start_upload(digest)?;
         if started.status == 201 {
             return Ok(false);
         }
         let (mut response, url) = self.upload(digest, upload, started)?;
-        // A token may expire while a large blob is uploaded.
-        if response.status == 401 && self.authenticate(&url, &response, None)? {
-            started = self.start_upload(digest)?;
+        // A token may expire while a large blob is uploaded. Beginning the upload again renews it.
+        if response.status == 401 && self.is_registry(&url) {
+            let started = self.start_upload(digest)?;
             (response, _) = self.upload(digest, upload, started)?;
         }
         if response.status == 201 {

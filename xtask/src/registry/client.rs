@@ -139,7 +139,7 @@ impl<'a> RegistryClient<'a> {
         Ok(self.origin.get_or_init(|| origin))
     }
 
-    /// Whether an insecure registry does not speak TLS: it says so, or answers only without.
+    /// Whether an insecure registry answers only without TLS.
     fn is_without_tls(&self, with_tls: &Origin) -> Result<bool, Failure> {
         let ask = |origin: &Origin| {
             let question = Request::new("GET", format!("{origin}/v2/"));
@@ -186,6 +186,7 @@ impl<'a> RegistryClient<'a> {
         .into())
     }
 
+    /// Sends a request, and authenticates if the registry demands it. Redirects are not followed.
     pub(super) fn send_to_server(
         &self,
         request: &Request,
@@ -254,7 +255,8 @@ impl<'a> RegistryClient<'a> {
         self.is_registry(url).then(|| self.authorization())?
     }
 
-    fn is_registry(&self, url: &str) -> bool {
+    /// Whether a URL is of the registry itself, not of its storage or another host.
+    pub(super) fn is_registry(&self, url: &str) -> bool {
         let origin = Origin::of(url);
         let path = url.splitn(4, '/').nth(3).unwrap_or_default();
         origin.is_some() && origin.as_ref() == self.origin.get() && path.starts_with("v2/")
@@ -262,7 +264,7 @@ impl<'a> RegistryClient<'a> {
 
     /// Gets the authorization that the registry demands in its response to a request for the URL,
     /// which was sent with `used`. False if there is no other authorization to try.
-    pub(super) fn authenticate(
+    fn authenticate(
         &self,
         url: &str,
         response: &Response,

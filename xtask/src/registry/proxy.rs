@@ -1,4 +1,4 @@
-//! Which proxy a request goes through. The rules are those of Go's HTTP client, which Docker, Podman
+//! Which proxy a request goes through. The choice follows the rules of Go's HTTP client, which Docker, Podman
 //! and the other registry clients use. <https://pkg.go.dev/golang.org/x/net/http/httpproxy>
 
 use std::net::IpAddr;

@@ -101,6 +101,13 @@ impl Fixture {
     }
 }
 
+/// Gives a command the login that the registry accepts.
+fn sign_in(command: &mut Command) {
+    command
+        .env("REGISTRY_TOKEN", "marked-password")
+        .env("XTASK_REGISTRY_USER", "me");
+}
+
 #[test]
 fn a_strict_registry_gets_an_image_over_few_connections() {
     let fixture = Fixture::new(Oddities::default());
@@ -155,8 +162,7 @@ fn blobs_may_be_in_a_storage_elsewhere() {
         for depth in ["shallow", "deep"] {
             let mut command = fixture.command();
             command.args(["--verify", depth]);
-            command.env("REGISTRY_TOKEN", "marked-password");
-            command.env("XTASK_REGISTRY_USER", "me");
+            sign_in(&mut command);
             fixture.assert_published(&command_output(&command.output().unwrap()));
         }
         let requests = fixture.registry.requests();
@@ -185,8 +191,7 @@ fn the_location_of_an_upload_has_many_forms() {
             ..Oddities::default()
         });
         let mut command = fixture.command_through_proxy();
-        command.env("REGISTRY_TOKEN", "marked-password");
-        command.env("XTASK_REGISTRY_USER", "me");
+        sign_in(&mut command);
         fixture.assert_published(&command_output(&command.output().unwrap()));
     }
 }
@@ -312,8 +317,7 @@ fn a_mirror_takes_the_layers_over_from_its_repository() {
     let publish = |more: &[&str]| {
         let mut command = fixture.command();
         command.args(more);
-        command.env("REGISTRY_TOKEN", "marked-password");
-        command.env("XTASK_REGISTRY_USER", "me");
+        sign_in(&mut command);
         fixture.assert_published(&command_output(&command.output().unwrap()));
     };
     publish(&[]);
@@ -522,8 +526,7 @@ fn a_reading_command_asks_for_no_more_than_reading() {
         ..Oddities::default()
     });
     let mut command = fixture.command();
-    command.env("REGISTRY_TOKEN", "marked-password");
-    command.env("XTASK_REGISTRY_USER", "me");
+    sign_in(&mut command);
     let output = command_output(&command.output().unwrap());
     fixture.assert_published(&output);
     assert!(!format!("{output:?}").contains("marked"));
