@@ -232,7 +232,14 @@ impl<'a> RegistryClient<'a> {
         let host = self.host_of(&request.url);
         let warn = |why: &str| self.ui.warn(&format!("{host}: {why}"));
         let has_answered = self.has_answered.load(Ordering::Relaxed);
-        retry(self.exec, has_answered, warn, attempt)
+        // distribution 2 reads a blob's link while another push of the same blob writes it, and then takes the
+        // manifest that names the blob for a wrong one. The digest is ours, and right.
+        let may_pass = |response: &Response| {
+            response.is_transient_error()
+                || matches!(request.body, Body::Manifest { .. })
+                    && response.error_code() == "DIGEST_INVALID"
+        };
+        retry(self.exec, has_answered, may_pass, warn, attempt)
             .map_err(|why| refusal::no_response(&host, why))
     }
 

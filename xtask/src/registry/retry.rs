@@ -16,14 +16,16 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A larger number of seconds is a time since 1970, which some registries send.
 const LONGEST_DELAY: u64 = 1_000_000_000;
 
-/// Makes attempts until one succeeds, or another would not help. `on_retry` gets a line for people
-/// before each further attempt.
+/// Makes attempts until one succeeds, or another would not help. `may_pass` says of a response whether
+/// the same request may succeed a little later. `on_retry` gets a line for people before each further
+/// attempt.
 ///
 /// # Errors
 /// When the last attempt has no response.
 pub fn retry(
     exec: &Exec,
     is_known_host: bool,
+    may_pass: impl Fn(&Response) -> bool,
     mut on_retry: impl FnMut(&str),
     mut attempt: impl FnMut() -> Result<Response, NoResponse>,
 ) -> Result<Response, NoResponse> {
@@ -32,7 +34,7 @@ pub fn retry(
     loop {
         let result = attempt();
         let (why, wait, attempts) = match &result {
-            Ok(response) if response.is_transient_error() => {
+            Ok(response) if may_pass(response) => {
                 let wait = response.header("retry-after");
                 let wait = wait.and_then(|value| delay(value, SystemTime::now()));
                 (response.error_text(), wait.unwrap_or(pause), ATTEMPTS)
@@ -102,7 +104,13 @@ mod tests {
                 count += 1;
                 Err(NoResponse::UnknownHost("r.lan".into()))
             };
-            let done = retry(&Exec::silent(), is_known_host, |_| {}, unknown);
+            let done = retry(
+                &Exec::silent(),
+                is_known_host,
+                Response::is_transient_error,
+                |_| {},
+                unknown,
+            );
             assert!(done.is_err());
             count
         };
@@ -120,7 +128,14 @@ mod tests {
                 ..Response::default()
             })
         };
-        let done = retry(&Exec::silent(), true, |_| {}, refusal).unwrap();
+        let done = retry(
+            &Exec::silent(),
+            true,
+            Response::is_transient_error,
+            |_| {},
+            refusal,
+        )
+        .unwrap();
         assert_eq!((done.status, count), (413, 1));
     }
 }

@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Read, Write},
+    mem,
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -38,6 +39,9 @@ pub struct Oddities {
     pub no_single_put: bool,
     /// A tag that names another image cannot be written: the status of the refusal.
     pub immutable_tags: Option<u16>,
+    /// The first manifest is taken for a wrong one, as by distribution 2 while another push writes the same
+    /// blobs.
+    pub doubts_first_manifest: bool,
     /// Even writing the same image to a tag again is refused.
     pub refuses_same_tag: bool,
     /// How long what was written cannot be read.
@@ -135,6 +139,7 @@ struct Store {
     /// By repository and digest.
     blobs: BTreeMap<(String, String), Vec<u8>>,
     uploads: BTreeMap<String, Vec<u8>>,
+    has_doubted: bool,
     /// Media type and content by digest.
     manifests: BTreeMap<String, (String, Vec<u8>)>,
     tags: BTreeMap<String, (String, Instant)>,
@@ -682,6 +687,10 @@ impl Server {
             return refusal(415, "MANIFEST_INVALID", "manifest invalid");
         }
         let mut store = self.store.lock().unwrap();
+        if oddities.doubts_first_manifest && !mem::replace(&mut store.has_doubted, true) {
+            let message = "provided digest did not match uploaded content";
+            return refusal(400, "DIGEST_INVALID", message);
+        }
         let name = digest(&request.body);
         let manifest: Value = serde_json::from_slice(&request.body).unwrap();
         let digests = |value: &Value| -> Vec<String> {

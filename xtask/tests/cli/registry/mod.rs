@@ -353,6 +353,15 @@ fn a_busy_registry_says_until_when() {
 }
 
 #[test]
+fn a_manifest_is_sent_again_after_another_push_of_its_blobs() {
+    Fixture::new(Oddities {
+        doubts_first_manifest: true,
+        ..Oddities::default()
+    })
+    .assert_publishes();
+}
+
+#[test]
 fn refusals_say_what_to_do() {
     let oddities = Oddities {
         max_upload: Some(1_000_000),
