@@ -1,21 +1,18 @@
 # shellcheck shell=bash
-# Older and newer versions of engines, from Debian's stable releases, in addition to the installed
-# ones. Each has a folder in AGES with a program that uses it. The tests put this folder first in
-# PATH.
+# Older and newer versions of engines, in addition to the installed ones. Each has a folder in AGES
+# with a program that uses it. The tests put this folder first in PATH.
 #
 #   docker-20             daemon 20.10, with the installed client and buildx
 #   docker-20-client      the same daemon, with its own client
 #   docker-26             daemon, client and buildx of Debian 13, classic image store
 #   docker-26-containerd  the same, containerd image store
-#   podman-5              Podman of Debian 13, in its own root file system because it needs that libc
+#   docker-29             daemon, client, buildx and runc, built from their Go modules
+#   podman-5              Podman of Debian 13
+#   podman-6              Podman of Debian's experimental suite
 
 AGES=$STATE/ages
-AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd podman-5)
+AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd docker-29 podman-5 podman-6)
 AGES_PACKAGES=$CACHE/ages
-# CI_PODMAN_SUITE=sid starts the newest Podman. It may need a newer kernel configuration than this
-# machine has.
-PODMAN_SUITE=${CI_PODMAN_SUITE:-trixie}
-PODMAN_ROOT=$AGES_PACKAGES/podman-$PODMAN_SUITE
 
 start_ages() {
     [[ -z $(missing_packages libdevmapper1.02.1) ]] || apt_install libdevmapper1.02.1
@@ -29,8 +26,12 @@ start_ages() {
     write_docker_program docker-20-client docker-20 "$AGES_PACKAGES/docker-20"
     write_docker_program docker-26 docker-26 "$AGES_PACKAGES/docker-26"
     write_docker_program docker-26-containerd docker-26-containerd "$AGES_PACKAGES/docker-26"
-    start_podman_5
-    for name in docker-20 docker-26 docker-26-containerd; do
+    start_podman podman-5 trixie
+    start_podman podman-6 sid
+    assemble_docker_29
+    start_unpacked_docker docker-29 docker-29
+    write_docker_program docker-29 docker-29 "$AGES_PACKAGES/docker-29"
+    for name in docker-20 docker-26 docker-26-containerd docker-29; do
         await "$name" docker_answers "$STATE/$name.sock"
     done
 }
@@ -54,6 +55,20 @@ unpack_docker() {
     touch "$folder/done"
 }
 
+# Puts the programs that were built into the folders in which Debian's packages have them.
+assemble_docker_29() {
+    local folder=$AGES_PACKAGES/docker-29
+    need_tool "$DOCKER_29"
+    need_tool "$DOCKERD_29"
+    need_tool "$BUILDX_29"
+    need_tool "$RUNC_29"
+    mkdir -p "$folder"/usr/{bin,sbin,libexec/docker/cli-plugins}
+    ln -sfn "$DOCKER_29" "$folder/usr/bin/docker"
+    ln -sfn "$RUNC_29" "$folder/usr/bin/runc"
+    ln -sfn "$DOCKERD_29" "$folder/usr/sbin/dockerd"
+    ln -sfn "$BUILDX_29" "$folder/usr/libexec/docker/cli-plugins/docker-buildx"
+}
+
 # start_unpacked_docker NAME PACKAGES: starts a daemon without a bridge network, so that it does not
 # change the firewall. Its builds and containers use the host's network.
 start_unpacked_docker() {
@@ -62,10 +77,13 @@ start_unpacked_docker() {
     say "starting $name"
     case $name in
     *-containerd) echo '{"features": {"containerd-snapshotter": true}}' ;;
+    docker-29) echo '{}' ;; # the containerd image store is its default
     *) echo '{"storage-driver": "overlay2"}' ;;
     esac | write_file "$STATE/$name.json"
     rm -f "$STATE/$name.pid"
-    background "$name" "$AGES_PACKAGES/$packages/usr/sbin/dockerd" \
+    # Docker 29 needs its own runc, and all use the installed containerd.
+    background "$name" env PATH="$AGES_PACKAGES/$packages/usr/bin:$PATH" \
+        "$AGES_PACKAGES/$packages/usr/sbin/dockerd" \
         --config-file "$STATE/$name.json" --data-root "$DATA/$name" --exec-root "$STATE/$name" \
         --pidfile "$STATE/$name.pid" -H "unix://$STATE/$name.sock" \
         --bridge=none --iptables=false --ip6tables=false
@@ -96,70 +114,19 @@ write_program() {
     chmod 0755 "$1"
 }
 
-# This takes half a minute, so it runs in the background.
-begin_podman_root() {
-    if [[ -e $PODMAN_ROOT/done ]] || running podman-root; then return; fi
-    say "unpacking a Debian $PODMAN_SUITE with its Podman in the background"
-    # shellcheck disable=SC2016 # expanded by the inner shell
-    background podman-root nice -n 15 env LIB="$LIB" \
-        bash -euo pipefail -c '. "$LIB/all.sh"; make_podman_root'
-}
-
-make_podman_root() {
-    local root=$PODMAN_ROOT/root
-    rm -rf "$PODMAN_ROOT"
-    mkdir -p "$PODMAN_ROOT"
-    debootstrap --variant=minbase --keyring="$DEBIAN_KEYRING" \
-        --include=podman,runc,netavark,aardvark-dns,catatonit \
-        "$PODMAN_SUITE" "$root" "$DEBIAN_MIRROR"
-    rm -rf "$root"/usr/share/{doc,man,locale} "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
-    mkdir -p "$root/etc/ssl" "$root/var/lib/containers"
-    touch "$PODMAN_ROOT/done"
-}
-
-wait_for_podman_root() {
-    begin_podman_root
-    wait_for 600 stopped podman-root || die "unpacking Debian $PODMAN_SUITE took longer than 10 minutes"
-    if [[ ! -e $PODMAN_ROOT/done ]]; then
-        tail -n 20 "$STATE/log/podman-root.log" >&2
-        die "unpacking Debian $PODMAN_SUITE failed"
+# start_podman NAME ROOT: starts a Podman in another Debian.
+start_podman() {
+    local name=$1 root=$ROOTS/$2/root pid
+    need_root "$2"
+    if ! running "$name"; then
+        say "starting $name"
+        mkdir -p "$DATA/$name" "$root/etc/containers"
+        cp -r /etc/containers/registries.conf.d "$root/etc/containers/"
+        podman_settings "$name" | write_file "$root/etc/containers/containers.conf"
+        enter_root "$name" "$2" "$(podman_mounts "$name")"
     fi
-}
-
-# The other Debian has its own mount namespace, which exists as long as one `sleep` process. When it
-# ends, the mounts are gone. They are not visible outside, so deleting the cache cannot delete
-# anything that is mounted in it.
-start_podman_5() {
-    local root=$PODMAN_ROOT/root pid
-    wait_for_podman_root
-    if ! running podman-5; then
-        say "starting podman-5"
-        mkdir -p "$DATA/podman-5"
-        cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-        cp -r /etc/containers/{containers.conf,registries.conf.d} "$root/etc/containers/"
-        # shellcheck disable=SC2016 # expanded by the inner shell
-        background podman-5 unshare --mount --propagation private \
-            bash -euo pipefail -c '
-                root=$1 data=$2
-                # pivot_root and not chroot: Podman itself calls pivot_root for containers, which
-                # does not work inside a chroot.
-                mount --bind "$root" "$root"
-                mount --rbind /dev "$root/dev"
-                # Podman keeps its locks here. The two versions must not share them.
-                mount -t tmpfs tmpfs "$root/dev/shm"
-                mount --rbind /proc "$root/proc"
-                mount --rbind /sys "$root/sys"
-                mount --bind /tmp "$root/tmp"
-                mount --bind /etc/ssl "$root/etc/ssl"
-                mount -t tmpfs tmpfs "$root/run"
-                mount --bind "$data" "$root/var/lib/containers"
-                cd "$root"
-                pivot_root . mnt
-                umount --lazy /mnt
-                exec sleep infinity' podman-5 "$root" "$DATA/podman-5"
-    fi
-    read -r pid _ <"$STATE/pids/podman-5"
-    write_program "$AGES/podman-5/podman" <<EOF
+    read -r pid _ <"$STATE/pids/$name"
+    write_program "$AGES/$name/podman" <<EOF
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # Hides the warning that Podman 6 will need cgroups v2.
@@ -171,10 +138,36 @@ case \$PWD in
 esac
 exec nsenter --target $pid --mount --root --wdns="\$folder" podman "\$@"
 EOF
-    await podman-5 podman_5_answers
+    await "$name" podman_answers "$name"
+}
+
+podman_mounts() {
+    echo "mount --bind $DATA/$1 \$root/var/lib/containers"
+    # Podman 6 supports only cgroups v2, which this machine may not have in the usual place.
+    [[ $1 != podman-6 ]] || echo "mount -t cgroup2 none \$root/sys/fs/cgroup"
+}
+
+podman_settings() {
+    if [[ $1 != podman-6 ]]; then
+        cat /etc/containers/containers.conf
+        return
+    fi
+    cat <<EOF
+# Written by .ci/engines
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+# The controllers may belong to cgroups v1 on this machine, so no limit can be set. crun then starts
+# containers without the limits that they ask for, and runc refuses.
+cgroups = "disabled"
+
+[engine]
+runtime = "crun"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+EOF
 }
 
 # Until the other root is in place, the program is this machine's Podman, which has another version.
-podman_5_answers() {
-    [[ $("$AGES/podman-5/podman" version --format '{{.Client.Version}}') == 5.* ]]
+podman_answers() {
+    [[ $("$AGES/$1/podman" version --format '{{.Client.Version}}') == "${1#podman-}".* ]]
 }

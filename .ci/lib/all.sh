@@ -19,6 +19,8 @@
 . "$LIB/tools.sh"
 # shellcheck source=buildkit.sh
 . "$LIB/buildkit.sh"
+# shellcheck source=roots.sh
+. "$LIB/roots.sh"
 # shellcheck source=ages.sh
 . "$LIB/ages.sh"
 # shellcheck source=env.sh

@@ -4,6 +4,11 @@
 
 ACTIONLINT_VERSION=1.7.7
 BUILDKIT_VERSION=0.25.1
+# Docker 29: the newest release of each part. The daemon's module calls its versions v2.0.0-beta.
+DOCKERD_29_VERSION=2.0.0-beta.24
+DOCKER_29_VERSION=29.9.3
+BUILDX_29_VERSION=0.38.2
+RUNC_29_VERSION=1.3.4
 COSIGN_VERSION=2.5.3
 COSIGN3_VERSION=3.1.3
 DISTRIBUTION_VERSION=3.1.2
@@ -20,6 +25,10 @@ TOOLS=$CACHE/tools
 ACTIONLINT=$TOOLS/actionlint-$ACTIONLINT_VERSION
 BUILDCTL=$TOOLS/buildctl-$BUILDKIT_VERSION
 BUILDKITD=$TOOLS/buildkitd-$BUILDKIT_VERSION
+DOCKERD_29=$TOOLS/dockerd-$DOCKERD_29_VERSION
+DOCKER_29=$TOOLS/docker-$DOCKER_29_VERSION
+BUILDX_29=$TOOLS/buildx-$BUILDX_29_VERSION
+RUNC_29=$TOOLS/runc-$RUNC_29_VERSION
 COSIGN=$TOOLS/cosign-$COSIGN_VERSION
 COSIGN3=$TOOLS/cosign-$COSIGN3_VERSION
 DISTRIBUTION=$TOOLS/distribution-$DISTRIBUTION_VERSION
@@ -31,7 +40,7 @@ FULCIO=$TOOLS/fulcio-$FULCIO_VERSION
 REKOR=$TOOLS/rekor-$REKOR_VERSION
 TIMESTAMP_SERVER=$TOOLS/timestamp-server-$TIMESTAMP_VERSION
 ALL_TOOLS=("$ACTIONLINT" "$BUILDCTL" "$BUILDKITD" "$COSIGN" "$DISTRIBUTION" "$GOFAKES3" "$CRANE"
-    "$REGCTL" "$ORAS" "$COSIGN3" "$FULCIO" "$REKOR" "$TIMESTAMP_SERVER")
+    "$REGCTL" "$ORAS" "$DOCKERD_29" "$DOCKER_29" "$BUILDX_29" "$RUNC_29" "$COSIGN3" "$FULCIO" "$REKOR" "$TIMESTAMP_SERVER")
 
 # The builds take minutes on a small machine, so they run in the background, one after the other, in
 # the order in which the programs are needed.
@@ -62,6 +71,15 @@ build_tools() {
     build_tool "$CRANE" "github.com/google/go-containerregistry/cmd/crane@v$CRANE_VERSION"
     build_tool "$REGCTL" "github.com/regclient/regclient/cmd/regctl@v$REGCTL_VERSION"
     build_tool "$ORAS" "oras.land/oras/cmd/oras@v$ORAS_VERSION"
+    build_tool "$DOCKERD_29" \
+        "github.com/moby/moby/v2/cmd/dockerd@v$DOCKERD_29_VERSION" \
+        "-X github.com/moby/moby/v2/dockerversion.Version=29.0.0-moby-v$DOCKERD_29_VERSION"
+    build_tool "$BUILDX_29" "github.com/docker/buildx/cmd/buildx@v$BUILDX_29_VERSION" \
+        "-X github.com/docker/buildx/version.Version=v$BUILDX_29_VERSION"
+    # Without seccomp, runc refuses the profile that Docker gives it.
+    CGO_ENABLED=1 GOFLAGS="${GOFLAGS:-} -tags=seccomp" build_tool "$RUNC_29" \
+        "github.com/opencontainers/runc@v$RUNC_29_VERSION" "-X main.version=$RUNC_29_VERSION"
+    build_docker_client
     build_tool "$COSIGN3" "github.com/sigstore/cosign/v3/cmd/cosign@v$COSIGN3_VERSION"
     # The services of keyless signing: certificates, the transparency log, and timestamps.
     build_tool "$FULCIO" "github.com/sigstore/fulcio@v$FULCIO_VERSION"
@@ -81,10 +99,35 @@ build_tool() {
         cd "$work"
         go mod init tools
         go get "$package"
-        CGO_ENABLED=0 go build -trimpath -ldflags="-s -w $flags" -o "$file.new" "${package%@*}"
+        CGO_ENABLED=${CGO_ENABLED:-0} go build -trimpath -ldflags="-s -w $flags" -o "$file.new" "${package%@*}"
     )
     rm -rf "$work"
     mv "$file.new" "$file"
+}
+
+# Docker's client is no Go module: `vendor.mod` takes the place of its go.mod.
+build_docker_client() {
+    [[ -x $DOCKER_29 ]] && return
+    local work
+    work=$(mktemp -d)
+    (
+        cd "$work"
+        go mod init tools
+        cp -r "$(go mod download -json "github.com/docker/cli@v$DOCKER_29_VERSION+incompatible" |
+            jq --raw-output .Dir)" client
+        chmod -R u+w client
+        cd client
+        rm -rf vendor
+        mv vendor.mod go.mod
+        mv vendor.sum go.sum
+        # Only for swarms. Proxies do not have the version that the client asks for.
+        go mod edit -replace=github.com/moby/swarmkit/v2=github.com/moby/swarmkit/v2@v2.1.2
+        CGO_ENABLED=0 go build -mod=mod -trimpath -o "$DOCKER_29.new" \
+            -ldflags="-s -w -X github.com/docker/cli/cli/version.Version=$DOCKER_29_VERSION" \
+            ./cmd/docker
+    )
+    rm -rf "$work"
+    mv "$DOCKER_29.new" "$DOCKER_29"
 }
 
 # need_tool FILE: waits until a program is built.

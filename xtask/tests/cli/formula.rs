@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::sandbox::{CommandOutput, Sandbox, answer, docker_version, podman_version, skipped};
+use crate::sandbox::{CommandOutput, Sandbox, answer, docker_version, skipped};
 
 /// This repository's xtask.toml, for whose image the formula is.
 const PROJECT: &str = include_str!("../../../xtask.toml");
@@ -210,8 +210,6 @@ impl Machine {
     }
 }
 
-const OPTIONS: &str = "--pids-limit 512 --init --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --stop-timeout 10";
-
 fn docker(info: &str) -> Vec<Value> {
     vec![
         docker_version(),
@@ -220,65 +218,6 @@ fn docker(info: &str) -> Vec<Value> {
         answer("run", 0, "", ""),
         answer("pull", 0, "", ""),
     ]
-}
-
-fn podman(rootless: &str) -> Vec<Value> {
-    vec![
-        podman_version(),
-        answer("--version", 0, "podman version 4.3.1\n", ""),
-        answer("info", 0, rootless, ""),
-        answer("run", 0, "", ""),
-    ]
-}
-
-/// The option `--user` for the user who runs the tests; empty for root.
-fn user_option() -> String {
-    let id = |flag| {
-        let out = Command::new("id").arg(flag).output().unwrap().stdout;
-        String::from_utf8(out).unwrap().trim().to_owned()
-    };
-    match id("-u").as_str() {
-        "0" => String::new(),
-        uid => format!(" --user {uid}:{}", id("-g")),
-    }
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn the_wrapper_starts_the_released_image() {
-    let enforcing = fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|on| on.trim() == "1");
-    let z = if enforcing { ":z" } else { "" };
-    let names = "--env TEMPORAL_SERVICE_ADDRESS --env STIGMER_BACKEND_ENDPOINT --env OPENAI_API_KEY --env MODE --env SANDBOX_ROOT_DIR --env SANDBOX_TYPE";
-    let expected = |engine: &str, user: &str| {
-        format!(
-            "{engine} run --rm --name stigmer-agent-runner {OPTIONS}{user} --network host --volume /home/.stigmer/data/workspace:/workspace{z} {names} {}",
-            image("1.2.3")
-        )
-    };
-    let keep_id = " --userns=keep-id:uid=1000,gid=1000 --user 1000:1000";
-    for (program, answers, user) in [
-        ("docker", docker("[name=seccomp]\n"), user_option()),
-        (
-            "docker",
-            docker("[name=seccomp name=rootless]\n"),
-            " --user 0:0".to_owned(),
-        ),
-        ("podman", podman("true\n"), keep_id.to_owned()),
-        ("podman", podman("false\n"), user_option()),
-        // Podman installed as `docker`.
-        ("docker", podman("true\n"), keep_id.to_owned()),
-    ] {
-        let machine = Machine::new(program, &answers);
-        let env = [("OPENAI_API_KEY", "marked"), ("STIGMER_ENGINE", program)];
-        let output = machine.run(&[], &env);
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(machine.call(), expected(program, &user));
-        let workspace = machine.sandbox.path("home/.stigmer/data/workspace");
-        assert!(
-            workspace.is_dir(),
-            "the wrapper did not create the workspace"
-        );
-    }
 }
 
 #[test]
@@ -314,4 +253,72 @@ fn the_wrapper_pulls_the_image_by_digest() {
     let machine = Machine::new("docker", &docker(""));
     assert!(machine.run(&["--pull"], &[]).status.success());
     assert_eq!(machine.call(), format!("docker pull {}", image("1.2.3")));
+}
+
+/// The container uses the host's network and user, which is so on Linux only.
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use super::*;
+    use crate::sandbox::podman_version;
+
+    const OPTIONS: &str = "--pids-limit 512 --init --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --stop-timeout 10";
+
+    fn podman(rootless: &str) -> Vec<Value> {
+        vec![
+            podman_version(),
+            answer("--version", 0, "podman version 4.3.1\n", ""),
+            answer("info", 0, rootless, ""),
+            answer("run", 0, "", ""),
+        ]
+    }
+
+    /// The option `--user` for the user who runs the tests; empty for root.
+    fn user_option() -> String {
+        let id = |flag| {
+            let out = Command::new("id").arg(flag).output().unwrap().stdout;
+            String::from_utf8(out).unwrap().trim().to_owned()
+        };
+        match id("-u").as_str() {
+            "0" => String::new(),
+            uid => format!(" --user {uid}:{}", id("-g")),
+        }
+    }
+
+    #[test]
+    fn the_wrapper_starts_the_released_image() {
+        let enforcing =
+            fs::read_to_string("/sys/fs/selinux/enforce").is_ok_and(|on| on.trim() == "1");
+        let z = if enforcing { ":z" } else { "" };
+        let names = "--env TEMPORAL_SERVICE_ADDRESS --env STIGMER_BACKEND_ENDPOINT --env OPENAI_API_KEY --env MODE --env SANDBOX_ROOT_DIR --env SANDBOX_TYPE";
+        let expected = |engine: &str, user: &str| {
+            format!(
+                "{engine} run --rm --name stigmer-agent-runner {OPTIONS}{user} --network host --volume /home/.stigmer/data/workspace:/workspace{z} {names} {}",
+                image("1.2.3")
+            )
+        };
+        let keep_id = " --userns=keep-id:uid=1000,gid=1000 --user 1000:1000";
+        for (program, answers, user) in [
+            ("docker", docker("[name=seccomp]\n"), user_option()),
+            (
+                "docker",
+                docker("[name=seccomp name=rootless]\n"),
+                " --user 0:0".to_owned(),
+            ),
+            ("podman", podman("true\n"), keep_id.to_owned()),
+            ("podman", podman("false\n"), user_option()),
+            // Podman installed as `docker`.
+            ("docker", podman("true\n"), keep_id.to_owned()),
+        ] {
+            let machine = Machine::new(program, &answers);
+            let env = [("OPENAI_API_KEY", "marked"), ("STIGMER_ENGINE", program)];
+            let output = machine.run(&[], &env);
+            assert!(output.status.success(), "{output:?}");
+            assert_eq!(machine.call(), expected(program, &user));
+            let workspace = machine.sandbox.path("home/.stigmer/data/workspace");
+            assert!(
+                workspace.is_dir(),
+                "the wrapper did not create the workspace"
+            );
+        }
+    }
 }

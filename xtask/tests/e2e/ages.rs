@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::{
     engines::{
-        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, PODMAN_5,
-        RealEngine,
+        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, DOCKER_29,
+        PODMAN_5, PODMAN_6, RealEngine,
     },
     publish::Publisher,
     remote::Remote,
@@ -33,7 +33,9 @@ fn age(name: &str) -> Age {
         DOCKER_20 | DOCKER_20_CLIENT => ("Docker 20.10.", false),
         DOCKER_26 => ("Docker 26.1.", false),
         DOCKER_26_CONTAINERD => ("Docker 26.1.", true),
+        DOCKER_29 => ("Docker 29.", true),
         PODMAN_5 => ("Podman 5.", true),
+        PODMAN_6 => ("Podman 6.", true),
         other => panic!("unknown engine version {other}"),
     };
     Age {

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use crate::engines::{
     Checkout, CommandOutput, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
-    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, RealEngine, command_output, var,
+    DOCKER_29, DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_6, PODMAN_ROOTLESS, RealEngine,
+    command_output, var,
 };
 
 /// The heading of the engine's column.
@@ -18,8 +19,10 @@ fn column(name: &str) -> &'static str {
         DOCKER_26_CONTAINERD => "26.1, containerd",
         DOCKER => "Docker 28.5",
         DOCKER_CONTAINERD => "28.5, containerd",
+        DOCKER_29 => "Docker 29",
         PODMAN | PODMAN_ROOTLESS => "Podman 4.3",
         PODMAN_5 => "Podman 5.4",
+        PODMAN_6 => "Podman 6.1",
         other => panic!("no column for {other}"),
     }
 }

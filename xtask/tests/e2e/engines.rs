@@ -30,7 +30,9 @@ pub const DOCKER_20: &str = "docker-20";
 pub const DOCKER_20_CLIENT: &str = "docker-20-client";
 pub const DOCKER_26: &str = "docker-26";
 pub const DOCKER_26_CONTAINERD: &str = "docker-26-containerd";
+pub const DOCKER_29: &str = "docker-29";
 pub const PODMAN_5: &str = "podman-5";
+pub const PODMAN_6: &str = "podman-6";
 
 impl RealEngine {
     /// Finds an engine. The test is skipped if this machine does not have it, but fails if
@@ -85,10 +87,10 @@ impl RealEngine {
                 let runtime = var("XTASK_E2E_ROOTLESS_RUNTIME_DIR")?;
                 engine("podman", env(&[("XDG_RUNTIME_DIR", runtime)]), Some(user))
             }
-            DOCKER_20 | DOCKER_20_CLIENT | DOCKER_26 | DOCKER_26_CONTAINERD => {
+            DOCKER_20 | DOCKER_20_CLIENT | DOCKER_26 | DOCKER_26_CONTAINERD | DOCKER_29 => {
                 engine("docker", env(&[("PATH", path_of_age(name)?)]), None)
             }
-            PODMAN_5 => engine("podman", env(&[("PATH", path_of_age(name)?)]), None),
+            PODMAN_5 | PODMAN_6 => engine("podman", env(&[("PATH", path_of_age(name)?)]), None),
             _ => None,
         }
     }

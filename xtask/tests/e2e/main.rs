@@ -26,8 +26,8 @@ mod tokens;
 mod watch;
 
 use engines::{
-    Checkout, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
-    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_ROOTLESS, RealEngine,
+    Checkout, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, DOCKER_29,
+    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_6, PODMAN_ROOTLESS, RealEngine,
 };
 
 /// Declares a test for several engines, each with a name.
@@ -78,10 +78,12 @@ on_engines!(
     docker_20_client = DOCKER_20_CLIENT,
     docker_26 = DOCKER_26,
     docker_26_containerd = DOCKER_26_CONTAINERD,
+    docker_29 = DOCKER_29,
     podman_5 = PODMAN_5,
+    podman_6 = PODMAN_6,
 );
 
-on_engines!(ages::podman_nodes: podman_5 = PODMAN_5);
+on_engines!(ages::podman_nodes: podman_5 = PODMAN_5, podman_6 = PODMAN_6);
 
 // The table in docs/engines.md.
 on_engines!(
@@ -94,7 +96,9 @@ on_engines!(
     docker_20_client = DOCKER_20_CLIENT,
     docker_26 = DOCKER_26,
     docker_26_containerd = DOCKER_26_CONTAINERD,
+    docker_29 = DOCKER_29,
     podman_5 = PODMAN_5,
+    podman_6 = PODMAN_6,
 );
 
 // Tests that do not depend on how an engine runs, with one engine of each kind that supports them.

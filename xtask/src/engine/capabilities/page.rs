@@ -44,8 +44,10 @@ const TESTED_ENGINES: &[TestedEngine] = &[
     docker("26.1, containerd", (26, 1), ImageStore::MultiPlatform),
     docker("Docker 28.5", (28, 5), ImageStore::SinglePlatform),
     docker("28.5, containerd", (28, 5), ImageStore::MultiPlatform),
+    docker("Docker 29", (29, 0), ImageStore::MultiPlatform),
     podman("Podman 4.3", (4, 3)),
     podman("Podman 5.4", (5, 4)),
+    podman("Podman 6.1", (6, 1)),
 ];
 
 /// Each capability with its description on the page. The end-to-end tests look for words in it.
