@@ -29,6 +29,7 @@ install_zig() {
 }
 
 # Always the same paths, so that cargo finds what it has compiled.
+# shellcheck disable=SC2153 # .ci/run sets ROOT
 start_platforms() {
     local root=$ROOTS/sid/root
     mkdir -p "$PLATFORMS_DATA"/{cargo,target} "$root"/{src,cache,zig}
