@@ -42,6 +42,17 @@ pub struct Config {
     pub healthcheck: Option<Healthcheck>,
 }
 
+impl State {
+    pub fn is_paused(&self) -> bool {
+        self.status == "paused"
+    }
+
+    /// Whether its processes exist. Docker calls a paused container running, Podman does not.
+    pub fn is_up(&self) -> bool {
+        self.running || self.is_paused()
+    }
+}
+
 /// The HEALTHCHECK of an image or container.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
@@ -206,6 +217,11 @@ impl Engine {
     pub fn stop(&self, name: &str, grace: Duration) -> Cmd {
         self.cmd()
             .args(["stop", "-t", &grace.as_secs().to_string(), name])
+    }
+
+    /// Lets the processes of a paused container run again.
+    pub fn unpause(&self, name: &str) -> Cmd {
+        self.cmd().args(["unpause", name])
     }
 
     /// Removes a container and its anonymous volumes, without stopping it first. Both engines accept a name
