@@ -9,7 +9,7 @@ use crate::{
         engine_kind::EngineKind,
         env::{Env, Os, User},
         error::Failure,
-        image::Platform,
+        image::{Platform, Repository},
     },
     build::facts::BuildFacts,
     commands::{
@@ -22,8 +22,12 @@ use crate::{
     },
     config::files::Files,
     engine::{
-        Engine, EngineFacts, Location, capabilities::ImageStore, container::Container,
-        image::Image, label, multiarch::BuilderFacts,
+        Engine, EngineFacts, Location,
+        capabilities::ImageStore,
+        container::Container,
+        image::Image,
+        label,
+        multiarch::{BuilderFacts, BuilderNames},
     },
     facts::{context::EngineState, git::WorkTree, host::Folder},
     plan::Plan,
@@ -231,6 +235,9 @@ impl Machine {
         MultiarchFacts {
             build: self.build_facts(),
             builder: BuilderFacts {
+                names: BuilderNames::of(
+                    &Repository::parse("ghcr.io/stigmer/agent-runner").unwrap(),
+                ),
                 // One machine has the older store, which needs a builder of our own.
                 store: if self.name == "docker_linux_as_root" {
                     ImageStore::SinglePlatform

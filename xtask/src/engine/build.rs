@@ -12,6 +12,9 @@ use crate::{
     settings::{BuildSecret, Progress, SecretSource},
 };
 
+/// Buildx's name for the builder of the current context's engine. No other builder can have it.
+pub const DEFAULT_BUILDER: &str = "default";
+
 /// What to build, independent of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
@@ -45,6 +48,15 @@ impl EngineFacts {
     pub fn build(&self, build: &Build) -> Cmd {
         let mut cmd = self.engine.cmd().arg("build");
         cmd = self.add_build_options(cmd, &self.with_build_platform(build));
+        match self.engine.kind {
+            // Another builder may be selected (`BUILDX_BUILDER`, `docker buildx use`), and would leave no image
+            // in the engine's store.
+            EngineKind::Docker => {
+                let builder = EnvValue::Plain(DEFAULT_BUILDER.to_owned());
+                cmd = cmd.env("BUILDX_BUILDER", builder);
+            }
+            EngineKind::Podman => {}
+        }
         for reference in &build.references {
             cmd = cmd.args(["--tag", reference]);
         }

@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    base::image::Repository,
+    base::{engine_kind::EngineKind, image::Repository},
     engine::{Engine, container::Healthcheck, detect::require_answer, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
@@ -139,6 +139,27 @@ impl Engine {
         self.cmd()
             .args(["image", "ls", "--no-trunc", "--filter", &ours])
             .args(["--format", "{{.ID}}"])
+    }
+
+    /// Lists the references of a repository, also those of manifest lists; none if the engine has no such
+    /// lists. Podman lists images by label only if each list can be read.
+    pub fn list_references(&self, repository: &str) -> Option<Cmd> {
+        match self.kind {
+            EngineKind::Docker => None,
+            EngineKind::Podman => Some(self.cmd().args([
+                "image",
+                "ls",
+                "--filter",
+                &format!("reference={repository}"),
+                "--format",
+                "{{.Repository}}:{{.Tag}}",
+            ])),
+        }
+    }
+
+    /// Succeeds if the reference names a manifest list.
+    pub fn is_manifest_list(&self, reference: &str) -> Cmd {
+        self.cmd().args(["manifest", "exists", reference])
     }
 
     /// Removes a tag, and the image if this was its last tag. It never uses `--force`: Podman would also

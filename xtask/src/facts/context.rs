@@ -274,7 +274,11 @@ impl Context<'_> {
         no_engine_failure(self.env, self.settings.engine.prefer, rejected)
     }
 
-    fn query_program(&self, program: &str, query: EngineQuery) -> Result<EngineState, String> {
+    /// Asks one engine for what the query names.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used, as a predicate whose subject is the program.
+    pub fn query_program(&self, program: &str, query: EngineQuery) -> Result<EngineState, String> {
         thread::scope(|scope| {
             let container = query
                 .container

@@ -11,8 +11,9 @@ use crate::{
     engine::{
         Engine,
         container::{self, Container, Owner},
+        image,
     },
-    facts::context::{Context, RejectedEngine, refuse_foreign},
+    facts::context::{Context, EngineState, RejectedEngine, refuse_foreign},
 };
 
 /// Where a container of a name is.
@@ -55,6 +56,31 @@ impl Context<'_> {
         search.found.sort_by_key(|(_, one)| !one.state.is_up());
         search.silent.retain(RejectedEngine::may_have_containers);
         Ok(search)
+    }
+
+    /// Adds a hint to a failure if another engine has the image that this one does not have.
+    pub fn name_engine_with_image(
+        &self,
+        failure: Failure,
+        state: &EngineState,
+        reference: &str,
+    ) -> Failure {
+        if !state.images.is_empty() {
+            return failure;
+        }
+        let ask = |program: &'static str| {
+            let answer = self.ask(&image::inspect_cmd(program, &[reference]));
+            image::read_inspect(&answer).map(|found| (program, !found.is_empty()))
+        };
+        let answers = self.ask_all(ask).unwrap_or_default();
+        let others = answers.into_iter().flatten();
+        let others =
+            others.filter(|(program, has)| *has && *program != state.engine.engine.program);
+        others.fold(failure, |failure, (program, _)| {
+            failure.hint(format!(
+                "use the engine that has this image: `--engine {program}`"
+            ))
+        })
     }
 
     /// Asks all engines that may be used, at the same time. Those that are not installed are left out.

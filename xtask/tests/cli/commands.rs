@@ -1,12 +1,12 @@
 //! The calls and the exit code of each command, and what it must not change.
 
-use std::{thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::sandbox::{
     PROJECT, Sandbox, answer, container, docker_version, image, no_container,
-    no_container_at_first, no_image, podman_version,
+    no_container_at_first, no_image, podman_container, podman_version,
 };
 
 fn ok(args: &str) -> Value {
@@ -514,7 +514,7 @@ fn an_error_of_image_ls_is_reported() {
         (
             1,
             format!(
-                "error: Podman cannot list its images: {}\nhint: the images of a manifest list were pruned; remove the list: `podman manifest rm e90f`\n",
+                "error: Podman cannot list its images: {}\nhint: a manifest list refers to an image that does not exist any more; remove the list: `podman manifest rm e90f`\n",
                 broken.trim_end()
             )
         )
@@ -523,24 +523,161 @@ fn an_error_of_image_ls_is_reported() {
 
 #[test]
 fn clean_all_removes_only_our_cache_mounts() {
+    // Another project has cache mounts of another prefix, or none, and builders of another name.
+    for (dockerfile, expected) in [
+        ("ARG CACHE_ID=agent-runner\n", &["mine"][..]),
+        ("ARG CACHE_ID=y\n", &["other"][..]),
+        ("FROM scratch\n", &[]),
+    ] {
+        cache_mounts_of(dockerfile, expected);
+    }
+}
+
+fn cache_mounts_of(dockerfile: &str, expected: &[&str]) {
     // The output is from Docker 28.5.2 with buildx 0.29.1.
     let du = "ID:           mine\nType:         exec.cachemount\nDescription:  cached mount /root/.cache/uv from exec /bin/sh -c uv with id \"/agent-runner-uv\"\n\n\
+              ID:           other\nDescription:  cached mount /c from exec /bin/sh -c x with id \"/y-npm\"\n\n\
               ID:           theirs\nType:         exec.cachemount\nDescription:  cached mount /root/.npm from exec /bin/sh -c npm ci with id \"/root/.npm\"\n\nReclaimable: 1GB\n";
     let sandbox = docker(&[
         docker_version(),
         no_container("docker"),
         ok("image ls"),
         answer("buildx du", 0, du, ""),
-        ok("builder prune"),
+        ok("buildx prune"),
+        ok("buildx inspect"),
+        ok("buildx rm"),
     ]);
+    fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
     let output = sandbox.run(&["clean", "--all", "--yes"]);
     assert_eq!(output.code, 0, "{output:?}");
-    let pruned: Vec<_> = sandbox
-        .calls()
-        .into_iter()
-        .filter(|call| call.contains("prune"))
+    let calls = sandbox.calls();
+    let prune = "docker buildx prune --builder default --force --filter id=";
+    let pruned: Vec<_> = calls
+        .iter()
+        .filter_map(|call| call.strip_prefix(prune))
         .collect();
-    assert_eq!(pruned, ["docker builder prune --force --filter id=mine"]);
+    assert_eq!(pruned, expected);
+    let builders = calls.iter().filter(|call| call.contains("buildx rm"));
+    let builders: Vec<_> = builders.filter(|call| !call.contains(" y-xtask")).collect();
+    assert_eq!(builders, [""; 0], "the builders of this project only");
+}
+
+/// The answers are those of Podman 4.3.1.
+#[test]
+fn clean_removes_a_manifest_list_before_its_images() {
+    let sandbox = || {
+        Sandbox::new(PROJECT).engine(
+            "podman",
+            &[
+                podman_version(),
+                no_container("podman"),
+                answer(
+                    "image ls --filter reference=ghcr.io/x/y",
+                    0,
+                    "ghcr.io/x/y:dev-me\nghcr.io/x/y:other\nghcr.io/x/y:<none>\n",
+                    "",
+                ),
+                answer("image ls --filter", 0, "", ""),
+                answer("manifest exists ghcr.io/x/y:dev-me", 0, "", ""),
+                answer("manifest exists", 1, "", ""),
+                answer("image ls --no-trunc", 0, "0123456789abcdef\n", ""),
+                answer(
+                    "image inspect 0123456789abcdef",
+                    0,
+                    r#"[{"Id":"0123456789abcdef","RepoTags":[],"Config":{"Labels":{"org.opencontainers.image.version":"dev-me"}}}]"#,
+                    "",
+                ),
+                ok("image rm"),
+            ],
+        )
+    };
+    for line in ["clean --yes --version dev-me", "clean --all --yes"] {
+        let sandbox = sandbox();
+        let output = sandbox.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.code, 0, "{output:?}");
+        let calls = sandbox.calls();
+        let removed = calls.iter().filter(|call| call.contains("image rm"));
+        assert_eq!(
+            removed.take(2).collect::<Vec<_>>(),
+            [
+                "podman image rm ghcr.io/x/y:dev-me",
+                "podman image rm 0123456789abcdef"
+            ]
+        );
+    }
+}
+
+#[test]
+fn clean_cleans_every_engine() {
+    let images = answer("image ls", 0, "sha256:0123456789abcdef\n", "");
+    let docker = [
+        docker_version(),
+        no_container("docker"),
+        images,
+        image(),
+        ok("image rm"),
+    ];
+    let podman = [
+        podman_version(),
+        podman_container("paused"),
+        answer("image ls", 0, "", ""),
+        ok("unpause"),
+        ok("stop"),
+        ok("rm"),
+    ];
+    let sandbox = Sandbox::new(PROJECT)
+        .engine("docker", &docker)
+        .engine("podman", &podman);
+    let output = sandbox.run(&["clean", "--version", "dev-me", "--dry-run"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(
+        output.stdout,
+        "docker image rm ghcr.io/x/y:dev-me || true\n\
+         podman unpause box || true\n\
+         podman stop -t 10 box || true\n\
+         podman rm --force --volumes --time 0 box || true\n"
+    );
+    let output = sandbox.run(&["clean", "--version", "dev-me"]);
+    assert!(
+        output
+            .stderr
+            .contains("  image ghcr.io/x/y:dev-me of Docker\n"),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output
+            .stderr
+            .contains("  container box (paused) of Podman\n"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn an_image_in_the_other_engine_is_found() {
+    for (line, first) in [
+        (
+            "run-local --version dev-me",
+            "error: there is no image `ghcr.io/x/y:dev-me` here, and the channel `dev` does not publish any\n",
+        ),
+        (
+            "test-image --version dev-me",
+            "error: there is no image `ghcr.io/x/y:dev-me` here\n",
+        ),
+    ] {
+        let sandbox = Sandbox::new(PROJECT)
+            .engine("docker", &[docker_version(), no_container("docker")])
+            .engine("podman", &[podman_version(), image()]);
+        let output = sandbox.run(&line.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.code, 1);
+        assert_eq!(
+            output.stderr,
+            format!(
+                "{first}hint: build it: `cargo xtask build-image --version dev-me`\nhint: use the engine that has this image: `--engine podman`\n"
+            )
+        );
+    }
 }
 
 #[test]
@@ -569,7 +706,7 @@ fn clean_warns_about_an_image_that_is_in_use() {
         output.stderr
     );
     assert!(
-        output.stderr.ends_with("Reclaimed 0 B of 0 images\n"),
+        output.stderr.ends_with("Removed 0 images\n"),
         "{}",
         output.stderr
     );

@@ -330,7 +330,7 @@ fn a_build_without_buildx_fails_with_a_hint() {
         )
     );
     assert!(
-        sandbox.calls()[2].starts_with("DOCKER_BUILDKIT=1 docker build "),
+        sandbox.calls()[2].starts_with("DOCKER_BUILDKIT=1 BUILDX_BUILDER=default docker build "),
         "{:?}",
         sandbox.calls()
     );

@@ -290,7 +290,7 @@ fn clean(checkout: &Checkout) {
     assert_eq!(cleaned.code, 2, "without a terminal");
     let cleaned = checkout.run(&["clean", "--yes"]);
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
-    assert!(cleaned.stderr.contains("Reclaimed"), "{}", cleaned.stderr);
+    assert!(cleaned.stderr.contains("Removed"), "{}", cleaned.stderr);
     assert_eq!(
         checkout.engine.inspect("container", &checkout.container),
         None

@@ -119,8 +119,11 @@ pub fn image_list(input: &[u8]) {
 
 /// Listed cache mounts have one of our ids and a location. An empty filter would remove all cache mounts.
 pub fn cache_mounts(input: &[u8]) {
-    for mount in cache::read_cache_mounts(&text(input)) {
-        assert!(cache::is_our_cache_id(&mount.id), "{mount:?}");
+    for mount in cache::read_cache_mounts(&text(input), "agent-runner") {
+        assert!(
+            cache::is_our_cache_id(&mount.id, "agent-runner"),
+            "{mount:?}"
+        );
         assert_safe_argument(&mount.location);
     }
 }

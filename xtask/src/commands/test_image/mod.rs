@@ -89,8 +89,10 @@ impl TestFacts {
             container: None,
             images: std::slice::from_ref(&reference),
         })?;
-        let image = state.images.into_iter().next();
-        let image = image.ok_or_else(|| missing_image_failure(cx.settings, &reference))?;
+        let image = state.images.first().cloned().ok_or_else(|| {
+            let missing = missing_image_failure(cx.settings, &reference);
+            cx.name_engine_with_image(missing, &state, &reference)
+        })?;
         Ok(Self {
             engine: state.engine,
             reference,
