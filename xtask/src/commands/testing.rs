@@ -186,6 +186,7 @@ impl Machine {
     pub fn build_facts(&self) -> BuildFacts {
         BuildFacts {
             foreign_references: Vec::new(),
+            newer: Vec::new(),
             engine: self.engine(),
             git: WorkTree {
                 values: GitValues {

@@ -275,8 +275,8 @@ pub fn podman_container(status: &str) -> Value {
 /// Docker's description of an image with a health check.
 pub fn image() -> Value {
     let found = json!([{
-        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64", "Size": 98_000_000,
-        "RepoTags": ["ghcr.io/x/y:dev-me"], "GraphDriver": { "Name": "overlay2", "Data": {} },
+        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
+        "RepoTags": ["ghcr.io/x/y:dev-me"],
         "Config": {
             "User": "stigmer", "Healthcheck": { "Test": ["CMD", "probe"] },
             "Labels": { "ai.stigmer.xtask.image": "ghcr.io/x/y" },

@@ -51,11 +51,6 @@ fn build(checkout: &Checkout) {
     let built = checkout.run(&["build-image", "--progress", "plain"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
     assert_eq!(built.stdout, format!("{}\n", checkout.reference()));
-    assert!(
-        built.stderr.contains("within the budget of"),
-        "{}",
-        built.stderr
-    );
     if let Some(sent) = context_bytes(&built.stderr) {
         assert!(sent < 1_000_000, "{sent} bytes of context were sent");
     }

@@ -98,7 +98,7 @@ pub fn image(input: &[u8]) {
                     image.label(label::IMAGE).is_some()
                 );
                 assert!(image.health_command().is_none_or(|argv| !argv.is_empty()));
-                let _ = (image.size_kind(), image.platform());
+                let _ = image.platform();
             }
         }
         Err(why) => assert_one_line(&why),
