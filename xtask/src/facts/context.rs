@@ -1,6 +1,7 @@
 //! What a command works with, and the questions that it can ask an engine.
 
 use std::{
+    fs,
     path::PathBuf,
     sync::{Mutex, PoisonError},
     thread,
@@ -9,13 +10,17 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    base::{env::Env, error::Failure, ui::Ui},
+    base::{
+        env::{Env, Os},
+        error::Failure,
+        ui::Ui,
+    },
     catalogue,
     config::files,
     engine::{
         Engine, EngineFacts,
         container::{self, Container, Owner},
-        detect,
+        detect::{self, Here},
         image::{self, Image},
     },
     exec::{Exec, Finished, NoAnswer},
@@ -286,11 +291,16 @@ impl Context<'_> {
             let images = (!query.images.is_empty())
                 .then(|| scope.spawn(move || self.ask(&image::inspect_cmd(program, query.images))));
             let version = self.ask(&detect::version_cmd(program));
-            let (mut engine, follow_up) = detect::read_version(program, &version, self.env)?;
-            if let Some(question) = follow_up
-                && let Ok(answer) = self.ask(&question.cmd(program))
-            {
-                question.add_answer(&mut engine, &answer);
+            let kernel = own_kernel(self.env.os);
+            let here = Here {
+                env: self.env,
+                kernel: &kernel,
+            };
+            let (mut engine, follow_up) = detect::read_version(program, &version, here)?;
+            for question in follow_up {
+                if let Ok(answer) = self.ask(&question.cmd(program)) {
+                    question.add_answer(&mut engine, &answer, here);
+                }
             }
             let joined = |handle: thread::ScopedJoinHandle<Result<Finished, NoAnswer>>| {
                 handle
@@ -311,6 +321,16 @@ impl Context<'_> {
                 images,
             })
         })
+    }
+}
+
+/// The version of this machine's kernel; empty if it is unknown.
+fn own_kernel(os: Os) -> String {
+    match os {
+        Os::Linux => fs::read_to_string("/proc/sys/kernel/osrelease")
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default(),
+        Os::Mac => String::new(),
     }
 }
 

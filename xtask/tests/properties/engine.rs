@@ -2,7 +2,13 @@
 
 use crate::{
     base::{engine_kind::EngineKind, env::Env},
-    engine::{cache, capabilities::Capability, container, detect, image, label},
+    engine::{
+        cache,
+        capabilities::Capability,
+        container,
+        detect::{self, Here},
+        image, label,
+    },
     exec::finished::answer,
     properties::{assert_reason, text},
 };
@@ -12,7 +18,14 @@ use crate::{
 pub fn version(input: &[u8]) {
     let text = text(input);
     let read = |code, stdout: &str, stderr: &str| {
-        detect::read_version("docker", &answer(code, stdout, stderr), &Env::fake(&[]))
+        detect::read_version(
+            "docker",
+            &answer(code, stdout, stderr),
+            Here {
+                env: &Env::fake(&[]),
+                kernel: "6.1",
+            },
+        )
     };
     match read(0, &text, "") {
         Ok((facts, _)) => {
