@@ -268,6 +268,15 @@ impl Machine {
     }
 }
 
+/// The settings of this repository.
+pub fn settings() -> Settings {
+    let arguments = Arguments {
+        version: Some("dev-me".to_owned()),
+        overrides: Vec::new(),
+    };
+    Settings::resolve(&arguments, &MACHINES[0].env(), &project_files()).unwrap()
+}
+
 fn project_files() -> Files {
     Files {
         root: PathBuf::from("/src/agent-runner"),

@@ -241,6 +241,11 @@ impl Engine {
         self.cmd().args(["exec", name]).args(argv)
     }
 
+    /// As [`Self::exec`], as root.
+    pub fn exec_as_root<I: IntoIterator<Item: Into<String>>>(&self, name: &str, argv: I) -> Cmd {
+        self.cmd().args(["exec", "--user", "0", name]).args(argv)
+    }
+
     /// Runs an interactive command in a running container.
     pub fn exec_interactive(&self, name: &str, tty: bool, argv: &[String]) -> Cmd {
         let cmd = self.cmd().args(["exec", "--interactive"]);
