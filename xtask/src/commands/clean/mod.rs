@@ -188,7 +188,7 @@ fn ask_first(cx: &Context, args: &Clean) -> Result<(), Failure> {
                 .hint("see what would be removed: `--dry-run`"),
         );
     }
-    if cx.ui.confirm("Remove it?") {
+    if cx.exec.confirm("Remove it?")? {
         Ok(())
     } else {
         Err(Failure::new("nothing was removed"))
