@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::{
     base::{env::Env, error::Failure, image::VERSION_LABEL, time::MAX_TIMESTAMP, version::Version},
+    build::dockerfile::{self, BuildFiles},
     engine::{EngineFacts, capabilities::Capability, image::Image},
     facts::{
         context::{Context, EngineQuery, EngineState},
@@ -22,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct BuildFacts {
     pub engine: EngineFacts,
+    pub files: BuildFiles,
     pub git: WorkTree,
     /// The image's creation time, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit's
     /// time, so that an unchanged commit makes an unchanged image, else now.
@@ -66,6 +68,7 @@ impl BuildFacts {
             .map_or(0, |since| since.as_secs());
         let epoch = source_date_epoch(cx.env)?;
         Ok(Self {
+            files: dockerfile::read(cx.settings),
             foreign_references: foreign_references(&references, &images),
             newer: newer_references(&cx.settings.version.value, &references, &images),
             tmpdir: own_cache_folder(cx, &engine),

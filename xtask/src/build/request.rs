@@ -72,7 +72,12 @@ fn build_request(
         context => absolute(context),
     };
     Ok(Build {
-        dockerfile: absolute(&settings.build.dockerfile),
+        dockerfile: facts.files.dockerfile.to_string_lossy().into_owned(),
+        ignore_file_for_podman: facts
+            .files
+            .ignore_file_for_podman
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         context,
         target: settings.build.target.clone(),
         platforms: vec![platform.clone()],

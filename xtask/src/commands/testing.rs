@@ -11,7 +11,7 @@ use crate::{
         error::Failure,
         image::{Platform, Repository},
     },
-    build::facts::BuildFacts,
+    build::{dockerfile::BuildFiles, facts::BuildFacts},
     commands::{
         command::Command,
         run_local::{
@@ -185,6 +185,10 @@ impl Machine {
 
     pub fn build_facts(&self) -> BuildFacts {
         BuildFacts {
+            files: BuildFiles {
+                dockerfile: "/src/agent-runner/Dockerfile".into(),
+                ..BuildFiles::default()
+            },
             foreign_references: Vec::new(),
             newer: Vec::new(),
             engine: self.engine(),

@@ -20,6 +20,8 @@ pub const DEFAULT_BUILDER: &str = "default";
 pub struct Build {
     /// An absolute path, as `context`: the command then means the same in any working directory.
     pub dockerfile: String,
+    /// The ignore file, where Podman would choose another one than BuildKit.
+    pub ignore_file_for_podman: Option<String>,
     pub context: String,
     pub target: String,
     pub platforms: Vec<Platform>,
@@ -105,6 +107,9 @@ impl EngineFacts {
                 // The OCI image format has no HEALTHCHECK. Buildah drops it, with a warning only if the
                 // step is not cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
+                if let Some(file) = &build.ignore_file_for_podman {
+                    cmd = cmd.args(["--ignorefile", file]);
+                }
                 if let Some(tmpdir) = &build.tmpdir {
                     cmd = cmd.env("TMPDIR", EnvValue::Plain(tmpdir.clone()));
                 }

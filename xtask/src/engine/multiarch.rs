@@ -678,6 +678,7 @@ mod tests {
         };
         let build = Build {
             dockerfile: "/src/Dockerfile".to_owned(),
+            ignore_file_for_podman: None,
             context: "/src".to_owned(),
             target: String::new(),
             platforms: ["amd64", "arm64"].map(Platform::linux).to_vec(),

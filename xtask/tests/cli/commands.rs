@@ -61,6 +61,114 @@ fn what_runs_here_is_built_for_this_platform() {
     );
 }
 
+/// What a build with an engine runs and says, in a checkout with these files.
+fn build_with(engine: &str, files: &[(&str, &str)]) -> (String, String) {
+    let version = match engine {
+        "docker" => docker_version(),
+        _ => podman_version(),
+    };
+    let sandbox = Sandbox::new(PROJECT).engine(engine, &[version]);
+    for (name, text) in files {
+        fs::write(sandbox.path("src").join(name), text).unwrap();
+    }
+    let output = sandbox.run(&[
+        "build-image",
+        "--version",
+        "dev-me",
+        "--no-check",
+        "--dry-run",
+    ]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let root = sandbox.path("").to_string_lossy().into_owned();
+    (
+        output.stdout.replace(root.trim_end_matches('/'), ""),
+        output.stderr,
+    )
+}
+
+#[test]
+fn every_engine_reads_the_same_ignore_file() {
+    let dockerfile = ("Dockerfile", "FROM x\n");
+    let usual = (".dockerignore", "*\n");
+    for (files, option, warning) in [
+        (&[dockerfile, usual][..], None, ""),
+        (
+            &[dockerfile, usual, (".containerignore", "target\n")],
+            Some("--ignorefile /src/.dockerignore "),
+            "warning: `.containerignore` is not used: builds with every engine read `.dockerignore`\n",
+        ),
+        (
+            &[dockerfile, usual, ("Dockerfile.dockerignore", "*\n")],
+            Some("--ignorefile /src/Dockerfile.dockerignore "),
+            "",
+        ),
+        (
+            &[dockerfile, (".containerignore", "target\n")],
+            None,
+            "warning: only Podman reads `.containerignore`, and Docker sends every file: rename it to `.dockerignore`\n",
+        ),
+    ] {
+        let (podman, stderr) = build_with("podman", files);
+        assert_eq!(stderr, warning);
+        assert_eq!(
+            podman.contains("--ignorefile"),
+            option.is_some(),
+            "{podman}"
+        );
+        assert!(podman.contains(option.unwrap_or_default()), "{podman}");
+        let (docker, stderr) = build_with("docker", files);
+        assert_eq!(stderr, warning);
+        assert!(!docker.contains("ignorefile"), "{docker}");
+    }
+}
+
+#[test]
+fn a_build_argument_without_an_arg_is_named() {
+    let sandbox = docker(&[docker_version()]).env("XTASK_BUILD_ARGS", "USED=1\nTYPO=2\nno_proxy=x");
+    fs::write(sandbox.path("src/Dockerfile"), "FROM x\r\nARG USED\r\n").unwrap();
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let lines: Vec<_> = output.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{output:?}");
+    assert!(lines[0].contains("CR LF"), "{output:?}");
+    assert!(lines[0].contains("core.autocrlf false"), "{output:?}");
+    assert_eq!(
+        lines[1],
+        "warning: the build argument `TYPO` is not used: `Dockerfile` has no `ARG TYPO`"
+    );
+}
+
+#[test]
+fn a_link_out_of_the_context_is_named() {
+    let sandbox = docker(&[docker_version()]);
+    for folder in ["elsewhere", "src/here"] {
+        fs::create_dir(sandbox.path(folder)).unwrap();
+    }
+    std::os::unix::fs::symlink("../elsewhere", sandbox.path("src/app")).unwrap();
+    std::os::unix::fs::symlink("here", sandbox.path("src/inside")).unwrap();
+    let ignore = "*\n!app\n!inside\n!here\n!missing\n!*.py\n";
+    fs::write(sandbox.path("src/.dockerignore"), ignore).unwrap();
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
+    assert_eq!(
+        output.stderr,
+        "warning: `app` is a link that leads out of the build's context, and engines do not follow it: put the files there\n"
+    );
+}
+
+#[test]
+fn a_dockerfile_behind_a_link_is_built() {
+    let sandbox = docker(&[docker_version()]);
+    let elsewhere = sandbox.path("elsewhere");
+    fs::write(&elsewhere, "FROM x\n").unwrap();
+    std::os::unix::fs::symlink("../elsewhere", sandbox.path("src/Dockerfile")).unwrap();
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
+    let file = fs::canonicalize(elsewhere).unwrap();
+    let option = format!(" --file {} ", file.display());
+    let root = sandbox.path("").to_string_lossy().into_owned();
+    let option = option.replace(root.trim_end_matches('/'), "");
+    assert!(output.stdout.contains(&option), "{output:?}");
+}
+
 #[test]
 fn a_build_prints_only_the_reference_to_standard_output() {
     let sandbox = docker(&[
