@@ -501,7 +501,7 @@ mod tests {
             for question in questions {
                 let text = match question {
                     FollowUpQuestion::PodmanConnection(_) => connections,
-                    _ => info,
+                    FollowUpQuestion::RemotePodman | FollowUpQuestion::ContextEndpoint => info,
                 };
                 question.add_answer(&mut facts, &answer(0, text, "").unwrap(), here(&env));
             }
