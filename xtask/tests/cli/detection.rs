@@ -404,3 +404,45 @@ fn doctor_fails_only_if_no_engine_works() {
         output.stdout
     );
 }
+
+#[test]
+fn doctor_names_a_proxy_at_which_nothing_answers() {
+    let sandbox = || Sandbox::new(PROJECT).engine("docker", &[docker_version()]);
+    let dead = sandbox().run(&["doctor"]).stdout;
+    assert!(
+        dead.contains(
+            "warn proxy and CA   HTTPS_PROXY=http://127.0.0.1:1: nothing answers there\n"
+        ),
+        "{dead}"
+    );
+    assert!(
+        dead.contains("cargo xtask explain proxy-unreachable"),
+        "{dead}"
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let alive = sandbox()
+        .env("HTTPS_PROXY", &address)
+        .run(&["doctor"])
+        .stdout;
+    assert!(
+        alive.contains(&format!("ok   proxy and CA   HTTPS_PROXY={address};")),
+        "{alive}"
+    );
+}
+
+#[test]
+fn doctor_has_a_line_for_a_question_without_an_answer() {
+    let hung = |args: &str| json!({ "args": args, "sleep_ms": 60_000 });
+    let sandbox = Sandbox::new(PROJECT).engine(
+        "docker",
+        &[docker_version(), hung("buildx version"), hung("info")],
+    );
+    let report = sandbox.run(&["doctor"]);
+    for line in [
+        "warn builder        `docker buildx version` did not answer within 5s\n",
+        "warn disk           `docker info` did not answer within 5s\n",
+    ] {
+        assert!(report.stdout.contains(line), "{report:?}");
+    }
+}
