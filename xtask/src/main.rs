@@ -46,7 +46,7 @@ use crate::{
     },
     config::files,
     exec::{Exec, timings::Timings},
-    facts::context::Context,
+    facts::context::{Context, EngineMemory},
     settings::{Settings, resolve::Arguments},
 };
 
@@ -97,6 +97,7 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
         ui,
         dry_run: global.dry_run,
         arguments: &arguments,
+        engines: &EngineMemory::default(),
     });
     exec.show_timings();
     finish(done, env, ui, Some(&settings.build.dockerfile))

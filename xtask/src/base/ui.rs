@@ -153,20 +153,9 @@ impl Ui {
         }
     }
 
-    /// Asks a question on the terminal. The result is empty if there is no answer.
-    pub fn ask(self, question: &str) -> String {
+    /// Shows a question. The answer is typed after it.
+    pub fn prompt(self, question: &str) {
         self.write_message(&format!("{question} "));
-        let mut answer = String::new();
-        match std::io::stdin().read_line(&mut answer) {
-            Ok(_) => answer.trim().to_owned(),
-            Err(_) => String::new(),
-        }
-    }
-
-    /// Asks for confirmation on the terminal. No answer means no.
-    pub fn confirm(self, question: &str) -> bool {
-        let answer = self.ask(&format!("{question} [y/N]"));
-        matches!(answer.to_lowercase().as_str(), "y" | "yes")
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    base::{env::Env, error::Failure, time::MAX_TIMESTAMP},
+    base::{env::Env, error::Failure, image::VERSION_LABEL, time::MAX_TIMESTAMP, version::Version},
+    build::dockerfile::{self, BuildFiles},
     engine::{EngineFacts, capabilities::Capability, image::Image},
     facts::{
         context::{Context, EngineQuery, EngineState},
@@ -22,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct BuildFacts {
     pub engine: EngineFacts,
+    pub files: BuildFiles,
     pub git: WorkTree,
     /// The image's creation time, in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit's
     /// time, so that an unchanged commit makes an unchanged image, else now.
@@ -32,6 +34,8 @@ pub struct BuildFacts {
     pub tmpdir: Option<String>,
     /// Those of the version's references that name an image which xtask did not build.
     pub foreign_references: Vec<String>,
+    /// Those that name an image of a newer version here, such as `latest`, each with that version.
+    pub newer: Vec<(String, Version)>,
 }
 
 impl BuildFacts {
@@ -52,19 +56,21 @@ impl BuildFacts {
             (state, git.join().unwrap_or_default())
         });
         let EngineState { engine, images, .. } = state?;
-        let foreign_references = if without_git.is_empty() {
+        let (references, images) = if without_git.is_empty() {
             let references = cx.settings.references(&git.values)?;
             let images = cx.images_of(&engine.engine, &references)?;
-            foreign_references(&references, &images)
+            (references, images)
         } else {
-            foreign_references(&without_git, &images)
+            (without_git, images)
         };
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let epoch = source_date_epoch(cx.env)?;
         Ok(Self {
-            foreign_references,
+            files: dockerfile::read(cx.settings),
+            foreign_references: foreign_references(&references, &images),
+            newer: newer_references(&cx.settings.version.value, &references, &images),
             tmpdir: own_cache_folder(cx, &engine),
             engine,
             created: epoch.or(git.commit_time).unwrap_or(now),
@@ -85,6 +91,32 @@ fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
         .iter()
         .filter(|reference| foreign.contains(reference))
         .cloned()
+        .collect()
+}
+
+/// Those of the references that a newer version has. The first one is the version's own.
+fn newer_references(
+    ours: &Version,
+    references: &[String],
+    images: &[Image],
+) -> Vec<(String, Version)> {
+    let version_of = |reference: &&String| {
+        let has = |image: &&Image| {
+            image
+                .repo_tags
+                .iter()
+                .flatten()
+                .any(|tag| tag == *reference)
+        };
+        let version = images.iter().find(has)?.label(VERSION_LABEL)?;
+        let version = Version::parse(version).ok()?;
+        let newer = version.is_newer_than(ours);
+        newer.then(|| ((*reference).clone(), version))
+    };
+    references
+        .iter()
+        .skip(1)
+        .filter_map(|one| version_of(&one))
         .collect()
 }
 

@@ -16,15 +16,16 @@ use crate::{
     settings::{CheckFirst, Settings},
 };
 
-/// The build of a version for the engine's own platform.
+/// The build of a stage for the engine's own platform, where it runs. The image may be for other platforms
+/// only: the stages of `check` and of the development server are no part of it.
 ///
 /// # Errors
-/// When the configuration does not list that platform, or a template needs a value that is missing.
+/// When a template needs a value that is missing.
 pub fn build_for_engine_platform(
     settings: &Settings,
     facts: &BuildFacts,
 ) -> Result<Build, Failure> {
-    build_for_platform(settings, facts, &facts.engine.platform)
+    build_request(settings, facts, &facts.engine.platform)
 }
 
 /// The build of a version for one platform.
@@ -42,8 +43,20 @@ pub fn build_for_platform(
         return Err(Failure::usage(format!(
             "the image cannot be built for {platform}: the configuration has {}",
             names.join(" and ")
+        ))
+        .hint(format!(
+            "choose one of them, which needs no emulation: `--platform {}`",
+            names[0]
         )));
     }
+    build_request(settings, facts, platform)
+}
+
+fn build_request(
+    settings: &Settings,
+    facts: &BuildFacts,
+    platform: &Platform,
+) -> Result<Build, Failure> {
     let git = &facts.git.values;
     let absolute = |path: &str| settings.root.join(path).to_string_lossy().into_owned();
     let mut args = settings.build.args.clone();
@@ -59,7 +72,12 @@ pub fn build_for_platform(
         context => absolute(context),
     };
     Ok(Build {
-        dockerfile: absolute(&settings.build.dockerfile),
+        dockerfile: facts.files.dockerfile.to_string_lossy().into_owned(),
+        ignore_file_for_podman: facts
+            .files
+            .ignore_file_for_podman
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
         context,
         target: settings.build.target.clone(),
         platforms: vec![platform.clone()],

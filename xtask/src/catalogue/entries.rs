@@ -295,6 +295,26 @@ pub const ENTRIES: &[Entry] = &[
         ],
     },
     Entry {
+        code: "proxy-unreachable",
+        section: Section::Build,
+        title: "a proxy or a package index cannot be reached",
+        patterns: &[
+            &["cannot connect to proxy"],
+            &["unable to connect to proxy"],
+            &["proxyconnect tcp"],
+            &["could not resolve proxy"],
+            &["no matching distribution found", "from versions: none"],
+        ],
+        cause: "A proxy is configured, and nothing answers at its address; or there is no way to the package index without a proxy. Podman passes `HTTPS_PROXY` and `HTTP_PROXY` of your environment to builds, Docker those of `~/.docker/config.json`. A proxy that listens only on this machine's loopback cannot be reached from the network of a build.",
+        fixes: &[
+            "check the proxy with `cargo xtask doctor`; correct `HTTPS_PROXY` and `HTTP_PROXY` (`~/.docker/config.json` for Docker's builds), or unset them",
+            "if the proxy listens only on this machine's loopback, build in the host's network: `build.network = \"host\"` in `xtask.local.toml`",
+            "without access to PyPI, name a mirror: `PIP_INDEX_URL=https://…` in `build.args`",
+        ],
+        retry: Retry::AfterFix,
+        links: &["docs/docker.md#without-the-internet"],
+    },
+    Entry {
         code: "buildah-cache-denied",
         section: Section::Build,
         title: "Buildah's cache folder belongs to another user",

@@ -34,10 +34,6 @@ pub fn hints_for_code(code: &str) -> Vec<String> {
     find_by_code(code).map(Entry::hints).unwrap_or_default()
 }
 
-/// The hint if a program printed directly to the terminal, so that xtask could not read the output.
-pub const UNREAD_OUTPUT_HINT: &str =
-    "look up the last line of its output: `cargo xtask explain \"LINE\"`";
-
 /// The hint that names the command for an entry's explanation.
 pub fn explain_hint(code: &str) -> String {
     debug_assert!(find_by_code(code).is_some(), "no entry `{code}`");

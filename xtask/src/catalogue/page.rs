@@ -63,7 +63,7 @@ const PREVENTED_FAILURES: &[PreventedFailure] = &[
         "An engine that does not work is chosen although the other one works",
         "xtask uses the first engine that answers within a time limit",
         "xtask/tests/cli/detection.rs",
-        "podman_is_used_if_dockers_daemon_is_down",
+        "an_engine_that_replaces_a_late_one_is_named",
     ),
     prevented(
         "`can't evaluate field … in type`: an engine gets a template for the other engine",

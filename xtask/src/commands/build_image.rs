@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    base::{error::Failure, image::human_bytes, ui::Clock},
+    base::{error::Failure, ui::Clock},
     build::{
         facts::BuildFacts,
         ownership, request,
@@ -13,7 +13,6 @@ use crate::{
     cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
-    engine::image::{Image, SizeKind},
     facts::context::{Context, Ran},
     plan::{Output, Plan, Step},
     settings::{CheckFirst, Settings},
@@ -91,6 +90,9 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
     let platform = platform.as_ref().unwrap_or(&facts.engine.platform);
     let mut build = request::build_for_platform(settings, facts, platform)?;
     build.no_cache = args.build.no_cache;
+    // A tag such as `latest` only moves forward, as in the registry.
+    let is_newer = |reference: &String| facts.newer.iter().any(|(newer, _)| newer == reference);
+    build.references.retain(|reference| !is_newer(reference));
     let what = format!(
         "{} for {} with {}",
         build.references.join(", "),
@@ -109,6 +111,9 @@ pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     let clock = Clock::start();
     let facts = BuildFacts::gather(cx)?;
     let plan = plan(cx.settings, &facts, args)?;
+    for warning in &facts.files.warnings {
+        cx.ui.warn(warning);
+    }
     match cx.run_or_print(&plan)? {
         Ran::No => Ok(None),
         Ran::Yes => report(cx, &facts, clock).map(Some),
@@ -138,34 +143,16 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
             built.platform()
         ),
     );
-    ui.status("Size", &size_line(&built, cx.settings));
+    for (reference, version) in &facts.newer {
+        ui.status(
+            "Stays",
+            &format!("{reference} at {version}, which is newer"),
+        );
+    }
     if let Err(warning) = work_tree::check(cx.settings, &facts.git, Uncommitted::Refused) {
         ui.warn(&warning.to_string());
     }
     Ok(reference)
-}
-
-/// The size that the engine reports, compared with the budget for the same kind of size.
-fn size_line(image: &Image, settings: &Settings) -> String {
-    let (means, budget) = match image.size_kind() {
-        SizeKind::Compressed => ("compressed", settings.budget.compressed),
-        SizeKind::Unpacked => ("unpacked", settings.budget.unpacked),
-    };
-    let size = human_bytes(image.size);
-    match budget {
-        None => format!("{size} {means}"),
-        Some(budget) if image.size <= budget => {
-            format!(
-                "{size} {means}, within the budget of {}",
-                human_bytes(budget)
-            )
-        }
-        Some(budget) => format!(
-            "{size} {means}, OVER the budget of {} by {}",
-            human_bytes(budget),
-            human_bytes(image.size - budget)
-        ),
-    }
 }
 
 #[cfg(test)]

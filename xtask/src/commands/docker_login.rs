@@ -251,8 +251,8 @@ fn token(cx: &Context, request: &LoginRequest) -> Result<String> {
                 .map(|done| done.stdout)
                 .unwrap_or_default()
         }
-        TokenSource::Prompt => rpassword::prompt_password(format!(
-            "token of {} for {}: ",
+        TokenSource::Prompt => cx.exec.ask_secret(&format!(
+            "token of {} for {}:",
             request.user, request.registry
         ))?,
     };

@@ -26,7 +26,7 @@ use crate::{
     },
     credentials::find::find,
     engine::{EngineFacts, Location, detect, diagnosis::EndpointEnv},
-    exec::Finished,
+    exec::{Finished, NoAnswer},
     facts::{
         context::Context,
         environment::{RunnerEnv, env_file_warnings, read_env_file},
@@ -88,6 +88,8 @@ impl Command for Doctor {
             };
             findings.push(ok("SELinux", state));
         }
+        // A question that a signal interrupted has no answer.
+        cx.exec.fail_if_interrupted()?;
         findings::show(cx, self.json, &findings)?;
         if findings::failure_names(&findings).is_empty() {
             Ok(())
@@ -159,10 +161,18 @@ fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
     }
 }
 
-fn ask(cx: &Context, cmd: &Cmd) -> Option<Finished> {
+fn ask(cx: &Context, cmd: &Cmd) -> Result<Finished, NoAnswer> {
     cx.exec
         .capture(cmd, cx.settings.engine.timeout.max(Duration::from_secs(5)))
-        .ok()
+}
+
+/// A question without an answer is a finding too.
+fn no_answer(what: &'static str, cmd: &Cmd, why: &NoAnswer) -> Finding {
+    warning(
+        what,
+        format!("`{}` {why}", cmd.summary()),
+        "run `cargo xtask doctor` again; if it stays so, restart the engine",
+    )
 }
 
 /// The program that builds: `BuildKit` through buildx, or Buildah.
@@ -170,15 +180,14 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     let Some(version) = engine.engine.builder_version() else {
         return Some(ok("builder", "a part of the engine"));
     };
-    let answer = ask(cx, &version)?;
-    Some(if answer.ok() {
-        ok("builder", answer.stdout.trim())
-    } else {
-        failure(
+    Some(match ask(cx, &version) {
+        Ok(answer) if answer.ok() => ok("builder", answer.stdout.trim()),
+        Ok(_) => failure(
             "builder",
             "buildx is missing or broken, and the legacy builder cannot build this image",
             catalogue::hints_for_code("buildx-missing").join("; "),
-        )
+        ),
+        Err(why) => no_answer("builder", &version, &why),
     })
 }
 
@@ -222,9 +231,15 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     if engine.location != Location::Host {
         return None;
     }
-    let root = ask(cx, &engine.engine.storage_root())?;
-    let root = root.stdout.trim().to_owned();
-    let free = ask(cx, &Cmd::new("df").args(["-Pk", &root]))?;
+    let root = match ask(cx, &engine.engine.storage_root()) {
+        Ok(root) => root.stdout.trim().to_owned(),
+        Err(why) => return Some(no_answer("disk", &engine.engine.storage_root(), &why)),
+    };
+    let df = Cmd::new("df").args(["-Pk", &root]);
+    let free = match ask(cx, &df) {
+        Ok(free) => free,
+        Err(why) => return Some(no_answer("disk", &df, &why)),
+    };
     let free = free
         .stdout
         .lines()
@@ -365,6 +380,7 @@ fn proxy_and_ca(cx: &Context) -> Finding {
         "ALL_PROXY",
     ];
     let proxy = names.iter().find(|name| cx.env.get(name).is_some());
+    let address = proxy.and_then(|name| cx.env.get(name));
     let own_ca = [
         "SSL_CERT_FILE",
         "REQUESTS_CA_BUNDLE",
@@ -391,6 +407,13 @@ fn proxy_and_ca(cx: &Context) -> Finding {
         }
         None => "no proxy".to_owned(),
     };
+    if address.is_some_and(|address| !host::listens(address)) {
+        return warning(
+            what,
+            format!("{proxy}: nothing answers there"),
+            catalogue::hints_for_code("proxy-unreachable").join("; "),
+        );
+    }
     match (own_ca, has_secret) {
         (_, true) => ok(
             what,

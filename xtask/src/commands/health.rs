@@ -62,6 +62,6 @@ impl Wait<'_> {
         container
             .ok()
             .flatten()
-            .filter(|container| !container.state.running && container.state.status != "created")
+            .filter(|container| !container.state.is_up() && container.state.status != "created")
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     base::error::Failure,
     commands::{command::Command, stack::Names},
     engine::{Engine, container::LogOptions},
-    facts::context::{Context, refuse_foreign},
+    facts::context::Context,
     plan::{Output, Plan, Step},
     settings::Settings,
 };
@@ -71,20 +71,19 @@ impl Logs {
 impl Command for Logs {
     fn run(&self, cx: &Context) -> Result<()> {
         let name = self.container_name(cx.settings);
-        let (engine, container) = cx.engine_and_container(&name)?;
-        match &container {
-            Some(container) => refuse_foreign(&name, container)?,
-            None if cx.dry_run => {}
-            None => {
-                let start = match self.container {
-                    LogSource::Runner => "run-local",
-                    LogSource::Temporal | LogSource::Server => "up",
-                };
-                return Err(Failure::new(format!("there is no container `{name}`"))
-                    .hint(format!("start it: `cargo xtask {start}`"))
-                    .into());
-            }
-        }
+        let search = cx.search(&name)?;
+        let found = search.one_of_ours(cx)?;
+        let engine = found.map(|(engine, _)| engine);
+        let Some(engine) = engine.or_else(|| search.any_engine().filter(|_| cx.dry_run)) else {
+            search.fail_if_silent()?;
+            let start = match self.container {
+                LogSource::Runner => "run-local",
+                LogSource::Temporal | LogSource::Server => "up",
+            };
+            return Err(Failure::new(format!("there is no container `{name}`"))
+                .hint(format!("start it: `cargo xtask {start}`"))
+                .into());
+        };
         let follow = self.follow || (cx.env.stdout_tty && !self.no_follow && self.until.is_none());
         cx.run_or_print(&self.plan(cx.settings, &engine, follow))
             .map(|_| ())

@@ -19,6 +19,7 @@ mod formula;
 pub mod health;
 pub mod help;
 mod json;
+mod logout;
 mod logs;
 mod pack_archive;
 #[cfg(test)]

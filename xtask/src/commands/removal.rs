@@ -22,10 +22,29 @@ pub fn steps(
     container: &Container,
     grace: Duration,
 ) -> Vec<Step> {
-    let stop = Step::new(engine.stop(name, grace), Output::Quiet).status("Stopping", what);
     let remove = Step::new(engine.remove(name), Output::Quiet);
-    let stop = container.state.running.then_some(stop);
-    stop.into_iter().chain([remove]).collect()
+    stop_steps(engine, name, what, container, grace)
+        .into_iter()
+        .chain([remove])
+        .collect()
+}
+
+/// The steps that stop a container; none if it does not run. Docker would wait for the whole grace period
+/// of a paused container, and Podman refuses to stop one.
+pub fn stop_steps(
+    engine: &Engine,
+    name: &str,
+    what: impl Into<String>,
+    container: &Container,
+    grace: Duration,
+) -> Vec<Step> {
+    let unpause = Step::new(engine.unpause(name), Output::Quiet).ignore_failure();
+    let stop = Step::new(engine.stop(name, grace), Output::Quiet).status("Stopping", what);
+    let is = |condition: bool, step: Step| condition.then_some(step);
+    is(container.state.is_paused(), unpause)
+        .into_iter()
+        .chain(is(container.state.is_up(), stop))
+        .collect()
 }
 
 /// Runs a plan that removes containers. If a step fails because another run removed them first, that is a

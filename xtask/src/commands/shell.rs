@@ -6,7 +6,7 @@ use clap::Args;
 use crate::{
     commands::command::Command,
     engine::Engine,
-    facts::context::{Context, not_running_failure},
+    facts::context::{Context, not_running_failure, paused_failure},
     plan::{Output, Plan, Step},
     settings::Settings,
 };
@@ -42,10 +42,27 @@ impl Shell {
 
 impl Command for Shell {
     fn run(&self, cx: &Context) -> Result<()> {
-        let (engine, container) = cx.our_container()?;
-        if !cx.dry_run && !container.is_some_and(|container| container.state.running) {
-            return Err(not_running_failure(&cx.settings.run.container).into());
-        }
+        let name = &cx.settings.run.container;
+        let search = cx.search(name)?;
+        let found = search.one_of_ours(cx)?;
+        let engine = match found {
+            Some((engine, container))
+                if cx.dry_run || !container.state.is_paused() && container.state.is_up() =>
+            {
+                engine
+            }
+            Some((engine, container)) if container.state.is_paused() => {
+                return Err(paused_failure(&engine, name).into());
+            }
+            Some(_) => return Err(not_running_failure(name).into()),
+            None => match search.any_engine() {
+                Some(engine) if cx.dry_run => engine,
+                _ => {
+                    search.fail_if_silent()?;
+                    return Err(not_running_failure(name).into());
+                }
+            },
+        };
         let tty = cx.env.stdin_tty && cx.env.stdout_tty;
         cx.run_or_print(&self.plan(cx.settings, &engine, tty))
             .map(|_| ())

@@ -19,7 +19,10 @@ use crate::{
         container::{self, Container},
         label,
     },
-    facts::context::Context,
+    facts::{
+        context::{Context, paused_failure},
+        search::Search,
+    },
     plan::{Output, Step},
 };
 
@@ -39,9 +42,10 @@ pub struct Status {
 #[derive(Debug, Serialize)]
 struct Report {
     container: String,
-    /// running, exited, created, …; missing if there is no container.
+    /// running, paused, exited, created, …; missing if there is no container; unknown if an engine that may
+    /// have it gave no answer.
     state: String,
-    /// healthy, unhealthy or unknown; null if it does not run.
+    /// healthy, unhealthy or unknown; null if it does not run or is paused.
     health: Option<&'static str>,
     health_message: Option<String>,
     uptime_seconds: Option<u64>,
@@ -50,6 +54,9 @@ struct Report {
     version: Option<String>,
     /// Only with `--json`: it takes one more question.
     engine: Option<JsonEngine>,
+    /// The engines that gave no answer, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    no_answer: Vec<String>,
     #[serde(skip)]
     engine_name: String,
 }
@@ -57,38 +64,67 @@ struct Report {
 impl Command for Status {
     fn run(&self, cx: &Context) -> Result<()> {
         let name = &cx.settings.run.container;
-        if cx.dry_run {
-            let (engine, _) = cx.engine_and_container(name)?;
+        let search = cx.search(name)?;
+        let found = search.one_of_ours(cx)?;
+        if let (true, Some(engine)) = (cx.dry_run, search.any_engine()) {
+            let engine = found.map_or(engine, |(engine, _)| engine);
             let cmd = container::inspect_cmd(&engine.program, name);
             let plan = vec![Step::new(cmd, Output::Result)].into();
             return cx.run_or_print(&plan).map(|_| ());
         }
-        let (engine, container) = cx.our_container()?;
-        let mut report = report(cx, &engine, container.as_ref())?;
+        let mut report = report(cx, &search, found.as_ref())?;
         if self.json.json {
-            let (engine, _) = cx.engine_and_rejected()?;
+            let engine = match &found {
+                Some((engine, _)) => cx.facts_of(engine)?,
+                None => cx.engine_and_rejected()?.0,
+            };
             report.engine = Some((&engine).into());
             json::print(cx.ui, &report)?;
         } else {
             cx.ui.print(&table(&report))?;
-            if !container.is_some_and(|container| container.state.running) {
-                cx.ui.hint("start it: `cargo xtask run-local`");
+            search.warn_of_silence(cx);
+            match &found {
+                Some((engine, container)) if container.state.is_paused() => {
+                    for hint in paused_failure(engine, name).hint_lines() {
+                        cx.ui.hint(hint);
+                    }
+                }
+                Some((_, container)) if container.state.is_up() => {}
+                _ if search.silent.is_empty() => cx.ui.hint("start it: `cargo xtask run-local`"),
+                _ => {}
             }
         }
         match report.health {
             _ if !self.exit_code => Ok(()),
             Some("healthy") => Ok(()),
             Some(health) => Err(Failure::new(format!("the container `{name}` is {health}")).into()),
-            None => Err(Failure::new(format!("the container `{name}` does not run")).into()),
+            None if report.state == "paused" => {
+                Err(Failure::new(format!("the container `{name}` is paused")).into())
+            }
+            None => {
+                search.fail_if_silent()?;
+                Err(Failure::new(format!("the container `{name}` does not run")).into())
+            }
         }
     }
 }
 
-fn report(cx: &Context, engine: &Engine, container: Option<&Container>) -> Result<Report> {
+fn report(cx: &Context, search: &Search, found: Option<&(Engine, Container)>) -> Result<Report> {
     let name = &cx.settings.run.container;
+    let container = found.map(|(_, container)| container);
+    let silent = search.silent.iter();
+    let missing = match search.silent.len() {
+        0 => "missing",
+        _ => "unknown",
+    };
+    let answered: Vec<_> = match found {
+        Some((engine, _)) => vec![engine],
+        None => search.without.iter().collect(),
+    };
+    let answered: Vec<_> = answered.iter().map(|one| one.kind.to_string()).collect();
     let mut report = Report {
         container: name.clone(),
-        state: container.map_or("missing".to_owned(), |found| found.state.status.clone()),
+        state: container.map_or(missing.to_owned(), |found| found.state.status.clone()),
         health: None,
         health_message: None,
         uptime_seconds: None,
@@ -98,11 +134,17 @@ fn report(cx: &Context, engine: &Engine, container: Option<&Container>) -> Resul
             .and_then(|found| found.label(label::VERSION))
             .map(str::to_owned),
         engine: None,
-        engine_name: engine.kind.to_string(),
+        no_answer: silent
+            .map(|one| format!("{} {}", one.program, one.why))
+            .collect(),
+        engine_name: answered.join(", "),
     };
-    let Some(container) = container else {
+    let Some((engine, container)) = found else {
         return Ok(report);
     };
+    if container.state.is_paused() {
+        return Ok(report);
+    }
     if !container.state.running {
         report.exit_code = Some(container.state.exit_code);
         return Ok(report);

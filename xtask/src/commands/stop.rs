@@ -21,48 +21,57 @@ pub struct Stop {
 }
 
 impl Stop {
-    fn plan(&self, settings: &Settings, engine: &Engine, container: Option<&Container>) -> Plan {
+    fn plan(&self, settings: &Settings, engine: &Engine, container: &Container) -> Plan {
         let name = &settings.run.container;
-        let Some(container) = container else {
-            return Plan::default();
-        };
         let grace = settings.run.stop_grace;
-        let mut steps = removal::steps(engine, name, name.as_str(), container, grace);
         if self.keep {
-            steps.pop();
+            removal::stop_steps(engine, name, name.as_str(), container, grace).into()
+        } else {
+            removal::steps(engine, name, name.as_str(), container, grace).into()
         }
-        steps.into()
+    }
+
+    /// What was done to a container.
+    fn done(&self, name: &str, container: &Container, clock: Clock) -> (&'static str, String) {
+        match (container.state.is_up(), self.keep) {
+            (false, true) => ("Nothing", format!("to stop: {name} does not run")),
+            (false, false) => (
+                "Removed",
+                format!("{name}, which was not running, in {clock}"),
+            ),
+            (true, true) => ("Stopped", format!("{name} in {clock}")),
+            (true, false) => ("Stopped", format!("and removed {name} in {clock}")),
+        }
     }
 }
 
 impl Command for Stop {
+    /// Stops the container in each engine that has one: a runner that stays would take further work.
     fn run(&self, cx: &Context) -> Result<()> {
-        let clock = Clock::start();
         let name = &cx.settings.run.container;
-        let (engine, container) = cx.our_container()?;
-        let plan = self.plan(cx.settings, &engine, container.as_ref());
-        let ours: Vec<_> = container.iter().map(|ours| (name.as_str(), ours)).collect();
-        if removal::run_or_print(cx, &engine, &plan, &ours)? == Ran::No {
-            return Ok(());
+        let search = cx.search(name)?;
+        let ours = search.ours()?;
+        for (engine, container) in &ours {
+            let clock = Clock::start();
+            let plan = self.plan(cx.settings, engine, container);
+            if removal::run_or_print(cx, engine, &plan, &[(name, container)])? == Ran::No {
+                continue;
+            }
+            let shown = match ours.len() {
+                1 => name.clone(),
+                _ => format!("{name} in {}", engine.kind),
+            };
+            let (verb, what) = self.done(&shown, container, clock);
+            cx.ui.status(verb, &what);
         }
-        let running = container
-            .as_ref()
-            .is_some_and(|container| container.state.running);
-        match (&container, running, self.keep) {
-            (None, _, _) => cx
-                .ui
-                .status("Nothing", &format!("to stop: there is no container {name}")),
-            (Some(_), false, true) => cx
-                .ui
-                .status("Nothing", &format!("to stop: {name} does not run")),
-            (Some(_), false, false) => cx.ui.status(
-                "Removed",
-                &format!("{name}, which was not running, in {clock}"),
-            ),
-            (Some(_), true, true) => cx.ui.status("Stopped", &format!("{name} in {clock}")),
-            (Some(_), true, false) => cx
-                .ui
-                .status("Stopped", &format!("and removed {name} in {clock}")),
+        if ours.is_empty() {
+            search.fail_if_silent()?;
+            if !cx.dry_run {
+                let nothing = format!("to stop: there is no container {name}");
+                cx.ui.status("Nothing", &nothing);
+            }
+        } else {
+            search.warn_of_silence(cx);
         }
         Ok(())
     }
@@ -75,7 +84,7 @@ impl crate::commands::testing::Examples for Stop {
     ) -> Vec<crate::commands::testing::Example> {
         machine.examples(&["stop", "stop --keep"], |command: &Self, settings, _| {
             let container = machine.running_container();
-            Ok(command.plan(settings, &machine.engine().engine, Some(&container)))
+            Ok(command.plan(settings, &machine.engine().engine, &container))
         })
     }
 }

@@ -90,6 +90,7 @@ commands! {
     }
     "Publishing" {
         "docker-login" = docker_login::DockerLogin,
+        "logout" = logout::Logout,
         "push-image" = push_image::PushImage,
         "build-multiarch" = build_multiarch::BuildMultiarch,
         "push-multiarch" = push_multiarch::PushMultiarch,

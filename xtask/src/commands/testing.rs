@@ -9,9 +9,9 @@ use crate::{
         engine_kind::EngineKind,
         env::{Env, Os, User},
         error::Failure,
-        image::Platform,
+        image::{Platform, Repository},
     },
-    build::facts::BuildFacts,
+    build::{dockerfile::BuildFiles, facts::BuildFacts},
     commands::{
         command::Command,
         run_local::{
@@ -22,8 +22,12 @@ use crate::{
     },
     config::files::Files,
     engine::{
-        Engine, EngineFacts, Location, capabilities::ImageStore, container::Container,
-        image::Image, label, multiarch::BuilderFacts,
+        Engine, EngineFacts, Location,
+        capabilities::ImageStore,
+        container::Container,
+        image::Image,
+        label,
+        multiarch::{BuilderFacts, BuilderNames},
     },
     facts::{context::EngineState, git::WorkTree, host::Folder},
     plan::Plan,
@@ -181,7 +185,12 @@ impl Machine {
 
     pub fn build_facts(&self) -> BuildFacts {
         BuildFacts {
+            files: BuildFiles {
+                dockerfile: "/src/agent-runner/Dockerfile".into(),
+                ..BuildFiles::default()
+            },
             foreign_references: Vec::new(),
+            newer: Vec::new(),
             engine: self.engine(),
             git: WorkTree {
                 values: GitValues {
@@ -231,6 +240,9 @@ impl Machine {
         MultiarchFacts {
             build: self.build_facts(),
             builder: BuilderFacts {
+                names: BuilderNames::of(
+                    &Repository::parse("ghcr.io/stigmer/agent-runner").unwrap(),
+                ),
                 // One machine has the older store, which needs a builder of our own.
                 store: if self.name == "docker_linux_as_root" {
                     ImageStore::SinglePlatform
@@ -258,6 +270,15 @@ impl Machine {
         let json = r#"{"Id":"sha256:1","Config":{"User":"stigmer","Healthcheck":{"Test":["CMD","probe"]}}}"#;
         serde_json::from_str(json).unwrap()
     }
+}
+
+/// The settings of this repository.
+pub fn settings() -> Settings {
+    let arguments = Arguments {
+        version: Some("dev-me".to_owned()),
+        overrides: Vec::new(),
+    };
+    Settings::resolve(&arguments, &MACHINES[0].env(), &project_files()).unwrap()
 }
 
 fn project_files() -> Files {

@@ -12,11 +12,16 @@ use crate::{
     settings::{BuildSecret, Progress, SecretSource},
 };
 
+/// Buildx's name for the builder of the current context's engine. No other builder can have it.
+pub const DEFAULT_BUILDER: &str = "default";
+
 /// What to build, independent of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
     /// An absolute path, as `context`: the command then means the same in any working directory.
     pub dockerfile: String,
+    /// The ignore file, where Podman would choose another one than BuildKit.
+    pub ignore_file_for_podman: Option<String>,
     pub context: String,
     pub target: String,
     pub platforms: Vec<Platform>,
@@ -45,6 +50,15 @@ impl EngineFacts {
     pub fn build(&self, build: &Build) -> Cmd {
         let mut cmd = self.engine.cmd().arg("build");
         cmd = self.add_build_options(cmd, &self.with_build_platform(build));
+        match self.engine.kind {
+            // Another builder may be selected (`BUILDX_BUILDER`, `docker buildx use`), and would leave no image
+            // in the engine's store.
+            EngineKind::Docker => {
+                let builder = EnvValue::Plain(DEFAULT_BUILDER.to_owned());
+                cmd = cmd.env("BUILDX_BUILDER", builder);
+            }
+            EngineKind::Podman => {}
+        }
         for reference in &build.references {
             cmd = cmd.args(["--tag", reference]);
         }
@@ -93,6 +107,9 @@ impl EngineFacts {
                 // The OCI image format has no HEALTHCHECK. Buildah drops it, with a warning only if the
                 // step is not cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
+                if let Some(file) = &build.ignore_file_for_podman {
+                    cmd = cmd.args(["--ignorefile", file]);
+                }
                 if let Some(tmpdir) = &build.tmpdir {
                     cmd = cmd.env("TMPDIR", EnvValue::Plain(tmpdir.clone()));
                 }

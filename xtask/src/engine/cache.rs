@@ -3,12 +3,12 @@
 
 use crate::{
     base::engine_kind::EngineKind,
-    engine::{Engine, is_safe_argument},
+    engine::{Engine, build::DEFAULT_BUILDER, is_safe_argument},
     plan::Cmd,
 };
 
-/// The prefix of our cache mounts' ids: the Dockerfile's `CACHE_ID`.
-const CACHE_ID_PREFIX: &str = "agent-runner";
+/// The Dockerfile's build argument with the prefix of its cache mounts' ids.
+pub const PREFIX_ARG: &str = "CACHE_ID";
 
 /// A cache mount of the builder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ impl Engine {
             EngineKind::Docker => Some(self.cmd().args([
                 "buildx",
                 "du",
-                "--builder=default",
+                "--builder",
+                DEFAULT_BUILDER,
                 "--verbose",
                 "--filter",
                 "type=exec.cachemount",
@@ -40,8 +41,10 @@ impl Engine {
     pub fn remove_cache_mount(&self, mount: &CacheMount) -> Cmd {
         match self.kind {
             EngineKind::Docker => self.cmd().args([
-                "builder",
+                "buildx",
                 "prune",
+                "--builder",
+                DEFAULT_BUILDER,
                 "--force",
                 "--filter",
                 &format!("id={}", mount.location),
@@ -53,7 +56,7 @@ impl Engine {
 
 /// Reads the answer to [`Engine::list_cache_mounts`]: blocks of `Name: value` lines. A description ends
 /// with the mount's id, such as `with id "/agent-runner-uv"`.
-pub fn read_cache_mounts(text: &str) -> Vec<CacheMount> {
+pub fn read_cache_mounts(text: &str, prefix: &str) -> Vec<CacheMount> {
     let field = |block: &str, name: &str| {
         let line = block
             .lines()
@@ -68,7 +71,7 @@ pub fn read_cache_mounts(text: &str) -> Vec<CacheMount> {
                 .1
                 .strip_suffix('"')?
                 .trim_start_matches('/');
-            is_our_cache_id(id).then_some(())?;
+            is_our_cache_id(id, prefix).then_some(())?;
             Some(CacheMount {
                 // An empty filter would remove all cache mounts of the builder.
                 location: field(block, "ID").filter(|id| is_safe_argument(id))?,
@@ -78,9 +81,19 @@ pub fn read_cache_mounts(text: &str) -> Vec<CacheMount> {
         .collect()
 }
 
-/// Whether a cache mount with this id belongs to our Dockerfile.
-pub fn is_our_cache_id(id: &str) -> bool {
-    id.strip_prefix(CACHE_ID_PREFIX)
+/// The default of [`PREFIX_ARG`] in a Dockerfile, if it has one.
+pub fn prefix_in_dockerfile(text: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| {
+        let words = line.trim().strip_prefix("ARG ")?.trim();
+        words.strip_prefix(PREFIX_ARG)?.strip_prefix('=')
+    })?;
+    let value = value.trim().trim_matches('"');
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// Whether a cache mount with this id belongs to the Dockerfile with this prefix.
+pub fn is_our_cache_id(id: &str, prefix: &str) -> bool {
+    id.strip_prefix(prefix)
         .is_some_and(|rest| rest.starts_with('-'))
 }
 
@@ -97,7 +110,15 @@ mod tests {
             location: "abc".to_owned(),
             id: "agent-runner-uv".to_owned(),
         };
-        assert_eq!(read_cache_mounts(listed), [ours]);
-        assert!(read_cache_mounts("").is_empty());
+        assert_eq!(read_cache_mounts(listed, "agent-runner"), [ours]);
+        assert!(read_cache_mounts(listed, "other").is_empty());
+        assert!(read_cache_mounts("", "agent-runner").is_empty());
+    }
+
+    #[test]
+    fn the_prefix_is_the_dockerfiles() {
+        let ours = include_str!("../../../Dockerfile");
+        assert_eq!(prefix_in_dockerfile(ours).unwrap(), "agent-runner");
+        assert_eq!(prefix_in_dockerfile("FROM x\nARG CACHE_IDS=y\n"), None);
     }
 }

@@ -42,6 +42,17 @@ pub struct Config {
     pub healthcheck: Option<Healthcheck>,
 }
 
+impl State {
+    pub fn is_paused(&self) -> bool {
+        self.status == "paused"
+    }
+
+    /// Whether its processes exist. Docker calls a paused container running, Podman does not.
+    pub fn is_up(&self) -> bool {
+        self.running || self.is_paused()
+    }
+}
+
 /// The HEALTHCHECK of an image or container.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
@@ -208,6 +219,11 @@ impl Engine {
             .args(["stop", "-t", &grace.as_secs().to_string(), name])
     }
 
+    /// Lets the processes of a paused container run again.
+    pub fn unpause(&self, name: &str) -> Cmd {
+        self.cmd().args(["unpause", name])
+    }
+
     /// Removes a container and its anonymous volumes, without stopping it first. Both engines accept a name
     /// that does not exist.
     pub fn remove(&self, name: &str) -> Cmd {
@@ -223,6 +239,11 @@ impl Engine {
     /// Runs a command in a running container.
     pub fn exec<I: IntoIterator<Item: Into<String>>>(&self, name: &str, argv: I) -> Cmd {
         self.cmd().args(["exec", name]).args(argv)
+    }
+
+    /// As [`Self::exec`], as root.
+    pub fn exec_as_root<I: IntoIterator<Item: Into<String>>>(&self, name: &str, argv: I) -> Cmd {
+        self.cmd().args(["exec", "--user", "0", name]).args(argv)
     }
 
     /// Runs an interactive command in a running container.

@@ -47,6 +47,8 @@ struct Server {
     arch: String,
     /// Only Podman has it.
     os_arch: Option<String>,
+    /// Of the kernel on which containers run. Only Docker has it.
+    kernel_version: String,
     platform: Option<Component>,
     components: Vec<Component>,
 }
@@ -68,8 +70,40 @@ struct Component {
 pub enum FollowUpQuestion {
     /// Which endpoint does the selected docker context have?
     ContextEndpoint,
-    /// Is the remote Podman rootless?
-    RemoteRootless,
+    /// Which endpoint does the selected connection of Podman have? None for the default connection.
+    PodmanConnection(Option<String>),
+    /// Is the remote Podman rootless, and which kernel has it?
+    RemotePodman,
+}
+
+/// One of Podman's connections.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Connection {
+    name: String,
+    #[serde(rename = "URI")]
+    uri: String,
+    default: bool,
+}
+
+/// This machine, for a comparison with the machine that an engine describes.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    pub env: &'a Env,
+    /// The version of its kernel; empty if it is unknown.
+    pub kernel: &'a str,
+}
+
+impl Here<'_> {
+    /// The place of a daemon behind a socket of this machine. The socket may lead into a virtual machine, as
+    /// colima's, Rancher Desktop's and Docker Desktop's do. Its kernel shows that.
+    fn place_behind_socket(self, kernel: &str) -> Location {
+        let other_kernel = !kernel.is_empty() && !self.kernel.is_empty() && kernel != self.kernel;
+        match self.env.os {
+            Os::Linux if !other_kernel => Location::Host,
+            Os::Linux | Os::Mac => Location::VirtualMachine,
+        }
+    }
 }
 
 impl FollowUpQuestion {
@@ -81,21 +115,40 @@ impl FollowUpQuestion {
                 "--format",
                 "{{.Endpoints.docker.Host}}",
             ]),
-            Self::RemoteRootless => {
-                Cmd::new(program).args(["info", "--format", "{{.Host.Security.Rootless}}"])
+            Self::PodmanConnection(_) => {
+                Cmd::new(program).args(["system", "connection", "list", "--format", "json"])
             }
+            Self::RemotePodman => Cmd::new(program).args([
+                "info",
+                "--format",
+                "{{.Host.Security.Rootless}} {{.Host.Kernel}}",
+            ]),
         }
     }
 
     /// Adds the answer to the facts.
-    pub fn add_answer(&self, facts: &mut EngineFacts, answer: &Finished) {
+    pub fn add_answer(&self, facts: &mut EngineFacts, answer: &Finished, here: Here) {
         let text = answer.stdout.trim();
         match self {
-            Self::ContextEndpoint if answer.ok() => {
-                facts.location = endpoint_location(text, &facts.location);
+            _ if !answer.ok() => {}
+            Self::ContextEndpoint => facts.location = endpoint_location(text, &facts.location),
+            Self::PodmanConnection(name) => {
+                let known: Vec<Connection> = serde_json::from_str(text).unwrap_or_default();
+                let is_selected = |one: &&Connection| match name {
+                    Some(name) => one.name == *name,
+                    None => one.default,
+                };
+                if let Some(selected) = known.iter().find(is_selected) {
+                    facts.location = podman_location(&selected.uri, here);
+                }
             }
-            Self::ContextEndpoint => {}
-            Self::RemoteRootless => facts.rootless = text == "true",
+            Self::RemotePodman => {
+                let (rootless, kernel) = text.split_once(' ').unwrap_or((text, ""));
+                facts.rootless = rootless == "true";
+                if facts.location == Location::Host {
+                    facts.location = here.place_behind_socket(kernel);
+                }
+            }
         }
     }
 }
@@ -107,8 +160,8 @@ impl FollowUpQuestion {
 pub fn read_version(
     program: &str,
     answer: &Result<Finished, NoAnswer>,
-    env: &Env,
-) -> Result<(EngineFacts, Option<FollowUpQuestion>), String> {
+    here: Here,
+) -> Result<(EngineFacts, Vec<FollowUpQuestion>), String> {
     let finished = require_answer(answer)?;
     let reply: Option<VersionReply> = serde_json::from_str(finished.stdout.trim()).ok();
     let Some(VersionReply {
@@ -129,10 +182,10 @@ pub fn read_version(
                 "is Docker's client connected to Podman's socket; xtask uses Podman directly"
                     .to_owned(),
             ),
-            Some(server) => Ok(docker(program, &client, &server, env)),
+            Some(server) => Ok(docker(program, &client, &server, here)),
             None => Err(no_answer()),
         },
-        EngineKind::Podman if finished.ok() => Ok(podman(program, client, server, env)),
+        EngineKind::Podman if finished.ok() => Ok(podman(program, client, server, here)),
         EngineKind::Podman => Err(no_answer()),
     }
 }
@@ -157,22 +210,29 @@ fn podman(
     program: &str,
     client: Client,
     server: Option<Server>,
-    env: &Env,
-) -> (EngineFacts, Option<FollowUpQuestion>) {
+    here: Here,
+) -> (EngineFacts, Vec<FollowUpQuestion>) {
+    let env = here.env;
     let remote = server.is_some();
     let (version, os_arch) = match server {
         Some(server) => (server.version, server.os_arch.or(client.os_arch)),
         None => (client.version, client.os_arch),
     };
-    let endpoint = env.get("CONTAINER_HOST").unwrap_or("");
-    let location = match env.os {
-        Os::Linux if !remote => Location::Host,
-        Os::Linux => endpoint_location(
-            endpoint,
-            &Location::Remote("its default connection".to_owned()),
-        ),
-        Os::Mac => Location::VirtualMachine,
+    let mut questions = Vec::new();
+    let location = match env.get("CONTAINER_HOST") {
+        _ if !remote => here.place_behind_socket(""),
+        Some(endpoint) => podman_location(endpoint, here),
+        None => {
+            let name = env.get("CONTAINER_CONNECTION").map(str::to_owned);
+            let unknown = name.as_deref().unwrap_or("its default connection");
+            let unknown = Location::Remote(unknown.to_owned());
+            questions.push(FollowUpQuestion::PodmanConnection(name));
+            unknown
+        }
     };
+    if remote {
+        questions.push(FollowUpQuestion::RemotePodman);
+    }
     let facts = EngineFacts {
         engine: Engine {
             kind: EngineKind::Podman,
@@ -186,23 +246,43 @@ fn podman(
         rootless: env.user.euid != 0,
         location,
     };
-    (facts, remote.then_some(FollowUpQuestion::RemoteRootless))
+    (facts, questions)
+}
+
+/// Where a Podman at an endpoint runs containers. `podman machine` listens for SSH on the loopback.
+fn podman_location(endpoint: &str, here: Here) -> Location {
+    let socket = here.place_behind_socket("");
+    let host = endpoint.strip_prefix("ssh://").map(|rest| {
+        let authority = rest.split('/').next().unwrap_or(rest);
+        authority.rsplit('@').next().unwrap_or(authority)
+    });
+    let is_loopback = |host: &str| {
+        ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| {
+            host.strip_prefix(name)
+                .is_some_and(|port| port.is_empty() || port.starts_with(':'))
+        })
+    };
+    match host {
+        Some(host) if is_loopback(host) => Location::VirtualMachine,
+        Some(_) | None => endpoint_location(endpoint, &socket),
+    }
 }
 
 fn docker(
     program: &str,
     client: &Client,
     server: &Server,
-    env: &Env,
-) -> (EngineFacts, Option<FollowUpQuestion>) {
+    here: Here,
+) -> (EngineFacts, Vec<FollowUpQuestion>) {
+    let env = here.env;
     let desktop = server
         .platform
         .as_ref()
         .is_some_and(|platform| platform.name.contains("Desktop"));
-    let local = if desktop || env.os != Os::Linux {
+    let local = if desktop {
         Location::VirtualMachine
     } else {
-        Location::Host
+        here.place_behind_socket(&server.kernel_version)
     };
     let host = env.get("DOCKER_HOST");
     let location = host.map_or(local.clone(), |host| endpoint_location(host, &local));
@@ -220,9 +300,9 @@ fn docker(
         rootless: server.has_component(|name| name == "rootlesskit"),
         location,
     };
-    let other_context = host.is_none() && context != "default" && facts.location == Location::Host;
-    let follow_up = other_context.then_some(FollowUpQuestion::ContextEndpoint);
-    (facts, follow_up)
+    let follow_up = host.is_none() && context != "default";
+    let follow_up = follow_up.then_some(FollowUpQuestion::ContextEndpoint);
+    (facts, follow_up.into_iter().collect())
 }
 
 /// Where the engine at an endpoint runs containers. An endpoint that is not a socket of this machine is
@@ -233,10 +313,7 @@ fn endpoint_location(endpoint: &str, otherwise: &Location) -> Location {
         || endpoint.starts_with("npipe://")
         || endpoint.starts_with('/');
     if is_socket {
-        match otherwise {
-            Location::Remote(_) => Location::Host,
-            Location::Host | Location::VirtualMachine => otherwise.clone(),
-        }
+        otherwise.clone()
     } else {
         Location::Remote(endpoint.to_owned())
     }
@@ -259,12 +336,17 @@ mod tests {
     use super::*;
     use crate::exec::finished::answer;
 
+    fn here(env: &Env) -> Here<'_> {
+        let kernel = "6.1.0-host";
+        Here { env, kernel }
+    }
+
     fn read(
         program: &str,
         answer: &Result<Finished, NoAnswer>,
         env: &Env,
     ) -> Result<String, String> {
-        read_version(program, answer, env).map(|(facts, _)| facts.describe())
+        read_version(program, answer, here(env)).map(|(facts, _)| facts.describe())
     }
 
     const DOCKER: &str = r#"{"Client":{"Version":"28.2.2","ApiVersion":"1.50","Os":"linux","Arch":"amd64","Context":"default"},"Server":{"Platform":{"Name":""},"Version":"28.5.2","Os":"linux","Arch":"amd64","ApiVersion":"1.51","Components":[{"Name":"Engine","Version":"28.5.2"}]}}"#;
@@ -370,15 +452,76 @@ mod tests {
             "Docker 28.5.2"
         );
 
+        let env = Env::fake(&[]);
         let other = DOCKER.replace("\"default\"", "\"box\"");
-        let (mut facts, follow_up) =
-            read_version("docker", &answer(0, &other, ""), &Env::fake(&[])).unwrap();
-        let endpoint = answer(0, "tcp://box:2376\n", "").unwrap();
-        assert_eq!(follow_up, Some(FollowUpQuestion::ContextEndpoint));
-        follow_up.unwrap().add_answer(&mut facts, &endpoint);
-        assert_eq!(
-            facts.location,
-            Location::Remote("tcp://box:2376".to_owned())
+        for os in [Os::Linux, Os::Mac] {
+            let mut env = env.clone();
+            env.os = os;
+            let (mut facts, follow_up) =
+                read_version("docker", &answer(0, &other, ""), here(&env)).unwrap();
+            assert_eq!(follow_up, [FollowUpQuestion::ContextEndpoint]);
+            let endpoint = |text: &str| answer(0, text, "").unwrap();
+            let local = facts.location.clone();
+            follow_up[0].add_answer(&mut facts, &endpoint("unix:///x.sock\n"), here(&env));
+            assert_eq!(facts.location, local);
+            follow_up[0].add_answer(&mut facts, &endpoint("tcp://box:2376\n"), here(&env));
+            let remote = Location::Remote("tcp://box:2376".to_owned());
+            assert_eq!(facts.location, remote, "{os:?}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_machine_behind_a_socket_has_another_kernel() {
+        let with_kernel = |kernel: &str| {
+            let words = format!("\"Version\":\"28.5.2\",\"KernelVersion\":\"{kernel}\",\"Os\"");
+            DOCKER.replacen("\"Version\":\"28.5.2\",\"Os\"", &words, 1)
+        };
+        let env = Env::fake(&[("DOCKER_HOST", "unix:///home/me/.colima/default/docker.sock")]);
+        for env in [&Env::fake(&[]), &env] {
+            let place =
+                |kernel: &str| read("docker", &answer(0, &with_kernel(kernel), ""), env).unwrap();
+            assert_eq!(place("6.1.0-host"), "Docker 28.5.2");
+            assert_eq!(place("6.6.30-virt"), "Docker 28.5.2, in a virtual machine");
+            assert_eq!(place(""), "Docker 28.5.2");
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_remote_podman_is_that_of_its_connection() {
+        let remote = PODMAN.replace(
+            "}}",
+            "},\"Server\":{\"APIVersion\":\"4.3.1\",\"Version\":\"4.3.1\",\"OsArch\":\"linux/amd64\"}}",
         );
+        let connections = r#"[{"Name":"machine","URI":"ssh://core@127.0.0.1:50000/run/podman.sock","Default":true},{"Name":"box","URI":"ssh://me@box/run/podman.sock","Default":false},{"Name":"here","URI":"unix:///run/podman/podman.sock","Default":false}]"#;
+        let place = |os: Os, vars: &[(&str, &str)], info: &str| {
+            let mut env = Env::fake(vars);
+            env.os = os;
+            let (mut facts, questions) =
+                read_version("podman", &answer(0, &remote, ""), here(&env)).unwrap();
+            for question in questions {
+                let text = match question {
+                    FollowUpQuestion::PodmanConnection(_) => connections,
+                    FollowUpQuestion::RemotePodman | FollowUpQuestion::ContextEndpoint => info,
+                };
+                question.add_answer(&mut facts, &answer(0, text, "").unwrap(), here(&env));
+            }
+            facts.describe()
+        };
+        let machine = "Podman 4.3.1, rootless, in a virtual machine";
+        let elsewhere = "Podman 4.3.1, rootless, at ssh://me@box/run/podman.sock";
+        let named = |name| [("CONTAINER_CONNECTION", name)];
+        for os in [Os::Linux, Os::Mac] {
+            assert_eq!(place(os, &[], "true 6.6"), machine);
+            assert_eq!(place(os, &named("box"), "true 6.6"), elsewhere);
+            let host = [("CONTAINER_HOST", "ssh://me@box/run/podman.sock")];
+            assert_eq!(place(os, &host, "true 6.6"), elsewhere);
+            let unknown = "Podman 4.3.1, at gone";
+            assert_eq!(place(os, &named("gone"), "false 6.6"), unknown);
+            assert_eq!(place(os, &named("here"), "true 6.6"), machine);
+        }
+        let here = place(Os::Linux, &named("here"), "false 6.1.0-host");
+        assert_eq!(here, "Podman 4.3.1");
+        let mac = place(Os::Mac, &named("here"), "false 6.1.0-host");
+        assert_eq!(mac, "Podman 4.3.1, in a virtual machine");
     }
 }

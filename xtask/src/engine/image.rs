@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    base::image::Repository,
+    base::{engine_kind::EngineKind, image::Repository},
     engine::{Engine, container::Healthcheck, detect::require_answer, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
@@ -22,11 +22,9 @@ pub struct Image {
     pub architecture: String,
     pub os: String,
     pub repo_tags: Option<Vec<String>>,
-    pub size: u64,
     pub config: ImageConfig,
     /// Podman's field; Docker uses `Config.Healthcheck`.
     healthcheck: Option<Healthcheck>,
-    graph_driver: Option<GraphDriver>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -37,21 +35,6 @@ pub struct ImageConfig {
     pub labels: Option<BTreeMap<String, String>>,
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
     healthcheck: Option<Healthcheck>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "PascalCase", default)]
-struct GraphDriver {
-    data: Option<serde_json::Value>,
-}
-
-/// What an image's size counts. It differs between engines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SizeKind {
-    /// The size of the download (Docker's containerd image store).
-    Compressed,
-    /// The size of the files (Docker's classic store, Podman).
-    Unpacked,
 }
 
 impl Image {
@@ -80,14 +63,6 @@ impl Image {
     pub fn short_id(&self) -> &str {
         let id = self.id.strip_prefix("sha256:").unwrap_or(&self.id);
         id.get(..12).unwrap_or(id)
-    }
-
-    pub fn size_kind(&self) -> SizeKind {
-        // Images of the containerd store have no data of a graph driver.
-        match &self.graph_driver {
-            Some(GraphDriver { data: Some(_), .. }) => SizeKind::Unpacked,
-            Some(GraphDriver { data: None, .. }) | None => SizeKind::Compressed,
-        }
     }
 }
 
@@ -141,6 +116,27 @@ impl Engine {
             .args(["--format", "{{.ID}}"])
     }
 
+    /// Lists the references of a repository, also those of manifest lists; none if the engine has no such
+    /// lists. Podman lists images by label only if each list can be read.
+    pub fn list_references(&self, repository: &str) -> Option<Cmd> {
+        match self.kind {
+            EngineKind::Docker => None,
+            EngineKind::Podman => Some(self.cmd().args([
+                "image",
+                "ls",
+                "--filter",
+                &format!("reference={repository}"),
+                "--format",
+                "{{.Repository}}:{{.Tag}}",
+            ])),
+        }
+    }
+
+    /// Succeeds if the reference names a manifest list.
+    pub fn is_manifest_list(&self, reference: &str) -> Cmd {
+        self.cmd().args(["manifest", "exists", reference])
+    }
+
     /// Removes a tag, and the image if this was its last tag. It never uses `--force`: Podman would also
     /// remove the containers that use the image, even running ones.
     pub fn remove_image(&self, reference: &str) -> Cmd {
@@ -191,23 +187,18 @@ mod tests {
     use crate::exec::finished::answer;
 
     #[test]
-    fn each_engines_health_check_and_size_are_read() {
+    fn each_engines_health_check_is_read() {
         let docker: Image = serde_json::from_str(
-            r#"{"Id":"sha256:0123456789abcdef","Config":{"Healthcheck":{"Test":["CMD","check"]}},"GraphDriver":{"Name":"overlay2","Data":{"MergedDir":"x"}},"Size":5}"#,
+            r#"{"Id":"sha256:0123456789abcdef","Config":{"Healthcheck":{"Test":["CMD","check"]}}}"#,
         )
         .unwrap();
         assert_eq!(docker.health_command().unwrap(), ["check"]);
-        assert_eq!(docker.size_kind(), SizeKind::Unpacked);
         assert_eq!(docker.short_id(), "0123456789ab");
         let podman: Image = serde_json::from_str(
-            r#"{"Id":"0123456789abcdef","Config":{},"Healthcheck":{"Test":["CMD","check"]},"GraphDriver":{"Name":"overlay","Data":{}}}"#,
+            r#"{"Id":"0123456789abcdef","Config":{},"Healthcheck":{"Test":["CMD","check"]}}"#,
         )
         .unwrap();
         assert_eq!(podman.health_command().unwrap(), ["check"]);
-        let containerd: Image =
-            serde_json::from_str(r#"{"Id":"x","GraphDriver":{"Name":"overlayfs","Data":null}}"#)
-                .unwrap();
-        assert_eq!(containerd.size_kind(), SizeKind::Compressed);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The command that signs in to a registry, and the meaning of its errors.
+//! The commands that sign in to a registry and out of it, and the meaning of its errors.
 
 use crate::{
     base::engine_kind::EngineKind,
@@ -33,6 +33,11 @@ impl Engine {
         cmd = cmd.args(["--username", user, "--password-stdin", registry]);
         cmd.stdin = Some(token);
         cmd
+    }
+
+    /// Removes the login that the engine keeps for a registry. Podman fails if it keeps none.
+    pub fn logout(&self, registry: &str) -> Cmd {
+        self.cmd().args(["logout", registry])
     }
 
     /// The hint that explains how to permit plain HTTP for a registry.

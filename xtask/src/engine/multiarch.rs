@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::{
-    base::engine_kind::EngineKind,
+    base::{engine_kind::EngineKind, image::Repository},
     engine::{
         Engine, EngineFacts,
-        build::Build,
+        build::{Build, DEFAULT_BUILDER},
         capabilities::{Capability, ImageStore},
     },
     exec::Finished,
@@ -14,21 +14,43 @@ use crate::{
     settings::{BuildSettings, BuilderChoice, BuilderDriver, Cache, Node},
 };
 
-/// The builder that xtask creates if Docker's default builder cannot build several platforms.
-const XTASK_BUILDER: &str = "agent-runner-xtask";
-/// The builder that xtask creates for `build.nodes`.
-const XTASK_NODES_BUILDER: &str = "agent-runner-xtask-nodes";
-/// Docker's name for its default builder.
-const DEFAULT_BUILDER: &str = "default";
 /// The name of Podman's temporary manifest list. It exists until the list is written to a folder.
 const MANIFEST_LIST: &str = "localhost/agent-runner-xtask-release";
 
 /// What an engine reports about its image store and builders.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuilderFacts {
     pub store: ImageStore,
+    pub names: BuilderNames,
     /// Whether the builder of xtask already exists.
     pub xtask_builder_exists: bool,
+}
+
+/// The names of the builders that xtask creates for a project. They differ between projects, so that
+/// `clean --all` of one leaves the builders of the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuilderNames {
+    /// Used if Docker's default builder cannot build several platforms.
+    pub multi_platform: String,
+    /// Used for `build.nodes`.
+    pub nodes: String,
+}
+
+impl BuilderNames {
+    pub fn of(repository: &Repository) -> Self {
+        let path = repository.path();
+        let project = path.rsplit('/').next().unwrap_or(path);
+        // The name of a builder begins with a letter.
+        let prefix = if project.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            ""
+        } else {
+            "p"
+        };
+        Self {
+            multi_platform: format!("{prefix}{project}-xtask"),
+            nodes: format!("{prefix}{project}-xtask-nodes"),
+        }
+    }
 }
 
 /// The builder to use.
@@ -54,6 +76,8 @@ pub struct MultiarchOptions {
     pub epoch: u64,
     /// See [`unfinished`].
     pub process: u32,
+    /// See [`BuilderNames::nodes`].
+    pub nodes_builder: String,
 }
 
 /// The steps that write an archive, or files from which an archive is packed.
@@ -71,10 +95,14 @@ pub struct ArchiveSteps {
 
 impl Engine {
     /// The names of the builders of xtask, each with a command that succeeds if the builder exists.
-    pub fn xtask_builders(&self) -> Vec<(&'static str, Cmd)> {
-        let inspect = |name| (name, self.cmd().args(["buildx", "inspect", name]));
+    pub fn xtask_builders(&self, repository: &Repository) -> Vec<(String, Cmd)> {
+        let names = BuilderNames::of(repository);
+        let inspect = |name: String| {
+            let cmd = self.cmd().args(["buildx", "inspect", &name]);
+            (name, cmd)
+        };
         match self.kind {
-            EngineKind::Docker => vec![inspect(XTASK_BUILDER), inspect(XTASK_NODES_BUILDER)],
+            EngineKind::Docker => vec![inspect(names.multi_platform), inspect(names.nodes)],
             EngineKind::Podman => Vec::new(),
         }
     }
@@ -121,7 +149,7 @@ impl EngineFacts {
     pub fn choose_builder(
         &self,
         settings: &BuildSettings,
-        facts: BuilderFacts,
+        facts: &BuilderFacts,
         config: Option<&str>,
     ) -> Result<Builder, String> {
         let kind = self.engine.kind;
@@ -152,21 +180,22 @@ impl EngineFacts {
                 Builder::EngineDefault
             }
             BuilderChoice::Auto if facts.xtask_builder_exists => {
-                Builder::Existing(XTASK_BUILDER.to_owned())
+                Builder::Existing(facts.names.multi_platform.clone())
             }
             BuilderChoice::Auto => {
-                let create = self.create_builder(settings, config);
-                Builder::Create(create, XTASK_BUILDER.to_owned())
+                let name = &facts.names.multi_platform;
+                let create = self.create_builder(name, settings, config);
+                Builder::Create(create, name.clone())
             }
         })
     }
 
-    fn create_builder(&self, settings: &BuildSettings, config: Option<&str>) -> Cmd {
+    fn create_builder(&self, name: &str, settings: &BuildSettings, config: Option<&str>) -> Cmd {
         let mut cmd = self.engine.cmd().args([
             "buildx",
             "create",
             "--name",
-            XTASK_BUILDER,
+            name,
             "--driver",
             settings.builder_driver.word(),
         ]);
@@ -187,12 +216,9 @@ impl EngineFacts {
     }
 
     /// Creates the builder for `build.nodes`, a list of existing BuildKit daemons.
-    fn create_nodes(&self, nodes: &[Node]) -> Vec<Cmd> {
+    fn create_nodes(&self, name: &str, nodes: &[Node]) -> Vec<Cmd> {
         let add = |(number, node): (usize, &Node)| {
-            let mut cmd =
-                self.engine
-                    .cmd()
-                    .args(["buildx", "create", "--name", XTASK_NODES_BUILDER]);
+            let mut cmd = self.engine.cmd().args(["buildx", "create", "--name", name]);
             if number > 0 {
                 cmd = cmd.arg("--append");
             }
@@ -450,7 +476,10 @@ impl EngineFacts {
             Builder::EngineDefault => (Vec::new(), DEFAULT_BUILDER),
             Builder::Existing(name) => (Vec::new(), name.as_str()),
             Builder::Create(create, name) => (vec![create.clone()], name.as_str()),
-            Builder::Nodes(nodes) => (self.create_nodes(nodes), XTASK_NODES_BUILDER),
+            Builder::Nodes(nodes) => {
+                let name = multi.nodes_builder.as_str();
+                (self.create_nodes(name, nodes), name)
+            }
         };
         let mut steps = Vec::new();
         if !create.is_empty() {
@@ -617,6 +646,15 @@ mod tests {
     use crate::{base::image::Platform, engine::Location, settings::Progress};
 
     #[test]
+    fn builders_are_named_after_their_project() {
+        let names = |repository: &str| BuilderNames::of(&Repository::parse(repository).unwrap());
+        let ours = names("ghcr.io/stigmer/agent-runner");
+        assert_eq!(ours.multi_platform, "agent-runner-xtask");
+        assert_eq!(ours.nodes, "agent-runner-xtask-nodes");
+        assert_eq!(names("ghcr.io/x/3d").multi_platform, "p3d-xtask");
+    }
+
+    #[test]
     fn each_node_writes_an_archive_of_its_platform() {
         let docker = EngineFacts {
             engine: Engine {
@@ -636,9 +674,11 @@ mod tests {
             cache_to: Vec::new(),
             epoch: 7,
             process: 42,
+            nodes_builder: "agent-runner-xtask-nodes".to_owned(),
         };
         let build = Build {
             dockerfile: "/src/Dockerfile".to_owned(),
+            ignore_file_for_podman: None,
             context: "/src".to_owned(),
             target: String::new(),
             platforms: ["amd64", "arm64"].map(Platform::linux).to_vec(),

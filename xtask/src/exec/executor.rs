@@ -24,6 +24,7 @@ use crate::{
     exec::{
         finished::{Finished, NoAnswer},
         stream::Stream,
+        terminal::{self, NoEcho, PseudoTerminal, copy_size},
         timings::{Purpose, Timings, step_name},
     },
     plan::{Cmd, OnFailure, Output, Plan, Step},
@@ -261,9 +262,10 @@ impl Exec {
                     .stderr_to_stdout()
                     .stdout_capture(),
             ),
-            Output::Progress if self.ui.live => {
-                self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr())
-            }
+            Output::Progress if self.ui.live => match PseudoTerminal::open() {
+                Ok(terminal) => self.run_on_terminal(&step.cmd, terminal),
+                Err(_) => self.wait(&step.cmd, &expression(&step.cmd).stdout_to_stderr()),
+            },
             Output::Progress => self.run_and_copy_output(&step.cmd),
             Output::Result => self.wait(&step.cmd, &expression(&step.cmd)),
             Output::Quiet | Output::Streamed => match step.limit {
@@ -290,13 +292,7 @@ impl Exec {
         }
         let code = u8::try_from(finished.code).unwrap_or(1);
         let output = format!("{}\n{}", finished.stdout, finished.stderr);
-        // On a terminal an engine draws its progress itself, and xtask does not see it.
-        let unseen = step.output == Output::Progress && self.ui.live && output.trim().is_empty();
-        let hints = if unseen {
-            vec![catalogue::UNREAD_OUTPUT_HINT.to_owned()]
-        } else {
-            catalogue::hints_for_output(&output)
-        };
+        let hints = catalogue::hints_for_output(&output);
         Failure::new(format!(
             "`{}` failed with exit code {}",
             step.cmd.summary(),
@@ -436,6 +432,44 @@ impl Exec {
         }))
     }
 
+    /// Asks a question on the terminal. The result is empty if there is no answer.
+    ///
+    /// # Errors
+    /// When a signal interrupts.
+    pub fn ask(&self, question: &str) -> Result<String, Failure> {
+        self.ui.prompt(question);
+        let answer = terminal::read_line(|| self.stop_signal().is_some());
+        if let Some(signal) = self.stop_signal() {
+            // The next message begins on a line of its own.
+            self.ui.print_unchanged("\n");
+            return Err(Failure::signal(signal));
+        }
+        Ok(answer.ok().flatten().unwrap_or_default().trim().to_owned())
+    }
+
+    /// As [`Self::ask`], without showing what is typed.
+    ///
+    /// # Errors
+    /// When a signal interrupts.
+    pub fn ask_secret(&self, question: &str) -> Result<String, Failure> {
+        let silent = NoEcho::new();
+        let answer = self.ask(question);
+        drop(silent);
+        if answer.is_ok() {
+            self.ui.print_unchanged("\n");
+        }
+        answer
+    }
+
+    /// Asks for confirmation on the terminal. No answer means no.
+    ///
+    /// # Errors
+    /// When a signal interrupts.
+    pub fn confirm(&self, question: &str) -> Result<bool, Failure> {
+        let answer = self.ask(&format!("{question} [y/N]"))?;
+        Ok(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
+    }
+
     /// Waits for a time.
     ///
     /// # Errors
@@ -453,28 +487,47 @@ impl Exec {
 
     /// Runs a command, shows its output on standard error, and keeps the end of it.
     fn run_and_copy_output(&self, cmd: &Cmd) -> Result<Finished> {
-        let (mut reader, writer) = std::io::pipe()?;
-        let copy = thread::spawn(move || {
-            let (mut kept, mut chunk) = (Vec::new(), [0; 8192]);
-            while let Ok(count @ 1..) = reader.read(&mut chunk) {
-                let _ = std::io::stderr().write_all(&chunk[..count]);
-                kept.extend_from_slice(&chunk[..count]);
-                if kept.len() > 2 * KEPT_OUTPUT {
-                    kept.drain(..kept.len() - KEPT_OUTPUT);
-                }
-            }
-            kept
-        });
+        let (reader, writer) = std::io::pipe()?;
+        let copy = thread::spawn(move || copy_to_stderr(reader));
         let mut finished =
             self.wait(cmd, &expression(cmd).stderr_to_stdout().stdout_file(writer))?;
         // The pipe's writing end was in the expression, which the call above has dropped.
-        let kept = copy.join().unwrap_or_default();
-        finished.stderr = String::from_utf8_lossy(&kept).into_owned();
+        finished.stderr = copy.join().unwrap_or_default();
+        Ok(finished)
+    }
+
+    /// As [`Self::run_and_copy_output`], for a command that draws its progress on a terminal.
+    fn run_on_terminal(&self, cmd: &Cmd, terminal: PseudoTerminal) -> Result<Finished> {
+        let reader = terminal.ours.try_clone()?;
+        let copy = thread::spawn(move || copy_to_stderr(reader));
+        let finished = {
+            let stdout = terminal.theirs.try_clone()?;
+            let to_terminal = expression(cmd)
+                .stdout_file(stdout)
+                .stderr_file(terminal.theirs);
+            // The user may change the size of the real terminal.
+            self.wait_and(cmd, &to_terminal, || copy_size(&terminal.ours))
+        };
+        let drawn = copy.join().unwrap_or_default();
+        let mut finished = finished?;
+        finished.stderr = anstream::adapter::strip_str(&drawn)
+            .to_string()
+            .replace('\r', "\n");
         Ok(finished)
     }
 
     /// Waits for a child, and forwards a signal to it.
     fn wait(&self, cmd: &Cmd, expression: &duct::Expression) -> Result<Finished> {
+        self.wait_and(cmd, expression, || ())
+    }
+
+    /// As [`Self::wait`], and does something from time to time.
+    fn wait_and(
+        &self,
+        cmd: &Cmd,
+        expression: &duct::Expression,
+        work: impl Fn(),
+    ) -> Result<Finished> {
         let handle = expression.start().map_err(|error| {
             Failure::new(format!("cannot start `{}`: {error}", cmd.program)).code(127)
         })?;
@@ -492,8 +545,23 @@ impl Exec {
                 // harm.
                 handle.send_signal(signal)?;
             }
+            work();
         }
     }
+}
+
+/// Shows what a program prints on standard error, and returns the end of it.
+fn copy_to_stderr(mut reader: impl Read) -> String {
+    let (mut kept, mut chunk) = (Vec::new(), [0; 8192]);
+    // A pseudo-terminal ends with an error.
+    while let Ok(count @ 1..) = reader.read(&mut chunk) {
+        let _ = std::io::stderr().write_all(&chunk[..count]);
+        kept.extend_from_slice(&chunk[..count]);
+        if kept.len() > 2 * KEPT_OUTPUT {
+            kept.drain(..kept.len() - KEPT_OUTPUT);
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// Why a command is not repeated any more. Each holds the last line of the last attempt.
@@ -566,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unseen_failure_can_be_looked_up() {
+    fn a_failure_is_recognised_with_and_without_a_terminal() {
         let hints = |live, script: &str| {
             let ui = Ui {
                 verbosity: Verbosity::Normal,
@@ -582,12 +650,17 @@ mod tests {
                 .hint_lines()
                 .to_vec()
         };
-        assert_eq!(hints(true, "exit 3"), [catalogue::UNREAD_OUTPUT_HINT]);
-        assert_eq!(hints(false, "exit 3"), [""; 0]);
-        assert_eq!(
-            hints(false, "echo no space left on device >&2; exit 3"),
-            catalogue::hints_for_code("disk-full")
-        );
+        let known = catalogue::hints_for_code("disk-full");
+        for live in [true, false] {
+            assert_eq!(hints(live, "exit 3"), [""; 0]);
+            let script = "echo no space left on device >&2; exit 3";
+            assert_eq!(hints(live, script), known);
+        }
+        // The program draws as it does on a terminal, in colours.
+        let drawn =
+            "test -t 1 && test -t 2 && printf 'no \\033[1mspace\\033[0m left on device'; exit 3";
+        assert_eq!(hints(true, drawn), known);
+        assert_eq!(hints(false, drawn), [""; 0]);
     }
 
     #[test]

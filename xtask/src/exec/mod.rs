@@ -3,6 +3,7 @@
 pub mod executor;
 pub mod finished;
 pub mod stream;
+pub mod terminal;
 pub mod timings;
 
 pub use executor::{Exec, GaveUp, StopWatch};

@@ -1,17 +1,26 @@
 //! What a command works with, and the questions that it can ask an engine.
 
-use std::{path::PathBuf, thread};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use anyhow::Result;
 
 use crate::{
-    base::{env::Env, error::Failure, ui::Ui},
+    base::{
+        env::{Env, Os},
+        error::Failure,
+        ui::Ui,
+    },
     catalogue,
     config::files,
     engine::{
         Engine, EngineFacts,
         container::{self, Container, Owner},
-        detect,
+        detect::{self, Here},
         image::{self, Image},
     },
     exec::{Exec, Finished, NoAnswer},
@@ -30,13 +39,40 @@ pub struct Context<'a> {
     pub dry_run: bool,
     /// The command line, to read the settings again.
     pub arguments: &'a Arguments,
+    pub engines: &'a EngineMemory,
+}
+
+/// What this process knows about the engines. It makes a command stay with one engine, and wait only once
+/// for one that does not answer.
+#[derive(Debug, Default)]
+pub struct EngineMemory(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// The engine that was chosen.
+    chosen: Option<&'static str>,
+    /// The engines that did not answer in time.
+    timed_out: Vec<RejectedEngine>,
 }
 
 /// An engine that was not chosen, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedEngine {
     pub program: &'static str,
+    /// A predicate whose subject is the program.
     pub why: String,
+}
+
+const NOT_INSTALLED: &str = "is not installed (not in PATH)";
+
+impl RejectedEngine {
+    pub fn is_installed(&self) -> bool {
+        self.why != NOT_INSTALLED
+    }
+
+    fn timed_out(&self) -> bool {
+        catalogue::find_in_output(&self.why).is_some_and(|known| known.code == "engine-hung")
+    }
 }
 
 /// What a command wants to know together with the engine.
@@ -90,16 +126,14 @@ impl Context<'_> {
             .map(|(state, rejected)| (state.engine, rejected))
     }
 
-    /// The engine and one of its containers, with a single process: the answer tells both.
+    /// The version and place of a known engine.
     ///
     /// # Errors
-    /// When no engine answers.
-    pub fn engine_and_container(&self, name: &str) -> Result<(Engine, Option<Container>), Failure> {
-        self.first_that_answers(|program| {
-            let answer = self.ask(&container::inspect_cmd(program, name));
-            container::read_inspect(program, &answer)
-        })
-        .map(|(found, _)| found)
+    /// When it does not answer.
+    pub fn facts_of(&self, engine: &Engine) -> Result<EngineFacts, Failure> {
+        self.query_program(&engine.program, EngineQuery::default())
+            .map(|state| state.engine)
+            .map_err(|why| Failure::new(format!("`{}` {why}", engine.program)))
     }
 
     /// A container of a known engine.
@@ -128,19 +162,6 @@ impl Context<'_> {
         let answer = self.exec.capture(&cmd, limit);
         self.exec.fail_if_interrupted()?;
         image::read_inspect(&answer).map_err(Failure::new)
-    }
-
-    /// Our own container of the configured name, if there is one.
-    ///
-    /// # Errors
-    /// When no engine answers, and when the container belongs to somebody else.
-    pub fn our_container(&self) -> Result<(Engine, Option<Container>)> {
-        let name = &self.settings.run.container;
-        let (engine, container) = self.engine_and_container(name)?;
-        if let Some(container) = &container {
-            refuse_foreign(name, container)?;
-        }
-        Ok((engine, container))
     }
 
     /// Asks a question that is answered within the engine's timeout.
@@ -187,32 +208,82 @@ impl Context<'_> {
         Ok(Ran::Yes)
     }
 
+    /// The programs of the engines that may be used, in the order in which they are tried.
+    pub fn candidates(&self) -> Vec<&'static str> {
+        let kinds = self.settings.engine.prefer.candidates();
+        kinds.iter().map(|kind| kind.program()).collect()
+    }
+
+    /// Asks one engine, unless it has already used up its time.
+    ///
+    /// # Errors
+    /// The reason why it gave no answer, as a predicate whose subject is the program.
+    pub fn ask_one<T>(
+        &self,
+        program: &'static str,
+        ask: impl Fn(&'static str) -> Result<T, String>,
+    ) -> Result<T, String> {
+        if let Some(known) = self.engines.timed_out(program) {
+            return Err(known.why);
+        }
+        if self.find_program(program).is_none() {
+            return Err(NOT_INSTALLED.to_owned());
+        }
+        ask(program).inspect_err(|why| {
+            let why = why.clone();
+            self.engines.note_failure(RejectedEngine { program, why });
+        })
+    }
+
+    /// Takes the first engine that answers. Later questions of this process go to the same one.
     fn first_that_answers<T>(
         &self,
         ask: impl Fn(&'static str) -> Result<T, String>,
     ) -> Result<(T, Vec<RejectedEngine>), Failure> {
-        let prefer = self.settings.engine.prefer;
+        let chosen = self.engines.chosen();
+        let candidates = chosen.map_or_else(|| self.candidates(), |program| vec![program]);
         let mut rejected = Vec::new();
-        for kind in prefer.candidates() {
-            let program = kind.program();
-            let found = match self.find_program(program) {
-                None => Err("is not installed (not in PATH)".to_owned()),
-                Some(_) => ask(program),
-            };
+        for program in candidates {
+            let found = self.ask_one(program, &ask);
             self.exec.fail_if_interrupted()?;
             match found {
-                Ok(found) => return Ok((found, rejected)),
+                Ok(found) => {
+                    if self.engines.choose(program) {
+                        self.warn_of_replacement(program, &rejected);
+                    }
+                    return Ok((found, rejected));
+                }
                 Err(why) => rejected.push(RejectedEngine { program, why }),
             }
         }
-        Err(no_engine_failure(self.env, prefer, &rejected))
+        Err(self.no_engine_failure(&rejected))
     }
 
-    fn query_program(
-        &self,
-        program: &'static str,
-        query: EngineQuery,
-    ) -> Result<EngineState, String> {
+    /// Warns if an engine is used because another did not answer in time. The next command may find that
+    /// one awake, and would look there for what this command made.
+    fn warn_of_replacement(&self, program: &str, rejected: &[RejectedEngine]) {
+        for late in rejected.iter().filter(|one| one.timed_out()) {
+            let other = late.program;
+            self.ui.warn(&format!(
+                "`{other}` {}, so `{program}` is used instead; the next command may use `{other}` again",
+                late.why
+            ));
+            self.ui.hint(&format!(
+                "stay with one engine: `--engine {program}` or `XTASK_ENGINE={program}`; give `{other}` more time: `XTASK_ENGINE_TIMEOUT=15s`"
+            ));
+        }
+    }
+
+    /// The failure if no engine answers: one line for each, then what to do.
+    pub fn no_engine_failure(&self, rejected: &[RejectedEngine]) -> Failure {
+        no_engine_failure(self.env, self.settings.engine.prefer, rejected)
+    }
+
+    /// Asks one engine for what the query names.
+    ///
+    /// # Errors
+    /// The reason why it cannot be used, as a predicate whose subject is the program.
+    pub fn query_program(&self, program: &str, query: EngineQuery) -> Result<EngineState, String> {
         thread::scope(|scope| {
             let container = query
                 .container
@@ -220,11 +291,16 @@ impl Context<'_> {
             let images = (!query.images.is_empty())
                 .then(|| scope.spawn(move || self.ask(&image::inspect_cmd(program, query.images))));
             let version = self.ask(&detect::version_cmd(program));
-            let (mut engine, follow_up) = detect::read_version(program, &version, self.env)?;
-            if let Some(question) = follow_up
-                && let Ok(answer) = self.ask(&question.cmd(program))
-            {
-                question.add_answer(&mut engine, &answer);
+            let kernel = own_kernel(self.env.os);
+            let here = Here {
+                env: self.env,
+                kernel: &kernel,
+            };
+            let (mut engine, follow_up) = detect::read_version(program, &version, here)?;
+            for question in follow_up {
+                if let Ok(answer) = self.ask(&question.cmd(program)) {
+                    question.add_answer(&mut engine, &answer, here);
+                }
             }
             let joined = |handle: thread::ScopedJoinHandle<Result<Finished, NoAnswer>>| {
                 handle
@@ -245,6 +321,45 @@ impl Context<'_> {
                 images,
             })
         })
+    }
+}
+
+/// The version of this machine's kernel; empty if it is unknown.
+fn own_kernel(os: Os) -> String {
+    match os {
+        Os::Linux => fs::read_to_string("/proc/sys/kernel/osrelease")
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default(),
+        Os::Mac => String::new(),
+    }
+}
+
+impl EngineMemory {
+    fn with<T>(&self, work: impl FnOnce(&mut Remembered) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn chosen(&self) -> Option<&'static str> {
+        self.with(|memory| memory.chosen)
+    }
+
+    /// Remembers the engine. True if none was chosen before.
+    fn choose(&self, program: &'static str) -> bool {
+        self.with(|memory| memory.chosen.replace(program).is_none())
+    }
+
+    fn timed_out(&self, program: &str) -> Option<RejectedEngine> {
+        let is_it = |one: &&RejectedEngine| one.program == program;
+        self.with(|memory| memory.timed_out.iter().find(is_it).cloned())
+    }
+
+    fn note_failure(&self, rejected: RejectedEngine) {
+        // An engine that was chosen may only be busy. It is asked again.
+        self.with(|memory| {
+            if rejected.timed_out() && memory.chosen != Some(rejected.program) {
+                memory.timed_out.push(rejected);
+            }
+        });
     }
 }
 
@@ -298,4 +413,12 @@ pub fn missing_image_failure(settings: &Settings, reference: &str) -> Failure {
 pub fn not_running_failure(name: &str) -> Failure {
     Failure::new(format!("the container `{name}` is not running"))
         .hint("start it: `cargo xtask run-local`")
+}
+
+/// The failure of a command that needs the container to run, if it is paused.
+pub fn paused_failure(engine: &Engine, name: &str) -> Failure {
+    Failure::new(format!("the container `{name}` is paused")).hint(format!(
+        "let it run again: `{}`; or end it: `cargo xtask stop`",
+        engine.unpause(name).render()
+    ))
 }

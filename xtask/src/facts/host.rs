@@ -4,6 +4,8 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -41,12 +43,15 @@ pub fn selinux_enforcing() -> bool {
 /// Whether something listens at an address such as `localhost:7233` or `http://localhost:7234`.
 pub fn listens(address: &str) -> bool {
     const LIMIT: Duration = Duration::from_millis(300);
+    const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
     let Some((host, port)) = host_and_port(address) else {
         return true;
     };
-    (host.as_str(), port)
-        .to_socket_addrs()
-        .is_ok_and(|mut found| found.any(|to| TcpStream::connect_timeout(&to, LIMIT).is_ok()))
+    // Looking up a name has no time limit of its own.
+    let (answer, found) = mpsc::channel();
+    thread::spawn(move || answer.send((host.as_str(), port).to_socket_addrs()));
+    let found = found.recv_timeout(LOOKUP_LIMIT).ok().and_then(Result::ok);
+    found.is_some_and(|mut found| found.any(|to| TcpStream::connect_timeout(&to, LIMIT).is_ok()))
 }
 
 /// The host and port of an address; none where it names no port.

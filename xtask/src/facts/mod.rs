@@ -5,3 +5,4 @@ pub mod context;
 pub mod environment;
 pub mod git;
 pub mod host;
+pub mod search;

@@ -9,7 +9,7 @@ use crate::{
     build::facts::BuildFacts,
     engine::{
         capabilities::ImageStore,
-        multiarch::{BuilderFacts, CacheOptions, MultiarchOptions},
+        multiarch::{BuilderFacts, BuilderNames, CacheOptions, MultiarchOptions},
     },
     facts::context::Context,
     plan::Cmd,
@@ -56,7 +56,11 @@ impl MultiarchFacts {
         let build = BuildFacts::gather(cx)?;
         let engine = &build.engine;
         let ask = |cmd: Cmd| cx.ask(&cmd).ok();
-        let ours = engine.engine.xtask_builders().into_iter().next();
+        let ours = engine
+            .engine
+            .xtask_builders(&cx.settings.image.repository)
+            .into_iter()
+            .next();
         let (store, ours) = thread::scope(|scope| {
             let ours = scope.spawn(|| ours.and_then(|(_, question)| ask(question)));
             let store = engine.image_store_cmd().and_then(ask);
@@ -64,6 +68,7 @@ impl MultiarchFacts {
         });
         Ok(Self {
             builder: BuilderFacts {
+                names: BuilderNames::of(&cx.settings.image.repository),
                 store: engine.read_image_store(store.as_ref()),
                 xtask_builder_exists: ours.is_some_and(|answer| answer.ok()),
             },
@@ -93,7 +98,7 @@ pub fn multiarch_options(
         .filter(|config| !config.is_empty())
         .map(|config| settings.root.join(config).to_string_lossy().into_owned());
     let builder = engine
-        .choose_builder(&settings.build, facts.builder, config.as_deref())
+        .choose_builder(&settings.build, &facts.builder, config.as_deref())
         .map_err(Failure::usage)?;
     let CacheOptions { from, to } = cache(settings, facts, platform);
     Ok(MultiarchOptions {
@@ -102,6 +107,7 @@ pub fn multiarch_options(
         cache_to: to,
         epoch: facts.build.created,
         process: facts.process,
+        nodes_builder: facts.builder.names.nodes.clone(),
     })
 }
 
@@ -131,7 +137,7 @@ fn cache(settings: &Settings, facts: &MultiarchFacts, platform: Option<&Platform
 
 /// Warnings about what the build leaves out or does in another way than configured.
 pub fn warnings(settings: &Settings, facts: &MultiarchFacts) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = facts.build.files.warnings.clone();
     let missing = &facts.missing_github_cache_variables;
     if settings.build.cache == Cache::GitHub && !missing.is_empty() {
         warnings.push(format!(

@@ -388,10 +388,10 @@ pub fn confirm_overwrite(cx: &Context, released: &Released) -> Result<(), Failur
             .hint("run it in a terminal: `--force` asks you to type the tag"));
     }
     let reference = cx.settings.image.repository.tagged(version);
-    let typed = cx.ui.ask(&format!(
+    let typed = cx.exec.ask(&format!(
         "{reference} is released already, {}.\nEveryone who uses it will get another image without notice. Type the tag to overwrite it:",
         released.description()
-    ));
+    ))?;
     if typed == version {
         Ok(())
     } else {

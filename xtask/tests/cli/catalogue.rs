@@ -215,6 +215,36 @@ const REPLAYS: &[Replay] = &[
         "#12 0.481   Caused by: invalid peer certificate: UnknownIssuer\nERROR: failed to build: failed to solve: process \"/bin/sh -c uv sync\" did not complete successfully: exit code: 2\n",
     ),
     replay(
+        "proxy-unreachable",
+        Scenario::Build("podman"),
+        1,
+        "WARNING: Retrying (Retry(total=0, connect=None, read=None, redirect=None, status=None)) after connection broken by 'ProxyError('Cannot connect to proxy.', NewConnectionError('<pip._vendor.urllib3.connection.HTTPSConnection object at 0x7f>: Failed to establish a new connection: [Errno 111] Connection refused'))': /simple/uv/\nERROR: No matching distribution found for uv\n",
+    ),
+    replay(
+        "proxy-unreachable",
+        Scenario::Build("podman"),
+        1,
+        "WARNING: Retrying after connection broken by 'ProxyError('Unable to connect to proxy', NewConnectionError('Failed to resolve'))': /simple/uv/\n",
+    ),
+    replay(
+        "proxy-unreachable",
+        Scenario::Build("docker"),
+        1,
+        "ERROR: Could not find a version that satisfies the requirement uv (from versions: none)\nERROR: No matching distribution found for uv\n",
+    ),
+    replay(
+        "proxy-unreachable",
+        Scenario::Pull("podman"),
+        125,
+        "Error: initializing source docker://ghcr.io/x/y:1.2.3: pinging container registry ghcr.io: Get \"https://ghcr.io/v2/\": proxyconnect tcp: dial tcp 127.0.0.1:9: connect: connection refused\n",
+    ),
+    replay(
+        "proxy-unreachable",
+        Scenario::Build("docker"),
+        5,
+        "curl: (5) Could not resolve proxy: proxy.invalid\n",
+    ),
+    replay(
         "base-image-missing",
         Scenario::Build("docker"),
         1,

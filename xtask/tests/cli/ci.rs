@@ -135,7 +135,7 @@ fn a_complete_job_has_only_ok_findings() {
             "ok   permission     ghcr.io/x/y can be pushed to",
             "ok   release        1.2.3 is not released yet",
             "ok   signing        none: the channel does not sign",
-            "ok   builder        Docker 28.5.2, the builder `agent-runner-xtask`, which is created first",
+            "ok   builder        Docker 28.5.2, the builder `y-xtask`, which is created first",
             "ok   cache          none: the builder keeps its own",
         ]
     );

@@ -263,3 +263,77 @@ fn signing_in_warns_if_another_login_comes_first() {
     );
     assert!(output.stderr.ends_with(&warning), "{output:?}");
 }
+
+/// A client in PATH that removes the login from its file, as `docker logout` and `podman logout` do.
+fn client(sandbox: &Sandbox, name: &str, file: &str) {
+    let (calls, file) = (sandbox.path("bin/calls"), sandbox.path(file));
+    let script = format!(
+        "#!/bin/sh\necho \"{name} $*\" >> '{}'\n[ \"$1\" != logout ] || echo '{{}}' > '{}'\n",
+        calls.display(),
+        file.display()
+    );
+    let name = format!("bin/{name}");
+    write(sandbox, &name, &script);
+    fs::set_permissions(sandbox.path(&name), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn logout_removes_what_each_engine_keeps_and_names_what_remains() {
+    let sandbox = Sandbox::new(PROJECT);
+    client(&sandbox, "docker", DOCKER);
+    client(&sandbox, "podman", PODMAN);
+    let nothing = sandbox.run(&["logout"]);
+    assert_eq!(
+        (nothing.code, nothing.stderr.as_str()),
+        (
+            0,
+            "     Nothing to remove: no engine keeps a login for ghcr.io\n"
+        )
+    );
+    assert!(sandbox.calls().is_empty());
+
+    write(&sandbox, DOCKER, LOGIN);
+    write(&sandbox, PODMAN, LOGIN);
+    let dry = sandbox.run(&["logout", "--dry-run"]);
+    assert_eq!(dry.stdout, "docker logout ghcr.io\npodman logout ghcr.io\n");
+    let one = sandbox.run(&["logout", "--engine", "docker"]);
+    assert_eq!(one.code, 0);
+    assert!(
+        one.stderr
+            .contains("removed from /home/.docker/config.json\n"),
+        "{one:?}"
+    );
+    assert_eq!(sandbox.calls(), ["docker logout ghcr.io"]);
+    let both = sandbox.run(&["logout"]);
+    assert!(
+        both.stderr
+            .contains("removed from /home/.config/containers/auth.json\n"),
+        "{both:?}"
+    );
+    assert!(!both.stderr.contains("warning"), "{both:?}");
+    assert_eq!(sandbox.calls()[1..], ["podman logout ghcr.io"]);
+
+    // A helper keeps the login, and so does a variable.
+    write(&sandbox, DOCKER, r#"{"credsStore":"box"}"#);
+    helper(&sandbox, "box", KNOWN);
+    client(&sandbox, "docker", "home/unused");
+    let helped = sandbox.run(&["logout"]);
+    assert_eq!(helped.code, 0, "{helped:?}");
+    assert!(
+        helped.stderr.contains("`docker-credential-box` was told"),
+        "{helped:?}"
+    );
+    let remains = "warning: a push to ghcr.io still finds a login, from docker-credential-box";
+    assert!(helped.stderr.contains(remains), "{helped:?}");
+    let sandbox = sandbox
+        .env("REGISTRY_TOKEN", "marked-token")
+        .env("XTASK_REGISTRY_USER", "me");
+    let variable = sandbox.run(&["logout"]);
+    assert!(
+        variable
+            .stderr
+            .ends_with("from REGISTRY_TOKEN\nhint: unset REGISTRY_TOKEN\n"),
+        "{variable:?}"
+    );
+    assert!(!variable.stderr.contains("marked"), "{variable:?}");
+}

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_down, docker_version, no_container, podman_version,
+    PROJECT, Sandbox, answer, container, docker_down, docker_version, no_container,
+    podman_container, podman_version,
 };
 
 const START: &str = "hint: start Docker: `sudo systemctl start docker` (Linux), `open -a Docker` (macOS); or use Podman: `--engine podman`\nhint: see `cargo xtask explain daemon-down`\n";
@@ -26,7 +27,7 @@ fn stop_asks_one_question() {
 }
 
 #[test]
-fn podman_is_used_if_dockers_daemon_is_down() {
+fn a_daemon_that_does_not_run_has_no_container() {
     let sandbox = Sandbox::new(PROJECT)
         .engine("docker", &[docker_down("container inspect box")])
         .engine("podman", &[no_container("podman")]);
@@ -35,8 +36,10 @@ fn podman_is_used_if_dockers_daemon_is_down() {
         (output.code, output.stderr.as_str()),
         (0, "     Nothing to stop: there is no container box\n")
     );
+    let mut calls = sandbox.calls();
+    calls.sort();
     assert_eq!(
-        sandbox.calls(),
+        calls,
         [
             "docker container inspect box",
             "podman container inspect box"
@@ -44,20 +47,195 @@ fn podman_is_used_if_dockers_daemon_is_down() {
     );
 }
 
+/// A Docker that sleeps, and a Podman without the container.
+fn asleep() -> Sandbox {
+    let hung = |args: &str| json!({ "args": args, "sleep_ms": 20_000 });
+    Sandbox::new(PROJECT)
+        .engine("docker", &[hung("container inspect"), hung("version")])
+        .engine("podman", &[no_container("podman"), podman_version()])
+        .env("XTASK_ENGINE_TIMEOUT", "300ms")
+}
+
 #[test]
-fn podman_is_used_if_docker_hangs() {
-    let hung = json!({ "args": "container inspect box", "sleep_ms": 20_000 });
-    let sandbox = Sandbox::new(PROJECT)
-        .engine("docker", &[hung])
-        .engine("podman", &[no_container("podman")])
-        .env("XTASK_ENGINE_TIMEOUT", "300ms");
-    let start = Instant::now();
-    assert_eq!(sandbox.run(&["stop"]).code, 0);
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
+fn an_engine_that_does_not_answer_may_have_the_container() {
+    for command in ["stop", "logs", "shell", "clean --yes"] {
+        let start = Instant::now();
+        let output = asleep().run(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.code, 1, "{command}: {output:?}");
+        let why = "`docker` did not answer within 300ms";
+        assert!(output.stderr.contains(why), "{command}: {}", output.stderr);
+        let hint = "`--engine podman`";
+        assert!(output.stderr.contains(hint), "{command}: {}", output.stderr);
+        assert!(!output.stderr.contains("Nothing"), "{}", output.stderr);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "{command}: {took:?}");
+    }
+    let output = asleep().run(&["status"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("state      unknown"), "{output:?}");
+    assert_eq!(
+        output.stderr,
+        "warning: `docker` did not answer within 300ms; it may have a container `box` too\n"
     );
+    assert_eq!(asleep().run(&["status", "--exit-code"]).code, 1);
+    let json = asleep().run(&["status", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(report["state"], "unknown");
+    assert_eq!(
+        report["no_answer"],
+        json!(["docker did not answer within 300ms"])
+    );
+    // The engine that is asked for is the only one that is asked.
+    let podman = asleep().run(&["stop", "--engine", "podman"]);
+    assert_eq!(podman.code, 0, "{podman:?}");
+}
+
+#[test]
+fn a_container_is_found_in_the_engine_that_has_it() {
+    let sandbox = |status: &str| {
+        Sandbox::new(PROJECT)
+            .engine("docker", &[no_container("docker")])
+            .engine(
+                "podman",
+                &[
+                    podman_container(status),
+                    answer("stop", 0, "box\n", ""),
+                    answer("unpause", 0, "box\n", ""),
+                    answer("rm", 0, "box\n", ""),
+                    answer("logs", 0, "a line\n", ""),
+                    answer("exec", 0, "", ""),
+                ],
+            )
+    };
+    let running = sandbox("running");
+    let output = running.run(&["stop", "--quiet"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+    assert_eq!(
+        running.calls()[2..],
+        [
+            "podman stop -t 10 box",
+            "podman rm --force --volumes --time 0 box"
+        ]
+    );
+    assert_eq!(sandbox("running").run(&["logs"]).stdout, "a line\n");
+    assert_eq!(sandbox("running").run(&["shell", "true"]).code, 0);
+    let status = sandbox("running").run(&["status"]).stdout;
+    assert!(status.contains("engine     Podman"), "{status}");
+}
+
+#[test]
+fn a_container_of_the_same_name_in_the_other_engine_is_named() {
+    let both = || {
+        let ends = [answer("stop", 0, "", ""), answer("rm", 0, "", "")];
+        let mut docker = vec![container("exited", true), answer("logs", 0, "docker\n", "")];
+        docker.extend(ends.clone());
+        let mut podman = vec![
+            podman_container("running"),
+            answer("logs", 0, "podman\n", ""),
+        ];
+        podman.extend(ends);
+        Sandbox::new(PROJECT)
+            .engine("docker", &docker)
+            .engine("podman", &podman)
+    };
+    let output = both().run(&["logs"]);
+    assert_eq!(output.stdout, "podman\n", "the one that runs: {output:?}");
+    assert_eq!(
+        output.stderr,
+        "warning: there is another container `box` (exited) in Docker: `--engine docker` selects it\n"
+    );
+    let sandbox = both();
+    let output = sandbox.run(&["stop"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("and removed box in Podman in"));
+    assert!(output.stderr.contains("Removed box in Docker, which was"));
+    assert!(
+        sandbox
+            .calls()
+            .contains(&"docker rm --force --volumes box".to_owned())
+    );
+}
+
+#[test]
+fn a_client_of_the_same_engine_does_not_show_its_container_twice() {
+    let answers = [podman_container("running"), answer("logs", 0, "once\n", "")];
+    let sandbox = Sandbox::new(PROJECT)
+        .engine("docker", &answers)
+        .engine("podman", &answers);
+    let output = sandbox.run(&["logs"]);
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("once\n", "")
+    );
+}
+
+#[test]
+fn a_paused_container_is_told_from_a_stopped_one() {
+    for engine in ["docker", "podman"] {
+        let paused = match engine {
+            "docker" => {
+                let mut paused = container("paused", true);
+                // Docker calls it running.
+                let text = paused["stdout"].as_str().unwrap();
+                paused["stdout"] = text.replace("\"Running\":false", "\"Running\":true").into();
+                paused
+            }
+            _ => podman_container("paused"),
+        };
+        let done = |args: &str| answer(args, 0, "box\n", "");
+        let sandbox = Sandbox::new(PROJECT)
+            .engine(engine, &[paused, done("unpause"), done("stop"), done("rm")]);
+        let output = sandbox.run(&["shell"]);
+        assert_eq!(output.code, 1);
+        assert_eq!(
+            output.stderr,
+            format!(
+                "error: the container `box` is paused\nhint: let it run again: `{engine} unpause box`; or end it: `cargo xtask stop`\n"
+            )
+        );
+        let output = sandbox.run(&["status"]);
+        assert!(output.stdout.contains("state      paused\n"), "{output:?}");
+        assert!(output.stdout.contains("health     -\n"), "{output:?}");
+        assert!(output.stderr.contains("unpause box"), "{output:?}");
+        assert_eq!(sandbox.run(&["status", "--exit-code"]).code, 1);
+        let before = sandbox.calls().len();
+        let output = sandbox.run(&["stop", "--quiet"]);
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        let calls = sandbox.calls();
+        assert_eq!(calls[before + 1], format!("{engine} unpause box"));
+        assert_eq!(calls[before + 2], format!("{engine} stop -t 10 box"));
+    }
+}
+
+#[test]
+fn an_engine_that_replaces_a_late_one_is_named() {
+    let sandbox = Sandbox::new(PROJECT)
+        .engine(
+            "docker",
+            &[
+                json!({ "args": "version", "sleep_ms": 20_000 }),
+                json!({ "args": "image inspect", "sleep_ms": 20_000 }),
+            ],
+        )
+        .engine("podman", &[podman_version()])
+        .env("XTASK_ENGINE_TIMEOUT", "300ms");
+    let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.starts_with("podman build "), "{output:?}");
+    assert_eq!(
+        output.stderr,
+        "warning: `docker` did not answer within 300ms, so `podman` is used instead; the next command may use `docker` again\n\
+         hint: stay with one engine: `--engine podman` or `XTASK_ENGINE=podman`; give `docker` more time: `XTASK_ENGINE_TIMEOUT=15s`\n"
+    );
+    // A daemon that does not run is passed over without a word.
+    let down = Sandbox::new(PROJECT)
+        .engine(
+            "docker",
+            &[docker_down("version"), docker_down("image inspect")],
+        )
+        .engine("podman", &[podman_version()]);
+    let output = down.run(&["build-image", "--version", "dev-me", "--dry-run"]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
 }
 
 #[test]
@@ -152,7 +330,7 @@ fn a_build_without_buildx_fails_with_a_hint() {
         )
     );
     assert!(
-        sandbox.calls()[2].starts_with("DOCKER_BUILDKIT=1 docker build "),
+        sandbox.calls()[2].starts_with("DOCKER_BUILDKIT=1 BUILDX_BUILDER=default docker build "),
         "{:?}",
         sandbox.calls()
     );
@@ -225,4 +403,46 @@ fn doctor_fails_only_if_no_engine_works() {
         "{}",
         output.stdout
     );
+}
+
+#[test]
+fn doctor_names_a_proxy_at_which_nothing_answers() {
+    let sandbox = || Sandbox::new(PROJECT).engine("docker", &[docker_version()]);
+    let dead = sandbox().run(&["doctor"]).stdout;
+    assert!(
+        dead.contains(
+            "warn proxy and CA   HTTPS_PROXY=http://127.0.0.1:1: nothing answers there\n"
+        ),
+        "{dead}"
+    );
+    assert!(
+        dead.contains("cargo xtask explain proxy-unreachable"),
+        "{dead}"
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let alive = sandbox()
+        .env("HTTPS_PROXY", &address)
+        .run(&["doctor"])
+        .stdout;
+    assert!(
+        alive.contains(&format!("ok   proxy and CA   HTTPS_PROXY={address};")),
+        "{alive}"
+    );
+}
+
+#[test]
+fn doctor_has_a_line_for_a_question_without_an_answer() {
+    let hung = |args: &str| json!({ "args": args, "sleep_ms": 60_000 });
+    let sandbox = Sandbox::new(PROJECT).engine(
+        "docker",
+        &[docker_version(), hung("buildx version"), hung("info")],
+    );
+    let report = sandbox.run(&["doctor"]);
+    for line in [
+        "warn builder        `docker buildx version` did not answer within 5s\n",
+        "warn disk           `docker info` did not answer within 5s\n",
+    ] {
+        assert!(report.stdout.contains(line), "{report:?}");
+    }
 }

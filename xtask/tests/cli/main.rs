@@ -17,5 +17,6 @@ mod registry;
 mod release;
 mod sandbox;
 mod signing;
+mod terminal;
 mod unusual_environments;
 mod watch;

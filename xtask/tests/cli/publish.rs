@@ -118,7 +118,7 @@ fn load_needs_a_multi_platform_store() {
     assert!(
         output
             .stdout
-            .contains("docker buildx create --name agent-runner-xtask --driver docker-container\n"),
+            .contains("docker buildx create --name y-xtask --driver docker-container\n"),
         "{}",
         output.stdout
     );

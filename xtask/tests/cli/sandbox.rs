@@ -261,11 +261,22 @@ pub fn container(status: &str, ours: bool) -> Value {
     answer(INSPECT_BOX, 0, &found.to_string(), "")
 }
 
+/// Podman's description of our container `box`.
+pub fn podman_container(status: &str) -> Value {
+    let found = json!([{
+        "Id": "fedcba9876543210", "Created": "2026-01-02T03:04:05.678+00:00", "Name": "box",
+        "State": { "Status": status, "Running": status == "running", "Paused": status == "paused", "ExitCode": 0, "StartedAt": "2026-01-02T03:04:05.678+00:00" },
+        "ImageName": "ghcr.io/x/y:dev-me",
+        "Config": { "Image": "ghcr.io/x/y:dev-me", "Labels": { "ai.stigmer.xtask.container": "run", "ai.stigmer.xtask.version": "dev-me" } },
+    }]);
+    answer(INSPECT_BOX, 0, &found.to_string(), "")
+}
+
 /// Docker's description of an image with a health check.
 pub fn image() -> Value {
     let found = json!([{
-        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64", "Size": 98_000_000,
-        "RepoTags": ["ghcr.io/x/y:dev-me"], "GraphDriver": { "Name": "overlay2", "Data": {} },
+        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
+        "RepoTags": ["ghcr.io/x/y:dev-me"],
         "Config": {
             "User": "stigmer", "Healthcheck": { "Test": ["CMD", "probe"] },
             "Labels": { "ai.stigmer.xtask.image": "ghcr.io/x/y" },

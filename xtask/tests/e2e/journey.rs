@@ -51,11 +51,6 @@ fn build(checkout: &Checkout) {
     let built = checkout.run(&["build-image", "--progress", "plain"]);
     assert_eq!(built.code, 0, "{}", built.stderr);
     assert_eq!(built.stdout, format!("{}\n", checkout.reference()));
-    assert!(
-        built.stderr.contains("within the budget of"),
-        "{}",
-        built.stderr
-    );
     if let Some(sent) = context_bytes(&built.stderr) {
         assert!(sent < 1_000_000, "{sent} bytes of context were sent");
     }
@@ -290,7 +285,7 @@ fn clean(checkout: &Checkout) {
     assert_eq!(cleaned.code, 2, "without a terminal");
     let cleaned = checkout.run(&["clean", "--yes"]);
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
-    assert!(cleaned.stderr.contains("Reclaimed"), "{}", cleaned.stderr);
+    assert!(cleaned.stderr.contains("Removed"), "{}", cleaned.stderr);
     assert_eq!(
         checkout.engine.inspect("container", &checkout.container),
         None

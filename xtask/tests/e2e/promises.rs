@@ -51,6 +51,64 @@ pub fn cross_build(checkout: &Checkout) {
     }
 }
 
+/// Each check of `test-image` fails for an image that is broken on purpose.
+pub fn broken_images(checkout: &Checkout) {
+    checkout.ok(&["build-image"]);
+    let reference = checkout.reference();
+    let good = format!("{reference}-good");
+    let engine = &checkout.engine;
+    assert_eq!(engine.run(&["tag", &reference, &good]).code, 0);
+    let folder = checkout.src().join("target/broken");
+    fs::create_dir_all(&folder).unwrap();
+    // The header of a program for 64-bit SPARC.
+    let mut program = vec![0x7f, b'E', b'L', b'F', 2, 1, 1];
+    program.resize(64, 0);
+    program[18] = 43;
+    fs::write(folder.join("sparc"), program).unwrap();
+    let budget = [
+        ("XTASK_BUDGET_COMPRESSED", "1MB"),
+        ("XTASK_BUDGET_UNPACKED", "1MB"),
+        ("XTASK_HEALTH_BUDGET", "20s"),
+    ];
+    let failed = |lines: &str| {
+        let text = format!("FROM {good}\n{lines}\n");
+        fs::write(folder.join("Dockerfile"), text).unwrap();
+        let mut build = vec!["build", "--quiet", "--tag", &reference];
+        if engine.program == "podman" {
+            build.extend(["--format", "docker"]);
+        }
+        let folder = folder.to_str().unwrap();
+        build.push(folder);
+        let built = engine.run(&build);
+        assert_eq!(built.code, 0, "{built:?}");
+        let tested = checkout.run_with(&["test-image", "--json"], &budget);
+        assert_eq!(tested.code, 1, "{tested:?}");
+        let report: Value = serde_json::from_str(&tested.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap();
+        let failed = checks.iter().filter(|check| check["ok"] == false);
+        let names = failed.map(|check| check["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let all = failed(
+        "LABEL org.opencontainers.image.title=other\nENV API_TOKEN=abcdef\nSTOPSIGNAL SIGURG\nCOPY sparc /usr/local/bin/sparc",
+    );
+    assert_eq!(
+        all,
+        [
+            "stops on SIGTERM",
+            "labels",
+            "no secrets",
+            "architecture",
+            "size compressed",
+            "size unpacked"
+        ]
+    );
+    assert!(failed("USER 0").contains(&"user".to_owned()));
+    assert!(failed("HEALTHCHECK NONE").contains(&"health check".to_owned()));
+    assert!(failed("HEALTHCHECK CMD false").contains(&"health check".to_owned()));
+    engine.run(&["image", "rm", &good]);
+}
+
 /// `run-local` shows the log of a container that exits at once, and fails.
 pub fn failing_container(checkout: &Checkout) {
     checkout.ok(&["build-image"]);

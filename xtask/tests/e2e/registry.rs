@@ -63,4 +63,13 @@ pub fn login(checkout: &Checkout) {
     assert!(right.stderr.contains(&place), "{}", right.stderr);
     assert!(!right.stderr.contains(&password), "{}", right.stderr);
     assert!(Path::new(&file).is_file());
+
+    let out = || checkout.run_with(&["logout", "--registry", &registry], &files);
+    let removed = format!("of {registry}: removed from {}", file.display());
+    let first = out();
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(first.stderr.contains(&removed), "{}", first.stderr);
+    let second = out();
+    assert_eq!(second.code, 0, "{}", second.stderr);
+    assert!(second.stderr.contains("Nothing"), "{}", second.stderr);
 }

@@ -245,7 +245,8 @@ pub fn preview(cx: &Context) -> Result<()> {
 pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Result<()> {
     let clock = Clock::start();
     let facts = RunFacts::gather(cx, started_by)?;
-    let plan = plan(cx.settings, cx.env, &facts, options)?;
+    let plan = plan(cx.settings, cx.env, &facts, options)
+        .map_err(|error| cx.name_engine_with_image(error, &facts.state, &facts.reference))?;
     if !cx.dry_run {
         warn(cx, &facts);
     }

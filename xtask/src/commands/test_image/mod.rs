@@ -89,8 +89,10 @@ impl TestFacts {
             container: None,
             images: std::slice::from_ref(&reference),
         })?;
-        let image = state.images.into_iter().next();
-        let image = image.ok_or_else(|| missing_image_failure(cx.settings, &reference))?;
+        let image = state.images.first().cloned().ok_or_else(|| {
+            let missing = missing_image_failure(cx.settings, &reference);
+            cx.name_engine_with_image(missing, &state, &reference)
+        })?;
         Ok(Self {
             engine: state.engine,
             reference,
@@ -132,7 +134,8 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         running: vec![
             question(engine.exec(&name, ["id", "-u"])),
             sh("cd /workspace && echo kept > .xtask-test && cat .xtask-test && rm .xtask-test"),
-            sh("touch /.xtask-test"),
+            // Root may write to every folder of a file system that is not read-only.
+            question(engine.exec_as_root(&name, ["/bin/sh", "-c", "LC_ALL=C touch /.xtask-test"])),
             quiet(engine.stop(&name, settings.run.stop_grace))
                 .limit(settings.run.stop_grace + QUESTION_LIMIT)
                 .ignore_failure(),
@@ -197,7 +200,7 @@ fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<C
         ]);
     }
     checks.push(label_check(settings, &facts.image));
-    let history = cx.exec.step(&plans.history)?.stdout;
+    let history = cx.exec.step(&plans.history)?;
     checks.push(secret_check(&facts.image, &history));
     let exported = cx.exec.stream(&plans.export.cmd)?;
     let read = filesystem::read_and_compress(exported);
@@ -285,11 +288,14 @@ fn root_check(settings: &Settings, touched: &Finished) -> CheckResult {
             "not asked for (`run.hardening.read-only`)",
         );
     }
-    let refused = !touched.ok();
-    let detail = if refused {
-        "works with a read-only root"
-    } else {
-        "the root can be written"
+    let refused = touched
+        .stderr
+        .to_lowercase()
+        .contains("read-only file system");
+    let detail = match (refused, touched.ok()) {
+        (true, _) => "works with a read-only root".to_owned(),
+        (false, true) => "the root can be written".to_owned(),
+        (false, false) => format!("cannot be checked: {}", touched.last_line()),
     };
     CheckResult::new("read-only root", refused, detail)
 }
@@ -348,7 +354,11 @@ fn label_check(settings: &Settings, image: &Image) -> CheckResult {
 }
 
 /// Only names are shown, never values.
-fn secret_check(image: &Image, history: &str) -> CheckResult {
+fn secret_check(image: &Image, history: &Finished) -> CheckResult {
+    if !history.ok() || history.stdout.trim().is_empty() {
+        let why = format!("the history cannot be read: {}", history.last_line());
+        return CheckResult::new("no secrets", false, why);
+    }
     let mut found = Vec::new();
     for entry in image.config.env.iter().flatten() {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
@@ -356,7 +366,7 @@ fn secret_check(image: &Image, history: &str) -> CheckResult {
             found.push(format!("environment {name}"));
         }
     }
-    for (number, line) in history.lines().enumerate() {
+    for (number, line) in history.stdout.lines().enumerate() {
         let assigned = line
             .split_whitespace()
             .filter_map(|word| word.split_once('='));

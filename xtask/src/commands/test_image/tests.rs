@@ -22,11 +22,11 @@ fn stopped_after(seconds: u64) -> Finished {
 #[test]
 fn secrets_are_named_and_never_shown() {
     let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin","LOG_LEVEL=info"]}}"#);
-    assert!(secret_check(&clean, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n").ok);
+    assert!(secret_check(&clean, &said(0, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n")).ok);
 
     let dirty =
         image(r#"{"Id":"x","Config":{"Env":["OPENAI_API_KEY=sk-abcdefghijklmnopqrstuvwxyz"]}}"#);
-    let check = secret_check(&dirty, "RUN TOKEN=abc pip install x\n");
+    let check = secret_check(&dirty, &said(0, "RUN TOKEN=abc pip install x\n"));
     assert!(!check.ok);
     assert_eq!(
         check.detail,
@@ -64,6 +64,8 @@ fn each_check_can_fail() {
         .ok
     );
     assert!(!size_check("size", 2, Some(1)).ok);
+    let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin"]}}"#);
+    assert!(!secret_check(&clean, &said(1, "")).ok, "no history");
 
     let program = |machine| filesystem::Program {
         path: "usr/bin/python".into(),
@@ -84,4 +86,23 @@ fn each_check_can_fail() {
         !elf_check(&root, &filesystem::Contents::default()).ok,
         "an empty image proves nothing"
     );
+}
+
+#[test]
+fn the_root_is_read_only_only_if_root_cannot_write_there() {
+    let mut settings = crate::commands::testing::settings();
+    let touched = |code, stderr: &str| Finished {
+        code,
+        stderr: stderr.to_owned(),
+        ..Finished::default()
+    };
+    let refused = "touch: cannot touch '/.xtask-test': Read-only file system\n";
+    assert!(root_check(&settings, &touched(1, refused)).ok);
+    assert!(!root_check(&settings, &touched(0, "")).ok);
+    let not_permitted = "touch: cannot touch '/.xtask-test': Permission denied\n";
+    for stderr in [not_permitted, "exec: /bin/sh: not found\n", ""] {
+        assert!(!root_check(&settings, &touched(1, stderr)).ok, "{stderr}");
+    }
+    settings.run.hardening.read_only = false;
+    assert!(root_check(&settings, &touched(0, "")).ok);
 }

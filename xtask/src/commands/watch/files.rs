@@ -6,25 +6,24 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use crate::{
-    base::env::Env, commands::watch::ignore::Ignore, config::files,
-    facts::environment::env_file_path, settings::Settings,
+    base::env::Env, build::dockerfile::ignore_files, commands::watch::ignore::Ignore,
+    config::files, facts::environment::env_file_path, settings::Settings,
 };
-
-/// The file in the context that lists what is left out.
-const IGNORE_FILE: &str = ".dockerignore";
 
 /// The source files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sources {
     context: PathBuf,
-    /// Files that count even if `.dockerignore` leaves them out.
+    /// The first of them that exists lists what is left out of the context.
+    ignore_files: Vec<PathBuf>,
+    /// Files that count even if they are left out of the context. Each can be a link.
     extra_files: Vec<PathBuf>,
 }
 
@@ -34,20 +33,24 @@ impl Sources {
         let context: PathBuf = root.join(&settings.build.context).components().collect();
         let mut extra_files = vec![
             root.join(&settings.build.dockerfile),
-            context.join(IGNORE_FILE),
             root.join(files::FILE),
             root.join(files::LOCAL_FILE),
         ];
+        let ignore_files = ignore_files(settings).to_vec();
+        extra_files.extend(ignore_files.clone());
         extra_files.extend(env_file_path(settings, env));
         Self {
             context,
+            ignore_files,
             extra_files,
         }
     }
 
     /// Scans all files. What cannot be read counts as missing: the build reports it.
     pub fn scan(&self) -> Scan {
-        let ignore = fs::read_to_string(self.context.join(IGNORE_FILE)).unwrap_or_default();
+        let mut ignore_files = self.ignore_files.iter();
+        let ignore = ignore_files.find_map(|path| fs::read_to_string(path).ok());
+        let ignore = ignore.unwrap_or_default();
         let ignore = Ignore::parse(&ignore);
         let mut scan = Scan::default();
         let mut folders = vec![PathBuf::new()];
@@ -59,12 +62,13 @@ impl Sources {
                 if is_folder && !ignore.excludes_everything_below(&path) {
                     folders.push(path);
                 } else if !is_folder && !ignore.excludes(&path) {
-                    scan.add(&self.context.join(path));
+                    let path = self.context.join(path);
+                    scan.add(&path, fs::symlink_metadata(&path));
                 }
             }
         }
         for path in &self.extra_files {
-            scan.add(path);
+            scan.add(path, fs::metadata(path));
         }
         scan
     }
@@ -92,8 +96,8 @@ pub struct Scan {
 }
 
 impl Scan {
-    fn add(&mut self, path: &Path) {
-        if let Ok(found) = fs::symlink_metadata(path) {
+    fn add(&mut self, path: &Path, found: io::Result<fs::Metadata>) {
+        if let Ok(found) = found {
             let state = FileState {
                 modified: (found.mtime(), found.mtime_nsec()),
                 size: found.len(),
@@ -169,13 +173,14 @@ mod tests {
 
     fn sources() -> (tempfile::TempDir, Sources) {
         let folder = tempfile::tempdir().unwrap();
-        write(folder.path(), IGNORE_FILE, "*\n!app\n**/.*\n**/*~\n");
+        write(folder.path(), ".dockerignore", "*\n!app\n**/.*\n**/*~\n");
         write(folder.path(), "app/main.py", "1");
         write(folder.path(), "Dockerfile", "FROM x");
         write(folder.path(), "target/debug/x", "1");
         let sources = Sources {
             context: folder.path().to_owned(),
-            extra_files: ["Dockerfile", IGNORE_FILE, ".env"]
+            ignore_files: vec![folder.path().join(".dockerignore")],
+            extra_files: ["Dockerfile", ".dockerignore", ".env"]
                 .map(|name| folder.path().join(name))
                 .into(),
         };
@@ -228,6 +233,19 @@ mod tests {
             before,
             "a file that came and went is no change"
         );
+    }
+
+    #[test]
+    fn a_change_behind_a_link_is_seen() {
+        let (folder, mut sources) = sources();
+        let elsewhere = tempfile::tempdir().unwrap();
+        write(elsewhere.path(), "env", "A=1");
+        let link = folder.path().join("linked.env");
+        std::os::unix::fs::symlink(elsewhere.path().join("env"), &link).unwrap();
+        sources.extra_files.push(link.clone());
+        let before = sources.scan();
+        write(elsewhere.path(), "env", "A=1 longer");
+        assert_eq!(sources.scan().changed_since(&before), [link]);
     }
 
     /// A scan of one file of this size.

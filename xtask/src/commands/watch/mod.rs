@@ -57,7 +57,7 @@ impl Command for Watch {
             build_image::build(cx, &build)?;
             return preview(cx);
         }
-        cx.our_container()?;
+        cx.search(&cx.settings.run.container)?.ours()?;
         // The settings of the last round whose files could be read.
         let mut settings = cx.settings.clone();
         let mut sources = Sources::of(&settings, cx.env);
@@ -131,8 +131,9 @@ fn with_container_hint(cx: &Context, error: anyhow::Error) -> anyhow::Error {
 
 /// Whether our container runs. No answer counts as no.
 fn runs(cx: &Context) -> bool {
-    let found = cx.our_container();
-    found.is_ok_and(|(_, container)| container.is_some_and(|one| one.state.running))
+    let found = cx.search(&cx.settings.run.container);
+    let ours = found.and_then(|search| search.ours());
+    ours.is_ok_and(|ours| ours.iter().any(|(_, one)| one.state.is_up()))
 }
 
 /// Waits for a change, and says what changed.

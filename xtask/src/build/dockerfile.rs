@@ -1,0 +1,181 @@
+//! The Dockerfile and the ignore file of a build, and what is unusual about them.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::settings::Settings;
+
+/// The files that decide what a build does and which files it gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BuildFiles {
+    /// The Dockerfile itself, if the configured path is a link. BuildKit reads no link that leads out of its
+    /// folder.
+    pub dockerfile: PathBuf,
+    /// The ignore file, where Podman would choose another one than BuildKit.
+    pub ignore_file_for_podman: Option<PathBuf>,
+    /// What the user may not expect.
+    pub warnings: Vec<String>,
+}
+
+/// Build arguments that need no `ARG`, or that BuildKit itself reads.
+const PREDEFINED: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "FTP_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "SOURCE_DATE_EPOCH",
+];
+
+/// The ignore files of which a build uses the first that exists, with every engine: that of the Dockerfile, as
+/// `BuildKit` prefers it, and the context's.
+pub fn ignore_files(settings: &Settings) -> [PathBuf; 2] {
+    let dockerfile = followed(settings.root.join(&settings.build.dockerfile));
+    let context = settings.root.join(&settings.build.context);
+    let context: PathBuf = context.components().collect();
+    [
+        with_suffix(&dockerfile, ".dockerignore"),
+        context.join(".dockerignore"),
+    ]
+}
+
+/// Reads the files of a build.
+pub fn read(settings: &Settings) -> BuildFiles {
+    let dockerfile = followed(settings.root.join(&settings.build.dockerfile));
+    let [of_dockerfile, of_context] = ignore_files(settings);
+    let is_dockerfiles = of_dockerfile.is_file();
+    let ignore_file = [of_dockerfile, of_context]
+        .into_iter()
+        .find(|path| path.is_file());
+    let podmans = settings
+        .root
+        .join(&settings.build.context)
+        .join(".containerignore");
+    let mut warnings = Vec::new();
+    if podmans.is_file() {
+        warnings.push(match &ignore_file {
+            Some(used) => format!(
+                "`.containerignore` is not used: builds with every engine read `{}`",
+                used.strip_prefix(&settings.root).unwrap_or(used).display()
+            ),
+            None => "only Podman reads `.containerignore`, and Docker sends every file: rename it to `.dockerignore`".to_owned(),
+        });
+    }
+    if let Some(text) = ignore_file
+        .as_ref()
+        .and_then(|path| fs::read_to_string(path).ok())
+    {
+        warnings.extend(links_out_of(
+            &settings.root.join(&settings.build.context),
+            &text,
+        ));
+    }
+    if let Ok(text) = fs::read_to_string(&dockerfile) {
+        warnings.extend(warnings_of(settings, &text));
+    }
+    BuildFiles {
+        ignore_file_for_podman: ignore_file.filter(|_| podmans.is_file() || is_dockerfiles),
+        dockerfile,
+        warnings,
+    }
+}
+
+/// Those of the paths that an ignore file lets in which are links out of the context. No engine follows them.
+fn links_out_of(context: &Path, ignore_file: &str) -> Vec<String> {
+    let Ok(context) = fs::canonicalize(context) else {
+        return Vec::new();
+    };
+    let is_outside = |path: &&str| {
+        let path = context.join(path);
+        path.is_symlink()
+            && fs::canonicalize(path).is_ok_and(|target| !target.starts_with(&context))
+    };
+    ignore_file
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix('!'))
+        .filter(is_outside)
+        .map(|path| {
+            format!("`{path}` is a link that leads out of the build's context, and engines do not follow it: put the files there")
+        })
+        .collect()
+}
+
+fn warnings_of(settings: &Settings, dockerfile: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let name = &settings.build.dockerfile;
+    if dockerfile.contains("\r\n") {
+        warnings.push(format!(
+            "the lines of `{name}` end with CR LF, and scripts in the image fail with that (`Illegal option -`): git changed them; run `git config --global core.autocrlf false` and clone the repository again"
+        ));
+    }
+    let declared = declared_args(dockerfile);
+    let configured = settings
+        .build
+        .args
+        .keys()
+        .chain(settings.channel.build_args.keys());
+    let is_unused = |arg: &&String| {
+        let predefined = PREDEFINED.contains(&arg.to_uppercase().as_str());
+        !predefined && !arg.starts_with("BUILDKIT_") && !declared.contains(arg.as_str())
+    };
+    let unused: BTreeSet<_> = configured.filter(is_unused).collect();
+    warnings.extend(
+        unused.into_iter().map(|arg| {
+            format!("the build argument `{arg}` is not used: `{name}` has no `ARG {arg}`")
+        }),
+    );
+    warnings
+}
+
+/// The build arguments that a Dockerfile declares.
+fn declared_args(text: &str) -> BTreeSet<&str> {
+    let mut declared = BTreeSet::new();
+    let mut continues = false;
+    for line in text.lines().map(str::trim) {
+        let mut words = line.trim_end_matches('\\').split_whitespace();
+        let is_arg = continues
+            || words
+                .next()
+                .is_some_and(|first| first.eq_ignore_ascii_case("ARG"));
+        if is_arg {
+            declared.extend(words.map(|word| word.split('=').next().unwrap_or(word)));
+        }
+        continues = is_arg && line.ends_with('\\');
+    }
+    declared
+}
+
+/// The file that a link leads to.
+fn followed(path: PathBuf) -> PathBuf {
+    if path.is_symlink() {
+        fs::canonicalize(&path).unwrap_or(path)
+    } else {
+        path
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_declared_in_several_forms() {
+        let text = "ARG A=1 B\n  arg C\nARG D=\\\n x\nARG E \\\n    F=2\nRUN echo ARG G\n#ARG H\n";
+        let declared = declared_args(text);
+        for name in ["A", "B", "C", "D", "E", "F"] {
+            assert!(declared.contains(name), "{name}: {declared:?}");
+        }
+        for name in ["G", "H"] {
+            assert!(!declared.contains(name), "{name}");
+        }
+    }
+}

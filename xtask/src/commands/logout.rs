@@ -1,0 +1,129 @@
+//! `logout`: removes the logins for the image's registry that the engines keep.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    commands::command::Command,
+    credentials::{
+        find::find,
+        stored::{self, Stored},
+    },
+    engine::Engine,
+    facts::context::{Context, Ran},
+    plan::{Output, Plan, Step},
+    release::destination,
+    settings::Settings,
+};
+
+/// Sign out of the image's registry
+#[derive(Args, Clone, Debug)]
+pub struct Logout {
+    /// The registry [default: the image repository's]
+    #[arg(long, value_name = "HOST")]
+    registry: Option<String>,
+}
+
+impl Logout {
+    fn registry<'a>(&'a self, settings: &'a Settings) -> &'a str {
+        let default = settings.image.repository.registry();
+        self.registry.as_deref().unwrap_or(default)
+    }
+}
+
+fn plan(engine: &Engine, registry: &str) -> Plan {
+    let step = Step::new(engine.logout(registry), Output::Quiet);
+    vec![step.status("Signing", format!("out of {registry} with {}", engine.kind))].into()
+}
+
+impl Command for Logout {
+    fn run(&self, cx: &Context) -> Result<()> {
+        let registry = self.registry(cx.settings);
+        let kinds = destination::engines(cx, cx.settings.engine.prefer);
+        let mut removed = false;
+        for kind in &kinds {
+            let engine = Engine {
+                kind: *kind,
+                program: kind.program().to_owned(),
+            };
+            // The logout of an engine that keeps no login fails with Podman. A login that two engines read
+            // is gone after the first.
+            let Some(kept) = stored::find(*kind, cx.env, registry) else {
+                continue;
+            };
+            if cx.find_program(kind.program()).is_none() {
+                continue;
+            }
+            if cx.run_or_print(&plan(&engine, registry))? == Ran::No {
+                continue;
+            }
+            removed = true;
+            report(cx, registry, &kept, stored::find(*kind, cx.env, registry));
+        }
+        if cx.dry_run {
+            return Ok(());
+        }
+        if !removed {
+            let nothing = format!("to remove: no engine keeps a login for {registry}");
+            cx.ui.status("Nothing", &nothing);
+        }
+        warn_of_other_login(cx, registry);
+        Ok(())
+    }
+}
+
+fn report(cx: &Context, registry: &str, kept: &Stored, left: Option<Stored>) {
+    match (kept, left) {
+        // What a helper keeps is seen only by asking it, which `warn_of_other_login` does.
+        (Stored::Helper(program), _) => cx.ui.status(
+            "Signed out",
+            &format!(
+                "of {registry}: the credential helper `{program}` was told to remove the login"
+            ),
+        ),
+        (Stored::File { path, .. }, None) => {
+            let from = path.display();
+            cx.ui
+                .status("Signed out", &format!("of {registry}: removed from {from}"));
+        }
+        (Stored::File { .. }, Some(left)) => {
+            cx.ui
+                .warn(&format!("a login for {registry} is still {left}"));
+        }
+    }
+}
+
+/// Warns if a push would still find a login.
+fn warn_of_other_login(cx: &Context, registry: &str) {
+    let repository = &cx.settings.image.repository;
+    let path = if registry == repository.registry() {
+        repository.path()
+    } else {
+        ""
+    };
+    let tokens = destination::tokens(cx);
+    let kinds = destination::engines(cx, cx.settings.engine.prefer);
+    let Some(found) = find(cx.exec, tokens, &kinds, registry, path).credentials else {
+        return;
+    };
+    let source = &found.source;
+    cx.ui.warn(&format!(
+        "a push to {registry} still finds a login, from {source}"
+    ));
+    if tokens.variable(registry) == Some(source.as_str()) {
+        cx.ui.hint(&format!("unset {source}"));
+    } else {
+        cx.ui.hint(&format!("remove the login from {source}"));
+    }
+}
+
+#[cfg(test)]
+impl crate::commands::testing::Examples for Logout {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        machine.examples(&["logout"], |command: &Self, settings, _| {
+            Ok(plan(&machine.engine().engine, command.registry(settings)))
+        })
+    }
+}
