@@ -120,6 +120,12 @@ impl Env {
         self.vars.contains_key(&OsString::from(name))
     }
 
+    /// Whether the variable exists and is empty.
+    pub fn is_empty(&self, name: &str) -> bool {
+        let value = self.vars.get(&OsString::from(name));
+        value.is_some_and(|value| value.is_empty())
+    }
+
     /// The names of all variables that are UTF-8.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.vars.keys().filter_map(|name| name.to_str())

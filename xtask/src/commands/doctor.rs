@@ -278,12 +278,8 @@ fn environment(cx: &Context) -> Vec<Finding> {
 /// Whether the mounted folders can be written by the container.
 fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
     let what = "workspace";
-    let mounts = cx
-        .settings
-        .run
-        .volumes
-        .iter()
-        .map(|volume| mount(volume, cx.settings, cx.env));
+    let mounts = cx.settings.mounts().into_iter();
+    let mounts = mounts.map(|volume| mount(&volume.value, cx.settings, cx.env));
     mounts
         .filter_map(|mount| match mount {
             Err(error) => Some(failure(

@@ -20,7 +20,7 @@ use crate::{
         },
         table::Cli,
     },
-    config::files::Files,
+    config::{files::Files, layer::Sourced},
     engine::{
         Engine, EngineFacts, Location, capabilities::ImageStore, container::Container,
         image::Image, label, multiarch::BuilderFacts,
@@ -205,8 +205,8 @@ impl Machine {
 
     /// With `exists`, the image is here and an earlier container runs.
     pub fn run_facts(&self, settings: &Settings, exists: bool) -> RunFacts {
-        let mount = |volume: &String| {
-            let (host, rest) = volume.split_once(':').unwrap();
+        let mount = |volume: &Sourced<String>| {
+            let (host, rest) = volume.value.split_once(':').unwrap();
             Mount {
                 host: host.replace('~', "/home/me"),
                 rest: rest.to_owned(),
@@ -220,7 +220,7 @@ impl Machine {
                 images: exists.then(|| self.image()).into_iter().collect(),
             },
             reference: self.reference(settings),
-            mounts: settings.run.volumes.iter().map(mount).collect(),
+            mounts: settings.mounts().iter().map(mount).collect(),
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
             started_by: StartedBy::RunLocal,

@@ -29,7 +29,7 @@ pub fn env_file_path(settings: &Settings, env: &Env) -> Option<PathBuf> {
     let file = settings.env_file()?;
     let base = match file.origin {
         Origin::Flag(_) => &env.cwd,
-        Origin::Default | Origin::File { .. } | Origin::Env(_) => &settings.root,
+        Origin::Default | Origin::File { .. } | Origin::Env(_) | Origin::Items(_) => &settings.root,
     };
     let path = env.expand(&file.value, base);
     Some(path.unwrap_or_else(|| PathBuf::from(&file.value)))
@@ -51,13 +51,15 @@ pub fn read_env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, 
             {
                 Ok(None)
             }
-            Origin::Default | Origin::File { .. } | Origin::Env(_) | Origin::Flag(_) => {
-                Err(Failure::usage(format!(
-                    "cannot read the environment file `{}` (from {}): {error}",
-                    path.display(),
-                    file.origin
-                )))
-            }
+            Origin::Default
+            | Origin::File { .. }
+            | Origin::Env(_)
+            | Origin::Flag(_)
+            | Origin::Items(_) => Err(Failure::usage(format!(
+                "cannot read the environment file `{}` (from {}): {error}",
+                path.display(),
+                file.origin
+            ))),
         },
     }
 }
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(get(&settings, "E"), is("fixed", Source::Fixed));
         assert_eq!(get(&settings, "F"), None);
         arguments.overrides = crate::cli::Overrides::default()
-            .set("run.env", "--env", Some("A=typed".to_owned()))
+            .add("run.env", "--env", vec!["A=typed".to_owned()])
             .list;
         let settings = Settings::resolve(&arguments, &env, &files).unwrap();
         assert_eq!(get(&settings, "A"), is("typed", Source::Flag));

@@ -1,5 +1,7 @@
 //! Arguments, environment and files become settings.
 
+use std::path::Path;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
@@ -9,9 +11,11 @@ use crate::{
         files::Files,
         layer::{Layer, Origin, Override, Sourced},
         resolve,
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Value, ValueType},
+        schema::{
+            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, Value, ValueType,
+        },
     },
-    settings::{Channel, ImageSettings, Settings, Values},
+    settings::{Channel, ImageSettings, Settings, Values, WORKSPACE},
 };
 
 /// The part of the command line that sets settings.
@@ -30,11 +34,13 @@ impl Settings {
     /// All problems of the configuration, else those of the version or of its channel.
     pub fn resolve(arguments: &Arguments, env: &Env, files: &Files) -> Result<Self, Failure> {
         let mut layer = resolve::resolve(files, env)?;
-        resolve::apply_overrides(&mut layer, &arguments.overrides)?;
+        resolve::apply_overrides(&mut layer, &arguments.overrides, env)?;
         let values: Values = from_layer(&layer, "", KEYS, Map::new())?;
         let version = choose_version(arguments.version.as_deref(), env, &values.image, &layer)?;
         refuse_secret_build_args(&layer)?;
         refuse_repeated_platforms(&layer)?;
+        refuse_repeated_items(&layer)?;
+        refuse_repeated_mounts(&layer)?;
         Ok(Self {
             root: files.root.clone(),
             channel: choose_channel(&version.value, &layer)?,
@@ -211,6 +217,77 @@ fn refuse_repeated_platforms(layer: &Layer) -> Result<(), Failure> {
             }
             known.push(platform);
         }
+    }
+    Ok(())
+}
+
+/// Two items of a list that have the same identity, such as two volumes at the same folder. Those of a stronger
+/// source have already replaced those of a weaker one.
+fn refuse_repeated_items(layer: &Layer) -> Result<(), Failure> {
+    for key in KEYS {
+        let (Merge::Add(identity), Some(list)) = (key.merge, layer.get(key.path)) else {
+            continue;
+        };
+        let mut known: Vec<(&str, &Origin)> = Vec::new();
+        for (item, origin) in list.items() {
+            let same =
+                |other: &&(&str, &Origin)| other.0 != item && identity(other.0) == identity(item);
+            if let Some((other, other_origin)) = known.iter().find(same) {
+                return Err(Failure::usage(format!(
+                    "`{}` has two entries for `{}`: `{other}` (from {other_origin}) and `{item}` (from {origin})",
+                    key.path,
+                    identity(item)
+                ))
+                .hint("remove one of the two"));
+            }
+            known.push((item, origin));
+        }
+    }
+    Ok(())
+}
+
+/// Two mounts at the same folder of the container. An engine would refuse them, or hide one of them.
+fn refuse_repeated_mounts(layer: &Layer) -> Result<(), Failure> {
+    let mut claims: Vec<(&str, String, &Origin)> = Vec::new();
+    let lists = [
+        ("run.volumes", schema::volume_target as schema::Identity),
+        ("run.hardening.tmpfs", |tmpfs| {
+            tmpfs.split(':').next().unwrap_or(tmpfs)
+        }),
+    ];
+    for (key, target) in lists {
+        for (item, origin) in layer.get(key).into_iter().flat_map(Sourced::items) {
+            claims.push((target(item), format!("`{item}` in `{key}`"), origin));
+        }
+    }
+    let workspace = layer
+        .get("run.workspace")
+        .filter(|sourced| sourced.value != Value::Text(String::new()));
+    if let Some(Sourced { origin, .. }) = workspace {
+        claims.insert(0, (WORKSPACE, "`run.workspace`".to_owned(), origin));
+    }
+    for (number, (folder, claim, origin)) in claims.iter().enumerate() {
+        let is_same = |other: &&(&str, String, &Origin)| Path::new(other.0) == Path::new(folder);
+        let Some((_, other, other_origin)) = claims[..number].iter().find(is_same) else {
+            continue;
+        };
+        let failure = Failure::usage(format!(
+            "the container's folder `{folder}` has two mounts: {other} (from {other_origin}) and {claim} (from {origin})"
+        ));
+        let host = claim
+            .trim_start_matches('`')
+            .split(':')
+            .next()
+            .unwrap_or_default();
+        return Err(match (other.as_str(), schema::is_folder(host)) {
+            ("`run.workspace`", true) if claim.ends_with("`run.volumes`") => failure.hint(format!(
+                "for another workspace write `run.workspace = \"{host}\"` or set `XTASK_RUN_WORKSPACE`, and remove the volume"
+            )),
+            ("`run.workspace`", false) => {
+                failure.hint("remove it, or write `run.workspace = \"\"` to mount no folder of the host there")
+            }
+            (_, _) => failure.hint("remove one of the two"),
+        });
     }
     Ok(())
 }

@@ -63,10 +63,9 @@ impl Command for RunLocal {
     fn overrides(&self) -> Vec<Override> {
         let (values, names): (Vec<_>, Vec<_>) =
             self.env.iter().cloned().partition(|one| one.contains('='));
-        let lines = |items: Vec<String>| (!items.is_empty()).then(|| items.join("\n"));
         self.container
             .overrides()
-            .set("run.env", "--env", lines(values))
+            .add("run.env", "--env", values)
             .add("run.pass-env", "--env", names)
             .add("run.volumes", "--volume", self.volumes.clone())
             .list

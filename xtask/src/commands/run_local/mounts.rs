@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     base::{env::Env, error::Failure},
+    config::schema::is_folder,
     engine::{EngineFacts, Location},
     facts::host::{self, Folder},
     plan::{Cmd, Output, Step, quote_for_shell},
@@ -28,7 +29,7 @@ pub struct Mount {
 /// When the path needs HOME and it is not set, and when engines cannot mount the path.
 pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Failure> {
     let (host, rest) = volume.split_once(':').unwrap_or((volume, ""));
-    if !host.starts_with(['/', '.', '~']) {
+    if !is_folder(host) {
         return Ok(Mount {
             host: host.to_owned(),
             rest: rest.to_owned(),

@@ -1,5 +1,7 @@
 //! Starts the runner's container. `run-local`, `watch` and `up` share it.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::{
@@ -83,11 +85,10 @@ impl RunFacts {
             container: Some(&settings.run.container),
             images: std::slice::from_ref(&reference),
         })?;
-        let mounts = settings
-            .run
-            .volumes
+        let mounts = settings.mounts();
+        let mounts = mounts
             .iter()
-            .map(|volume| mount(volume, settings, cx.env))
+            .map(|volume| mount(&volume.value, settings, cx.env))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             mounts,
@@ -380,6 +381,14 @@ fn warn(cx: &Context, facts: &RunFacts) {
         ));
         return;
     }
+    for folder in unmounted_volumes(&facts.state.images, &run.hardening.tmpfs, &facts.mounts) {
+        cx.ui.warn(&format!(
+            "nothing is mounted at `{folder}`, a volume of the image: the next container does not have its files"
+        ));
+        cx.ui.hint(&format!(
+            "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"
+        ));
+    }
     if let Some(why) = engine.why_localhost_is_unreachable() {
         cx.ui.warn(why);
     }
@@ -401,6 +410,28 @@ fn warn(cx: &Context, facts: &RunFacts) {
         cx.ui
             .verbose(&format!("memory is limited to {}", human_bytes(memory)));
     }
+}
+
+/// The volumes of the image at which nothing is mounted. The engine makes a volume without a name for each.
+fn unmounted_volumes<'a>(
+    images: &'a [Image],
+    tmpfs: &[String],
+    mounts: &[Mount],
+) -> impl Iterator<Item = &'a str> {
+    let targets = mounts
+        .iter()
+        .map(|mount| mount.rest.as_str())
+        .chain(tmpfs.iter().map(String::as_str));
+    let mounted: Vec<_> = targets
+        .map(|rest| PathBuf::from(rest.split(':').next().unwrap_or(rest)))
+        .collect();
+    let volumes = images
+        .first()
+        .and_then(|image| image.config.volumes.as_ref());
+    let volumes = volumes.into_iter().flat_map(|volumes| volumes.keys());
+    volumes
+        .map(String::as_str)
+        .filter(move |volume| !mounted.contains(&PathBuf::from(volume)))
 }
 
 fn address_without_password(address: &str) -> String {

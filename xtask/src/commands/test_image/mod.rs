@@ -143,7 +143,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         export: Step::new(engine.export(&name), Output::Streamed),
         cleanup: Plan {
             steps: Vec::new(),
-            cleanup: vec![quiet(engine.remove(&name)).ignore_failure()],
+            cleanup: vec![quiet(engine.remove_with_volumes(&name)).ignore_failure()],
         },
     }
 }
