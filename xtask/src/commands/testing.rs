@@ -221,6 +221,7 @@ impl Machine {
             },
             reference: self.reference(settings),
             mounts: settings.mounts().iter().map(mount).collect(),
+            has_network: true,
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
             started_by: StartedBy::RunLocal,

@@ -181,6 +181,37 @@ pub enum Network {
 impl Network {
     /// The words that are not the name of a network.
     pub const WORDS: &'static [&'static str] = &["auto", "host", "bridge"];
+
+    /// The container whose network this is: `container:NAME`.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => name.strip_prefix("container:"),
+            Self::Auto | Self::Host | Self::Bridge => None,
+        }
+    }
+
+    /// Whether `localhost` in an address means nothing but what the container itself has: it has no network,
+    /// or that of another container or of a namespace.
+    pub fn is_apart_from_host(&self) -> bool {
+        match self {
+            Self::Named(name) => {
+                name == "none" || name.starts_with("container:") || name.starts_with("ns:")
+            }
+            Self::Auto | Self::Host | Self::Bridge => false,
+        }
+    }
+
+    /// The network of the engine that must exist. Engines have words such as `none` and `slirp4netns:…` for
+    /// kinds of networks.
+    pub fn created_by_user(&self) -> Option<&str> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        let kinds = ["none", "default", "private", "slirp4netns", "pasta", "nat"];
+        match self {
+            Self::Named(name) if kinds.contains(&name.as_str()) => None,
+            Self::Named(name) => name.chars().all(is_name).then_some(name),
+            Self::Auto | Self::Host | Self::Bridge => None,
+        }
+    }
 }
 
 impl From<String> for Network {

@@ -130,6 +130,12 @@ impl EngineFacts {
         }
     }
 
+    /// Whether the host has a name of its own in a container on this network, so that `localhost` in an address
+    /// becomes that name.
+    pub fn has_host_name_on(&self, network: &Network) -> bool {
+        self.network(network) != Network::Host && !network.is_apart_from_host()
+    }
+
     /// Whether a container on a bridge network can reach the host's loopback.
     fn reaches_loopback(&self) -> bool {
         self.rootless && self.location == Location::Host && self.can(Capability::LoopbackFromBridge)
@@ -190,6 +196,11 @@ impl EngineFacts {
         for (name, value) in &run.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
         }
+        // Podman would pass the proxies of xtask's environment, with their passwords. Docker passes none.
+        cmd = match self.engine.kind {
+            EngineKind::Docker => cmd,
+            EngineKind::Podman => cmd.arg("--http-proxy=false"),
+        };
         cmd = self.network_args(cmd, &run.network);
         if self.network(&run.network) == Network::Bridge {
             for port in &run.ports {
@@ -214,11 +225,17 @@ impl EngineFacts {
     fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {
         match self.network(network) {
             Network::Host => cmd.args(["--network", "host"]),
-            Network::Named(name) => cmd.args(["--network", &name]),
+            Network::Named(name) => {
+                let cmd = cmd.args(["--network", &name]);
+                match self.engine.kind {
+                    EngineKind::Docker if self.has_host_name_on(network) => cmd.args(ADD_HOST),
+                    // Podman defines the host's name on every network.
+                    EngineKind::Docker | EngineKind::Podman => cmd,
+                }
+            }
             // The default network is a bridge, or similar to one if the engine is rootless.
             Network::Auto | Network::Bridge => match self.engine.kind {
-                // Docker 20.10 or later. Docker Desktop defines the name in any case.
-                EngineKind::Docker => cmd.args(["--add-host", "host.docker.internal:host-gateway"]),
+                EngineKind::Docker => cmd.args(ADD_HOST),
                 EngineKind::Podman if self.reaches_loopback() => cmd
                     .args(["--network", "slirp4netns:allow_host_loopback=true"])
                     .args(["--add-host", "host.containers.internal:10.0.2.2"]),
@@ -227,6 +244,9 @@ impl EngineFacts {
         }
     }
 }
+
+/// Docker 20.10 or later. Docker Desktop defines the name in any case.
+const ADD_HOST: [&str; 2] = ["--add-host", "host.docker.internal:host-gateway"];
 
 fn rootful_identity(wanted: &RunUser, invoking_user: User) -> Identity {
     let image_user = Identity {

@@ -152,3 +152,160 @@ fn files_that_an_unnamed_volume_would_hold_are_announced() {
     ]);
     assert!(!output.stderr.contains("/data"), "{}", output.stderr);
 }
+
+#[test]
+fn a_network_of_ones_own_has_the_hosts_name() {
+    let addresses = "env = { SERVER = 'localhost:7234' }\naddresses = ['SERVER']\n";
+    let of = |engine: &str, network: &str| {
+        let answers = [ok("network inspect mine"), image()];
+        let version = if engine == "docker" {
+            docker_version()
+        } else {
+            podman_version()
+        };
+        let other = answer("container inspect other", 0, "[{\"Id\":\"1\"}]", "");
+        let sandbox = Sandbox::new(&format!("{PROJECT}{addresses}"))
+            .engine(engine, &[&answers[..], &[version, other]].concat());
+        let output = dry_run(&sandbox, &["--network", network]);
+        let server = values(&output, "--env").concat();
+        assert!(
+            output.stdout.contains(&format!(" --network {network} ")),
+            "{output:?}"
+        );
+        (server, values(&output, "--add-host").concat())
+    };
+    let is = |server: &str, host: &str| (format!("SERVER={server}"), host.to_owned());
+    let docker = "host.docker.internal";
+    assert_eq!(
+        of("docker", "mine"),
+        is(&format!("{docker}:7234"), &format!("{docker}:host-gateway"))
+    );
+    assert_eq!(
+        of("podman", "mine"),
+        is("host.containers.internal:7234", "")
+    );
+    for engine in ["docker", "podman"] {
+        for apart in ["none", "container:other"] {
+            assert_eq!(
+                of(engine, apart),
+                is("localhost:7234", ""),
+                "{engine} {apart}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_network_apart_from_the_host_is_announced() {
+    let addresses = "env = { SERVER = 'localhost:1' }\naddresses = ['SERVER']\n";
+    let other = answer("container inspect other", 0, "[{\"Id\":\"1\"}]", "");
+    let answers = [
+        docker_version(),
+        no_container("docker"),
+        other,
+        image(),
+        ok("run"),
+    ];
+    let sandbox = Sandbox::new(&format!("{PROJECT}{addresses}")).engine("docker", &answers);
+    for (network, warning) in [
+        (
+            "none",
+            "the container cannot reach this machine through its network, so its addresses stay as they are",
+        ),
+        (
+            "container:other",
+            "the container shares the network of `other`: `localhost` in its addresses is that container",
+        ),
+    ] {
+        let line = [
+            "run-local",
+            "--version",
+            "dev-me",
+            "--no-wait",
+            "--network",
+            network,
+        ];
+        let output = sandbox.run(&line);
+        let warnings: Vec<_> = output
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("warning"))
+            .collect();
+        assert_eq!(warnings, [format!("warning: {warning}")], "{output:?}");
+    }
+}
+
+#[test]
+fn a_missing_network_is_reported_before_the_old_container_is_stopped() {
+    for engine in ["docker", "podman"] {
+        let version = if engine == "docker" {
+            docker_version()
+        } else {
+            podman_version()
+        };
+        let answers = [
+            version,
+            container("running", true),
+            image(),
+            ok("stop"),
+            ok("rm"),
+        ];
+        let sandbox = Sandbox::new(PROJECT).engine(engine, &answers);
+        let said = |network: &str| {
+            let output = sandbox.run(&["run-local", "--version", "dev-me", "--network", network]);
+            assert_eq!(output.code, 1, "{output:?}");
+            output.stderr
+        };
+        assert_eq!(
+            said("missing"),
+            format!(
+                "error: {engine} has no network `missing`\nhint: create it: `{engine} network create missing`; or use another network: `--network bridge`\n"
+            )
+        );
+        assert_eq!(
+            said("container:gone"),
+            "error: there is no container `gone` whose network the new one could share\nhint: start that container first, or use another network: `--network bridge`\n"
+        );
+        let calls = sandbox.calls();
+        let touched = calls.iter().any(|call| {
+            [" stop ", " rm ", " run "]
+                .iter()
+                .any(|word| call.contains(word))
+        });
+        assert!(!touched, "{calls:?}");
+    }
+}
+
+#[test]
+fn a_labelled_volume_is_not_labelled_twice() {
+    let volumes = "volumes = ['/tmp:/a:Z', '/tmp:/b:ro,z', '/tmp:/c:ro', '/tmp:/d']\n[run.hardening]\nselinux-relabel = 'yes'\n";
+    let sandbox = sandbox("docker", volumes);
+    assert_eq!(
+        values(&dry_run(&sandbox, &[]), "--volume")[1..],
+        ["/tmp:/a:Z", "/tmp:/b:ro,z", "/tmp:/c:ro,z", "/tmp:/d:z"]
+    );
+}
+
+/// Podman passes the proxies of its environment to a container unless it is told not to. Docker does not.
+#[test]
+fn a_proxy_of_the_environment_does_not_reach_the_container() {
+    for (engine, says) in [("docker", false), ("podman", true)] {
+        let sandbox = sandbox(engine, "").env("HTTPS_PROXY", "http://me:secret@127.0.0.1:1");
+        let output = dry_run(&sandbox, &[]);
+        assert_eq!(
+            output.stdout.contains(" --http-proxy=false "),
+            says,
+            "{output:?}"
+        );
+        assert!(!output.stdout.contains("secret"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_proxy_can_be_passed_by_name() {
+    let sandbox = sandbox("podman", "").env("HTTPS_PROXY", "http://me:secret@proxy:1");
+    local(&sandbox, "[run]\npass-env = ['HTTPS_PROXY']\n");
+    let output = dry_run(&sandbox, &[]);
+    assert_eq!(values(&output, "--env"), ["HTTPS_PROXY"]);
+    assert!(!output.stdout.contains("secret"), "{output:?}");
+}

@@ -5,7 +5,6 @@ use crate::{
     engine::EngineFacts,
     facts::environment::{RunnerEnv, Source},
     plan::EnvValue,
-    settings::Network,
 };
 
 /// The container's environment, by the way in which each value reaches the engine.
@@ -29,14 +28,14 @@ impl ContainerEnv {
     }
 }
 
-/// The environment of the runner's container. On a network that is not the host's, `localhost` in an
-/// address becomes the host's name.
+/// The environment of the runner's container. Where the host has a name of its own, it takes the place of
+/// `localhost` in an address.
 pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
     let run = &runner.settings.run;
-    let bridge = engine.network(&run.network) != Network::Host;
+    let has_host_name = engine.has_host_name_on(&run.network);
     let rewrite = |name: &str, value: &str| -> Option<String> {
         let is_address = run.addresses.iter().any(|address| address == name);
-        (bridge && is_address)
+        (has_host_name && is_address)
             .then(|| rewrite_localhost(value, engine.host_name()))
             .flatten()
     };

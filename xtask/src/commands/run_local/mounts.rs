@@ -22,6 +22,14 @@ pub struct Mount {
     pub folder: Option<Folder>,
 }
 
+impl Mount {
+    /// The options of the mount, such as `ro`.
+    pub fn options(&self) -> impl Iterator<Item = &str> {
+        let options = self.rest.split_once(':').map_or("", |(_, options)| options);
+        options.split(',')
+    }
+}
+
 /// Reads `HOST:CONTAINER[:OPTIONS]`. A host part that begins with a slash, dot or tilde is a path, any
 /// other names a volume.
 ///
@@ -75,11 +83,7 @@ pub fn folder_steps(
     if matches!(engine.location, Location::Remote(_)) {
         return Ok(Vec::new());
     }
-    let read_only = mount
-        .rest
-        .split(':')
-        .nth(1)
-        .is_some_and(|options| options.split(',').any(|option| option == "ro"));
+    let read_only = mount.options().any(|option| option == "ro");
     let (uid, gid) = engine.identity(&settings.run.user, env.user).host_owner;
     // In a virtual machine, file sharing maps the owners.
     let owner_matters = engine.location == Location::Host && !read_only;

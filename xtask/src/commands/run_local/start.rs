@@ -21,19 +21,20 @@ use crate::{
         },
     },
     engine::{
-        Location,
+        EngineFacts, Location,
         container::{Container, LogOptions, Owner},
         image::Image,
         label,
         run::{IMAGE_USER, Mode, Run},
     },
+    exec::Finished,
     facts::{
         context::{Context, EngineQuery, EngineState, Ran, refuse_foreign},
         environment::{EnvFile, RunnerEnv, env_file_warnings, read_env_file},
         host,
     },
     plan::{Output, Plan, Step},
-    settings::{Publish, Relabel, Settings},
+    settings::{Network, Publish, Relabel, Settings},
 };
 
 /// How the container is started.
@@ -66,6 +67,8 @@ pub struct RunFacts {
     /// The mounts, in the settings' order.
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
+    /// Whether the configured network exists, or the container whose network it is.
+    pub has_network: bool,
     pub env_file: Option<EnvFile>,
     pub started_by: StartedBy,
 }
@@ -92,6 +95,7 @@ impl RunFacts {
             .collect::<Result<_, _>>()?;
         Ok(Self {
             mounts,
+            has_network: has_network(cx, &state.engine)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file: read_env_file(settings, cx.env)?,
             state,
@@ -120,7 +124,12 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
     };
     let volume = |mount: &Mount| {
         let plain = format!("{}:{}", mount.host, mount.rest);
-        match (relabel && mount.folder.is_some(), mount.rest.contains(':')) {
+        let mut options = mount.options();
+        let is_labelled = options.any(|option| matches!(option, "z" | "Z"));
+        match (
+            relabel && mount.folder.is_some() && !is_labelled,
+            mount.rest.contains(':'),
+        ) {
             (false, _) => plain,
             (true, false) => format!("{plain}:z"),
             (true, true) => format!("{plain},z"),
@@ -184,6 +193,9 @@ pub fn plan(
     if let Some(container) = &facts.state.container {
         refuse_foreign(name, container)?;
     }
+    if !facts.has_network {
+        return Err(missing_network(&settings.run.network, engine));
+    }
     for mount in &facts.mounts {
         plan.steps
             .extend(folder_steps(mount, settings, env, engine)?);
@@ -205,6 +217,38 @@ pub fn plan(
         format!("{name} from {} with {}", facts.reference, engine.describe()),
     ));
     Ok(plan)
+}
+
+/// Asks whether the configured network exists. What cannot be asked is left to the engine.
+fn has_network(cx: &Context, engine: &EngineFacts) -> Result<bool> {
+    let network = &cx.settings.run.network;
+    if let Some(container) = network.container() {
+        return Ok(cx.container_of(&engine.engine, container)?.is_some());
+    }
+    let Some(name) = network.created_by_user() else {
+        return Ok(true);
+    };
+    let answer = cx.ask(&engine.engine.inspect_network(name));
+    cx.exec.fail_if_interrupted()?;
+    let is_missing = |answer: &Finished| !answer.ok() && answer.stderr.contains("not found");
+    Ok(!answer.is_ok_and(|answer| is_missing(&answer)))
+}
+
+fn missing_network(network: &Network, engine: &EngineFacts) -> Failure {
+    let program = &engine.engine.program;
+    let others = "or use another network: `--network bridge`";
+    match (network.container(), network.created_by_user()) {
+        (Some(container), _) => Failure::new(format!(
+            "there is no container `{container}` whose network the new one could share"
+        ))
+        .hint(format!("start that container first, {others}")),
+        (None, name) => {
+            let name = name.unwrap_or_default();
+            Failure::new(format!("{program} has no network `{name}`")).hint(format!(
+                "create it: `{program} network create {name}`; {others}"
+            ))
+        }
+    }
 }
 
 /// A local image is preferred. A missing one is pulled if its channel publishes images.
@@ -392,7 +436,19 @@ fn warn(cx: &Context, facts: &RunFacts) {
     if let Some(why) = engine.why_localhost_is_unreachable() {
         cx.ui.warn(why);
     }
-    for (name, value) in facts.runner_env(cx.settings, cx.env).addresses() {
+    let addresses = facts.runner_env(cx.settings, cx.env).addresses();
+    if run.network.is_apart_from_host() {
+        if !addresses.is_empty() {
+            cx.ui.warn(&match run.network.container() {
+                Some(other) => format!(
+                    "the container shares the network of `{other}`: `localhost` in its addresses is that container"
+                ),
+                None => "the container cannot reach this machine through its network, so its addresses stay as they are".to_owned(),
+            });
+        }
+        return;
+    }
+    for (name, value) in addresses {
         if !host::listens(value) {
             cx.ui.warn(&format!(
                 "nothing listens at {} ({name})",
