@@ -120,6 +120,11 @@ impl Env {
         self.vars.contains_key(&OsString::from(name))
     }
 
+    /// Whether the variable has a value, even if it is not UTF-8.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.has(name) && !self.is_empty(name)
+    }
+
     /// Whether the variable exists and is empty.
     pub fn is_empty(&self, name: &str) -> bool {
         let value = self.vars.get(&OsString::from(name));

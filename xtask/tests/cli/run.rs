@@ -309,3 +309,84 @@ fn a_proxy_can_be_passed_by_name() {
     assert_eq!(values(&output, "--env"), ["HTTPS_PROXY"]);
     assert!(!output.stdout.contains("secret"), "{output:?}");
 }
+
+/// A checkout with defaults in `run.env` and with this environment file.
+fn with_env_file(engine: &str, text: &str) -> Sandbox {
+    let defaults = "env-file = '.env'\npass-env = ['LEVEL', 'MODE']\nenv = { MODE = 'local', SERVER = 'localhost:1' }\naddresses = ['SERVER']\n";
+    let sandbox = sandbox(engine, defaults);
+    fs::write(sandbox.path("src/.env"), text).unwrap();
+    sandbox
+}
+
+#[test]
+fn a_bare_name_without_a_value_keeps_the_default() {
+    for engine in ["docker", "podman"] {
+        let of = |sandbox: &Sandbox| values(&dry_run(sandbox, &[]), "--env");
+        let server = "SERVER=localhost:1";
+        let unset = with_env_file(engine, "MODE\nSERVER\n");
+        assert_eq!(of(&unset), ["MODE=local", server]);
+        let empty = unset.env("MODE", "").env("SERVER", "");
+        assert_eq!(of(&empty), ["MODE=local", server], "an empty variable");
+        // The engine takes the value itself.
+        let set = with_env_file(engine, "OTHER\nSERVER\n")
+            .env("OTHER", "x")
+            .env("SERVER", "far:1");
+        assert_eq!(of(&set), ["MODE=local"]);
+        // The engine would take the empty value of the later line.
+        let both = with_env_file(engine, "OTHER=first\nOTHER\n").env("OTHER", "");
+        assert_eq!(of(&both), ["MODE=local", server, "OTHER"]);
+    }
+}
+
+#[test]
+fn an_exported_empty_variable_keeps_the_default() {
+    let sandbox = with_env_file("docker", "LEVEL=debug\n")
+        .env("MODE", "")
+        .env("LEVEL", "");
+    let output = dry_run(&sandbox, &[]);
+    assert_eq!(
+        values(&output, "--env"),
+        ["MODE=local", "SERVER=localhost:1"]
+    );
+    assert_eq!(values(&output, "--env-file"), ["/src/.env"]);
+    let output = dry_run(&sandbox, &["-e", "MODE="]);
+    assert_eq!(values(&output, "--env"), ["MODE=", "SERVER=localhost:1"]);
+}
+
+#[test]
+fn a_value_of_the_command_line_can_have_several_lines() {
+    let sandbox = with_env_file("docker", "");
+    let output = dry_run(&sandbox, &["-e", "MODE=a\nb"]);
+    assert!(output.stdout.contains("--env 'MODE=a\nb' "), "{output:?}");
+}
+
+#[test]
+fn what_engines_take_literally_is_announced_with_its_line_and_without_its_value() {
+    let text =
+        "# a file of Docker Compose\nSERVER=\"localhost:1\"\r\nLEVEL=debug # more\nKEY='made-up'\n";
+    let version = [docker_version(), no_container("docker"), image(), ok("run")];
+    let sandbox = with_env_file("docker", text);
+    fs::remove_file(sandbox.path("bin/docker")).unwrap();
+    let sandbox = sandbox.engine("docker", &version);
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--no-wait"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    for warning in [
+        "warning: `/src/.env:2`: the quotes around the value of SERVER become part of it: remove them\n",
+        "warning: `/src/.env:3`: the text after ` #` becomes part of the value of LEVEL: write the comment on a line of its own\n",
+        "warning: `/src/.env:4`: the quotes around the value of KEY become part of it: remove them\n",
+    ] {
+        assert!(output.stderr.contains(warning), "{}", output.stderr);
+    }
+    assert!(!output.stderr.contains("made-up"), "{}", output.stderr);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused_before_the_old_container_is_stopped() {
+    let sandbox = with_env_file("podman", &format!("A=1\nCA={}\n", "x".repeat(70_000)));
+    let output = sandbox.run(&["run-local", "--version", "dev-me"]);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert_eq!(
+        output.stderr,
+        "error: `/src/.env:2`: has more than 65535 bytes, which engines do not read: set the variable in your environment, and name it in `run.pass-env`\n"
+    );
+}

@@ -171,7 +171,7 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
             .hint("pass it from the environment: `run.pass-env`"));
         }
         let unless_set = if run.pass_env.contains(name) {
-            format!("[ -n \"${{{name}+set}}\" ] || ")
+            format!("[ -n \"${{{name}:-}}\" ] || ")
         } else {
             String::new()
         };

@@ -67,13 +67,21 @@ pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
             });
         out.by_name.push((name.clone(), rewritten));
     }
-    // The engine reads the file itself. Only an address in it that must be rewritten is passed too.
-    for name in runner.file.iter().flat_map(|file| &file.values) {
-        let (name, _) = name;
-        if source(name) == Some(Source::EnvFile)
-            && !out.by_name.iter().any(|(known, _)| known == name)
-            && let Some(value) = runner.value(name).and_then(|value| rewrite(name, value))
-        {
+    // The engine reads the file itself. A value is passed too where the container needs another one than the
+    // engine takes from the file: a rewritten address, or the value of an earlier line.
+    for (file, line) in runner
+        .file
+        .iter()
+        .flat_map(|file| file.lines.iter().map(move |line| (file, line)))
+    {
+        let name = &line.name;
+        let Some((value, Source::EnvFile)) = runner.get(name) else {
+            continue;
+        };
+        let rewritten = rewrite(name, value);
+        let differs = rewritten.is_some() || file.engine_value(name, runner.env) != Some(value);
+        if differs && !out.by_name.iter().any(|(known, _)| known == name) {
+            let value = rewritten.unwrap_or_else(|| value.to_owned());
             out.by_name
                 .push((name.clone(), Some(EnvValue::Secret(value))));
         }
