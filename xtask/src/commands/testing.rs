@@ -211,6 +211,7 @@ impl Machine {
                 host: host.replace('~', "/home/me"),
                 rest: rest.to_owned(),
                 folder: Some(Folder::Missing),
+                missing_parents: Vec::new(),
             }
         };
         RunFacts {

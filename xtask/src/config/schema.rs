@@ -453,6 +453,11 @@ fn mount_source(host: &str) -> Result<(), String> {
     {
         return Ok(());
     }
+    if host.starts_with('~') {
+        return Err(format!(
+            "has `{host}`, and only your own home folder has a short form: `~/…`"
+        ));
+    }
     Err(format!(
         "has `{host}`, which is neither a folder nor the name of a volume: for a folder in the checkout write `./{host}`"
     ))

@@ -87,8 +87,9 @@ pub struct Identity {
     pub user: Option<String>,
     /// `--userns`.
     pub userns: Option<String>,
-    /// The user id and group id of the files that the container writes to the host.
-    pub host_owner: (u32, u32),
+    /// The user id and group id of the files that the container writes to the host; none for a subordinate id
+    /// of the user who runs the engine.
+    pub host_owner: Option<(u32, u32)>,
 }
 
 impl EngineFacts {
@@ -154,21 +155,26 @@ impl EngineFacts {
 
     /// Podman's keep-id maps the user to a user of the container.
     fn rootless_podman_identity(&self, wanted: &RunUser, invoking_user: User) -> Identity {
-        let image_user = (IMAGE_USER, IMAGE_USER);
-        let ((uid, gid), userns) = match wanted {
-            RunUser::Ids(uid, gid) => ((*uid, *gid), format!("keep-id:uid={uid},gid={gid}")),
-            RunUser::Auto | RunUser::Image if self.can(Capability::KeepIdWithIds) => (
-                image_user,
-                format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}"),
-            ),
-            RunUser::Auto | RunUser::Image => {
-                ((invoking_user.uid, invoking_user.gid), "keep-id".to_owned())
-            }
+        let mine = (invoking_user.uid, invoking_user.gid);
+        let can_map = self.can(Capability::KeepIdWithIds);
+        let (uid, gid) = match wanted {
+            RunUser::Image => return IMAGE_USER_UNMAPPED,
+            RunUser::Ids(uid, gid) => (*uid, *gid),
+            RunUser::Auto if can_map => (IMAGE_USER, IMAGE_USER),
+            RunUser::Auto => mine,
+        };
+        let mapped = can_map.then(|| format!("keep-id:uid={uid},gid={gid}"));
+        let (userns, host_owner) = match mapped {
+            Some(mapped) => (Some(mapped), Some(mine)),
+            None if (uid, gid) == mine => (Some("keep-id".to_owned()), Some(mine)),
+            // Without a mapping, root of the container is the user who runs Podman.
+            None if (uid, gid) == (0, 0) => (None, Some(mine)),
+            None => (None, None),
         };
         Identity {
             user: Some(format!("{uid}:{gid}")),
-            userns: Some(userns),
-            host_owner: (invoking_user.uid, invoking_user.gid),
+            userns,
+            host_owner,
         }
     }
 
@@ -252,7 +258,7 @@ fn rootful_identity(wanted: &RunUser, invoking_user: User) -> Identity {
     let image_user = Identity {
         user: None,
         userns: None,
-        host_owner: (IMAGE_USER, IMAGE_USER),
+        host_owner: Some((IMAGE_USER, IMAGE_USER)),
     };
     match wanted {
         RunUser::Image => image_user,
@@ -264,24 +270,33 @@ fn rootful_identity(wanted: &RunUser, invoking_user: User) -> Identity {
 }
 
 fn rootless_docker_identity(wanted: &RunUser, invoking_user: User) -> Identity {
-    match wanted {
+    let (uid, gid) = match wanted {
         // In the user namespace of a rootless daemon, user 0 is the user who runs the daemon, without
         // further rights on the host. Docker has no keep-id.
-        RunUser::Auto => Identity {
-            user: Some("0:0".to_owned()),
-            userns: None,
-            host_owner: (invoking_user.uid, invoking_user.gid),
-        },
-        RunUser::Image | RunUser::Ids(..) => rootful_identity(wanted, invoking_user),
+        RunUser::Auto => (0, 0),
+        RunUser::Ids(uid, gid) => (*uid, *gid),
+        RunUser::Image => return IMAGE_USER_UNMAPPED,
+    };
+    Identity {
+        user: Some(format!("{uid}:{gid}")),
+        userns: None,
+        host_owner: ((uid, gid) == (0, 0)).then_some((invoking_user.uid, invoking_user.gid)),
     }
 }
+
+/// The image's own user, whatever it is, in the user namespace of a rootless engine.
+const IMAGE_USER_UNMAPPED: Identity = Identity {
+    user: None,
+    userns: None,
+    host_owner: None,
+};
 
 /// An identity with the same ids in the container and on the host.
 fn same_ids(uid: u32, gid: u32) -> Identity {
     Identity {
         user: Some(format!("{uid}:{gid}")),
         userns: None,
-        host_owner: (uid, gid),
+        host_owner: Some((uid, gid)),
     }
 }
 
@@ -375,6 +390,7 @@ mod tests {
             facts(kind, rootless)
                 .identity(&RunUser::Auto, invoking_user)
                 .host_owner
+                .unwrap()
         };
         assert_eq!(owner(EngineKind::Docker, false, ME), (1001, 1002));
         assert_eq!(owner(EngineKind::Docker, true, ME), (1001, 1002));
@@ -404,6 +420,38 @@ mod tests {
         let identity = old.identity(&RunUser::Auto, ME);
         assert_eq!(identity.userns.as_deref(), Some("keep-id"));
         assert_eq!(identity.user.as_deref(), Some("1001:1002"));
+    }
+
+    #[test]
+    fn old_podman_maps_no_other_ids() {
+        let old = EngineFacts {
+            version: "4.2.0".to_owned(),
+            ..facts(EngineKind::Podman, true)
+        };
+        let of = |uid, gid| {
+            let identity = old.identity(&RunUser::Ids(uid, gid), ME);
+            assert_eq!(identity.user, Some(format!("{uid}:{gid}")));
+            (identity.userns, identity.host_owner)
+        };
+        assert_eq!(
+            of(1001, 1002),
+            (Some("keep-id".to_owned()), Some((1001, 1002)))
+        );
+        assert_eq!(of(0, 0), (None, Some((1001, 1002))));
+        assert_eq!(of(1000, 1000), (None, None));
+    }
+
+    #[test]
+    fn the_images_own_user_is_left_as_it_is() {
+        for kind in [EngineKind::Docker, EngineKind::Podman] {
+            for rootless in [true, false] {
+                let identity = facts(kind, rootless).identity(&RunUser::Image, ME);
+                assert_eq!((identity.user, identity.userns), (None, None));
+                assert_eq!(identity.host_owner.is_none(), rootless);
+            }
+        }
+        let ids = facts(EngineKind::Docker, true).identity(&RunUser::Ids(7, 7), ME);
+        assert_eq!(ids.host_owner, None, "a subordinate id of rootless Docker");
     }
 
     #[test]

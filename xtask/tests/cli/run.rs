@@ -1,6 +1,9 @@
 //! What `run-local` gives the container: mounts, environment, network and user, and what it leaves.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, symlink},
+};
 
 use serde_json::{Value, json};
 
@@ -389,4 +392,136 @@ fn a_line_that_is_too_long_is_refused_before_the_old_container_is_stopped() {
         output.stderr,
         "error: `/src/.env:2`: has more than 65535 bytes, which engines do not read: set the variable in your environment, and name it in `run.pass-env`\n"
     );
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_named_before_the_old_container_is_stopped() {
+    let answers = [
+        docker_version(),
+        container("running", true),
+        image(),
+        ok("stop"),
+        ok("rm"),
+    ];
+    let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
+    symlink("/unplugged/disk", sandbox.path("home/work")).unwrap();
+    let why = "the folder `/home/work` cannot be mounted: the link `/home/work` leads to `/unplugged/disk`, which is not there";
+    let output = sandbox.run(&["run-local", "--version", "dev-me"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert_eq!(
+        output.stderr,
+        format!(
+            "error: {why}\nhint: connect or create what the link leads to, or remove the link\n"
+        )
+    );
+    assert!(!sandbox.calls().iter().any(|call| call.contains(" stop ")));
+    let output = sandbox.run(&["doctor"]);
+    assert!(output.stdout.contains(why), "{}", output.stdout);
+}
+
+#[test]
+fn a_missing_file_does_not_become_a_folder() {
+    let sandbox = sandbox("docker", "");
+    local(
+        &sandbox,
+        "[run]\nvolumes = ['~/models.json:/etc/models.json:ro']\n",
+    );
+    let output = dry_run(&sandbox, &[]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert_eq!(
+        output.stderr,
+        "error: there is no file `/home/models.json` to mount at `/etc/models.json`\n\
+         hint: create the file; if a folder is meant, create it: `mkdir -p /home/models.json`\n"
+    );
+    fs::write(sandbox.path("home/models.json"), "{}").unwrap();
+    let volumes = values(
+        &dry_run(&sandbox, &["-v", "~/x.d:/etc/x.d", "-v", "~/v1.2:/v"]),
+        "--volume",
+    );
+    assert_eq!(
+        volumes[1..],
+        [
+            "/home/models.json:/etc/models.json:ro",
+            "/home/x.d:/etc/x.d",
+            "/home/v1.2:/v"
+        ]
+    );
+}
+
+#[test]
+fn a_volume_that_an_engine_would_misread_is_refused_with_its_line() {
+    let sandbox = sandbox("docker", "");
+    for (volume, why) in [
+        (
+            "$HOME/models:/models:ro",
+            "has `$HOME`, which is not expanded: write `~/models`",
+        ),
+        (
+            "data/models:/models:ro",
+            "has `data/models`, which is neither a folder nor the name of a volume: for a folder in the checkout write `./data/models`",
+        ),
+    ] {
+        local(&sandbox, &format!("[run]\nvolumes = [\"{volume}\"]\n"));
+        let output = dry_run(&sandbox, &[]);
+        assert_eq!(output.code, 2, "{output:?}");
+        let problem = format!("`{volume}` in `run.volumes` {why}\n --> xtask.local.toml:3:12\n");
+        assert!(output.stderr.contains(&problem), "{}", output.stderr);
+    }
+    assert!(sandbox.calls().is_empty(), "{:?}", sandbox.calls());
+}
+
+#[test]
+fn a_typed_relative_folder_is_relative_to_the_current_one() {
+    let sandbox = sandbox("docker", "volumes = ['./a:/a']\n");
+    assert_eq!(
+        values(&dry_run(&sandbox, &["-v", "./b:/b"]), "--volume")[1..],
+        ["/src/a:/a", "/src/deep/er/b:/b"]
+    );
+}
+
+#[test]
+fn with_sudo_the_home_folder_and_new_folders_are_the_callers() {
+    // Only root can act for another user. Each system has the user 1, `daemon`, who has a home folder.
+    let sandbox = sandbox("docker", "")
+        .env("SUDO_UID", "1")
+        .env("SUDO_GID", "1");
+    local(&sandbox, "[run]\nvolumes = ['~/new/er:/a']\n");
+    let output = dry_run(
+        &sandbox,
+        &["-v", &format!("{}/b/c:/b", sandbox.path("new").display())],
+    );
+    let volumes = values(&output, "--volume");
+    let is_root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    if !is_root {
+        assert_eq!(
+            volumes,
+            ["/home/work:/workspace", "/home/new/er:/a", "/new/b/c:/b"]
+        );
+        return;
+    }
+    assert_ne!(volumes[0], "/home/work:/workspace", "{volumes:?}");
+    assert!(
+        output
+            .stdout
+            .contains("mkdir -p /new/b/c\nchown 1:1 /new /new/b\nchown 1:1 /new/b/c\n"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn the_images_own_user_has_no_options_and_its_files_are_announced() {
+    let mut rootless = docker_version();
+    let version = rootless["stdout"].as_str().unwrap();
+    let components = "\"Components\":[";
+    let version = version.replace(
+        components,
+        &format!("{components}{{\"Name\":\"rootlesskit\"}},"),
+    );
+    rootless["stdout"] = version.into();
+    let answers = [rootless, no_container("docker"), image(), ok("run")];
+    let sandbox = Sandbox::new(&format!("{PROJECT}user = 'image'\n")).engine("docker", &answers);
+    assert!(values(&dry_run(&sandbox, &[]), "--user").is_empty());
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--no-wait"]);
+    let warning = "warning: with this `run.user`, the container's files in `/home/work` belong to a subordinate id and not to you, and the container can write only to what everyone can write to\n";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
 }

@@ -91,7 +91,7 @@ impl RunFacts {
         let mounts = settings.mounts();
         let mounts = mounts
             .iter()
-            .map(|volume| mount(&volume.value, settings, cx.env))
+            .map(|volume| mount(volume, settings, cx.env))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             mounts,
@@ -432,6 +432,18 @@ fn warn(cx: &Context, facts: &RunFacts) {
         cx.ui.hint(&format!(
             "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"
         ));
+    }
+    let writable = |mount: &&Mount| mount.folder.is_some() && !mount.is_read_only();
+    if let (None, Some(mount)) = (
+        engine.identity(&run.user, cx.env.user).host_owner,
+        facts.mounts.iter().find(writable),
+    ) {
+        cx.ui.warn(&format!(
+            "with this `run.user`, the container's files in `{}` belong to a subordinate id and not to you, and the container can write only to what everyone can write to",
+            mount.host
+        ));
+        cx.ui
+            .hint("set `run.user = \"auto\"` to own the files");
     }
     if let Some(why) = engine.why_localhost_is_unreachable() {
         cx.ui.warn(why);
