@@ -116,6 +116,7 @@ pub const KEYS: &[Key] = &[
     key("build.base-image", ValueType::Text(base_image), "the base image; change it to use a mirror, and add `@sha256:…` to pin it"),
     key("build.base-image-arg", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
     key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
+    key("build.public-args", ValueType::List(not_empty), "build arguments whose names look like those of secrets, but whose values are public").adds(whole),
     key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable").adds(secret_id),
     key("build.network", ValueType::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
     key("build.platforms", ValueType::List(platform), "the platforms of the image: `linux/amd64`, `linux/arm64` or both"),

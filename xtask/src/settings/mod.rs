@@ -100,6 +100,8 @@ pub struct BuildSettings {
     pub base_image: String,
     pub base_image_arg: String,
     pub args: BTreeMap<String, String>,
+    /// The names of arguments that look secret and are not.
+    pub public_args: Vec<String>,
     pub secrets: Vec<BuildSecret>,
     pub network: String,
     pub platforms: Vec<Platform>,

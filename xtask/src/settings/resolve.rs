@@ -37,7 +37,6 @@ impl Settings {
         resolve::apply_overrides(&mut layer, &arguments.overrides, env)?;
         let values: Values = from_layer(&layer, "", KEYS, Map::new())?;
         let version = choose_version(arguments.version.as_deref(), env, &values.image, &layer)?;
-        refuse_secret_build_args(&layer)?;
         refuse_repeated_platforms(&layer)?;
         refuse_repeated_items(&layer)?;
         refuse_repeated_mounts(&layer)?;
@@ -57,6 +56,38 @@ impl Settings {
             budget: values.budget,
             layer,
         })
+    }
+
+    /// Refuses build arguments that look like secrets: they stay in the image's history, where everyone can read
+    /// them. Commands that build call this, so that all others work.
+    ///
+    /// # Errors
+    /// The first such argument, with its origin.
+    pub fn refuse_secret_build_args(&self) -> Result<(), Failure> {
+        let of_channel = format!("{CHANNEL}.{}.build-args", self.channel.name);
+        for (table, key) in [("build.args", "build.args"), (&of_channel, "build-args")] {
+            for (name, value) in self.layer.entries(table) {
+                let has_secret =
+                    matches!(&value.value, Value::Text(text) if secret::looks_like_secret(text));
+                let is_public = self.build.public_args.iter().any(|public| public == name);
+                if !has_secret && (is_public || !secret::is_secret_name(name)) {
+                    continue;
+                }
+                let failure = Failure::usage(format!(
+                    "the build argument `{name}` in `{key}` (from {}) looks like a secret, and build arguments stay readable in the image's history",
+                    value.origin
+                ))
+                .hint(format!("make it a build secret: `build.secrets = [\"id={},env={name}\"]`", name.to_lowercase()));
+                return Err(if has_secret {
+                    failure
+                } else {
+                    failure.hint(format!(
+                        "if its value is public, say so: `build.public-args = [\"{name}\"]`"
+                    ))
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -290,22 +321,4 @@ fn refuse_repeated_mounts(layer: &Layer) -> Result<(), Failure> {
         });
     }
     Ok(())
-}
-
-/// Build arguments stay in the image's history, where everyone can read them.
-fn refuse_secret_build_args(layer: &Layer) -> Result<(), Failure> {
-    let secret = layer
-        .entries("build.args")
-        .find(|(name, value)| {
-            let has_secret = |text: &String| secret::looks_like_secret(text);
-            secret::is_secret_name(name)
-                || matches!(&value.value, Value::Text(text) if has_secret(text))
-        })
-        .map(|(name, value)| (name, &value.origin));
-    secret.map_or(Ok(()), |(name, origin)| {
-        Err(Failure::usage(format!(
-            "the build argument `{name}` (from {origin}) looks like a secret, and build arguments stay readable in the image's history"
-        ))
-        .hint(format!("make it a build secret: `build.secrets = [\"id={},env={name}\"]`", name.to_lowercase())))
-    })
 }

@@ -308,8 +308,10 @@ fn a_secret_build_argument_is_refused() {
     ] {
         let text = vec![format!("{name}={value}")];
         let flag = Overrides::default().add("build.args", "--build-arg", text);
-        let error = resolve(&flags(flag), &[], PROJECT).unwrap_err();
-        let message = format!("the build argument `{name}` (from flag --build-arg)");
+        let settings = resolve(&flags(flag), &[], PROJECT).unwrap();
+        let error = settings.refuse_secret_build_args().unwrap_err();
+        let message =
+            format!("the build argument `{name}` in `build.args` (from flag --build-arg)");
         assert!(error.to_string().starts_with(&message), "{error}");
         assert!(!error.to_string().contains("abc"), "{error}");
         let id = name.to_lowercase();
@@ -318,6 +320,33 @@ fn a_secret_build_argument_is_refused() {
             format!("make it a build secret: `build.secrets = [\"id={id},env={name}\"]`")
         );
     }
+}
+
+#[test]
+fn a_build_argument_can_be_declared_public() {
+    let refused = |more: &str| {
+        let project = format!("{PROJECT}{more}");
+        let settings = resolve(&version("dev-me"), &[], &project).unwrap();
+        settings.refuse_secret_build_args().err()
+    };
+    let error = refused("[build]\nargs = { CACHE_KEY = '2026-11' }\n").unwrap();
+    assert_eq!(
+        error.hint_lines()[1],
+        "if its value is public, say so: `build.public-args = [\"CACHE_KEY\"]`"
+    );
+    let public = "[build]\npublic-args = ['CACHE_KEY']\n";
+    assert!(refused(&format!("{public}args = {{ CACHE_KEY = '2026-11' }}\n")).is_none());
+    let known_form = format!("{public}args = {{ CACHE_KEY = 'ghp_abcdefghijklmnopqrst' }}\n");
+    assert_eq!(refused(&known_form).unwrap().hint_lines().len(), 1);
+    let channel = |name: &str| {
+        format!("[[channel]]\nname = '{name}'\nbuild-args = {{ PIP_TOKEN = '{{version}}' }}\n")
+    };
+    let error = refused(&channel("dev")).unwrap().to_string();
+    assert!(
+        error.starts_with("the build argument `PIP_TOKEN` in `build-args` (from xtask.toml:6)"),
+        "{error}"
+    );
+    assert!(refused(&channel("release")).is_none(), "another channel");
 }
 
 #[test]

@@ -525,3 +525,56 @@ fn the_images_own_user_has_no_options_and_its_files_are_announced() {
     let warning = "warning: with this `run.user`, the container's files in `/home/work` belong to a subordinate id and not to you, and the container can write only to what everyone can write to\n";
     assert!(output.stderr.contains(warning), "{}", output.stderr);
 }
+
+#[test]
+fn only_a_build_refuses_an_argument_that_looks_like_a_secret() {
+    let sandbox = sandbox("docker", "");
+    local(
+        &sandbox,
+        "[build.args]\nMONKEY = 'a'\nSIGNING_PUBLIC_KEY = 'ssh-ed25519 AAAA'\nKMS_KEY_ALIAS = 'alias/x'\nPASSWORD_MIN_LENGTH = '12'\nCACHE_KEY = '2026-11'\n",
+    );
+    for line in [
+        &["config"][..],
+        &["run-local", "--version", "dev-me", "--dry-run"],
+    ] {
+        assert_eq!(sandbox.run(line).code, 0, "{line:?}");
+    }
+    let build = ["build-image", "--version", "dev-me", "--dry-run"];
+    let output = sandbox.run(&build);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert_eq!(
+        output.stderr,
+        "error: the build argument `CACHE_KEY` in `build.args` (from xtask.local.toml:7) looks like a secret, and build arguments stay readable in the image's history\n\
+         hint: make it a build secret: `build.secrets = [\"id=cache_key,env=CACHE_KEY\"]`\n\
+         hint: if its value is public, say so: `build.public-args = [\"CACHE_KEY\"]`\n"
+    );
+    let sandbox = sandbox
+        .env("XTASK_BUILD_PUBLIC_ARGS", "CACHE_KEY")
+        .env("TYPED", "x y");
+    let output = sandbox.run(&[&build[..], &["--build-arg", "TYPED"]].concat());
+    assert_eq!(output.code, 0, "{output:?}");
+    for argument in ["CACHE_KEY=2026-11", "MONKEY=a", "'TYPED=x y'"] {
+        let argument = format!(" --build-arg {argument} ");
+        assert!(output.stdout.contains(&argument), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn a_secret_of_the_command_line_adds_to_those_of_the_configuration() {
+    let sandbox = sandbox("docker", "").env("TOKEN", "made-up");
+    local(
+        &sandbox,
+        "[build]\nsecrets = ['id=ca,src=xtask.toml', 'id=token,src=xtask.toml']\n",
+    );
+    let output = sandbox.run(&[
+        "build-image",
+        "--version",
+        "dev-me",
+        "--dry-run",
+        "--secret",
+        "type=env,env=TOKEN,id=token",
+    ]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let secrets = " --secret id=ca,src=/src/xtask.toml --secret id=token,env=TOKEN ";
+    assert!(output.stdout.contains(secrets), "{}", output.stdout);
+}

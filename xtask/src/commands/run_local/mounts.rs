@@ -78,7 +78,7 @@ pub fn mount(
     };
     let path: PathBuf = env.expand(host, base).ok_or_else(|| {
         Failure::usage(format!(
-            "the volume `{volume}` needs your home folder, and HOME is not set"
+            "the volume `{volume}` needs HOME, which is not set"
         ))
         .hint("set HOME, or give an absolute path in `run.workspace` or `run.volumes`")
     })?;

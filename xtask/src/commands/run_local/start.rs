@@ -442,8 +442,7 @@ fn warn(cx: &Context, facts: &RunFacts) {
             "with this `run.user`, the container's files in `{}` belong to a subordinate id and not to you, and the container can write only to what everyone can write to",
             mount.host
         ));
-        cx.ui
-            .hint("set `run.user = \"auto\"` to own the files");
+        cx.ui.hint("set `run.user = \"auto\"` to own the files");
     }
     if let Some(why) = engine.why_localhost_is_unreachable() {
         cx.ui.warn(why);

@@ -198,7 +198,11 @@ fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<C
     }
     checks.push(label_check(settings, &facts.image));
     let history = cx.exec.step(&plans.history)?.stdout;
-    checks.push(secret_check(&facts.image, &history));
+    checks.push(secret_check(
+        &facts.image,
+        &history,
+        &settings.build.public_args,
+    ));
     let exported = cx.exec.stream(&plans.export.cmd)?;
     let read = filesystem::read_and_compress(exported);
     cx.exec.fail_if_interrupted()?;
@@ -348,7 +352,7 @@ fn label_check(settings: &Settings, image: &Image) -> CheckResult {
 }
 
 /// Only names are shown, never values.
-fn secret_check(image: &Image, history: &str) -> CheckResult {
+fn secret_check(image: &Image, history: &str, public: &[String]) -> CheckResult {
     let mut found = Vec::new();
     for entry in image.config.env.iter().flatten() {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
@@ -362,6 +366,7 @@ fn secret_check(image: &Image, history: &str) -> CheckResult {
             .filter_map(|word| word.split_once('='));
         let named = assigned
             .filter(|(name, value)| !value.is_empty() && secret::is_secret_name(name))
+            .filter(|(name, _)| public.iter().all(|public| public != name))
             .map(|(name, _)| name.to_owned());
         let by_form = secret::looks_like_secret(line).then(|| "a text".to_owned());
         found.extend(

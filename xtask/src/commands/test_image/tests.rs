@@ -22,11 +22,15 @@ fn stopped_after(seconds: u64) -> Finished {
 #[test]
 fn secrets_are_named_and_never_shown() {
     let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin","LOG_LEVEL=info"]}}"#);
-    assert!(secret_check(&clean, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n").ok);
+    assert!(secret_check(&clean, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n", &[]).ok);
 
     let dirty =
         image(r#"{"Id":"x","Config":{"Env":["OPENAI_API_KEY=sk-abcdefghijklmnopqrstuvwxyz"]}}"#);
-    let check = secret_check(&dirty, "RUN TOKEN=abc pip install x\n");
+    let check = secret_check(
+        &dirty,
+        "RUN TOKEN=abc X_KEY=public pip install x\n",
+        &["X_KEY".to_owned()],
+    );
     assert!(!check.ok);
     assert_eq!(
         check.detail,
