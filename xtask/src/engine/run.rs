@@ -18,6 +18,8 @@ pub struct Run {
     pub name: String,
     pub image: String,
     pub labels: Vec<(String, String)>,
+    /// `--platform`; none for the engine's default one.
+    pub platform: Option<String>,
     pub mode: Mode,
     pub network: Network,
     pub user: RunUser,
@@ -47,6 +49,7 @@ impl Run {
             name: name.to_owned(),
             image: image.to_owned(),
             labels: Vec::new(),
+            platform: None,
             mode: Mode::Detached,
             network,
             user: RunUser::Image,
@@ -199,6 +202,9 @@ impl EngineFacts {
         cmd = cmd.args(["--name", &run.name]);
         // Without this option, Podman tries for three seconds to pull an image that was built locally.
         cmd = cmd.arg("--pull=never");
+        if let Some(platform) = &run.platform {
+            cmd = cmd.args(["--platform", platform]);
+        }
         for (name, value) in &run.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
         }

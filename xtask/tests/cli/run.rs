@@ -578,3 +578,13 @@ fn a_secret_of_the_command_line_adds_to_those_of_the_configuration() {
     let secrets = " --secret id=ca,src=/src/xtask.toml --secret id=token,env=TOKEN ";
     assert!(output.stdout.contains(secrets), "{}", output.stdout);
 }
+
+#[test]
+fn the_container_has_the_platform_of_the_image_that_was_built() {
+    for (engine, platform) in [("docker", &["linux/amd64"][..]), ("podman", &[])] {
+        let sandbox = sandbox(engine, "").env("DOCKER_DEFAULT_PLATFORM", "linux/arm64");
+        assert_eq!(values(&dry_run(&sandbox, &[]), "--platform"), platform);
+    }
+    let plain = sandbox("docker", "");
+    assert!(values(&dry_run(&plain, &[]), "--platform").is_empty());
+}

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::{
     base::{
+        engine_kind::EngineKind,
         env::{Env, Os},
         error::Failure,
         image::human_bytes,
@@ -151,6 +152,7 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         name: run.container.clone(),
         image: facts.reference.clone(),
         labels,
+        platform: platform_of_image(env, facts),
         mode: if options.foreground {
             Mode::Foreground {
                 tty: env.stdin_tty && env.stdout_tty,
@@ -170,6 +172,17 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         stop_grace: run.stop_grace,
         ports: Vec::new(),
         command: Vec::new(),
+    }
+}
+
+/// The image's platform, if Docker would take another one by default and refuse the image.
+fn platform_of_image(env: &Env, facts: &RunFacts) -> Option<String> {
+    match facts.state.engine.engine.kind {
+        EngineKind::Docker => {
+            env.get("DOCKER_DEFAULT_PLATFORM")?;
+            facts.state.images.first().map(Image::platform)
+        }
+        EngineKind::Podman => None,
     }
 }
 
