@@ -1,5 +1,6 @@
 //! The settings: arguments, environment and configuration files, resolved into one value. Pure.
 
+mod mounts;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
@@ -18,11 +19,8 @@ use crate::{
         image::{Budget, Platform, Repository},
         version::{TemplateValues, Version, check_tag, fill_template, is_left_out},
     },
-    config::layer::{Layer, Origin, Sourced},
+    config::layer::{Layer, Sourced},
 };
-
-/// Where the container has the workspace.
-pub const WORKSPACE: &str = "/workspace";
 
 /// All settings of one call.
 #[derive(Clone, Debug)]
@@ -302,26 +300,6 @@ impl Settings {
         let origin = self.layer.get("run.env-file")?.origin.clone();
         let value = self.run.env_file.clone();
         (!value.is_empty()).then_some(Sourced { value, origin })
-    }
-
-    /// The container's mounts as `HOST:CONTAINER[:OPTIONS]`, the workspace first, each with its origin.
-    pub fn mounts(&self) -> Vec<Sourced<String>> {
-        let origin = |key: &str, number| {
-            let sourced = self.layer.get(key);
-            sourced.map_or(Origin::Default, |found| {
-                found.origin.of_item(number).clone()
-            })
-        };
-        let workspace = (!self.run.workspace.is_empty()).then(|| Sourced {
-            value: format!("{}:{WORKSPACE}", self.run.workspace),
-            origin: origin("run.workspace", 0),
-        });
-        let volumes = self.run.volumes.iter().enumerate();
-        let volumes = volumes.map(|(number, volume)| Sourced {
-            value: volume.clone(),
-            origin: origin("run.volumes", number),
-        });
-        workspace.into_iter().chain(volumes).collect()
     }
 
     /// The reference under which the image is run and tested: that of its first tag.

@@ -1,7 +1,5 @@
 //! Arguments, environment and files become settings.
 
-use std::path::Path;
-
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
@@ -11,11 +9,9 @@ use crate::{
         files::Files,
         layer::{Layer, Origin, Override, Sourced},
         resolve,
-        schema::{
-            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, Value, ValueType,
-        },
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, Value, ValueType},
     },
-    settings::{Channel, ImageSettings, Settings, Values, WORKSPACE},
+    settings::{Channel, ImageSettings, Settings, Values, mounts::refuse_repeated_mounts},
 };
 
 /// The part of the command line that sets settings.
@@ -273,52 +269,6 @@ fn refuse_repeated_items(layer: &Layer) -> Result<(), Failure> {
             }
             known.push((item, origin));
         }
-    }
-    Ok(())
-}
-
-/// Two mounts at the same folder of the container. An engine would refuse them, or hide one of them.
-fn refuse_repeated_mounts(layer: &Layer) -> Result<(), Failure> {
-    let mut claims: Vec<(&str, String, &Origin)> = Vec::new();
-    let lists = [
-        ("run.volumes", schema::volume_target as schema::Identity),
-        ("run.hardening.tmpfs", |tmpfs| {
-            tmpfs.split(':').next().unwrap_or(tmpfs)
-        }),
-    ];
-    for (key, target) in lists {
-        for (item, origin) in layer.get(key).into_iter().flat_map(Sourced::items) {
-            claims.push((target(item), format!("`{item}` in `{key}`"), origin));
-        }
-    }
-    let workspace = layer
-        .get("run.workspace")
-        .filter(|sourced| sourced.value != Value::Text(String::new()));
-    if let Some(Sourced { origin, .. }) = workspace {
-        claims.insert(0, (WORKSPACE, "`run.workspace`".to_owned(), origin));
-    }
-    for (number, (folder, claim, origin)) in claims.iter().enumerate() {
-        let is_same = |other: &&(&str, String, &Origin)| Path::new(other.0) == Path::new(folder);
-        let Some((_, other, other_origin)) = claims[..number].iter().find(is_same) else {
-            continue;
-        };
-        let failure = Failure::usage(format!(
-            "the container's folder `{folder}` has two mounts: {other} (from {other_origin}) and {claim} (from {origin})"
-        ));
-        let host = claim
-            .trim_start_matches('`')
-            .split(':')
-            .next()
-            .unwrap_or_default();
-        return Err(match (other.as_str(), schema::is_folder(host)) {
-            ("`run.workspace`", true) if claim.ends_with("`run.volumes`") => failure.hint(format!(
-                "for another workspace write `run.workspace = \"{host}\"` or set `XTASK_RUN_WORKSPACE`, and remove the volume"
-            )),
-            ("`run.workspace`", false) => {
-                failure.hint("remove it, or write `run.workspace = \"\"` to mount no folder of the host there")
-            }
-            (_, _) => failure.hint("remove one of the two"),
-        });
     }
     Ok(())
 }

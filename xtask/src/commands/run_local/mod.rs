@@ -2,7 +2,9 @@
 
 pub mod environment;
 pub mod mounts;
+mod network;
 pub mod start;
+mod warnings;
 
 use anyhow::Result;
 use clap::Args;

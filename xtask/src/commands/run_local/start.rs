@@ -1,7 +1,5 @@
 //! Starts the runner's container. `run-local`, `watch` and `up` share it.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use crate::{
@@ -9,7 +7,6 @@ use crate::{
         engine_kind::EngineKind,
         env::{Env, Os},
         error::Failure,
-        image::human_bytes,
         ui::{Clock, human_time},
     },
     catalogue,
@@ -19,23 +16,24 @@ use crate::{
         run_local::{
             environment::container_env,
             mounts::{Mount, folder_steps, mount},
+            network::{has_network, missing_network},
+            warnings::warn,
         },
     },
     engine::{
-        EngineFacts, Location,
+        Location,
         container::{Container, LogOptions, Owner},
         image::Image,
         label,
-        run::{IMAGE_USER, Mode, Run},
+        run::{Mode, Run},
     },
-    exec::Finished,
     facts::{
         context::{Context, EngineQuery, EngineState, Ran, refuse_foreign},
-        environment::{EnvFile, RunnerEnv, env_file_warnings, read_env_file},
+        environment::{EnvFile, RunnerEnv, read_env_file},
         host,
     },
     plan::{Output, Plan, Step},
-    settings::{Network, Publish, Relabel, Settings},
+    settings::{Publish, Relabel, Settings},
 };
 
 /// How the container is started.
@@ -105,7 +103,7 @@ impl RunFacts {
         })
     }
 
-    fn runner_env<'a>(&'a self, settings: &'a Settings, env: &'a Env) -> RunnerEnv<'a> {
+    pub(super) fn runner_env<'a>(&'a self, settings: &'a Settings, env: &'a Env) -> RunnerEnv<'a> {
         RunnerEnv {
             settings,
             env,
@@ -230,38 +228,6 @@ pub fn plan(
         format!("{name} from {} with {}", facts.reference, engine.describe()),
     ));
     Ok(plan)
-}
-
-/// Asks whether the configured network exists. What cannot be asked is left to the engine.
-fn has_network(cx: &Context, engine: &EngineFacts) -> Result<bool> {
-    let network = &cx.settings.run.network;
-    if let Some(container) = network.container() {
-        return Ok(cx.container_of(&engine.engine, container)?.is_some());
-    }
-    let Some(name) = network.created_by_user() else {
-        return Ok(true);
-    };
-    let answer = cx.ask(&engine.engine.inspect_network(name));
-    cx.exec.fail_if_interrupted()?;
-    let is_missing = |answer: &Finished| !answer.ok() && answer.stderr.contains("not found");
-    Ok(!answer.is_ok_and(|answer| is_missing(&answer)))
-}
-
-fn missing_network(network: &Network, engine: &EngineFacts) -> Failure {
-    let program = &engine.engine.program;
-    let others = "or use another network: `--network bridge`";
-    match (network.container(), network.created_by_user()) {
-        (Some(container), _) => Failure::new(format!(
-            "there is no container `{container}` whose network the new one could share"
-        ))
-        .hint(format!("start that container first, {others}")),
-        (None, name) => {
-            let name = name.unwrap_or_default();
-            Failure::new(format!("{program} has no network `{name}`")).hint(format!(
-                "create it: `{program} network create {name}`; {others}"
-            ))
-        }
-    }
 }
 
 /// A local image is preferred. A missing one is pulled if its channel publishes images.
@@ -422,103 +388,6 @@ fn remove_leftover(cx: &Context, facts: &RunFacts) {
 
 fn never_ran(container: &Container) -> bool {
     container.owner() == Owner::Xtask && container.state.status == "created"
-}
-
-/// Warns of what the user may not expect, such as an address at which nothing listens.
-fn warn(cx: &Context, facts: &RunFacts) {
-    let run = &cx.settings.run;
-    let engine = &facts.state.engine;
-    for warning in facts.env_file.iter().flat_map(env_file_warnings) {
-        cx.ui.warn(&warning);
-    }
-    if matches!(engine.location, Location::Remote(_)) {
-        cx.ui.warn(&format!(
-            "{}: the container cannot reach addresses and folders of this machine",
-            engine.describe()
-        ));
-        return;
-    }
-    for folder in unmounted_volumes(&facts.state.images, &run.hardening.tmpfs, &facts.mounts) {
-        cx.ui.warn(&format!(
-            "nothing is mounted at `{folder}`, a volume of the image: the next container does not have its files"
-        ));
-        cx.ui.hint(&format!(
-            "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"
-        ));
-    }
-    let writable = |mount: &&Mount| mount.folder.is_some() && !mount.is_read_only();
-    if let (None, Some(mount)) = (
-        engine.identity(&run.user, cx.env.user).host_owner,
-        facts.mounts.iter().find(writable),
-    ) {
-        cx.ui.warn(&format!(
-            "with this `run.user`, the container's files in `{}` belong to a subordinate id and not to you, and the container can write only to what everyone can write to",
-            mount.host
-        ));
-        cx.ui.hint("set `run.user = \"auto\"` to own the files");
-    }
-    if let Some(why) = engine.why_localhost_is_unreachable() {
-        cx.ui.warn(why);
-    }
-    let addresses = facts.runner_env(cx.settings, cx.env).addresses();
-    if run.network.is_apart_from_host() {
-        if !addresses.is_empty() {
-            cx.ui.warn(&match run.network.container() {
-                Some(other) => format!(
-                    "the container shares the network of `{other}`: `localhost` in its addresses is that container"
-                ),
-                None => "the container cannot reach this machine through its network, so its addresses stay as they are".to_owned(),
-            });
-        }
-        return;
-    }
-    for (name, value) in addresses {
-        if !host::listens(value) {
-            cx.ui.warn(&format!(
-                "nothing listens at {} ({name})",
-                address_without_password(value)
-            ));
-            cx.ui.hint(how_to_start(name));
-        }
-    }
-    if cx.env.user.is_root_without_sudo() && engine.location == Location::Host {
-        cx.ui.verbose(&format!(
-            "you are root: the container runs as uid {IMAGE_USER}, which owns its files"
-        ));
-    }
-    if let Some(memory) = run.limits.memory {
-        cx.ui
-            .verbose(&format!("memory is limited to {}", human_bytes(memory)));
-    }
-}
-
-/// The volumes of the image at which nothing is mounted. The engine makes a volume without a name for each.
-fn unmounted_volumes<'a>(
-    images: &'a [Image],
-    tmpfs: &[String],
-    mounts: &[Mount],
-) -> impl Iterator<Item = &'a str> {
-    let targets = mounts
-        .iter()
-        .map(|mount| mount.rest.as_str())
-        .chain(tmpfs.iter().map(String::as_str));
-    let mounted: Vec<_> = targets
-        .map(|rest| PathBuf::from(rest.split(':').next().unwrap_or(rest)))
-        .collect();
-    let volumes = images
-        .first()
-        .and_then(|image| image.config.volumes.as_ref());
-    let volumes = volumes.into_iter().flat_map(|volumes| volumes.keys());
-    volumes
-        .map(String::as_str)
-        .filter(move |volume| !mounted.contains(&PathBuf::from(volume)))
-}
-
-fn address_without_password(address: &str) -> String {
-    host::host_and_port(address).map_or_else(
-        || "its address".to_owned(),
-        |(host, port)| format!("{host}:{port}"),
-    )
 }
 
 /// The hint for an address at which nothing listens, by the name of its variable.
