@@ -3,9 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{CStr, OsStr, OsString},
     io::IsTerminal,
+    mem::MaybeUninit,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    ptr,
 };
 
 /// The operating system.
@@ -44,6 +47,8 @@ pub struct Env {
     /// The OCI name of the host's architecture: `amd64`, `arm64`, …
     pub arch: String,
     pub user: User,
+    /// The home folder of the user who called `sudo`; none without `sudo`.
+    sudo_home: Option<PathBuf>,
     pub stdin_tty: bool,
     pub stdout_tty: bool,
 }
@@ -72,6 +77,7 @@ impl Env {
                 uid: euid,
                 gid: egid,
             },
+            sudo_home: None,
             stdin_tty: std::io::stdin().is_terminal(),
             stdout_tty: std::io::stdout().is_terminal(),
         };
@@ -79,6 +85,7 @@ impl Env {
             let id = |name| env.get(name).and_then(|id| id.parse().ok());
             if let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) {
                 env.user = User { euid, uid, gid };
+                env.sudo_home = home_of(uid).filter(|_| uid != 0);
             }
         }
         Ok(env)
@@ -101,6 +108,7 @@ impl Env {
                 uid: 1001,
                 gid: 1001,
             },
+            sudo_home: None,
             stdin_tty: false,
             stdout_tty: false,
         }
@@ -118,6 +126,17 @@ impl Env {
     /// Whether the variable exists, even if it is empty or not UTF-8.
     pub fn has(&self, name: &str) -> bool {
         self.vars.contains_key(&OsString::from(name))
+    }
+
+    /// Whether the variable has a value, even if it is not UTF-8.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.has(name) && !self.is_empty(name)
+    }
+
+    /// Whether the variable exists and is empty.
+    pub fn is_empty(&self, name: &str) -> bool {
+        let value = self.vars.get(&OsString::from(name));
+        value.is_some_and(|value| value.is_empty())
     }
 
     /// The names of all variables that are UTF-8.
@@ -145,12 +164,14 @@ impl Env {
         self.vars.get(&OsString::from("PATH"))
     }
 
-    /// Expands a path from the configuration: `~` is the home folder, and a relative path is relative to
-    /// `base`. None if the path begins with `~` and HOME is not set.
+    /// Expands a path from the configuration: `~` is your home folder, and a relative path is relative to
+    /// `base`. With `sudo`, HOME is root's, but `~` is still yours. None if the path begins with `~` and HOME is
+    /// not set.
     pub fn expand(&self, text: &str, base: &Path) -> Option<PathBuf> {
+        let home = || self.sudo_home.clone().or_else(|| self.home());
         let path = match text.strip_prefix('~') {
-            Some("") => self.home()?,
-            Some(rest) if rest.starts_with('/') => self.home()?.join(rest.trim_start_matches('/')),
+            Some("") => home()?,
+            Some(rest) if rest.starts_with('/') => home()?.join(rest.trim_start_matches('/')),
             _ => PathBuf::from(text),
         };
         // Collecting the components removes `.` from the path.
@@ -176,6 +197,31 @@ fn effective_ids() -> (u32, u32) {
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
+/// The home folder of a user, from the user database.
+#[allow(unsafe_code)]
+fn home_of(uid: u32) -> Option<PathBuf> {
+    let mut texts = vec![0; 16 * 1024];
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut found = ptr::null_mut();
+    // SAFETY: `entry` and `texts` are valid for writes, and `texts` has the length that is given.
+    // `getpwuid_r` writes nothing else (getpwuid(3)).
+    let code = unsafe {
+        libc::getpwuid_r(
+            uid,
+            entry.as_mut_ptr(),
+            texts.as_mut_ptr(),
+            texts.len(),
+            &raw mut found,
+        )
+    };
+    if code != 0 || found.is_null() {
+        return None;
+    }
+    // SAFETY: `found` is not null, so it points to `entry`, whose texts are in `texts` and end with NUL.
+    let home = unsafe { CStr::from_ptr((*found).pw_dir) };
+    Some(PathBuf::from(OsStr::from_bytes(home.to_bytes())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,5 +243,27 @@ mod tests {
         assert_eq!(env.expand("./a", base).unwrap(), Path::new("/src/a"));
         assert_eq!(env.expand("/a", base).unwrap(), Path::new("/a"));
         assert_eq!(Env::fake(&[]).expand("~/w", base), None, "without HOME");
+        let sudo = Env {
+            sudo_home: Some("/home/caller".into()),
+            ..env
+        };
+        assert_eq!(
+            sudo.expand("~/w", base).unwrap(),
+            Path::new("/home/caller/w")
+        );
+        assert_eq!(sudo.home().unwrap(), Path::new("/home/me"), "of the engine");
+    }
+
+    #[test]
+    fn the_user_database_has_home_folders() {
+        assert_eq!(
+            home_of(0).unwrap(),
+            Path::new(if cfg!(target_os = "macos") {
+                "/var/root"
+            } else {
+                "/root"
+            })
+        );
+        assert_eq!(home_of(u32::MAX - 7), None);
     }
 }

@@ -7,23 +7,49 @@ pub const MASK: &str = "***";
 
 /// Whether the value of a variable or key with this name is a secret.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name
-        .rsplit('.')
-        .next()
-        .unwrap_or(name)
-        .to_uppercase()
-        .replace('-', "_");
-    let ends = [
-        "KEY",
-        "TOKEN",
-        "SECRET",
-        "PASSWORD",
-        "PASSWD",
-        "CREDENTIALS",
-    ];
-    ends.iter().any(|end| name.ends_with(end))
-        || name.contains("SECRET_")
-        || name.contains("PASSWORD_")
+    let name = name.rsplit('.').next().unwrap_or(name);
+    let words = words_of(name);
+    // What a name says about a secret is not the secret: `PASSWORD_MIN_LENGTH`, `KMS_KEY_ALIAS`.
+    let about_secrets = ["LENGTH", "ALIAS", "FILE", "PATH", "NAME"];
+    let (last, before) = match &words[..] {
+        [.., before, last] => (last.as_str(), before.as_str()),
+        [last] => (last.as_str(), ""),
+        [] => return false,
+    };
+    if about_secrets.contains(&last) || (last == "KEY" && matches!(before, "PUBLIC" | "PUB")) {
+        return false;
+    }
+    // Words such as `MONKEY` end with `KEY` too.
+    let keys = ["API", "AUTH", "ACCESS", "SECRET", "PRIVATE", "SSH", ""];
+    let is_key = last
+        .strip_suffix("KEY")
+        .is_some_and(|kind| keys.contains(&kind));
+    let ends = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
+    let holds = ["SECRET", "PASSWORD"];
+    is_key
+        || ends.iter().any(|end| last.ends_with(end))
+        || words
+            .iter()
+            .any(|word| holds.iter().any(|held| word.ends_with(held)))
+}
+
+/// The words of a name such as `API_KEY`, `api-key` or `apiKey`, in upper case.
+fn words_of(name: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut was_lower = false;
+    for c in name.chars() {
+        if matches!(c, '_' | '-') || (was_lower && c.is_uppercase()) {
+            words.push(String::new());
+        }
+        if let Some(word) = words.last_mut()
+            && !matches!(c, '_' | '-')
+        {
+            word.extend(c.to_uppercase());
+        }
+        was_lower = c.is_lowercase();
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 /// The prefixes of keys and tokens, each with the minimum number of characters that follow it.
@@ -123,6 +149,14 @@ mod tests {
             "run.env.STIGMER_API_KEY",
             "GITHUB_TOKEN",
             "db-password",
+            "APIKEY",
+            "apiKey",
+            "myKey",
+            "mytoken",
+            "KEY",
+            "SECRET_KEY_BASE",
+            "DB_PASSWORD_PROD",
+            "SIGNING_PRIVATE_KEY",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
@@ -131,6 +165,15 @@ mod tests {
             "KEYBOARD",
             "TOKENIZER_PATH",
             "run.env.MODE",
+            "MONKEY",
+            "PUBLIC_KEY",
+            "SIGNING_PUBLIC_KEY",
+            "KEY_MIN_LENGTH",
+            "PASSWORD_MIN_LENGTH",
+            "KMS_KEY_ALIAS",
+            "SECRET_FILE",
+            "",
+            "__",
         ] {
             assert!(!is_secret_name(name), "{name}");
         }

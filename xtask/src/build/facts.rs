@@ -148,7 +148,7 @@ fn own_cache_folder(cx: &Context, engine: &EngineFacts) -> Option<String> {
     let owner = match host::folder(&shared) {
         Folder::Exists { uid, .. } => uid,
         Folder::Missing => 0,
-        Folder::Other => return None,
+        Folder::DanglingLink { .. } | Folder::Other => return None,
     };
     (owner != cx.env.user.euid)
         .then(|| cx.env.cache_folder())?

@@ -37,6 +37,7 @@ pub fn build_for_platform(
     facts: &BuildFacts,
     platform: &Platform,
 ) -> Result<Build, Failure> {
+    settings.refuse_secret_build_args()?;
     let known = settings.platforms();
     if !known.is_empty() && !known.contains(platform) {
         let names: Vec<_> = known.iter().map(ToString::to_string).collect();

@@ -65,28 +65,19 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// The flag replaces the value of a key; a table keeps its other entries. None if the flag was not
-    /// given.
+    /// The flag replaces the value of a key. None if the flag was not given.
     #[must_use]
     pub fn set(mut self, key: &'static str, flag: &'static str, text: Option<String>) -> Self {
-        self.list.extend(text.map(|text| Override {
-            key,
-            flag,
-            text,
-            append: false,
-        }));
+        self.list
+            .extend(text.map(|text| Override { key, flag, text }));
         self
     }
 
-    /// Each item is added to the list of a key.
+    /// Adds items to the list, or `NAME=value` entries to the table of a key.
     #[must_use]
     pub fn add(mut self, key: &'static str, flag: &'static str, items: Vec<String>) -> Self {
-        self.list.extend(items.into_iter().map(|text| Override {
-            key,
-            flag,
-            text,
-            append: true,
-        }));
+        let add = |text| Override { key, flag, text };
+        self.list.extend(items.into_iter().map(add));
         self
     }
 }
@@ -126,8 +117,8 @@ pub struct BuildOptions {
     /// How the build shows its progress
     #[arg(long, value_enum, value_name = "HOW")]
     pub progress: Option<Progress>,
-    /// A build argument; can be given several times
-    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    /// A build argument: NAME=VALUE, or NAME for the value in your environment; can be given several times
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
     /// A build secret: id=NAME,src=FILE or id=NAME,env=VARIABLE; can be given several times
     #[arg(long = "secret", value_name = "SECRET")]
@@ -152,11 +143,7 @@ impl BuildOptions {
                 pull.map_or("--pull", |(flag, _)| flag),
                 pull.map(|(_, value)| value.to_owned()),
             )
-            .set(
-                "build.args",
-                "--build-arg",
-                (!self.build_args.is_empty()).then(|| self.build_args.join("\n")),
-            )
+            .add("build.args", "--build-arg", self.build_args.clone())
             .add("build.secrets", "--secret", self.secrets.clone())
     }
 }

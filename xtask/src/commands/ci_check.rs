@@ -71,6 +71,8 @@ impl Command for CiCheck {
             all.push(released(cx, &registry, &git));
         }
         all.push(signing(cx, &git, Place::of(settings, built_for)));
+        let secret = settings.refuse_secret_build_args().err();
+        all.extend(secret.map(|why| findings::from_failure("build arguments", &why)));
         let engine = building(cx, &mut all);
         all.push(cache(settings, env, engine));
         cx.exec.fail_if_interrupted()?;

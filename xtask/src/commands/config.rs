@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
+    base::error::Failure,
     cli::{JsonOption, VersionOption},
     commands::{command::Command, json},
     config::{
@@ -33,7 +34,8 @@ impl Command for Config {
 
     fn run(&self, cx: &Context) -> Result<()> {
         let git = git::work_tree(cx.exec, &cx.settings.root).values;
-        let tags = cx.settings.tags(&git)?;
+        // The settings are shown even if a template needs what git does not have, such as a branch.
+        let tags = cx.settings.tags(&git);
         if self.json.json {
             json::print(cx.ui, &as_json(cx.settings, &tags))
         } else {
@@ -73,9 +75,13 @@ fn paths(settings: &Settings) -> Vec<String> {
     paths
 }
 
-fn as_text(settings: &Settings, tags: &[String]) -> String {
+fn as_text(settings: &Settings, tags: &Result<Vec<String>, Failure>) -> String {
+    let tags = match tags {
+        Ok(tags) => format!("{tags:?}"),
+        Err(why) => format!("[]  # {why}"),
+    };
     let mut out = format!(
-        "version = \"{}\"  # {}\nchannel = \"{}\"\ntags = {tags:?}\n\n",
+        "version = \"{}\"  # {}\nchannel = \"{}\"\ntags = {tags}\n\n",
         settings.version.value, settings.version.origin, settings.channel.name,
     );
     for path in paths(settings) {
@@ -91,7 +97,7 @@ fn as_text(settings: &Settings, tags: &[String]) -> String {
     out
 }
 
-fn as_json(settings: &Settings, tags: &[String]) -> serde_json::Value {
+fn as_json(settings: &Settings, tags: &Result<Vec<String>, Failure>) -> serde_json::Value {
     let values: serde_json::Map<_, _> = paths(settings)
         .into_iter()
         .filter_map(|path| {
@@ -106,7 +112,8 @@ fn as_json(settings: &Settings, tags: &[String]) -> serde_json::Value {
     json!({
         "version": { "value": settings.version.value.as_str(), "source": settings.version.origin.to_string() },
         "channel": settings.channel.name,
-        "tags": tags,
+        "tags": tags.as_deref().unwrap_or_default(),
+        "tags-problem": tags.as_ref().err().map(ToString::to_string),
         "values": values,
     })
 }

@@ -293,12 +293,8 @@ fn environment(cx: &Context) -> Vec<Finding> {
 /// Whether the mounted folders can be written by the container.
 fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
     let what = "workspace";
-    let mounts = cx
-        .settings
-        .run
-        .volumes
-        .iter()
-        .map(|volume| mount(volume, cx.settings, cx.env));
+    let mounts = cx.settings.mounts().into_iter();
+    let mounts = mounts.map(|volume| mount(&volume, cx.settings, cx.env));
     mounts
         .filter_map(|mount| match mount {
             Err(error) => Some(failure(
@@ -312,7 +308,9 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                     (Err(error), _) => {
                         failure(what, error.to_string(), error.hint_lines().join("; "))
                     }
-                    (Ok(_), Folder::Missing) => ok(what, format!("{} will be created", mount.host)),
+                    (Ok(_), Folder::Missing | Folder::DanglingLink { .. }) => {
+                        ok(what, format!("{} will be created", mount.host))
+                    }
                     (Ok(_), Folder::Other) => ok(
                         what,
                         format!("{} is a file, which is mounted as it is", mount.host),

@@ -125,9 +125,9 @@ fn configuration(env: &Env) -> String {
             origin("run.container"),
         ),
         (
-            "volumes",
-            settings.run.volumes.join(", "),
-            origin("run.volumes"),
+            "workspace",
+            settings.run.workspace.clone(),
+            origin("run.workspace"),
         ),
         (
             "engine",

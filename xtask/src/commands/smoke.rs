@@ -178,7 +178,7 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         ask("read haiku.txt"),
         ask("what did I ask before?"),
     ];
-    let remove = |name: &str| quiet(engine.engine.remove(name)).ignore_failure();
+    let remove = |name: &str| quiet(engine.engine.remove_with_volumes(name)).ignore_failure();
     let remove_volume = ["volume", "rm", "--force", &names.runner];
     let cleanup = vec![
         remove(&names.runner),

@@ -20,7 +20,7 @@ use crate::{
         },
         table::Cli,
     },
-    config::files::Files,
+    config::{files::Files, layer::Sourced},
     engine::{
         Engine, EngineFacts, Location,
         capabilities::ImageStore,
@@ -214,12 +214,13 @@ impl Machine {
 
     /// With `exists`, the image is here and an earlier container runs.
     pub fn run_facts(&self, settings: &Settings, exists: bool) -> RunFacts {
-        let mount = |volume: &String| {
-            let (host, rest) = volume.split_once(':').unwrap();
+        let mount = |volume: &Sourced<String>| {
+            let (host, rest) = volume.value.split_once(':').unwrap();
             Mount {
                 host: host.replace('~', "/home/me"),
                 rest: rest.to_owned(),
                 folder: Some(Folder::Missing),
+                missing_parents: Vec::new(),
             }
         };
         RunFacts {
@@ -229,7 +230,8 @@ impl Machine {
                 images: exists.then(|| self.image()).into_iter().collect(),
             },
             reference: self.reference(settings),
-            mounts: settings.run.volumes.iter().map(mount).collect(),
+            mounts: settings.mounts().iter().map(mount).collect(),
+            has_network: true,
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
             started_by: StartedBy::RunLocal,

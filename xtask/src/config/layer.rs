@@ -2,15 +2,30 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::config::schema::Value;
+use crate::config::schema::{KEYS, Merge, Value};
 
 /// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
-    File { name: String, line: usize },
+    File {
+        name: String,
+        line: usize,
+    },
     Env(String),
     Flag(&'static str),
+    /// The origin of each item of a list to which several sources added.
+    Items(Vec<Self>),
+}
+
+impl Origin {
+    /// The origin of an item of a list.
+    pub fn of_item(&self, number: usize) -> &Self {
+        match self {
+            Self::Items(origins) => origins.get(number).unwrap_or(self),
+            Self::Default | Self::File { .. } | Self::Env(_) | Self::Flag(_) => self,
+        }
+    }
 }
 
 impl fmt::Display for Origin {
@@ -20,6 +35,11 @@ impl fmt::Display for Origin {
             Self::File { name, line } => write!(f, "{name}:{line}"),
             Self::Env(name) => write!(f, "environment {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Items(origins) => {
+                let mut names: Vec<_> = origins.iter().map(ToString::to_string).collect();
+                names.dedup();
+                f.write_str(&names.join(", "))
+            }
         }
     }
 }
@@ -29,6 +49,23 @@ impl fmt::Display for Origin {
 pub struct Sourced<T> {
     pub value: T,
     pub origin: Origin,
+}
+
+impl Sourced<Value> {
+    /// The items of a list, each with its origin.
+    pub fn items(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        let items = match &self.value {
+            Value::List(items) => items.as_slice(),
+            Value::Bool(_)
+            | Value::Count(_)
+            | Value::Size(_)
+            | Value::Duration(_)
+            | Value::Text(_)
+            | Value::Map(_) => &[],
+        };
+        let items = items.iter().enumerate();
+        items.map(|(number, item)| (item.as_str(), self.origin.of_item(number)))
+    }
 }
 
 /// Values by path (`run.limits.pids`, `run.env.MODE`, `channel.dev.tags`), and the names of the channels in
@@ -43,6 +80,37 @@ impl Layer {
     pub fn set(&mut self, path: &str, value: Value, origin: Origin) {
         self.values
             .insert(path.to_owned(), Sourced { value, origin });
+    }
+
+    /// Sets a value of a stronger source. The list of some keys is added to.
+    pub fn add(&mut self, path: &str, upper: Sourced<Value>) {
+        let key = KEYS.iter().find(|key| key.path == path);
+        let merged = match (
+            key.map(|key| key.merge),
+            self.values.get(path),
+            &upper.value,
+        ) {
+            (Some(Merge::Add(identity)), Some(lower), Value::List(_)) => {
+                let same = |a: &str, b: &str| identity(a) == identity(b);
+                let stays = |item: &str| !upper.items().any(|(added, _)| same(item, added));
+                let all = lower.items().filter(|(item, _)| stays(item));
+                let all = all.chain(upper.items());
+                let (items, origins): (Vec<_>, Vec<_>) = all
+                    .map(|(item, origin)| (item.to_owned(), origin.clone()))
+                    .unzip();
+                let origin = match origins.first() {
+                    None => upper.origin.clone(),
+                    Some(first) if origins.iter().all(|origin| origin == first) => first.clone(),
+                    Some(_) => Origin::Items(origins),
+                };
+                Some(Sourced {
+                    value: Value::List(items),
+                    origin,
+                })
+            }
+            (Some(Merge::Replace | Merge::Add(_)) | None, _, _) => None,
+        };
+        self.values.insert(path.to_owned(), merged.unwrap_or(upper));
     }
 
     pub fn get(&self, path: &str) -> Option<&Sourced<Value>> {
@@ -67,7 +135,9 @@ impl Layer {
 
     /// Adds a layer that overrides this one. Its new channels come first.
     pub fn overlay(&mut self, upper: Self) {
-        self.values.extend(upper.values);
+        for (path, value) in upper.values {
+            self.add(&path, value);
+        }
         // A known channel keeps its position. Otherwise a file that changes a key of the last channel, which
         // matches everything, would move that channel to the front.
         let new = upper
@@ -83,7 +153,6 @@ impl Layer {
 pub struct Override {
     pub key: &'static str,
     pub flag: &'static str,
+    /// The value; of a list one item, and of a table one entry as `NAME=value`.
     pub text: String,
-    /// Whether the text is appended to the key's list. Otherwise it replaces the key's value.
-    pub append: bool,
 }

@@ -17,7 +17,9 @@ use crate::{
     config::{
         files::Files,
         resolve::{DEFAULTS, resolve},
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, SCHEMA_KEY, SCHEMA_VERSION},
+        schema::{
+            CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, SCHEMA_KEY, SCHEMA_VERSION,
+        },
     },
 };
 
@@ -87,6 +89,15 @@ fn row(cells: &[&str]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
+/// The type of a key, and whether its list adds.
+fn describe(key: &Key) -> String {
+    let described = key.value_type.describe();
+    match key.merge {
+        Merge::Replace => described,
+        Merge::Add(_) => format!("{described}; adds"),
+    }
+}
+
 fn render(table: &str) -> String {
     if table == CHANNEL {
         return render_channels();
@@ -96,7 +107,7 @@ fn render(table: &str) -> String {
     for key in KEYS.iter().filter(|key| table_of(key.path) == Some(table)) {
         out += &row(&[
             &format!("`{}`", key.path),
-            &key.value_type.describe(),
+            &describe(key),
             &default_text(&key.path.split('.').collect::<Vec<_>>(), None),
             &format!("`{}`", key.env()),
             key.doc,
@@ -122,7 +133,7 @@ fn render_channels() -> String {
     out += &format!("|{}\n", "---|".repeat(names.len() + 3));
     for key in CHANNEL_KEYS {
         let path = format!("`{}`", key.path);
-        let kind = key.value_type.describe();
+        let kind = describe(key);
         let defaults: Vec<_> = names
             .iter()
             .map(|name| default_text(&[key.path], Some(name)))

@@ -101,7 +101,7 @@ fn check_schema(source: Source, document: &DeTable) -> Result<(), SchemaProblem>
     let number = value
         .get_ref()
         .as_integer()
-        .and_then(|i| i.as_str().parse::<u64>().ok());
+        .and_then(|i| u64::from_str_radix(i.as_str(), i.radix()).ok());
     match number {
         Some(schema) if schema > SCHEMA_VERSION => problem(
             true,
@@ -205,7 +205,10 @@ impl Reader<'_> {
         let read = match (key.value_type, value.get_ref()) {
             (ValueType::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
             (ValueType::Count(..), DeValue::Integer(number)) => {
-                key.value_type.read(number.as_str())
+                // The parser has removed the prefix, such as `0x`, and underscores.
+                let decimal = u64::from_str_radix(number.as_str(), number.radix());
+                let text = decimal.map_or_else(|_| number.to_string(), |number| number.to_string());
+                key.value_type.read(&text)
             }
             (
                 ValueType::Size | ValueType::Duration | ValueType::Choice(_) | ValueType::Text(_),

@@ -5,10 +5,10 @@ use crate::{
     base::{env::Env, error::Failure},
     config::{
         files::{FILE, Files, LOCAL_FILE},
-        layer::{Layer, Origin, Override},
+        layer::{Layer, Origin, Override, Sourced},
         problem::{Problem, Source},
         read::{read_document, read_environment},
-        schema::{KEYS, Value, ValueType},
+        schema::{KEYS, Value, ValueType, check_entry_name},
     },
 };
 
@@ -39,13 +39,14 @@ pub fn resolve(files: &Files, env: &Env) -> Result<Layer, Failure> {
     ];
     for source in sources.into_iter().flatten() {
         match read_document(source) {
-            Ok(layer) => merged.overlay(layer),
+            Ok(mut layer) => {
+                if source.name == DEFAULTS_FILE {
+                    let values = layer.values.values_mut();
+                    values.for_each(|value| value.origin = Origin::Default);
+                }
+                merged.overlay(layer);
+            }
             Err(found) => problems.extend(found),
-        }
-    }
-    for value in merged.values.values_mut() {
-        if matches!(&value.origin, Origin::File { name, .. } if name == DEFAULTS_FILE) {
-            value.origin = Origin::Default;
         }
     }
     match read_environment(env) {
@@ -68,45 +69,61 @@ fn report(problems: &[Problem]) -> Failure {
     Failure::usage(format!("{count}\n\n{}", all.join("\n\n")))
 }
 
-/// Sets the keys of flags.
+/// Sets the keys of flags. A flag gives a list one item and a table one entry. An entry without a value, such
+/// as `--build-arg NAME`, has the value of your environment, and has no effect if the variable is not set.
 ///
 /// # Errors
 /// When the text of a flag is not valid for its key.
-pub fn apply_overrides(layer: &mut Layer, overrides: &[Override]) -> Result<(), Failure> {
-    for Override {
-        key,
-        flag,
-        text,
-        append,
-    } in overrides
-    {
+pub fn apply_overrides(
+    layer: &mut Layer,
+    overrides: &[Override],
+    env: &Env,
+) -> Result<(), Failure> {
+    for Override { key, flag, text } in overrides {
         let Some(known) = KEYS.iter().find(|known| known.path == *key) else {
             return Err(Failure::new(format!(
                 "internal error: `{flag}` sets the key `{key}`, which does not exist"
             )));
         };
         let invalid = |why| Failure::usage(format!("`{flag} {text}`: `{key}` {why}"));
-        if let (true, ValueType::List(validate)) = (*append, known.value_type) {
-            validate(text).map_err(invalid)?;
-            let mut items = match layer.get(key).map(|sourced| &sourced.value) {
-                Some(Value::List(items)) => items.clone(),
-                _ => Vec::new(),
-            };
-            if !items.contains(text) {
-                items.push(text.clone());
+        let origin = Origin::Flag(flag);
+        match known.value_type {
+            ValueType::List(validate) => {
+                validate(text).map_err(invalid)?;
+                let value = Value::List(vec![text.clone()]);
+                layer.add(key, Sourced { value, origin });
             }
-            layer.set(key, Value::List(items), Origin::Flag(flag));
-            continue;
-        }
-        match known.value_type.read(text).map_err(invalid)? {
-            Value::Map(entries) => {
-                for (name, value) in entries {
-                    let path = format!("{key}.{name}");
-                    layer.set(&path, Value::Text(value), Origin::Flag(flag));
+            ValueType::Map(validate) => {
+                let (name, value) = match text.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_owned())),
+                    None => (text.as_str(), variable(env, text)?),
+                };
+                // The value may be a secret.
+                check_entry_name(name).map_err(|why| {
+                    Failure::usage(format!("`{flag} {name}`: a name in `{key}` {why}"))
+                })?;
+                if let Some(value) = value {
+                    validate(&value).map_err(invalid)?;
+                    layer.set(&format!("{key}.{name}"), Value::Text(value), origin);
                 }
             }
-            value => layer.set(key, value, Origin::Flag(flag)),
+            value_type => {
+                let value = value_type.read(text).map_err(invalid)?;
+                layer.set(key, value, origin);
+            }
         }
     }
     Ok(())
+}
+
+/// The value of a variable, which may be empty; none if it is not set.
+fn variable(env: &Env, name: &str) -> Result<Option<String>, Failure> {
+    match (env.get(name), env.has(name)) {
+        (Some(value), _) => Ok(Some(value.to_owned())),
+        (None, false) => Ok(None),
+        (None, true) if env.is_empty(name) => Ok(Some(String::new())),
+        (None, true) => Err(Failure::usage(format!(
+            "the value of the variable `{name}` is not UTF-8"
+        ))),
+    }
 }

@@ -40,11 +40,31 @@ pub struct Key {
     /// The path, such as `run.limits.memory`. The path of a channel's key begins in the channel.
     pub path: &'static str,
     pub value_type: ValueType,
+    /// What a stronger source does to the list of a weaker one.
+    pub merge: Merge,
     /// The documentation, which is also the help under an invalid value.
     pub doc: &'static str,
 }
 
+/// What a stronger source, such as xtask.local.toml, does to the list of a weaker one.
+#[derive(Clone, Copy, Debug)]
+pub enum Merge {
+    /// It replaces the list as a whole. This is for choices, such as the platforms of an image.
+    Replace,
+    /// It adds its items. Of two items with the same identity, the stronger one stays.
+    Add(Identity),
+}
+
+/// The part of an item that a list has only once, such as the folder at which a volume is mounted.
+pub type Identity = fn(&str) -> &str;
+
 impl Key {
+    /// Items of a stronger source are added to the list of a weaker one.
+    const fn adds(mut self, identity: Identity) -> Self {
+        self.merge = Merge::Add(identity);
+        self
+    }
+
     /// The environment variable that sets the key, such as `XTASK_RUN_LIMITS_MEMORY`. None sets a channel's
     /// key.
     pub fn env(&self) -> String {
@@ -65,6 +85,7 @@ const fn key(path: &'static str, value_type: ValueType, doc: &'static str) -> Ke
     Key {
         path,
         value_type,
+        merge: Merge::Replace,
         doc,
     }
 }
@@ -87,7 +108,7 @@ pub const KEYS: &[Key] = &[
     key("image.licenses", ValueType::Text(any_text), "the label `org.opencontainers.image.licenses`: an SPDX expression"),
     key("image.labels", ValueType::Map(any_text), "additional labels"),
     key("registry.user", ValueType::Text(any_text), "the user name for `docker-login` and for `REGISTRY_TOKEN`; empty to use `$GITHUB_ACTOR` with ghcr.io"),
-    key("registry.insecure", ValueType::List(registry_host), "registries that xtask may use without TLS, or without checking the certificate, each as `host` or `host:port`; registries on this machine need no entry"),
+    key("registry.insecure", ValueType::List(registry_host), "registries that xtask may use without TLS, or without checking the certificate, each as `host` or `host:port`; registries on this machine need no entry").adds(whole),
     key("build.dockerfile", ValueType::Text(not_empty), "the Dockerfile, relative to the checkout"),
     key("build.context", ValueType::Text(not_empty), "the build context, relative to the checkout"),
     key("build.target", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
@@ -95,7 +116,8 @@ pub const KEYS: &[Key] = &[
     key("build.base-image", ValueType::Text(base_image), "the base image; change it to use a mirror, and add `@sha256:…` to pin it"),
     key("build.base-image-arg", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
     key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
-    key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable"),
+    key("build.public-args", ValueType::List(not_empty), "build arguments whose names look like those of secrets, but whose values are public").adds(whole),
+    key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable").adds(secret_id),
     key("build.network", ValueType::Text(not_empty), "the network of the build's RUN steps: `default`, `host` or `none`"),
     key("build.platforms", ValueType::List(platform), "the platforms of the image: `linux/amd64`, `linux/arm64` or both"),
     key("build.pull", ValueType::Bool, "whether every build checks the registry for a newer base image"),
@@ -115,11 +137,12 @@ pub const KEYS: &[Key] = &[
     key("run.container", ValueType::Text(container), "the container's name"),
     key("run.network", ValueType::Text(not_empty), "`host`, `bridge`, the name of a network, or `auto`; `auto` is `host` on Linux, and `bridge` if containers run in a virtual machine"),
     key("run.user", ValueType::Text(user), "the container's user: `auto` (you own the container's files on the host), `image` (the image's own user) or `UID:GID`"),
-    key("run.volumes", ValueType::List(volume), "mounts: `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`; `~` is your home folder; xtask creates missing folders"),
+    key("run.workspace", ValueType::Text(workspace), "the host folder that is mounted at `/workspace`; `~` is your home folder; xtask creates a missing folder; empty for none"),
+    key("run.volumes", ValueType::List(volume), "further mounts: `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`; a host folder begins with `/`, `~/` or `./`, anything else is the name of a volume; xtask creates missing folders").adds(volume_target),
     key("run.env", ValueType::Map(any_text), "environment variables with fixed values"),
-    key("run.pass-env", ValueType::List(env_name), "variables that are passed from your environment if they are set; only their names appear on the command line"),
+    key("run.pass-env", ValueType::List(env_name), "variables that are passed from your environment if they are set and not empty; only their names appear on the command line").adds(whole),
     key("run.env-file", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
-    key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address"),
+    key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address").adds(whole),
     key("run.stop-grace", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
     key("run.limits.memory", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
     key("run.limits.cpus", ValueType::Text(cpus), "the maximum number of processors, such as `1.5`; empty for no limit"),
@@ -189,8 +212,7 @@ impl ValueType {
     }
 
     /// Reads a value from a text of an environment variable, a flag or a TOML string. The items of a list
-    /// are separated by commas (those of `build.secrets` by line breaks, because a secret contains commas).
-    /// A table is lines of `NAME=value`.
+    /// are separated by commas or line breaks. A table is lines of `NAME=value`.
     ///
     /// # Errors
     /// The reason why the text is invalid, as a predicate.
@@ -219,16 +241,11 @@ impl ValueType {
             }
             Self::Text(validate) => validate(text).map(|()| Value::Text(text.to_owned())),
             Self::List(validate) => {
-                let separator = if text.starts_with("id=") { '\n' } else { ',' };
-                let items = text
-                    .split(separator)
-                    .map(str::trim)
-                    .filter(|item| !item.is_empty());
+                let items = text.lines().flat_map(|line| split_list(line, validate));
                 items
-                    .map(|item| {
-                        validate(item)
-                            .map(|()| item.to_owned())
-                            .map_err(|why| format!("`{item}` {why}"))
+                    .map(|item| match validate(&item) {
+                        Ok(()) => Ok(item),
+                        Err(why) => Err(format!("`{item}` {why}")),
                     })
                     .collect::<Result<_, _>>()
                     .map(Value::List)
@@ -248,6 +265,27 @@ impl ValueType {
                 .map(Value::Map),
         }
     }
+}
+
+/// Splits a line at the commas between items. Some items contain commas themselves, such as the options of a
+/// mount: a part that is no item by itself belongs to the item before it if both together are one, or if that
+/// item is incomplete without it.
+fn split_list(line: &str, validate: Validator) -> Vec<String> {
+    let mut items: Vec<String> = Vec::new();
+    let parts = line.split(',').map(str::trim);
+    for part in parts.filter(|part| !part.is_empty()) {
+        if validate(part).is_err()
+            && let Some(last) = items.last_mut()
+        {
+            let joined = format!("{last},{part}");
+            if validate(&joined).is_ok() || validate(last).is_err() {
+                *last = joined;
+                continue;
+            }
+        }
+        items.push(part.to_owned());
+    }
+    items
 }
 
 /// Checks a name in a table of texts. The table is passed to engines as `NAME=value`.
@@ -401,10 +439,86 @@ fn volume(text: &str) -> Result<(), String> {
         [host, container] | [host, container, _]
             if !host.is_empty() && container.starts_with('/') =>
         {
-            Ok(())
+            mount_source(host)
         }
         _ => Err("must be `HOST:CONTAINER` or `HOST:CONTAINER:OPTIONS`".to_owned()),
     }
+}
+
+/// Checks the host's part of a mount: a folder, or the name of a volume.
+fn mount_source(host: &str) -> Result<(), String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    refuse_variables(host)?;
+    if is_folder(host)
+        || (host.starts_with(|c: char| c.is_ascii_alphanumeric()) && host.chars().all(is_name))
+    {
+        return Ok(());
+    }
+    if host.starts_with('~') {
+        return Err(format!(
+            "has `{host}`, and only your own home folder has a short form: `~/…`"
+        ));
+    }
+    Err(format!(
+        "has `{host}`, which is neither a folder nor the name of a volume: for a folder in the checkout write `./{host}`"
+    ))
+}
+
+/// Neither TOML nor xtask expands variables, and an engine would take `$HOME` as a part of the name.
+fn refuse_variables(host: &str) -> Result<(), String> {
+    for home in ["$HOME/", "${HOME}/"] {
+        if let Some(below) = host.strip_prefix(home) {
+            return Err(format!(
+                "has `{}`, which is not expanded: write `~/{below}`",
+                &home[..home.len() - 1]
+            ));
+        }
+    }
+    if host.contains('$') {
+        return Err(
+            "has a `$`, and variables are not expanded: write the folder itself".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether the host's part of a mount is a folder, and not the name of a volume.
+pub fn is_folder(host: &str) -> bool {
+    matches!(host, "~" | "." | "..")
+        || ["/", "~/", "./", "../"]
+            .iter()
+            .any(|begin| host.starts_with(begin))
+}
+
+fn workspace(text: &str) -> Result<(), String> {
+    refuse_variables(text)?;
+    if text.contains(':') {
+        return Err("must be only the host's folder, without `:`".to_owned());
+    }
+    if text.is_empty() || is_folder(text) {
+        Ok(())
+    } else {
+        Err("must be a folder that begins with `/`, `~/` or `./`".to_owned())
+    }
+}
+
+fn whole(item: &str) -> &str {
+    item
+}
+
+/// The folder in the container at which a volume is mounted.
+pub fn volume_target(volume: &str) -> &str {
+    let rest = volume.split_once(':').map_or("", |(_, rest)| rest);
+    let target = rest.split(':').next().unwrap_or(rest);
+    match target.trim_end_matches('/') {
+        "" => "/",
+        target => target,
+    }
+}
+
+fn secret_id(secret: &str) -> &str {
+    let id = secret.split(',').find_map(|part| part.strip_prefix("id="));
+    id.unwrap_or(secret)
 }
 
 fn assignment(text: &str) -> Result<(), String> {
@@ -513,6 +627,76 @@ mod tests {
             ValueType::Map(any_text).read("A=1\nB=x=y").unwrap(),
             Value::Map([("A".into(), "1".into()), ("B".into(), "x=y".into())].into())
         );
+    }
+
+    #[test]
+    fn an_item_of_a_list_can_contain_commas() {
+        let list = |items: &[&str]| Ok(Value::List(items.iter().map(|&i| i.to_owned()).collect()));
+        let volumes = ValueType::List(volume);
+        let options = "~/w:/w:rw,z";
+        assert_eq!(volumes.read(options), list(&[options]));
+        assert_eq!(
+            volumes.read("~/w:/w:rw,z,~/x:/x"),
+            list(&[options, "~/x:/x"])
+        );
+        assert_eq!(
+            volumes.read("~/w:/w:rw,z\n~/x:/x\n"),
+            list(&[options, "~/x:/x"])
+        );
+        let tmpfs = "/tmp:size=64m,mode=1777";
+        assert_eq!(ValueType::List(absolute).read(tmpfs), list(&[tmpfs]));
+        let secrets = "src=/a,id=a,id=b,env=B\ntype=env,id=c,src=C";
+        assert_eq!(
+            ValueType::List(secret).read(secrets),
+            list(&["src=/a,id=a", "id=b,env=B", "type=env,id=c,src=C"])
+        );
+        assert_eq!(
+            ValueType::List(platform)
+                .read("linux/amd64,linux/arm65")
+                .unwrap_err(),
+            format!("`linux/arm65` {}", platform("linux/arm65").unwrap_err())
+        );
+    }
+
+    #[test]
+    fn a_mount_names_a_folder_or_a_volume() {
+        for good in [
+            "~/a:/a",
+            "/a:/a:ro",
+            "./a:/a",
+            "../a:/a",
+            "my_volume-1.x:/a",
+            "/a b:/c",
+        ] {
+            assert_eq!(volume(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            (
+                "$HOME/models:/models:ro",
+                "has `$HOME`, which is not expanded: write `~/models`",
+            ),
+            (
+                "${HOME}/models:/models",
+                "has `${HOME}`, which is not expanded: write `~/models`",
+            ),
+            (
+                "/$USER:/models",
+                "has a `$`, and variables are not expanded: write the folder itself",
+            ),
+            (
+                "data/models:/models:ro",
+                "has `data/models`, which is neither a folder nor the name of a volume: for a folder in the checkout write `./data/models`",
+            ),
+        ] {
+            assert_eq!(volume(bad), Err(why.to_owned()), "{bad}");
+        }
+        for good in ["", "~/w", "/w", "./w", "~"] {
+            assert_eq!(workspace(good), Ok(()), "{good}");
+        }
+        for bad in ["~/w:/workspace", "w", "$HOME/w", "~w"] {
+            assert!(workspace(bad).is_err(), "{bad}");
+        }
+        assert_eq!(volume_target("~/a:/workspace/:ro"), "/workspace");
     }
 
     #[test]

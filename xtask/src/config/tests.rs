@@ -53,6 +53,30 @@ fn default_toml_sets_every_key() {
 }
 
 #[test]
+fn numbers_are_read_as_toml_means_them() {
+    for (number, means) in [
+        ("0x200", 512),
+        ("0o17", 15),
+        ("0b1", 1),
+        ("1_000", 1000),
+        ("0", 0),
+    ] {
+        let layer = resolved(
+            &format!("schema = 0x1\n[run.limits]\npids = {number}\n"),
+            &[],
+        );
+        assert_eq!(
+            text(&layer, "run.limits.pids").0,
+            &Value::Count(means),
+            "{number}"
+        );
+    }
+    assert!(problems("schema = 0b10").contains("the file has schema 2"));
+    let report = problems("schema = 1\n[run.limits]\npids = 0xffff_ffff_ffff_ffff_f\n");
+    assert!(report.contains("must be a whole number"), "{report}");
+}
+
+#[test]
 fn later_sources_override_earlier_ones() {
     let files = Files {
         root: PathBuf::from("/src"),

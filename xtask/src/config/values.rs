@@ -181,6 +181,37 @@ pub enum Network {
 impl Network {
     /// The words that are not the name of a network.
     pub const WORDS: &'static [&'static str] = &["auto", "host", "bridge"];
+
+    /// The container whose network this is: `container:NAME`.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => name.strip_prefix("container:"),
+            Self::Auto | Self::Host | Self::Bridge => None,
+        }
+    }
+
+    /// Whether `localhost` in an address means nothing but what the container itself has: it has no network,
+    /// or that of another container or of a namespace.
+    pub fn is_apart_from_host(&self) -> bool {
+        match self {
+            Self::Named(name) => {
+                name == "none" || name.starts_with("container:") || name.starts_with("ns:")
+            }
+            Self::Auto | Self::Host | Self::Bridge => false,
+        }
+    }
+
+    /// The network of the engine that must exist. Engines have words such as `none` and `slirp4netns:…` for
+    /// kinds of networks.
+    pub fn created_by_user(&self) -> Option<&str> {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        let kinds = ["none", "default", "private", "slirp4netns", "pasta", "nat"];
+        match self {
+            Self::Named(name) if kinds.contains(&name.as_str()) => None,
+            Self::Named(name) => name.chars().all(is_name).then_some(name),
+            Self::Auto | Self::Host | Self::Bridge => None,
+        }
+    }
 }
 
 impl From<String> for Network {
@@ -271,7 +302,7 @@ impl TryFrom<String> for Node {
     }
 }
 
-/// A build secret, in the form that both engines accept.
+/// A build secret, in the forms that Docker accepts.
 /// <https://docs.docker.com/reference/cli/docker/buildx/build/#secret>
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(try_from = "String")]
@@ -293,22 +324,32 @@ impl TryFrom<String> for BuildSecret {
 
     fn try_from(text: String) -> Result<Self, String> {
         let invalid = || "must be `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`".to_owned();
-        let (mut id, mut source) = (None, None);
+        let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
         for part in text.split(',') {
-            match part.split_once('=') {
-                Some(("id", name)) if !name.is_empty() => id = Some(name.to_owned()),
-                Some(("src" | "source", file)) if !file.is_empty() => {
-                    source = Some(SecretSource::File(file.to_owned()));
-                }
-                Some(("env", name)) if is_variable_name(name) => {
-                    source = Some(SecretSource::Env(name.to_owned()));
-                }
+            let (name, value) = part.split_once('=').ok_or_else(invalid)?;
+            let field = match name {
+                "id" => &mut id,
+                "src" | "source" => &mut file,
+                "env" => &mut variable,
+                "type" => &mut kind,
                 _ => return Err(invalid()),
+            };
+            if value.is_empty() || field.replace(value).is_some() {
+                return Err(invalid());
             }
         }
-        id.zip(source)
-            .map(|(id, source)| Self { id, source })
-            .ok_or_else(invalid)
+        let source = match (kind, file, variable) {
+            (None | Some("file"), Some(file), None) => SecretSource::File(file.to_owned()),
+            // With `type=env`, `src` is the name of a variable too.
+            (None | Some("env"), None, Some(name)) | (Some("env"), Some(name), None)
+                if is_variable_name(name) =>
+            {
+                SecretSource::Env(name.to_owned())
+            }
+            _ => return Err(invalid()),
+        };
+        let id = id.ok_or_else(invalid)?.to_owned();
+        Ok(Self { id, source })
     }
 }
 
@@ -329,7 +370,29 @@ mod tests {
         assert_eq!(file.source, SecretSource::File("/etc/ca.pem".to_owned()));
         let env = parse("id=token,env=TOKEN").unwrap();
         assert_eq!(env.source, SecretSource::Env("TOKEN".to_owned()));
-        for bad in ["", "id=x", "src=/x", "id=,src=/x", "id=x,value=y"] {
+        for same in [
+            "src=/etc/ca.pem,id=ca",
+            "type=file,id=ca,source=/etc/ca.pem",
+        ] {
+            assert_eq!(parse(same).unwrap(), file, "{same}");
+        }
+        for same in [
+            "env=TOKEN,id=token",
+            "type=env,id=token,env=TOKEN",
+            "type=env,src=TOKEN,id=token",
+        ] {
+            assert_eq!(parse(same).unwrap(), env, "{same}");
+        }
+        for bad in [
+            "",
+            "id=x",
+            "src=/x",
+            "id=,src=/x",
+            "id=x,value=y",
+            "id=x,src=/x,id=y",
+            "id=x,src=/x,env=X",
+            "type=file,id=x,env=X",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -84,10 +84,10 @@ pub fn read_cache_mounts(text: &str, prefix: &str) -> Vec<CacheMount> {
 /// The default of [`PREFIX_ARG`] in a Dockerfile, if it has one.
 pub fn prefix_in_dockerfile(text: &str) -> Option<String> {
     let value = text.lines().find_map(|line| {
-        let words = line.trim().strip_prefix("ARG ")?.trim();
-        words.strip_prefix(PREFIX_ARG)?.strip_prefix('=')
+        let mut words = line.trim().strip_prefix("ARG ")?.split_whitespace();
+        words.find_map(|word| word.strip_prefix(PREFIX_ARG)?.strip_prefix('='))
     })?;
-    let value = value.trim().trim_matches('"');
+    let value = value.trim_matches('"');
     (!value.is_empty()).then(|| value.to_owned())
 }
 
@@ -120,5 +120,7 @@ mod tests {
         let ours = include_str!("../../../Dockerfile");
         assert_eq!(prefix_in_dockerfile(ours).unwrap(), "agent-runner");
         assert_eq!(prefix_in_dockerfile("FROM x\nARG CACHE_IDS=y\n"), None);
+        let several = "ARG A=b CACHE_ID=\"mine\" C\n";
+        assert_eq!(prefix_in_dockerfile(several).unwrap(), "mine");
     }
 }

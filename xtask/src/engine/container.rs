@@ -224,10 +224,22 @@ impl Engine {
         self.cmd().args(["unpause", name])
     }
 
-    /// Removes a container and its anonymous volumes, without stopping it first. Both engines accept a name
-    /// that does not exist.
+    /// Removes a container, without stopping it first. Its anonymous volumes stay, because they can hold files
+    /// of the user. Both engines accept a name that does not exist.
     pub fn remove(&self, name: &str) -> Cmd {
-        let cmd = self.cmd().args(["rm", "--force", "--volumes"]);
+        self.remove_forced(name, &[])
+    }
+
+    /// Removes a container that xtask started for a test, and its anonymous volumes.
+    pub fn remove_with_volumes(&self, name: &str) -> Cmd {
+        self.remove_forced(name, &["--volumes"])
+    }
+
+    fn remove_forced(&self, name: &str, options: &[&str]) -> Cmd {
+        let cmd = self
+            .cmd()
+            .args(["rm", "--force"])
+            .args(options.iter().copied());
         match self.kind {
             EngineKind::Docker => cmd,
             // Podman's `rm --force` first waits for the stop timeout.

@@ -30,6 +30,11 @@ impl Engine {
     pub fn cmd(&self) -> Cmd {
         Cmd::new(self.program.as_str())
     }
+
+    /// Asks whether a network exists.
+    pub fn inspect_network(&self, name: &str) -> Cmd {
+        self.cmd().args(["network", "inspect", name])
+    }
 }
 
 /// Where the engine runs containers.

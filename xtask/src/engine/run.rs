@@ -18,6 +18,8 @@ pub struct Run {
     pub name: String,
     pub image: String,
     pub labels: Vec<(String, String)>,
+    /// `--platform`; none for the engine's default one.
+    pub platform: Option<String>,
     pub mode: Mode,
     pub network: Network,
     pub user: RunUser,
@@ -47,6 +49,7 @@ impl Run {
             name: name.to_owned(),
             image: image.to_owned(),
             labels: Vec::new(),
+            platform: None,
             mode: Mode::Detached,
             network,
             user: RunUser::Image,
@@ -87,8 +90,9 @@ pub struct Identity {
     pub user: Option<String>,
     /// `--userns`.
     pub userns: Option<String>,
-    /// The user id and group id of the files that the container writes to the host.
-    pub host_owner: (u32, u32),
+    /// The user id and group id of the files that the container writes to the host; none for a subordinate id
+    /// of the user who runs the engine.
+    pub host_owner: Option<(u32, u32)>,
 }
 
 impl EngineFacts {
@@ -130,6 +134,12 @@ impl EngineFacts {
         }
     }
 
+    /// Whether the host has a name of its own in a container on this network, so that `localhost` in an address
+    /// becomes that name.
+    pub fn has_host_name_on(&self, network: &Network) -> bool {
+        self.network(network) != Network::Host && !network.is_apart_from_host()
+    }
+
     /// Whether a container on a bridge network can reach the host's loopback.
     fn reaches_loopback(&self) -> bool {
         self.rootless && self.location == Location::Host && self.can(Capability::LoopbackFromBridge)
@@ -148,21 +158,26 @@ impl EngineFacts {
 
     /// Podman's keep-id maps the user to a user of the container.
     fn rootless_podman_identity(&self, wanted: &RunUser, invoking_user: User) -> Identity {
-        let image_user = (IMAGE_USER, IMAGE_USER);
-        let ((uid, gid), userns) = match wanted {
-            RunUser::Ids(uid, gid) => ((*uid, *gid), format!("keep-id:uid={uid},gid={gid}")),
-            RunUser::Auto | RunUser::Image if self.can(Capability::KeepIdWithIds) => (
-                image_user,
-                format!("keep-id:uid={IMAGE_USER},gid={IMAGE_USER}"),
-            ),
-            RunUser::Auto | RunUser::Image => {
-                ((invoking_user.uid, invoking_user.gid), "keep-id".to_owned())
-            }
+        let mine = (invoking_user.uid, invoking_user.gid);
+        let can_map = self.can(Capability::KeepIdWithIds);
+        let (uid, gid) = match wanted {
+            RunUser::Image => return IMAGE_USER_UNMAPPED,
+            RunUser::Ids(uid, gid) => (*uid, *gid),
+            RunUser::Auto if can_map => (IMAGE_USER, IMAGE_USER),
+            RunUser::Auto => mine,
+        };
+        let mapped = can_map.then(|| format!("keep-id:uid={uid},gid={gid}"));
+        let (userns, host_owner) = match mapped {
+            Some(mapped) => (Some(mapped), Some(mine)),
+            None if (uid, gid) == mine => (Some("keep-id".to_owned()), Some(mine)),
+            // Without a mapping, root of the container is the user who runs Podman.
+            None if (uid, gid) == (0, 0) => (None, Some(mine)),
+            None => (None, None),
         };
         Identity {
             user: Some(format!("{uid}:{gid}")),
-            userns: Some(userns),
-            host_owner: (invoking_user.uid, invoking_user.gid),
+            userns,
+            host_owner,
         }
     }
 
@@ -187,9 +202,17 @@ impl EngineFacts {
         cmd = cmd.args(["--name", &run.name]);
         // Without this option, Podman tries for three seconds to pull an image that was built locally.
         cmd = cmd.arg("--pull=never");
+        if let Some(platform) = &run.platform {
+            cmd = cmd.args(["--platform", platform]);
+        }
         for (name, value) in &run.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
         }
+        // Podman would pass the proxies of xtask's environment, with their passwords. Docker passes none.
+        cmd = match self.engine.kind {
+            EngineKind::Docker => cmd,
+            EngineKind::Podman => cmd.arg("--http-proxy=false"),
+        };
         cmd = self.network_args(cmd, &run.network);
         if self.network(&run.network) == Network::Bridge {
             for port in &run.ports {
@@ -214,11 +237,17 @@ impl EngineFacts {
     fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {
         match self.network(network) {
             Network::Host => cmd.args(["--network", "host"]),
-            Network::Named(name) => cmd.args(["--network", &name]),
+            Network::Named(name) => {
+                let cmd = cmd.args(["--network", &name]);
+                match self.engine.kind {
+                    EngineKind::Docker if self.has_host_name_on(network) => cmd.args(ADD_HOST),
+                    // Podman defines the host's name on every network.
+                    EngineKind::Docker | EngineKind::Podman => cmd,
+                }
+            }
             // The default network is a bridge, or similar to one if the engine is rootless.
             Network::Auto | Network::Bridge => match self.engine.kind {
-                // Docker 20.10 or later. Docker Desktop defines the name in any case.
-                EngineKind::Docker => cmd.args(["--add-host", "host.docker.internal:host-gateway"]),
+                EngineKind::Docker => cmd.args(ADD_HOST),
                 EngineKind::Podman if self.reaches_loopback() => cmd
                     .args(["--network", "slirp4netns:allow_host_loopback=true"])
                     .args(["--add-host", "host.containers.internal:10.0.2.2"]),
@@ -228,11 +257,14 @@ impl EngineFacts {
     }
 }
 
+/// Docker 20.10 or later. Docker Desktop defines the name in any case.
+const ADD_HOST: [&str; 2] = ["--add-host", "host.docker.internal:host-gateway"];
+
 fn rootful_identity(wanted: &RunUser, invoking_user: User) -> Identity {
     let image_user = Identity {
         user: None,
         userns: None,
-        host_owner: (IMAGE_USER, IMAGE_USER),
+        host_owner: Some((IMAGE_USER, IMAGE_USER)),
     };
     match wanted {
         RunUser::Image => image_user,
@@ -244,24 +276,33 @@ fn rootful_identity(wanted: &RunUser, invoking_user: User) -> Identity {
 }
 
 fn rootless_docker_identity(wanted: &RunUser, invoking_user: User) -> Identity {
-    match wanted {
+    let (uid, gid) = match wanted {
         // In the user namespace of a rootless daemon, user 0 is the user who runs the daemon, without
         // further rights on the host. Docker has no keep-id.
-        RunUser::Auto => Identity {
-            user: Some("0:0".to_owned()),
-            userns: None,
-            host_owner: (invoking_user.uid, invoking_user.gid),
-        },
-        RunUser::Image | RunUser::Ids(..) => rootful_identity(wanted, invoking_user),
+        RunUser::Auto => (0, 0),
+        RunUser::Ids(uid, gid) => (*uid, *gid),
+        RunUser::Image => return IMAGE_USER_UNMAPPED,
+    };
+    Identity {
+        user: Some(format!("{uid}:{gid}")),
+        userns: None,
+        host_owner: ((uid, gid) == (0, 0)).then_some((invoking_user.uid, invoking_user.gid)),
     }
 }
+
+/// The image's own user, whatever it is, in the user namespace of a rootless engine.
+const IMAGE_USER_UNMAPPED: Identity = Identity {
+    user: None,
+    userns: None,
+    host_owner: None,
+};
 
 /// An identity with the same ids in the container and on the host.
 fn same_ids(uid: u32, gid: u32) -> Identity {
     Identity {
         user: Some(format!("{uid}:{gid}")),
         userns: None,
-        host_owner: (uid, gid),
+        host_owner: Some((uid, gid)),
     }
 }
 
@@ -355,6 +396,7 @@ mod tests {
             facts(kind, rootless)
                 .identity(&RunUser::Auto, invoking_user)
                 .host_owner
+                .unwrap()
         };
         assert_eq!(owner(EngineKind::Docker, false, ME), (1001, 1002));
         assert_eq!(owner(EngineKind::Docker, true, ME), (1001, 1002));
@@ -384,6 +426,38 @@ mod tests {
         let identity = old.identity(&RunUser::Auto, ME);
         assert_eq!(identity.userns.as_deref(), Some("keep-id"));
         assert_eq!(identity.user.as_deref(), Some("1001:1002"));
+    }
+
+    #[test]
+    fn old_podman_maps_no_other_ids() {
+        let old = EngineFacts {
+            version: "4.2.0".to_owned(),
+            ..facts(EngineKind::Podman, true)
+        };
+        let of = |uid, gid| {
+            let identity = old.identity(&RunUser::Ids(uid, gid), ME);
+            assert_eq!(identity.user, Some(format!("{uid}:{gid}")));
+            (identity.userns, identity.host_owner)
+        };
+        assert_eq!(
+            of(1001, 1002),
+            (Some("keep-id".to_owned()), Some((1001, 1002)))
+        );
+        assert_eq!(of(0, 0), (None, Some((1001, 1002))));
+        assert_eq!(of(1000, 1000), (None, None));
+    }
+
+    #[test]
+    fn the_images_own_user_is_left_as_it_is() {
+        for kind in [EngineKind::Docker, EngineKind::Podman] {
+            for rootless in [true, false] {
+                let identity = facts(kind, rootless).identity(&RunUser::Image, ME);
+                assert_eq!((identity.user, identity.userns), (None, None));
+                assert_eq!(identity.host_owner.is_none(), rootless);
+            }
+        }
+        let ids = facts(EngineKind::Docker, true).identity(&RunUser::Ids(7, 7), ME);
+        assert_eq!(ids.host_owner, None, "a subordinate id of rootless Docker");
     }
 
     #[test]

@@ -12,24 +12,55 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvFile {
     pub path: String,
-    pub values: Vec<(String, String)>,
+    pub lines: Vec<EnvLine>,
+}
+
+/// A line that sets a variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvLine {
+    pub number: usize,
+    pub name: String,
+    /// None for a line with only the name, which takes the value of the caller's environment.
+    pub value: Option<String>,
 }
 
 impl EnvFile {
-    /// The variable's value. Of two lines with the same name the later one counts.
-    fn get(&self, name: &str) -> Option<&str> {
-        let mut values = self.values.iter();
-        let found = values.rfind(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
+    /// The variable's value. Of two lines with the same name the later one counts. A line with only the name
+    /// counts if the caller's variable has a value.
+    fn get<'a>(&'a self, name: &str, env: &'a Env) -> Option<&'a str> {
+        self.last(name, |line| match &line.value {
+            Some(value) => Some(value.as_str()),
+            None => env.get(name),
+        })
+    }
+
+    /// The value that an engine takes from the file. It also takes an empty value of the caller's.
+    pub fn engine_value<'a>(&'a self, name: &str, env: &'a Env) -> Option<&'a str> {
+        self.last(name, |line| match &line.value {
+            Some(value) => Some(value.as_str()),
+            None => env.has(name).then(|| env.get(name).unwrap_or("")),
+        })
+    }
+
+    fn last<'a>(
+        &'a self,
+        name: &str,
+        value: impl Fn(&'a EnvLine) -> Option<&'a str>,
+    ) -> Option<&'a str> {
+        let lines = self.lines.iter().rev();
+        lines.filter(|line| line.name == name).find_map(value)
     }
 }
+
+/// The length from which Docker and Podman refuse a line, without naming it.
+const MAX_LINE: usize = 65_535;
 
 /// The path of the configured environment file, whether it exists or not.
 pub fn env_file_path(settings: &Settings, env: &Env) -> Option<PathBuf> {
     let file = settings.env_file()?;
     let base = match file.origin {
         Origin::Flag(_) => &env.cwd,
-        Origin::Default | Origin::File { .. } | Origin::Env(_) => &settings.root,
+        Origin::Default | Origin::File { .. } | Origin::Env(_) | Origin::Items(_) => &settings.root,
     };
     let path = env.expand(&file.value, base);
     Some(path.unwrap_or_else(|| PathBuf::from(&file.value)))
@@ -51,13 +82,15 @@ pub fn read_env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, 
             {
                 Ok(None)
             }
-            Origin::Default | Origin::File { .. } | Origin::Env(_) | Origin::Flag(_) => {
-                Err(Failure::usage(format!(
-                    "cannot read the environment file `{}` (from {}): {error}",
-                    path.display(),
-                    file.origin
-                )))
-            }
+            Origin::Default
+            | Origin::File { .. }
+            | Origin::Env(_)
+            | Origin::Flag(_)
+            | Origin::Items(_) => Err(Failure::usage(format!(
+                "cannot read the environment file `{}` (from {}): {error}",
+                path.display(),
+                file.origin
+            ))),
         },
     }
 }
@@ -70,8 +103,14 @@ pub fn read_env_file(settings: &Settings, env: &Env) -> Result<Option<EnvFile>, 
 pub fn parse_env_file(path: &str, text: &str) -> Result<EnvFile, Failure> {
     // The line itself may hold a secret, so only its number is shown.
     let wrong = |number, why| Err(Failure::usage(format!("`{path}:{number}`: {why}")));
-    let mut values = Vec::new();
+    let mut lines = Vec::new();
     for (number, line) in (1..).zip(text.split('\n')) {
+        if line.len() > MAX_LINE {
+            return wrong(
+                number,
+                "has more than 65535 bytes, which engines do not read: set the variable in your environment, and name it in `run.pass-env`",
+            );
+        }
         let line = line.strip_suffix('\r').unwrap_or(line).trim_start();
         if line.starts_with('\u{feff}') {
             return wrong(
@@ -85,10 +124,19 @@ pub fn parse_env_file(path: &str, text: &str) -> Result<EnvFile, Failure> {
                 "contains a NUL, which no variable can have: save the file as UTF-8",
             );
         }
+        if line.contains('\r') {
+            return wrong(
+                number,
+                "contains a carriage return that does not end the line: save the file with the line ends of Linux or Windows",
+            );
+        }
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (line, None),
+        };
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if name.is_empty() || !name.chars().all(allowed) {
             return wrong(
@@ -96,11 +144,15 @@ pub fn parse_env_file(path: &str, text: &str) -> Result<EnvFile, Failure> {
                 "a line must be `NAME=value`, without `export`, spaces or quotes around the name",
             );
         }
-        values.push((name.to_owned(), value.to_owned()));
+        lines.push(EnvLine {
+            number,
+            name: name.to_owned(),
+            value,
+        });
     }
     Ok(EnvFile {
         path: path.to_owned(),
-        values,
+        lines,
     })
 }
 
@@ -113,20 +165,25 @@ pub fn env_file_warnings(file: &EnvFile) -> Vec<String> {
             value.len() > 1 && value.starts_with(*quote) && value.trim_end().ends_with(*quote)
         })
     };
-    let warning = |(name, value): &(String, String)| {
+    let warning = |EnvLine {
+                       number,
+                       name,
+                       value,
+                   }: &EnvLine| {
+        let value = value.as_deref().unwrap_or_default();
         if quoted(value) {
             Some(format!(
-                "`{path}`: the quotes around the value of {name} become part of it: remove them"
+                "`{path}:{number}`: the quotes around the value of {name} become part of it: remove them"
             ))
-        } else if value.contains(" #") {
+        } else if value.contains(" #") || value.contains("\t#") {
             Some(format!(
-                "`{path}`: the text after ` #` becomes part of the value of {name}: write the comment on a line of its own"
+                "`{path}:{number}`: the text after ` #` becomes part of the value of {name}: write the comment on a line of its own"
             ))
         } else {
             None
         }
     };
-    file.values.iter().filter_map(warning).collect()
+    file.lines.iter().filter_map(warning).collect()
 }
 
 /// Where the value of a variable in the container comes from. An earlier source overrides a later one.
@@ -162,11 +219,11 @@ impl<'a> RunnerEnv<'a> {
         if typed {
             return fixed.map(|value| (value, Source::Flag));
         }
-        let is_passed = run.pass_env.iter().any(|pass| pass == name) && self.env.has(name);
+        let is_passed = run.pass_env.iter().any(|pass| pass == name) && self.env.has_value(name);
         if is_passed {
             return Some((self.env.get(name).unwrap_or(""), Source::Passed));
         }
-        let in_file = self.file.and_then(|file| file.get(name));
+        let in_file = self.file.and_then(|file| file.get(name, self.env));
         let in_file = in_file.map(|value| (value, Source::EnvFile));
         in_file.or(fixed.map(|value| (value, Source::Fixed)))
     }
@@ -220,7 +277,7 @@ mod tests {
         assert_eq!(get(&settings, "E"), is("fixed", Source::Fixed));
         assert_eq!(get(&settings, "F"), None);
         arguments.overrides = crate::cli::Overrides::default()
-            .set("run.env", "--env", Some("A=typed".to_owned()))
+            .add("run.env", "--env", vec!["A=typed".to_owned()])
             .list;
         let settings = Settings::resolve(&arguments, &env, &files).unwrap();
         assert_eq!(get(&settings, "A"), is("typed", Source::Flag));
@@ -235,7 +292,8 @@ mod tests {
             .map(|name| format!(" {name}"))
             .collect();
         assert_eq!(warnings.len(), 3, "{warnings:?}");
-        for (warning, name) in warnings.iter().zip(names) {
+        for ((number, warning), name) in (1..).zip(&warnings).zip(names) {
+            assert!(warning.starts_with(&format!("`f:{number}`: ")), "{warning}");
             assert!(warning.contains(&format!("value of{name}")), "{warning}");
         }
     }
@@ -244,11 +302,23 @@ mod tests {
     fn environment_files_are_read_as_engines_read_them() {
         let file = parse_env_file(".env", "# note\n\nA=1\r\n  B=x=y \nC\n").unwrap();
         let values: Vec<_> = file
-            .values
+            .lines
             .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .map(|line| (line.number, line.name.as_str(), line.value.as_deref()))
             .collect();
-        assert_eq!(values, [("A", "1"), ("B", "x=y "), ("C", "")]);
+        assert_eq!(
+            values,
+            [(3, "A", Some("1")), (4, "B", Some("x=y ")), (5, "C", None)]
+        );
+    }
+
+    #[test]
+    fn a_line_that_engines_do_not_read_is_refused_with_its_number() {
+        let wrong = |text: &str| parse_env_file("f", text).unwrap_err().to_string();
+        let longest = format!("A=1\nB={}", "x".repeat(MAX_LINE - 2));
+        assert!(parse_env_file("f", &longest).is_ok());
+        assert!(wrong(&format!("{longest}x\nC=1")).starts_with("`f:2`: has more than 65535 bytes"));
+        assert!(wrong("A=1\nB=2\rC=3\r\n").starts_with("`f:2`: contains a carriage return"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     net::{TcpStream, ToSocketAddrs},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
@@ -13,6 +13,11 @@ use std::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Folder {
     Missing,
+    /// A link, at the path or above it, leads to a place that is not there.
+    DanglingLink {
+        link: PathBuf,
+        target: PathBuf,
+    },
     /// Something other than a folder, such as a file. It is mounted unchanged.
     Other,
     Exists {
@@ -31,8 +36,31 @@ pub fn folder(path: &Path) -> Folder {
             mode: found.mode(),
         },
         Ok(_) => Folder::Other,
-        Err(_) => Folder::Missing,
+        Err(_) => dangling_link(path).unwrap_or(Folder::Missing),
     }
+}
+
+/// The link on the way to a path that leads nowhere.
+fn dangling_link(path: &Path) -> Option<Folder> {
+    let exists = |path: &&Path| std::fs::symlink_metadata(path).is_ok();
+    let nearest = path.ancestors().find(exists)?;
+    let target = std::fs::read_link(nearest).ok()?;
+    if std::fs::metadata(nearest).is_ok() {
+        return None;
+    }
+    Some(Folder::DanglingLink {
+        link: nearest.to_owned(),
+        target: nearest.parent().unwrap_or(nearest).join(target),
+    })
+}
+
+/// The folders above a path that do not exist, the outermost first.
+pub fn missing_parents(path: &Path) -> Vec<PathBuf> {
+    let is_missing = |parent: &&Path| std::fs::symlink_metadata(parent).is_err();
+    let parents = path.ancestors().skip(1).take_while(is_missing);
+    let mut parents: Vec<_> = parents.map(Path::to_owned).collect();
+    parents.reverse();
+    parents
 }
 
 /// Whether SELinux is enforcing on this host.
@@ -83,6 +111,25 @@ mod tests {
         is("http://me:pw@box:1/x", "box", 1);
         assert_eq!(host_and_port("localhost"), None);
         assert_eq!(host_and_port("http://localhost/"), None);
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_no_missing_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        std::fs::create_dir(at("there")).unwrap();
+        std::os::unix::fs::symlink("unplugged/disk", at("link")).unwrap();
+        std::os::unix::fs::symlink("there", at("good")).unwrap();
+        let dangling = Folder::DanglingLink {
+            link: at("link"),
+            target: at("unplugged/disk"),
+        };
+        assert_eq!(folder(&at("link")), dangling);
+        assert_eq!(folder(&at("link/a/b")), dangling);
+        assert_eq!(folder(&at("good/a/b")), Folder::Missing);
+        assert!(matches!(folder(&at("good")), Folder::Exists { .. }));
+        assert_eq!(missing_parents(&at("good/a/b")), [at("good/a")]);
+        assert!(missing_parents(&at("good/a")).is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The settings: arguments, environment and configuration files, resolved into one value. Pure.
 
+mod mounts;
 pub mod resolve;
 #[cfg(test)]
 mod tests;
@@ -97,6 +98,8 @@ pub struct BuildSettings {
     pub base_image: String,
     pub base_image_arg: String,
     pub args: BTreeMap<String, String>,
+    /// The names of arguments that look secret and are not.
+    pub public_args: Vec<String>,
     pub secrets: Vec<BuildSecret>,
     pub network: String,
     pub platforms: Vec<Platform>,
@@ -133,6 +136,9 @@ pub struct RunSettings {
     pub container: String,
     pub network: Network,
     pub user: RunUser,
+    /// The host's folder for the container's `/workspace`; empty for none.
+    pub workspace: String,
+    /// Further mounts.
     pub volumes: Vec<String>,
     pub env: BTreeMap<String, String>,
     pub pass_env: Vec<String>,

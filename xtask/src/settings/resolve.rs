@@ -9,9 +9,9 @@ use crate::{
         files::Files,
         layer::{Layer, Origin, Override, Sourced},
         resolve,
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Value, ValueType},
+        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, Value, ValueType},
     },
-    settings::{Channel, ImageSettings, Settings, Values},
+    settings::{Channel, ImageSettings, Settings, Values, mounts::refuse_repeated_mounts},
 };
 
 /// The part of the command line that sets settings.
@@ -30,11 +30,12 @@ impl Settings {
     /// All problems of the configuration, else those of the version or of its channel.
     pub fn resolve(arguments: &Arguments, env: &Env, files: &Files) -> Result<Self, Failure> {
         let mut layer = resolve::resolve(files, env)?;
-        resolve::apply_overrides(&mut layer, &arguments.overrides)?;
+        resolve::apply_overrides(&mut layer, &arguments.overrides, env)?;
         let values: Values = from_layer(&layer, "", KEYS, Map::new())?;
         let version = choose_version(arguments.version.as_deref(), env, &values.image, &layer)?;
-        refuse_secret_build_args(&layer)?;
         refuse_repeated_platforms(&layer)?;
+        refuse_repeated_items(&layer)?;
+        refuse_repeated_mounts(&layer)?;
         Ok(Self {
             root: files.root.clone(),
             channel: choose_channel(&version.value, &layer)?,
@@ -51,6 +52,38 @@ impl Settings {
             budget: values.budget,
             layer,
         })
+    }
+
+    /// Refuses build arguments that look like secrets: they stay in the image's history, where everyone can read
+    /// them. Commands that build call this, so that all others work.
+    ///
+    /// # Errors
+    /// The first such argument, with its origin.
+    pub fn refuse_secret_build_args(&self) -> Result<(), Failure> {
+        let of_channel = format!("{CHANNEL}.{}.build-args", self.channel.name);
+        for (table, key) in [("build.args", "build.args"), (&of_channel, "build-args")] {
+            for (name, value) in self.layer.entries(table) {
+                let has_secret =
+                    matches!(&value.value, Value::Text(text) if secret::looks_like_secret(text));
+                let is_public = self.build.public_args.iter().any(|public| public == name);
+                if !has_secret && (is_public || !secret::is_secret_name(name)) {
+                    continue;
+                }
+                let failure = Failure::usage(format!(
+                    "the build argument `{name}` in `{key}` (from {}) looks like a secret, and build arguments stay readable in the image's history",
+                    value.origin
+                ))
+                .hint(format!("make it a build secret: `build.secrets = [\"id={},env={name}\"]`", name.to_lowercase()));
+                return Err(if has_secret {
+                    failure
+                } else {
+                    failure.hint(format!(
+                        "if its value is public, say so: `build.public-args = [\"{name}\"]`"
+                    ))
+                });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -215,20 +248,27 @@ fn refuse_repeated_platforms(layer: &Layer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Build arguments stay in the image's history, where everyone can read them.
-fn refuse_secret_build_args(layer: &Layer) -> Result<(), Failure> {
-    let secret = layer
-        .entries("build.args")
-        .find(|(name, value)| {
-            let has_secret = |text: &String| secret::looks_like_secret(text);
-            secret::is_secret_name(name)
-                || matches!(&value.value, Value::Text(text) if has_secret(text))
-        })
-        .map(|(name, value)| (name, &value.origin));
-    secret.map_or(Ok(()), |(name, origin)| {
-        Err(Failure::usage(format!(
-            "the build argument `{name}` (from {origin}) looks like a secret, and build arguments stay readable in the image's history"
-        ))
-        .hint(format!("make it a build secret: `build.secrets = [\"id={},env={name}\"]`", name.to_lowercase())))
-    })
+/// Two items of a list that have the same identity, such as two volumes at the same folder. Those of a stronger
+/// source have already replaced those of a weaker one.
+fn refuse_repeated_items(layer: &Layer) -> Result<(), Failure> {
+    for key in KEYS {
+        let (Merge::Add(identity), Some(list)) = (key.merge, layer.get(key.path)) else {
+            continue;
+        };
+        let mut known: Vec<(&str, &Origin)> = Vec::new();
+        for (item, origin) in list.items() {
+            let same =
+                |other: &&(&str, &Origin)| other.0 != item && identity(other.0) == identity(item);
+            if let Some((other, other_origin)) = known.iter().find(same) {
+                return Err(Failure::usage(format!(
+                    "`{}` has two entries for `{}`: `{other}` (from {other_origin}) and `{item}` (from {origin})",
+                    key.path,
+                    identity(item)
+                ))
+                .hint("remove one of the two"));
+            }
+            known.push((item, origin));
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use crate::{
     cli::Overrides,
     config::{files::Files, layer::Origin},
     settings::{
-        CheckFirst, EngineChoice, GitValues, Publish, Settings, WorkTreeRequirement,
+        CheckFirst, EngineChoice, GitValues, Publish, SecretSource, Settings, WorkTreeRequirement,
         resolve::Arguments,
     },
 };
@@ -128,7 +128,11 @@ fn flags_win_over_everything() {
         Overrides::default()
             .set("engine.prefer", "--engine", Some("podman".to_owned()))
             .set("build.target", "--target", Some("x".to_owned()))
-            .set("build.args", "--build-arg", Some("A=1\nB=2".to_owned())),
+            .add(
+                "build.args",
+                "--build-arg",
+                ["A=1", "B=2"].map(str::to_owned).to_vec(),
+            ),
     );
     let project = format!("{PROJECT}[build]\ntarget = 'y'\nargs = {{ A = '0', C = '3' }}\n");
     let settings = resolve(&arguments, &[("XTASK_ENGINE", "docker")], &project).unwrap();
@@ -160,6 +164,127 @@ fn a_wrong_flag_is_reported_as_typed() {
     );
 }
 
+/// The settings of a project's file and a personal one.
+fn with_local(project: &str, local: &str, env: &[(&str, &str)]) -> Result<Settings, Failure> {
+    let files = Files {
+        root: PathBuf::from("/src"),
+        project: format!("{PROJECT}{project}"),
+        local: Some(format!("schema = 1\n{local}")),
+    };
+    Settings::resolve(&Arguments::default(), &Env::fake(env), &files)
+}
+
+#[test]
+fn a_personal_volume_leaves_the_workspace_and_the_projects_volumes() {
+    let project = "[run]\nworkspace = '~/work'\nvolumes = ['~/a:/a', '~/b:/b']\n";
+    let local = "[run]\nvolumes = ['~/other:/a/', '~/c:/c']\n";
+    let settings = with_local(project, local, &[("XTASK_RUN_VOLUMES", "~/d:/d:rw,z")]).unwrap();
+    let mounts: Vec<_> = settings
+        .mounts()
+        .iter()
+        .map(|mount| format!("{}  # {}", mount.value, mount.origin))
+        .collect();
+    assert_eq!(
+        mounts,
+        [
+            "~/work:/workspace  # xtask.toml:5",
+            "~/b:/b  # xtask.toml:6",
+            "~/other:/a/  # xtask.local.toml:3",
+            "~/c:/c  # xtask.local.toml:3",
+            "~/d:/d:rw,z  # environment XTASK_RUN_VOLUMES",
+        ]
+    );
+    assert_eq!(
+        settings
+            .layer
+            .get("run.volumes")
+            .unwrap()
+            .origin
+            .to_string(),
+        "xtask.toml:6, xtask.local.toml:3, environment XTASK_RUN_VOLUMES"
+    );
+}
+
+#[test]
+fn lists_of_additions_add_and_lists_of_choices_replace() {
+    let project = "[build]\nsecrets = ['id=ca,src=/a', 'id=b,src=/b']\nplatforms = ['linux/amd64', 'linux/arm64']\n\
+        [run]\npass-env = ['A']\naddresses = ['A']\n[registry]\ninsecure = ['a.lan']\n";
+    let local = "[build]\nsecrets = ['src=/mine,id=ca']\nplatforms = ['linux/amd64']\n\
+        [run]\npass-env = ['B', 'A']\naddresses = ['B']\nhardening.drop-capabilities = []\n[registry]\ninsecure = ['b.lan']\n";
+    let settings = with_local(project, local, &[]).unwrap();
+    let ids: Vec<_> = settings
+        .build
+        .secrets
+        .iter()
+        .map(|secret| secret.id.as_str())
+        .collect();
+    assert_eq!(ids, ["b", "ca"]);
+    assert_eq!(
+        settings.build.secrets[1].source,
+        SecretSource::File("/mine".to_owned())
+    );
+    assert_eq!(settings.build.platforms.len(), 1);
+    assert_eq!(settings.run.pass_env, ["B", "A"]);
+    assert_eq!(settings.run.addresses, ["A", "B"]);
+    assert_eq!(settings.registry.insecure, ["a.lan", "b.lan"]);
+    assert!(settings.run.hardening.drop_capabilities.is_empty());
+}
+
+#[test]
+fn two_mounts_at_one_folder_are_refused_with_both_places() {
+    let workspace = "[run]\nworkspace = '~/work'\n";
+    let refused = |local: &str| {
+        let error = with_local(workspace, local, &[]).unwrap_err();
+        format!("{error}\nhint: {}", error.hint_lines().join("; "))
+    };
+    assert_eq!(
+        refused("[run]\nvolumes = ['~/mine:/workspace/']\n"),
+        "the container's folder `/workspace` has two mounts: `run.workspace` (from xtask.toml:5) and `~/mine:/workspace/` in `run.volumes` (from xtask.local.toml:3)\n\
+         hint: for another workspace write `run.workspace = \"~/mine\"` or set `XTASK_RUN_WORKSPACE`, and remove the volume"
+    );
+    assert_eq!(
+        refused("[run]\nvolumes = ['mine:/workspace']\n"),
+        "the container's folder `/workspace` has two mounts: `run.workspace` (from xtask.toml:5) and `mine:/workspace` in `run.volumes` (from xtask.local.toml:3)\n\
+         hint: remove it, or write `run.workspace = \"\"` to mount no folder of the host there"
+    );
+    assert_eq!(
+        refused("[run.hardening]\ntmpfs = ['/tmp', '/workspace:size=1m']\n"),
+        "the container's folder `/workspace` has two mounts: `run.workspace` (from xtask.toml:5) and `/workspace:size=1m` in `run.hardening.tmpfs` (from xtask.local.toml:3)\n\
+         hint: remove one of the two"
+    );
+    assert_eq!(
+        refused("[run]\nvolumes = ['~/a:/a', '~/b:/a']\n"),
+        "`run.volumes` has two entries for `/a`: `~/a:/a` (from xtask.local.toml:3) and `~/b:/a` (from xtask.local.toml:3)\nhint: remove one of the two"
+    );
+    let none = with_local("", "[run]\nvolumes = ['mine:/workspace']\n", &[]).unwrap();
+    assert_eq!(none.mounts().len(), 1, "a project without `run.workspace`");
+}
+
+#[test]
+fn a_value_of_a_flag_can_have_several_lines_or_come_from_the_environment() {
+    let args = ["LINES=first\nsecond", "SET", "UNSET", "EMPTY"]
+        .map(str::to_owned)
+        .to_vec();
+    let flag = Overrides::default().add("build.args", "--build-arg", args);
+    let project = format!("{PROJECT}[build]\nargs = {{ UNSET = 'configured' }}\n");
+    let settings = resolve(&flags(flag), &[("SET", "a=b"), ("EMPTY", "")], &project).unwrap();
+    let args: Vec<_> = settings
+        .build
+        .args
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    assert_eq!(
+        args,
+        [
+            "EMPTY=",
+            "LINES=first\nsecond",
+            "SET=a=b",
+            "UNSET=configured"
+        ]
+    );
+}
+
 #[test]
 fn a_flag_can_add_to_a_list() {
     let project = format!("{PROJECT}[run]\nvolumes = ['~/a:/a']\n");
@@ -181,10 +306,12 @@ fn a_secret_build_argument_is_refused() {
         ("PIP_TOKEN", "abc"),
         ("PIP_INDEX_URL", "https://me:abc@pypi.example.com/simple"),
     ] {
-        let text = Some(format!("{name}={value}"));
-        let flag = Overrides::default().set("build.args", "--build-arg", text);
-        let error = resolve(&flags(flag), &[], PROJECT).unwrap_err();
-        let message = format!("the build argument `{name}` (from flag --build-arg)");
+        let text = vec![format!("{name}={value}")];
+        let flag = Overrides::default().add("build.args", "--build-arg", text);
+        let settings = resolve(&flags(flag), &[], PROJECT).unwrap();
+        let error = settings.refuse_secret_build_args().unwrap_err();
+        let message =
+            format!("the build argument `{name}` in `build.args` (from flag --build-arg)");
         assert!(error.to_string().starts_with(&message), "{error}");
         assert!(!error.to_string().contains("abc"), "{error}");
         let id = name.to_lowercase();
@@ -193,6 +320,33 @@ fn a_secret_build_argument_is_refused() {
             format!("make it a build secret: `build.secrets = [\"id={id},env={name}\"]`")
         );
     }
+}
+
+#[test]
+fn a_build_argument_can_be_declared_public() {
+    let refused = |more: &str| {
+        let project = format!("{PROJECT}{more}");
+        let settings = resolve(&version("dev-me"), &[], &project).unwrap();
+        settings.refuse_secret_build_args().err()
+    };
+    let error = refused("[build]\nargs = { CACHE_KEY = '2026-11' }\n").unwrap();
+    assert_eq!(
+        error.hint_lines()[1],
+        "if its value is public, say so: `build.public-args = [\"CACHE_KEY\"]`"
+    );
+    let public = "[build]\npublic-args = ['CACHE_KEY']\n";
+    assert!(refused(&format!("{public}args = {{ CACHE_KEY = '2026-11' }}\n")).is_none());
+    let known_form = format!("{public}args = {{ CACHE_KEY = 'ghp_abcdefghijklmnopqrst' }}\n");
+    assert_eq!(refused(&known_form).unwrap().hint_lines().len(), 1);
+    let channel = |name: &str| {
+        format!("[[channel]]\nname = '{name}'\nbuild-args = {{ PIP_TOKEN = '{{version}}' }}\n")
+    };
+    let error = refused(&channel("dev")).unwrap().to_string();
+    assert!(
+        error.starts_with("the build argument `PIP_TOKEN` in `build-args` (from xtask.toml:6)"),
+        "{error}"
+    );
+    assert!(refused(&channel("release")).is_none(), "another channel");
 }
 
 #[test]

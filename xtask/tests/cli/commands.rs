@@ -308,7 +308,7 @@ fn a_dry_run_changes_nothing() {
         [
             "mkdir -p /home/work",
             "docker stop -t 10 box",
-            "docker rm --force --volumes box"
+            "docker rm --force box"
         ]
     );
     assert!(lines[3].starts_with("docker run --detach --name box "));
@@ -442,10 +442,7 @@ fn run_local_removes_the_container_of_a_failed_start() {
         "{}",
         output.stderr
     );
-    assert_eq!(
-        sandbox.calls().last().unwrap(),
-        "docker rm --force --volumes box"
-    );
+    assert_eq!(sandbox.calls().last().unwrap(), "docker rm --force box");
 }
 
 /// Of two parallel runs, the slower one must not remove the container that the other one is starting.
@@ -552,7 +549,7 @@ fn stop_removes_the_container_unless_keep_is_given() {
         assert_eq!(sandbox.run(line).code, 0, "{line:?}");
         sandbox.calls().split_off(1)
     };
-    let (stop, remove) = ("docker stop -t 10 box", "docker rm --force --volumes box");
+    let (stop, remove) = ("docker stop -t 10 box", "docker rm --force box");
     assert_eq!(calls("running", &["stop"]), [stop, remove]);
     assert_eq!(calls("exited", &["stop"]), [remove]);
     assert_eq!(calls("running", &["stop", "--keep"]), [stop]);
@@ -666,7 +663,7 @@ fn clean_requires_confirmation_and_never_forces() {
         acted,
         [
             "docker stop -t 10 box",
-            "docker rm --force --volumes box",
+            "docker rm --force box",
             "docker image rm ghcr.io/x/y:dev-me",
             // The image still exists, maybe because the removal of its container is not finished yet.
             "docker image rm ghcr.io/x/y:dev-me",

@@ -296,7 +296,8 @@ mod on_linux {
                 image("1.2.3")
             )
         };
-        let keep_id = " --userns=keep-id:uid=1000,gid=1000 --user 1000:1000";
+        let no_proxy = " --http-proxy=false";
+        let keep_id = format!("{no_proxy} --userns=keep-id:uid=1000,gid=1000 --user 1000:1000");
         for (program, answers, user) in [
             ("docker", docker("[name=seccomp]\n"), user_option()),
             (
@@ -304,10 +305,14 @@ mod on_linux {
                 docker("[name=seccomp name=rootless]\n"),
                 " --user 0:0".to_owned(),
             ),
-            ("podman", podman("true\n"), keep_id.to_owned()),
-            ("podman", podman("false\n"), user_option()),
+            ("podman", podman("true\n"), keep_id.clone()),
+            (
+                "podman",
+                podman("false\n"),
+                no_proxy.to_owned() + &user_option(),
+            ),
             // Podman installed as `docker`.
-            ("docker", podman("true\n"), keep_id.to_owned()),
+            ("docker", podman("true\n"), keep_id),
         ] {
             let machine = Machine::new(program, &answers);
             let env = [("OPENAI_API_KEY", "marked"), ("STIGMER_ENGINE", program)];

@@ -15,6 +15,7 @@ mod publication;
 mod publish;
 mod registry;
 mod release;
+mod run;
 mod sandbox;
 mod signing;
 mod terminal;

@@ -179,7 +179,7 @@ pub fn skipped(what: &str) {
 /// An xtask.toml with the container name `box`.
 pub const PROJECT: &str = "schema = 1\n\
     [image]\nrepository = 'ghcr.io/x/y'\n\
-    [run]\ncontainer = 'box'\nvolumes = ['~/work:/workspace']\n";
+    [run]\ncontainer = 'box'\nworkspace = '~/work'\n";
 
 pub const INSPECT_BOX: &str = "container inspect box";
 

@@ -390,6 +390,12 @@ fn a_detached_head_has_no_branch() {
     let ran = sandbox.run(&["build-image", "--dry-run", "--version", "branch"]);
     assert_eq!(ran.code, 2, "{ran:?}");
     assert!(ran.stderr.contains("git.branch"), "{}", ran.stderr);
+    let ran = sandbox.run(&["config", "--version", "branch"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let tags = "tags = []  # channel `branch`: the template `{git.branch}` uses `{git.branch}`, but no branch is checked out\n";
+    assert!(ran.stdout.contains(tags), "{}", ran.stdout);
+    let ran = sandbox.run(&["config", "--json", "--version", "branch"]);
+    assert!(ran.stdout.contains("no branch is checked out"), "{ran:?}");
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn watch_with_dry_run_prints_one_round() {
         "--version",
         "dev-me",
         "--network",
-        "other",
+        "bridge",
         "--dry-run",
     ]);
     assert_eq!(output.code, 0, "{output:?}");
@@ -159,7 +159,10 @@ fn watch_with_dry_run_prints_one_round() {
     assert!(lines[0].contains("docker build"), "{lines:?}");
     assert!(lines.last().unwrap().contains("docker run"), "{lines:?}");
     assert!(
-        lines.last().unwrap().contains("--network other"),
+        lines
+            .last()
+            .unwrap()
+            .contains("--add-host host.docker.internal"),
         "{lines:?}"
     );
     assert_eq!(count(&sandbox, "build"), 0);

@@ -321,11 +321,11 @@ impl<'a> Checkout<'a> {
     }
 
     pub fn command(&self, args: &[&str], env: &[(&str, &str)]) -> Command {
-        let volume = format!("{}:/workspace", self.workspace().display());
+        let workspace = self.workspace().display().to_string();
         let mut all = vec![
             ("XTASK_ENGINE", self.engine.program),
             ("XTASK_RUN_CONTAINER", self.container.as_str()),
-            ("XTASK_RUN_VOLUMES", volume.as_str()),
+            ("XTASK_RUN_WORKSPACE", workspace.as_str()),
             ("VERSION", self.version.as_str()),
         ];
         all.extend(env);

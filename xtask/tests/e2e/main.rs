@@ -105,6 +105,7 @@ on_engines!(
 on_engines!(promises::check_finds_errors: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::failing_container: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::broken_images: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(promises::unnamed_volume: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::interrupted_test: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::published_is_pulled: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 // `secrets::not_exposed` covers publishing with the other engines.

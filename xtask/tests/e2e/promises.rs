@@ -129,6 +129,58 @@ pub fn failing_container(checkout: &Checkout) {
     );
 }
 
+/// Without a mount at `/workspace`, the engine makes a volume without a name. It outlives the container, unless
+/// the engine itself removes the container (`--rm`).
+pub fn unnamed_volume(checkout: &Checkout) {
+    checkout.ok(&["build-image"]);
+    let local = "schema = 1\n[run]\nworkspace = ''\n";
+    fs::write(checkout.src().join("xtask.local.toml"), local).unwrap();
+    let run = |args: &[&str]| {
+        let output = checkout.run_with(args, &[("XTASK_RUN_WORKSPACE", "")]);
+        assert_eq!(output.code, 0, "{output:?}");
+        output.stderr
+    };
+    let engine = checkout.engine;
+    let volume = || {
+        let container = engine.inspect("container", &checkout.container).unwrap();
+        let mounts = container["Mounts"].as_array().unwrap();
+        let workspace = mounts
+            .iter()
+            .find(|mount| mount["Destination"] == "/workspace");
+        workspace.unwrap()["Name"].as_str().unwrap().to_owned()
+    };
+    let exists = |volume: &str| engine.inspect("volume", volume).is_some();
+
+    let said = run(&["run-local", "--no-wait"]);
+    assert!(
+        said.contains("nothing is mounted at `/workspace`"),
+        "{said}"
+    );
+    let first = volume();
+    run(&["run-local", "--no-wait"]);
+    let second = volume();
+    assert_ne!(first, second);
+    run(&["stop"]);
+    for volume in [first, second] {
+        assert!(exists(&volume), "{volume} is gone");
+        engine.run(&["volume", "rm", &volume]);
+    }
+
+    let name = checkout.container.as_str();
+    let reference = checkout.reference();
+    let options = ["--rm", "--detach", "--pull=never", "--network=none"];
+    engine.run(&[&["run"], &options[..], &["--name", name, &reference]].concat());
+    let third = volume();
+    engine.run(&["stop", "-t", "1", name]);
+    for _ in 0..50 {
+        if !exists(&third) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{third} outlives a container with `--rm`");
+}
+
 /// A build that a signal interrupts exits with the signal's code, even though Podman exits with 0.
 pub fn interrupted_build(checkout: &Checkout) {
     let child = checkout

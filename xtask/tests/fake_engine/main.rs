@@ -2,8 +2,8 @@
 //! engine does not do on demand: it hangs, fails, or has another version or operating system.
 //!
 //! It is in PATH as `docker` or `podman`. Next to it, `NAME.json` has its answers. It gives the first answer
-//! whose `args` are the beginning of its arguments. An `inspect` without an answer fails with `no such
-//! container` or `no such image`. It records every call in `calls`. The call whose number is in the file
+//! whose `args` are the beginning of its arguments. An `inspect` without an answer says that there is
+//! no such container, image or network. It records every call in `calls`. The call whose number is in the file
 //! `hang` does not end.
 
 #![allow(clippy::disallowed_methods)] // it is a program of its own
@@ -73,6 +73,16 @@ fn not_found(name: &str, kind: &str, object: &str) -> ! {
         ("podman", "image") => (
             125,
             format!("Error: inspecting object: {object}: image not known"),
+        ),
+        ("podman", "network") => (
+            125,
+            format!(
+                "Error: inspecting object: network {object}: unable to find network with name or ID {object}: network not found"
+            ),
+        ),
+        (_, "network") => (
+            1,
+            format!("Error response from daemon: network {object} not found"),
         ),
         ("podman", "container") => (
             125,

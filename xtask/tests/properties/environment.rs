@@ -5,8 +5,13 @@ pub fn file(input: &[u8]) {
     let text = text(input);
     match parse_env_file("the.env", &text) {
         Ok(file) => {
-            assert_eq!(file.values, as_docker_reads(&text));
-            for (name, value) in &file.values {
+            let values: Vec<_> = file
+                .lines
+                .into_iter()
+                .map(|line| (line.name, line.value.unwrap_or_default()))
+                .collect();
+            assert_eq!(values, as_docker_reads(&text));
+            for (name, value) in &values {
                 let word = |c: char| !c.is_whitespace() && !c.is_control() && c != '=';
                 assert!(!name.is_empty() && name.chars().all(word), "{name:?}");
                 assert!(!value.contains(['\0', '\n']), "{value:?}");
@@ -20,7 +25,8 @@ pub fn file(input: &[u8]) {
             assert!((1..=text.split('\n').count()).contains(&number), "{number}");
             super::assert_reason(why);
             // The same message as for another line of this kind, so it contains nothing of the line.
-            let others = ["a b c", "A=\0", "\u{feff}"].map(|line| {
+            let long = "x".repeat(70_000);
+            let others = ["a b c", "A=\0", "\u{feff}", "A=\rB", &long].map(|line| {
                 let other = parse_env_file("the.env", line).unwrap_err();
                 other.to_string().replace(":1`", &format!(":{number}`"))
             });

@@ -171,7 +171,7 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
             .hint("pass it from the environment: `run.pass-env`"));
         }
         let unless_set = if run.pass_env.contains(name) {
-            format!("[ -n \"${{{name}+set}}\" ] || ")
+            format!("[ -n \"${{{name}:-}}\" ] || ")
         } else {
             String::new()
         };
@@ -187,10 +187,10 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
             .filter(|name| !run.pass_env.contains(name))
             .cloned(),
     );
-    let volumes: Vec<_> = run
-        .volumes
+    let volumes: Vec<_> = settings
+        .mounts()
         .iter()
-        .map(|volume| volume_lines(volume))
+        .map(|volume| volume_lines(&volume.value))
         .collect::<Result<_, _>>()?;
     let options: Vec<_> = options(&run.limits, &run.hardening, run.stop_grace)
         .iter()
@@ -548,8 +548,8 @@ mod tests {
             "`run.env` has the secret `MY_TOKEN`, which would be readable in the formula"
         );
         assert_eq!(
-            why("[run]\nvolumes = ['./data:/workspace']\n"),
-            "the volume `./data:/workspace` is relative to this repository, and the formula's users don't have it"
+            why("[run]\nvolumes = ['./data:/data']\n"),
+            "the volume `./data:/data` is relative to this repository, and the formula's users don't have it"
         );
     }
 

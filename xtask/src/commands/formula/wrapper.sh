@@ -77,6 +77,9 @@ kind=$(engine_kind)
 set -- run --rm --name stigmer-agent-runner @OPTIONS@
 if [ -t 0 ] && [ -t 1 ]; then set -- "$@" --interactive --tty; fi
 
+# Podman would pass the proxies of your environment, with their passwords. Docker passes none.
+if [ "$kind" = podman ]; then set -- "$@" --http-proxy=false; fi
+
 # The container's files belong to you.
 if is_rootless; then
     case $kind in

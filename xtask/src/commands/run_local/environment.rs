@@ -5,7 +5,6 @@ use crate::{
     engine::EngineFacts,
     facts::environment::{RunnerEnv, Source},
     plan::EnvValue,
-    settings::Network,
 };
 
 /// The container's environment, by the way in which each value reaches the engine.
@@ -29,14 +28,14 @@ impl ContainerEnv {
     }
 }
 
-/// The environment of the runner's container. On a network that is not the host's, `localhost` in an
-/// address becomes the host's name.
+/// The environment of the runner's container. Where the host has a name of its own, it takes the place of
+/// `localhost` in an address.
 pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
     let run = &runner.settings.run;
-    let bridge = engine.network(&run.network) != Network::Host;
+    let has_host_name = engine.has_host_name_on(&run.network);
     let rewrite = |name: &str, value: &str| -> Option<String> {
         let is_address = run.addresses.iter().any(|address| address == name);
-        (bridge && is_address)
+        (has_host_name && is_address)
             .then(|| rewrite_localhost(value, engine.host_name()))
             .flatten()
     };
@@ -68,13 +67,21 @@ pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
             });
         out.by_name.push((name.clone(), rewritten));
     }
-    // The engine reads the file itself. Only an address in it that must be rewritten is passed too.
-    for name in runner.file.iter().flat_map(|file| &file.values) {
-        let (name, _) = name;
-        if source(name) == Some(Source::EnvFile)
-            && !out.by_name.iter().any(|(known, _)| known == name)
-            && let Some(value) = runner.value(name).and_then(|value| rewrite(name, value))
-        {
+    // The engine reads the file itself. A value is passed too where the container needs another one than the
+    // engine takes from the file: a rewritten address, or the value of an earlier line.
+    for (file, line) in runner
+        .file
+        .iter()
+        .flat_map(|file| file.lines.iter().map(move |line| (file, line)))
+    {
+        let name = &line.name;
+        let Some((value, Source::EnvFile)) = runner.get(name) else {
+            continue;
+        };
+        let rewritten = rewrite(name, value);
+        let differs = rewritten.is_some() || file.engine_value(name, runner.env) != Some(value);
+        if differs && !out.by_name.iter().any(|(known, _)| known == name) {
+            let value = rewritten.unwrap_or_else(|| value.to_owned());
             out.by_name
                 .push((name.clone(), Some(EnvValue::Secret(value))));
         }

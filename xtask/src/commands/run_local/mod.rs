@@ -2,7 +2,9 @@
 
 pub mod environment;
 pub mod mounts;
+mod network;
 pub mod start;
+mod warnings;
 
 use anyhow::Result;
 use clap::Args;
@@ -63,10 +65,9 @@ impl Command for RunLocal {
     fn overrides(&self) -> Vec<Override> {
         let (values, names): (Vec<_>, Vec<_>) =
             self.env.iter().cloned().partition(|one| one.contains('='));
-        let lines = |items: Vec<String>| (!items.is_empty()).then(|| items.join("\n"));
         self.container
             .overrides()
-            .set("run.env", "--env", lines(values))
+            .add("run.env", "--env", values)
             .add("run.pass-env", "--env", names)
             .add("run.volumes", "--volume", self.volumes.clone())
             .list

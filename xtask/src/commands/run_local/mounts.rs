@@ -1,9 +1,13 @@
 //! The container's mounts, and the steps that prepare their folders on the host.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{
     base::{env::Env, error::Failure},
+    config::{
+        layer::{Origin, Sourced},
+        schema::is_folder,
+    },
     engine::{EngineFacts, Location},
     facts::host::{self, Folder},
     plan::{Cmd, Output, Step, quote_for_shell},
@@ -19,27 +23,64 @@ pub struct Mount {
     pub rest: String,
     /// What is at the path; none for a volume.
     pub folder: Option<Folder>,
+    /// The folders above a missing one that are missing too, the outermost first.
+    pub missing_parents: Vec<PathBuf>,
 }
 
-/// Reads `HOST:CONTAINER[:OPTIONS]`. A host part that begins with a slash, dot or tilde is a path, any
-/// other names a volume.
+impl Mount {
+    /// The options of the mount, such as `ro`.
+    pub fn options(&self) -> impl Iterator<Item = &str> {
+        let options = self.rest.split_once(':').map_or("", |(_, options)| options);
+        options.split(',')
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.options().any(|option| option == "ro")
+    }
+
+    /// Whether a file is meant: the host's path and the container's have the same extension, such as `json`. A
+    /// folder would be in the place of the file when it comes.
+    fn means_a_file(&self) -> bool {
+        let extension = |path: &str| Some(Path::new(path).extension()?.to_ascii_lowercase());
+        let target = self.rest.split(':').next().unwrap_or_default();
+        // `/etc/profile.d` is a folder.
+        let is_of_file = |extension: &std::ffi::OsString| extension != "d";
+        let host = extension(&self.host).filter(is_of_file);
+        host.is_some() && host == extension(target)
+    }
+}
+
+/// Reads `HOST:CONTAINER[:OPTIONS]`. The host's part is a folder or the name of a volume. A relative path that
+/// was typed is relative to the current folder, else to the checkout.
 ///
 /// # Errors
 /// When the path needs HOME and it is not set, and when engines cannot mount the path.
-pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Failure> {
-    let (host, rest) = volume.split_once(':').unwrap_or((volume, ""));
-    if !host.starts_with(['/', '.', '~']) {
+pub fn mount(
+    Sourced {
+        value: volume,
+        origin,
+    }: &Sourced<String>,
+    settings: &Settings,
+    env: &Env,
+) -> Result<Mount, Failure> {
+    let (host, rest) = volume.split_once(':').unwrap_or((volume.as_str(), ""));
+    if !is_folder(host) {
         return Ok(Mount {
             host: host.to_owned(),
             rest: rest.to_owned(),
             folder: None,
+            missing_parents: Vec::new(),
         });
     }
-    let path: PathBuf = env.expand(host, &settings.root).ok_or_else(|| {
+    let base = match origin {
+        Origin::Flag(_) => &env.cwd,
+        Origin::Default | Origin::File { .. } | Origin::Env(_) | Origin::Items(_) => &settings.root,
+    };
+    let path: PathBuf = env.expand(host, base).ok_or_else(|| {
         Failure::usage(format!(
             "the volume `{volume}` needs HOME, which is not set"
         ))
-        .hint("set HOME, or give an absolute path in `run.volumes`")
+        .hint("set HOME, or give an absolute path in `run.workspace` or `run.volumes`")
     })?;
     let text = path
         .to_str()
@@ -49,19 +90,24 @@ pub fn mount(volume: &str, settings: &Settings, env: &Env) -> Result<Mount, Fail
                 "the folder `{}` cannot be mounted: engines take no `:` and only UTF-8 in its path",
                 path.display()
             ))
-            .hint("mount another folder: `run.volumes` in `xtask.local.toml`")
+            .hint("mount another folder: `run.workspace` or `run.volumes` in `xtask.local.toml`")
         })?;
+    let folder = host::folder(&path);
     Ok(Mount {
         host: text.to_owned(),
         rest: rest.to_owned(),
-        folder: Some(host::folder(&path)),
+        missing_parents: match folder {
+            Folder::Missing => host::missing_parents(&path),
+            Folder::DanglingLink { .. } | Folder::Other | Folder::Exists { .. } => Vec::new(),
+        },
+        folder: Some(folder),
     })
 }
 
 /// The steps after which the folder of a mount exists and the container's user can write to it.
 ///
 /// # Errors
-/// When the folder belongs to somebody else.
+/// When the folder belongs to somebody else, or is a link that leads nowhere, and when a missing file is meant.
 pub fn folder_steps(
     mount: &Mount,
     settings: &Settings,
@@ -74,52 +120,79 @@ pub fn folder_steps(
     if matches!(engine.location, Location::Remote(_)) {
         return Ok(Vec::new());
     }
-    let read_only = mount
-        .rest
-        .split(':')
-        .nth(1)
-        .is_some_and(|options| options.split(',').any(|option| option == "ro"));
-    let (uid, gid) = engine.identity(&settings.run.user, env.user).host_owner;
-    // In a virtual machine, file sharing maps the owners.
-    let owner_matters = engine.location == Location::Host && !read_only;
-    let chown = || {
-        Step::new(
-            Cmd::new("chown").args([&format!("{uid}:{gid}"), &mount.host]),
-            Output::Quiet,
-        )
-        .status(
-            "Changing",
-            format!("the owner of {} to uid {uid}", mount.host),
-        )
+    let me = env.user;
+    // In a virtual machine, file sharing maps the owners. A subordinate id is not known here.
+    let owner = engine
+        .identity(&settings.run.user, me)
+        .host_owner
+        .filter(|_| engine.location == Location::Host && !mount.is_read_only());
+    let chown = |(uid, gid): (u32, u32), folders: &[String]| {
+        let cmd = Cmd::new("chown").arg(format!("{uid}:{gid}"));
+        let step = Step::new(cmd.args(folders.iter().cloned()), Output::Quiet);
+        let last = folders.last().map_or("", String::as_str);
+        step.status("Changing", format!("the owner of {last} to uid {uid}"))
     };
     let mut steps = Vec::new();
     match folder {
+        Folder::DanglingLink { link, target } => {
+            return Err(Failure::new(format!(
+                "the folder `{}` cannot be mounted: the link `{}` leads to `{}`, which is not there",
+                mount.host,
+                link.display(),
+                target.display()
+            ))
+            .hint("connect or create what the link leads to, or remove the link"));
+        }
+        Folder::Missing if mount.means_a_file() => {
+            let target = mount.rest.split(':').next().unwrap_or_default();
+            let folder = quote_for_shell(&mount.host);
+            return Err(Failure::new(format!(
+                "there is no file `{}` to mount at `{target}`",
+                mount.host
+            ))
+            .hint(format!(
+                "create the file; if a folder is meant, create it: `mkdir -p {folder}`"
+            )));
+        }
         Folder::Missing => {
             steps.push(
                 Step::new(Cmd::new("mkdir").args(["-p", &mount.host]), Output::Quiet)
-                    .status("Creating", mount.host.as_str()),
+                    .status("Creating", format!("the folder {}", mount.host)),
             );
-            if owner_matters && env.user.euid == 0 && uid != 0 {
-                steps.push(chown());
+            // With sudo, new folders would belong to root.
+            let with_sudo = me.euid == 0 && !me.is_root_without_sudo();
+            let mine = with_sudo.then_some((me.uid, me.gid));
+            let parents = mount.missing_parents.iter();
+            let parents: Vec<_> = parents
+                .map(|folder| folder.to_string_lossy().into_owned())
+                .collect();
+            if let (Some(mine), false) = (mine, parents.is_empty()) {
+                steps.push(chown(mine, &parents));
+            }
+            let owner = owner.filter(|(uid, _)| me.euid == 0 && *uid != 0);
+            if let Some(owner) = owner.or(mine) {
+                steps.push(chown(owner, std::slice::from_ref(&mount.host)));
             }
         }
         Folder::Other => {}
         Folder::Exists {
-            uid: owner,
+            uid: found,
             gid: group,
             mode,
         } => {
-            let writable =
-                *owner == uid || mode & 0o002 != 0 || (*group == gid && mode & 0o020 != 0);
-            if owner_matters && !writable {
-                if env.user.euid != 0 {
+            if let Some((uid, gid)) = owner
+                && *found != uid
+                && mode & 0o002 == 0
+                && !(*group == gid && mode & 0o020 != 0)
+            {
+                if me.euid != 0 {
                     return Err(Failure::new(format!(
-                        "the container's user could not write to `{}`: it belongs to uid {owner}, not to you (uid {uid})",
+                        "the container's user could not write to `{}`: it belongs to uid {found}, not to you (uid {uid})",
                         mount.host
                     ))
                     .hint(format!("change its owner: `sudo chown -R {uid}:{gid} {}`", quote_for_shell(&mount.host))));
                 }
-                steps.push(chown());
+                steps.push(chown((uid, gid), std::slice::from_ref(&mount.host)));
             }
         }
     }

@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use crate::{
     base::{
+        engine_kind::EngineKind,
         env::{Env, Os},
         error::Failure,
-        image::human_bytes,
         ui::{Clock, human_time},
     },
     catalogue,
@@ -16,6 +16,8 @@ use crate::{
         run_local::{
             environment::container_env,
             mounts::{Mount, folder_steps, mount},
+            network::{has_network, missing_network},
+            warnings::warn,
         },
     },
     engine::{
@@ -23,11 +25,11 @@ use crate::{
         container::{Container, LogOptions, Owner},
         image::Image,
         label,
-        run::{IMAGE_USER, Mode, Run},
+        run::{Mode, Run},
     },
     facts::{
         context::{Context, EngineQuery, EngineState, Ran, refuse_foreign},
-        environment::{EnvFile, RunnerEnv, env_file_warnings, read_env_file},
+        environment::{EnvFile, RunnerEnv, read_env_file},
         host,
     },
     plan::{Output, Plan, Step},
@@ -64,6 +66,8 @@ pub struct RunFacts {
     /// The mounts, in the settings' order.
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
+    /// Whether the configured network exists, or the container whose network it is.
+    pub has_network: bool,
     pub env_file: Option<EnvFile>,
     pub started_by: StartedBy,
 }
@@ -83,14 +87,14 @@ impl RunFacts {
             container: Some(&settings.run.container),
             images: std::slice::from_ref(&reference),
         })?;
-        let mounts = settings
-            .run
-            .volumes
+        let mounts = settings.mounts();
+        let mounts = mounts
             .iter()
             .map(|volume| mount(volume, settings, cx.env))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             mounts,
+            has_network: has_network(cx, &state.engine)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file: read_env_file(settings, cx.env)?,
             state,
@@ -99,7 +103,7 @@ impl RunFacts {
         })
     }
 
-    fn runner_env<'a>(&'a self, settings: &'a Settings, env: &'a Env) -> RunnerEnv<'a> {
+    pub(super) fn runner_env<'a>(&'a self, settings: &'a Settings, env: &'a Env) -> RunnerEnv<'a> {
         RunnerEnv {
             settings,
             env,
@@ -119,7 +123,12 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
     };
     let volume = |mount: &Mount| {
         let plain = format!("{}:{}", mount.host, mount.rest);
-        match (relabel && mount.folder.is_some(), mount.rest.contains(':')) {
+        let mut options = mount.options();
+        let is_labelled = options.any(|option| matches!(option, "z" | "Z"));
+        match (
+            relabel && mount.folder.is_some() && !is_labelled,
+            mount.rest.contains(':'),
+        ) {
             (false, _) => plain,
             (true, false) => format!("{plain}:z"),
             (true, true) => format!("{plain},z"),
@@ -141,6 +150,7 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         name: run.container.clone(),
         image: facts.reference.clone(),
         labels,
+        platform: platform_of_image(env, facts),
         mode: if options.foreground {
             Mode::Foreground {
                 tty: env.stdin_tty && env.stdout_tty,
@@ -163,6 +173,17 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
     }
 }
 
+/// The image's platform, if Docker would take another one by default and refuse the image.
+fn platform_of_image(env: &Env, facts: &RunFacts) -> Option<String> {
+    match facts.state.engine.engine.kind {
+        EngineKind::Docker => {
+            env.get("DOCKER_DEFAULT_PLATFORM")?;
+            facts.state.images.first().map(Image::platform)
+        }
+        EngineKind::Podman => None,
+    }
+}
+
 /// The plan: pull a missing image, prepare the folders, replace our earlier container, start.
 ///
 /// # Errors
@@ -182,6 +203,9 @@ pub fn plan(
     }
     if let Some(container) = &facts.state.container {
         refuse_foreign(name, container)?;
+    }
+    if !facts.has_network {
+        return Err(missing_network(&settings.run.network, engine));
     }
     for mount in &facts.mounts {
         plan.steps
@@ -365,50 +389,6 @@ fn remove_leftover(cx: &Context, facts: &RunFacts) {
 
 fn never_ran(container: &Container) -> bool {
     container.owner() == Owner::Xtask && container.state.status == "created"
-}
-
-/// Warns of what the user may not expect, such as an address at which nothing listens.
-fn warn(cx: &Context, facts: &RunFacts) {
-    let run = &cx.settings.run;
-    let engine = &facts.state.engine;
-    for warning in facts.env_file.iter().flat_map(env_file_warnings) {
-        cx.ui.warn(&warning);
-    }
-    if matches!(engine.location, Location::Remote(_)) {
-        cx.ui.warn(&format!(
-            "{}: the container cannot reach addresses and folders of this machine",
-            engine.describe()
-        ));
-        return;
-    }
-    if let Some(why) = engine.why_localhost_is_unreachable() {
-        cx.ui.warn(why);
-    }
-    for (name, value) in facts.runner_env(cx.settings, cx.env).addresses() {
-        if !host::listens(value) {
-            cx.ui.warn(&format!(
-                "nothing listens at {} ({name})",
-                address_without_password(value)
-            ));
-            cx.ui.hint(how_to_start(name));
-        }
-    }
-    if cx.env.user.is_root_without_sudo() && engine.location == Location::Host {
-        cx.ui.verbose(&format!(
-            "you are root: the container runs as uid {IMAGE_USER}, which owns its files"
-        ));
-    }
-    if let Some(memory) = run.limits.memory {
-        cx.ui
-            .verbose(&format!("memory is limited to {}", human_bytes(memory)));
-    }
-}
-
-fn address_without_password(address: &str) -> String {
-    host::host_and_port(address).map_or_else(
-        || "its address".to_owned(),
-        |(host, port)| format!("{host}:{port}"),
-    )
 }
 
 /// The hint for an address at which nothing listens, by the name of its variable.

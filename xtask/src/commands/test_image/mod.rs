@@ -146,7 +146,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         export: Step::new(engine.export(&name), Output::Streamed),
         cleanup: Plan {
             steps: Vec::new(),
-            cleanup: vec![quiet(engine.remove(&name)).ignore_failure()],
+            cleanup: vec![quiet(engine.remove_with_volumes(&name)).ignore_failure()],
         },
     }
 }
@@ -201,7 +201,11 @@ fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<C
     }
     checks.push(label_check(settings, &facts.image));
     let history = cx.exec.step(&plans.history)?;
-    checks.push(secret_check(&facts.image, &history));
+    checks.push(secret_check(
+        &facts.image,
+        &history,
+        &settings.build.public_args,
+    ));
     let exported = cx.exec.stream(&plans.export.cmd)?;
     let read = filesystem::read_and_compress(exported);
     cx.exec.fail_if_interrupted()?;
@@ -354,7 +358,7 @@ fn label_check(settings: &Settings, image: &Image) -> CheckResult {
 }
 
 /// Only names are shown, never values.
-fn secret_check(image: &Image, history: &Finished) -> CheckResult {
+fn secret_check(image: &Image, history: &Finished, public: &[String]) -> CheckResult {
     if !history.ok() || history.stdout.trim().is_empty() {
         let why = format!("the history cannot be read: {}", history.last_line());
         return CheckResult::new("no secrets", false, why);
@@ -372,6 +376,7 @@ fn secret_check(image: &Image, history: &Finished) -> CheckResult {
             .filter_map(|word| word.split_once('='));
         let named = assigned
             .filter(|(name, value)| !value.is_empty() && secret::is_secret_name(name))
+            .filter(|(name, _)| public.iter().all(|public| public != name))
             .map(|(name, _)| name.to_owned());
         let by_form = secret::looks_like_secret(line).then(|| "a text".to_owned());
         found.extend(

@@ -22,11 +22,22 @@ fn stopped_after(seconds: u64) -> Finished {
 #[test]
 fn secrets_are_named_and_never_shown() {
     let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin","LOG_LEVEL=info"]}}"#);
-    assert!(secret_check(&clean, &said(0, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n")).ok);
+    assert!(
+        secret_check(
+            &clean,
+            &said(0, "/bin/sh -c #(nop) ENV LOG_LEVEL=info\n"),
+            &[]
+        )
+        .ok
+    );
 
     let dirty =
         image(r#"{"Id":"x","Config":{"Env":["OPENAI_API_KEY=sk-abcdefghijklmnopqrstuvwxyz"]}}"#);
-    let check = secret_check(&dirty, &said(0, "RUN TOKEN=abc pip install x\n"));
+    let check = secret_check(
+        &dirty,
+        &said(0, "RUN TOKEN=abc X_KEY=public pip install x\n"),
+        &["X_KEY".to_owned()],
+    );
     assert!(!check.ok);
     assert_eq!(
         check.detail,
@@ -65,7 +76,7 @@ fn each_check_can_fail() {
     );
     assert!(!size_check("size", 2, Some(1)).ok);
     let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin"]}}"#);
-    assert!(!secret_check(&clean, &said(1, "")).ok, "no history");
+    assert!(!secret_check(&clean, &said(1, ""), &[]).ok, "no history");
 
     let program = |machine| filesystem::Program {
         path: "usr/bin/python".into(),

@@ -1,0 +1,113 @@
+//! What the user may not expect of the container that is started.
+
+use std::path::Path;
+
+use crate::{
+    base::image::human_bytes,
+    commands::run_local::{
+        mounts::Mount,
+        network::why_apart_from_host,
+        start::{RunFacts, how_to_start},
+    },
+    engine::{Location, image::Image, run::IMAGE_USER},
+    facts::{context::Context, environment::env_file_warnings, host},
+};
+
+/// Warns of what the user may not expect, such as an address at which nothing listens.
+pub fn warn(cx: &Context, facts: &RunFacts) {
+    let run = &cx.settings.run;
+    let engine = &facts.state.engine;
+    for warning in facts.env_file.iter().flat_map(env_file_warnings) {
+        cx.ui.warn(&warning);
+    }
+    if matches!(engine.location, Location::Remote(_)) {
+        cx.ui.warn(&format!(
+            "{}: the container cannot reach addresses and folders of this machine",
+            engine.describe()
+        ));
+        return;
+    }
+    let image = facts.state.images.first();
+    for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {
+        cx.ui.warn(&format!(
+            "nothing is mounted at `{folder}`, a volume of the image: the next container does not have its files"
+        ));
+        cx.ui.hint(&format!(
+            "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"
+        ));
+    }
+    warn_of_subordinate_id(cx, facts);
+    if let Some(why) = engine.why_localhost_is_unreachable() {
+        cx.ui.warn(why);
+    }
+    warn_of_addresses(cx, facts);
+    if cx.env.user.is_root_without_sudo() && engine.location == Location::Host {
+        cx.ui.verbose(&format!(
+            "you are root: the container runs as uid {IMAGE_USER}, which owns its files"
+        ));
+    }
+    if let Some(memory) = run.limits.memory {
+        cx.ui
+            .verbose(&format!("memory is limited to {}", human_bytes(memory)));
+    }
+}
+
+/// Warns if the container's files on the host will not belong to the user.
+fn warn_of_subordinate_id(cx: &Context, facts: &RunFacts) {
+    let engine = &facts.state.engine;
+    let identity = engine.identity(&cx.settings.run.user, cx.env.user);
+    // In a virtual machine, file sharing maps the owners.
+    if identity.host_owner.is_some() || engine.location != Location::Host {
+        return;
+    }
+    let writable = |mount: &&Mount| mount.folder.is_some() && !mount.is_read_only();
+    if let Some(mount) = facts.mounts.iter().find(writable) {
+        cx.ui.warn(&format!(
+            "with this `run.user`, the container's files in `{}` belong to a subordinate id and not to you, and the container can write only to what everyone can write to",
+            mount.host
+        ));
+        cx.ui.hint("set `run.user = \"auto\"` to own the files");
+    }
+}
+
+fn warn_of_addresses(cx: &Context, facts: &RunFacts) {
+    let addresses = facts.runner_env(cx.settings, cx.env).addresses();
+    if let Some(why) = why_apart_from_host(&cx.settings.run.network) {
+        if !addresses.is_empty() {
+            cx.ui.warn(&why);
+        }
+        return;
+    }
+    for (name, value) in addresses {
+        if !host::listens(value) {
+            cx.ui.warn(&format!(
+                "nothing listens at {} ({name})",
+                address_without_password(value)
+            ));
+            cx.ui.hint(how_to_start(name));
+        }
+    }
+}
+
+/// The volumes of the image at which nothing is mounted. The engine makes a volume without a name for each.
+fn unmounted_volumes<'a>(
+    image: Option<&'a Image>,
+    tmpfs: &'a [String],
+    mounts: &'a [Mount],
+) -> impl Iterator<Item = &'a str> {
+    let volumes = image.and_then(|image| image.config.volumes.as_ref());
+    let volumes = volumes.into_iter().flat_map(|volumes| volumes.keys());
+    let targets = mounts.iter().map(|mount| &mount.rest).chain(tmpfs);
+    let targets = targets.map(|target| Path::new(target.split(':').next().unwrap_or(target)));
+    let is_mounted = move |volume: &str| targets.clone().any(|target| target == Path::new(volume));
+    volumes
+        .map(String::as_str)
+        .filter(move |volume| !is_mounted(volume))
+}
+
+fn address_without_password(address: &str) -> String {
+    host::host_and_port(address).map_or_else(
+        || "its address".to_owned(),
+        |(host, port)| format!("{host}:{port}"),
+    )
+}
