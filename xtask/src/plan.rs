@@ -31,11 +31,12 @@ pub struct Cmd {
     pub stdin: Option<Stdin>,
 }
 
-/// A secret that the command reads from standard input, which other processes cannot see.
+/// What the command reads from standard input. It may be secret: other processes cannot see it, and it is
+/// never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stdin {
-    pub secret: String,
-    /// A command that prints the secret. The rendered line has it instead of the secret.
+    pub text: String,
+    /// A command that prints the text. The rendered line has it instead of the text.
     pub source_command: String,
 }
 

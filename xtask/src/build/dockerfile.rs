@@ -14,6 +14,8 @@ pub struct BuildFiles {
     /// The Dockerfile itself, if the configured path is a link. BuildKit reads no link that leads out of its
     /// folder.
     pub dockerfile: PathBuf,
+    /// Its text; none if it cannot be read.
+    pub text: Option<String>,
     /// The ignore file, where Podman would choose another one than BuildKit.
     pub ignore_file_for_podman: Option<PathBuf>,
     /// What the user may not expect.
@@ -73,12 +75,14 @@ pub fn read(settings: &Settings) -> BuildFiles {
             &text,
         ));
     }
-    if let Ok(text) = fs::read_to_string(&dockerfile) {
-        warnings.extend(warnings_of(settings, &text));
+    let text = fs::read_to_string(&dockerfile).ok();
+    if let Some(text) = &text {
+        warnings.extend(warnings_of(settings, text));
     }
     BuildFiles {
         ignore_file_for_podman: ignore_file.filter(|_| podmans.is_file() || is_dockerfiles),
         dockerfile,
+        text,
         warnings,
     }
 }

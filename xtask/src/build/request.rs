@@ -74,6 +74,7 @@ fn build_request(
     };
     Ok(Build {
         dockerfile: facts.files.dockerfile.to_string_lossy().into_owned(),
+        dockerfile_text: facts.files.text.clone(),
         ignore_file_for_podman: facts
             .files
             .ignore_file_for_podman

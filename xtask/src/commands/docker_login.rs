@@ -145,7 +145,7 @@ fn login_request(
 
 fn plan(engine: &Engine, request: &LoginRequest, secret: String) -> Plan {
     let stdin = Stdin {
-        secret,
+        text: secret,
         source_command: request.token.command(),
     };
     let cmd = engine.login(&request.registry, &request.user, stdin, request.is_insecure);

@@ -186,6 +186,7 @@ impl Machine {
     pub fn build_facts(&self) -> BuildFacts {
         BuildFacts {
             files: BuildFiles {
+                text: Some("FROM scratch AS runtime\n".to_owned()),
                 dockerfile: "/src/agent-runner/Dockerfile".into(),
                 ..BuildFiles::default()
             },

@@ -47,7 +47,7 @@ pub fn get(exec: &Exec, env: &Env, program: &str, registry: &str) -> Answer {
 fn get_cmd(program: &Path, name: &str) -> Cmd {
     let mut cmd = Cmd::new(program.display().to_string()).arg("get");
     cmd.stdin = Some(Stdin {
-        secret: name.to_owned(),
+        text: name.to_owned(),
         source_command: format!("echo {name}"),
     });
     cmd

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::labelled::{Labelled, labelled};
 use crate::{
     base::{engine_kind::EngineKind, image::Platform},
     engine::{EngineFacts, Location, capabilities::Capability},
@@ -20,6 +21,8 @@ pub const DEFAULT_BUILDER: &str = "default";
 pub struct Build {
     /// An absolute path, as `context`: the command then means the same in any working directory.
     pub dockerfile: String,
+    /// The Dockerfile's text; none if it cannot be read.
+    pub dockerfile_text: Option<String>,
     /// The ignore file, where Podman would choose another one than BuildKit.
     pub ignore_file_for_podman: Option<String>,
     pub context: String,
@@ -38,6 +41,12 @@ pub struct Build {
 }
 
 impl Build {
+    /// The Dockerfile with the labels in one step; none if that is not possible.
+    fn labelled(&self) -> Option<Labelled> {
+        let text = self.dockerfile_text.as_ref()?;
+        labelled(&self.dockerfile, text, &self.target, &self.labels)
+    }
+
     /// The value of `--platform`: `linux/amd64,linux/arm64`.
     pub fn platform_list(&self) -> String {
         let platforms: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
@@ -118,14 +127,17 @@ impl EngineFacts {
         if build.progress == Progress::Quiet {
             cmd = cmd.arg("--quiet");
         }
-        cmd = cmd.args([
-            "--file",
-            &build.dockerfile,
-            "--platform",
-            &build.platform_list(),
-        ]);
-        if !build.target.is_empty() {
-            cmd = cmd.args(["--target", &build.target]);
+        let labelled = match self.engine.kind {
+            EngineKind::Docker => None,
+            EngineKind::Podman => build.labelled(),
+        };
+        let (dockerfile, target) = match &labelled {
+            None => (build.dockerfile.as_str(), build.target.as_str()),
+            Some(labelled) => ("-", labelled.target.as_str()),
+        };
+        cmd = cmd.args(["--file", dockerfile, "--platform", &build.platform_list()]);
+        if !target.is_empty() {
+            cmd = cmd.args(["--target", target]);
         }
         if build.network != "default" {
             cmd = cmd.args(["--network", &build.network]);
@@ -142,8 +154,13 @@ impl EngineFacts {
         for secret in &build.secrets {
             cmd = cmd.args(["--secret", &secret_arg(secret)]);
         }
-        for (name, value) in &build.labels {
-            cmd = cmd.args(["--label", &format!("{name}={value}")]);
+        match labelled {
+            None => {
+                for (name, value) in &build.labels {
+                    cmd = cmd.args(["--label", &format!("{name}={value}")]);
+                }
+            }
+            Some(labelled) => cmd.stdin = Some(labelled.dockerfile),
         }
         cmd
     }

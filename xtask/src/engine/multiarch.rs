@@ -678,6 +678,7 @@ mod tests {
         };
         let build = Build {
             dockerfile: "/src/Dockerfile".to_owned(),
+            dockerfile_text: None,
             ignore_file_for_podman: None,
             context: "/src".to_owned(),
             target: String::new(),

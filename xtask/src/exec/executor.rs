@@ -578,7 +578,7 @@ fn expression(cmd: &Cmd) -> duct::Expression {
         expression = expression.env(name, value.expose());
     }
     if let Some(stdin) = &cmd.stdin {
-        expression = expression.stdin_bytes(stdin.secret.as_bytes());
+        expression = expression.stdin_bytes(stdin.text.as_bytes());
     }
     expression
 }
