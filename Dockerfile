@@ -131,9 +131,11 @@ VOLUME /workspace
 HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
     CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
 CMD ["python", "main.py"]
+# BuildKit makes a layer of this line, so it is before what changes often, and Buildah starts a process for
+# the folder in every later step, so it is after the rest.
+WORKDIR /app
 COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
 COPY --from=app /app /app
-# These come last: Buildah looks both up in the image before every later step, which takes 0.1 s. The
-# user has no name here, so that Kubernetes can see that it is not root.
-WORKDIR /app
+# This comes late: Buildah starts a process for the user in every later step. The user has no name here, so
+# that Kubernetes can see that it is not root.
 USER 1000:1000
