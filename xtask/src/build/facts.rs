@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::{
     base::{env::Env, error::Failure, time::MAX_TIMESTAMP},
+    build::arguments,
     engine::{EngineFacts, capabilities::Capability, image::Image},
     facts::{
         context::{Context, EngineQuery, EngineState},
@@ -32,9 +33,20 @@ pub struct BuildFacts {
     pub tmpdir: Option<String>,
     /// Those of the version's references that name an image which xtask did not build.
     pub foreign_references: Vec<String>,
+    /// The configured arguments that the Dockerfile does not declare.
+    pub undeclared_args: Vec<String>,
 }
 
 impl BuildFacts {
+    /// Warnings about configured arguments that have no effect.
+    pub fn warnings(&self, settings: &Settings) -> Vec<String> {
+        let dockerfile = &settings.build.dockerfile;
+        let warning = |name: &String| {
+            format!("the build argument `{name}` has no effect: `{dockerfile}` has no `ARG {name}`")
+        };
+        self.undeclared_args.iter().map(warning).collect()
+    }
+
     /// Asks the engine and git, side by side.
     ///
     /// # Errors
@@ -63,8 +75,12 @@ impl BuildFacts {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let epoch = source_date_epoch(cx.env)?;
+        let dockerfile = cx.settings.root.join(&cx.settings.build.dockerfile);
+        let dockerfile = std::fs::read_to_string(dockerfile);
+        let undeclared = |text: String| arguments::undeclared(cx.settings, &text);
         Ok(Self {
             foreign_references,
+            undeclared_args: dockerfile.map(undeclared).unwrap_or_default(),
             tmpdir: own_cache_folder(cx, &engine),
             engine,
             created: epoch.or(git.commit_time).unwrap_or(now),

@@ -109,6 +109,9 @@ pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     let clock = Clock::start();
     let facts = BuildFacts::gather(cx)?;
     let plan = plan(cx.settings, &facts, args)?;
+    for warning in facts.warnings(cx.settings) {
+        cx.ui.warn(&warning);
+    }
     match cx.run_or_print(&plan)? {
         Ran::No => Ok(None),
         Ran::Yes => report(cx, &facts, clock).map(Some),

@@ -182,6 +182,7 @@ impl Machine {
     pub fn build_facts(&self) -> BuildFacts {
         BuildFacts {
             foreign_references: Vec::new(),
+            undeclared_args: Vec::new(),
             engine: self.engine(),
             git: WorkTree {
                 values: GitValues {

@@ -131,7 +131,7 @@ fn cache(settings: &Settings, facts: &MultiarchFacts, platform: Option<&Platform
 
 /// Warnings about what the build leaves out or does in another way than configured.
 pub fn warnings(settings: &Settings, facts: &MultiarchFacts) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = facts.build.warnings(settings);
     let missing = &facts.missing_github_cache_variables;
     if settings.build.cache == Cache::GitHub && !missing.is_empty() {
         warnings.push(format!(
