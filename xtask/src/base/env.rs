@@ -47,8 +47,8 @@ pub struct Env {
     /// The OCI name of the host's architecture: `amd64`, `arm64`, …
     pub arch: String,
     pub user: User,
-    /// The home folder of the user who called `sudo`; none without `sudo`.
-    sudo_home: Option<PathBuf>,
+    /// The home folder of the user: with `sudo` of the user who called it, else `$HOME`.
+    user_home: Option<PathBuf>,
     pub stdin_tty: bool,
     pub stdout_tty: bool,
 }
@@ -77,15 +77,18 @@ impl Env {
                 uid: euid,
                 gid: egid,
             },
-            sudo_home: None,
+            user_home: None,
             stdin_tty: std::io::stdin().is_terminal(),
             stdout_tty: std::io::stdout().is_terminal(),
         };
+        env.user_home = env.home();
         if euid == 0 {
             let id = |name| env.get(name).and_then(|id| id.parse().ok());
             if let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) {
                 env.user = User { euid, uid, gid };
-                env.sudo_home = home_of(uid).filter(|_| uid != 0);
+                if uid != 0 {
+                    env.user_home = home_of(uid);
+                }
             }
         }
         Ok(env)
@@ -94,7 +97,7 @@ impl Env {
     /// An environment for tests: Linux on amd64, user 1001, no terminal.
     #[cfg(any(test, fuzzing))]
     pub fn fake(vars: &[(&str, &str)]) -> Self {
-        Self {
+        let mut env = Self {
             vars: vars
                 .iter()
                 .map(|(k, v)| (OsString::from(k), OsString::from(v)))
@@ -108,10 +111,12 @@ impl Env {
                 uid: 1001,
                 gid: 1001,
             },
-            sudo_home: None,
+            user_home: None,
             stdin_tty: false,
             stdout_tty: false,
-        }
+        };
+        env.user_home = env.home();
+        env
     }
 
     /// A variable's value. An empty variable counts as unset, because shells and CI systems set variables to
@@ -165,10 +170,10 @@ impl Env {
     }
 
     /// Expands a path from the configuration: `~` is your home folder, and a relative path is relative to
-    /// `base`. With `sudo`, HOME is root's, but `~` is still yours. None if the path begins with `~` and HOME is
-    /// not set.
+    /// `base`. With `sudo`, HOME is root's, but `~` is still yours. None if the path begins with `~` and your home
+    /// folder is not known.
     pub fn expand(&self, text: &str, base: &Path) -> Option<PathBuf> {
-        let home = || self.sudo_home.clone().or_else(|| self.home());
+        let home = || self.user_home.clone();
         let path = match text.strip_prefix('~') {
             Some("") => home()?,
             Some(rest) if rest.starts_with('/') => home()?.join(rest.trim_start_matches('/')),
@@ -244,7 +249,7 @@ mod tests {
         assert_eq!(env.expand("/a", base).unwrap(), Path::new("/a"));
         assert_eq!(Env::fake(&[]).expand("~/w", base), None, "without HOME");
         let sudo = Env {
-            sudo_home: Some("/home/caller".into()),
+            user_home: Some("/home/caller".into()),
             ..env
         };
         assert_eq!(

@@ -5,6 +5,20 @@ use std::ops::Range;
 /// The text that is printed instead of a secret.
 pub const MASK: &str = "***";
 
+/// Words that end as names of secrets do.
+const ORDINARY_WORDS: &[&str] = &[
+    "MONKEY",
+    "DONKEY",
+    "TURKEY",
+    "HOCKEY",
+    "JOCKEY",
+    "WHISKEY",
+    "LACKEY",
+    "HOTKEY",
+    "PUBKEY",
+    "PUBLICKEY",
+];
+
 /// Whether the value of a variable or key with this name is a secret.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.rsplit('.').next().unwrap_or(name);
@@ -19,15 +33,19 @@ pub fn is_secret_name(name: &str) -> bool {
     if about_secrets.contains(&last) || (last == "KEY" && matches!(before, "PUBLIC" | "PUB")) {
         return false;
     }
-    // Words such as `MONKEY` end with `KEY` too.
-    let keys = ["API", "AUTH", "ACCESS", "SECRET", "PRIVATE", "SSH", ""];
-    let is_key = last
-        .strip_suffix("KEY")
-        .is_some_and(|kind| keys.contains(&kind));
-    let ends = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS"];
+    if ORDINARY_WORDS.contains(&last) {
+        return false;
+    }
+    let ends = [
+        "KEY",
+        "TOKEN",
+        "SECRET",
+        "PASSWORD",
+        "PASSWD",
+        "CREDENTIALS",
+    ];
     let holds = ["SECRET", "PASSWORD"];
-    is_key
-        || ends.iter().any(|end| last.ends_with(end))
+    ends.iter().any(|end| last.ends_with(end))
         || words
             .iter()
             .any(|word| holds.iter().any(|held| word.ends_with(held)))
@@ -152,6 +170,7 @@ mod tests {
             "APIKEY",
             "apiKey",
             "myKey",
+            "STRIPEKEY",
             "mytoken",
             "KEY",
             "SECRET_KEY_BASE",
@@ -167,6 +186,7 @@ mod tests {
             "run.env.MODE",
             "MONKEY",
             "PUBLIC_KEY",
+            "sshPubKey",
             "SIGNING_PUBLIC_KEY",
             "KEY_MIN_LENGTH",
             "PASSWORD_MIN_LENGTH",

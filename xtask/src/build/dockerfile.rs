@@ -1,11 +1,11 @@
 //! The Dockerfile and the ignore file of a build, and what is unusual about them.
 
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
+use super::arguments;
 use crate::settings::Settings;
 
 /// The files that decide what a build does and which files it gets.
@@ -21,16 +21,6 @@ pub struct BuildFiles {
     /// What the user may not expect.
     pub warnings: Vec<String>,
 }
-
-/// Build arguments that need no `ARG`, or that BuildKit itself reads.
-const PREDEFINED: &[&str] = &[
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "FTP_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "SOURCE_DATE_EPOCH",
-];
 
 /// The ignore files of which a build uses the first that exists, with every engine: that of the Dockerfile, as
 /// `BuildKit` prefers it, and the context's.
@@ -115,41 +105,13 @@ fn warnings_of(settings: &Settings, dockerfile: &str) -> Vec<String> {
             "the lines of `{name}` end with CR LF, and scripts in the image fail with that (`Illegal option -`): git changed them; run `git config --global core.autocrlf false` and clone the repository again"
         ));
     }
-    let declared = declared_args(dockerfile);
-    let configured = settings
-        .build
-        .args
-        .keys()
-        .chain(settings.channel.build_args.keys());
-    let is_unused = |arg: &&String| {
-        let predefined = PREDEFINED.contains(&arg.to_uppercase().as_str());
-        !predefined && !arg.starts_with("BUILDKIT_") && !declared.contains(arg.as_str())
-    };
-    let unused: BTreeSet<_> = configured.filter(is_unused).collect();
+    let undeclared = arguments::undeclared(settings, dockerfile);
     warnings.extend(
-        unused.into_iter().map(|arg| {
+        undeclared.iter().map(|arg| {
             format!("the build argument `{arg}` is not used: `{name}` has no `ARG {arg}`")
         }),
     );
     warnings
-}
-
-/// The build arguments that a Dockerfile declares.
-fn declared_args(text: &str) -> BTreeSet<&str> {
-    let mut declared = BTreeSet::new();
-    let mut continues = false;
-    for line in text.lines().map(str::trim) {
-        let mut words = line.trim_end_matches('\\').split_whitespace();
-        let is_arg = continues
-            || words
-                .next()
-                .is_some_and(|first| first.eq_ignore_ascii_case("ARG"));
-        if is_arg {
-            declared.extend(words.map(|word| word.split('=').next().unwrap_or(word)));
-        }
-        continues = is_arg && line.ends_with('\\');
-    }
-    declared
 }
 
 /// The file that a link leads to.
@@ -165,21 +127,4 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_declared_in_several_forms() {
-        let text = "ARG A=1 B\n  arg C\nARG D=\\\n x\nARG E \\\n    F=2\nRUN echo ARG G\n#ARG H\n";
-        let declared = declared_args(text);
-        for name in ["A", "B", "C", "D", "E", "F"] {
-            assert!(declared.contains(name), "{name}: {declared:?}");
-        }
-        for name in ["G", "H"] {
-            assert!(!declared.contains(name), "{name}");
-        }
-    }
 }

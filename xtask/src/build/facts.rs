@@ -167,9 +167,11 @@ fn secrets(settings: &Settings, env: &Env) -> Result<Vec<BuildSecret>, Failure> 
         };
         let source = match &secret.source {
             SecretSource::File(file) => {
-                let path = env
-                    .expand(file, &settings.root)
-                    .ok_or_else(|| missing(format!("`{file}` needs HOME, which is not set")))?;
+                let path = env.expand(file, &settings.root).ok_or_else(|| {
+                    missing(format!(
+                        "`{file}` needs your home folder, which is not known"
+                    ))
+                })?;
                 if !path.is_file() {
                     return Err(missing(format!("there is no file `{}`", path.display())));
                 }

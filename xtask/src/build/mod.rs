@@ -1,6 +1,7 @@
 //! What an image build needs to know, and what it asks the engine for. `build-image`, `check`,
 //! `build-multiarch` and the publishing commands share it.
 
+mod arguments;
 pub mod dockerfile;
 pub mod facts;
 pub mod ownership;

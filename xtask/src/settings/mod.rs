@@ -19,7 +19,7 @@ use crate::{
         image::{Budget, Platform, Repository},
         version::{TemplateValues, Version, check_tag, fill_template, is_left_out},
     },
-    config::layer::{Layer, Sourced},
+    config::layer::{Layer, Origin, Sourced},
 };
 
 /// All settings of one call.
@@ -300,6 +300,12 @@ impl Settings {
         let origin = self.layer.get("run.env-file")?.origin.clone();
         let value = self.run.env_file.clone();
         (!value.is_empty()).then_some(Sourced { value, origin })
+    }
+
+    /// Whether something other than the built-in defaults sets a key.
+    pub fn is_configured(&self, key: &str) -> bool {
+        let found = self.layer.get(key);
+        found.is_some_and(|found| found.origin != Origin::Default)
     }
 
     /// The reference under which the image is run and tested: that of its first tag.

@@ -588,3 +588,19 @@ fn the_container_has_the_platform_of_the_image_that_was_built() {
     let plain = sandbox("docker", "");
     assert!(values(&dry_run(&plain, &[]), "--platform").is_empty());
 }
+
+#[test]
+fn an_argument_that_the_dockerfile_does_not_declare_is_announced() {
+    let sandbox = sandbox("docker", "");
+    fs::write(sandbox.path("src/Dockerfile"), "FROM scratch\nARG USED\n").unwrap();
+    let build = |command: &str| {
+        let line = [command, "--version", "dev-me", "--dry-run"];
+        let more = ["--build-arg", "USED=1", "--build-arg", "TYPO=1"];
+        let output = sandbox.run(&[&line[..], &more].concat());
+        assert_eq!(output.code, 0, "{output:?}");
+        output.stderr
+    };
+    let warning =
+        "warning: the build argument `TYPO` has no effect: `Dockerfile` has no `ARG TYPO`\n";
+    assert_eq!(build("build-image"), warning);
+}

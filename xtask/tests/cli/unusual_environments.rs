@@ -169,7 +169,10 @@ fn without_a_home() {
     let mut command = sandbox.command(&["run-local"]);
     let (code, _, stderr) = ran(&command.env_remove("HOME").output().unwrap());
     assert_eq!(code, 2, "{stderr}");
-    assert!(stderr.contains("HOME, which is not set"), "{stderr}");
+    assert!(
+        stderr.contains("needs your home folder, which is not known\nhint: set HOME"),
+        "{stderr}"
+    );
 }
 
 #[test]

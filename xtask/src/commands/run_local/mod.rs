@@ -1,6 +1,7 @@
 //! `run-local`: replaces the container, starts it, and waits until it is healthy.
 
 pub mod environment;
+mod facts;
 pub mod mounts;
 mod network;
 pub mod start;

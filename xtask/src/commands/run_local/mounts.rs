@@ -54,7 +54,7 @@ impl Mount {
 /// was typed is relative to the current folder, else to the checkout.
 ///
 /// # Errors
-/// When the path needs HOME and it is not set, and when engines cannot mount the path.
+/// When the path needs the home folder and it is not known, and when engines cannot mount the path.
 pub fn mount(
     Sourced {
         value: volume,
@@ -78,7 +78,7 @@ pub fn mount(
     };
     let path: PathBuf = env.expand(host, base).ok_or_else(|| {
         Failure::usage(format!(
-            "the volume `{volume}` needs HOME, which is not set"
+            "the volume `{volume}` needs your home folder, which is not known"
         ))
         .hint("set HOME, or give an absolute path in `run.workspace` or `run.volumes`")
     })?;

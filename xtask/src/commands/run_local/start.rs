@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     base::{
         engine_kind::EngineKind,
-        env::{Env, Os},
+        env::Env,
         error::Failure,
         ui::{Clock, human_time},
     },
@@ -15,8 +15,8 @@ use crate::{
         removal,
         run_local::{
             environment::container_env,
-            mounts::{Mount, folder_steps, mount},
-            network::{has_network, missing_network},
+            mounts::{Mount, folder_steps},
+            network::missing_network,
             warnings::warn,
         },
     },
@@ -27,13 +27,14 @@ use crate::{
         label,
         run::{Mode, Run},
     },
-    facts::{
-        context::{Context, EngineQuery, EngineState, Ran, refuse_foreign},
-        environment::{EnvFile, RunnerEnv, read_env_file},
-        host,
-    },
+    facts::context::{Context, Ran, refuse_foreign},
     plan::{Output, Plan, Step},
     settings::{Publish, Relabel, Settings},
+};
+
+pub use crate::commands::run_local::{
+    facts::{RunFacts, StartedBy},
+    warnings::how_to_start,
 };
 
 /// How the container is started.
@@ -51,66 +52,8 @@ pub const BACKGROUND: StartOptions = StartOptions {
     foreground: false,
 };
 
-/// The command that starts the container. `down` removes what `up` started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartedBy {
-    RunLocal,
-    Up,
-}
-
-/// What the plan needs to know.
-#[derive(Clone, Debug)]
-pub struct RunFacts {
-    pub state: EngineState,
-    pub reference: String,
-    /// The mounts, in the settings' order.
-    pub mounts: Vec<Mount>,
-    pub selinux_enforcing: bool,
-    /// Whether the configured network exists, or the container whose network it is.
-    pub has_network: bool,
-    pub env_file: Option<EnvFile>,
-    pub started_by: StartedBy,
-}
-
 /// How many lines of the log are shown when the container fails.
 const LAST_LINES: u64 = 20;
-
-impl RunFacts {
-    /// Asks the engine and this machine.
-    ///
-    /// # Errors
-    /// When no engine answers, and when a folder or a file of the settings cannot be used.
-    pub fn gather(cx: &Context, started_by: StartedBy) -> Result<Self> {
-        let settings = cx.settings;
-        let reference = cx.reference()?;
-        let state = cx.query_engine(EngineQuery {
-            container: Some(&settings.run.container),
-            images: std::slice::from_ref(&reference),
-        })?;
-        let mounts = settings.mounts();
-        let mounts = mounts
-            .iter()
-            .map(|volume| mount(volume, settings, cx.env))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            mounts,
-            has_network: has_network(cx, &state.engine)?,
-            selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
-            env_file: read_env_file(settings, cx.env)?,
-            state,
-            reference,
-            started_by,
-        })
-    }
-
-    pub(super) fn runner_env<'a>(&'a self, settings: &'a Settings, env: &'a Env) -> RunnerEnv<'a> {
-        RunnerEnv {
-            settings,
-            env,
-            file: self.env_file.as_ref(),
-        }
-    }
-}
 
 fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartOptions) -> Run {
     let run = &settings.run;
@@ -389,15 +332,4 @@ fn remove_leftover(cx: &Context, facts: &RunFacts) {
 
 fn never_ran(container: &Container) -> bool {
     container.owner() == Owner::Xtask && container.state.status == "created"
-}
-
-/// The hint for an address at which nothing listens, by the name of its variable.
-pub fn how_to_start(name: &str) -> &'static str {
-    if name.starts_with("TEMPORAL") {
-        "start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up`; the worker waits for it"
-    } else if name.starts_with("STIGMER_BACKEND") {
-        "start stigmer-server: `stigmer server`, or the whole stack: `cargo xtask up`; executions fail until it runs"
-    } else {
-        "start what should listen there, or set the variable to another address"
-    }
 }

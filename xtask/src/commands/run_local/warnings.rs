@@ -4,11 +4,7 @@ use std::path::Path;
 
 use crate::{
     base::image::human_bytes,
-    commands::run_local::{
-        mounts::Mount,
-        network::why_apart_from_host,
-        start::{RunFacts, how_to_start},
-    },
+    commands::run_local::{facts::RunFacts, mounts::Mount, network::why_apart_from_host},
     engine::{Location, image::Image, run::IMAGE_USER},
     facts::{context::Context, environment::env_file_warnings, host},
 };
@@ -110,4 +106,15 @@ fn address_without_password(address: &str) -> String {
         || "its address".to_owned(),
         |(host, port)| format!("{host}:{port}"),
     )
+}
+
+/// The hint for an address at which nothing listens, by the name of its variable.
+pub fn how_to_start(name: &str) -> &'static str {
+    if name.starts_with("TEMPORAL") {
+        "start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up`; the worker waits for it"
+    } else if name.starts_with("STIGMER_BACKEND") {
+        "start stigmer-server: `stigmer server`, or the whole stack: `cargo xtask up`; executions fail until it runs"
+    } else {
+        "start what should listen there, or set the variable to another address"
+    }
 }
