@@ -51,7 +51,7 @@ fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     // Lists come first: a list without its images would break the engine's other commands.
     for reference in &facts.lists {
         plan.push(
-            Step::new(facts.engine.remove_image(reference), Output::Quiet)
+            Step::new(facts.engine.remove_manifest_list(reference), Output::Quiet)
                 .status("Removing", format!("manifest list {reference}"))
                 .ignore_failure(),
         );
