@@ -131,7 +131,12 @@ impl Command for Clean {
             removed += whole_images(facts).count() - stayed.len();
         }
         // Engines report the size of each image with the layers that it shares, so there is no true sum.
-        cx.ui.status("Removed", &format!("{removed} images"));
+        let lists: usize = found.iter().map(|(_, facts)| facts.lists.len()).sum();
+        let lists = match lists {
+            0 => String::new(),
+            _ => format!(" and {lists} manifest lists"),
+        };
+        cx.ui.status("Removed", &format!("{removed} images{lists}"));
         Ok(())
     }
 }
