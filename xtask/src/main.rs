@@ -47,7 +47,7 @@ use crate::{
     config::files,
     exec::{Exec, timings::Timings},
     facts::context::{Context, EngineMemory},
-    settings::{Settings, resolve::Arguments},
+    settings::{EngineChoice, Settings, resolve::Arguments},
 };
 
 fn main() -> ExitCode {
@@ -155,6 +155,7 @@ fn default_ui(invocation: Invocation) -> Ui {
         verbosity: Verbosity::Normal,
         live: false,
         invocation,
+        engine: None,
     }
 }
 
@@ -173,5 +174,9 @@ fn ui(global: &GlobalOptions, invocation: Invocation) -> Ui {
         },
         live: std::io::stderr().is_terminal(),
         invocation,
+        engine: global
+            .engine
+            .filter(|engine| *engine != EngineChoice::Auto)
+            .map(EngineChoice::word),
     }
 }

@@ -25,7 +25,12 @@ pub struct Ui {
     pub live: bool,
     /// How xtask was invoked. Messages use the same command.
     pub invocation: Invocation,
+    /// The value of `--engine`, if it was typed. Hints repeat it.
+    pub engine: Option<&'static str>,
 }
+
+/// Commands that use no engine.
+const WITHOUT_ENGINE: &[&str] = &["explain", "config", "help", "completions"];
 
 const BOLD_GREEN: &str = "\x1b[1;32m";
 const BOLD_YELLOW: &str = "\x1b[1;33m";
@@ -66,7 +71,7 @@ impl Ui {
     /// An instruction, such as the next command or the remedy for a warning.
     pub fn hint(self, text: &str) {
         if self.verbosity >= Verbosity::Normal {
-            let text = self.invocation.adapt(text);
+            let text = self.instruction(text);
             self.write_message(&format!("{BOLD_CYAN}hint:{RESET} {text}\n"));
         }
     }
@@ -74,13 +79,19 @@ impl Ui {
     pub fn error(self, text: &str, hints: &[String]) {
         let mut out = format!("{BOLD_RED}error:{RESET} {}\n", self.invocation.adapt(text));
         for hint in hints {
-            let _ = writeln!(
-                out,
-                "{BOLD_CYAN}hint:{RESET} {}",
-                self.invocation.adapt(hint)
-            );
+            let hint = self.instruction(hint);
+            let _ = writeln!(out, "{BOLD_CYAN}hint:{RESET} {hint}");
         }
         self.write_message(&out);
+    }
+
+    /// The text of a hint. Its commands are called as this one was, with the same engine.
+    fn instruction(self, text: &str) -> String {
+        let with_engine = match self.engine {
+            Some(engine) if !text.contains("--engine") => add_engine(text, engine),
+            Some(_) | None => text.to_owned(),
+        };
+        self.invocation.adapt(&with_engine).into_owned()
     }
 
     /// Prints a text to standard error unchanged, even with `--quiet`.
@@ -159,6 +170,24 @@ impl Ui {
     }
 }
 
+/// Adds `--engine` to each command of xtask that uses an engine.
+fn add_engine(text: &str, engine: &str) -> String {
+    const CALL: &str = "`cargo xtask ";
+    let mut parts = text.split(CALL);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find([' ', '`']).unwrap_or(part.len());
+        let (command, rest) = part.split_at(end);
+        out.push_str(CALL);
+        out.push_str(command);
+        if !WITHOUT_ENGINE.contains(&command) {
+            let _ = write!(out, " --engine {engine}");
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
 /// The terminal's width in columns; 80 if it is unknown.
 #[allow(unsafe_code)]
 fn columns() -> usize {
@@ -218,4 +247,21 @@ pub fn single_line(text: &str) -> String {
     let text = anstream::adapter::strip_str(text).to_string();
     let text = text.replace(['\r', '\n', '\t'], " ");
     text.trim().replace(char::is_control, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_keeps_the_engine_that_was_typed() {
+        let with = |text: &str| add_engine(text, "podman");
+        assert_eq!(
+            with("next: `cargo xtask run-local --version dev-me` or `cargo xtask stop`"),
+            "next: `cargo xtask run-local --engine podman --version dev-me` or `cargo xtask stop --engine podman`"
+        );
+        let explain = "see `cargo xtask explain daemon-down`";
+        assert_eq!(with(explain), explain);
+        assert_eq!(with("free some space"), "free some space");
+    }
 }

@@ -324,7 +324,8 @@ fn building(cx: &Context, all: &mut Vec<Finding>) -> Option<EngineKind> {
         }
     };
     let engine = &facts.build.engine;
-    let problem = doctor::builder(cx, engine).filter(|found| found.level != findings::Level::Ok);
+    let problem =
+        Some(doctor::builder(cx, engine)).filter(|found| found.level != findings::Level::Ok);
     all.push(problem.unwrap_or_else(|| {
         match builder::multiarch_options(cx.settings, &facts, None) {
             Err(why) => from_failure(what, &why),

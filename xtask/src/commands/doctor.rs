@@ -71,7 +71,7 @@ impl Command for Doctor {
         let engine = engines(cx, &mut findings);
         if let Some(engine) = &engine {
             findings.push(endpoint(engine, cx.env));
-            findings.extend(builder(cx, engine));
+            findings.push(builder(cx, engine));
             findings.push(emulation(engine));
             findings.extend(disk(cx, engine));
             findings.extend(workspace(cx, engine));
@@ -176,11 +176,11 @@ fn no_answer(what: &'static str, cmd: &Cmd, why: &NoAnswer) -> Finding {
 }
 
 /// The program that builds: `BuildKit` through buildx, or Buildah.
-pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
+pub fn builder(cx: &Context, engine: &EngineFacts) -> Finding {
     let Some(version) = engine.engine.builder_version() else {
-        return Some(ok("builder", "a part of the engine"));
+        return ok("builder", "a part of the engine");
     };
-    Some(match ask(cx, &version) {
+    match ask(cx, &version) {
         Ok(answer) if answer.ok() => ok("builder", answer.stdout.trim()),
         Ok(_) => failure(
             "builder",
@@ -188,7 +188,7 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
             catalogue::hints_for_code("buildx-missing").join("; "),
         ),
         Err(why) => no_answer("builder", &version, &why),
-    })
+    }
 }
 
 /// Emulation is needed to run images of another platform, not to build them.

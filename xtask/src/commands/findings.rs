@@ -91,6 +91,16 @@ struct Report<'a> {
 pub fn show(cx: &Context, json: JsonOption, findings: &[Finding]) -> Result<()> {
     if json.json {
         let ok = failure_names(findings).is_empty();
+        let adapt = |text: &String| cx.ui.invocation.adapt(text).into_owned();
+        let findings: Vec<_> = findings
+            .iter()
+            .map(|finding| Finding {
+                detail: adapt(&finding.detail),
+                fix: finding.fix.as_ref().map(adapt),
+                ..finding.clone()
+            })
+            .collect();
+        let findings = &findings;
         return json::print(cx.ui, &Report { ok, findings });
     }
     let mut out = String::new();

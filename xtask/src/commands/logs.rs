@@ -73,6 +73,19 @@ impl Command for Logs {
         let name = self.container_name(cx.settings);
         let search = cx.search(&name)?;
         let found = search.one_of_ours(cx)?;
+        if let Some((engine, container)) = &found
+            && !container.has_log()
+        {
+            return Err(Failure::new(format!(
+                "the container `{name}` keeps no log: the log driver of {} is `none`",
+                engine.kind
+            ))
+            .hint(format!(
+                "set another log driver: {}",
+                engine.log_driver_setting()
+            ))
+            .into());
+        }
         let engine = found.map(|(engine, _)| engine);
         let Some(engine) = engine.or_else(|| search.any_engine().filter(|_| cx.dry_run)) else {
             search.fail_if_silent()?;

@@ -19,6 +19,7 @@ pub struct Container {
     pub created: String,
     pub state: State,
     pub config: Config,
+    host_config: HostConfig,
     /// The image's reference. Only Podman has this field; Docker uses `Config.Image`.
     image_name: Option<String>,
 }
@@ -32,6 +33,18 @@ pub struct State {
     pub started_at: String,
     #[serde(rename = "OOMKilled")]
     pub oom_killed: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+struct HostConfig {
+    log_config: LogConfig,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+struct LogConfig {
+    r#type: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -91,6 +104,11 @@ impl Container {
 
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// Whether the engine keeps a log of it. With every other log driver, both engines can show the log.
+    pub fn has_log(&self) -> bool {
+        self.host_config.log_config.r#type != "none"
     }
 
     /// The reference of the container's image.

@@ -48,6 +48,18 @@ impl Engine {
         }
     }
 
+    /// Where the driver of the containers' logs is set, and to what.
+    pub fn log_driver_setting(&self) -> &'static str {
+        match self.kind {
+            EngineKind::Docker => {
+                "`\"log-driver\": \"local\"` in the daemon's `daemon.json`, then restart Docker and the container"
+            }
+            EngineKind::Podman => {
+                "`log_driver = \"k8s-file\"` under `[containers]` in `~/.config/containers/containers.conf`, then start the container again"
+            }
+        }
+    }
+
     /// Asks for the folder in which the engine stores images.
     pub fn storage_root(&self) -> Cmd {
         let field = match self.kind {

@@ -137,6 +137,12 @@ impl Engine {
         self.cmd().args(["manifest", "exists", reference])
     }
 
+    /// Removes a tag of a manifest list, and the list if this was its last tag. `image rm` would take the list's
+    /// image for this machine instead.
+    pub fn remove_manifest_list(&self, reference: &str) -> Cmd {
+        self.cmd().args(["manifest", "rm", reference])
+    }
+
     /// Removes a tag, and the image if this was its last tag. It never uses `--force`: Podman would also
     /// remove the containers that use the image, even running ones.
     pub fn remove_image(&self, reference: &str) -> Cmd {

@@ -524,11 +524,7 @@ impl EngineFacts {
     }
 
     fn remove_manifest_list(&self, list: &str) -> Step {
-        Step::new(
-            self.engine.cmd().args(["manifest", "rm", list]),
-            Output::Quiet,
-        )
-        .ignore_failure()
+        Step::new(self.engine.remove_manifest_list(list), Output::Quiet).ignore_failure()
     }
 
     /// The values of `--cache-from` and `--cache-to`; empty if the engine does not support the cache.

@@ -90,6 +90,7 @@ impl Exec {
             verbosity: Verbosity::Quiet,
             live: false,
             invocation: Invocation::Cargo,
+            engine: None,
         };
         Self::new(ui, Timings::new(false)).unwrap()
     }
@@ -640,6 +641,7 @@ mod tests {
                 verbosity: Verbosity::Normal,
                 live,
                 invocation: Invocation::Cargo,
+                engine: None,
             };
             let exec = Exec::new(ui, Timings::new(false)).unwrap();
             let step = Step::new(Cmd::new("sh").args(["-c", script]), Output::Progress);

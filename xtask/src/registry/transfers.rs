@@ -204,6 +204,7 @@ mod tests {
             verbosity: Verbosity::Quiet,
             live: false,
             invocation: Invocation::Cargo,
+            engine: None,
         });
         let transfer = transfers.begin("Pushing", "x", 3);
         let mut content = transfer.counting(&b"abc"[..]);

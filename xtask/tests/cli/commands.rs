@@ -755,6 +755,7 @@ fn clean_removes_a_manifest_list_before_its_images() {
                 answer("image ls --filter", 0, "", ""),
                 answer("manifest exists ghcr.io/x/y:dev-me", 0, "", ""),
                 answer("manifest exists", 1, "", ""),
+                ok("manifest rm"),
                 answer("image ls --no-trunc", 0, "0123456789abcdef\n", ""),
                 answer(
                     "image inspect 0123456789abcdef",
@@ -771,15 +772,43 @@ fn clean_removes_a_manifest_list_before_its_images() {
         let output = sandbox.run(&line.split(' ').collect::<Vec<_>>());
         assert_eq!(output.code, 0, "{output:?}");
         let calls = sandbox.calls();
-        let removed = calls.iter().filter(|call| call.contains("image rm"));
+        let removed = calls.iter().filter(|call| call.contains(" rm "));
         assert_eq!(
             removed.take(2).collect::<Vec<_>>(),
             [
-                "podman image rm ghcr.io/x/y:dev-me",
+                "podman manifest rm ghcr.io/x/y:dev-me",
                 "podman image rm 0123456789abcdef"
             ]
         );
     }
+}
+
+#[test]
+fn clean_keeps_the_images_of_a_manifest_list_that_stays() {
+    let list = "ghcr.io/x/y:dev-me\nghcr.io/x/y:other\n";
+    let sandbox = Sandbox::new(PROJECT).engine(
+        "podman",
+        &[
+            podman_version(),
+            no_container("podman"),
+            answer("image ls --filter reference=ghcr.io/x/y", 0, list, ""),
+            answer("image ls --filter", 0, "", ""),
+            ok("manifest exists"),
+            ok("manifest rm"),
+            answer("image ls --no-trunc", 0, "0123456789abcdef\n", ""),
+            answer(
+                "image inspect 0123456789abcdef",
+                0,
+                r#"[{"Id":"0123456789abcdef","RepoTags":[],"Config":{"Labels":{"org.opencontainers.image.version":"dev-me"}}}]"#,
+                "",
+            ),
+        ],
+    );
+    let output = sandbox.run(&["clean", "--version", "dev-me", "--dry-run"]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "podman manifest rm ghcr.io/x/y:dev-me || true\n")
+    );
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn a_login_that_cannot_be_read_is_told_with_the_reason() {
          REGISTRY_TOKEN, GITHUB_TOKEN, GH_TOKEN: not set\n  \
          DOCKER_AUTH_CONFIG: not set\n  \
          {reason}\n{fix}\
-         hint: sign in: `cargo xtask docker-login`\n"
+         hint: sign in: `cargo xtask docker-login --engine docker`\n"
     );
     assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
     assert!(

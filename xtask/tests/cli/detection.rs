@@ -446,3 +446,42 @@ fn doctor_has_a_line_for_a_question_without_an_answer() {
         assert!(report.stdout.contains(line), "{report:?}");
     }
 }
+
+#[test]
+fn a_container_without_a_log_is_named() {
+    for (engine, mut there, setting) in [
+        ("docker", container("running", true), "daemon.json"),
+        ("podman", podman_container("running"), "containers.conf"),
+    ] {
+        let text = there["stdout"].as_str().unwrap();
+        let text = text.replacen(
+            '{',
+            "{\"HostConfig\":{\"LogConfig\":{\"Type\":\"none\"}},",
+            1,
+        );
+        there["stdout"] = text.into();
+        let output = Sandbox::new(PROJECT)
+            .engine(engine, &[there])
+            .run(&["logs"]);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(
+            output
+                .stderr
+                .starts_with("error: the container `box` keeps no log"),
+            "{output:?}"
+        );
+        assert!(output.stderr.contains(setting), "{output:?}");
+    }
+}
+
+#[test]
+fn hints_keep_the_engine_that_was_typed() {
+    let sandbox = Sandbox::new(PROJECT).engine("podman", &[no_container("podman")]);
+    let output = sandbox.run(&["status", "--engine", "podman"]);
+    assert_eq!(
+        output.stderr,
+        "hint: start it: `cargo xtask run-local --engine podman`\n"
+    );
+    let output = sandbox.env("XTASK_ENGINE", "podman").run(&["status"]);
+    assert_eq!(output.stderr, "hint: start it: `cargo xtask run-local`\n");
+}

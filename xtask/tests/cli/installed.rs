@@ -78,6 +78,11 @@ fn messages_have_the_command_that_was_used() {
     let output = run(&sandbox, &copy, &["ci-check"], &[]);
     assert!(output.stdout.contains("xtask docker-login"), "{output:?}");
     assert!(!output.stdout.contains("cargo xtask"), "{output:?}");
+    for args in [&["doctor", "--json"][..], &["ci-check", "--json"]] {
+        let output = run(&sandbox, &copy, args, &[]);
+        assert!(output.stdout.contains("xtask explain"), "{output:?}");
+        assert!(!output.stdout.contains("cargo xtask"), "{output:?}");
+    }
     let output = run(&sandbox, &copy, &["stop", "--nope"], &[]);
     assert!(output.stderr.contains("Usage: xtask stop"), "{output:?}");
     let output = sandbox.run(&["stop", "--nope"]);

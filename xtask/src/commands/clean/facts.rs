@@ -151,7 +151,9 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
         .engine
         .cache_folder(cx.env.get("TMPDIR"), cx.env.user.euid);
     let engine = state.engine.engine;
-    let lists = manifest_lists(cx, &engine, selection)?;
+    let lists = manifest_lists(cx, &engine, &selection.repositories)?;
+    let (lists, other_lists): (Vec<_>, Vec<_>) =
+        lists.into_iter().partition(|list| selection.has(list));
     let cmd = engine.list_images(&settings.image.repository);
     let ids = image::read_image_ids(&list_images(cx, &engine, &cmd)?);
     let ids: Vec<_> = ids.into_iter().collect();
@@ -167,7 +169,7 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
     };
     Ok(CleanFacts {
         container: state.container,
-        images: removals(selection, &images, &lists),
+        images: removals(selection, &images, &lists, &other_lists),
         lists,
         caches: if selection.all {
             caches(cx, &engine, cache_folder)
@@ -183,28 +185,23 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
     })
 }
 
-/// The selected references that name a manifest list. Podman keeps a list when its images are removed, and
-/// cannot list any image after that.
+/// The references of our repositories that name a manifest list. Podman keeps a list when its images are
+/// removed, and cannot list any image after that.
 fn manifest_lists(
     cx: &Context,
     engine: &Engine,
-    selection: &Selection,
+    repositories: &[String],
 ) -> Result<Vec<String>, Failure> {
     let mut lists = Vec::new();
-    for repository in &selection.repositories {
+    for repository in repositories {
         let Some(cmd) = engine.list_references(repository) else {
             return Ok(lists);
         };
         for reference in list_images(cx, engine, &cmd)?.lines() {
-            let reference = reference.trim().to_owned();
-            let is_list = || {
-                let question = engine.is_manifest_list(&reference);
-                cx.exec
-                    .capture(&question, LIST_LIMIT)
-                    .is_ok_and(|done| done.ok())
-            };
-            if selection.has(&reference) && is_list() {
-                lists.push(reference);
+            let question = engine.is_manifest_list(reference.trim());
+            let answer = cx.exec.capture(&question, LIST_LIMIT);
+            if answer.is_ok_and(|done| done.ok()) {
+                lists.push(reference.trim().to_owned());
             }
         }
     }
@@ -305,14 +302,20 @@ fn cache_prefix(cx: &Context) -> Option<String> {
 }
 
 /// Chooses the images to remove, and their references.
-fn removals(selection: &Selection, images: &[Image], lists: &[String]) -> Vec<Removal> {
+fn removals(
+    selection: &Selection,
+    images: &[Image],
+    lists: &[String],
+    other_lists: &[String],
+) -> Vec<Removal> {
     let mut by_id: BTreeMap<&str, Removal> = BTreeMap::new();
     for image in images {
         let all = image.repo_tags.clone().unwrap_or_default();
         let all = all.into_iter().filter(|one| !lists.contains(one));
         let (mut go, stay): (Vec<_>, Vec<_>) = all.partition(|one| selection.has(one));
         // An image that lost its tag to a newer build has no reference left.
-        let leftover = go.is_empty() && stay.is_empty();
+        // It may also belong to a list that stays.
+        let leftover = go.is_empty() && stay.is_empty() && other_lists.is_empty();
         let of_this_version = image.label(VERSION_LABEL) == Some(&selection.version);
         if leftover && (selection.all || of_this_version) {
             go.push(image.id.clone());

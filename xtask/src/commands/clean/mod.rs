@@ -51,7 +51,7 @@ fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     // Lists come first: a list without its images would break the engine's other commands.
     for reference in &facts.lists {
         plan.push(
-            Step::new(facts.engine.remove_image(reference), Output::Quiet)
+            Step::new(facts.engine.remove_manifest_list(reference), Output::Quiet)
                 .status("Removing", format!("manifest list {reference}"))
                 .ignore_failure(),
         );
@@ -131,7 +131,12 @@ impl Command for Clean {
             removed += whole_images(facts).count() - stayed.len();
         }
         // Engines report the size of each image with the layers that it shares, so there is no true sum.
-        cx.ui.status("Removed", &format!("{removed} images"));
+        let lists: usize = found.iter().map(|(_, facts)| facts.lists.len()).sum();
+        let lists = match lists {
+            0 => String::new(),
+            _ => format!(" and {lists} manifest lists"),
+        };
+        cx.ui.status("Removed", &format!("{removed} images{lists}"));
         Ok(())
     }
 }
