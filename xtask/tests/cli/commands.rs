@@ -839,7 +839,7 @@ fn clean_cleans_every_engine() {
         "docker image rm ghcr.io/x/y:dev-me || true\n\
          podman unpause box || true\n\
          podman stop -t 10 box || true\n\
-         podman rm --force --volumes --time 0 box || true\n"
+         podman rm --force --time 0 box || true\n"
     );
     let output = sandbox.run(&["clean", "--version", "dev-me"]);
     assert!(

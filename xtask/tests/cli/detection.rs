@@ -112,10 +112,7 @@ fn a_container_is_found_in_the_engine_that_has_it() {
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
     assert_eq!(
         running.calls()[2..],
-        [
-            "podman stop -t 10 box",
-            "podman rm --force --volumes --time 0 box"
-        ]
+        ["podman stop -t 10 box", "podman rm --force --time 0 box"]
     );
     assert_eq!(sandbox("running").run(&["logs"]).stdout, "a line\n");
     assert_eq!(sandbox("running").run(&["shell", "true"]).code, 0);
@@ -152,7 +149,7 @@ fn a_container_of_the_same_name_in_the_other_engine_is_named() {
     assert!(
         sandbox
             .calls()
-            .contains(&"docker rm --force --volumes box".to_owned())
+            .contains(&"docker rm --force box".to_owned())
     );
 }
 

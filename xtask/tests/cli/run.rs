@@ -601,6 +601,6 @@ fn an_argument_that_the_dockerfile_does_not_declare_is_announced() {
         output.stderr
     };
     let warning =
-        "warning: the build argument `TYPO` has no effect: `Dockerfile` has no `ARG TYPO`\n";
+        "warning: the build argument `TYPO` is not used: `Dockerfile` has no `ARG TYPO`\n";
     assert_eq!(build("build-image"), warning);
 }

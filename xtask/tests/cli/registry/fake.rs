@@ -437,6 +437,11 @@ impl Server {
         self.store.lock().unwrap().requests.push(line);
         let is_cut = self.is_cut(request, &answer);
         write_answer(stream.get_mut(), &request.method, &answer, is_cut)?;
+        if self.is_too_large(request) {
+            // As nginx does (`lingering_close`): if the rest of the body were not read, the kernel would reset the
+            // connection, and the client could lose the answer.
+            std::io::copy(stream, &mut std::io::sink())?;
+        }
         if is_cut || self.is_too_large(request) {
             return Err(std::io::Error::other("the connection is closed"));
         }
