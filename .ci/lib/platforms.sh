@@ -45,7 +45,7 @@ start_platforms() {
 in_platforms() {
     local pid
     read -r pid _ <"$STATE/pids/platforms"
-    nsenter --target "$pid" --mount --root --wdns=/src env -i PATH=/usr/local/bin:/usr/bin:/bin \
+    nice -n 19 nsenter --target "$pid" --mount --root --wdns=/src env -i PATH=/usr/local/bin:/usr/bin:/bin \
         HOME=/cache CARGO_HOME=/cache/cargo CARGO_TARGET_DIR=/cache/target RUSTC_BOOTSTRAP=1 \
         RUSTFLAGS="-D warnings" "$@"
 }
