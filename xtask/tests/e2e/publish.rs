@@ -279,7 +279,7 @@ fn both_platforms_can_be_pulled(release: &Publisher, digest: &str) {
             config["architecture"],
             platform.trim_start_matches("linux/")
         );
-        assert_eq!(config["config"]["User"], "stigmer");
+        assert_eq!(config["config"]["User"], "1000:1000");
         assert_eq!(
             config["config"]["Labels"]["org.opencontainers.image.version"],
             "1.2.3"
