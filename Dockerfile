@@ -131,8 +131,9 @@ VOLUME /workspace
 HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
     CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
 CMD ["python", "main.py"]
-# BuildKit makes a layer of this line, so it is before what changes often, and Buildah starts a process for
-# the folder in every later step, so it is after the rest.
+# BuildKit makes a layer of WORKDIR, so it stands before the layers that change often. Buildah
+# starts a process for the working directory in every later step, so it stands after the other
+# settings.
 WORKDIR /app
 COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
 COPY --from=app /app /app

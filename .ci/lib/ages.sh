@@ -55,7 +55,7 @@ unpack_docker() {
     touch "$folder/done"
 }
 
-# Puts the programs that were built into the folders in which Debian's packages have them.
+# Links the built programs to the paths at which Debian's packages install them.
 assemble_docker_29() {
     local folder=$AGES_PACKAGES/docker-29
     need_tool "$DOCKER_29"

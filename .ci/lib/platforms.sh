@@ -28,7 +28,7 @@ install_zig() {
     touch "$ZIG/done"
 }
 
-# Always the same paths, so that cargo finds what it has compiled.
+# The paths inside the root are always the same, so that cargo reuses what it has compiled.
 # shellcheck disable=SC2153 # .ci/run sets ROOT
 start_platforms() {
     local root=$ROOTS/sid/root
@@ -55,7 +55,8 @@ check_target() {
         cargo check -Zbuild-std=std,panic_abort,test --target "$1" --locked --all-targets
 }
 
-# write_zig_cc TARGET ZIG_TARGET: cc's options that name the platform are those of clang, with other names.
+# write_zig_cc TARGET ZIG_TARGET: writes a C compiler that leaves out the crate cc's options for the
+# platform. They are clang's, and Zig names platforms differently.
 write_zig_cc() {
     write_program "$ROOTS/sid/root/usr/local/bin/zig-cc-$1" <<EOF
 #!/bin/sh

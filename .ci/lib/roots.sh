@@ -70,8 +70,9 @@ finish_root() {
     touch "$ROOTS/$1/done"
 }
 
-# enter_root NAME ROOT COMMAND: keeps a namespace alive in which the root is /, as the background
-# process NAME. The shell COMMAND mounts what is needed there; it is run before, with $root set.
+# enter_root NAME ROOT COMMAND: starts the background process NAME, which keeps a mount namespace
+# with ROOT as / alive. The shell command COMMAND mounts what NAME needs below $root, before $root
+# becomes /.
 enter_root() {
     local name=$1 root=$ROOTS/$2/root mounts=$3
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"

@@ -120,7 +120,7 @@ build_docker_client() {
         rm -rf vendor
         mv vendor.mod go.mod
         mv vendor.sum go.sum
-        # Only for swarms. Proxies do not have the version that the client asks for.
+        # Only swarms need swarmkit. The Go module proxy lacks the version that the client requires.
         go mod edit -replace=github.com/moby/swarmkit/v2=github.com/moby/swarmkit/v2@v2.1.2
         CGO_ENABLED=0 go build -mod=mod -trimpath -o "$DOCKER_29.new" \
             -ldflags="-s -w -X github.com/docker/cli/cli/version.Version=$DOCKER_29_VERSION" \

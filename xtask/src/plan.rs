@@ -36,7 +36,7 @@ pub struct Cmd {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Stdin {
     pub text: String,
-    /// A command that prints the text. The rendered line has it instead of the text.
+    /// A command that prints the text. `--dry-run` shows this command instead of the text.
     pub source_command: String,
 }
 

@@ -47,7 +47,7 @@ pub struct Env {
     /// The OCI name of the host's architecture: `amd64`, `arm64`, …
     pub arch: String,
     pub user: User,
-    /// The home folder of the user: with `sudo` of the user who called it, else `$HOME`.
+    /// The home folder of the user who called `sudo`; without `sudo`, `$HOME`.
     user_home: Option<PathBuf>,
     pub stdin_tty: bool,
     pub stdout_tty: bool,

@@ -5,7 +5,7 @@ use std::ops::Range;
 /// The text that is printed instead of a secret.
 pub const MASK: &str = "***";
 
-/// Words that end as names of secrets do.
+/// Words that end with KEY, like names of secrets, but name none.
 const ORDINARY_WORDS: &[&str] = &[
     "MONKEY",
     "DONKEY",
@@ -23,7 +23,7 @@ const ORDINARY_WORDS: &[&str] = &[
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.rsplit('.').next().unwrap_or(name);
     let words = words_of(name);
-    // What a name says about a secret is not the secret: `PASSWORD_MIN_LENGTH`, `KMS_KEY_ALIAS`.
+    // A variable with such a name describes a secret, but its value is not one: `PASSWORD_MIN_LENGTH`.
     let about_secrets = ["LENGTH", "ALIAS", "FILE", "PATH", "NAME"];
     let (last, before) = match &words[..] {
         [.., before, last] => (last.as_str(), before.as_str()),

@@ -85,7 +85,8 @@ impl Ui {
         self.write_message(&out);
     }
 
-    /// The text of a hint. Its commands are called as this one was, with the same engine.
+    /// The text of a hint. Its commands are written as the user called xtask, with the same
+    /// `--engine`.
     fn instruction(self, text: &str) -> String {
         let with_engine = match self.engine {
             Some(engine) if !text.contains("--engine") => add_engine(text, engine),

@@ -11,8 +11,8 @@ use crate::settings::Settings;
 /// The files that decide what a build does and which files it gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BuildFiles {
-    /// The Dockerfile itself, if the configured path is a link. BuildKit reads no link that leads out of its
-    /// folder.
+    /// The path of the Dockerfile. If the configured path is a link, this is the file that it leads
+    /// to, because BuildKit does not follow a link out of the Dockerfile's folder.
     pub dockerfile: PathBuf,
     /// Its text; none if it cannot be read.
     pub text: Option<String>,
@@ -22,8 +22,8 @@ pub struct BuildFiles {
     pub warnings: Vec<String>,
 }
 
-/// The ignore files of which a build uses the first that exists, with every engine: that of the Dockerfile, as
-/// `BuildKit` prefers it, and the context's.
+/// The Dockerfile's ignore file and the context's. With every engine, a build uses the first one
+/// that exists. This is `BuildKit`'s order.
 pub fn ignore_files(settings: &Settings) -> [PathBuf; 2] {
     let dockerfile = followed(settings.root.join(&settings.build.dockerfile));
     let context = settings.root.join(&settings.build.context);
@@ -77,7 +77,8 @@ pub fn read(settings: &Settings) -> BuildFiles {
     }
 }
 
-/// Those of the paths that an ignore file lets in which are links out of the context. No engine follows them.
+/// Warnings about links out of the context among the paths that an ignore file includes (`!PATH`).
+/// No engine follows such a link.
 fn links_out_of(context: &Path, ignore_file: &str) -> Vec<String> {
     let Ok(context) = fs::canonicalize(context) else {
         return Vec::new();
@@ -92,7 +93,7 @@ fn links_out_of(context: &Path, ignore_file: &str) -> Vec<String> {
         .filter_map(|line| line.trim().strip_prefix('!'))
         .filter(is_outside)
         .map(|path| {
-            format!("`{path}` is a link that leads out of the build's context, and engines do not follow it: put the files there")
+            format!("`{path}` is a link that leads out of the build's context, and engines do not follow it: replace the link with the files")
         })
         .collect()
 }
@@ -102,7 +103,7 @@ fn warnings_of(settings: &Settings, dockerfile: &str) -> Vec<String> {
     let name = &settings.build.dockerfile;
     if dockerfile.contains("\r\n") {
         warnings.push(format!(
-            "the lines of `{name}` end with CR LF, and scripts in the image fail with that (`Illegal option -`): git changed them; run `git config --global core.autocrlf false` and clone the repository again"
+            "the lines of `{name}` end with CR LF, probably because git converted them, and scripts in the image fail with this (`Illegal option -`): run `git config --global core.autocrlf false` and clone the repository again"
         ));
     }
     let undeclared = arguments::undeclared(settings, dockerfile);

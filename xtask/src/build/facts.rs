@@ -34,7 +34,8 @@ pub struct BuildFacts {
     pub tmpdir: Option<String>,
     /// Those of the version's references that name an image which xtask did not build.
     pub foreign_references: Vec<String>,
-    /// Those that name an image of a newer version here, such as `latest`, each with that version.
+    /// Those of the version's references that belong to a newer version in the engine, such as
+    /// `latest`, each with the newer version.
     pub newer: Vec<(String, Version)>,
 }
 
@@ -94,7 +95,8 @@ fn foreign_references(references: &[String], images: &[Image]) -> Vec<String> {
         .collect()
 }
 
-/// Those of the references that a newer version has. The first one is the version's own.
+/// Those of the references that belong to an image of a newer version. The first reference is
+/// skipped, because it is the version's own.
 fn newer_references(
     ours: &Version,
     references: &[String],

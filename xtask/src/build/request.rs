@@ -16,8 +16,9 @@ use crate::{
     settings::{CheckFirst, Settings},
 };
 
-/// The build of a stage for the engine's own platform, where it runs. The image may be for other platforms
-/// only: the stages of `check` and of the development server are no part of it.
+/// The build of a stage that runs on this machine, for the engine's own platform. `build.platforms`
+/// need not list it, because the stages of `check` and of the development server are no part of the
+/// image.
 ///
 /// # Errors
 /// When a template needs a value that is missing.

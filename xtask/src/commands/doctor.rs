@@ -171,7 +171,7 @@ fn no_answer(what: &'static str, cmd: &Cmd, why: &NoAnswer) -> Finding {
     warning(
         what,
         format!("`{}` {why}", cmd.summary()),
-        "run `cargo xtask doctor` again; if it stays so, restart the engine",
+        "run `cargo xtask doctor` again; if the question fails again, restart the engine",
     )
 }
 

@@ -46,8 +46,8 @@ impl Command for Logout {
                 kind: *kind,
                 program: kind.program().to_owned(),
             };
-            // The logout of an engine that keeps no login fails with Podman. A login that two engines read
-            // is gone after the first.
+            // Podman's logout fails if it keeps no login. If both engines read the same file, the
+            // login is gone after the first logout.
             let Some(kept) = stored::find(*kind, cx.env, registry) else {
                 continue;
             };
@@ -74,7 +74,7 @@ impl Command for Logout {
 
 fn report(cx: &Context, registry: &str, kept: &Stored, left: Option<Stored>) {
     match (kept, left) {
-        // What a helper keeps is seen only by asking it, which `warn_of_other_login` does.
+        // Only the helper knows whether it still keeps a login. `warn_of_other_login` asks it.
         (Stored::Helper(program), _) => cx.ui.status(
             "Signed out",
             &format!(

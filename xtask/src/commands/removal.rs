@@ -29,8 +29,8 @@ pub fn steps(
         .collect()
 }
 
-/// The steps that stop a container; none if it does not run. Docker would wait for the whole grace period
-/// of a paused container, and Podman refuses to stop one.
+/// The steps that stop a container; none if it does not run. A paused container continues first:
+/// otherwise Docker would wait for the whole grace period, and Podman would refuse.
 pub fn stop_steps(
     engine: &Engine,
     name: &str,

@@ -82,7 +82,7 @@ impl Layer {
             .insert(path.to_owned(), Sourced { value, origin });
     }
 
-    /// Sets a value of a stronger source. The list of some keys is added to.
+    /// Sets a value from a stronger source. If the key's lists add, its items join the weaker list.
     pub fn add(&mut self, path: &str, upper: Sourced<Value>) {
         let key = KEYS.iter().find(|key| key.path == path);
         let merged = match (

@@ -55,7 +55,8 @@ pub enum Merge {
     Add(Identity),
 }
 
-/// The part of an item that a list has only once, such as the folder at which a volume is mounted.
+/// Returns the part that identifies an item, such as the folder at which a volume is mounted. A
+/// list has only one item for each identity.
 pub type Identity = fn(&str) -> &str;
 
 impl Key {
@@ -267,9 +268,9 @@ impl ValueType {
     }
 }
 
-/// Splits a line at the commas between items. Some items contain commas themselves, such as the options of a
-/// mount: a part that is no item by itself belongs to the item before it if both together are one, or if that
-/// item is incomplete without it.
+/// Splits a line at the commas between items. An item can contain commas, such as those between the
+/// options of a mount. So a part that is not valid alone is joined to the item before it if the
+/// result is valid, or if that item is not valid yet.
 fn split_list(line: &str, validate: Validator) -> Vec<String> {
     let mut items: Vec<String> = Vec::new();
     let parts = line.split(',').map(str::trim);
@@ -456,7 +457,7 @@ fn mount_source(host: &str) -> Result<(), String> {
     }
     if host.starts_with('~') {
         return Err(format!(
-            "has `{host}`, and only your own home folder has a short form: `~/…`"
+            "has `{host}`, but `~` is expanded only for your own home folder: write `~/…` or the whole path"
         ));
     }
     Err(format!(

@@ -190,8 +190,8 @@ impl Network {
         }
     }
 
-    /// Whether `localhost` in an address means nothing but what the container itself has: it has no network,
-    /// or that of another container or of a namespace.
+    /// Whether xtask cannot give the host a name on this network: the container has no network, or
+    /// shares that of another container or of a namespace.
     pub fn is_apart_from_host(&self) -> bool {
         match self {
             Self::Named(name) => {
@@ -201,8 +201,8 @@ impl Network {
         }
     }
 
-    /// The network of the engine that must exist. Engines have words such as `none` and `slirp4netns:…` for
-    /// kinds of networks.
+    /// The name of a network that the user must have created. Words such as `none` and
+    /// `slirp4netns:…` are kinds of networks and not names.
     pub fn created_by_user(&self) -> Option<&str> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         let kinds = ["none", "default", "private", "slirp4netns", "pasta", "nat"];

@@ -116,8 +116,9 @@ impl Engine {
             .args(["--format", "{{.ID}}"])
     }
 
-    /// Lists the references of a repository, also those of manifest lists; none if the engine has no such
-    /// lists. Podman lists images by label only if each list can be read.
+    /// Lists the references of a repository, including those of manifest lists; none if the engine
+    /// has no manifest lists. It does not filter by label, because Podman then fails if it cannot
+    /// read a list.
     pub fn list_references(&self, repository: &str) -> Option<Cmd> {
         match self.kind {
             EngineKind::Docker => None,

@@ -90,8 +90,8 @@ pub struct Identity {
     pub user: Option<String>,
     /// `--userns`.
     pub userns: Option<String>,
-    /// The user id and group id of the files that the container writes to the host; none for a subordinate id
-    /// of the user who runs the engine.
+    /// The uid and gid that own the container's files on the host; none if the owner is a
+    /// subordinate id, which is not known here.
     pub host_owner: Option<(u32, u32)>,
 }
 
@@ -134,8 +134,8 @@ impl EngineFacts {
         }
     }
 
-    /// Whether the host has a name of its own in a container on this network, so that `localhost` in an address
-    /// becomes that name.
+    /// Whether a container on this network must use a name to reach the host. That name then
+    /// replaces `localhost` in addresses.
     pub fn has_host_name_on(&self, network: &Network) -> bool {
         self.network(network) != Network::Host && !network.is_apart_from_host()
     }

@@ -522,7 +522,7 @@ impl Exec {
         self.wait_and(cmd, expression, || ())
     }
 
-    /// As [`Self::wait`], and does something from time to time.
+    /// As [`Self::wait`], and calls `work` at each interval.
     fn wait_and(
         &self,
         cmd: &Cmd,
@@ -554,7 +554,7 @@ impl Exec {
 /// Shows what a program prints on standard error, and returns the end of it.
 fn copy_to_stderr(mut reader: impl Read) -> String {
     let (mut kept, mut chunk) = (Vec::new(), [0; 8192]);
-    // A pseudo-terminal ends with an error.
+    // Linux reports the end of a pseudo-terminal as an error, so an error ends the loop too.
     while let Ok(count @ 1..) = reader.read(&mut chunk) {
         let _ = std::io::stderr().write_all(&chunk[..count]);
         kept.extend_from_slice(&chunk[..count]);

@@ -19,8 +19,8 @@ fn has_input(milliseconds: i32) -> bool {
     unsafe { libc::poll(&raw mut stdin, 1, milliseconds) > 0 }
 }
 
-/// Reads one line from standard input, which a signal must be able to interrupt: a plain read would start
-/// again after it. None if `is_interrupted` says so.
+/// Reads one line from standard input; none if `is_interrupted` becomes true. It polls, because a
+/// plain read starts again after a signal, so Ctrl-C would not end it.
 pub fn read_line(is_interrupted: impl Fn() -> bool) -> io::Result<Option<String>> {
     const INTERVAL: i32 = 100;
     // Without a buffer, so that no input stays there where `poll` does not see it.
@@ -112,7 +112,8 @@ impl PseudoTerminal {
             (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs))
         };
         for end in [&ours, &theirs] {
-            // SAFETY: the file descriptor is open. No other process may keep it open (fcntl(2)).
+            // SAFETY: the file descriptor is open. The flag keeps children from inheriting it
+            // (fcntl(2)).
             check(unsafe { libc::fcntl(end.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
         }
         let terminal = Self {

@@ -214,7 +214,7 @@ impl Context<'_> {
         kinds.iter().map(|kind| kind.program()).collect()
     }
 
-    /// Asks one engine, unless it has already used up its time.
+    /// Asks one engine, unless it has already timed out in this process.
     ///
     /// # Errors
     /// The reason why it gave no answer, as a predicate whose subject is the program.
@@ -259,8 +259,8 @@ impl Context<'_> {
         Err(self.no_engine_failure(&rejected))
     }
 
-    /// Warns if an engine is used because another did not answer in time. The next command may find that
-    /// one awake, and would look there for what this command made.
+    /// Warns if an engine is used because another did not answer in time. If that one answers the
+    /// next command, the command does not find what this one made.
     fn warn_of_replacement(&self, program: &str, rejected: &[RejectedEngine]) {
         for late in rejected.iter().filter(|one| one.timed_out()) {
             let other = late.program;

@@ -52,7 +52,7 @@ impl EnvFile {
     }
 }
 
-/// The length from which Docker and Podman refuse a line, without naming it.
+/// The longest line that Docker and Podman read. They refuse a longer one without its number.
 const MAX_LINE: usize = 65_535;
 
 /// The path of the configured environment file, whether it exists or not.

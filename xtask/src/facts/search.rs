@@ -182,7 +182,7 @@ impl Search {
         names.join(" or ")
     }
 
-    /// What the engines said that gave no answer: `docker did not answer within 3s`.
+    /// Why some engines gave no answer, such as "`docker` did not answer within 3s".
     pub fn silence(&self) -> Option<String> {
         let lines: Vec<_> = self
             .silent

@@ -232,8 +232,9 @@ impl<'a> RegistryClient<'a> {
         let host = self.host_of(&request.url);
         let warn = |why: &str| self.ui.warn(&format!("{host}: {why}"));
         let has_answered = self.has_answered.load(Ordering::Relaxed);
-        // distribution 2 reads a blob's link while another push of the same blob writes it, and then takes the
-        // manifest that names the blob for a wrong one. The digest is ours, and right.
+        // While another push writes the link of the same blob, distribution 2 can read it
+        // half-written. It then calls the manifest's digest invalid. We computed the digest, so the
+        // same request can succeed.
         let may_pass = |response: &Response| {
             response.is_transient_error()
                 || matches!(request.body, Body::Manifest { .. })

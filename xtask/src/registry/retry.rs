@@ -16,9 +16,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A larger number of seconds is a time since 1970, which some registries send.
 const LONGEST_DELAY: u64 = 1_000_000_000;
 
-/// Makes attempts until one succeeds, or another would not help. `may_pass` says of a response whether
-/// the same request may succeed a little later. `on_retry` gets a line for people before each further
-/// attempt.
+/// Makes attempts until one succeeds, or another would not help. `may_pass` tells whether the same
+/// request can succeed later although it got this response. Before each further attempt, `on_retry`
+/// gets a line to show.
 ///
 /// # Errors
 /// When the last attempt has no response.

@@ -54,8 +54,8 @@ impl Settings {
         })
     }
 
-    /// Refuses build arguments that look like secrets: they stay in the image's history, where everyone can read
-    /// them. Commands that build call this, so that all others work.
+    /// Refuses build arguments that look like secrets: they stay in the image's history, where
+    /// everyone can read them. Only commands that build call this: the others still work.
     ///
     /// # Errors
     /// The first such argument, with its origin.
@@ -248,8 +248,9 @@ fn refuse_repeated_platforms(layer: &Layer) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Two items of a list that have the same identity, such as two volumes at the same folder. Those of a stronger
-/// source have already replaced those of a weaker one.
+/// Refuses two items with the same identity in one list, such as two volumes at the same folder.
+/// Both are from one source: an item of a stronger source has already replaced that of a weaker
+/// one.
 fn refuse_repeated_items(layer: &Layer) -> Result<(), Failure> {
     for key in KEYS {
         let (Merge::Add(identity), Some(list)) = (key.merge, layer.get(key.path)) else {

@@ -151,7 +151,7 @@ fn a_link_out_of_the_context_is_named() {
     let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
     assert_eq!(
         output.stderr,
-        "warning: `app` is a link that leads out of the build's context, and engines do not follow it: put the files there\n"
+        "warning: `app` is a link that leads out of the build's context, and engines do not follow it: replace the link with the files\n"
     );
 }
 

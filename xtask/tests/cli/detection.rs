@@ -85,7 +85,7 @@ fn an_engine_that_does_not_answer_may_have_the_container() {
         report["no_answer"],
         json!(["docker did not answer within 300ms"])
     );
-    // The engine that is asked for is the only one that is asked.
+    // With `--engine`, no other engine is asked.
     let podman = asleep().run(&["stop", "--engine", "podman"]);
     assert_eq!(podman.code, 0, "{podman:?}");
 }

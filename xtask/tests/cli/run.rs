@@ -139,7 +139,7 @@ fn files_that_an_unnamed_volume_would_hold_are_announced() {
         ok("run"),
     ];
     let sandbox = Sandbox::new(PROJECT).engine("docker", &answers);
-    let warning = "warning: nothing is mounted at `/data`, a volume of the image: the next container does not have its files\n\
+    let warning = "warning: nothing is mounted at `/data`, a volume of the image: the next container does not get the files in it\n\
          hint: mount a folder: `run.volumes = [\"~/FOLDER:/data\"]` in `xtask.local.toml`\n";
     let output = sandbox.run(&["run-local", "--version", "dev-me", "--no-wait"]);
     assert_eq!(output.code, 0, "{output:?}");

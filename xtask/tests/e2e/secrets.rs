@@ -238,7 +238,8 @@ impl<'a> Secrets<'a> {
         self.sign_in();
         tried.extend(self.publish());
         self.image_is_clean();
-        tried.extend(["clean", "watch"].map(str::to_owned));
+        tried.extend(["clean", "logout", "watch"].map(str::to_owned));
+        self.ok(&["logout", "--verbose"]);
         self.ok(&["clean", "--yes"]);
         let server = format!("localhost/agent-runner-devserver:{}", checkout.version);
         let server = checkout.engine.inspect("image", &server);

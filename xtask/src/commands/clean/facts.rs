@@ -212,7 +212,7 @@ fn manifest_lists(
 /// Lists images. An engine fails if an image is removed while it lists them, so it is asked again.
 ///
 /// # Errors
-/// When the list cannot be had. It is not taken for an empty one.
+/// When the engine cannot list them. A failure is not taken for an empty list.
 fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
     let kind = engine.kind;
     let mut reason = format!(
@@ -313,8 +313,8 @@ fn removals(
         let all = image.repo_tags.clone().unwrap_or_default();
         let all = all.into_iter().filter(|one| !lists.contains(one));
         let (mut go, stay): (Vec<_>, Vec<_>) = all.partition(|one| selection.has(one));
-        // An image that lost its tag to a newer build has no reference left.
-        // It may also belong to a list that stays.
+        // An image without references lost its tag to a newer build, or belongs to a manifest list.
+        // If a list stays, its images must stay too.
         let leftover = go.is_empty() && stay.is_empty() && other_lists.is_empty();
         let of_this_version = image.label(VERSION_LABEL) == Some(&selection.version);
         if leftover && (selection.all || of_this_version) {

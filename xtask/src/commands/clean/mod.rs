@@ -200,7 +200,7 @@ fn ask_first(cx: &Context, args: &Clean) -> Result<(), Failure> {
     }
 }
 
-/// Waits until the container is gone. If it stays, it is removed once more, so that the engine says why.
+/// Waits until the container is gone. If it stays, tries once more, to show the engine's reason.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -216,8 +216,8 @@ fn ensure_container_removed(cx: &Context, facts: &CleanFacts) -> Result<()> {
     Ok(())
 }
 
-/// Removes images that stayed once more. Our own container may have kept them: if two runs remove it at the
-/// same time, one may go on while the other has not finished.
+/// Tries once more to remove the images that stayed. Our own container may have used them until
+/// now: if two runs remove it at the same time, one can continue before the other has finished.
 fn retry_removal(cx: &Context, facts: &CleanFacts, stayed: Vec<Removal>) -> Vec<Removal> {
     if stayed.is_empty() || facts.container_of(Owner::Xtask).is_none() {
         return stayed;

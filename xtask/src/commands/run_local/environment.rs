@@ -28,8 +28,8 @@ impl ContainerEnv {
     }
 }
 
-/// The environment of the runner's container. Where the host has a name of its own, it takes the place of
-/// `localhost` in an address.
+/// The environment of the runner's container. If the host has a name on the container's network,
+/// that name replaces `localhost` in addresses.
 pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
     let run = &runner.settings.run;
     let has_host_name = engine.has_host_name_on(&run.network);
@@ -67,8 +67,8 @@ pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
             });
         out.by_name.push((name.clone(), rewritten));
     }
-    // The engine reads the file itself. A value is passed too where the container needs another one than the
-    // engine takes from the file: a rewritten address, or the value of an earlier line.
+    // The engine reads the file itself. A variable is also passed by name if the container needs a
+    // different value from the engine's: a rewritten address, or the value of an earlier line.
     for (file, line) in runner
         .file
         .iter()

@@ -31,7 +31,7 @@ pub struct RunFacts {
     /// The mounts, in the settings' order.
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
-    /// Whether the configured network exists, or the container whose network it is.
+    /// Whether the configured network exists; with `container:NAME`, whether that container exists.
     pub has_network: bool,
     pub env_file: Option<EnvFile>,
     pub started_by: StartedBy,

@@ -38,8 +38,8 @@ impl Mount {
         self.options().any(|option| option == "ro")
     }
 
-    /// Whether a file is meant: the host's path and the container's have the same extension, such as `json`. A
-    /// folder would be in the place of the file when it comes.
+    /// Whether the mount is probably that of a file: both paths have the same extension, such as
+    /// `json`. If xtask created a folder at such a path, the file could not be put there later.
     fn means_a_file(&self) -> bool {
         let extension = |path: &str| Some(Path::new(path).extension()?.to_ascii_lowercase());
         let target = self.rest.split(':').next().unwrap_or_default();
@@ -50,8 +50,8 @@ impl Mount {
     }
 }
 
-/// Reads `HOST:CONTAINER[:OPTIONS]`. The host's part is a folder or the name of a volume. A relative path that
-/// was typed is relative to the current folder, else to the checkout.
+/// Reads `HOST:CONTAINER[:OPTIONS]`. The host's part is a folder or the name of a volume. A
+/// relative path of a flag is relative to the current folder, and any other one to the checkout.
 ///
 /// # Errors
 /// When the path needs the home folder and it is not known, and when engines cannot mount the path.

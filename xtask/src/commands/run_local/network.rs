@@ -7,10 +7,11 @@ use crate::{
     settings::Network,
 };
 
-/// Asks whether the configured network exists. What cannot be asked is left to the engine.
+/// Asks whether the configured network exists. True if that is unclear: then the engine itself
+/// reports a missing network when the container starts.
 ///
 /// # Errors
-/// When the engine does not answer, and when a signal interrupts.
+/// When a signal interrupts, and with `container:NAME` when the engine does not answer.
 pub fn has_network(cx: &Context, engine: &EngineFacts) -> Result<bool> {
     let network = &cx.settings.run.network;
     if let Some(container) = network.container() {

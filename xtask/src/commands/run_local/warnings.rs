@@ -26,7 +26,7 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {
         cx.ui.warn(&format!(
-            "nothing is mounted at `{folder}`, a volume of the image: the next container does not have its files"
+            "nothing is mounted at `{folder}`, a volume of the image: the next container does not get the files in it"
         ));
         cx.ui.hint(&format!(
             "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"

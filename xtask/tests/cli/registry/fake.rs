@@ -39,8 +39,8 @@ pub struct Oddities {
     pub no_single_put: bool,
     /// A tag that names another image cannot be written: the status of the refusal.
     pub immutable_tags: Option<u16>,
-    /// The first manifest is taken for a wrong one, as by distribution 2 while another push writes the same
-    /// blobs.
+    /// The first manifest is refused as `DIGEST_INVALID`. distribution 2 does this while another
+    /// push writes the same blobs.
     pub doubts_first_manifest: bool,
     /// Even writing the same image to a tag again is refused.
     pub refuses_same_tag: bool,
