@@ -19,6 +19,7 @@ use crate::{
             network::{has_network, missing_network},
             warnings::warn,
         },
+        stack::{Names, belongs_to_stack, scripted_model},
     },
     engine::{
         Location,
@@ -31,6 +32,7 @@ use crate::{
         context::{Context, EngineQuery, EngineState, Ran, refuse_foreign},
         environment::{EnvFile, RunnerEnv, read_env_file},
         host,
+        model::Model,
     },
     plan::{Output, Plan, Step},
     settings::{Publish, Relabel, Settings},
@@ -55,7 +57,10 @@ pub const BACKGROUND: StartOptions = StartOptions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartedBy {
     RunLocal,
-    Up,
+    Up {
+        /// Whether the stigmer-server is the one of `up`, which has the scripted model.
+        has_own_server: bool,
+    },
 }
 
 /// What the plan needs to know.
@@ -69,7 +74,10 @@ pub struct RunFacts {
     /// Whether the configured network exists, or the container whose network it is.
     pub has_network: bool,
     pub env_file: Option<EnvFile>,
-    pub started_by: StartedBy,
+    /// Whether the container belongs to the stack of `up`, so that `down` removes it.
+    pub is_in_stack: bool,
+    /// The variables of the scripted model; empty if the runner does not use it.
+    pub scripted_model: Vec<(&'static str, String)>,
 }
 
 /// How many lines of the log are shown when the container fails.
@@ -92,14 +100,23 @@ impl RunFacts {
             .iter()
             .map(|volume| mount(volume, settings, cx.env))
             .collect::<Result<_, _>>()?;
+        let env_file = read_env_file(settings, cx.env)?;
+        let runner = RunnerEnv {
+            settings,
+            env: cx.env,
+            file: env_file.as_ref(),
+            scripted: &[],
+        };
+        let stack = stack_of(cx, &state, started_by)?;
         Ok(Self {
             mounts,
+            is_in_stack: stack.is_in_stack,
+            scripted_model: scripted_model(&runner, stack.has_own_server),
             has_network: has_network(cx, &state.engine)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
-            env_file: read_env_file(settings, cx.env)?,
+            env_file,
             state,
             reference,
-            started_by,
         })
     }
 
@@ -108,8 +125,33 @@ impl RunFacts {
             settings,
             env,
             file: self.env_file.as_ref(),
+            scripted: &self.scripted_model,
         }
     }
+}
+
+/// What the container shares with the servers of `up`.
+struct Stack {
+    is_in_stack: bool,
+    has_own_server: bool,
+}
+
+/// A container that replaces one of the stack stays in the stack, whichever command starts it.
+fn stack_of(cx: &Context, state: &EngineState, started_by: StartedBy) -> Result<Stack> {
+    if let StartedBy::Up { has_own_server } = started_by {
+        return Ok(Stack {
+            is_in_stack: true,
+            has_own_server,
+        });
+    }
+    let names = Names::for_runner(&cx.settings.run.container);
+    let is_in_stack = |container: &Container| belongs_to_stack(cx.settings, container);
+    let server = cx.container_of(&state.engine.engine, &names.server)?;
+    let server = server.filter(is_in_stack);
+    Ok(Stack {
+        is_in_stack: server.is_some() || state.container.as_ref().is_some_and(is_in_stack),
+        has_own_server: server.is_some_and(|server| server.state.is_up()),
+    })
 }
 
 fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartOptions) -> Run {
@@ -142,9 +184,8 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
             settings.version.value.to_string(),
         ),
     ];
-    match facts.started_by {
-        StartedBy::RunLocal => {}
-        StartedBy::Up => labels.push((label::STACK.to_owned(), run.container.clone())),
+    if facts.is_in_stack {
+        labels.push((label::STACK.to_owned(), run.container.clone()));
     }
     Run {
         name: run.container.clone(),
@@ -253,8 +294,8 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
 ///
 /// # Errors
 /// When the plan cannot be made or printed.
-pub fn preview(cx: &Context) -> Result<()> {
-    let mut facts = RunFacts::gather(cx, StartedBy::RunLocal)?;
+pub fn preview(cx: &Context, started_by: StartedBy) -> Result<()> {
+    let mut facts = RunFacts::gather(cx, started_by)?;
     if facts.state.images.is_empty() {
         facts.state.images.push(Image::default());
     }
@@ -272,6 +313,8 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
     let plan = plan(cx.settings, cx.env, &facts, options)
         .map_err(|error| cx.name_engine_with_image(error, &facts.state, &facts.reference))?;
     if !cx.dry_run {
+        let model = Model::of(&facts.runner_env(cx.settings, cx.env));
+        cx.ui.status("Model", &model.describe());
         warn(cx, &facts);
     }
     let engine = &facts.state.engine.engine;

@@ -55,7 +55,7 @@ impl Command for Watch {
         let build = BuildImage::with_check(self.check);
         if cx.dry_run {
             build_image::build(cx, &build)?;
-            return preview(cx);
+            return preview(cx, StartedBy::RunLocal);
         }
         cx.search(&cx.settings.run.container)?.ours()?;
         // The settings of the last round whose files could be read.
