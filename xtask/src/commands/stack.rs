@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    base::{env::User, error::Failure},
+    base::{env::User, error::Failure, image::VERSION_LABEL},
     build::{facts::BuildFacts, ownership, request},
     engine::{
         EngineFacts,
@@ -284,6 +284,10 @@ pub fn build_devserver_steps(
     let mut build = request::build_for_engine_platform(settings, facts)?;
     build.target.clone_from(&settings.stack.server_target);
     build.references = vec![devserver_image(settings)];
+    // A commit that does not change the sources leaves the image and the server that runs from it.
+    build
+        .labels
+        .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
     let cmd = facts.engine.build(&build);
     let mut steps = request::preparation(facts);
     steps.push(
