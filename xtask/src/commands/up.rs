@@ -361,6 +361,35 @@ fn update_images(cx: &Context, facts: &mut UpFacts) -> Result<()> {
 }
 
 #[cfg(test)]
+impl crate::commands::testing::Examples for Up {
+    fn examples(
+        machine: &crate::commands::testing::Machine,
+    ) -> Vec<crate::commands::testing::Example> {
+        let missing = || ServerFacts {
+            origin: "the default".to_owned(),
+            answers: false,
+            container: None,
+            image: None,
+        };
+        machine.rendered_examples(&["up --version dev-me"], |_: &Self, settings, _| {
+            let names = Names::for_runner(&settings.run.container);
+            let facts = UpFacts {
+                build: machine.build_facts(),
+                ports: Ports::DEFAULT,
+                shared: vec!["--namespace".to_owned(), "mine".to_owned()],
+                namespace: Some("mine".to_owned()),
+                temporal: missing(),
+                server: missing(),
+                has_runner_image: true,
+                invoking_user: machine.user,
+            };
+            let images = plan_images(settings, &facts, &names)?.render();
+            Ok(images + &plan_servers(settings, &facts, &names).render())
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -418,34 +447,5 @@ mod tests {
             assert_eq!(fate(true, ours()), Fate::Other, "{status}");
             assert_eq!(fate(false, ours()), Fate::Start, "{status}");
         }
-    }
-}
-
-#[cfg(test)]
-impl crate::commands::testing::Examples for Up {
-    fn examples(
-        machine: &crate::commands::testing::Machine,
-    ) -> Vec<crate::commands::testing::Example> {
-        let missing = || ServerFacts {
-            origin: "the default".to_owned(),
-            answers: false,
-            container: None,
-            image: None,
-        };
-        machine.rendered_examples(&["up --version dev-me"], |_: &Self, settings, _| {
-            let names = Names::for_runner(&settings.run.container);
-            let facts = UpFacts {
-                build: machine.build_facts(),
-                ports: Ports::DEFAULT,
-                shared: vec!["--namespace".to_owned(), "mine".to_owned()],
-                namespace: Some("mine".to_owned()),
-                temporal: missing(),
-                server: missing(),
-                has_runner_image: true,
-                invoking_user: machine.user,
-            };
-            let images = plan_images(settings, &facts, &names)?.render();
-            Ok(images + &plan_servers(settings, &facts, &names).render())
-        })
     }
 }
