@@ -11,6 +11,7 @@ import platform
 import signal
 import sys
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from worker import logs
 from worker.settings import Settings, SettingsError
@@ -40,6 +41,11 @@ def main() -> int:
 
     log = logging.getLogger("agent-runner")
     log.info("starting", extra={"fields": startup_fields(settings)})
+    if settings.is_provider_ambiguous:
+        log.warning(
+            "OPENAI_API_KEY and ANTHROPIC_API_KEY are set, STIGMER_LLM_PROVIDER is not: using %s",
+            settings.provider,
+        )
     if settings.llm.missing_api_key:
         log.warning("no API key for %s is set: its models cannot be called", settings.llm.provider)
     service.run(settings, health_file)
@@ -55,11 +61,26 @@ def startup_fields(settings: Settings) -> dict[str, object]:
         "sandboxes": settings.sandbox_root_dir,
         "commands": "confined" if commands.can_confine() else "not confined: no Landlock",
         "server": settings.stigmer_backend_endpoint,
-        "model": settings.llm.model,
-        "provider": settings.llm.provider.value,
+        **model_fields(settings),
         "concurrency": settings.temporal_max_concurrency,
         "python": platform.python_version(),
         "config": settings.digest,
+    }
+
+
+def model_fields(settings: Settings) -> dict[str, object]:
+    """The model, and the variable that each of its settings comes from."""
+    llm, sources = settings.llm, settings.llm_sources
+    # An address can have a password, and a key as a parameter.
+    url = urlsplit(llm.base_url)
+    return {
+        "provider": llm.provider.value,
+        "provider_from": sources["provider"],
+        "model": llm.model,
+        "model_from": sources["model"],
+        "model_url": f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}",
+        "model_url_from": sources["url"],
+        "model_key_from": sources["key"],
     }
 
 

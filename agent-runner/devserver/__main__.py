@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("--agent", default="dev-agent", help="the id of the agent")
     ask.add_argument("--model", default="", help="a model to use instead of the runner's default")
+    ask.add_argument(
+        "--workspace", default="", help="the folder of the runner's sandboxes, to show in paths"
+    )
     health = commands.add_parser("health", help="exit with 0 if executions can be created, else 1")
     health.add_argument(
         "--url", default="http://127.0.0.1:7235/health", help="the URL of the health check"
@@ -129,6 +132,7 @@ def main() -> int:
                     session=arguments.session,
                     agent=arguments.agent,
                     model=arguments.model,
+                    workspace=arguments.workspace,
                     api_key=os.environ.get("STIGMER_API_KEY", ""),
                 )
             )

@@ -1,13 +1,20 @@
 """A client that creates an execution, shows its progress, and prints the answer."""
 
+import re
 import sys
-from typing import Any
+from typing import Any, Final
 
 import grpc.aio
 
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from stigmer_stubs.backend import Method
+
+EXECUTION_FAILED: Final = 3
+"""The exit code if the execution did not complete. Container engines use 1 and 125 to 127."""
+
+REQUEST_FAILED: Final = 4
+"""The exit code if the server did not answer or refused the request."""
 
 
 def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
@@ -20,12 +27,19 @@ def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
 
 
 async def ask(
-    server: str, message: str, *, session: str, agent: str, model: str, api_key: str
+    server: str,
+    message: str,
+    *,
+    session: str,
+    agent: str,
+    model: str,
+    workspace: str,
+    api_key: str,
 ) -> int:
     """Ask an agent. Prints the answer to standard output and the progress to standard error.
 
     Returns:
-        The exit code: 0 for a completed execution, else 1.
+        The exit code: 0 for a completed execution, else EXECUTION_FAILED or REQUEST_FAILED.
     """
     execution = pb.AgentExecution(api_version="agentic.stigmer.ai/v1", kind="AgentExecution")
     execution.spec.session_id, execution.spec.agent_id = session, agent
@@ -35,7 +49,8 @@ async def ask(
     async with grpc.aio.insecure_channel(server) as channel:
         try:
             created = await _call(channel, contract.CREATE_EXECUTION)(execution, metadata=metadata)
-            print(f"execution {created.metadata.id}", file=sys.stderr)
+            suffix = f" of session {session}" if session else ""
+            print(f"execution {created.metadata.id}{suffix}", file=sys.stderr)
             last, shown = created, set[tuple[str, str]]()
             changes = _call(channel, contract.SUBSCRIBE_EXECUTION)(
                 pb.AgentExecutionId(value=created.metadata.id), metadata=metadata
@@ -48,11 +63,21 @@ async def ask(
                         print(f"  {call.name}: {line[1].lower()}", file=sys.stderr)
         except grpc.aio.AioRpcError as error:
             print(f"{server}: {error.code().name}: {error.details()}", file=sys.stderr)
-            return 1
-    return report(last.status)
+            return REQUEST_FAILED
+    return report(last.status, folder_of(session, workspace))
 
 
-def report(status: pb.AgentExecutionStatus) -> int:
+def folder_of(session: str, workspace: str) -> str:
+    """The folder of a session's files, with a slash at its end; empty if it is not known.
+
+    The runner names it as `worker.sandbox.sandbox_id` does. That hashes the names that are not
+    valid, and this does not.
+    """
+    valid = re.fullmatch(r"[A-Za-z0-9._-]{1,100}", session)
+    return f"{workspace.rstrip('/')}/thread-{session}/" if valid and workspace else ""
+
+
+def report(status: pb.AgentExecutionStatus, folder: str = "") -> int:
     """Print the result of an execution, and return the exit code."""
     answers = [m.content for m in status.messages if m.type == pb.MESSAGE_AI and m.content]
     if answers:
@@ -63,9 +88,9 @@ def report(status: pb.AgentExecutionStatus) -> int:
         if call.name in {"write_file", "edit_file"} and call.status == pb.TOOL_CALL_COMPLETED
     }
     for path in sorted(written):
-        print(f"file: {path}", file=sys.stderr)
+        print(f"file: {folder}{path}", file=sys.stderr)
     if status.phase != pb.EXECUTION_COMPLETED:
         phase = pb.ExecutionPhase.Name(status.phase)
         print(f"{phase}: {status.error}" if status.error else phase, file=sys.stderr)
-        return 1
+        return EXECUTION_FAILED
     return 0

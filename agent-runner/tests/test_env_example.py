@@ -18,7 +18,8 @@ def test_its_values_are_the_defaults(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("\n".join(lines))
     loaded, default = Settings.load(), Settings.model_construct()
     assert loaded.llm == Settings.model_construct().llm
-    for name in set(Settings.model_fields) - {"stigmer_llm_model", "stigmer_llm_base_url"}:
+    model = {"stigmer_llm_provider", "stigmer_llm_model", "stigmer_llm_base_url"}
+    for name in set(Settings.model_fields) - model:
         value = getattr(default, name)
         expected = value.expanduser() if isinstance(value, Path) else value
         assert getattr(loaded, name) == expected, name

@@ -92,6 +92,27 @@ def test_a_repeated_failure_is_logged_once(start: Start) -> None:
     assert [entry["message"] for entry in entries] == ["SIGTERM: stopping", "stopped"]
 
 
+def test_the_start_says_which_model_is_used_and_why(start: Start) -> None:
+    process = start(
+        LOG_FORMAT="json",
+        OPENAI_API_KEY="sk-hunter2",
+        ANTHROPIC_API_KEY="sk-hunter3",
+        STIGMER_LLM_BASE_URL="https://me:hunter4@gateway:1/v1?key=hunter5",
+    )
+    entry = json.loads(until_logged(process, "starting"))
+    shown = {name: entry[name] for name in entry if name.startswith(("provider", "model"))}
+    assert shown == {
+        "provider": "openai",
+        "provider_from": "OPENAI_API_KEY",
+        "model": "gpt-4.1",
+        "model_from": "default",
+        "model_url": "https://gateway:1/v1",
+        "model_url_from": "STIGMER_LLM_BASE_URL",
+        "model_key_from": "OPENAI_API_KEY",
+    }
+    assert "STIGMER_LLM_PROVIDER is not: using openai" in until_logged(process, "ANTHROPIC_API_KEY")
+
+
 def test_an_invalid_configuration(start: Start) -> None:
     process = start(MODE="cloud", OPENAI_API_KEY="hunter2", TEMPORAL_MAX_CONCURRENCY="many")
     out, err = process.communicate(timeout=20)

@@ -81,6 +81,61 @@ def test_the_general_key_takes_precedence_over_the_providers(
     assert Settings.load().llm.api_key == "general"
 
 
+@pytest.mark.parametrize(
+    ("variables", "provider", "decided_by", "key_from"),
+    [
+        ({}, Provider.OLLAMA, "default", "default"),
+        ({"OPENAI_API_KEY": "o"}, Provider.OPENAI, "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        ({"ANTHROPIC_API_KEY": "a"}, Provider.ANTHROPIC, "ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
+        ({"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": ""}, Provider.ANTHROPIC,
+         "ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
+        ({"ANTHROPIC_API_KEY": "a", "OPENAI_API_KEY": "o"}, Provider.OPENAI,
+         "OPENAI_API_KEY", "OPENAI_API_KEY"),
+        ({"STIGMER_LLM_API_KEY": "g"}, Provider.OLLAMA, "default", "STIGMER_LLM_API_KEY"),
+        ({"STIGMER_LLM_API_KEY": "g", "ANTHROPIC_API_KEY": "a"}, Provider.ANTHROPIC,
+         "ANTHROPIC_API_KEY", "STIGMER_LLM_API_KEY"),
+        ({"STIGMER_LLM_PROVIDER": " Ollama", "OPENAI_API_KEY": "o"}, Provider.OLLAMA,
+         "STIGMER_LLM_PROVIDER", "default"),
+    ],
+)  # fmt: skip
+def test_a_key_decides_the_provider_if_none_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    provider: Provider,
+    decided_by: str,
+    key_from: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert (settings.provider, settings.llm.provider) == (provider, provider)
+    assert settings.llm == ModelConfig.resolve(provider, api_key=settings.llm.api_key)
+    assert settings.llm_sources == {
+        "provider": decided_by,
+        "model": "default",
+        "url": "default",
+        "key": key_from,
+    }
+    both = len(variables) == 2 and all(variables.values()) and "OPENAI_API_KEY" in variables
+    assert settings.is_provider_ambiguous == (both and decided_by != "STIGMER_LLM_PROVIDER")
+
+
+def test_the_sources_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STIGMER_LLM_MODEL", "m")
+    monkeypatch.setenv("STIGMER_LLM_BASE_URL", "http://gateway/v1")
+    sources = Settings.load().llm_sources
+    assert (sources["model"], sources["url"]) == ("STIGMER_LLM_MODEL", "STIGMER_LLM_BASE_URL")
+
+
+def test_a_key_decides_in_the_cloud_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODE", "cloud")
+    monkeypatch.setenv("STIGMER_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_API_KEY", "o")
+    assert Settings.load().provider is Provider.OPENAI
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "wrong")
+    assert [problem.split()[0] for problem in problems()] == ["STIGMER_LLM_PROVIDER"]
+
+
 def test_cloud_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "MODE": "cloud",
@@ -139,6 +194,7 @@ def test_a_sandbox_root_that_cannot_be_written(
 
 
 def test_a_model_of_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "ollama")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
     settings = Settings.load()
     assert settings.llm_for("") == settings.llm

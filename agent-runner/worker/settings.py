@@ -7,6 +7,7 @@ in capitals. `.env.example` describes them.
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,15 @@ from worker.endpoint import Endpoint
 
 MIN_KEY_CHARACTERS: Final = 8
 """Shorter keys are placeholders such as `local`, and are not treated as secrets."""
+
+DEFAULT: Final = "default"
+"""The source of a value that no variable sets."""
+
+_DECIDING_KEYS: Final = {
+    Provider.OPENAI: "openai_api_key",
+    Provider.ANTHROPIC: "anthropic_api_key",
+}
+"""The keys that decide the provider if none is named. The first one that is set counts."""
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
@@ -95,6 +105,20 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _choose_provider(values: Mapping[str, Any]) -> tuple[Provider, str]:
+    """The provider, and the variable that decides it.
+
+    Without STIGMER_LLM_PROVIDER, a provider's own key decides. STIGMER_LLM_API_KEY does not,
+    because it may be any provider's.
+    """
+    if (named := values["stigmer_llm_provider"]) is not None:
+        return named, "STIGMER_LLM_PROVIDER"
+    for provider, key in _DECIDING_KEYS.items():
+        if values.get(key) is not None:
+            return provider, key.upper()
+    return Provider.OLLAMA, DEFAULT
+
+
 HostPort = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_host_port)]
 EndpointText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_endpoint)]
 HttpUrl = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_http_url)]
@@ -147,7 +171,8 @@ class Settings(BaseSettings):
 
     openai_api_key: SecretStr | None = None
     anthropic_api_key: SecretStr | None = None
-    stigmer_llm_provider: Provider = Provider.OLLAMA
+    stigmer_llm_provider: Provider | None = None
+    """None to let a key decide. See `provider`."""
     stigmer_llm_model: NonEmptyText | None = None
     stigmer_llm_base_url: HttpUrl | None = None
     stigmer_llm_api_key: SecretStr | None = None
@@ -178,10 +203,11 @@ class Settings(BaseSettings):
     def _cloud_needs_a_model_key(
         cls, value: SecretStr | None, info: ValidationInfo
     ) -> SecretStr | None:
-        provider = info.data.get("stigmer_llm_provider")
+        if "stigmer_llm_provider" not in info.data:  # its value is invalid
+            return value
+        provider, _ = _choose_provider(info.data)
         if (
             info.data.get("mode") is Mode.CLOUD
-            and isinstance(provider, Provider)
             and provider.needs_api_key
             and value is None
             and info.data.get(f"{provider}_api_key") is None
@@ -202,14 +228,19 @@ class Settings(BaseSettings):
             raise SettingsError([_describe(item) for item in error.errors()]) from None
 
     @property
+    def provider(self) -> Provider:
+        """The provider of the model. If none is named, the first provider whose key is set."""
+        return _choose_provider(self.__dict__)[0]
+
+    @property
     def llm(self) -> ModelConfig:
         """The model for executions that do not name one.
 
         STIGMER_LLM_API_KEY takes precedence over the provider's own variable.
         """
-        key = self.stigmer_llm_api_key or self._provider_key(self.stigmer_llm_provider)
+        key = self.stigmer_llm_api_key or self._provider_key(self.provider)
         return ModelConfig.resolve(
-            self.stigmer_llm_provider,
+            self.provider,
             model=self.stigmer_llm_model,
             base_url=self.stigmer_llm_base_url,
             api_key=key.get_secret_value() if key else None,
@@ -227,6 +258,31 @@ class Settings(BaseSettings):
         values = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
         return {name: value for name, value in values.items() if len(value) >= MIN_KEY_CHARACTERS}
 
+    @property
+    def llm_sources(self) -> dict[str, str]:
+        """The variables that the provider, model, URL and key of `llm` come from.
+
+        The source of a value that no variable sets is `default`.
+        """
+        provider, chosen_by = _choose_provider(self.__dict__)
+        keys = ("stigmer_llm_api_key", f"{provider}_api_key")
+        named = {
+            "model": ["stigmer_llm_model"],
+            "url": ["stigmer_llm_base_url"],
+            "key": keys,
+        }
+        sources = {
+            what: next((n.upper() for n in names if getattr(self, n, None) is not None), DEFAULT)
+            for what, names in named.items()
+        }
+        return {"provider": chosen_by, **sources}
+
+    @property
+    def is_provider_ambiguous(self) -> bool:
+        """Whether no provider is named, and more than one has a key."""
+        keys = [getattr(self, key) for key in _DECIDING_KEYS.values()]
+        return self.stigmer_llm_provider is None and all(key is not None for key in keys)
+
     def _provider_key(self, provider: Provider) -> SecretStr | None:
         own = {Provider.OPENAI: self.openai_api_key, Provider.ANTHROPIC: self.anthropic_api_key}
         return own.get(provider)
@@ -242,7 +298,7 @@ class Settings(BaseSettings):
             return self.llm
         other = Provider.from_model_name(model_name)
         key = self._provider_key(other) if other else None
-        if not other or other is self.stigmer_llm_provider or self.stigmer_llm_base_url or not key:
+        if not other or other is self.provider or self.stigmer_llm_base_url or not key:
             return replace(self.llm, model=model_name)
         return ModelConfig.resolve(other, model=model_name, api_key=key.get_secret_value())
 

@@ -139,6 +139,8 @@ pub struct Step {
     pub limit: Option<Duration>,
     /// How long the step is repeated until it succeeds; none to run it once.
     pub retry_for: Option<Duration>,
+    /// The failures after which it is not repeated: one of these texts is in the last line of its output.
+    pub give_up_on: &'static [&'static str],
 }
 
 impl Step {
@@ -150,6 +152,7 @@ impl Step {
             on_failure: OnFailure::Stop,
             limit: None,
             retry_for: None,
+            give_up_on: &[],
         }
     }
 
@@ -174,6 +177,13 @@ impl Step {
     #[must_use]
     pub fn retry_for(mut self, budget: Duration) -> Self {
         self.retry_for = Some(budget);
+        self
+    }
+
+    /// Ends the repetitions of [`Self::retry_for`] at a failure that does not go away.
+    #[must_use]
+    pub fn give_up_on(mut self, failures: &'static [&'static str]) -> Self {
+        self.give_up_on = failures;
         self
     }
 

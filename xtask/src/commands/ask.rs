@@ -9,12 +9,16 @@ use crate::{
     cli::VersionOption,
     commands::{
         command::Command,
-        stack::{Ports, build_devserver_steps, devserver_image, has_devserver_image},
+        stack::{
+            Names, Ports, belongs_to_stack, build_devserver_steps, devserver_command,
+            devserver_image, find_devserver_image, serves,
+        },
     },
     engine::{
-        EngineFacts, label,
+        Engine, EngineFacts, label,
         run::{Mode, Run},
     },
+    exec::Finished,
     facts::{
         context::Context,
         environment::{RunnerEnv, read_env_file},
@@ -42,40 +46,67 @@ pub struct Ask {
     model: Option<String>,
 }
 
+/// The exit codes of the devserver's `ask`. Others are the engine's.
+const EXECUTION_FAILED: i32 = 3;
+const REQUEST_FAILED: i32 = 4;
+
 /// What the plan needs to know.
 struct AskFacts {
-    build: BuildFacts,
-    has_devserver_image: bool,
+    client: Client,
     server_port: u16,
-    /// Makes the names of this run differ from those of another at the same time.
-    run_id: u32,
+    /// The session if none is given; none if the server chooses.
+    new_session: Option<String>,
+    /// The runner's workspace on this machine.
+    workspace: Option<String>,
+}
+
+/// Where the client runs.
+enum Client {
+    /// In the container of the server that `up` started.
+    InServer { engine: Engine, server: String },
+    /// In a container of its own, from the devserver's image.
+    InImage {
+        build: Box<BuildFacts>,
+        /// Makes the names of this run differ from those of another at the same time.
+        run_id: u32,
+    },
 }
 
 impl Ask {
-    /// The client runs in a container of its own, from the devserver's image.
-    fn client(
+    fn session<'a>(&'a self, facts: &'a AskFacts) -> Option<&'a str> {
+        self.session.as_deref().or(facts.new_session.as_deref())
+    }
+
+    /// The arguments of the devserver's program.
+    fn command(&self, server: String, facts: &AskFacts) -> Vec<String> {
+        let mut command = vec!["ask".to_owned(), "--server".to_owned(), server];
+        for (flag, value) in [
+            ("--session", self.session(facts)),
+            ("--agent", self.agent.as_deref()),
+            ("--model", self.model.as_deref()),
+            ("--workspace", facts.workspace.as_deref()),
+        ] {
+            if let Some(value) = value {
+                command.extend([flag.to_owned(), value.to_owned()]);
+            }
+        }
+        // A message may begin with a dash.
+        command.extend(["--".to_owned(), self.message.clone()]);
+        command
+    }
+
+    fn container(
         &self,
         settings: &Settings,
         engine: &EngineFacts,
         env: &Env,
         facts: &AskFacts,
+        run_id: u32,
     ) -> Run {
         let network = engine.network(&Network::Auto);
         let host = engine.host_name_on(&network);
-        let server = format!("{host}:{}", facts.server_port);
-        let mut command = vec!["ask".to_owned(), "--server".to_owned(), server];
-        for (flag, value) in [
-            ("--session", &self.session),
-            ("--agent", &self.agent),
-            ("--model", &self.model),
-        ] {
-            if let Some(value) = value {
-                command.extend([flag.to_owned(), value.clone()]);
-            }
-        }
-        command.push(self.message.clone());
         let key = "STIGMER_API_KEY";
-        let name = format!("{}-ask-{}", settings.run.container, facts.run_id);
+        let name = format!("{}-ask-{run_id}", settings.run.container);
         Run {
             labels: vec![(label::CONTAINER.to_owned(), "ask".to_owned())],
             mode: Mode::Foreground { tty: false },
@@ -84,21 +115,105 @@ impl Ask {
                 .map(|_| (key.to_owned(), None))
                 .into_iter()
                 .collect(),
-            command,
+            command: self.command(format!("{host}:{}", facts.server_port), facts),
             ..Run::restricted(&name, &devserver_image(settings), env.user, network)
         }
     }
 
+    /// The last step is the client.
     fn plan(&self, settings: &Settings, env: &Env, facts: &AskFacts) -> Result<Plan, Failure> {
-        let engine = &facts.build.engine;
         let mut plan = Plan::default();
-        if !facts.has_devserver_image {
-            plan.steps
-                .extend(build_devserver_steps(settings, &facts.build)?);
-        }
-        let client = self.client(settings, engine, env, facts);
-        plan.push(Step::new(engine.run_as_image_user(&client), Output::Result));
+        let client = match &facts.client {
+            Client::InServer { engine, server } => {
+                let address = format!("127.0.0.1:{}", facts.server_port);
+                engine.exec(server, devserver_command(self.command(address, facts)))
+            }
+            Client::InImage { build, run_id } => {
+                plan.steps.extend(build_devserver_steps(settings, build)?);
+                let run = self.container(settings, &build.engine, env, facts, *run_id);
+                build.engine.run_as_image_user(&run)
+            }
+        };
+        plan.push(Step::new(client, Output::Result));
         Ok(plan)
+    }
+}
+
+impl AskFacts {
+    fn gather(cx: &Context) -> Result<Self> {
+        let settings = cx.settings;
+        let file = read_env_file(settings, cx.env)?;
+        let runner = RunnerEnv {
+            settings,
+            env: cx.env,
+            file: file.as_ref(),
+            scripted: &[],
+        };
+        let server_port = Ports::of(&runner)?.server;
+        let server = Names::for_runner(&settings.run.container).server;
+        let search = cx.search(&server)?;
+        let ours = search.found.into_iter().find(|(_, found)| {
+            belongs_to_stack(settings, found) && found.state.running && serves(found, server_port)
+        });
+        if let Some((engine, _)) = ours {
+            return Ok(Self {
+                client: Client::InServer { engine, server },
+                server_port,
+                new_session: Some(new_session()),
+                workspace: workspace(cx),
+            });
+        }
+        if !cx.dry_run && !host::listens(&format!("localhost:{server_port}")) {
+            return Err(Failure::new(format!(
+                "nothing answers on localhost:{server_port}: no stigmer-server is running"
+            ))
+            .hint("start the stack: `cargo xtask up`")
+            .into());
+        }
+        let build = BuildFacts::gather(cx)?;
+        find_devserver_image(cx, &build.engine)?;
+        Ok(Self {
+            client: Client::InImage {
+                build: Box::new(build),
+                run_id: std::process::id(),
+            },
+            server_port,
+            new_session: None,
+            workspace: workspace(cx),
+        })
+    }
+}
+
+/// The id of a session that does not exist yet.
+fn new_session() -> String {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("ask-{:x}", since.as_millis())
+}
+
+/// The folder of this machine that the runner has as its workspace.
+fn workspace(cx: &Context) -> Option<String> {
+    let mounts = cx.settings.mounts().into_iter();
+    let mut folders = mounts.filter_map(|mount| {
+        let (host, rest) = mount.value.split_once(':')?;
+        (rest.split(':').next() == Some("/workspace")).then(|| host.to_owned())
+    });
+    let folder = cx.env.expand(&folders.next()?, &cx.settings.root)?;
+    Some(folder.to_string_lossy().into_owned())
+}
+
+/// The failure of a client that did not end with an answer.
+fn failure(client: &Finished, engine_command: &str) -> Failure {
+    match client.code {
+        EXECUTION_FAILED => {
+            Failure::new("the execution failed: the reason is the last line above")
+                .hint("look at the runner: `cargo xtask logs`, `cargo xtask status`")
+        }
+        REQUEST_FAILED => Failure::new(
+            "the stigmer-server did not accept the request: its answer is the last line above",
+        )
+        .hint("look at the server: `cargo xtask logs server`; start the stack again: `cargo xtask up`"),
+        code => Failure::new(format!("`{engine_command}` failed with exit code {code}"))
+            .hint("start the stack again: `cargo xtask up`"),
     }
 }
 
@@ -108,29 +223,26 @@ impl Command for Ask {
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
-        let file = read_env_file(cx.settings, cx.env)?;
-        let runner = RunnerEnv {
-            settings: cx.settings,
-            env: cx.env,
-            file: file.as_ref(),
-        };
-        let server_port = Ports::of(&runner)?.server;
-        if !cx.dry_run && !host::listens(&format!("localhost:{server_port}")) {
-            return Err(Failure::new(format!(
-                "nothing answers on localhost:{server_port}: no stigmer-server is running"
-            ))
-            .hint("start the stack: `cargo xtask up`")
-            .into());
-        }
-        let build = BuildFacts::gather(cx)?;
-        let facts = AskFacts {
-            has_devserver_image: has_devserver_image(cx, &build.engine)?,
-            build,
-            server_port,
-            run_id: std::process::id(),
-        };
+        let facts = AskFacts::gather(cx)?;
         let plan = self.plan(cx.settings, cx.env, &facts)?;
-        cx.run_or_print(&plan).map(|_| ())
+        if cx.dry_run {
+            return Ok(cx.ui.print_plan(&plan.render())?);
+        }
+        let Some((client, before)) = plan.steps.split_last() else {
+            return Ok(());
+        };
+        cx.exec.run(&before.to_vec().into())?;
+        // Its exit code says what failed.
+        let answer = cx.exec.step(&client.clone().ignore_failure())?;
+        if !answer.ok() {
+            return Err(failure(&answer, &client.cmd.summary()).into());
+        }
+        if let (Some(session), None) = (self.session(&facts), &self.session) {
+            cx.ui.hint(&format!(
+                "continue this session: `cargo xtask ask --session {session} \"…\"`"
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -139,15 +251,27 @@ impl crate::commands::testing::Examples for Ask {
     fn examples(
         machine: &crate::commands::testing::Machine,
     ) -> Vec<crate::commands::testing::Example> {
+        let facts = |client| AskFacts {
+            client,
+            server_port: 7234,
+            new_session: Some("ask-1".to_owned()),
+            workspace: Some("/home/me/work".to_owned()),
+        };
+        let in_server = || Client::InServer {
+            engine: machine.engine().engine,
+            server: "stigmer-agent-runner-server".to_owned(),
+        };
+        let in_image = || Client::InImage {
+            build: Box::new(machine.build_facts()),
+            run_id: 7,
+        };
+        let ours = machine.examples(&["ask hello"], |command: &Self, settings, env| {
+            command.plan(settings, env, &facts(in_server()))
+        });
         let line = "ask --version dev-me --session mine hello";
-        machine.examples(&[line], |command: &Self, settings, env| {
-            let facts = AskFacts {
-                build: machine.build_facts(),
-                has_devserver_image: true,
-                server_port: 7234,
-                run_id: 7,
-            };
-            command.plan(settings, env, &facts)
-        })
+        let other = machine.examples(&[line], |command: &Self, settings, env| {
+            command.plan(settings, env, &facts(in_image()))
+        });
+        ours.into_iter().chain(other).collect()
     }
 }

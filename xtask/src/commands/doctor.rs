@@ -21,7 +21,7 @@ use crate::{
         findings::{self, Finding, failure, ok, warning},
         run_local::{
             mounts::{folder_steps, mount},
-            start::how_to_start,
+            warnings::how_to_start,
         },
     },
     credentials::find::find,
@@ -271,6 +271,7 @@ fn environment(cx: &Context) -> Vec<Finding> {
         settings: cx.settings,
         env: cx.env,
         file: file.as_ref(),
+        scripted: &[],
     };
     let warnings = file.iter().flat_map(env_file_warnings);
     let warnings = warnings.map(|why| warning("env file", why, "write plain `NAME=value` lines"));

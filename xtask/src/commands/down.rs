@@ -5,12 +5,12 @@ use clap::Args;
 
 use crate::{
     base::ui::Clock,
-    commands::{command::Command, removal, stack::Names},
-    engine::{
-        EngineFacts,
-        container::{Container, Owner},
-        label,
+    commands::{
+        command::Command,
+        removal,
+        stack::{Names, belongs_to_stack},
     },
+    engine::{Engine, container::Container},
     facts::context::{Context, Ran},
     plan::Plan,
     settings::Settings,
@@ -20,60 +20,42 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct Down {}
 
-/// A container with one of our names.
-struct Found {
-    name: String,
-    container: Container,
-}
-
-fn plan(settings: &Settings, engine: &EngineFacts, found: &[Found]) -> Plan {
-    let mut plan = Plan::default();
-    for Found { name, container } in found {
-        if started_by_up(settings, container) {
-            let grace = settings.run.stop_grace;
-            let steps = removal::steps(&engine.engine, name, name.as_str(), container, grace);
-            plan.steps.extend(steps);
-        }
-    }
-    plan
-}
-
-fn started_by_up(settings: &Settings, container: &Container) -> bool {
-    container.owner() == Owner::Xtask
-        && container.label(label::STACK) == Some(settings.run.container.as_str())
+fn plan(settings: &Settings, engine: &Engine, name: &str, container: &Container) -> Plan {
+    removal::steps(engine, name, name, container, settings.run.stop_grace).into()
 }
 
 impl Command for Down {
+    /// Removes the stack in each engine that has one, as `stop` does.
     fn run(&self, cx: &Context) -> Result<()> {
         let clock = Clock::start();
-        let (engine, _) = cx.engine_and_rejected()?;
         let names = Names::for_runner(&cx.settings.run.container);
-        let mut found = Vec::new();
+        let (mut ran, mut removed) = (Ran::Yes, 0);
         // The runner first: it needs the servers to finish its work.
-        for name in [names.runner, names.server, names.temporal] {
-            if let Some(container) = cx.container_of(&engine.engine, &name)? {
-                if !started_by_up(cx.settings, &container) {
-                    cx.ui
-                        .warn(&format!("`{name}` stays: `up` did not start it"));
+        for name in [&names.runner, &names.server, &names.temporal] {
+            let search = cx.search(name)?;
+            for (engine, container) in &search.found {
+                if !belongs_to_stack(cx.settings, container) {
+                    cx.ui.warn(&format!(
+                        "`{name}` in {} stays: `up` did not start it",
+                        engine.kind
+                    ));
+                    continue;
                 }
-                found.push(Found { name, container });
+                let plan = plan(cx.settings, engine, name, container);
+                ran = removal::run_or_print(cx, engine, &plan, &[(name, container)])?;
+                removed += 1;
+            }
+            if *name == names.runner {
+                search.warn_of_silence(cx);
             }
         }
-        let plan = plan(cx.settings, &engine, &found);
-        let nothing = plan.steps.is_empty();
-        let ours = found
-            .iter()
-            .filter(|found| started_by_up(cx.settings, &found.container));
-        let ours: Vec<_> = ours
-            .map(|found| (found.name.as_str(), &found.container))
-            .collect();
-        if removal::run_or_print(cx, &engine.engine, &plan, &ours)? == Ran::Yes {
-            if nothing {
-                cx.ui.status("Nothing", "to stop: `up` has started nothing");
-            } else {
-                cx.ui
-                    .status("Down", &format!("in {clock}; the workspace stays"));
-            }
+        match (ran, removed) {
+            (Ran::No, _) => {}
+            _ if cx.dry_run => {}
+            (Ran::Yes, 0) => cx.ui.status("Nothing", "to stop: `up` has started nothing"),
+            (Ran::Yes, _) => cx
+                .ui
+                .status("Down", &format!("in {clock}; the workspace stays")),
         }
         Ok(())
     }
@@ -85,15 +67,9 @@ impl crate::commands::testing::Examples for Down {
         machine: &crate::commands::testing::Machine,
     ) -> Vec<crate::commands::testing::Example> {
         machine.examples(&["down"], |_: &Self, settings, _| {
-            let mut container = machine.running_container();
-            let stack = (label::STACK.to_owned(), settings.run.container.clone());
-            let labels = container.config.labels.get_or_insert_default();
-            labels.extend([stack]);
-            let found = Found {
-                name: settings.run.container.clone(),
-                container,
-            };
-            Ok(plan(settings, &machine.engine(), &[found]))
+            let container = machine.running_container();
+            let name = &settings.run.container;
+            Ok(plan(settings, &machine.engine().engine, name, &container))
         })
     }
 }

@@ -49,7 +49,7 @@ impl Wait<'_> {
         let name = format!("{} to be healthy", self.container);
         let exec = self.cx.exec;
         let clock = crate::base::ui::Clock::start();
-        let waited = exec.retry(self.check, &name, self.budget, || self.exited())?;
+        let waited = exec.retry(self.check, &name, self.budget, |_| self.exited())?;
         Ok(match waited {
             Ok(_) => Ok(clock.elapsed()),
             Err(GaveUp::TimedOut(why)) => Err(Unhealthy::TimedOut(why)),

@@ -14,9 +14,9 @@ use crate::{
         health,
         run_local::environment::ContainerEnv,
         stack::{
-            Names, Ports, READY_BUDGET, Server, build_devserver_steps, devserver_cmd,
-            devserver_image, has_devserver_image, scripted_model, server, show_logs_on_failure,
-            temporal, wait_for_devserver,
+            Names, Ports, Server, build_devserver_steps, devserver_cmd, devserver_image,
+            find_devserver_image, model_on, server, show_logs_on_failure, temporal,
+            until_it_succeeds, wait_for_devserver,
         },
     },
     engine::{EngineFacts, label, run::Run},
@@ -45,7 +45,6 @@ struct SmokeFacts {
     /// The image's health check.
     check: Vec<String>,
     has_temporal_image: bool,
-    has_devserver_image: bool,
     invoking_user: User,
     /// Makes the names of this run differ from those of another at the same time.
     run_id: u32,
@@ -84,7 +83,7 @@ impl SmokePlans {
 /// The runner as its image is, with the scripted model.
 fn runner(settings: &Settings, engine: &EngineFacts, names: &Names, facts: &SmokeFacts) -> Cmd {
     let mut env = ContainerEnv::default();
-    let model = scripted_model(Ports::DEFAULT);
+    let model = model_on(Ports::DEFAULT);
     for (name, value) in &settings.run.env {
         if model.iter().all(|(other, _)| other != name) {
             env.add(name, value.clone());
@@ -129,11 +128,10 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         let pull = Step::new(engine.engine.pull(image), Output::Progress);
         images.push(pull.status("Pulling", image.as_str()));
     }
-    if !facts.has_devserver_image {
-        images
-            .steps
-            .extend(build_devserver_steps(settings, &facts.build)?);
-    }
+    // Its sources may have changed since it was built.
+    images
+        .steps
+        .extend(build_devserver_steps(settings, &facts.build)?);
     let devserver_image = devserver_image(settings);
     let quiet = |cmd: Cmd| Step::new(cmd, Output::Quiet);
     let start = |server: &Server| quiet(server.run(engine, facts.invoking_user));
@@ -158,8 +156,7 @@ fn plan(settings: &Settings, facts: &SmokeFacts) -> Result<SmokePlans, Failure> 
         )),
         wait_for_devserver(engine, &names.server, Ports::DEFAULT),
     ];
-    let healthy =
-        || quiet(engine.engine.exec(&names.runner, facts.check.clone())).retry_for(READY_BUDGET);
+    let healthy = || until_it_succeeds(engine.engine.exec(&names.runner, facts.check.clone()));
     let ask = |message: &str| {
         let cmd = devserver_cmd(
             engine,
@@ -215,9 +212,9 @@ impl SmokeFacts {
             .hint("set `health.command` in xtask.toml")
         })?;
         let temporal_image = std::slice::from_ref(&settings.stack.temporal_image);
+        find_devserver_image(cx, &build.engine)?;
         Ok(Self {
             has_temporal_image: !cx.images_of(engine, temporal_image)?.is_empty(),
-            has_devserver_image: has_devserver_image(cx, &build.engine)?,
             reference,
             check,
             build,
@@ -332,7 +329,6 @@ impl crate::commands::testing::Examples for Smoke {
                 reference: machine.reference(settings),
                 check: vec!["probe".to_owned()],
                 has_temporal_image: false,
-                has_devserver_image: true,
                 invoking_user: machine.user,
                 run_id: 7,
             };

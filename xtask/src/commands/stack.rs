@@ -6,10 +6,16 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::{
-    base::{env::User, error::Failure},
+    base::{env::User, error::Failure, image::VERSION_LABEL},
     build::{facts::BuildFacts, ownership, request},
-    engine::{EngineFacts, container::LogOptions, label, run::Run},
-    facts::{context::Context, environment::RunnerEnv, host},
+    engine::{
+        EngineFacts,
+        container::{Container, EXEC_FAILS_FOR_GOOD, LogOptions, Owner},
+        image::Image,
+        label,
+        run::Run,
+    },
+    facts::{context::Context, environment::RunnerEnv, host, model::Model},
     plan::{Cmd, Output, Step},
     settings::{Network, Settings},
 };
@@ -34,26 +40,60 @@ impl Ports {
     /// The ports of the addresses that the runner uses.
     ///
     /// # Errors
-    /// When an address is on another machine.
+    /// When an address is on another machine or cannot be read, and when two ports are the same.
     pub fn of(runner: &RunnerEnv) -> Result<Self, Failure> {
-        let port = |name: &str, default: u16| {
-            let Some((host, port)) = runner.value(name).and_then(host::host_and_port) else {
-                return Ok(default);
-            };
-            if matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1") {
-                return Ok(port);
-            }
-            Err(Failure::usage(format!(
-                "`{name}` is {host}:{port}, but the stack of `up` and `ask` must be on this machine"
-            ))
-            .hint("set `{name}` to an address on localhost, or start only the runner: `cargo xtask run-local`"))
-        };
-        let server = port("STIGMER_BACKEND_ENDPOINT", Self::DEFAULT.server)?;
-        Ok(Self {
-            temporal: port("TEMPORAL_SERVICE_ADDRESS", Self::DEFAULT.temporal)?,
+        let server = port_on_this_machine(runner, SERVER_ADDRESS, Self::DEFAULT.server)?;
+        let ports = Self {
+            temporal: port_on_this_machine(runner, TEMPORAL_ADDRESS, Self::DEFAULT.temporal)?,
             server,
             model: server.saturating_add(1),
-        })
+        };
+        if [ports.server, ports.model].contains(&ports.temporal) || ports.server == ports.model {
+            return Err(Failure::usage(format!(
+                "Temporal's port {} must not be that of the stigmer-server, {}, nor the next one, which is the scripted model's",
+                ports.temporal, ports.server
+            ))
+            .hint(format!(
+                "set `{TEMPORAL_ADDRESS}` or `{SERVER_ADDRESS}` to another port"
+            )));
+        }
+        Ok(ports)
+    }
+}
+
+pub const TEMPORAL_ADDRESS: &str = "TEMPORAL_SERVICE_ADDRESS";
+pub const SERVER_ADDRESS: &str = "STIGMER_BACKEND_ENDPOINT";
+
+fn port_on_this_machine(runner: &RunnerEnv, name: &str, default: u16) -> Result<u16, Failure> {
+    let Some((value, source)) = runner.get(name).filter(|(value, _)| !value.is_empty()) else {
+        return Ok(default);
+    };
+    let place = runner.place_of(source);
+    let what = match host::host_and_port(value.trim()) {
+        Some((host, port)) if is_this_machine(&host) => return Ok(port),
+        // The address may have a password.
+        Some((host, port)) => format!("is {host}:{port}"),
+        None => "has no port that can be read".to_owned(),
+    };
+    Err(Failure::usage(format!(
+        "`{name}` in {place} {what}, but the stack of `up` and `ask` must be on this machine"
+    ))
+    .hint(format!(
+        "set `{name}` to `localhost:PORT`, or start only the runner: `cargo xtask run-local`"
+    )))
+}
+
+fn is_this_machine(host: &str) -> bool {
+    ["localhost", "127.0.0.1", "::1", "0.0.0.0"]
+        .iter()
+        .any(|local| host.eq_ignore_ascii_case(local))
+}
+
+/// The variable of an address and its place, for a message.
+pub fn origin_of_address(runner: &RunnerEnv, name: &str) -> String {
+    match runner.get(name).filter(|(value, _)| !value.is_empty()) {
+        Some((_, source)) => format!("{name} in {}", runner.place_of(source)),
+        None => "the default".to_owned(),
     }
 }
 
@@ -98,8 +138,29 @@ pub fn devserver_image(settings: &Settings) -> String {
     )
 }
 
+/// Whether `up` started a container, or `run-local` in the place of one that `up` started.
+pub fn belongs_to_stack(settings: &Settings, container: &Container) -> bool {
+    container.owner() == Owner::Xtask
+        && container.label(label::STACK) == Some(settings.run.container.as_str())
+}
+
+/// Whether a container of the stack serves this port. Its command has the port.
+pub fn serves(container: &Container, port: u16) -> bool {
+    let command = container.config.cmd.as_ref();
+    command.is_none_or(|words| words.contains(&port.to_string()))
+}
+
+/// The variables of the scripted model, if the runner uses it: the stigmer-server is the one of `up`, and no
+/// model is configured. Otherwise none.
+pub fn scripted_model(runner: &RunnerEnv, has_own_server: bool) -> Vec<(&'static str, String)> {
+    if !has_own_server || Model::of(runner).is_configured() {
+        return Vec::new();
+    }
+    Ports::of(runner).map_or_else(|_| Vec::new(), |ports| model_on(ports).into())
+}
+
 /// The variables by which the runner uses the scripted model. It needs no key.
-pub fn scripted_model(ports: Ports) -> [(&'static str, String); 4] {
+pub fn model_on(ports: Ports) -> [(&'static str, String); 4] {
     [
         ("STIGMER_LLM_PROVIDER", "openai".to_owned()),
         ("STIGMER_LLM_MODEL", "scripted".to_owned()),
@@ -223,6 +284,10 @@ pub fn build_devserver_steps(
     let mut build = request::build_for_engine_platform(settings, facts)?;
     build.target.clone_from(&settings.stack.server_target);
     build.references = vec![devserver_image(settings)];
+    // A commit that does not change the sources leaves the image and the server that runs from it.
+    build
+        .labels
+        .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
     let cmd = facts.engine.build(&build);
     let mut steps = request::preparation(facts);
     steps.push(
@@ -231,16 +296,21 @@ pub fn build_devserver_steps(
     Ok(steps)
 }
 
-/// Whether the engine has the devserver's image.
+/// The devserver's image, if the engine has it.
 ///
 /// # Errors
 /// When its name is that of an image which xtask did not build.
-pub fn has_devserver_image(cx: &Context, engine: &EngineFacts) -> Result<bool, Failure> {
+pub fn find_devserver_image(cx: &Context, engine: &EngineFacts) -> Result<Option<Image>, Failure> {
     let reference = devserver_image(cx.settings);
-    match cx.images_of(&engine.engine, &[&reference])?.first() {
-        None => Ok(false),
-        Some(image) if image.is_built_by_xtask() => Ok(true),
-        Some(_) => Err(ownership::refusal(cx.settings, engine, &reference)),
+    match cx
+        .images_of(&engine.engine, &[&reference])?
+        .into_iter()
+        .next()
+    {
+        Some(image) if !image.is_built_by_xtask() => {
+            Err(ownership::refusal(cx.settings, engine, &reference))
+        }
+        found => Ok(found),
     }
 }
 
@@ -248,7 +318,27 @@ pub fn has_devserver_image(cx: &Context, engine: &EngineFacts) -> Result<bool, F
 pub fn wait_for_devserver(engine: &EngineFacts, name: &str, ports: Ports) -> Step {
     let url = format!("http://127.0.0.1:{}/health", ports.model);
     let cmd = devserver_cmd(engine, name, ["health", "--url", &url]);
-    Step::new(cmd, Output::Quiet).retry_for(READY_BUDGET)
+    until_it_succeeds(cmd)
+}
+
+/// Waits until Temporal answers. `program` is the entry point of its image.
+pub fn wait_for_temporal(
+    engine: &EngineFacts,
+    name: &str,
+    program: &[String],
+    ports: Ports,
+) -> Step {
+    let address = format!("127.0.0.1:{}", ports.temporal);
+    let question = ["operator", "cluster", "health", "--address", &address];
+    let argv = program.iter().map(String::as_str).chain(question);
+    until_it_succeeds(engine.engine.exec(name, argv))
+}
+
+/// Repeats a question to a container until it succeeds. If the container ends, the step fails at once.
+pub fn until_it_succeeds(cmd: Cmd) -> Step {
+    Step::new(cmd, Output::Quiet)
+        .retry_for(READY_BUDGET)
+        .give_up_on(EXEC_FAILS_FOR_GOOD)
 }
 
 /// Runs the devserver's program in its container.
@@ -257,9 +347,14 @@ pub fn devserver_cmd<'a>(
     name: &str,
     args: impl IntoIterator<Item = &'a str>,
 ) -> Cmd {
-    engine
-        .engine
-        .exec(name, DEVSERVER.iter().copied().chain(args))
+    let args = args.into_iter().map(str::to_owned);
+    engine.engine.exec(name, devserver_command(args))
+}
+
+/// The devserver's program with its arguments, as its container has it.
+pub fn devserver_command(args: impl IntoIterator<Item = String>) -> Vec<String> {
+    let program = DEVSERVER.map(str::to_owned);
+    program.into_iter().chain(args).collect()
 }
 
 /// After a failure, shows the end of the logs of the containers, which may explain it. Returns the result

@@ -14,10 +14,7 @@ use crate::{
     build::{dockerfile::BuildFiles, facts::BuildFacts},
     commands::{
         command::Command,
-        run_local::{
-            mounts::Mount,
-            start::{RunFacts, StartedBy},
-        },
+        run_local::{facts::RunFacts, mounts::Mount},
         table::Cli,
     },
     config::{files::Files, layer::Sourced},
@@ -235,7 +232,8 @@ impl Machine {
             has_network: true,
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
-            started_by: StartedBy::RunLocal,
+            is_in_stack: false,
+            scripted_model: Vec::new(),
         }
     }
 

@@ -11,14 +11,17 @@ use crate::{
         build_image,
         command::Command,
         removal,
-        run_local::start::{BACKGROUND, StartedBy, start},
+        run_local::{
+            facts::StartedBy,
+            start::{BACKGROUND, preview, start},
+        },
         stack::{
-            Names, Ports, READY_BUDGET, build_devserver_steps, devserver_image,
-            has_devserver_image, scripted_model, server, show_logs_on_failure, temporal,
-            wait_for_devserver,
+            Names, Ports, SERVER_ADDRESS, Server, TEMPORAL_ADDRESS, build_devserver_steps,
+            devserver_image, find_devserver_image, origin_of_address, server, serves,
+            show_logs_on_failure, temporal, wait_for_devserver, wait_for_temporal,
         },
     },
-    engine::container::Container,
+    engine::{EngineFacts, container::Container, image::Image},
     facts::{
         context::{Context, refuse_foreign},
         environment::{RunnerEnv, read_env_file},
@@ -37,22 +40,14 @@ pub struct Up {
 
 /// The server's flags for what it shares with the runner, each with the runner's variable.
 const SHARED_WITH_RUNNER: &[(&str, &str)] = &[
-    ("--namespace", "TEMPORAL_NAMESPACE"),
+    ("--namespace", NAMESPACE),
     (
         "--runner-task-queue",
         "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
     ),
 ];
 
-/// The variables that choose a model. If one of them is set, the runner does not use the scripted one.
-const MODEL_VARIABLES: &[&str] = &[
-    "STIGMER_LLM_PROVIDER",
-    "STIGMER_LLM_MODEL",
-    "STIGMER_LLM_BASE_URL",
-    "STIGMER_LLM_API_KEY",
-    "OPENAI_API_KEY",
-    "ANTHROPIC_API_KEY",
-];
+const NAMESPACE: &str = "TEMPORAL_NAMESPACE";
 
 /// What the plans need to know.
 struct UpFacts {
@@ -60,20 +55,53 @@ struct UpFacts {
     ports: Ports,
     /// The server's flags of [`SHARED_WITH_RUNNER`].
     shared: Vec<String>,
+    /// Temporal's namespace, if the runner has one of its own.
+    namespace: Option<String>,
     temporal: ServerFacts,
     server: ServerFacts,
     has_runner_image: bool,
-    has_model: bool,
     invoking_user: User,
 }
 
 /// The state of one server.
 struct ServerFacts {
+    /// Where its address comes from, for a message.
+    origin: String,
     /// Whether something answers at its port, ours or not.
     answers: bool,
     /// The container of its name.
     container: Option<Container>,
-    has_image: bool,
+    image: Option<Image>,
+}
+
+/// What becomes of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Another program answers at the port. It is used as it is.
+    Other,
+    /// The container of an earlier `up` is used.
+    Keep,
+    Start,
+}
+
+impl ServerFacts {
+    /// What becomes of the server that would run with this command.
+    fn fate(&self, port: u16, command: &[String]) -> Fate {
+        let running = self.container.as_ref().filter(|found| found.state.running);
+        match running {
+            Some(ours) if serves(ours, port) => {
+                let same_command = ours.config.cmd.as_ref().is_none_or(|cmd| cmd == command);
+                let same_image = self.image.as_ref().is_none_or(|image| ours.is_of(image));
+                if same_command && same_image {
+                    Fate::Keep
+                } else {
+                    Fate::Start
+                }
+            }
+            _ if self.answers => Fate::Other,
+            _ => Fate::Start,
+        }
+    }
 }
 
 impl UpFacts {
@@ -84,39 +112,48 @@ impl UpFacts {
             settings,
             env: cx.env,
             file: file.as_ref(),
+            scripted: &[],
         };
         let ports = Ports::of(&runner)?;
         let build = BuildFacts::gather(cx)?;
         let engine = &build.engine;
-        let has = |reference: &str| -> Result<bool> {
-            Ok(!cx.images_of(&engine.engine, &[reference])?.is_empty())
+        let find = |reference: &str| -> Result<Option<Image>> {
+            let found = cx.images_of(&engine.engine, &[reference])?;
+            Ok(found.into_iter().next())
         };
-        let server = |name: &str, port: u16, has_image: bool| -> Result<ServerFacts> {
+        let container = |name: &str| -> Result<Option<Container>> {
             let container = cx.container_of(&engine.engine, name)?;
             if let Some(container) = &container {
                 refuse_foreign(name, container)?;
             }
-            Ok(ServerFacts {
-                answers: host::listens(&format!("localhost:{port}")),
-                container,
-                has_image,
+            Ok(container)
+        };
+        container(&names.runner)?;
+        let server = |name: &str, address: &str, port: u16, image: Option<Image>| {
+            Ok::<_, anyhow::Error>(ServerFacts {
+                origin: origin_of_address(&runner, address),
+                // What answers on this machine is of no use to a container that cannot reach it.
+                answers: engine.why_localhost_is_unreachable().is_none()
+                    && host::listens(&format!("localhost:{port}")),
+                container: container(name)?,
+                image,
             })
         };
         Ok(Self {
             temporal: server(
                 &names.temporal,
+                TEMPORAL_ADDRESS,
                 ports.temporal,
-                has(&settings.stack.temporal_image)?,
+                find(&settings.stack.temporal_image)?,
             )?,
             server: server(
                 &names.server,
+                SERVER_ADDRESS,
                 ports.server,
-                has_devserver_image(cx, engine)?,
+                find_devserver_image(cx, engine)?,
             )?,
-            has_runner_image: has(&cx.reference()?)?,
-            has_model: MODEL_VARIABLES
-                .iter()
-                .any(|name| runner.value(name).is_some()),
+            has_runner_image: find(&cx.reference()?)?.is_some(),
+            namespace: runner.value(NAMESPACE).map(str::to_owned),
             shared: SHARED_WITH_RUNNER
                 .iter()
                 .filter_map(|(flag, name)| Some((flag, runner.value(name)?)))
@@ -128,91 +165,158 @@ impl UpFacts {
         })
     }
 
-    /// Whether the runner uses the scripted model: none is configured, and the server is ours.
-    fn scripted(&self) -> bool {
-        !self.has_model && (!self.server.answers || self.server.container.is_some())
+    fn temporal<'a>(&self, settings: &'a Settings, names: &'a Names) -> Server<'a> {
+        let network = self.build.engine.network(&Network::Auto);
+        let mut temporal = temporal(settings, &names.temporal, network, self.ports);
+        if let Some(namespace) = &self.namespace {
+            let flag = ["--namespace".to_owned(), namespace.clone()];
+            temporal.command.extend(flag);
+        }
+        temporal.stack = Some(&names.runner);
+        temporal
+    }
+
+    fn server<'a>(&self, image: &'a str, names: &'a Names) -> Server<'a> {
+        let network = self.build.engine.network(&Network::Auto);
+        let host = self.build.engine.host_name_on(&network);
+        let mut server = server(&names.server, image, network, host, self.ports);
+        server.command.extend(self.shared.iter().cloned());
+        server.stack = Some(&names.runner);
+        server
+    }
+
+    /// What becomes of Temporal and of the stigmer-server.
+    fn fates(&self, settings: &Settings, names: &Names) -> (Fate, Fate) {
+        let temporal = self.temporal(settings, names);
+        // A running Temporal stays if only its image has changed: it has the executions.
+        let known = ServerFacts {
+            image: None,
+            origin: String::new(),
+            container: self.temporal.container.clone(),
+            ..self.temporal
+        };
+        let image = devserver_image(settings);
+        let server = self.server(&image, names);
+        (
+            known.fate(self.ports.temporal, &temporal.command),
+            self.server.fate(self.ports.server, &server.command),
+        )
     }
 }
 
-/// Starts Temporal; empty if something answers at its port.
-fn plan_temporal(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
-    let mut plan = Plan::default();
-    if facts.temporal.answers {
-        return plan;
-    }
+/// Refuses a network of the runner from which it cannot reach the servers. They listen on the loopback only,
+/// so that no other machine can use them.
+fn check_network(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<(), Failure> {
     let engine = &facts.build.engine;
-    if !facts.temporal.has_image {
+    let network = &settings.run.network;
+    let uses_others = facts.fates(settings, names) == (Fate::Other, Fate::Other);
+    if uses_others || engine.reaches_servers_on(network) {
+        return Ok(());
+    }
+    let why = format!(
+        "the runner on the network `{}` could not reach the servers of `up`, which listen on the loopback only",
+        network.word()
+    );
+    Err(Failure::usage(why).hint("give the runner the host's network: `XTASK_RUN_NETWORK=auto cargo xtask up`, or `run.network = \"auto\"` in `xtask.local.toml`"))
+}
+
+/// Pulls and builds the images that are needed. The stigmer-server's is always built: that takes a moment if
+/// nothing has changed, and nobody else notices if its sources have.
+///
+/// # Errors
+/// When an image cannot be planned.
+fn plan_images(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Plan, Failure> {
+    let mut plan = Plan::default();
+    let engine = &facts.build.engine;
+    let (temporal, server) = facts.fates(settings, names);
+    if temporal == Fate::Start && facts.temporal.image.is_none() {
         let image = &settings.stack.temporal_image;
         let pull = Step::new(engine.engine.pull(image), Output::Progress);
         plan.push(pull.status("Pulling", image.as_str()));
     }
-    if let Some(old) = &facts.temporal.container {
-        let grace = settings.run.stop_grace;
-        let name = names.temporal.as_str();
-        plan.steps
-            .extend(removal::steps(&engine.engine, name, name, old, grace));
-    }
-    let network = engine.network(&Network::Auto);
-    let mut server = temporal(settings, &names.temporal, network, facts.ports);
-    server.stack = Some(&names.runner);
-    let start = Step::new(server.run(engine, facts.invoking_user), Output::Quiet);
-    plan.push(start.status("Starting", format!("Temporal as {}", names.temporal)));
-    plan
-}
-
-/// Starts the development stigmer-server and waits for it; empty if something answers at its port.
-///
-/// # Errors
-/// When its image cannot be planned.
-fn plan_server(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Plan, Failure> {
-    let mut plan = Plan::default();
-    if facts.server.answers {
-        return Ok(plan);
-    }
-    let engine = &facts.build.engine;
-    if !facts.server.has_image {
+    if server != Fate::Other {
         plan.steps
             .extend(build_devserver_steps(settings, &facts.build)?);
     }
-    if let Some(old) = &facts.server.container {
-        let grace = settings.run.stop_grace;
-        let name = names.server.as_str();
-        plan.steps
-            .extend(removal::steps(&engine.engine, name, name, old, grace));
+    if !facts.has_runner_image && settings.channel.publish != Publish::Yes {
+        let defaults = build_image::BuildImage::default();
+        let build = build_image::plan(settings, &facts.build, &defaults)?;
+        plan.steps.extend(build.steps);
     }
-    let network = engine.network(&Network::Auto);
-    let host = engine.host_name_on(&network);
-    let image = devserver_image(settings);
-    let mut server = server(&names.server, &image, network, host, facts.ports);
-    server.command.extend(facts.shared.iter().cloned());
-    server.stack = Some(&names.runner);
-    let start = Step::new(server.run(engine, facts.invoking_user), Output::Quiet);
-    plan.push(start.status("Starting", format!("a stigmer-server as {}", names.server)));
-    plan.push(wait_for_devserver(engine, &names.server, facts.ports));
     Ok(plan)
 }
 
-/// Waits until something listens on a port of this machine. It is not a step, because no process asks.
-fn wait_for_port(cx: &Context, name: &str, port: u16) -> Result<()> {
-    let clock = crate::base::ui::Clock::start();
-    while !host::listens(&format!("localhost:{port}")) {
-        if clock.elapsed() > READY_BUDGET {
-            cx.ui.draw(&[]);
-            return Err(Failure::new(format!(
-                "`{name}` did not listen on port {port} within {}",
-                crate::base::ui::human_time(READY_BUDGET)
-            ))
-            .into());
-        }
-        cx.ui.draw(&[format!(
-            "     Waiting for {name} to listen on port {port}, {clock}"
-        )]);
-        cx.exec
-            .pause(std::time::Duration::from_millis(200))
-            .map_err(Failure::signal)?;
+/// Starts the servers that do not run, and waits until they answer. It replaces ours whose image or command
+/// is not the newest.
+fn plan_servers(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
+    let engine = &facts.build.engine;
+    let mut plan = Plan::default();
+    let (temporal, server) = facts.fates(settings, names);
+    if temporal == Fate::Start {
+        let what = format!(
+            "Temporal on localhost:{} ({}), where none answers",
+            facts.ports.temporal, facts.temporal.origin
+        );
+        let server = facts.temporal(settings, names);
+        start_server(&mut plan, settings, facts, &facts.temporal, &server, what);
+        let image = facts.temporal.image.as_ref();
+        let program = image.and_then(|image| image.config.entrypoint.clone());
+        let program = program.unwrap_or_else(|| vec!["temporal".to_owned()]);
+        let wait = wait_for_temporal(engine, &names.temporal, &program, facts.ports);
+        plan.push(wait);
     }
-    cx.ui.draw(&[]);
-    Ok(())
+    if server == Fate::Start {
+        let what = format!(
+            "a stigmer-server on localhost:{} ({}), where none answers",
+            facts.ports.server, facts.server.origin
+        );
+        let image = devserver_image(settings);
+        let server = facts.server(&image, names);
+        start_server(&mut plan, settings, facts, &facts.server, &server, what);
+        plan.push(wait_for_devserver(engine, &names.server, facts.ports));
+    }
+    plan
+}
+
+/// Starts a server in the place of its earlier container.
+fn start_server(
+    plan: &mut Plan,
+    settings: &Settings,
+    facts: &UpFacts,
+    state: &ServerFacts,
+    server: &Server,
+    what: String,
+) {
+    let engine = &facts.build.engine;
+    let mut what = what;
+    if let Some(old) = &state.container {
+        if old.state.running {
+            what = format!("the newest {}", server.name);
+        }
+        let grace = settings.run.stop_grace;
+        let steps = removal::steps(&engine.engine, server.name, server.name, old, grace);
+        plan.steps.extend(steps);
+    }
+    let start = Step::new(server.run(engine, facts.invoking_user), Output::Quiet);
+    plan.push(start.status("Starting", what));
+}
+
+/// Says which servers are used as they are.
+fn tell_found(cx: &Context, facts: &UpFacts, names: &Names) {
+    let (temporal, server) = facts.fates(cx.settings, names);
+    let ports = facts.ports;
+    for (fate, what, port, state) in [
+        (temporal, "Temporal", ports.temporal, &facts.temporal),
+        (server, "stigmer-server", ports.server, &facts.server),
+    ] {
+        let whose = match fate {
+            Fate::Start => continue,
+            Fate::Keep => "`up` started it before",
+            Fate::Other => "`up` did not start it",
+        };
+        let found = format!("{what} on localhost:{port} ({}): {whose}", state.origin);
+        cx.ui.status("Found", &found);
+    }
 }
 
 impl Command for Up {
@@ -221,56 +325,41 @@ impl Command for Up {
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
-        let names = Names::for_runner(&cx.settings.run.container);
-        let facts = UpFacts::gather(cx, &names)?;
+        let settings = cx.settings;
+        let names = Names::for_runner(&settings.run.container);
+        let mut facts = UpFacts::gather(cx, &names)?;
+        check_network(settings, &facts, &names)?;
+        cx.run_or_print(&plan_images(settings, &facts, &names)?)?;
+        // The build decides whether a server that runs is replaced.
+        update_images(cx, &mut facts)?;
+        tell_found(cx, &facts, &names);
+        let servers = plan_servers(settings, &facts, &names);
         let engine = &facts.build.engine;
-        let temporal = plan_temporal(cx.settings, &facts, &names);
-        let server = plan_server(cx.settings, &facts, &names)?;
-        if temporal.steps.is_empty() {
-            let found = format!("Temporal on localhost:{}", facts.ports.temporal);
-            cx.ui.status("Found", &found);
+        let containers = [names.temporal.as_str(), names.server.as_str()];
+        show_logs_on_failure(cx, engine, &containers, cx.run_or_print(&servers))?;
+        let started_by = StartedBy::Up {
+            has_own_server: facts.fates(settings, &names).1 != Fate::Other,
+        };
+        if cx.dry_run {
+            return preview(cx, started_by);
         }
-        cx.run_or_print(&temporal)?;
-        if !cx.dry_run && !temporal.steps.is_empty() {
-            let waited = wait_for_port(cx, &names.temporal, facts.ports.temporal);
-            show_logs_on_failure(cx, engine, &[&names.temporal], waited)?;
-        }
-        if server.steps.is_empty() {
-            let found = format!("stigmer-server on localhost:{}", facts.ports.server);
-            cx.ui.status("Found", &found);
-        }
-        show_logs_on_failure(cx, engine, &[&names.server], cx.run_or_print(&server))?;
-        if !facts.has_runner_image && cx.settings.channel.publish != Publish::Yes {
-            let defaults = build_image::BuildImage::default();
-            let plan = build_image::plan(cx.settings, &facts.build, &defaults)?;
-            cx.run_or_print(&plan)?;
-        }
-        start_runner(cx, &facts)
+        start(cx, BACKGROUND, started_by)?;
+        cx.ui.hint(
+            "next: `cargo xtask ask \"write a haiku into haiku.txt\"`, and `cargo xtask down`",
+        );
+        Ok(())
     }
 }
 
-/// Starts the runner as `run-local` does. With the scripted model, its variables come first.
-fn start_runner(cx: &Context, facts: &UpFacts) -> Result<()> {
-    let mut settings = cx.settings.clone();
-    if facts.scripted() {
-        for (name, value) in scripted_model(facts.ports) {
-            settings.run.env.insert(name.to_owned(), value);
-        }
-        cx.ui.hint("set `STIGMER_LLM_PROVIDER` and its key to use a real model; the scripted model needs no key and answers only a few prompts");
+/// Asks for the images again that the plan may have made.
+fn update_images(cx: &Context, facts: &mut UpFacts) -> Result<()> {
+    if cx.dry_run {
+        return Ok(());
     }
-    let cx = Context {
-        settings: &settings,
-        ..*cx
-    };
-    start(&cx, BACKGROUND, StartedBy::Up)?;
-    if !cx.dry_run {
-        // `ask` runs in the image of the same version.
-        let version = cx.arguments.version.as_ref();
-        let version = version.map_or(String::new(), |version| format!("--version {version} "));
-        cx.ui.hint(&format!(
-            "next: `cargo xtask ask {version}\"write a haiku into haiku.txt\"`, and `cargo xtask down`"
-        ));
-    }
+    let engine: &EngineFacts = &facts.build.engine;
+    let temporal = &[&cx.settings.stack.temporal_image];
+    facts.temporal.image = cx.images_of(&engine.engine, temporal)?.into_iter().next();
+    facts.server.image = find_devserver_image(cx, engine)?;
     Ok(())
 }
 
@@ -280,24 +369,86 @@ impl crate::commands::testing::Examples for Up {
         machine: &crate::commands::testing::Machine,
     ) -> Vec<crate::commands::testing::Example> {
         let missing = || ServerFacts {
+            origin: "the default".to_owned(),
             answers: false,
             container: None,
-            has_image: false,
+            image: None,
         };
         machine.rendered_examples(&["up --version dev-me"], |_: &Self, settings, _| {
             let names = Names::for_runner(&settings.run.container);
             let facts = UpFacts {
                 build: machine.build_facts(),
                 ports: Ports::DEFAULT,
-                shared: vec!["--namespace".to_owned(), "default".to_owned()],
+                shared: vec!["--namespace".to_owned(), "mine".to_owned()],
+                namespace: Some("mine".to_owned()),
                 temporal: missing(),
                 server: missing(),
                 has_runner_image: true,
-                has_model: false,
                 invoking_user: machine.user,
             };
-            let temporal = plan_temporal(settings, &facts, &names).render();
-            Ok(temporal + &plan_server(settings, &facts, &names)?.render())
+            let images = plan_images(settings, &facts, &names)?.render();
+            Ok(images + &plan_servers(settings, &facts, &names).render())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(status: &str, cmd: &[&str], image: &str) -> Container {
+        let json = serde_json::json!({
+            "Image": image,
+            "State": { "Status": status, "Running": status == "running" },
+            "Config": { "Cmd": cmd },
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn fate(answers: bool, container: Option<Container>) -> Fate {
+        let image = serde_json::json!({ "Id": "sha256:new" });
+        let state = ServerFacts {
+            origin: String::new(),
+            answers,
+            container,
+            image: Some(serde_json::from_value(image).unwrap()),
+        };
+        let command = ["serve", "--port", "7234"].map(str::to_owned);
+        state.fate(7234, &command)
+    }
+
+    #[test]
+    fn a_server_of_ours_is_replaced_if_it_is_not_the_newest() {
+        let same = ["serve", "--port", "7234"];
+        assert_eq!(
+            fate(true, Some(container("running", &same, "new"))),
+            Fate::Keep
+        );
+        // On rootless Docker, this machine's ports say nothing.
+        assert_eq!(
+            fate(false, Some(container("running", &same, "sha256:new"))),
+            Fate::Keep
+        );
+        assert_eq!(
+            fate(true, Some(container("running", &same, "old"))),
+            Fate::Start
+        );
+        let other = ["serve", "--port", "7234", "--namespace", "n"];
+        assert_eq!(
+            fate(true, Some(container("running", &other, "new"))),
+            Fate::Start
+        );
+    }
+
+    #[test]
+    fn a_server_that_answers_is_used() {
+        assert_eq!(fate(true, None), Fate::Other);
+        assert_eq!(fate(false, None), Fate::Start);
+        let elsewhere = ["serve", "--port", "9000"];
+        for status in ["running", "exited"] {
+            let ours = || Some(container(status, &elsewhere, "new"));
+            assert_eq!(fate(true, ours()), Fate::Other, "{status}");
+            assert_eq!(fate(false, ours()), Fate::Start, "{status}");
+        }
     }
 }

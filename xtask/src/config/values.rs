@@ -182,6 +182,16 @@ impl Network {
     /// The words that are not the name of a network.
     pub const WORDS: &'static [&'static str] = &["auto", "host", "bridge"];
 
+    /// The network as it is configured.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Auto => "auto",
+            Self::Host => "host",
+            Self::Bridge => "bridge",
+            Self::Named(name) => name,
+        }
+    }
+
     /// The container whose network this is: `container:NAME`.
     pub fn container(&self) -> Option<&str> {
         match self {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     base::engine_kind::EngineKind,
-    engine::{Engine, detect::require_answer, label},
+    engine::{Engine, detect::require_answer, image::Image, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
@@ -20,6 +20,8 @@ pub struct Container {
     pub state: State,
     pub config: Config,
     host_config: HostConfig,
+    /// The image's id. Docker's has the prefix `sha256:`.
+    image: String,
     /// The image's reference. Only Podman has this field; Docker uses `Config.Image`.
     image_name: Option<String>,
 }
@@ -51,6 +53,8 @@ struct LogConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub struct Config {
     pub image: String,
+    /// The arguments for the entry point.
+    pub cmd: Option<Vec<String>>,
     pub labels: Option<BTreeMap<String, String>>,
     pub healthcheck: Option<Healthcheck>,
 }
@@ -87,6 +91,20 @@ impl Healthcheck {
     }
 }
 
+/// What an engine says if a command cannot run in a container now or later: the container has ended, or it
+/// does not have the program.
+pub const EXEC_FAILS_FOR_GOOD: &[&str] = &[
+    // Docker
+    "is not running",
+    "No such container",
+    // Podman
+    "container state improper",
+    "no such container",
+    "no container with name or ID",
+    // both
+    "executable file not found",
+];
+
 /// Who started a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -114,6 +132,12 @@ impl Container {
     /// The reference of the container's image.
     pub fn image(&self) -> &str {
         self.image_name.as_deref().unwrap_or(&self.config.image)
+    }
+
+    /// Whether it was made from this image.
+    pub fn is_of(&self, image: &Image) -> bool {
+        let plain = |id: &str| id.trim_start_matches("sha256:").to_owned();
+        !image.id.is_empty() && plain(&self.image) == plain(&image.id)
     }
 
     /// The id's first 12 characters, as engines print it.

@@ -32,6 +32,7 @@ pub struct Image {
 pub struct ImageConfig {
     pub user: String,
     pub env: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
     pub labels: Option<BTreeMap<String, String>>,
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
     healthcheck: Option<Healthcheck>,

@@ -140,6 +140,20 @@ impl EngineFacts {
         self.network(network) != Network::Host && !network.is_apart_from_host()
     }
 
+    /// Whether a container on this network can reach the servers of `up`, which listen on the loopback only.
+    pub fn reaches_servers_on(&self, network: &Network) -> bool {
+        match (self.network(network), &self.location) {
+            (_, Location::Remote(_)) | (Network::Host, Location::VirtualMachine) => false,
+            (Network::Host, Location::Host) => true,
+            (Network::Auto | Network::Bridge, Location::Host) => self.reaches_loopback(),
+            (Network::Named(_), Location::Host) => false,
+            // A virtual machine's network leads to the loopback of this machine.
+            (Network::Auto | Network::Bridge | Network::Named(_), Location::VirtualMachine) => {
+                self.has_host_name_on(network)
+            }
+        }
+    }
+
     /// Whether a container on a bridge network can reach the host's loopback.
     fn reaches_loopback(&self) -> bool {
         self.rootless && self.location == Location::Host && self.can(Capability::LoopbackFromBridge)

@@ -216,17 +216,21 @@ impl Exec {
             self.ui.status(verb, object);
         }
         if let Some(budget) = step.retry_for {
-            let waited = self.retry(&step.cmd, &step_name(step), budget, || None::<()>)?;
+            let is_final = |why: &str| step.give_up_on.iter().any(|text| why.contains(text));
+            let waited = self.retry(&step.cmd, &step_name(step), budget, |why| {
+                is_final(why).then_some(())
+            })?;
             return match waited {
                 Ok(finished) => Ok(finished),
-                Err(GaveUp::TimedOut(why) | GaveUp::Because((), why)) => {
-                    Err(Failure::new(format!(
-                        "`{}` did not succeed within {}: {why}",
-                        step.cmd.summary(),
-                        human_time(budget)
-                    ))
-                    .into())
+                Err(GaveUp::Because((), why)) => {
+                    Err(Failure::new(format!("`{}` failed: {why}", step.cmd.summary())).into())
                 }
+                Err(GaveUp::TimedOut(why)) => Err(Failure::new(format!(
+                    "`{}` did not succeed within {}: {why}",
+                    step.cmd.summary(),
+                    human_time(budget)
+                ))
+                .into()),
             };
         }
         self.ui.verbose(&format!("+ {}", step.cmd.render()));
@@ -304,8 +308,8 @@ impl Exec {
         .with_output(output)
     }
 
-    /// Repeats a command until it succeeds, `give_up` returns something, or the time is over. Returns
-    /// what the successful attempt left.
+    /// Repeats a command until it succeeds, `give_up` returns something for why an attempt failed, or the time
+    /// is over. Returns what the successful attempt left.
     ///
     /// # Errors
     /// When a signal interrupts.
@@ -314,7 +318,7 @@ impl Exec {
         cmd: &Cmd,
         name: &str,
         budget: Duration,
-        mut give_up: impl FnMut() -> Option<T>,
+        mut give_up: impl FnMut(&str) -> Option<T>,
     ) -> Result<Result<Finished, GaveUp<T>>> {
         let clock = Clock::start();
         let done = loop {
@@ -325,7 +329,7 @@ impl Exec {
                 Ok(done) => done.last_line(),
                 Err(why) => why.to_string(),
             };
-            if let Some(reason) = give_up() {
+            if let Some(reason) = give_up(&why) {
                 break Err(GaveUp::Because(reason, why));
             }
             if clock.elapsed() >= budget {

@@ -189,6 +189,8 @@ pub fn env_file_warnings(file: &EnvFile) -> Vec<String> {
 /// Where the value of a variable in the container comes from. An earlier source overrides a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
+    /// The scripted model of `up`.
+    Scripted,
     /// `--env NAME=value`.
     Flag,
     /// The environment of xtask, by `run.pass-env` or `--env NAME`.
@@ -204,11 +206,16 @@ pub struct RunnerEnv<'a> {
     pub settings: &'a Settings,
     pub env: &'a Env,
     pub file: Option<&'a EnvFile>,
+    /// The variables of the scripted model; empty if the runner does not use it.
+    pub scripted: &'a [(&'static str, String)],
 }
 
 impl<'a> RunnerEnv<'a> {
     /// The value that the runner sees for a variable, and its source.
     pub fn get(&self, name: &str) -> Option<(&'a str, Source)> {
+        if let Some((_, value)) = self.scripted.iter().find(|(other, _)| *other == name) {
+            return Some((value, Source::Scripted));
+        }
         let run = &self.settings.run;
         let fixed = run.env.get(name).map(String::as_str);
         let typed = self
@@ -232,6 +239,20 @@ impl<'a> RunnerEnv<'a> {
     pub fn value(&self, name: &str) -> Option<&'a str> {
         let (value, _) = self.get(name)?;
         Some(value).filter(|value| !value.is_empty())
+    }
+
+    /// The place of a source, for a message.
+    pub fn place_of(&self, source: Source) -> String {
+        match source {
+            Source::Scripted => "`up`".to_owned(),
+            Source::Flag => "`--env`".to_owned(),
+            Source::Passed => "your environment".to_owned(),
+            Source::EnvFile => self
+                .settings
+                .env_file()
+                .map_or_else(String::new, |file| file.value),
+            Source::Fixed => "`run.env`".to_owned(),
+        }
     }
 
     /// The variables of `run.addresses` that have a value, with that value.
@@ -264,6 +285,7 @@ mod tests {
                 settings,
                 env: &env,
                 file: Some(&file),
+                scripted: &[],
             };
             runner
                 .get(name)

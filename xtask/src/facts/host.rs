@@ -82,18 +82,29 @@ pub fn listens(address: &str) -> bool {
     found.is_some_and(|mut found| found.any(|to| TcpStream::connect_timeout(&to, LIMIT).is_ok()))
 }
 
-/// The host and port of an address; none where it names no port.
+/// The host and port of an address. Without a port it is that of the scheme; none if there is neither.
 pub fn host_and_port(address: &str) -> Option<(String, u16)> {
-    let bare = address.split_once("://").map_or(address, |(_, rest)| rest);
-    let bare = bare.split('/').next().unwrap_or(bare);
-    let (host, port) = bare.rsplit_once(':')?;
-    let host = host.rsplit('@').next().unwrap_or(host);
-    Some((
-        host.trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_owned(),
-        port.parse().ok()?,
-    ))
+    let (default, bare) = match address.split_once("://") {
+        Some((scheme, rest)) => (port_of_scheme(scheme), rest),
+        None => (None, address),
+    };
+    let bare = bare.split(['/', '?', '#']).next().unwrap_or(bare);
+    let bare = bare.rsplit('@').next().unwrap_or(bare);
+    let (host, port) = match bare.rsplit_once(':') {
+        // A colon in brackets belongs to an address of IPv6.
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (bare, default?),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty()).then(|| (host.to_owned(), port))
+}
+
+fn port_of_scheme(scheme: &str) -> Option<u16> {
+    match scheme.to_ascii_lowercase().as_str() {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -109,8 +120,12 @@ mod tests {
         is("http://localhost:7234/v1", "localhost", 7234);
         is("[::1]:7233", "::1", 7233);
         is("http://me:pw@box:1/x", "box", 1);
-        assert_eq!(host_and_port("localhost"), None);
-        assert_eq!(host_and_port("http://localhost/"), None);
+        is("http://localhost/", "localhost", 80);
+        is("https://api.example.com", "api.example.com", 443);
+        is("HTTPS://[::1]/v1", "::1", 443);
+        for unreadable in ["localhost", "", ":7233", "localhost:", "a:70000", "tcp://a"] {
+            assert_eq!(host_and_port(unreadable), None, "{unreadable}");
+        }
     }
 
     #[test]

@@ -5,4 +5,5 @@ pub mod context;
 pub mod environment;
 pub mod git;
 pub mod host;
+pub mod model;
 pub mod search;

@@ -319,6 +319,7 @@ fn a_dry_run_changes_nothing() {
         calls,
         [
             "docker container inspect box",
+            "docker container inspect box-server",
             "docker image inspect ghcr.io/x/y:dev-me",
             "docker version --format {{json .}}"
         ]

@@ -18,6 +18,7 @@ mod release;
 mod run;
 mod sandbox;
 mod signing;
+mod stack;
 mod terminal;
 mod unusual_environments;
 mod watch;

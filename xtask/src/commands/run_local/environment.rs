@@ -41,12 +41,17 @@ pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
     };
     let source = |name: &str| runner.get(name).map(|(_, source)| source);
     let mut out = ContainerEnv::default();
+    // An option overrides the environment file. The key of the scripted model is no secret.
+    for (name, value) in runner.scripted {
+        let value = rewrite(name, value).unwrap_or_else(|| value.clone());
+        out.shown.push(((*name).to_owned(), value));
+    }
     for (name, value) in &run.env {
         match source(name) {
             Some(Source::Fixed | Source::Flag) => {
                 out.add(name, rewrite(name, value).unwrap_or_else(|| value.clone()));
             }
-            Some(Source::Passed | Source::EnvFile) | None => {}
+            Some(Source::Scripted | Source::Passed | Source::EnvFile) | None => {}
         }
     }
     // Docker takes the name of a variable that is not set as an order to unset the image's value, so

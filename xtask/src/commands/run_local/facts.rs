@@ -4,10 +4,14 @@ use anyhow::Result;
 
 use crate::{
     base::env::{Env, Os},
-    commands::run_local::{
-        mounts::{Mount, mount},
-        network::has_network,
+    commands::{
+        run_local::{
+            mounts::{Mount, mount},
+            network::has_network,
+        },
+        stack::{Names, belongs_to_stack, scripted_model},
     },
+    engine::container::Container,
     facts::{
         context::{Context, EngineQuery, EngineState},
         environment::{EnvFile, RunnerEnv, read_env_file},
@@ -20,7 +24,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartedBy {
     RunLocal,
-    Up,
+    Up {
+        /// Whether the stigmer-server is the one of `up`, which has the scripted model.
+        has_own_server: bool,
+    },
 }
 
 /// What the plan needs to know.
@@ -34,7 +41,10 @@ pub struct RunFacts {
     /// Whether the configured network exists; with `container:NAME`, whether that container exists.
     pub has_network: bool,
     pub env_file: Option<EnvFile>,
-    pub started_by: StartedBy,
+    /// Whether the container belongs to the stack of `up`, so that `down` removes it.
+    pub is_in_stack: bool,
+    /// The variables of the scripted model; empty if the runner does not use it.
+    pub scripted_model: Vec<(&'static str, String)>,
 }
 
 impl RunFacts {
@@ -54,14 +64,23 @@ impl RunFacts {
             .iter()
             .map(|volume| mount(volume, settings, cx.env))
             .collect::<Result<_, _>>()?;
+        let env_file = read_env_file(settings, cx.env)?;
+        let runner = RunnerEnv {
+            settings,
+            env: cx.env,
+            file: env_file.as_ref(),
+            scripted: &[],
+        };
+        let stack = stack_of(cx, &state, started_by)?;
         Ok(Self {
             mounts,
+            is_in_stack: stack.is_in_stack,
+            scripted_model: scripted_model(&runner, stack.has_own_server),
             has_network: has_network(cx, &state.engine)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
-            env_file: read_env_file(settings, cx.env)?,
+            env_file,
             state,
             reference,
-            started_by,
         })
     }
 
@@ -70,6 +89,31 @@ impl RunFacts {
             settings,
             env,
             file: self.env_file.as_ref(),
+            scripted: &self.scripted_model,
         }
     }
+}
+
+/// What the container shares with the servers of `up`.
+struct Stack {
+    is_in_stack: bool,
+    has_own_server: bool,
+}
+
+/// A container that replaces one of the stack stays in the stack, whichever command starts it.
+fn stack_of(cx: &Context, state: &EngineState, started_by: StartedBy) -> Result<Stack> {
+    if let StartedBy::Up { has_own_server } = started_by {
+        return Ok(Stack {
+            is_in_stack: true,
+            has_own_server,
+        });
+    }
+    let names = Names::for_runner(&cx.settings.run.container);
+    let is_in_stack = |container: &Container| belongs_to_stack(cx.settings, container);
+    let server = cx.container_of(&state.engine.engine, &names.server)?;
+    let server = server.filter(is_in_stack);
+    Ok(Stack {
+        is_in_stack: server.is_some() || state.container.as_ref().is_some_and(is_in_stack),
+        has_own_server: server.is_some_and(|server| server.state.is_up()),
+    })
 }

@@ -1,11 +1,11 @@
 //! `run-local`: replaces the container, starts it, and waits until it is healthy.
 
 pub mod environment;
-mod facts;
+pub mod facts;
 pub mod mounts;
 mod network;
 pub mod start;
-mod warnings;
+pub mod warnings;
 
 use anyhow::Result;
 use clap::Args;
@@ -14,7 +14,10 @@ use crate::{
     cli::{ContainerOptions, VersionOption},
     commands::{
         command::Command,
-        run_local::start::{StartOptions, StartedBy, start},
+        run_local::{
+            facts::StartedBy,
+            start::{StartOptions, start},
+        },
     },
     config::layer::Override,
     facts::context::Context,

@@ -15,6 +15,7 @@ use crate::{
         removal,
         run_local::{
             environment::container_env,
+            facts::{RunFacts, StartedBy},
             mounts::{Mount, folder_steps},
             network::missing_network,
             warnings::warn,
@@ -27,14 +28,12 @@ use crate::{
         label,
         run::{Mode, Run},
     },
-    facts::context::{Context, Ran, refuse_foreign},
+    facts::{
+        context::{Context, Ran, refuse_foreign},
+        model::Model,
+    },
     plan::{Output, Plan, Step},
     settings::{Publish, Relabel, Settings},
-};
-
-pub use crate::commands::run_local::{
-    facts::{RunFacts, StartedBy},
-    warnings::how_to_start,
 };
 
 /// How the container is started.
@@ -85,9 +84,8 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
             settings.version.value.to_string(),
         ),
     ];
-    match facts.started_by {
-        StartedBy::RunLocal => {}
-        StartedBy::Up => labels.push((label::STACK.to_owned(), run.container.clone())),
+    if facts.is_in_stack {
+        labels.push((label::STACK.to_owned(), run.container.clone()));
     }
     Run {
         name: run.container.clone(),
@@ -196,8 +194,8 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
 ///
 /// # Errors
 /// When the plan cannot be made or printed.
-pub fn preview(cx: &Context) -> Result<()> {
-    let mut facts = RunFacts::gather(cx, StartedBy::RunLocal)?;
+pub fn preview(cx: &Context, started_by: StartedBy) -> Result<()> {
+    let mut facts = RunFacts::gather(cx, started_by)?;
     if facts.state.images.is_empty() {
         facts.state.images.push(Image::default());
     }
@@ -215,6 +213,8 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
     let plan = plan(cx.settings, cx.env, &facts, options)
         .map_err(|error| cx.name_engine_with_image(error, &facts.state, &facts.reference))?;
     if !cx.dry_run {
+        let model = Model::of(&facts.runner_env(cx.settings, cx.env));
+        cx.ui.status("Model", &model.describe());
         warn(cx, &facts);
     }
     let engine = &facts.state.engine.engine;

@@ -17,7 +17,10 @@ use crate::{
     commands::{
         build_image::{self, BuildImage},
         command::Command,
-        run_local::start::{BACKGROUND, StartedBy, preview, start},
+        run_local::{
+            facts::StartedBy,
+            start::{BACKGROUND, preview, start},
+        },
         watch::files::{Debounce, Scan, Sources},
     },
     config::layer::Override,
@@ -55,7 +58,7 @@ impl Command for Watch {
         let build = BuildImage::with_check(self.check);
         if cx.dry_run {
             build_image::build(cx, &build)?;
-            return preview(cx);
+            return preview(cx, StartedBy::RunLocal);
         }
         cx.search(&cx.settings.run.container)?.ours()?;
         // The settings of the last round whose files could be read.

@@ -1,0 +1,320 @@
+//! The whole stack: `up`, `ask` and `down`, and `run-local` after `up`.
+
+use std::{fs, time::Instant};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{
+    PROJECT, Sandbox, answer, container, docker_version, image, no_container, podman_version,
+};
+
+/// Addresses at which nothing listens.
+const ADDRESSES: &str =
+    "TEMPORAL_SERVICE_ADDRESS=localhost:1\nSTIGMER_BACKEND_ENDPOINT=localhost:2\n";
+
+fn ok(args: &str) -> Value {
+    answer(args, 0, "", "")
+}
+
+/// A container of Docker that belongs to the stack.
+fn member(name: &str, cmd: &[&str]) -> Value {
+    let labels = json!({ "ai.stigmer.xtask.container": "server", "ai.stigmer.xtask.stack": "box" });
+    let found = json!([{
+        "Id": format!("id-of-{name}"), "Image": "sha256:old", "Name": format!("/{name}"),
+        "State": { "Status": "running", "Running": true },
+        "Config": { "Image": "x", "Cmd": cmd, "Labels": labels },
+    }]);
+    let args = format!("container inspect {name}");
+    answer(&args, 0, &found.to_string(), "")
+}
+
+/// A checkout with this environment file, and with Docker.
+fn sandbox(env_file: &str, more: &str, answers: &[Value]) -> Sandbox {
+    let project = format!("{PROJECT}env-file = '.env'\n{more}");
+    let answers = [&[docker_version()], answers].concat();
+    let sandbox = Sandbox::new(&project).engine("docker", &answers);
+    fs::write(sandbox.path("src/.env"), env_file).unwrap();
+    sandbox
+}
+
+const UP: [&str; 4] = ["up", "--version", "dev-me", "--dry-run"];
+
+/// The line of a dry run that starts a container.
+fn run_of(plan: &str, name: &str) -> String {
+    let start = format!("run --detach --name {name} ");
+    let mut lines = plan.lines().filter(|line| line.contains(&start));
+    lines
+        .next()
+        .unwrap_or_else(|| panic!("{name}: {plan}"))
+        .to_owned()
+}
+
+#[test]
+fn a_model_in_the_environment_file_is_used_and_not_mixed_with_the_scripted_one() {
+    for line in [
+        "OPENAI_API_KEY=sk-made-up",
+        "STIGMER_LLM_PROVIDER=anthropic\nANTHROPIC_API_KEY=sk-made-up",
+        "STIGMER_LLM_MODEL=m",
+    ] {
+        let up = sandbox(&format!("{ADDRESSES}{line}\n"), "", &[image()]).run(&UP);
+        assert_eq!(up.code, 0, "{up:?}");
+        let runner = run_of(&up.stdout, "box");
+        assert!(!runner.contains("STIGMER_LLM"), "{line}: {runner}");
+        assert!(!up.stdout.contains("made-up"));
+    }
+    for line in ["", "STIGMER_LLM_API_KEY=any\nOPENAI_API_KEY="] {
+        let up = sandbox(&format!("{ADDRESSES}{line}\n"), "", &[image()]).run(&UP);
+        let runner = run_of(&up.stdout, "box");
+        for variable in [
+            "STIGMER_LLM_PROVIDER=openai",
+            "STIGMER_LLM_MODEL=scripted",
+            "STIGMER_LLM_BASE_URL=http://localhost:3/v1",
+            "STIGMER_LLM_API_KEY=none-needed",
+        ] {
+            assert!(runner.contains(&format!(" --env {variable} ")), "{runner}");
+        }
+    }
+}
+
+#[test]
+fn the_model_and_its_reason_are_one_line() {
+    let answers = [no_container("docker"), image(), ok("run"), ok("exec")];
+    let env = format!("{ADDRESSES}OPENAI_API_KEY=sk-made-up\n");
+    let output = sandbox(&env, "", &answers).run(&["run-local", "--version", "dev-me"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let line = "       Model openai (OPENAI_API_KEY in .env), its default model\n";
+    assert!(output.stderr.contains(line), "{}", output.stderr);
+    assert!(!output.stderr.contains("made-up"));
+}
+
+#[test]
+fn run_local_after_up_keeps_the_scripted_model_and_the_stack() {
+    let server = member("box-server", &["serve", "--port", "2"]);
+    let answers = [server, no_container("docker"), image()];
+    let line = ["run-local", "--version", "dev-me", "--dry-run"];
+    let runner = |env: &str| {
+        let output = sandbox(&format!("{ADDRESSES}{env}"), "", &answers).run(&line);
+        run_of(&output.stdout, "box")
+    };
+    let scripted = runner("");
+    assert!(
+        scripted.contains("--label ai.stigmer.xtask.stack=box "),
+        "{scripted}"
+    );
+    assert!(
+        scripted.contains("--env STIGMER_LLM_MODEL=scripted "),
+        "{scripted}"
+    );
+    let own = runner("OPENAI_API_KEY=sk-1\n");
+    assert!(own.contains("--label ai.stigmer.xtask.stack=box "), "{own}");
+    assert!(!own.contains("STIGMER_LLM"), "{own}");
+    let alone = sandbox(ADDRESSES, "", &[no_container("docker"), image()]).run(&line);
+    let alone = run_of(&alone.stdout, "box");
+    assert!(
+        !alone.contains("stack=box") && !alone.contains("STIGMER_LLM"),
+        "{alone}"
+    );
+}
+
+#[test]
+fn an_address_that_is_not_on_this_machine_is_refused() {
+    for (variable, value, what) in [
+        (
+            "STIGMER_BACKEND_ENDPOINT",
+            "https://api.example.com",
+            "is api.example.com:443",
+        ),
+        (
+            "STIGMER_BACKEND_ENDPOINT",
+            "http://me:secret@box/",
+            "is box:80",
+        ),
+        (
+            "TEMPORAL_SERVICE_ADDRESS",
+            "localhost",
+            "has no port that can be read",
+        ),
+    ] {
+        for command in [&["up"][..], &["ask", "hello"]] {
+            let sandbox = sandbox(&format!("{variable}={value}\n"), "", &[image()]);
+            let output = sandbox.run(command);
+            assert_eq!(output.code, 2, "{output:?}");
+            let expected = format!(
+                "error: `{variable}` in .env {what}, but the stack of `up` and `ask` must be on this machine\n"
+            );
+            assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
+            assert_eq!(sandbox.calls(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn ports_that_overlap_are_refused() {
+    let env = "TEMPORAL_SERVICE_ADDRESS=localhost:7235\n";
+    let output = sandbox(env, "", &[]).run(&["up"]);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(
+        output.stderr.contains("Temporal's port 7235 must not be"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn port_namespace_and_queue_reach_the_servers() {
+    let env = format!(
+        "{ADDRESSES}TEMPORAL_NAMESPACE=mine\nTEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE=queue\n"
+    );
+    // No image is here.
+    let up = sandbox(&env, "", &[]).run(&UP);
+    assert_eq!(up.code, 0, "{up:?}");
+    let temporal = run_of(&up.stdout, "box-temporal");
+    assert!(
+        temporal.ends_with(" --port 1 --namespace mine"),
+        "{temporal}"
+    );
+    let server = run_of(&up.stdout, "box-server");
+    let flags = " serve --host 127.0.0.1 --port 2 --model-port 3 --temporal localhost:1 --namespace mine --runner-task-queue queue";
+    assert!(server.ends_with(flags), "{server}");
+    let runner = run_of(&up.stdout, "box");
+    assert!(runner.contains(" --env-file /src/.env "), "{runner}");
+}
+
+#[test]
+fn a_network_from_which_the_servers_cannot_be_reached_is_refused_first() {
+    for network in ["bridge", "mine", "none"] {
+        let more = format!("network = '{network}'\n");
+        let sandbox = sandbox(ADDRESSES, &more, &[image()]);
+        let output = sandbox.run(&["up", "--version", "dev-me"]);
+        assert_eq!(output.code, 2, "{output:?}");
+        let expected = format!("error: the runner on the network `{network}` could not reach");
+        assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
+        let calls = sandbox.calls();
+        assert!(
+            !calls
+                .iter()
+                .any(|call| call.contains(" run ") || call.contains(" build "))
+        );
+    }
+}
+
+#[test]
+fn a_foreign_container_with_the_runners_name_is_refused_first() {
+    let sandbox = sandbox(ADDRESSES, "", &[container("running", false), image()]);
+    let output = sandbox.run(&["up", "--version", "dev-me"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        output.stderr.contains("`box` is not ours"),
+        "{}",
+        output.stderr
+    );
+    let calls = sandbox.calls();
+    assert!(
+        !calls
+            .iter()
+            .any(|call| call.contains(" run ") || call.contains(" build "))
+    );
+}
+
+#[test]
+fn a_server_that_ends_is_not_waited_for() {
+    let ended = "Error response from daemon: container 0123 is not running\n";
+    let answers = [
+        no_container("docker"),
+        image(),
+        answer("info", 0, "overlay2 null\n", ""),
+        ok("buildx"),
+        ok("build"),
+        ok("run"),
+        answer("exec", 1, "", ended),
+        answer("logs", 0, "port 1 is taken\n", ""),
+    ];
+    let begin = Instant::now();
+    let output = sandbox(ADDRESSES, "", &answers).run(&["up", "--version", "dev-me"]);
+    assert!(begin.elapsed().as_secs() < 20);
+    assert_eq!(output.code, 1, "{output:?}");
+    let end = "port 1 is taken\nerror: `docker exec box-temporal` failed: Error response from daemon: container 0123 is not running\n";
+    assert!(output.stderr.ends_with(end), "{}", output.stderr);
+}
+
+#[test]
+fn ask_runs_in_the_server_of_up() {
+    let server = member("box-server", &["serve", "--port", "2"]);
+    let ask = |exec: Value| {
+        let sandbox = sandbox(ADDRESSES, "", &[server.clone(), exec]);
+        let output = sandbox.run(&["ask", "--session", "mine", "hello"]);
+        (sandbox.calls(), output)
+    };
+    let (calls, output) = ask(answer("exec", 0, "the answer\n", ""));
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "the answer\n"),
+        "{output:?}"
+    );
+    assert_eq!(
+        calls,
+        [
+            "docker container inspect box-server",
+            "docker exec box-server /venv/bin/python -m devserver ask --server 127.0.0.1:2 --session mine --workspace /home/work -- hello",
+        ]
+    );
+    for (code, error) in [
+        (
+            3,
+            "error: the execution failed: the reason is the last line above\nhint: look at the runner: `cargo xtask logs`",
+        ),
+        (4, "error: the stigmer-server did not accept the request"),
+        (
+            126,
+            "error: `docker exec box-server` failed with exit code 126\n",
+        ),
+    ] {
+        let (_, output) = ask(answer("exec", code, "", "why\n"));
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(
+            output.stderr.starts_with(&format!("why\n{error}")),
+            "{}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
+fn ask_without_a_session_says_how_to_continue() {
+    let server = member("box-server", &["serve", "--port", "2"]);
+    let output = sandbox(ADDRESSES, "", &[server, ok("exec")]).run(&["ask", "hello"]);
+    let hint = "hint: continue this session: `cargo xtask ask --session ask-";
+    assert!(output.stderr.starts_with(hint), "{output:?}");
+}
+
+#[test]
+fn down_removes_the_stack_and_names_a_runner_that_stays() {
+    let docker = [
+        docker_version(),
+        member("box", &[]),
+        member("box-server", &[]),
+        ok("stop"),
+        ok("rm"),
+    ];
+    let other = json!([{
+        "Id": "1", "Name": "box", "ImageName": "x", "State": { "Status": "running", "Running": true },
+        "Config": { "Labels": { "ai.stigmer.xtask.container": "run" } },
+    }]);
+    let podman = [
+        podman_version(),
+        answer("container inspect box", 0, &other.to_string(), ""),
+    ];
+    let sandbox = Sandbox::new(PROJECT)
+        .engine("docker", &docker)
+        .engine("podman", &podman);
+    let output = sandbox.run(&["down"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let warning = "warning: `box` in Podman stays: `up` did not start it\n";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+    let calls = sandbox.calls();
+    let removed: Vec<_> = calls.iter().filter(|call| call.contains(" rm ")).collect();
+    assert_eq!(
+        removed,
+        ["docker rm --force box", "docker rm --force box-server"]
+    );
+}
