@@ -91,7 +91,10 @@ impl ServerFacts {
         match running {
             Some(ours) if serves(ours, port) => {
                 let same_command = ours.config.cmd.as_ref().is_none_or(|cmd| cmd == command);
-                let same_image = self.image.as_ref().is_none_or(|image| ours.is_of(image));
+                let same_image = self
+                    .image
+                    .as_ref()
+                    .is_none_or(|image| image.is_image_of(ours));
                 if same_command && same_image {
                     Fate::Keep
                 } else {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     base::engine_kind::EngineKind,
-    engine::{Engine, detect::require_answer, image::Image, label},
+    engine::{Engine, detect::require_answer, label},
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
@@ -134,10 +134,9 @@ impl Container {
         self.image_name.as_deref().unwrap_or(&self.config.image)
     }
 
-    /// Whether it was made from this image.
-    pub fn is_of(&self, image: &Image) -> bool {
-        let plain = |id: &str| id.trim_start_matches("sha256:").to_owned();
-        !image.id.is_empty() && plain(&self.image) == plain(&image.id)
+    /// The id of its image, without the prefix `sha256:`.
+    pub fn image_id(&self) -> &str {
+        self.image.trim_start_matches("sha256:")
     }
 
     /// The id's first 12 characters, as engines print it.

@@ -9,7 +9,12 @@ use serde::Deserialize;
 
 use crate::{
     base::{engine_kind::EngineKind, image::Repository},
-    engine::{Engine, container::Healthcheck, detect::require_answer, label},
+    engine::{
+        Engine,
+        container::{Container, Healthcheck},
+        detect::require_answer,
+        label,
+    },
     exec::{Finished, NoAnswer},
     plan::Cmd,
 };
@@ -50,6 +55,11 @@ impl Image {
 
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// Whether a container was made from this image.
+    pub fn is_image_of(&self, container: &Container) -> bool {
+        !self.id.is_empty() && container.image_id() == self.id.trim_start_matches("sha256:")
     }
 
     pub fn is_built_by_xtask(&self) -> bool {
