@@ -141,6 +141,8 @@ pub struct Step {
     pub retry_for: Option<Duration>,
     /// The failures after which it is not repeated: one of these texts is in the last line of its output.
     pub give_up_on: &'static [&'static str],
+    /// A failure that passes by itself has this text in its output. After it, the step runs once more.
+    pub passing_failure: Option<&'static str>,
 }
 
 impl Step {
@@ -153,6 +155,7 @@ impl Step {
             limit: None,
             retry_for: None,
             give_up_on: &[],
+            passing_failure: None,
         }
     }
 

@@ -167,7 +167,10 @@ pub fn check_step(
         .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
     build.no_cache = no_cache;
     let cmd = facts.engine.build_and_discard(&build);
-    Ok(Step::new(cmd, Output::Progress).status("Checking", "agent-runner with ruff and mypy"))
+    Ok(facts
+        .engine
+        .build_step(cmd)
+        .status("Checking", "agent-runner with ruff and mypy"))
 }
 
 /// Whether `check` runs first: the flag decides, else the channel.

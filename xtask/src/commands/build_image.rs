@@ -14,7 +14,7 @@ use crate::{
     commands::command::Command,
     config::layer::Override,
     facts::context::{Context, Ran},
-    plan::{Output, Plan, Step},
+    plan::Plan,
     settings::{CheckFirst, Settings},
 };
 
@@ -99,7 +99,12 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
         build.platform_list(),
         facts.engine.describe()
     );
-    plan.push(Step::new(facts.engine.build(&build), Output::Progress).status("Building", what));
+    plan.push(
+        facts
+            .engine
+            .build_step(facts.engine.build(&build))
+            .status("Building", what),
+    );
     Ok(plan)
 }
 

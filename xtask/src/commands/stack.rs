@@ -291,7 +291,10 @@ pub fn build_devserver_steps(
     let cmd = facts.engine.build(&build);
     let mut steps = request::preparation(facts);
     steps.push(
-        Step::new(cmd, Output::Progress).status("Building", "the development stigmer-server"),
+        facts
+            .engine
+            .build_step(cmd)
+            .status("Building", "the development stigmer-server"),
     );
     Ok(steps)
 }

@@ -9,7 +9,7 @@ use super::labelled::{Labelled, labelled};
 use crate::{
     base::{engine_kind::EngineKind, image::Platform},
     engine::{EngineFacts, Location, capabilities::Capability},
-    plan::{Cmd, EnvValue},
+    plan::{Cmd, EnvValue, Output, Step},
     settings::{BuildSecret, Progress, SecretSource},
 };
 
@@ -72,6 +72,17 @@ impl EngineFacts {
             cmd = cmd.args(["--tag", reference]);
         }
         cmd.arg(build.context.as_str())
+    }
+
+    /// The step that runs the command of a build.
+    pub fn build_step(&self, cmd: Cmd) -> Step {
+        let mut step = Step::new(cmd, Output::Progress);
+        step.passing_failure = match self.engine.kind {
+            EngineKind::Docker => None,
+            // Buildah looks at all images of the store, and fails if another process removes one meanwhile.
+            EngineKind::Podman => Some("layer not known"),
+        };
+        step
     }
 
     /// Adds the build argument `BUILDPLATFORM`. Buildah 1.28 does not set it, and stages for the build

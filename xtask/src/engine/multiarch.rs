@@ -251,7 +251,7 @@ impl EngineFacts {
                 let built = unfinished(&archive, multi.process);
                 let (mut steps, cmd) = self.buildx(build, multi);
                 let cmd = add_archive_output(cmd, build, &built);
-                steps.push(self.build_step(cmd, build));
+                steps.push(self.multiarch_step(cmd, build));
                 ArchiveSteps {
                     steps,
                     cleanup: vec![remove_path(&built)],
@@ -277,7 +277,7 @@ impl EngineFacts {
                 ArchiveSteps {
                     steps: vec![
                         self.remove_manifest_list(&list),
-                        self.build_step(self.build_manifest_list(build, multi, &list), build),
+                        self.multiarch_step(self.build_manifest_list(build, multi, &list), build),
                         remove_path(&folder),
                         Step::new(write, Output::Quiet),
                     ],
@@ -310,7 +310,7 @@ impl EngineFacts {
         let cmd = cmd
             .args(["--output", "type=cacheonly"])
             .arg(build.context.as_str());
-        steps.push(self.build_step(cmd, build));
+        steps.push(self.multiarch_step(cmd, build));
         steps.push(remove_path(&folder));
         steps.push(Step::new(
             Cmd::new("mkdir").args(["-p", &folder]),
@@ -387,7 +387,7 @@ impl EngineFacts {
             let what = format!("for {platform} with {} {location}", self.engine.kind);
             result
                 .steps
-                .push(Step::new(cmd, Output::Progress).status("Building", what));
+                .push(self.build_step(cmd).status("Building", what));
             let save = ["save", "--format", "docker-archive", "--output", &part];
             let save = engine().args(save).arg(image.as_str());
             let what = format!("the image for {platform}");
@@ -412,7 +412,7 @@ impl EngineFacts {
                 for reference in &build.references {
                     cmd = cmd.args(["--tag", reference]);
                 }
-                let step = self.build_step(cmd.arg(build.context.as_str()), build);
+                let step = self.multiarch_step(cmd.arg(build.context.as_str()), build);
                 steps.push(step);
                 steps
             }
@@ -426,7 +426,7 @@ impl EngineFacts {
                     // Podman cannot create a list while an image has its name.
                     Step::new(self.engine.cmd().args(["untag", first]), Output::Quiet)
                         .ignore_failure(),
-                    self.build_step(self.build_manifest_list(build, multi, first), build),
+                    self.multiarch_step(self.build_manifest_list(build, multi, first), build),
                 ];
                 steps.extend(build.references.iter().skip(1).map(tag));
                 steps
@@ -502,9 +502,9 @@ impl EngineFacts {
         (steps, add_cache_options(cmd, multi))
     }
 
-    fn build_step(&self, cmd: Cmd, build: &Build) -> Step {
+    fn multiarch_step(&self, cmd: Cmd, build: &Build) -> Step {
         let what = format!("for {} with {}", build.platform_list(), self.describe());
-        Step::new(cmd, Output::Progress).status("Building", what)
+        self.build_step(cmd).status("Building", what)
     }
 
     fn build_manifest_list(&self, build: &Build, multi: &MultiarchOptions, list: &str) -> Cmd {

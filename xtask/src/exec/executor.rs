@@ -245,6 +245,22 @@ impl Exec {
         let mut finished = finished?;
         finished.took = began.elapsed();
         self.fail_if_interrupted()?;
+        let has_text =
+            |text: &&str| finished.stdout.contains(text) || finished.stderr.contains(text);
+        if let Some(passing) = step
+            .passing_failure
+            .filter(has_text)
+            .filter(|_| !finished.ok())
+        {
+            let what = step.cmd.summary();
+            self.ui.warn(&format!(
+                "`{what}` failed with `{passing}`: trying once more"
+            ));
+            return self.step(&Step {
+                passing_failure: None,
+                ..step.clone()
+            });
+        }
         if finished.ok() || step.on_failure == OnFailure::Continue {
             return Ok(finished);
         }
@@ -667,6 +683,30 @@ mod tests {
             "test -t 1 && test -t 2 && printf 'no \\033[1mspace\\033[0m left on device'; exit 3";
         assert_eq!(hints(true, drawn), known);
         assert_eq!(hints(false, drawn), [""; 0]);
+    }
+
+    #[test]
+    fn a_failure_that_passes_by_itself_is_tried_once_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let script = |code: &str| {
+            format!(
+                "echo x >> {0}; echo 'no such layer' >&2; test $(wc -l < {0}) -ge {code}",
+                log.display()
+            )
+        };
+        let runs = |succeeds_at: &str, text| {
+            std::fs::write(&log, "").unwrap();
+            let cmd = Cmd::new("sh").args(["-c", &script(succeeds_at)]);
+            let mut step = Step::new(cmd, Output::Quiet);
+            step.passing_failure = Some(text);
+            let ok = Exec::silent().step(&step).is_ok();
+            (ok, std::fs::read_to_string(&log).unwrap().lines().count())
+        };
+        assert_eq!(runs("1", "layer"), (true, 1));
+        assert_eq!(runs("2", "layer"), (true, 2));
+        assert_eq!(runs("3", "layer"), (false, 2));
+        assert_eq!(runs("2", "another"), (false, 1));
     }
 
     #[test]
