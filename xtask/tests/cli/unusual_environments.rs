@@ -600,7 +600,7 @@ fn standalone_commands_work_in_any_folder() {
     }
 }
 
-/// A sandbox in which every call succeeds, with a Temporal on this port; without it `up` would wait a minute.
+/// A sandbox in which every call succeeds, with a Temporal on this port.
 fn working_sandbox(temporal: u16) -> Sandbox {
     let ok = |args: &str| answer(args, 0, "", "");
     let address = format!("env = {{ TEMPORAL_SERVICE_ADDRESS = 'localhost:{temporal}' }}\n");
