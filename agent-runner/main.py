@@ -71,7 +71,7 @@ def startup_fields(settings: Settings) -> dict[str, object]:
 def model_fields(settings: Settings) -> dict[str, object]:
     """The model, and the variable that each of its settings comes from."""
     llm, sources = settings.llm, settings.llm_sources
-    # An address can have a password, and a key as a parameter.
+    # A URL can contain a password, or a key as a parameter. Neither may be in the log.
     url = urlsplit(llm.base_url)
     return {
         "provider": llm.provider.value,
@@ -87,8 +87,8 @@ def model_fields(settings: Settings) -> dict[str, object]:
 def hide_environment() -> None:
     """Prevent other processes of this user from reading this process's environment with its keys.
 
-    This works on every Linux, while confining the agents' commands needs Landlock. It does not
-    protect the environment of a container's init, which is the same: only Landlock does.
+    This works on every Linux, also without Landlock. It does not protect the environment of a
+    container's init, which has the same variables: only Landlock does.
     """
     if sys.platform == "linux":
         pr_set_dumpable = 4

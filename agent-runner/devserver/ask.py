@@ -70,8 +70,8 @@ async def ask(
 def folder_of(session: str, workspace: str) -> str:
     """The folder of a session's files, with a slash at its end; empty if it is not known.
 
-    The runner names it as `worker.sandbox.sandbox_id` does. That hashes the names that are not
-    valid, and this does not.
+    `worker.sandbox.sandbox_id` makes this name. It uses a hash if the session's name is not valid
+    in a path; then the result is empty here.
     """
     valid = re.fullmatch(r"[A-Za-z0-9._-]{1,100}", session)
     return f"{workspace.rstrip('/')}/thread-{session}/" if valid and workspace else ""

@@ -304,7 +304,7 @@ class Settings(BaseSettings):
 
     @property
     def digest(self) -> str:
-        """A hash that identifies this configuration. Of keys, only whether they are set counts."""
+        """A hash of this configuration. It covers whether a key is set, but not its value."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def prepare_sandbox_root(self) -> None:

@@ -139,9 +139,10 @@ pub struct Step {
     pub limit: Option<Duration>,
     /// How long the step is repeated until it succeeds; none to run it once.
     pub retry_for: Option<Duration>,
-    /// The failures after which it is not repeated: one of these texts is in the last line of its output.
+    /// With `retry_for`: texts of failures that do not go away. If the last line of the output has
+    /// one of them, the step is not repeated.
     pub give_up_on: &'static [&'static str],
-    /// A failure that passes by itself has this text in its output. After it, the step runs once more.
+    /// If the step fails with this text in its output, it runs once more: the failure is temporary.
     pub passing_failure: Option<&'static str>,
 }
 

@@ -54,7 +54,7 @@ const REQUEST_FAILED: i32 = 4;
 struct AskFacts {
     client: Client,
     server_port: u16,
-    /// The session if none is given; none if the server chooses.
+    /// The session if `--session` is not given; none to let the server choose one.
     new_session: Option<String>,
     /// The runner's workspace on this machine.
     workspace: Option<String>,
@@ -190,7 +190,7 @@ fn new_session() -> String {
     format!("ask-{:x}", since.as_millis())
 }
 
-/// The folder of this machine that the runner has as its workspace.
+/// The folder on this machine that is mounted as the runner's workspace.
 fn workspace(cx: &Context) -> Option<String> {
     let mounts = cx.settings.mounts().into_iter();
     let mut folders = mounts.filter_map(|mount| {
@@ -232,7 +232,7 @@ impl Command for Ask {
             return Ok(());
         };
         cx.exec.run(&before.to_vec().into())?;
-        // Its exit code says what failed.
+        // The failure is made from the exit code below, so the step must not fail by itself.
         let answer = cx.exec.step(&client.clone().ignore_failure())?;
         if !answer.ok() {
             return Err(failure(&answer, &client.cmd.summary()).into());

@@ -50,8 +50,8 @@ impl Ports {
         };
         if [ports.server, ports.model].contains(&ports.temporal) || ports.server == ports.model {
             return Err(Failure::usage(format!(
-                "Temporal's port {} must not be that of the stigmer-server, {}, nor the next one, which is the scripted model's",
-                ports.temporal, ports.server
+                "Temporal's port {} must not be the stigmer-server's port, {}, or the scripted model's port, {}",
+                ports.temporal, ports.server, ports.model
             ))
             .hint(format!(
                 "set `{TEMPORAL_ADDRESS}` or `{SERVER_ADDRESS}` to another port"
@@ -76,7 +76,7 @@ fn port_on_this_machine(runner: &RunnerEnv, name: &str, default: u16) -> Result<
         None => "has no port that can be read".to_owned(),
     };
     Err(Failure::usage(format!(
-        "`{name}` in {place} {what}, but the stack of `up` and `ask` must be on this machine"
+        "`{name}` in {place} {what}; the servers of `up` and `ask` must be on this machine"
     ))
     .hint(format!(
         "set `{name}` to `localhost:PORT`, or start only the runner: `cargo xtask run-local`"
@@ -138,20 +138,20 @@ pub fn devserver_image(settings: &Settings) -> String {
     )
 }
 
-/// Whether `up` started a container, or `run-local` in the place of one that `up` started.
+/// Whether a container belongs to the stack of `up`, so that `down` removes it.
 pub fn belongs_to_stack(settings: &Settings, container: &Container) -> bool {
     container.owner() == Owner::Xtask
         && container.label(label::STACK) == Some(settings.run.container.as_str())
 }
 
-/// Whether a container of the stack serves this port. Its command has the port.
+/// Whether a server of the stack listens on this port, judged by the arguments of its container.
 pub fn serves(container: &Container, port: u16) -> bool {
     let command = container.config.cmd.as_ref();
     command.is_none_or(|words| words.contains(&port.to_string()))
 }
 
-/// The variables of the scripted model, if the runner uses it: the stigmer-server is the one of `up`, and no
-/// model is configured. Otherwise none.
+/// The variables of the scripted model. Empty unless the stigmer-server is that of `up` and no
+/// model is configured.
 pub fn scripted_model(runner: &RunnerEnv, has_own_server: bool) -> Vec<(&'static str, String)> {
     if !has_own_server || Model::of(runner).is_configured() {
         return Vec::new();
@@ -194,7 +194,7 @@ impl Server<'_> {
                 .map(|stack| (label::STACK.to_owned(), stack.to_owned())),
         );
         let mut run = Run::restricted(self.name, self.image, invoking_user, self.network.clone());
-        // Another project's server may write to any folder.
+        // Temporal's image is not ours, and it is not known to which folders it writes.
         run.hardening.read_only = false;
         engine.run_as_image_user(&Run {
             labels,
@@ -284,7 +284,8 @@ pub fn build_devserver_steps(
     let mut build = request::build_for_engine_platform(settings, facts)?;
     build.target.clone_from(&settings.stack.server_target);
     build.references = vec![devserver_image(settings)];
-    // A commit that does not change the sources leaves the image and the server that runs from it.
+    // Without the commit's labels, a commit that changes no sources leads to the same image, so a
+    // running server is kept. Another version leads to another image.
     build
         .labels
         .retain(|name, _| name == label::IMAGE || name == VERSION_LABEL);
@@ -360,8 +361,8 @@ pub fn devserver_command(args: impl IntoIterator<Item = String>) -> Vec<String> 
     program.into_iter().chain(args).collect()
 }
 
-/// After a failure, shows the end of the logs of the containers, which may explain it. Returns the result
-/// that it was given.
+/// If the result is a failure, prints the last lines of the containers' logs, which may explain it.
+/// Returns the result unchanged.
 pub fn show_logs_on_failure<T>(
     cx: &Context,
     engine: &EngineFacts,

@@ -38,7 +38,7 @@ pub struct Up {
     version: VersionOption,
 }
 
-/// The server's flags for what it shares with the runner, each with the runner's variable.
+/// The settings that the server shares with the runner: its flags and the runner's variables.
 const SHARED_WITH_RUNNER: &[(&str, &str)] = &[
     ("--namespace", NAMESPACE),
     (
@@ -74,7 +74,7 @@ struct ServerFacts {
     image: Option<Image>,
 }
 
-/// What becomes of a server.
+/// What `up` does with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     /// Another program answers at the port. It is used as it is.
@@ -135,7 +135,7 @@ impl UpFacts {
         let server = |name: &str, address: &str, port: u16, image: Option<Image>| {
             Ok::<_, anyhow::Error>(ServerFacts {
                 origin: origin_of_address(&runner, address),
-                // What answers on this machine is of no use to a container that cannot reach it.
+                // A server on this machine is useless to a container that cannot reach it.
                 answers: engine.why_localhost_is_unreachable().is_none()
                     && host::listens(&format!("localhost:{port}")),
                 container: container(name)?,
@@ -191,7 +191,7 @@ impl UpFacts {
     /// What becomes of Temporal and of the stigmer-server.
     fn fates(&self, settings: &Settings, names: &Names) -> (Fate, Fate) {
         let temporal = self.temporal(settings, names);
-        // A running Temporal stays if only its image has changed: it has the executions.
+        // A running Temporal stays even if its image has changed: the executions are in its memory.
         let known = ServerFacts {
             image: None,
             origin: String::new(),
@@ -223,8 +223,9 @@ fn check_network(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<
     Err(Failure::usage(why).hint("give the runner the host's network: `XTASK_RUN_NETWORK=auto cargo xtask up`, or `run.network = \"auto\"` in `xtask.local.toml`"))
 }
 
-/// Pulls and builds the images that are needed. The stigmer-server's is always built: that takes a moment if
-/// nothing has changed, and nobody else notices if its sources have.
+/// Pulls and builds the images that are needed. The stigmer-server's image is built even if it
+/// exists, because only the build shows whether the sources have changed. It is not built if `up`
+/// uses a server that it did not start.
 ///
 /// # Errors
 /// When an image cannot be planned.
@@ -249,8 +250,8 @@ fn plan_images(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<Pl
     Ok(plan)
 }
 
-/// Starts the servers that do not run, and waits until they answer. It replaces ours whose image or command
-/// is not the newest.
+/// Starts the servers that do not run, and waits until they answer. Replaces a server of `up` that
+/// runs from an old image or with other arguments.
 fn plan_servers(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
     let engine = &facts.build.engine;
     let mut plan = Plan::default();
@@ -354,7 +355,7 @@ impl Command for Up {
     }
 }
 
-/// Asks for the images again that the plan may have made.
+/// Looks the images up again, because the plan may have pulled or built them.
 fn update_images(cx: &Context, facts: &mut UpFacts) -> Result<()> {
     if cx.dry_run {
         return Ok(());
@@ -427,7 +428,7 @@ mod tests {
             fate(true, Some(container("running", &same, "new"))),
             Fate::Keep
         );
-        // On rootless Docker, this machine's ports say nothing.
+        // With rootless Docker, the ports of the containers are not ports of this machine.
         assert_eq!(
             fate(false, Some(container("running", &same, "sha256:new"))),
             Fate::Keep

@@ -91,8 +91,8 @@ impl Healthcheck {
     }
 }
 
-/// What an engine says if a command cannot run in a container now or later: the container has ended, or it
-/// does not have the program.
+/// Texts of the engines' errors after which a command can never run in a container: the container
+/// has ended, or it does not have the program.
 pub const EXEC_FAILS_FOR_GOOD: &[&str] = &[
     // Docker
     "is not running",

@@ -9,13 +9,13 @@ const MODEL: &str = "STIGMER_LLM_MODEL";
 const URL: &str = "STIGMER_LLM_BASE_URL";
 
 /// The keys that decide the provider if none is named. The first one that is set counts.
-/// `STIGMER_LLM_API_KEY` is none of them: it may be any provider's.
+/// `STIGMER_LLM_API_KEY` is not one of them, because it can be the key of any provider.
 const DECIDING_KEYS: [(&str, &str); 2] = [
     ("OPENAI_API_KEY", "openai"),
     ("ANTHROPIC_API_KEY", "anthropic"),
 ];
 
-/// The provider if nothing decides it.
+/// The provider if neither `STIGMER_LLM_PROVIDER` nor one of these keys is set.
 const DEFAULT_PROVIDER: &str = "ollama";
 
 /// A value, and the variable and the place that it comes from.
@@ -40,7 +40,7 @@ pub struct Model {
     name: Option<Chosen>,
     /// The variable of the model's address and its place.
     address: Option<String>,
-    /// The keys that are set too, and decide nothing.
+    /// Those of the deciding keys that are set but not used, because an earlier one decides.
     other_keys: Vec<&'static str>,
 }
 
@@ -103,7 +103,7 @@ impl Model {
             line += &format!(", at the address of {address}");
         }
         for key in &self.other_keys {
-            line += &format!("; {key} is set too: {PROVIDER} would choose");
+            line += &format!("; {key} is set too: set {PROVIDER} to choose");
         }
         line
     }
@@ -162,7 +162,7 @@ mod tests {
         is(
             "OPENAI_API_KEY=sk-1\n",
             &[("ANTHROPIC_API_KEY", "sk-1")],
-            "openai (OPENAI_API_KEY in .env), its default model; ANTHROPIC_API_KEY is set too: STIGMER_LLM_PROVIDER would choose",
+            "openai (OPENAI_API_KEY in .env), its default model; ANTHROPIC_API_KEY is set too: set STIGMER_LLM_PROVIDER to choose",
         );
         is(
             "OPENAI_API_KEY=sk-1\nSTIGMER_LLM_MODEL=m\nSTIGMER_LLM_BASE_URL=http://me:pw@h/v1\n",

@@ -140,7 +140,7 @@ fn an_address_that_is_not_on_this_machine_is_refused() {
             let output = sandbox.run(command);
             assert_eq!(output.code, 2, "{output:?}");
             let expected = format!(
-                "error: `{variable}` in .env {what}, but the stack of `up` and `ask` must be on this machine\n"
+                "error: `{variable}` in .env {what}; the servers of `up` and `ask` must be on this machine\n"
             );
             assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
             assert_eq!(sandbox.calls(), [""; 0]);

@@ -134,9 +134,12 @@ impl Command for Clean {
         let lists: usize = found.iter().map(|(_, facts)| facts.lists.len()).sum();
         let lists = match lists {
             0 => String::new(),
+            1 => " and 1 manifest list".to_owned(),
             _ => format!(" and {lists} manifest lists"),
         };
-        cx.ui.status("Removed", &format!("{removed} images{lists}"));
+        let images = if removed == 1 { "image" } else { "images" };
+        cx.ui
+            .status("Removed", &format!("{removed} {images}{lists}"));
         Ok(())
     }
 }

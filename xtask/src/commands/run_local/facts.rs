@@ -94,13 +94,14 @@ impl RunFacts {
     }
 }
 
-/// What the container shares with the servers of `up`.
+/// How the container relates to the stack of `up`.
 struct Stack {
     is_in_stack: bool,
     has_own_server: bool,
 }
 
-/// A container that replaces one of the stack stays in the stack, whichever command starts it.
+/// A runner that `run-local` or `watch` starts belongs to the stack if it replaces a runner of the
+/// stack, or if the stack's server exists.
 fn stack_of(cx: &Context, state: &EngineState, started_by: StartedBy) -> Result<Stack> {
     if let StartedBy::Up { has_own_server } = started_by {
         return Ok(Stack {
