@@ -24,7 +24,7 @@ use crate::{
         environment::{RunnerEnv, read_env_file},
         host,
     },
-    plan::{Output, Plan, Step},
+    plan::{EnvValue, Output, Plan, Step},
     settings::{Network, Settings},
 };
 
@@ -50,10 +50,14 @@ pub struct Ask {
 const EXECUTION_FAILED: i32 = 3;
 const REQUEST_FAILED: i32 = 4;
 
+const API_KEY: &str = "STIGMER_API_KEY";
+
 /// What the plan needs to know.
 struct AskFacts {
     client: Client,
     server_port: u16,
+    /// The key of a stigmer-server that `up` did not start.
+    api_key: Option<String>,
     /// The session if `--session` is not given; none to let the server choose one.
     new_session: Option<String>,
     /// The runner's workspace on this machine.
@@ -105,15 +109,14 @@ impl Ask {
     ) -> Run {
         let network = engine.network(&Network::Auto);
         let host = engine.host_name_on(&network);
-        let key = "STIGMER_API_KEY";
         let name = format!("{}-ask-{run_id}", settings.run.container);
         Run {
             labels: vec![(label::CONTAINER.to_owned(), "ask".to_owned())],
             mode: Mode::Foreground { tty: false },
-            env_by_name: env
-                .get(key)
-                .map(|_| (key.to_owned(), None))
-                .into_iter()
+            env_by_name: facts
+                .api_key
+                .iter()
+                .map(|value| (API_KEY.to_owned(), Some(EnvValue::Secret(value.clone()))))
                 .collect(),
             command: self.command(format!("{host}:{}", facts.server_port), facts),
             ..Run::restricted(&name, &devserver_image(settings), env.user, network)
@@ -159,6 +162,7 @@ impl AskFacts {
             return Ok(Self {
                 client: Client::InServer { engine, server },
                 server_port,
+                api_key: None,
                 new_session: Some(new_session()),
                 workspace: workspace(cx),
             });
@@ -178,6 +182,7 @@ impl AskFacts {
                 run_id: std::process::id(),
             },
             server_port,
+            api_key: runner.value(API_KEY).map(str::to_owned),
             new_session: None,
             workspace: workspace(cx),
         })
@@ -254,6 +259,7 @@ impl crate::commands::testing::Examples for Ask {
         let facts = |client| AskFacts {
             client,
             server_port: 7234,
+            api_key: None,
             new_session: Some("ask-1".to_owned()),
             workspace: Some("/home/me/work".to_owned()),
         };

@@ -29,7 +29,7 @@ impl Command for Down {
     fn run(&self, cx: &Context) -> Result<()> {
         let clock = Clock::start();
         let names = Names::for_runner(&cx.settings.run.container);
-        let (mut ran, mut removed) = (Ran::Yes, 0);
+        let (mut ran, mut removed, mut silent) = (Ran::Yes, 0, None);
         // The runner first: it needs the servers to finish its work.
         for name in [&names.runner, &names.server, &names.temporal] {
             let search = cx.search(name)?;
@@ -45,9 +45,12 @@ impl Command for Down {
                 ran = removal::run_or_print(cx, engine, &plan, &[(name, container)])?;
                 removed += 1;
             }
-            if *name == names.runner {
-                search.warn_of_silence(cx);
+            if let Err(why) = search.fail_if_silent() {
+                silent.get_or_insert(why);
             }
+        }
+        if let Some(why) = silent {
+            return Err(why.into());
         }
         match (ran, removed) {
             (Ran::No, _) => {}

@@ -14,9 +14,9 @@ use crate::{
         health,
         run_local::environment::ContainerEnv,
         stack::{
-            Names, Ports, Server, build_devserver_steps, devserver_cmd, devserver_image,
-            find_devserver_image, model_on, server, show_logs_on_failure, temporal,
-            until_it_succeeds, wait_for_devserver,
+            NAMESPACE, Names, Ports, SERVER_ADDRESS, Server, TASK_QUEUE, TEMPORAL_ADDRESS,
+            build_devserver_steps, devserver_cmd, devserver_image, find_devserver_image, model_on,
+            server, show_logs_on_failure, temporal, until_it_succeeds, wait_for_devserver,
         },
     },
     engine::{EngineFacts, label, run::Run},
@@ -80,12 +80,16 @@ impl SmokePlans {
     }
 }
 
+/// The variables of the servers. Those of `smoke` have the runner's defaults.
+const OF_SERVERS: &[&str] = &[TEMPORAL_ADDRESS, SERVER_ADDRESS, NAMESPACE, TASK_QUEUE];
+
 /// The runner as its image is, with the scripted model.
 fn runner(settings: &Settings, engine: &EngineFacts, names: &Names, facts: &SmokeFacts) -> Cmd {
     let mut env = ContainerEnv::default();
     let model = model_on(Ports::DEFAULT);
     for (name, value) in &settings.run.env {
-        if model.iter().all(|(other, _)| other != name) {
+        let is_ours = OF_SERVERS.contains(&name.as_str());
+        if !is_ours && model.iter().all(|(other, _)| other != name) {
             env.add(name, value.clone());
         }
     }

@@ -63,6 +63,8 @@ impl Ports {
 
 pub const TEMPORAL_ADDRESS: &str = "TEMPORAL_SERVICE_ADDRESS";
 pub const SERVER_ADDRESS: &str = "STIGMER_BACKEND_ENDPOINT";
+pub const NAMESPACE: &str = "TEMPORAL_NAMESPACE";
+pub const TASK_QUEUE: &str = "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE";
 
 fn port_on_this_machine(runner: &RunnerEnv, name: &str, default: u16) -> Result<u16, Failure> {
     let Some((value, source)) = runner.get(name).filter(|(value, _)| !value.is_empty()) else {

@@ -16,12 +16,13 @@ use crate::{
             start::{BACKGROUND, preview, start},
         },
         stack::{
-            Names, Ports, SERVER_ADDRESS, Server, TEMPORAL_ADDRESS, build_devserver_steps,
-            devserver_image, find_devserver_image, origin_of_address, server, serves,
-            show_logs_on_failure, temporal, wait_for_devserver, wait_for_temporal,
+            NAMESPACE, Names, Ports, SERVER_ADDRESS, Server, TASK_QUEUE, TEMPORAL_ADDRESS,
+            belongs_to_stack, build_devserver_steps, devserver_image, find_devserver_image,
+            origin_of_address, server, serves, show_logs_on_failure, temporal, wait_for_devserver,
+            wait_for_temporal,
         },
     },
-    engine::{EngineFacts, container::Container, image::Image},
+    engine::{EngineFacts, Location, container::Container, image::Image},
     facts::{
         context::{Context, refuse_foreign},
         environment::{RunnerEnv, read_env_file},
@@ -41,13 +42,8 @@ pub struct Up {
 /// The settings that the server shares with the runner: its flags and the runner's variables.
 const SHARED_WITH_RUNNER: &[(&str, &str)] = &[
     ("--namespace", NAMESPACE),
-    (
-        "--runner-task-queue",
-        "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
-    ),
+    ("--runner-task-queue", TASK_QUEUE),
 ];
-
-const NAMESPACE: &str = "TEMPORAL_NAMESPACE";
 
 /// What the plans need to know.
 struct UpFacts {
@@ -87,7 +83,10 @@ enum Fate {
 impl ServerFacts {
     /// What becomes of the server that would run with this command.
     fn fate(&self, port: u16, command: &[String]) -> Fate {
-        let running = self.container.as_ref().filter(|found| found.state.running);
+        let running = self
+            .container
+            .as_ref()
+            .filter(|found| found.state.running && !found.state.is_paused());
         match running {
             Some(ours) if serves(ours, port) => {
                 let same_command = ours.config.cmd.as_ref().is_none_or(|cmd| cmd == command);
@@ -132,11 +131,13 @@ impl UpFacts {
             Ok(container)
         };
         container(&names.runner)?;
+        refuse_second_stack(cx, engine, names)?;
         let server = |name: &str, address: &str, port: u16, image: Option<Image>| {
             Ok::<_, anyhow::Error>(ServerFacts {
                 origin: origin_of_address(&runner, address),
                 // A server on this machine is useless to a container that cannot reach it.
                 answers: engine.why_localhost_is_unreachable().is_none()
+                    && !matches!(engine.location, Location::Remote(_))
                     && host::listens(&format!("localhost:{port}")),
                 container: container(name)?,
                 image,
@@ -207,6 +208,29 @@ impl UpFacts {
     }
 }
 
+/// Refuses a stack that runs in another engine: its servers have the ports, and its runner the task queue.
+fn refuse_second_stack(cx: &Context, ours: &EngineFacts, names: &Names) -> Result<()> {
+    for name in [&names.runner, &names.server, &names.temporal] {
+        for (engine, container) in &cx.search(name)?.found {
+            if engine.kind != ours.engine.kind
+                && belongs_to_stack(cx.settings, container)
+                && container.state.running
+            {
+                let program = engine.kind.program();
+                return Err(Failure::new(format!(
+                    "the stack runs in {} already: `{name}`",
+                    engine.kind
+                ))
+                .hint(format!(
+                    "continue there: `cargo xtask --engine {program} up`; or remove it first: `cargo xtask down`"
+                ))
+                .into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a network of the runner from which it cannot reach the servers. They listen on the loopback only,
 /// so that no other machine can use them.
 fn check_network(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<(), Failure> {
@@ -215,6 +239,13 @@ fn check_network(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<
     let uses_others = facts.fates(settings, names) == (Fate::Other, Fate::Other);
     if uses_others || engine.reaches_servers_on(network) {
         return Ok(());
+    }
+    if let Location::Remote(endpoint) = &engine.location {
+        let why = format!(
+            "the engine is on another machine ({endpoint}), whose containers cannot reach the servers of `up` here"
+        );
+        return Err(Failure::usage(why)
+            .hint("run `cargo xtask up` on that machine, or choose an engine of this one"));
     }
     let why = format!(
         "the runner on the network `{}` could not reach the servers of `up`, which listen on the loopback only",
@@ -263,6 +294,9 @@ fn plan_servers(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
         );
         let server = facts.temporal(settings, names);
         start_server(&mut plan, settings, facts, &facts.temporal, &server, what);
+    }
+    // An earlier `up` may have ended before its server was ready.
+    if temporal != Fate::Other {
         let image = facts.temporal.image.as_ref();
         let program = image.and_then(|image| image.config.entrypoint.clone());
         let program = program.unwrap_or_else(|| vec!["temporal".to_owned()]);
@@ -277,6 +311,8 @@ fn plan_servers(settings: &Settings, facts: &UpFacts, names: &Names) -> Plan {
         let image = devserver_image(settings);
         let server = facts.server(&image, names);
         start_server(&mut plan, settings, facts, &facts.server, &server, what);
+    }
+    if server != Fate::Other {
         plan.push(wait_for_devserver(engine, &names.server, facts.ports));
     }
     plan

@@ -318,3 +318,124 @@ fn down_removes_the_stack_and_names_a_runner_that_stays() {
         ["docker rm --force box", "docker rm --force box-server"]
     );
 }
+
+/// A server that an earlier `up` has started may not be ready yet.
+#[test]
+fn up_waits_for_a_server_that_it_keeps() {
+    let first = sandbox(ADDRESSES, "", &[image()]).run(&UP).stdout;
+    let args_of = |name: &str, first_word: &str| -> Vec<String> {
+        let run = run_of(&first, name);
+        let (_, args) = run.split_once(&format!(" {first_word} ")).unwrap();
+        let args = format!("{first_word} {args}");
+        args.split(' ').map(str::to_owned).collect()
+    };
+    let kept = |name: &str, first_word: &str| {
+        let args = args_of(name, first_word);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        let found = member(name, &args).to_string();
+        // Its image is the newest one.
+        serde_json::from_str(&found.replace("sha256:old", "sha256:0123456789abcdef")).unwrap()
+    };
+    let answers = [
+        image(),
+        kept("box-temporal", "server"),
+        kept("box-server", "serve"),
+    ];
+    let again = sandbox(ADDRESSES, "", &answers).run(&UP);
+    assert_eq!(again.code, 0, "{again:?}");
+    for name in ["box-temporal", "box-server"] {
+        let start = format!("--name {name} ");
+        assert!(!again.stdout.contains(&start), "{}", again.stdout);
+        let wait = format!("until docker exec {name} ");
+        assert!(again.stdout.contains(&wait), "{}", again.stdout);
+    }
+}
+
+#[test]
+fn a_stack_in_another_engine_is_not_doubled() {
+    let labels = json!({ "ai.stigmer.xtask.container": "server", "ai.stigmer.xtask.stack": "box" });
+    let found = json!([{
+        "Id": "1", "Name": "box-server", "ImageName": "x",
+        "State": { "Status": "running", "Running": true },
+        "Config": { "Cmd": ["serve"], "Labels": labels },
+    }]);
+    let podman = [
+        podman_version(),
+        answer("container inspect box-server", 0, &found.to_string(), ""),
+        no_container("podman"),
+    ];
+    let docker = [docker_version(), no_container("docker"), image()];
+    let output = Sandbox::new(PROJECT)
+        .engine("docker", &docker)
+        .engine("podman", &podman)
+        .run(&["up", "--version", "dev-me"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        output.stderr.ends_with(
+            "error: the stack runs in Podman already: `box-server`\n\
+             hint: continue there: `cargo xtask --engine podman up`; or remove it first: `cargo xtask down`\n"
+        ),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn a_remote_engine_cannot_have_the_stack() {
+    let output = sandbox(ADDRESSES, "", &[image()])
+        .env("DOCKER_HOST", "ssh://me@box")
+        .run(&UP);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(
+        output.stderr.contains("the engine is on another machine")
+            && !output.stderr.contains("XTASK_RUN_NETWORK"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn down_fails_if_an_engine_does_not_answer() {
+    let hung = |args: &str| json!({ "args": args, "sleep_ms": 20_000 });
+    let output = Sandbox::new(PROJECT)
+        .engine("docker", &[hung("version"), hung("container inspect")])
+        .engine("podman", &[podman_version(), no_container("podman")])
+        .env("XTASK_ENGINE_TIMEOUT", "300ms")
+        .run(&["down"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(
+        output
+            .stderr
+            .contains("`docker` did not answer within 300ms"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn ask_passes_the_key_of_the_environment_file() {
+    let env = format!("{ADDRESSES}STIGMER_API_KEY=marked-key\n");
+    let output = sandbox(&env, "", &[image()]).run(&["ask", "--dry-run", "hello"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let line = output.stdout.lines().last().unwrap();
+    assert!(
+        line.starts_with("STIGMER_API_KEY=*** docker run "),
+        "{line}"
+    );
+    assert!(!output.stdout.contains("marked-key"));
+}
+
+#[test]
+fn smoke_does_not_use_the_addresses_of_the_project() {
+    let more = "[run.env]\nTEMPORAL_SERVICE_ADDRESS = 'localhost:7300'\nTEMPORAL_NAMESPACE = 'mine'\nKEPT = 'yes'\n";
+    let output = sandbox("", more, &[image()]).run(&["smoke", "--version", "dev-me", "--dry-run"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(
+        output.stdout.contains("--env KEPT=yes"),
+        "{}",
+        output.stdout
+    );
+    for name in ["TEMPORAL_SERVICE_ADDRESS", "TEMPORAL_NAMESPACE"] {
+        assert!(!output.stdout.contains(name), "{}", output.stdout);
+    }
+}
