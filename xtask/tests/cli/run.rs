@@ -166,7 +166,12 @@ fn a_network_of_ones_own_has_the_hosts_name() {
         } else {
             podman_version()
         };
-        let other = answer("container inspect other", 0, "[{\"Id\":\"1\"}]", "");
+        let other = answer(
+            "container inspect other",
+            0,
+            r#"[{"Id":"1","State":{"Status":"running","Running":true}}]"#,
+            "",
+        );
         let sandbox = Sandbox::new(&format!("{PROJECT}{addresses}"))
             .engine(engine, &[&answers[..], &[version, other]].concat());
         let output = dry_run(&sandbox, &["--network", network]);
@@ -201,7 +206,12 @@ fn a_network_of_ones_own_has_the_hosts_name() {
 #[test]
 fn a_network_apart_from_the_host_is_announced() {
     let addresses = "env = { SERVER = 'localhost:1' }\naddresses = ['SERVER']\n";
-    let other = answer("container inspect other", 0, "[{\"Id\":\"1\"}]", "");
+    let other = answer(
+        "container inspect other",
+        0,
+        r#"[{"Id":"1","State":{"Status":"running","Running":true}}]"#,
+        "",
+    );
     let answers = [
         docker_version(),
         no_container("docker"),
@@ -276,6 +286,68 @@ fn a_missing_network_is_reported_before_the_old_container_is_stopped() {
                 .any(|word| call.contains(word))
         });
         assert!(!touched, "{calls:?}");
+    }
+}
+
+#[test]
+fn a_network_that_cannot_be_shared_is_refused_before_the_old_container_is_stopped() {
+    let stopped = json!([{
+        "Id": "id-of-db", "Name": "/db", "State": { "Status": "exited", "Running": false },
+        "Config": { "Image": "db", "Labels": {} },
+    }]);
+    let db = answer("container inspect db", 0, &stopped.to_string(), "");
+    let Value::String(own) = container("running", true)["stdout"].clone() else {
+        panic!("no description");
+    };
+    let by_id = answer("container inspect 0123456789ab", 0, &own, "");
+    let answers = [
+        docker_version(),
+        container("running", true),
+        db,
+        by_id,
+        image(),
+        ok("stop"),
+        ok("rm"),
+    ];
+    let old = Sandbox::new(PROJECT).engine("docker", &answers);
+    let none = [docker_version(), no_container("docker"), image()];
+    let none = Sandbox::new(PROJECT).engine("docker", &none);
+    let own = "error: the new container cannot share the network of `{NAME}`, because it replaces that container\nhint: use another network: `--network bridge`\n";
+    for (sandbox, network, expected) in [
+        (
+            &old,
+            "container:db",
+            "error: the new container cannot share the network of `db`, because that container is not running (it is exited)\nhint: start it: `docker start db`; or use another network: `--network bridge`\n",
+        ),
+        (&old, "container:box", own),
+        (&old, "container:0123456789ab", own),
+        (&none, "container:box", own),
+    ] {
+        let output = sandbox.run(&["run-local", "--version", "dev-me", "--network", network]);
+        assert_eq!(output.code, 1, "{network}: {output:?}");
+        let name = network.trim_start_matches("container:");
+        assert_eq!(output.stderr, expected.replace("{NAME}", name));
+        let calls = sandbox.calls();
+        let touches = |call: &String| {
+            [" stop ", " rm ", " run "]
+                .iter()
+                .any(|it| call.contains(it))
+        };
+        assert!(!calls.iter().any(touches), "{calls:?}");
+    }
+    // Docker can share the network of a paused container. Podman starts a stopped one.
+    let paused = stopped.to_string().replace("exited", "paused");
+    let podmans = stopped
+        .to_string()
+        .replace("\"Name\"", "\"ImageName\":\"db\",\"Name\"");
+    for (engine, version, db) in [
+        ("docker", docker_version(), paused),
+        ("podman", podman_version(), podmans),
+    ] {
+        let db = answer("container inspect db", 0, &db, "");
+        let sandbox = Sandbox::new(PROJECT).engine(engine, &[version, db, image()]);
+        let output = dry_run(&sandbox, &["--network", "container:db"]);
+        assert_eq!(values(&output, "--network"), ["container:db"], "{output:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     commands::{
         run_local::{
             mounts::{Mount, mount},
-            network::has_network,
+            network::{NetworkState, network_state},
         },
         stack::{Names, Ports, belongs_to_stack, scripted_model, serves},
     },
@@ -38,8 +38,7 @@ pub struct RunFacts {
     /// The mounts, in the settings' order.
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
-    /// Whether the configured network exists; with `container:NAME`, whether that container exists.
-    pub has_network: bool,
+    pub network: NetworkState,
     pub env_file: Option<EnvFile>,
     /// Whether the container belongs to the stack of `up`, so that `down` removes it.
     pub is_in_stack: bool,
@@ -76,7 +75,7 @@ impl RunFacts {
             mounts,
             is_in_stack: stack.is_in_stack,
             scripted_model: scripted_model(&runner, stack.has_own_server),
-            has_network: has_network(cx, &state.engine)?,
+            network: network_state(cx, &state)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file,
             state,
