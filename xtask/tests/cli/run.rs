@@ -580,6 +580,81 @@ fn with_sudo_the_home_folder_and_new_folders_are_the_callers() {
     );
 }
 
+/// These refusals are the same for root, for `sudo` and for everybody else.
+#[test]
+fn an_existing_folder_keeps_its_owner() {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    for caller in [None, Some("1")] {
+        let sandbox = sandbox("docker", "");
+        let sandbox = match caller {
+            Some(id) => sandbox.env("SUDO_UID", id).env("SUDO_GID", id),
+            None => sandbox,
+        };
+        for (folder, hint) in [
+            ("/etc", "mount it read-only: `/etc:/host:ro`"),
+            ("/", "mount it read-only: `/:/host:ro`"),
+            (
+                "/etc/../etc/.",
+                "mount it read-only: `/etc/../etc:/host:ro`",
+            ),
+        ] {
+            let output = dry_run(&sandbox, &["-v", &format!("{folder}:/host")]);
+            assert_eq!(output.code, 1, "{folder}: {output:?}");
+            assert!(output.stderr.contains("could not write to"), "{output:?}");
+            assert!(
+                output.stderr.ends_with(&format!("hint: {hint}\n")),
+                "{output:?}"
+            );
+            assert!(!output.stdout.contains("chown"), "{output:?}");
+            let output = dry_run(&sandbox, &["-v", &format!("{folder}:/host:ro")]);
+            assert_eq!(output.code, 0, "{folder}: {output:?}");
+            assert!(!output.stdout.contains(" /etc\n"), "{output:?}");
+        }
+        symlink("/etc", sandbox.path("home/link")).unwrap();
+        for folder in ["/etc", "~/link"] {
+            if folder == "~/link" && caller.is_some() {
+                continue; // `~` is the home folder of the user 1.
+            }
+            local(&sandbox, &format!("[run]\nworkspace = '{folder}'\n"));
+            let output = dry_run(&sandbox, &[]);
+            assert_eq!(output.code, 1, "{output:?}");
+            let hint = "hint: set `run.workspace` to another folder in `xtask.local.toml`\n";
+            assert!(output.stderr.ends_with(hint), "{output:?}");
+        }
+        if !is_root {
+            continue;
+        }
+        // Root owns this folder.
+        let folder = sandbox.path("theirs").display().to_string();
+        fs::create_dir(&folder).unwrap();
+        local(&sandbox, "");
+        let output = dry_run(&sandbox, &["-v", &format!("{folder}:/host")]);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.stderr.contains("sudo chown -R "), "{output:?}");
+        // As the workspace, root gives it to the container's user, and `sudo` does not.
+        local(&sandbox, &format!("[run]\nworkspace = '{folder}'\n"));
+        let output = dry_run(&sandbox, &[]);
+        match caller {
+            None => assert!(
+                output.stdout.contains("chown 1000:1000 /theirs\n"),
+                "{output:?}"
+            ),
+            Some(_) => assert!(
+                output.stderr.contains("`sudo chown -R 1:1 /theirs`"),
+                "{output:?}"
+            ),
+        }
+        // A folder of another user stays as it is.
+        std::os::unix::fs::chown(&folder, Some(2), Some(2)).unwrap();
+        let output = dry_run(&sandbox, &[]);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(
+            output.stderr.contains("it belongs to uid 2, not to "),
+            "{output:?}"
+        );
+    }
+}
+
 #[test]
 fn the_images_own_user_has_no_options_and_its_files_are_announced() {
     let mut rootless = docker_version();
