@@ -148,12 +148,13 @@ pub fn belongs_to_stack(settings: &Settings, container: &Container) -> bool {
 
 /// Whether a server of the stack listens on this port, judged by the arguments of its container.
 pub fn serves(container: &Container, port: u16) -> bool {
+    let option = ["--port".to_owned(), port.to_string()];
     let command = container.config.cmd.as_ref();
-    command.is_none_or(|words| words.contains(&port.to_string()))
+    command.is_none_or(|words| words.windows(2).any(|pair| pair == option))
 }
 
-/// The variables of the scripted model. Empty unless the stigmer-server is that of `up` and no
-/// model is configured.
+/// The variables of the scripted model. Empty unless the stigmer-server at the runner's address is
+/// that of `up` and no model is configured.
 pub fn scripted_model(runner: &RunnerEnv, has_own_server: bool) -> Vec<(&'static str, String)> {
     if !has_own_server || Model::of(runner).is_configured() {
         return Vec::new();

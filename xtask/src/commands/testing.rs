@@ -14,7 +14,7 @@ use crate::{
     build::{dockerfile::BuildFiles, facts::BuildFacts},
     commands::{
         command::Command,
-        run_local::{facts::RunFacts, mounts::Mount},
+        run_local::{facts::RunFacts, mounts::Mount, network::NetworkState},
         table::Cli,
     },
     config::{files::Files, layer::Sourced},
@@ -229,7 +229,7 @@ impl Machine {
             },
             reference: self.reference(settings),
             mounts: settings.mounts().iter().map(mount).collect(),
-            has_network: true,
+            network: NetworkState::Usable,
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
             is_in_stack: false,

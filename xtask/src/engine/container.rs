@@ -253,6 +253,14 @@ pub fn read_containers(text: &str) -> Result<Vec<Container>, String> {
 }
 
 impl Engine {
+    /// Whether a new container can share the network of this one. Podman starts one that is stopped.
+    pub fn can_share_network_of(&self, container: &Container) -> bool {
+        match self.kind {
+            EngineKind::Docker => ["running", "paused"].contains(&container.state.status.as_str()),
+            EngineKind::Podman => true,
+        }
+    }
+
     /// Stops a container with SIGTERM, and with SIGKILL after the grace period. Both engines accept a
     /// container that is already stopped.
     pub fn stop(&self, name: &str, grace: Duration) -> Cmd {

@@ -24,6 +24,8 @@ pub enum Folder {
         uid: u32,
         gid: u32,
         mode: u32,
+        /// Whether the system depends on who owns it, such as `/etc`.
+        is_of_system: bool,
     },
 }
 
@@ -34,10 +36,31 @@ pub fn folder(path: &Path) -> Folder {
             uid: found.uid(),
             gid: found.gid(),
             mode: found.mode(),
+            // A path that cannot be resolved may lead to any place.
+            is_of_system: path.canonicalize().map_or(true, |real| is_of_system(&real)),
         },
         Ok(_) => Folder::Other,
         Err(_) => dangling_link(path).unwrap_or(Folder::Missing),
     }
+}
+
+/// The folders of the system: also everything in them belongs to it.
+const SYSTEM_FOLDERS: [&str; 10] = [
+    "/bin", "/boot", "/dev", "/etc", "/proc", "/run", "/sbin", "/sys", "/usr", "/var",
+];
+
+/// Whether a folder, given without links, belongs to the system: `/`, each folder directly in it, a home
+/// folder, and what is in a folder of the system, except in `/var/tmp`.
+fn is_of_system(real: &Path) -> bool {
+    let depth = real.components().skip(1).count();
+    let is_in_system = SYSTEM_FOLDERS.iter().any(|folder| real.starts_with(folder));
+    let is_temporary = real.starts_with("/var/tmp") && depth > 2;
+    let is_library = real
+        .iter()
+        .nth(1)
+        .is_some_and(|top| top.to_string_lossy().starts_with("lib"));
+    let is_home = real.starts_with("/home") && depth == 2;
+    depth < 2 || is_home || is_library || (is_in_system && !is_temporary)
 }
 
 /// The link on the way to a path that leads nowhere.
@@ -110,6 +133,36 @@ fn port_of_scheme(scheme: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_of_the_system() {
+        for folder in [
+            "/",
+            "/etc",
+            "/srv",
+            "/root",
+            "/tmp",
+            "/home",
+            "/home/me",
+            "/etc/ssh",
+            "/usr/local/share",
+            "/lib64/x",
+            "/var/lib/docker",
+            "/var/tmp",
+        ] {
+            assert!(is_of_system(Path::new(folder)), "{folder}");
+        }
+        for folder in [
+            "/srv/work",
+            "/root/work",
+            "/home/me/work",
+            "/tmp/x",
+            "/var/tmp/x",
+            "/etcetera/x",
+        ] {
+            assert!(!is_of_system(Path::new(folder)), "{folder}");
+        }
+    }
 
     #[test]
     fn addresses() {

@@ -38,6 +38,12 @@ impl Settings {
         });
         workspace.into_iter().chain(volumes).collect()
     }
+
+    /// Whether the container's part of a mount, `CONTAINER[:OPTIONS]`, is that of `run.workspace`. No volume can
+    /// have the same folder beside it.
+    pub fn is_workspace(&self, rest: &str) -> bool {
+        !self.run.workspace.is_empty() && rest == WORKSPACE
+    }
 }
 
 /// A setting that mounts something at a folder of the container.

@@ -166,7 +166,12 @@ fn a_network_of_ones_own_has_the_hosts_name() {
         } else {
             podman_version()
         };
-        let other = answer("container inspect other", 0, "[{\"Id\":\"1\"}]", "");
+        let other = answer(
+            "container inspect other",
+            0,
+            r#"[{"Id":"1","State":{"Status":"running","Running":true}}]"#,
+            "",
+        );
         let sandbox = Sandbox::new(&format!("{PROJECT}{addresses}"))
             .engine(engine, &[&answers[..], &[version, other]].concat());
         let output = dry_run(&sandbox, &["--network", network]);
@@ -201,7 +206,12 @@ fn a_network_of_ones_own_has_the_hosts_name() {
 #[test]
 fn a_network_apart_from_the_host_is_announced() {
     let addresses = "env = { SERVER = 'localhost:1' }\naddresses = ['SERVER']\n";
-    let other = answer("container inspect other", 0, "[{\"Id\":\"1\"}]", "");
+    let other = answer(
+        "container inspect other",
+        0,
+        r#"[{"Id":"1","State":{"Status":"running","Running":true}}]"#,
+        "",
+    );
     let answers = [
         docker_version(),
         no_container("docker"),
@@ -276,6 +286,68 @@ fn a_missing_network_is_reported_before_the_old_container_is_stopped() {
                 .any(|word| call.contains(word))
         });
         assert!(!touched, "{calls:?}");
+    }
+}
+
+#[test]
+fn a_network_that_cannot_be_shared_is_refused_before_the_old_container_is_stopped() {
+    let stopped = json!([{
+        "Id": "id-of-db", "Name": "/db", "State": { "Status": "exited", "Running": false },
+        "Config": { "Image": "db", "Labels": {} },
+    }]);
+    let db = answer("container inspect db", 0, &stopped.to_string(), "");
+    let Value::String(own) = container("running", true)["stdout"].clone() else {
+        panic!("no description");
+    };
+    let by_id = answer("container inspect 0123456789ab", 0, &own, "");
+    let answers = [
+        docker_version(),
+        container("running", true),
+        db,
+        by_id,
+        image(),
+        ok("stop"),
+        ok("rm"),
+    ];
+    let old = Sandbox::new(PROJECT).engine("docker", &answers);
+    let none = [docker_version(), no_container("docker"), image()];
+    let none = Sandbox::new(PROJECT).engine("docker", &none);
+    let own = "error: the new container cannot share the network of `{NAME}`, because it replaces that container\nhint: use another network: `--network bridge`\n";
+    for (sandbox, network, expected) in [
+        (
+            &old,
+            "container:db",
+            "error: the new container cannot share the network of `db`, because that container is not running (it is exited)\nhint: start it: `docker start db`; or use another network: `--network bridge`\n",
+        ),
+        (&old, "container:box", own),
+        (&old, "container:0123456789ab", own),
+        (&none, "container:box", own),
+    ] {
+        let output = sandbox.run(&["run-local", "--version", "dev-me", "--network", network]);
+        assert_eq!(output.code, 1, "{network}: {output:?}");
+        let name = network.trim_start_matches("container:");
+        assert_eq!(output.stderr, expected.replace("{NAME}", name));
+        let calls = sandbox.calls();
+        let touches = |call: &String| {
+            [" stop ", " rm ", " run "]
+                .iter()
+                .any(|it| call.contains(it))
+        };
+        assert!(!calls.iter().any(touches), "{calls:?}");
+    }
+    // Docker can share the network of a paused container. Podman starts a stopped one.
+    let paused = stopped.to_string().replace("exited", "paused");
+    let podmans = stopped
+        .to_string()
+        .replace("\"Name\"", "\"ImageName\":\"db\",\"Name\"");
+    for (engine, version, db) in [
+        ("docker", docker_version(), paused),
+        ("podman", podman_version(), podmans),
+    ] {
+        let db = answer("container inspect db", 0, &db, "");
+        let sandbox = Sandbox::new(PROJECT).engine(engine, &[version, db, image()]);
+        let output = dry_run(&sandbox, &["--network", "container:db"]);
+        assert_eq!(values(&output, "--network"), ["container:db"], "{output:?}");
     }
 }
 
@@ -506,6 +578,81 @@ fn with_sudo_the_home_folder_and_new_folders_are_the_callers() {
             .contains("mkdir -p /new/b/c\nchown 1:1 /new /new/b\nchown 1:1 /new/b/c\n"),
         "{output:?}"
     );
+}
+
+/// These refusals are the same for root, for `sudo` and for everybody else.
+#[test]
+fn an_existing_folder_keeps_its_owner() {
+    let is_root = fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    for caller in [None, Some("1")] {
+        let sandbox = sandbox("docker", "");
+        let sandbox = match caller {
+            Some(id) => sandbox.env("SUDO_UID", id).env("SUDO_GID", id),
+            None => sandbox,
+        };
+        for (folder, hint) in [
+            ("/etc", "mount it read-only: `/etc:/host:ro`"),
+            ("/", "mount it read-only: `/:/host:ro`"),
+            (
+                "/etc/../etc/.",
+                "mount it read-only: `/etc/../etc:/host:ro`",
+            ),
+        ] {
+            let output = dry_run(&sandbox, &["-v", &format!("{folder}:/host")]);
+            assert_eq!(output.code, 1, "{folder}: {output:?}");
+            assert!(output.stderr.contains("could not write to"), "{output:?}");
+            assert!(
+                output.stderr.ends_with(&format!("hint: {hint}\n")),
+                "{output:?}"
+            );
+            assert!(!output.stdout.contains("chown"), "{output:?}");
+            let output = dry_run(&sandbox, &["-v", &format!("{folder}:/host:ro")]);
+            assert_eq!(output.code, 0, "{folder}: {output:?}");
+            assert!(!output.stdout.contains(" /etc\n"), "{output:?}");
+        }
+        symlink("/etc", sandbox.path("home/link")).unwrap();
+        for folder in ["/etc", "~/link"] {
+            if folder == "~/link" && caller.is_some() {
+                continue; // `~` is the home folder of the user 1.
+            }
+            local(&sandbox, &format!("[run]\nworkspace = '{folder}'\n"));
+            let output = dry_run(&sandbox, &[]);
+            assert_eq!(output.code, 1, "{output:?}");
+            let hint = "hint: set `run.workspace` to another folder in `xtask.local.toml`\n";
+            assert!(output.stderr.ends_with(hint), "{output:?}");
+        }
+        if !is_root {
+            continue;
+        }
+        // Root owns this folder.
+        let folder = sandbox.path("theirs").display().to_string();
+        fs::create_dir(&folder).unwrap();
+        local(&sandbox, "");
+        let output = dry_run(&sandbox, &["-v", &format!("{folder}:/host")]);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.stderr.contains("sudo chown -R "), "{output:?}");
+        // As the workspace, root gives it to the container's user, and `sudo` does not.
+        local(&sandbox, &format!("[run]\nworkspace = '{folder}'\n"));
+        let output = dry_run(&sandbox, &[]);
+        match caller {
+            None => assert!(
+                output.stdout.contains("chown 1000:1000 /theirs\n"),
+                "{output:?}"
+            ),
+            Some(_) => assert!(
+                output.stderr.contains("`sudo chown -R 1:1 /theirs`"),
+                "{output:?}"
+            ),
+        }
+        // A folder of another user stays as it is.
+        std::os::unix::fs::chown(&folder, Some(2), Some(2)).unwrap();
+        let output = dry_run(&sandbox, &[]);
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(
+            output.stderr.contains("it belongs to uid 2, not to "),
+            "{output:?}"
+        );
+    }
 }
 
 #[test]

@@ -108,6 +108,24 @@ fn run_local_after_up_keeps_the_scripted_model_and_the_stack() {
     let own = runner("OPENAI_API_KEY=sk-1\n");
     assert!(own.contains("--label ai.stigmer.xtask.stack=box "), "{own}");
     assert!(!own.contains("STIGMER_LLM"), "{own}");
+    // The server of `up` has other ports: no model listens on the port 3.
+    for command in [
+        &["serve", "--port", "1", "--model-port", "2"][..],
+        &["serve", "--port", "5", "--temporal", "localhost:2"],
+    ] {
+        let answers = [
+            member("box-server", command),
+            no_container("docker"),
+            image(),
+        ];
+        let output = sandbox(ADDRESSES, "", &answers).run(&line);
+        let elsewhere = run_of(&output.stdout, "box");
+        assert!(
+            elsewhere.contains("--label ai.stigmer.xtask.stack=box "),
+            "{elsewhere}"
+        );
+        assert!(!elsewhere.contains("STIGMER_LLM"), "{elsewhere}");
+    }
     let alone = sandbox(ADDRESSES, "", &[no_container("docker"), image()]).run(&line);
     let alone = run_of(&alone.stdout, "box");
     assert!(

@@ -7,9 +7,9 @@ use crate::{
     commands::{
         run_local::{
             mounts::{Mount, mount},
-            network::has_network,
+            network::{NetworkState, network_state},
         },
-        stack::{Names, belongs_to_stack, scripted_model},
+        stack::{Names, Ports, belongs_to_stack, scripted_model, serves},
     },
     engine::container::Container,
     facts::{
@@ -38,8 +38,7 @@ pub struct RunFacts {
     /// The mounts, in the settings' order.
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
-    /// Whether the configured network exists; with `container:NAME`, whether that container exists.
-    pub has_network: bool,
+    pub network: NetworkState,
     pub env_file: Option<EnvFile>,
     /// Whether the container belongs to the stack of `up`, so that `down` removes it.
     pub is_in_stack: bool,
@@ -71,12 +70,12 @@ impl RunFacts {
             file: env_file.as_ref(),
             scripted: &[],
         };
-        let stack = stack_of(cx, &state, started_by)?;
+        let stack = stack_of(cx, &state, started_by, &runner)?;
         Ok(Self {
             mounts,
             is_in_stack: stack.is_in_stack,
             scripted_model: scripted_model(&runner, stack.has_own_server),
-            has_network: has_network(cx, &state.engine)?,
+            network: network_state(cx, &state)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file,
             state,
@@ -101,8 +100,13 @@ struct Stack {
 }
 
 /// A runner that `run-local` or `watch` starts belongs to the stack if it replaces a runner of the
-/// stack, or if the stack's server exists.
-fn stack_of(cx: &Context, state: &EngineState, started_by: StartedBy) -> Result<Stack> {
+/// stack, or if the stack's server exists. It uses that server only if its address has the server's port.
+fn stack_of(
+    cx: &Context,
+    state: &EngineState,
+    started_by: StartedBy,
+    runner: &RunnerEnv,
+) -> Result<Stack> {
     if let StartedBy::Up { has_own_server } = started_by {
         return Ok(Stack {
             is_in_stack: true,
@@ -115,6 +119,8 @@ fn stack_of(cx: &Context, state: &EngineState, started_by: StartedBy) -> Result<
     let server = server.filter(is_in_stack);
     Ok(Stack {
         is_in_stack: server.is_some() || state.container.as_ref().is_some_and(is_in_stack),
-        has_own_server: server.is_some_and(|server| server.state.is_up()),
+        has_own_server: Ports::of(runner).is_ok_and(|ports| {
+            server.is_some_and(|server| server.state.is_up() && serves(&server, ports.server))
+        }),
     })
 }

@@ -3,7 +3,7 @@
 pub mod environment;
 pub mod facts;
 pub mod mounts;
-mod network;
+pub mod network;
 pub mod start;
 pub mod warnings;
 

@@ -38,6 +38,14 @@ impl Mount {
         self.options().any(|option| option == "ro")
     }
 
+    /// The mount as a volume that the container can only read.
+    fn read_only(&self) -> String {
+        let target = self.rest.split(':').next().unwrap_or_default();
+        let others = self.options().filter(|it| !["", "rw"].contains(it));
+        let options: Vec<_> = others.chain(["ro"]).collect();
+        format!("{}:{target}:{}", self.host, options.join(","))
+    }
+
     /// Whether the mount is probably that of a file: both paths have the same extension, such as
     /// `json`. If xtask created a folder at such a path, the file could not be put there later.
     fn means_a_file(&self) -> bool {
@@ -179,22 +187,50 @@ pub fn folder_steps(
             uid: found,
             gid: group,
             mode,
+            is_of_system,
         } => {
             if let Some((uid, gid)) = owner
                 && *found != uid
                 && mode & 0o002 == 0
                 && !(*group == gid && mode & 0o020 != 0)
             {
-                if me.euid != 0 {
+                // The owner of every other folder that xtask did not create stays.
+                let is_roots_workspace = settings.is_workspace(&mount.rest) && *found == 0;
+                let is_root = me.euid == 0 && me.is_root_without_sudo();
+                if !(is_root && is_roots_workspace && !is_of_system) {
+                    let whom = if me.uid == uid {
+                        "you ("
+                    } else {
+                        "that user ("
+                    };
                     return Err(Failure::new(format!(
-                        "the container's user could not write to `{}`: it belongs to uid {found}, not to you (uid {uid})",
+                        "the container's user could not write to `{}`: it belongs to uid {found}, not to {whom}uid {uid})",
                         mount.host
                     ))
-                    .hint(format!("change its owner: `sudo chown -R {uid}:{gid} {}`", quote_for_shell(&mount.host))));
+                    .hint(how_to_mount(mount, settings, (uid, gid), *is_of_system)));
                 }
                 steps.push(chown((uid, gid), std::slice::from_ref(&mount.host)));
             }
         }
     }
     Ok(steps)
+}
+
+/// The hint for a folder to which the container's user cannot write.
+fn how_to_mount(
+    mount: &Mount,
+    settings: &Settings,
+    (uid, gid): (u32, u32),
+    is_of_system: bool,
+) -> String {
+    let instead = if settings.is_workspace(&mount.rest) {
+        "set `run.workspace` to another folder in `xtask.local.toml`".to_owned()
+    } else {
+        format!("mount it read-only: `{}`", mount.read_only())
+    };
+    if is_of_system {
+        return instead;
+    }
+    let folder = quote_for_shell(&mount.host);
+    format!("change its owner: `sudo chown -R {uid}:{gid} {folder}`; or {instead}")
 }

@@ -3,45 +3,102 @@
 use anyhow::Result;
 
 use crate::{
-    base::error::Failure, engine::EngineFacts, exec::Finished, facts::context::Context,
+    base::error::Failure,
+    engine::{EngineFacts, container::Container},
+    exec::Finished,
+    facts::context::{Context, EngineState},
     settings::Network,
 };
 
-/// Asks whether the configured network exists. True if that is unclear: then the engine itself
-/// reports a missing network when the container starts.
+/// What is known about the configured network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetworkState {
+    /// It can be used, or that is unclear: then the engine itself reports what is wrong when the container
+    /// starts.
+    Usable,
+    Missing,
+    /// It is the network of the container that the start replaces.
+    OfReplaced,
+    /// It is that of a container whose network cannot be shared now, such as a stopped one.
+    OfStopped {
+        /// The engine's word for the state of that container.
+        status: String,
+    },
+}
+
+/// Asks whether the configured network can be used.
 ///
 /// # Errors
 /// When a signal interrupts, and with `container:NAME` when the engine does not answer.
-pub fn has_network(cx: &Context, engine: &EngineFacts) -> Result<bool> {
-    let network = &cx.settings.run.network;
-    if let Some(container) = network.container() {
-        return Ok(cx.container_of(&engine.engine, container)?.is_some());
+pub fn network_state(cx: &Context, state: &EngineState) -> Result<NetworkState> {
+    let run = &cx.settings.run;
+    let engine = &state.engine.engine;
+    if let Some(name) = run.network.container() {
+        if name == run.container {
+            return Ok(NetworkState::OfReplaced);
+        }
+        let Some(container) = cx.container_of(engine, name)? else {
+            return Ok(NetworkState::Missing);
+        };
+        // The name can be an id.
+        let is_replaced = |old: &Container| old.id == container.id;
+        return Ok(if state.container.as_ref().is_some_and(is_replaced) {
+            NetworkState::OfReplaced
+        } else if engine.can_share_network_of(&container) {
+            NetworkState::Usable
+        } else {
+            NetworkState::OfStopped {
+                status: container.state.status,
+            }
+        });
     }
-    let Some(name) = network.created_by_user() else {
-        return Ok(true);
+    let Some(name) = run.network.created_by_user() else {
+        return Ok(NetworkState::Usable);
     };
-    let answer = cx.ask(&engine.engine.inspect_network(name));
+    let answer = cx.ask(&engine.inspect_network(name));
     cx.exec.fail_if_interrupted()?;
     let is_missing = |answer: &Finished| !answer.ok() && answer.stderr.contains("not found");
-    Ok(!answer.is_ok_and(|answer| is_missing(&answer)))
+    Ok(match answer {
+        Ok(answer) if is_missing(&answer) => NetworkState::Missing,
+        _ => NetworkState::Usable,
+    })
 }
 
-/// The failure of a start on a network that does not exist.
-pub fn missing_network(network: &Network, engine: &EngineFacts) -> Failure {
+/// Refuses a start on a network that cannot be used.
+///
+/// # Errors
+/// When the network does not exist, and when the container cannot share that of another one.
+pub fn refuse_unusable_network(
+    network: &Network,
+    state: &NetworkState,
+    engine: &EngineFacts,
+) -> Result<(), Failure> {
     let program = &engine.engine.program;
-    let others = "or use another network: `--network bridge`";
-    match (network.container(), network.created_by_user()) {
-        (Some(container), _) => Failure::new(format!(
-            "there is no container `{container}` whose network the new one could share"
+    let another = "use another network: `--network bridge`";
+    let container = network.container();
+    let name = container.or(network.created_by_user()).unwrap_or_default();
+    Err(match state {
+        NetworkState::Usable => return Ok(()),
+        NetworkState::OfReplaced => Failure::new(format!(
+            "the new container cannot share the network of `{name}`, because it replaces that container"
         ))
-        .hint(format!("start that container first, {others}")),
-        (None, name) => {
-            let name = name.unwrap_or_default();
-            Failure::new(format!("{program} has no network `{name}`")).hint(format!(
-                "create it: `{program} network create {name}`; {others}"
-            ))
-        }
-    }
+        .hint(another),
+        NetworkState::OfStopped { status } => Failure::new(format!(
+            "the new container cannot share the network of `{name}`, because that container is not running (it is {status})"
+        ))
+        .hint(if status == "restarting" {
+            format!("read why it restarts: `{program} logs {name}`; or {another}")
+        } else {
+            format!("start it: `{program} start {name}`; or {another}")
+        }),
+        NetworkState::Missing if container.is_some() => Failure::new(format!(
+            "there is no container `{name}` whose network the new one could share"
+        ))
+        .hint(format!("start that container first, or {another}")),
+        NetworkState::Missing => Failure::new(format!("{program} has no network `{name}`")).hint(
+            format!("create it: `{program} network create {name}`; or {another}"),
+        ),
+    })
 }
 
 /// Why addresses of this machine stay as they are on a network; none if they are replaced.

@@ -17,7 +17,7 @@ use crate::{
             environment::container_env,
             facts::{RunFacts, StartedBy},
             mounts::{Mount, folder_steps},
-            network::missing_network,
+            network::refuse_unusable_network,
             warnings::warn,
         },
     },
@@ -145,9 +145,7 @@ pub fn plan(
     if let Some(container) = &facts.state.container {
         refuse_foreign(name, container)?;
     }
-    if !facts.has_network {
-        return Err(missing_network(&settings.run.network, engine));
-    }
+    refuse_unusable_network(&settings.run.network, &facts.network, engine)?;
     for mount in &facts.mounts {
         plan.steps
             .extend(folder_steps(mount, settings, env, engine)?);
