@@ -19,6 +19,7 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowFailureError
 
+from devserver.ask import EXECUTION_FAILED
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
 from devserver.workflow import RunnerOptions
@@ -532,7 +533,7 @@ async def test_the_command_line_of_the_devserver(root: Path) -> None:
         assert "file: haiku.txt\n" in err
         assert (root / "thread-s/haiku.txt").exists()
         code, out, err = await run_devserver("ask", *server, "!fail 400\n!say x")
-        assert (code, out) == (1, "")
+        assert (code, out) == (EXECUTION_FAILED, "")
         assert "EXECUTION_FAILED: openai at" in err
         assert await runner.end() == 0
     finally:
