@@ -28,6 +28,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// The folder in the container, as it was written.
+    fn target(&self) -> &str {
+        self.rest.split(':').next().unwrap_or_default()
+    }
+
     /// The options of the mount, such as `ro`.
     pub fn options(&self) -> impl Iterator<Item = &str> {
         let options = self.rest.split_once(':').map_or("", |(_, options)| options);
@@ -40,7 +45,7 @@ impl Mount {
 
     /// The mount as a volume that the container can only read.
     fn read_only(&self) -> String {
-        let target = self.rest.split(':').next().unwrap_or_default();
+        let target = self.target();
         let others = self.options().filter(|it| !["", "rw"].contains(it));
         let options: Vec<_> = others.chain(["ro"]).collect();
         format!("{}:{target}:{}", self.host, options.join(","))
@@ -50,7 +55,7 @@ impl Mount {
     /// `json`. If xtask created a folder at such a path, the file could not be put there later.
     fn means_a_file(&self) -> bool {
         let extension = |path: &str| Some(Path::new(path).extension()?.to_ascii_lowercase());
-        let target = self.rest.split(':').next().unwrap_or_default();
+        let target = self.target();
         // `/etc/profile.d` is a folder.
         let is_of_file = |extension: &std::ffi::OsString| extension != "d";
         let host = extension(&self.host).filter(is_of_file);
@@ -152,7 +157,7 @@ pub fn folder_steps(
             .hint("connect or create what the link leads to, or remove the link"));
         }
         Folder::Missing if mount.means_a_file() => {
-            let target = mount.rest.split(':').next().unwrap_or_default();
+            let target = mount.target();
             let folder = quote_for_shell(&mount.host);
             return Err(Failure::new(format!(
                 "there is no file `{}` to mount at `{target}`",
