@@ -1,16 +1,17 @@
 # check=skip=RedundantTargetPlatform
 # The agent-runner's image: Python 3.11, a shell with its tools, and the worker.
 #
-#   python    python:3.11-slim for the target platform; other stages copy from it
-#   scripts   python:3.11-slim for the build platform, with what the following stages run
-#   tools     uv, which installs packages
-#   base      the part of `python` that the runner needs, copied by agent-runner/image/assemble.py
-#   packages  the locked packages for the target, compiled, without unneeded files
-#   app       the runner's code, compiled; the same for every target, so it is built only once
-#   dev       all locked packages, including those for development
-#   check     runs ruff and mypy on agent-runner; the build fails if they find a problem
-#   devserver the development stigmer-server; it is not part of the image
-#   runtime   base + packages + app; layers that change rarely come first
+#   python      python:3.11-slim for the target platform; other stages copy from it
+#   scripts     python:3.11-slim for the build platform, with what the following stages run
+#   tools       uv, which installs packages
+#   base        the part of `python` that the runner needs, copied by agent-runner/image/assemble.py
+#   packages    the locked packages for the target, compiled, without unneeded files
+#   foundation  base + packages + the image's settings
+#   app         the runner's code, compiled; the same for every target, so it is built only once
+#   dev         all locked packages, including those for development
+#   check       runs ruff and mypy on agent-runner; the build fails if they find a problem
+#   devserver   the development stigmer-server; it is not part of the image
+#   runtime     foundation + app
 #
 # Every command runs on the build platform, so building for another platform needs no emulation.
 #
@@ -75,6 +76,30 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
  && python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages
 
 
+# The image without the runner's code. These layers change rarely. With Podman, xtask keeps the image of this stage,
+# and later builds start from it: see xtask/src/build/foundation.rs.
+FROM scratch AS foundation
+COPY --from=base /tree /
+# HOME is a folder that is writable for every uid, even if the root file system is read-only.
+ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    HOME=/tmp \
+    LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    SANDBOX_ROOT_DIR=/workspace \
+    AGENT_RUNNER_HEALTH_FILE=/tmp/agent-runner/health.json
+VOLUME /workspace
+# worker/probe.py explains what the check does, and why it does not import the worker's packages.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
+    CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
+CMD ["python", "main.py"]
+# BuildKit makes a layer of WORKDIR, so it stands before the layers that change often. Buildah
+# starts a process for the working directory in every later step, so it stands after the other
+# settings.
+WORKDIR /app
+COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
+
+
 FROM scripts AS app
 COPY agent-runner /agent-runner
 RUN mkdir /app && cd /agent-runner \
@@ -116,26 +141,7 @@ USER 1000:1000
 ENTRYPOINT ["/venv/bin/python", "-m", "devserver"]
 
 
-FROM scratch AS runtime
-COPY --from=base /tree /
-# HOME is a folder that is writable for every uid, even if the root file system is read-only.
-ENV PATH=/app/.venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    HOME=/tmp \
-    LANG=C.UTF-8 \
-    PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1 \
-    SANDBOX_ROOT_DIR=/workspace \
-    AGENT_RUNNER_HEALTH_FILE=/tmp/agent-runner/health.json
-VOLUME /workspace
-# worker/probe.py explains what the check does, and why it does not import the worker's packages.
-HEALTHCHECK --interval=30s --timeout=10s --start-period=40s --retries=3 \
-    CMD ["/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py"]
-CMD ["python", "main.py"]
-# BuildKit makes a layer of WORKDIR, so it stands before the layers that change often. Buildah
-# starts a process for the working directory in every later step, so it stands after the other
-# settings.
-WORKDIR /app
-COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
+FROM foundation AS runtime
 COPY --from=app /app /app
 # This comes late: Buildah starts a process for the user in every later step. The user has no name here, so
 # that Kubernetes can see that it is not root.

@@ -66,6 +66,13 @@ impl Repository {
         self.0.split_once('/').map_or("", |(_, path)| path)
     }
 
+    /// The repository of images that are made from this one's sources and never leave this machine:
+    /// `localhost/agent-runner-devserver`.
+    pub fn on_this_machine(&self, what: &str) -> String {
+        let name = self.path().rsplit('/').next().unwrap_or_default();
+        format!("localhost/{name}-{what}")
+    }
+
     /// The reference of the image with this tag.
     pub fn tagged(&self, tag: &str) -> String {
         format!("{}:{tag}", self.0)

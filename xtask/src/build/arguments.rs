@@ -1,7 +1,6 @@
 //! Build arguments that the Dockerfile does not declare. A builder ignores them without a word.
 
-use std::collections::BTreeSet;
-
+use super::instructions::Instructions;
 use crate::settings::Settings;
 
 /// Arguments that every Dockerfile has. <https://docs.docker.com/reference/dockerfile/#predefined-args>
@@ -16,7 +15,8 @@ const PREDEFINED: [&str; 6] = [
 
 /// The configured arguments that a Dockerfile does not declare.
 pub fn undeclared(settings: &Settings, dockerfile: &str) -> Vec<String> {
-    let declared = declared(dockerfile);
+    let instructions = Instructions::of(dockerfile);
+    let declared = instructions.arguments();
     let is_known = |name: &str| {
         declared.contains(name)
             || PREDEFINED.contains(&name.to_uppercase().as_str())
@@ -29,23 +29,6 @@ pub fn undeclared(settings: &Settings, dockerfile: &str) -> Vec<String> {
     let configured = configured.chain(settings.channel.build_args.keys());
     let undeclared = configured.chain(base_image).filter(|name| !is_known(name));
     undeclared.cloned().collect()
-}
-
-/// The names of all `ARG` instructions.
-fn declared(dockerfile: &str) -> BTreeSet<String> {
-    let text = dockerfile.replace("\\\r\n", " ").replace("\\\n", " ");
-    let mut names = BTreeSet::new();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if words
-            .next()
-            .is_some_and(|word| word.eq_ignore_ascii_case("ARG"))
-        {
-            let name = |word: &str| word.split('=').next().unwrap_or(word).to_owned();
-            names.extend(words.map(name));
-        }
-    }
-    names
 }
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use anyhow::Result;
 
 use crate::{
     base::{env::Env, error::Failure, image::VERSION_LABEL, time::MAX_TIMESTAMP, version::Version},
-    build::dockerfile::{self, BuildFiles},
+    build::{
+        dockerfile::{self, BuildFiles},
+        foundation::Foundation,
+    },
     engine::{EngineFacts, capabilities::Capability, image::Image},
     facts::{
         context::{Context, EngineQuery, EngineState},
@@ -37,6 +40,8 @@ pub struct BuildFacts {
     /// Those of the version's references that belong to a newer version in the engine, such as
     /// `latest`, each with the newer version.
     pub newer: Vec<(String, Version)>,
+    /// The image that the build can start from.
+    pub foundation: Option<Foundation>,
 }
 
 impl BuildFacts {
@@ -68,8 +73,10 @@ impl BuildFacts {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
         let epoch = source_date_epoch(cx.env)?;
+        let files = dockerfile::read(cx.settings);
         Ok(Self {
-            files: dockerfile::read(cx.settings),
+            foundation: Foundation::find(cx, &engine, &files)?,
+            files,
             foreign_references: foreign_references(&references, &images),
             newer: newer_references(&cx.settings.version.value, &references, &images),
             tmpdir: own_cache_folder(cx, &engine),

@@ -4,6 +4,8 @@
 mod arguments;
 pub mod dockerfile;
 pub mod facts;
+pub mod foundation;
+mod instructions;
 pub mod ownership;
 pub mod request;
 pub mod work_tree;

@@ -8,7 +8,7 @@ use crate::{
         image::{Platform, VERSION_LABEL},
         time::rfc3339,
     },
-    build::facts::BuildFacts,
+    build::{facts::BuildFacts, foundation},
     cli::CheckOption,
     engine::{build::Build, label},
     facts::git::WorkTree,
@@ -91,6 +91,7 @@ fn build_request(
         network: settings.build.network.clone(),
         pull: settings.build.pull,
         no_cache: false,
+        foundation: None,
         progress: settings.build.progress,
         tmpdir: facts.tmpdir.clone(),
     })
@@ -139,6 +140,46 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
         labels.insert(name.clone(), settings.fill(template, &facts.git.values)?);
     }
     Ok(labels)
+}
+
+/// The steps that build the version's image for one platform into the engine's store. They start from the image of
+/// the stage `foundation`, if the engine can, and make it first if it is missing. A build with `--no-cache`
+/// or `--pull` makes everything anew.
+pub fn image_steps(facts: &BuildFacts, build: &Build, what: String) -> Vec<Step> {
+    let engine = &facts.engine;
+    let mut build = build.clone();
+    let mut steps = Vec::new();
+    let is_for_engine = build.platforms == [engine.platform.clone()];
+    if let Some(foundation) = facts.foundation.as_ref().filter(|_| is_for_engine) {
+        let anew = build.no_cache || build.pull;
+        if anew && foundation.exists {
+            steps.push(Step::new(
+                engine.untag(&foundation.reference),
+                Output::Quiet,
+            ));
+        }
+        if !anew && !foundation.exists {
+            let mut of_stage = build.clone();
+            foundation::STAGE.clone_into(&mut of_stage.target);
+            of_stage.references = vec![foundation.reference.clone()];
+            // `clean` finds it by this label.
+            of_stage.labels.retain(|name, _| name == label::IMAGE);
+            let step = engine.build_step(engine.build(&of_stage));
+            steps.push(step.status(
+                "Building",
+                "the layers below the code, from which later builds start",
+            ));
+        }
+        if !anew {
+            build.foundation = Some(foundation.reference.clone());
+        }
+    }
+    steps.push(
+        engine
+            .build_step(engine.build(&build))
+            .status("Building", what),
+    );
+    steps
 }
 
 /// The steps before any build: the cache folder of [`BuildFacts::tmpdir`] must exist.

@@ -99,12 +99,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
         build.platform_list(),
         facts.engine.describe()
     );
-    plan.push(
-        facts
-            .engine
-            .build_step(facts.engine.build(&build))
-            .status("Building", what),
-    );
+    plan.steps.extend(request::image_steps(facts, &build, what));
     Ok(plan)
 }
 
@@ -114,15 +109,29 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
 /// When the build fails.
 pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     let clock = Clock::start();
-    let facts = BuildFacts::gather(cx)?;
-    let plan = plan(cx.settings, &facts, args)?;
+    let mut facts = BuildFacts::gather(cx)?;
     for warning in &facts.files.warnings {
         cx.ui.warn(warning);
     }
-    match cx.run_or_print(&plan)? {
-        Ran::No => Ok(None),
-        Ran::Yes => report(cx, &facts, clock).map(Some),
+    match cx.run_or_print(&plan(cx.settings, &facts, args)?)? {
+        Ran::No => return Ok(None),
+        Ran::Yes => {}
     }
+    if has_newer_base_image(cx, &facts)? {
+        cx.ui
+            .status("Building", "again: there is a newer base image");
+        facts = BuildFacts::gather(cx)?;
+        cx.run_or_print(&plan(cx.settings, &facts, args)?)?;
+    }
+    report(cx, &facts, clock).map(Some)
+}
+
+/// Whether the build started from layers of an older base image than the one that it has pulled.
+fn has_newer_base_image(cx: &Context, facts: &BuildFacts) -> Result<bool> {
+    let foundation = facts.foundation.as_ref();
+    foundation.map_or(Ok(false), |foundation| {
+        foundation.is_outdated(cx, &facts.engine)
+    })
 }
 
 /// Prints what was built, and returns its reference.

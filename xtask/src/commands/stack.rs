@@ -126,9 +126,7 @@ impl Names {
 
 /// The repository of the devserver's images. They are built and used on this machine only.
 pub fn devserver_repository(settings: &Settings) -> String {
-    let path = settings.image.repository.path();
-    let name = path.rsplit('/').next().unwrap_or(path);
-    format!("localhost/{name}-devserver")
+    settings.image.repository.on_this_machine("devserver")
 }
 
 /// The reference of the version's devserver image.

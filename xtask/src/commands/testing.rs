@@ -11,7 +11,7 @@ use crate::{
         error::Failure,
         image::{Platform, Repository},
     },
-    build::{dockerfile::BuildFiles, facts::BuildFacts},
+    build::{dockerfile::BuildFiles, facts::BuildFacts, foundation::Foundation},
     commands::{
         command::Command,
         run_local::{facts::RunFacts, mounts::Mount, network::NetworkState},
@@ -189,6 +189,11 @@ impl Machine {
             },
             foreign_references: Vec::new(),
             newer: Vec::new(),
+            foundation: (self.kind == EngineKind::Podman).then(|| Foundation {
+                reference: "localhost/agent-runner-foundation:0123456789abcdef".to_owned(),
+                exists: self.name == "podman_rootless_linux",
+                base_id: "1".to_owned(),
+            }),
             engine: self.engine(),
             git: WorkTree {
                 values: GitValues {

@@ -35,6 +35,8 @@ pub struct Build {
     pub network: String,
     pub pull: bool,
     pub no_cache: bool,
+    /// An image in the store that replaces the stage `foundation`.
+    pub foundation: Option<String>,
     pub progress: Progress,
     /// A folder for the builder's caches, if the default one belongs to another user.
     pub tmpdir: Option<String>,
@@ -72,6 +74,11 @@ impl EngineFacts {
             cmd = cmd.args(["--tag", reference]);
         }
         cmd.arg(build.context.as_str())
+    }
+
+    /// Removes a name of an image. The image stays.
+    pub fn untag(&self, reference: &str) -> Cmd {
+        self.engine.cmd().args(["untag", reference, reference])
     }
 
     /// The step that runs the command of a build.
@@ -158,6 +165,10 @@ impl EngineFacts {
         }
         if build.no_cache {
             cmd = cmd.arg("--no-cache");
+        }
+        if let Some(image) = &build.foundation {
+            let context = format!("foundation=container-image://{image}");
+            cmd = cmd.args(["--build-context", &context]);
         }
         for (name, value) in &build.args {
             cmd = cmd.args(["--build-arg", &format!("{name}={value}")]);

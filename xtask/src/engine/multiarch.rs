@@ -686,6 +686,7 @@ mod tests {
             network: "default".to_owned(),
             pull: false,
             no_cache: false,
+            foundation: None,
             progress: Progress::Plain,
             tmpdir: None,
         };

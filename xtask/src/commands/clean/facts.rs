@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::{
     base::{error::Failure, image::VERSION_LABEL},
+    build::foundation,
     commands::stack::{devserver_image, devserver_repository},
     engine::{
         Engine,
@@ -84,6 +85,7 @@ impl Selection {
             repositories: vec![
                 repository.as_str().to_owned(),
                 devserver_repository(settings),
+                foundation::repository(settings),
             ],
             version: settings.version.value.to_string(),
             all,

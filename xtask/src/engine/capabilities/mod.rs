@@ -48,6 +48,9 @@ pub enum Capability {
     /// `--output=type=cacheonly`: a build leaves no image. Podman has no such output: its image is also its
     /// cache.
     BuildWithoutImage,
+    /// An image of the store replaces a stage of the Dockerfile (`--build-context NAME=container-image://IMAGE`).
+    /// Only for Podman: Docker's builds do not need it.
+    StageFromImage,
     /// Each user has a separate folder for cache mounts. Buildah 1.28 and earlier (Podman 4.3) uses one folder
     /// for all users of a machine. It belongs to the user who builds first, and builds of all other users
     /// fail. <https://github.com/containers/buildah/pull/4402>
@@ -75,7 +78,9 @@ impl Capability {
                 Self::BuildWithoutImage | Self::PerUserCacheFolder | Self::Builders,
                 EngineKind::Docker,
             ) => Yes,
-            (Self::BuildWithoutImage | Self::Builders, EngineKind::Podman) => No,
+            (Self::BuildWithoutImage | Self::Builders, EngineKind::Podman)
+            | (Self::StageFromImage, EngineKind::Docker) => No,
+            (Self::StageFromImage, EngineKind::Podman) => Since((4, 2)),
             (Self::PerUserCacheFolder, EngineKind::Podman) => Since((4, 4)),
             (Self::KeepIdWithIds | Self::LoopbackFromBridge, EngineKind::Docker) => No,
             (Self::KeepIdWithIds, EngineKind::Podman) => Since((4, 3)),

@@ -57,6 +57,10 @@ const ROWS: &[(Capability, &str)] = &[
         "A build that leaves no image (`--output=type=cacheonly`)",
     ),
     (
+        Capability::StageFromImage,
+        "A stage taken from an image of the store (`--build-context NAME=container-image://IMAGE`)",
+    ),
+    (
         Capability::PerUserCacheFolder,
         "Cache mounts in a folder of each user",
     ),
