@@ -167,7 +167,4 @@ events_logger = "file"
 EOF
 }
 
-# Until the other root is in place, the program is this machine's Podman, which has another version.
-podman_answers() {
-    [[ $("$AGES/$1/podman" version --format '{{.Client.Version}}') == "${1#podman-}".* ]]
-}
+podman_answers() { "$AGES/$1/podman" version; }

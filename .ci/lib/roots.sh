@@ -96,4 +96,13 @@ enter_root() {
             pivot_root . mnt
             umount --lazy /mnt
             exec sleep infinity' "$name" "$root" "$mounts"
+    wait_for 60 root_is_entered "$name" || die "$name did not enter its root within 60 s"
+}
+
+# Before that, the programs in the namespace are this machine's, and they could write into the other root: Podman
+# 4.3 leaves a database there that Podman 6 refuses.
+root_is_entered() {
+    local pid
+    read -r pid _ <"$STATE/pids/$1"
+    [[ $(<"/proc/$pid/comm") == sleep ]]
 }

@@ -235,6 +235,42 @@ fn a_build_does_not_move_the_tags_of_a_newer_version() {
 }
 
 #[test]
+fn a_build_starts_from_the_layers_below_the_code_unless_the_base_image_is_newer() {
+    let of = |id: &str, labels: Value| {
+        let found = json!([{
+            "Id": id, "Os": "linux", "Architecture": "amd64", "RepoTags": ["ghcr.io/x/y:dev-me"],
+            "Config": { "Labels": labels },
+        }]);
+        found.to_string()
+    };
+    let ours = of("2", json!({ "ai.stigmer.xtask.image": "ghcr.io/x/y" }));
+    let base = "image inspect docker.io/library/python:3.11-slim";
+    let mut first = answer(base, 0, &of("1", json!({})), "");
+    first["times"] = 1.into();
+    for (later, builds) in [("1", 1), ("another", 2)] {
+        let later = answer(base, 0, &of(later, json!({})), "");
+        let others = answer("image inspect", 0, &ours, "");
+        let answers = [podman_version(), first.clone(), later, others, ok("build")];
+        let sandbox = Sandbox::new(PROJECT).engine("podman", &answers);
+        let dockerfile = "ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE AS base\nFROM scratch AS foundation\n\
+            COPY --from=base /a /a\nFROM foundation AS runtime\nCOPY b /b\n";
+        fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
+        let output = sandbox.run(&["build-image", "--version", "dev-me"]);
+        assert_eq!(output.code, 0, "{output:?}");
+        let again = "Building again: there is a newer base image\n";
+        assert_eq!(output.stderr.contains(again), builds == 2, "{output:?}");
+        let calls = sandbox.calls();
+        let calls: Vec<_> = calls
+            .iter()
+            .filter(|call| call.contains("podman build"))
+            .collect();
+        assert_eq!(calls.len(), builds);
+        let start = "--build-context foundation=container-image://localhost/y-foundation:";
+        assert!(calls.iter().all(|call| call.contains(start)), "{calls:?}");
+    }
+}
+
+#[test]
 fn a_build_does_not_move_the_tag_of_a_foreign_image() {
     let mut theirs = image();
     theirs["stdout"] = theirs["stdout"]

@@ -136,6 +136,19 @@ impl<'a> Trial<'a> {
             let tag = self.tag();
             let built = self.build(SMALL, &["--output=type=cacheonly", "--tag", &tag], &[]);
             built.code == 0 && !self.exists_then_remove()
+        } else if what.starts_with("A stage taken") {
+            let tag = self.tag();
+            assert_eq!(self.build(SMALL, &["--tag", &tag], &[]).code, 0);
+            let stage = format!("--build-context=part=container-image://{tag}");
+            // Without the context, the stage would fail.
+            let dockerfile = "FROM scratch AS part\nCOPY missing /\nFROM part\nCOPY a /b\n";
+            let built = self.build(
+                dockerfile,
+                &[&stage, "--tag", &format!("{tag}-of-part")],
+                &[],
+            );
+            self.run(&["image", "rm", &format!("{tag}-of-part")], &[]);
+            self.exists_then_remove() && built.code == 0
         } else if what.starts_with("Cache mounts") {
             return self.cache_mounts();
         } else if what.contains("keep-id") {

@@ -26,6 +26,72 @@ pub fn check_finds_errors(checkout: &Checkout) {
     }
 }
 
+/// A build with Podman starts from the image of the layers below the code, if they have not changed, and makes the
+/// same image as a build of the whole Dockerfile.
+pub fn foundation(checkout: &Checkout) {
+    let engine = &checkout.engine;
+    let builds = || checkout.ok(&["build-image", "--dry-run"]).lines().count();
+    let layers = |reference: &str| engine.inspect("image", reference).unwrap()["RootFS"].clone();
+    checkout.ok(&["build-image"]); // pulls the base image, if it is missing
+    checkout.ok(&["build-image"]);
+    assert_eq!(builds(), 1, "the layers are in the store");
+    let start = layers(&checkout.reference());
+
+    // A change of the code: another image, from the same start.
+    let main = checkout.src().join("agent-runner/main.py");
+    let code = fs::read_to_string(&main).unwrap();
+    fs::write(&main, format!("{code}# changed\n")).unwrap();
+    assert_eq!(builds(), 1);
+    checkout.ok(&["build-image"]);
+    assert_ne!(layers(&checkout.reference()), start);
+    let read = [
+        "run",
+        "--rm",
+        "--network=none",
+        &checkout.reference(),
+        "tail",
+        "-n1",
+        "main.py",
+    ];
+    assert_eq!(engine.run(&read).stdout, "# changed\n");
+    fs::write(&main, code).unwrap();
+
+    // A change below the code.
+    let dockerfile = checkout.src().join("Dockerfile");
+    let text = fs::read_to_string(&dockerfile).unwrap();
+    let changed = text.replace("LANG=C.UTF-8", "LANG=C.UTF-8 BELOW=changed");
+    fs::write(&dockerfile, changed).unwrap();
+    assert_eq!(builds(), 2, "the layers are made first");
+    checkout.ok(&["build-image"]);
+    let env = engine.inspect("image", &checkout.reference()).unwrap()["Config"]["Env"].to_string();
+    assert!(env.contains("BELOW=changed"), "{env}");
+    fs::write(&dockerfile, text).unwrap();
+
+    // The whole Dockerfile, as without xtask.
+    checkout.ok(&["build-image"]);
+    let plain = format!("{}-plain", checkout.reference());
+    let base = var("XTASK_BUILD_BASE_IMAGE").unwrap();
+    let src = checkout.src().display().to_string();
+    let ca = "id=ca,src=/etc/ssl/certs/ca-certificates.crt";
+    let built = engine.run(&[
+        "build",
+        "--format=docker",
+        "--network=host",
+        "--platform=linux/amd64",
+        "--secret",
+        ca,
+        "--build-arg=BUILDPLATFORM=linux/amd64",
+        "--build-arg",
+        &format!("PYTHON_IMAGE={base}"),
+        "--tag",
+        &plain,
+        &src,
+    ]);
+    assert_eq!(built.code, 0, "{}", built.stderr);
+    assert_eq!(layers(&plain), layers(&checkout.reference()));
+    engine.run(&["image", "rm", &plain]);
+}
+
 /// An image for another architecture contains only programs for it.
 pub fn cross_build(checkout: &Checkout) {
     checkout.ok(&["build-image", "--platform", "linux/arm64"]);
