@@ -141,7 +141,8 @@ impl<'a> Trial<'a> {
             assert_eq!(self.build(SMALL, &["--tag", &tag], &[]).code, 0);
             let stage = format!("--build-context=part=container-image://{tag}");
             // Without the context, the stage would fail.
-            let dockerfile = "FROM scratch AS part\nCOPY missing /\nFROM part\nCOPY a /b\n";
+            let dockerfile =
+                "FROM scratch AS part\nCOPY missing /\nFROM part\nCOPY Dockerfile /copy\n";
             let built = self.build(
                 dockerfile,
                 &[&stage, "--tag", &format!("{tag}-of-part")],

@@ -1,6 +1,8 @@
 //! Guarantees of single commands, for every engine.
 
-use std::{fs, io::Write as _, path::Path, process::Child, thread, time::Duration};
+use std::{
+    collections::BTreeSet, fs, io::Write as _, path::Path, process::Child, thread, time::Duration,
+};
 
 use serde_json::Value;
 
@@ -30,20 +32,31 @@ pub fn check_finds_errors(checkout: &Checkout) {
 /// same image as a build of the whole Dockerfile.
 pub fn foundation(checkout: &Checkout) {
     let engine = &checkout.engine;
-    let builds = || checkout.ok(&["build-image", "--dry-run"]).lines().count();
+    let plan = || checkout.ok(&["build-image", "--dry-run"]);
+    let start_of = |plan: &str| {
+        let words = plan.split(' ');
+        let mut starts =
+            words.filter_map(|word| word.strip_prefix("foundation=container-image://"));
+        starts.next().unwrap_or_else(|| panic!("{plan}")).to_owned()
+    };
     let layers = |reference: &str| engine.inspect("image", reference).unwrap()["RootFS"].clone();
     checkout.ok(&["build-image"]); // pulls the base image, if it is missing
     checkout.ok(&["build-image"]);
-    assert_eq!(builds(), 1, "the layers are in the store");
-    let start = layers(&checkout.reference());
+    let start = start_of(&plan());
+    assert_eq!(
+        plan().matches(" build ").count(),
+        1,
+        "{start} is in the store"
+    );
+    let first = layers(&checkout.reference());
 
     // A change of the code: another image, from the same start.
     let main = checkout.src().join("agent-runner/main.py");
     let code = fs::read_to_string(&main).unwrap();
     fs::write(&main, format!("{code}# changed\n")).unwrap();
-    assert_eq!(builds(), 1);
+    assert_eq!(start_of(&plan()), start);
     checkout.ok(&["build-image"]);
-    assert_ne!(layers(&checkout.reference()), start);
+    assert_ne!(layers(&checkout.reference()), first);
     let read = [
         "run",
         "--rm",
@@ -56,16 +69,19 @@ pub fn foundation(checkout: &Checkout) {
     assert_eq!(engine.run(&read).stdout, "# changed\n");
     fs::write(&main, code).unwrap();
 
-    // A change below the code.
+    // A change below the code: the layers are made first.
     let dockerfile = checkout.src().join("Dockerfile");
     let text = fs::read_to_string(&dockerfile).unwrap();
-    let changed = text.replace("LANG=C.UTF-8", "LANG=C.UTF-8 BELOW=changed");
-    fs::write(&dockerfile, changed).unwrap();
-    assert_eq!(builds(), 2, "the layers are made first");
+    let changed = format!("LANG=C.UTF-8 BELOW={}", checkout.src().display());
+    fs::write(&dockerfile, text.replace("LANG=C.UTF-8", &changed)).unwrap();
+    assert_eq!(plan().matches(" build ").count(), 2);
+    let other_start = start_of(&plan());
+    assert_ne!(other_start, start);
     checkout.ok(&["build-image"]);
     let env = engine.inspect("image", &checkout.reference()).unwrap()["Config"]["Env"].to_string();
-    assert!(env.contains("BELOW=changed"), "{env}");
+    assert!(env.contains("BELOW="), "{env}");
     fs::write(&dockerfile, text).unwrap();
+    engine.run(&["untag", &other_start, &other_start]);
 
     // The whole Dockerfile, as without xtask.
     checkout.ok(&["build-image"]);
@@ -88,7 +104,16 @@ pub fn foundation(checkout: &Checkout) {
         &src,
     ]);
     assert_eq!(built.code, 0, "{}", built.stderr);
-    assert_eq!(layers(&plain), layers(&checkout.reference()));
+    let files = |reference: &str| {
+        let list = "find /app /usr -type f -exec sha256sum {} + | sort";
+        let listed = engine.run(&["run", "--rm", "--network=none", reference, "sh", "-c", list]);
+        let lines = listed.stdout.lines().map(str::to_owned);
+        lines.collect::<BTreeSet<_>>()
+    };
+    let (whole, ours) = (files(&plain), files(&checkout.reference()));
+    assert!(whole.len() > 1000, "{whole:?}");
+    let different: Vec<_> = whole.symmetric_difference(&ours).collect();
+    assert!(different.is_empty(), "{different:?}");
     engine.run(&["image", "rm", &plain]);
 }
 
