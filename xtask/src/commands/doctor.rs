@@ -21,11 +21,13 @@ use crate::{
         findings::{self, Finding, failure, ok, warning},
         run_local::{
             mounts::{folder_steps, mount},
-            warnings::how_to_start,
+            warnings::{STOP_STIGMER_CLI, TWO_WORKERS, how_to_start},
         },
     },
     credentials::find::find,
-    engine::{EngineFacts, Location, detect, diagnosis::EndpointEnv},
+    engine::{
+        EngineFacts, Location, container::STIGMER_CLI_CONTAINER, detect, diagnosis::EndpointEnv,
+    },
     exec::{Finished, NoAnswer},
     facts::{
         context::Context,
@@ -76,6 +78,7 @@ impl Command for Doctor {
             findings.extend(disk(cx, engine));
             findings.extend(workspace(cx, engine));
             findings.push(credentials(cx, engine));
+            findings.extend(stigmer_cli(cx, engine));
         }
         findings.extend(environment(cx));
         findings.push(git(cx));
@@ -344,6 +347,14 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
     let problems: Vec<_> = login.problems.iter().map(|it| it.what.as_str()).collect();
     let detail = format!("{}; {found}", problems.join("; "));
     warning(what, detail, login.fixes().join("; "))
+}
+
+/// Whether the stigmer CLI's runner is there, which also takes executions.
+fn stigmer_cli(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
+    let found = cx.container_of(&engine.engine, STIGMER_CLI_CONTAINER);
+    let found = found.ok()??;
+    let runs = found.is_of_stigmer_cli() && found.state.is_up();
+    runs.then(|| warning("stigmer CLI", TWO_WORKERS, STOP_STIGMER_CLI))
 }
 
 fn git(cx: &Context) -> Finding {

@@ -23,7 +23,7 @@ use crate::{
     exec::Finished,
     facts::context::{Context, missing_image_failure},
     plan::{Cmd, Output, Plan, Step},
-    settings::{Network, Settings},
+    settings::{Network, Restart, Settings},
 };
 
 /// How long one execution may take.
@@ -104,6 +104,8 @@ fn runner(settings: &Settings, engine: &EngineFacts, names: &Names, facts: &Smok
         env_by_name: env.by_name,
         hardening: settings.run.hardening.clone(),
         stop_grace: settings.run.stop_grace,
+        restart: Restart::No,
+        log_options: Vec::new(),
         ..Run::restricted(
             &names.runner,
             &facts.reference,

@@ -235,6 +235,8 @@ impl Machine {
             reference: self.reference(settings),
             mounts: settings.mounts().iter().map(mount).collect(),
             network: NetworkState::Usable,
+            log_driver: "json-file".to_owned(),
+            stigmer_cli_runs: false,
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
             is_in_stack: false,

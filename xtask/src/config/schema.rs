@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     base::{image, version},
     config::values::{
-        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Publish, Relabel, RunUser,
-        Sign, WorkTreeRequirement, is_variable_name,
+        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Publish, Relabel, Restart,
+        RunUser, Sign, WorkTreeRequirement, is_variable_name,
     },
 };
 
@@ -145,6 +145,7 @@ pub const KEYS: &[Key] = &[
     key("run.env-file", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
     key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address").adds(whole),
     key("run.stop-grace", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
+    key("run.restart", ValueType::Choice(Restart::WORDS), "when the engine starts the container again after it has ended; `unless-stopped` also after a restart of the machine (with Podman, only if its `podman-restart.service` is enabled)"),
     key("run.limits.memory", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
     key("run.limits.cpus", ValueType::Text(cpus), "the maximum number of processors, such as `1.5`; empty for no limit"),
     key("run.limits.pids", ValueType::Count(0, 4_194_304), "the maximum number of processes; 0 for no limit"),

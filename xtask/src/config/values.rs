@@ -69,6 +69,16 @@ choice! {
 }
 
 choice! {
+    /// When the engine starts a container again that has ended.
+    /// <https://docs.docker.com/engine/containers/start-containers-automatically/>
+    Restart {
+        No = "no",
+        OnFailure = "on-failure",
+        UnlessStopped = "unless-stopped",
+    }
+}
+
+choice! {
     /// Whether the images of a channel may be published.
     Publish {
         Yes = "yes",

@@ -11,11 +11,19 @@ use crate::{
     plan::Cmd,
 };
 
+/// The name of the runner that the stigmer CLI starts, with `docker run` and without labels.
+pub const STIGMER_CLI_CONTAINER: &str = "stigmer-agent-runner";
+
+/// The repository of its image.
+const STIGMER_CLI_REPOSITORY: &str = "ghcr.io/stigmer/agent-runner";
+
 /// A container, as both engines describe it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Container {
     pub id: String,
+    /// Docker's begins with a slash.
+    name: String,
     pub created: String,
     pub state: State,
     pub config: Config,
@@ -144,8 +152,20 @@ impl Container {
         self.id.get(..12).unwrap_or(&self.id)
     }
 
-    /// The tool that probably created the container, judged by its labels.
+    /// Whether the stigmer CLI started it, as `stigmer server` does.
+    pub fn is_of_stigmer_cli(&self) -> bool {
+        let is_image = |rest: &str| rest.is_empty() || rest.starts_with([':', '@']);
+        let image = self.image().strip_prefix(STIGMER_CLI_REPOSITORY);
+        self.owner() == Owner::Other
+            && self.name.trim_start_matches('/') == STIGMER_CLI_CONTAINER
+            && image.is_some_and(is_image)
+    }
+
+    /// The tool that probably created the container, judged by its labels and its name.
     pub fn likely_creator(&self) -> String {
+        if self.is_of_stigmer_cli() {
+            return "created by the stigmer CLI".to_owned();
+        }
         let creator = [
             ("com.docker.compose.project", "Docker Compose, project"),
             ("io.podman.compose.project", "Podman Compose, project"),
@@ -410,6 +430,28 @@ mod tests {
         );
         assert_eq!(check(&["NONE"]), None);
         assert_eq!(Healthcheck::default().command(), None);
+    }
+
+    #[test]
+    fn the_stigmer_clis_container_is_recognised() {
+        let is_clis = |json: &str| {
+            let (_, found) = read_inspect("docker", &answer(0, json, "")).unwrap();
+            let found = found.unwrap();
+            assert_eq!(
+                found.is_of_stigmer_cli(),
+                found.likely_creator().contains("stigmer CLI")
+            );
+            found.is_of_stigmer_cli()
+        };
+        let docker = r#"[{"Id":"1","Name":"/stigmer-agent-runner","Config":{"Image":"ghcr.io/stigmer/agent-runner:latest"}}]"#;
+        let podman = r#"[{"Id":"1","Name":"stigmer-agent-runner","ImageName":"ghcr.io/stigmer/agent-runner:v1.2.3","Config":{}}]"#;
+        assert!(is_clis(docker) && is_clis(podman));
+        assert!(!is_clis(&docker.replace("-runner\"", "-runner-2\"")));
+        assert!(!is_clis(
+            &docker.replace("/agent-runner:", "/agent-runner-2:")
+        ));
+        let ours = r#""Config":{"Labels":{"ai.stigmer.xtask.container":"run"},"#;
+        assert!(!is_clis(&docker.replace(r#""Config":{"#, ours)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     base::{engine_kind::EngineKind, env::User},
     engine::{EngineFacts, Location, capabilities::Capability},
     plan::{Cmd, EnvValue},
-    settings::{Hardening, Limits, Network, Relabel, RunUser},
+    settings::{Hardening, Limits, Network, Relabel, Restart, RunUser},
 };
 
 /// The user id and group id of the image's own user, `stigmer`.
@@ -36,6 +36,9 @@ pub struct Run {
     pub limits: Limits,
     pub hardening: Hardening,
     pub stop_grace: Duration,
+    pub restart: Restart,
+    /// The values of `--log-opt`, see [`EngineFacts::log_limits`].
+    pub log_options: Vec<&'static str>,
     /// Ports that a container on a bridge network publishes on the host's loopback.
     pub ports: Vec<u16>,
     /// The arguments for the image's entry point.
@@ -68,6 +71,8 @@ impl Run {
                 selinux_relabel: Relabel::Never,
             },
             stop_grace: Duration::from_secs(5),
+            restart: Restart::No,
+            log_options: Vec::new(),
             ports: Vec::new(),
             command: Vec::new(),
         }
@@ -209,7 +214,14 @@ impl EngineFacts {
     fn run_as(&self, run: &Run, user: Option<String>, userns: Option<String>) -> Cmd {
         let mut cmd = self.engine.cmd().arg("run");
         cmd = match run.mode {
-            Mode::Detached => cmd.arg("--detach"),
+            Mode::Detached => {
+                let cmd = cmd.arg("--detach");
+                match run.restart {
+                    Restart::No => cmd,
+                    Restart::OnFailure => cmd.args(["--restart", "on-failure"]),
+                    Restart::UnlessStopped => cmd.args(["--restart", "unless-stopped"]),
+                }
+            }
             Mode::Foreground { tty: true } => cmd.args(["--rm", "--interactive", "--tty"]),
             Mode::Foreground { tty: false } => cmd.arg("--rm"),
         };
@@ -243,9 +255,35 @@ impl EngineFacts {
             cmd = cmd.args(["--volume", volume]);
         }
         cmd = env_args(cmd, run);
+        for option in &run.log_options {
+            cmd = cmd.args(["--log-opt", option]);
+        }
         cmd.args(options(&run.limits, &run.hardening, run.stop_grace))
             .arg(run.image.as_str())
             .args(run.command.clone())
+    }
+
+    /// Asks for the log driver of new containers, if options for the log depend on it.
+    pub fn log_driver_question(&self) -> Option<Cmd> {
+        match self.engine.kind {
+            EngineKind::Docker => {
+                let question = ["info", "--format", "{{.LoggingDriver}}"];
+                Some(self.engine.cmd().args(question))
+            }
+            EngineKind::Podman => None,
+        }
+    }
+
+    /// The options for a log that takes at most 30 MB of the disk. Without them, Docker's and Podman's
+    /// log files grow without end. Docker refuses these options for other drivers.
+    /// <https://docs.docker.com/engine/logging/configure/>
+    pub fn log_limits(&self, driver: &str) -> &'static [&'static str] {
+        match (self.engine.kind, driver) {
+            (EngineKind::Docker, "json-file" | "local") => &["max-size=10m", "max-file=3"],
+            (EngineKind::Docker, _) => &[],
+            // journald has its own limits, and ignores the option.
+            (EngineKind::Podman, _) => &["max-size=30mb"],
+        }
     }
 
     fn network_args(&self, cmd: Cmd, network: &Network) -> Cmd {

@@ -389,6 +389,13 @@ fn no_engine_failure(env: &Env, prefer: EngineChoice, rejected: &[RejectedEngine
 pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> {
     match container.owner() {
         Owner::Xtask => Ok(()),
+        Owner::Other if container.is_of_stigmer_cli() => Err(Failure::new(format!(
+            "the container `{name}` is the stigmer CLI's: it runs `{}` ({})",
+            container.image(),
+            container.state.status,
+        ))
+        .hint("stop the CLI's runner and its server: `stigmer server stop`")
+        .hint("give ours another name: `XTASK_RUN_CONTAINER=my-runner`; both then take executions from the same task queue")),
         Owner::Other => Err(Failure::new(format!(
             "the container `{name}` is not ours: it runs `{}`, {} ({}, created {})",
             container.image(),

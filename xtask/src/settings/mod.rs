@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 pub use crate::config::values::{
     BuildSecret, BuilderChoice, BuilderDriver, Cache, EngineChoice, Network, Node, Progress,
-    Publish, Relabel, RunUser, SecretSource, Sign, WorkTreeRequirement,
+    Publish, Relabel, Restart, RunUser, SecretSource, Sign, WorkTreeRequirement,
 };
 use crate::{
     base::{
@@ -146,6 +146,7 @@ pub struct RunSettings {
     env_file: String,
     pub addresses: Vec<String>,
     pub stop_grace: Duration,
+    pub restart: Restart,
     pub limits: Limits,
     pub hardening: Hardening,
 }

@@ -751,3 +751,74 @@ fn an_argument_that_the_dockerfile_does_not_declare_is_announced() {
         "warning: the build argument `TYPO` is not used: `Dockerfile` has no `ARG TYPO`\n";
     assert_eq!(build("build-image"), warning);
 }
+
+/// Docker's description of the container that the stigmer CLI starts.
+fn stigmer_clis_container() -> Value {
+    let found = json!([{
+        "Id": "0123456789abcdef", "Name": "/stigmer-agent-runner",
+        "State": { "Status": "running", "Running": true },
+        "Config": { "Image": "ghcr.io/stigmer/agent-runner:latest" },
+    }]);
+    let question = "container inspect stigmer-agent-runner";
+    answer(question, 0, &found.to_string(), "")
+}
+
+#[test]
+fn the_runner_of_the_stigmer_cli_is_recognised() {
+    let engine = [
+        docker_version(),
+        stigmer_clis_container(),
+        image(),
+        answer("info --format {{.LoggingDriver}}", 0, "journald\n", ""),
+        ok("run"),
+    ];
+    let run = ["run-local", "--version", "dev-me", "--no-wait"];
+
+    let same_name = PROJECT.replace("'box'", "'stigmer-agent-runner'");
+    let refused = Sandbox::new(&same_name).engine("docker", &engine).run(&run);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert_eq!(
+        refused.stderr,
+        "error: the container `stigmer-agent-runner` is the stigmer CLI's: it runs `ghcr.io/stigmer/agent-runner:latest` (running)\n\
+         hint: stop the CLI's runner and its server: `stigmer server stop`\n\
+         hint: give ours another name: `XTASK_RUN_CONTAINER=my-runner`; both then take executions from the same task queue\n"
+    );
+
+    let beside = Sandbox::new(PROJECT).engine("docker", &engine);
+    let started = beside.run(&run);
+    assert_eq!(started.code, 0, "{started:?}");
+    let warning = "warning: the stigmer CLI's runner `stigmer-agent-runner` runs too: ";
+    assert!(started.stderr.contains(warning), "{}", started.stderr);
+    let report = beside.run(&["doctor"]);
+    let finding = "warn stigmer CLI ";
+    assert!(report.stdout.contains(finding), "{}", report.stdout);
+}
+
+#[test]
+fn the_log_and_the_restarts_are_limited_as_the_engine_can() {
+    let options = |engine: &str, driver: &str, more: &[&str]| {
+        let version = if engine == "docker" {
+            docker_version()
+        } else {
+            podman_version()
+        };
+        let info = answer("info --format {{.LoggingDriver}}", 0, driver, "");
+        let project = format!("{PROJECT}restart = 'unless-stopped'\n");
+        let sandbox = Sandbox::new(&project).engine(engine, &[version, image(), info]);
+        let output = dry_run(&sandbox, more);
+        (values(&output, "--log-opt"), values(&output, "--restart"))
+    };
+    let restart = vec!["unless-stopped".to_owned()];
+    for driver in ["json-file\n", "local\n"] {
+        let (log, restarts) = options("docker", driver, &[]);
+        assert_eq!(log, ["max-size=10m", "max-file=3"]);
+        assert_eq!(restarts, restart);
+    }
+    let (log, _) = options("docker", "journald\n", &[]);
+    assert!(log.is_empty(), "Docker refuses the options: {log:?}");
+    let (log, restarts) = options("podman", "", &[]);
+    assert_eq!((log, restarts), (vec!["max-size=30mb".to_owned()], restart));
+    // Engines refuse `--restart` with `--rm`.
+    let (_, restarts) = options("docker", "local\n", &["--foreground"]);
+    assert!(restarts.is_empty());
+}

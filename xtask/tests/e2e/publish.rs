@@ -186,15 +186,15 @@ pub fn release(checkout: &Checkout) {
     let done = release.ok(&words(&first));
     let digest = remote.digest("1.2.3").unwrap();
     assert_eq!(done.stdout, format!("{}@{digest}\n", remote.repository()));
-    assert_eq!(remote.tags(), ["1", "1.2", "1.2.3", "latest"]);
-    for tag in ["1", "1.2", "latest"] {
+    assert_eq!(remote.tags(), ["1", "1.2", "1.2.3", "latest", "v1.2.3"]);
+    for tag in ["1", "1.2", "latest", "v1.2.3"] {
         assert_eq!(remote.digest(tag).as_ref(), Some(&digest), "{tag}");
     }
     let receipt = release.receipt("1.2.3");
     assert_eq!(receipt["digest"], digest.as_str());
     assert_eq!(
         receipt["tags"],
-        serde_json::json!(["1.2.3", "1.2", "1", "latest"])
+        serde_json::json!(["1.2.3", "v1.2.3", "1.2", "1", "latest"])
     );
     // The channel wants attestations. They are files, because it does not sign.
     assert_eq!(receipt["attestations"], 0);

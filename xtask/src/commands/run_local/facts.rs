@@ -11,7 +11,8 @@ use crate::{
         },
         stack::{Names, Ports, belongs_to_stack, scripted_model, serves},
     },
-    engine::container::Container,
+    engine::container::{Container, STIGMER_CLI_CONTAINER},
+    exec::Finished,
     facts::{
         context::{Context, EngineQuery, EngineState},
         environment::{EnvFile, RunnerEnv, read_env_file},
@@ -42,6 +43,10 @@ pub struct RunFacts {
     pub env_file: Option<EnvFile>,
     /// Whether the container belongs to the stack of `up`, so that `down` removes it.
     pub is_in_stack: bool,
+    /// The engine's log driver for new containers; empty if it does not matter or is not known.
+    pub log_driver: String,
+    /// Whether the stigmer CLI's runner runs beside this one.
+    pub stigmer_cli_runs: bool,
     /// The variables of the scripted model; empty if the runner does not use it.
     pub scripted_model: Vec<(&'static str, String)>,
 }
@@ -76,6 +81,8 @@ impl RunFacts {
             is_in_stack: stack.is_in_stack,
             scripted_model: scripted_model(&runner, stack.has_own_server),
             network: network_state(cx, &state)?,
+            log_driver: log_driver(cx, &state),
+            stigmer_cli_runs: stigmer_cli_runs(cx, &state)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file,
             state,
@@ -91,6 +98,23 @@ impl RunFacts {
             scripted: &self.scripted_model,
         }
     }
+}
+
+/// The engine's log driver. A log without a limit is no reason to start no container.
+fn log_driver(cx: &Context, state: &EngineState) -> String {
+    let question = state.engine.log_driver_question();
+    let answer = question.and_then(|question| cx.ask(&question).ok());
+    let answer = answer.filter(Finished::ok);
+    answer.map_or_else(String::new, |done| done.stdout.trim().to_owned())
+}
+
+/// Whether the runner of the stigmer CLI runs beside the container that is started.
+fn stigmer_cli_runs(cx: &Context, state: &EngineState) -> Result<bool> {
+    if cx.settings.run.container == STIGMER_CLI_CONTAINER {
+        return Ok(false);
+    }
+    let found = cx.container_of(&state.engine.engine, STIGMER_CLI_CONTAINER)?;
+    Ok(found.is_some_and(|found| found.is_of_stigmer_cli() && found.state.is_up()))
 }
 
 /// How the container relates to the stack of `up`.

@@ -109,6 +109,8 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         limits: run.limits.clone(),
         hardening: run.hardening.clone(),
         stop_grace: run.stop_grace,
+        restart: run.restart,
+        log_options: facts.state.engine.log_limits(&facts.log_driver).to_vec(),
         ports: Vec::new(),
         command: Vec::new(),
     }

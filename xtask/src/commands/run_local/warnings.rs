@@ -9,6 +9,12 @@ use crate::{
     facts::{context::Context, environment::env_file_warnings, host},
 };
 
+/// What it means that the stigmer CLI's runner runs beside ours.
+pub const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs too: an execution goes to either of the two, if both have the same task queue";
+
+/// How to end that.
+pub const STOP_STIGMER_CLI: &str = "stop the CLI's runner: `stigmer server stop`; or set another `TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`";
+
 /// Warns of what the user may not expect, such as an address at which nothing listens.
 pub fn warn(cx: &Context, facts: &RunFacts) {
     let run = &cx.settings.run;
@@ -22,6 +28,10 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
             engine.describe()
         ));
         return;
+    }
+    if facts.stigmer_cli_runs {
+        cx.ui.warn(TWO_WORKERS);
+        cx.ui.hint(STOP_STIGMER_CLI);
     }
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {

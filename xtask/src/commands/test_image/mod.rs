@@ -30,7 +30,7 @@ use crate::{
     facts::context::{Context, EngineQuery, missing_image_failure},
     oci::filesystem,
     plan::{Output, Plan, Step},
-    settings::{Network, Settings},
+    settings::{Network, Restart, Settings},
 };
 
 /// How long a question to the container may take.
@@ -117,6 +117,8 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         labels: vec![(label::CONTAINER.to_owned(), label::TEST.to_owned())],
         hardening: settings.run.hardening.clone(),
         stop_grace: settings.run.stop_grace,
+        restart: Restart::No,
+        log_options: Vec::new(),
         ..Run::restricted(&name, &facts.reference, facts.invoking_user, isolated)
     };
     let quiet = |cmd| Step::new(cmd, Output::Quiet);
