@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     base::image::Platform,
-    engine::{EngineFacts, capabilities::Capability},
+    engine::{EngineFacts, capabilities::Capability, image::Image},
     facts::context::Context,
     oci::digest::{Digesting, sha256},
     settings::Settings,
@@ -53,7 +53,7 @@ impl Foundation {
         };
         let found = cx.images_of(&engine.engine, &[&reference])?;
         Ok(Some(Self {
-            exists: found.iter().any(|image| image.is_built_by_xtask()),
+            exists: found.iter().any(Image::is_built_by_xtask),
             reference,
             base_id,
         }))
