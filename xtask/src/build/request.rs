@@ -62,10 +62,10 @@ fn build_request(
     let git = &facts.git.values;
     let absolute = |path: &str| settings.root.join(path).to_string_lossy().into_owned();
     let mut args = settings.build.args.clone();
-    args.insert(
-        settings.build.base_image_arg.clone(),
-        settings.build.base_image.clone(),
-    );
+    let (base, base_arg) = (&settings.build.base_image, &settings.build.base_image_arg);
+    if !base.is_empty() && !base_arg.is_empty() {
+        args.insert(base_arg.clone(), base.clone());
+    }
     for (name, template) in &settings.channel.build_args {
         args.insert(name.clone(), settings.fill(template, git)?);
     }
@@ -190,17 +190,22 @@ pub fn preparation(facts: &BuildFacts) -> Vec<Step> {
         .collect()
 }
 
-/// The step of `check`: a build of the stage that runs ruff and mypy.
+/// The step of `check`: a build of the stage with the checks.
 ///
 /// # Errors
-/// As [`build_for_engine_platform`].
+/// When the configuration names no such stage, and as [`build_for_engine_platform`].
 pub fn check_step(
     settings: &Settings,
     facts: &BuildFacts,
     no_cache: bool,
 ) -> Result<Step, Failure> {
+    let target = &settings.build.check_target;
+    if target.is_empty() {
+        return Err(Failure::usage("`build.check-target` names no stage with checks")
+            .hint("write a stage whose RUN steps fail if they find a problem, and set `build.check-target` to its name"));
+    }
     let mut build = build_for_engine_platform(settings, facts)?;
-    build.target.clone_from(&settings.build.check_target);
+    build.target.clone_from(target);
     build.references.clear();
     // Podman keeps an image of the stage. `clean` finds it by these labels.
     build
@@ -211,14 +216,15 @@ pub fn check_step(
     Ok(facts
         .engine
         .build_step(cmd)
-        .status("Checking", "agent-runner with ruff and mypy"))
+        .status("Checking", format!("the stage `{target}`")))
 }
 
-/// Whether `check` runs first: the flag decides, else the channel.
+/// Whether `check` runs first: the flag decides, else the channel, if there are checks.
 pub fn check_first(settings: &Settings, flag: CheckOption) -> CheckFirst {
     match (flag.check, flag.no_check) {
         (true, _) => CheckFirst::Yes,
         (_, true) => CheckFirst::No,
+        (false, false) if settings.build.check_target.is_empty() => CheckFirst::No,
         (false, false) => settings.channel.check,
     }
 }

@@ -1,4 +1,4 @@
-//! `check`: ruff and mypy over agent-runner, in a build stage: this machine needs no Python.
+//! `check`: the checks of the sources, in a build stage: this machine needs no Python.
 
 use anyhow::Result;
 use clap::Args;
@@ -46,7 +46,7 @@ impl Command for Check {
         if cx.run_or_print(&self.plan(cx.settings, &facts)?)? == Ran::Yes {
             cx.ui.status(
                 "Checked",
-                &format!("agent-runner in {clock}: ruff and mypy found no problem"),
+                &format!("the sources in {clock}: no problem was found"),
             );
         }
         Ok(())

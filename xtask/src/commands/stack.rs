@@ -17,7 +17,7 @@ use crate::{
     },
     facts::{context::Context, environment::RunnerEnv, host, model::Model},
     plan::{Cmd, Output, Step},
-    settings::{Network, Settings},
+    settings::{Network, Port, Settings},
 };
 
 /// The ports on this machine.
@@ -181,6 +181,7 @@ pub struct Server<'a> {
     /// The value of its label.
     pub label: &'static str,
     pub network: Network,
+    /// The ports that are published on a bridge network.
     pub ports: Vec<u16>,
     pub command: Vec<String>,
     /// The runner that it belongs to, for `down`; none if the caller removes it.
@@ -199,7 +200,11 @@ impl Server<'_> {
         run.hardening.read_only = false;
         engine.run_as_image_user(&Run {
             labels,
-            ports: self.ports.clone(),
+            ports: if self.network == Network::Bridge {
+                self.ports.iter().copied().map(Port::same).collect()
+            } else {
+                Vec::new()
+            },
             command: self.command.clone(),
             ..run
         })
@@ -277,11 +282,17 @@ pub fn server<'a>(
 /// The steps that build the devserver's image from this checkout.
 ///
 /// # Errors
-/// As [`request::build_for_engine_platform`].
+/// When the configuration names no stage with the server, and as [`request::build_for_engine_platform`].
 pub fn build_devserver_steps(
     settings: &Settings,
     facts: &BuildFacts,
 ) -> Result<Vec<Step>, Failure> {
+    if settings.stack.server_target.is_empty() {
+        return Err(Failure::usage(
+            "`stack.server-target` names no stage with a development stigmer-server",
+        )
+        .hint("`up`, `ask` and `smoke` need one; `run-local` starts the container without it"));
+    }
     let mut build = request::build_for_engine_platform(settings, facts)?;
     build.target.clone_from(&settings.stack.server_target);
     build.references = vec![devserver_image(settings)];

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     base::{image, version},
     config::values::{
-        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Progress, Publish, Relabel, Restart,
-        RunUser, Sign, WorkTreeRequirement, is_variable_name,
+        BuildSecret, BuilderDriver, Cache, EngineChoice, Node, Port, Progress, Publish, Relabel,
+        RequiredUser, Restart, RunUser, Sign, WorkTreeRequirement, is_variable_name,
     },
 };
 
@@ -113,9 +113,9 @@ pub const KEYS: &[Key] = &[
     key("build.dockerfile", ValueType::Text(not_empty), "the Dockerfile, relative to the checkout"),
     key("build.context", ValueType::Text(not_empty), "the build context, relative to the checkout"),
     key("build.target", ValueType::Text(any_text), "the stage to build; empty for the last stage"),
-    key("build.check-target", ValueType::Text(not_empty), "the stage that `check` builds"),
-    key("build.base-image", ValueType::Text(base_image), "the base image; change it to use a mirror, and add `@sha256:…` to pin it"),
-    key("build.base-image-arg", ValueType::Text(not_empty), "the Dockerfile's build argument for the base image"),
+    key("build.check-target", ValueType::Text(any_text), "the stage that `check` builds; empty if the Dockerfile has none"),
+    key("build.base-image", ValueType::Text(base_image), "the base image; change it to use a mirror, and add `@sha256:…` to pin it; empty to leave it to the Dockerfile"),
+    key("build.base-image-arg", ValueType::Text(any_text), "the Dockerfile's build argument for the base image; empty if it has none"),
     key("build.args", ValueType::Map(any_text), "build arguments; do not use them for secrets, because the image's history contains them"),
     key("build.public-args", ValueType::List(not_empty), "build arguments whose names look like those of secrets, but whose values are public").adds(whole),
     key("build.secrets", ValueType::List(secret), "build secrets: `id=ca,src=/path` is the content of a file, `id=token,env=NAME` the value of an environment variable").adds(secret_id),
@@ -144,6 +144,8 @@ pub const KEYS: &[Key] = &[
     key("run.pass-env", ValueType::List(env_name), "variables that are passed from your environment if they are set and not empty; only their names appear on the command line").adds(whole),
     key("run.env-file", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
     key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address").adds(whole),
+    key("run.ports", ValueType::List(port), "ports of the container that programs on this machine can reach, each as `HOST:CONTAINER`; not with the host's network").adds(whole),
+    key("run.command", ValueType::List(any_text), "the arguments for the image's entry point, in place of the image's own"),
     key("run.stop-grace", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
     key("run.restart", ValueType::Choice(Restart::WORDS), "when the engine starts the container again after it has ended; `unless-stopped` also after a restart of the machine (with Podman, only if its `podman-restart.service` is enabled)"),
     key("run.limits.memory", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
@@ -156,9 +158,12 @@ pub const KEYS: &[Key] = &[
     key("run.hardening.init", ValueType::Bool, "whether an init is process 1, which forwards signals and reaps zombie processes"),
     key("run.hardening.selinux-relabel", ValueType::Choice(Relabel::WORDS), "whether bind mounts get the option `:z`; `auto` if SELinux is enforcing"),
     key("stack.temporal-image", ValueType::Text(not_empty), "the image of the Temporal server that `up` and `smoke` start"),
-    key("stack.server-target", ValueType::Text(not_empty), "the Dockerfile's stage with the development stigmer-server that `up` and `smoke` start"),
+    key("stack.server-target", ValueType::Text(any_text), "the Dockerfile's stage with the development stigmer-server that `up` and `smoke` start; empty if it has none"),
     key("health.budget", ValueType::Duration, "how long a started container may take to become healthy"),
     key("health.command", ValueType::List(not_empty), "the health check if the image's own cannot be read (Podman with an image that BuildKit built in OCI format); empty for none"),
+    key("require.user", ValueType::Text(required_user), "the user that the image must run as, for `test-image` and publishing: a user id, `not-root`, or `any`"),
+    key("require.health-check", ValueType::Bool, "whether the image must have a health check; `health.command` counts as one"),
+    key("require.volumes", ValueType::List(absolute), "folders that must be volumes of the image which its user can write to"),
     key("budget.compressed", ValueType::Size, "the maximum size of the image's download, the gzip of its file system; empty for no limit"),
     key("budget.unpacked", ValueType::Size, "the maximum size of the unpacked image, as a tar archive; empty for no limit"),
 ];
@@ -349,9 +354,16 @@ fn repository(text: &str) -> Result<(), String> {
     image::Repository::parse(text).map(|_| ())
 }
 
+fn required_user(text: &str) -> Result<(), String> {
+    RequiredUser::try_from(text.to_owned()).map(|_| ())
+}
+
+fn port(text: &str) -> Result<(), String> {
+    Port::try_from(text.to_owned()).map(|_| ())
+}
+
 /// A name, or a name and a digest.
 fn base_image(text: &str) -> Result<(), String> {
-    not_empty(text)?;
     let Some((name, digest)) = text.split_once('@') else {
         return Ok(());
     };
@@ -705,6 +717,7 @@ mod tests {
     fn a_base_image_can_have_a_digest() {
         let hex = "0123456789abcdef".repeat(4);
         for good in [
+            "",
             "python",
             "a.example:5000/python:3",
             &format!("python:3@sha256:{hex}"),
@@ -712,7 +725,6 @@ mod tests {
             assert_eq!(base_image(good), Ok(()), "{good}");
         }
         for bad in [
-            "",
             "python@",
             "python@sha256:0",
             &format!("@sha256:{hex}"),

@@ -97,7 +97,7 @@ fn later_sources_override_earlier_ones() {
     is("run.network", "host", "xtask.toml:4");
     is("run.env.A", "1", "xtask.toml:5");
     is("run.env.B", "2", "xtask.local.toml:4");
-    is("build.target", "runtime", "default");
+    is("build.dockerfile", "Dockerfile", "default");
 }
 
 #[test]

@@ -272,6 +272,59 @@ impl TryFrom<String> for RunUser {
     }
 }
 
+/// The user that an image must run as.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub enum RequiredUser {
+    Any,
+    NotRoot,
+    Uid(u32),
+}
+
+impl TryFrom<String> for RequiredUser {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match (text.as_str(), text.parse()) {
+            ("any", _) => Ok(Self::Any),
+            ("not-root", _) => Ok(Self::NotRoot),
+            (_, Ok(uid)) => Ok(Self::Uid(uid)),
+            (_, Err(_)) => Err("must be `any`, `not-root` or a user id".to_owned()),
+        }
+    }
+}
+
+/// A port of the host that leads to a port of the container.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(try_from = "String")]
+pub struct Port {
+    pub host: u16,
+    pub container: u16,
+}
+
+impl Port {
+    /// The same port on both sides.
+    pub fn same(port: u16) -> Self {
+        Self {
+            host: port,
+            container: port,
+        }
+    }
+}
+
+impl TryFrom<String> for Port {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let number = |text: &str| text.parse().ok().filter(|port: &u16| *port > 0);
+        let ports = text.split_once(':');
+        let ports = ports.and_then(|(host, container)| Some((number(host)?, number(container)?)));
+        let (host, container) =
+            ports.ok_or("must be `HOST:CONTAINER`, two ports such as `8080:80`")?;
+        Ok(Self { host, container })
+    }
+}
+
 /// The builder of multi-platform builds.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(from = "String")]

@@ -6,7 +6,7 @@ use crate::{
     base::{engine_kind::EngineKind, env::User},
     engine::{EngineFacts, Location, capabilities::Capability},
     plan::{Cmd, EnvValue},
-    settings::{Hardening, Limits, Network, Relabel, Restart, RunUser},
+    settings::{Hardening, Limits, Network, Port, Relabel, Restart, RunUser},
 };
 
 /// The user id and group id of the image's own user, `stigmer`.
@@ -39,8 +39,8 @@ pub struct Run {
     pub restart: Restart,
     /// The values of `--log-opt`, see [`EngineFacts::log_limits`].
     pub log_options: Vec<&'static str>,
-    /// Ports that a container on a bridge network publishes on the host's loopback.
-    pub ports: Vec<u16>,
+    /// Ports that are published on the host's loopback, unless the container is on the host's network.
+    pub ports: Vec<Port>,
     /// The arguments for the image's entry point.
     pub command: Vec<String>,
 }
@@ -145,6 +145,11 @@ impl EngineFacts {
         self.network(network) != Network::Host && !network.is_apart_from_host()
     }
 
+    /// Whether a container on this network has ports of its own, which can be published.
+    pub fn has_own_ports_on(&self, network: &Network) -> bool {
+        self.network(network) != Network::Host && !network.is_apart_from_host()
+    }
+
     /// Whether a container on this network can reach the servers of `up`, which listen on the loopback only.
     pub fn reaches_servers_on(&self, network: &Network) -> bool {
         match (self.network(network), &self.location) {
@@ -240,9 +245,9 @@ impl EngineFacts {
             EngineKind::Podman => cmd.arg("--http-proxy=false"),
         };
         cmd = self.network_args(cmd, &run.network);
-        if self.network(&run.network) == Network::Bridge {
-            for port in &run.ports {
-                cmd = cmd.args(["--publish", &format!("127.0.0.1:{port}:{port}")]);
+        if self.has_own_ports_on(&run.network) {
+            for Port { host, container } in &run.ports {
+                cmd = cmd.args(["--publish", &format!("127.0.0.1:{host}:{container}")]);
             }
         }
         if let Some(userns) = userns {

@@ -30,6 +30,18 @@ pub struct Expected {
     /// Labels and their values.
     pub labels: BTreeMap<String, String>,
     pub budget: Budget,
+    pub user: ExpectedUser,
+    /// Whether there must be a health check.
+    pub health_check: bool,
+}
+
+/// Who the image must run as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedUser {
+    Any,
+    NotRoot,
+    /// A user id. A name in the image's configuration cannot be compared with it, but is not root.
+    Uid(u32),
 }
 
 /// How much of an image is looked at.
@@ -284,13 +296,21 @@ impl ImageCheck<'_> {
         let user = config.run.user.split(':').next().unwrap_or_default();
         // Engines take every number for a user id, however it is written.
         let is_root_id = user.parse() == Ok(0_i64);
-        if is_root_id || matches!(user, "" | "root") {
-            problems.push("it runs as root".to_owned());
+        let is_root = is_root_id || matches!(user, "" | "root");
+        match self.expected.user {
+            ExpectedUser::NotRoot | ExpectedUser::Uid(1..) if is_root => {
+                problems.push("it runs as root".to_owned());
+            }
+            ExpectedUser::Uid(uid) if user.parse().is_ok_and(|other: u32| other != uid) => {
+                problems.push(format!("it runs as user {user}, not {uid}"));
+            }
+            ExpectedUser::Any | ExpectedUser::NotRoot | ExpectedUser::Uid(_) => {}
         }
         let check = config.run.healthcheck.as_ref();
         let is_check =
             |test: &Vec<serde_json::Value>| test.first().is_some_and(|first| first != "NONE");
-        if !check.is_some_and(|check| check["Test"].as_array().is_some_and(is_check)) {
+        let has_check = check.is_some_and(|check| check["Test"].as_array().is_some_and(is_check));
+        if self.expected.health_check && !has_check {
             problems.push("it has no health check".to_owned());
         }
         problems

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    base::image::VERSION_LABEL, engine::label, facts::git::WorkTree, oci::verify::Expected,
-    settings::Settings,
+    base::image::VERSION_LABEL,
+    engine::label,
+    facts::git::WorkTree,
+    oci::verify::{Expected, ExpectedUser},
+    settings::{RequiredUser, Settings},
 };
 
 /// The OCI's label for the commit.
@@ -28,5 +31,12 @@ pub fn expected(settings: &Settings, git: &WorkTree) -> Expected {
         platforms: settings.platforms().to_vec(),
         labels,
         budget: settings.budget,
+        user: match settings.require.user {
+            RequiredUser::Any => ExpectedUser::Any,
+            RequiredUser::NotRoot => ExpectedUser::NotRoot,
+            RequiredUser::Uid(uid) => ExpectedUser::Uid(uid),
+        },
+        // A command of the configuration is a health check too.
+        health_check: settings.require.health_check && settings.health.command.is_empty(),
     }
 }

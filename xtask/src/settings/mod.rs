@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 pub use crate::config::values::{
-    BuildSecret, BuilderChoice, BuilderDriver, Cache, EngineChoice, Network, Node, Progress,
-    Publish, Relabel, Restart, RunUser, SecretSource, Sign, WorkTreeRequirement,
+    BuildSecret, BuilderChoice, BuilderDriver, Cache, EngineChoice, Network, Node, Port, Progress,
+    Publish, Relabel, RequiredUser, Restart, RunUser, SecretSource, Sign, WorkTreeRequirement,
 };
 use crate::{
     base::{
@@ -39,6 +39,7 @@ pub struct Settings {
     pub run: RunSettings,
     pub stack: StackSettings,
     pub health: HealthSettings,
+    pub require: RequireSettings,
     pub budget: Budget,
     /// All values by path, with their origins.
     pub layer: Layer,
@@ -57,6 +58,7 @@ struct Values {
     run: RunSettings,
     stack: StackSettings,
     health: HealthSettings,
+    require: RequireSettings,
     budget: Budget,
 }
 
@@ -145,6 +147,8 @@ pub struct RunSettings {
     /// Empty for none. See [`Settings::env_file`].
     env_file: String,
     pub addresses: Vec<String>,
+    pub ports: Vec<Port>,
+    pub command: Vec<String>,
     pub stop_grace: Duration,
     pub restart: Restart,
     pub limits: Limits,
@@ -188,6 +192,15 @@ pub struct StackSettings {
 pub struct HealthSettings {
     pub budget: Duration,
     pub command: Vec<String>,
+}
+
+/// What an image must be to pass `test-image`, and to be published.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RequireSettings {
+    pub user: RequiredUser,
+    pub health_check: bool,
+    pub volumes: Vec<String>,
 }
 
 /// Whether `check` runs before a build.

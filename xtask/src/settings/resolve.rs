@@ -49,6 +49,7 @@ impl Settings {
             run: values.run,
             stack: values.stack,
             health: values.health,
+            require: values.require,
             budget: values.budget,
             layer,
         })

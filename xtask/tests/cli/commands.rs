@@ -34,7 +34,9 @@ fn an_engines_exit_code_and_output_are_passed_through() {
 
 #[test]
 fn what_runs_here_is_built_for_this_platform() {
-    let sandbox = docker(&[docker_version()]).env("XTASK_BUILD_PLATFORMS", "linux/arm64");
+    let sandbox = docker(&[docker_version()])
+        .env("XTASK_BUILD_CHECK_TARGET", "check")
+        .env("XTASK_BUILD_PLATFORMS", "linux/arm64");
     let check = sandbox.run(&["check", "--dry-run"]);
     assert_eq!(check.code, 0, "{check:?}");
     assert!(
@@ -251,7 +253,13 @@ fn a_build_starts_from_the_layers_below_the_code_unless_the_base_image_is_newer(
         let later = answer(base, 0, &of(later, json!({})), "");
         let others = answer("image inspect", 0, &ours, "");
         let answers = [podman_version(), first.clone(), later, others, ok("build")];
-        let sandbox = Sandbox::new(PROJECT).engine("podman", &answers);
+        let sandbox = Sandbox::new(PROJECT)
+            .engine("podman", &answers)
+            .env("XTASK_BUILD_BASE_IMAGE_ARG", "PYTHON_IMAGE")
+            .env(
+                "XTASK_BUILD_BASE_IMAGE",
+                "docker.io/library/python:3.11-slim",
+            );
         let dockerfile = "ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE AS base\nFROM scratch AS foundation\n\
             COPY --from=base /a /a\nFROM foundation AS runtime\nCOPY b /b\n";
         fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
@@ -307,7 +315,7 @@ fn a_build_that_leaves_no_image_is_a_failure() {
 #[test]
 fn check_runs_before_a_release_is_built() {
     let targets = |args: &[&str]| {
-        let sandbox = docker(&[docker_version()]);
+        let sandbox = docker(&[docker_version()]).env("XTASK_BUILD_CHECK_TARGET", "check");
         let output = sandbox.run(&[&["build-image", "--dry-run", "--version"], args].concat());
         assert_eq!(output.code, 0, "{output:?}");
         output
@@ -326,6 +334,30 @@ fn check_runs_before_a_release_is_built() {
     assert_eq!(targets(&["1.2.3", "--no-check"]), ["build"]);
     assert_eq!(targets(&["dev-me"]), ["build"]);
     assert_eq!(targets(&["dev-me", "--check"]), ["check", "build"]);
+}
+
+#[test]
+fn another_project_needs_no_stages_and_arguments_of_this_one() {
+    let sandbox = docker(&[docker_version()]);
+    let build = sandbox.run(&["build-image", "--dry-run", "--version", "1.2.3"]);
+    assert_eq!(build.code, 0, "{build:?}");
+    assert_eq!(build.stdout.lines().count(), 1, "no check: {build:?}");
+    for option in ["--target", "--build-arg", "image.base.name"] {
+        assert!(!build.stdout.contains(option), "{option}: {build:?}");
+    }
+    let check = sandbox.run(&["check", "--dry-run"]);
+    assert_eq!(
+        (check.code, check.stderr.as_str()),
+        (
+            2,
+            "error: `build.check-target` names no stage with checks\n\
+             hint: write a stage whose RUN steps fail if they find a problem, and set `build.check-target` to its name\n"
+        )
+    );
+    let answers = [docker_version(), image()];
+    let up = docker(&answers).run(&["up", "--dry-run", "--version", "dev-me"]);
+    let missing = "error: `stack.server-target` names no stage with a development stigmer-server\n";
+    assert!(up.code == 2 && up.stderr.contains(missing), "{up:?}");
 }
 
 #[test]
@@ -356,7 +388,9 @@ fn a_dry_run_changes_nothing() {
         [
             "docker container inspect box",
             "docker container inspect box-server",
+            "docker container inspect stigmer-agent-runner",
             "docker image inspect ghcr.io/x/y:dev-me",
+            "docker info --format {{.LoggingDriver}}",
             "docker version --format {{json .}}"
         ]
     );
@@ -507,10 +541,11 @@ fn no_command_changes_a_foreign_container() {
             "{line}: {}",
             output.stderr
         );
-        let acted = sandbox
-            .calls()
-            .into_iter()
-            .find(|call| !call.contains(" inspect ") && !call.contains(" version "));
+        let acted = sandbox.calls().into_iter().find(|call| {
+            ![" inspect ", " version ", " info "]
+                .iter()
+                .any(|word| call.contains(word))
+        });
         assert_eq!(acted, None, "{line}");
     }
     let sandbox = docker(&[

@@ -413,7 +413,9 @@ fn the_labels_name_the_base_image_and_its_digest() {
         (name.to_owned(), None),
         (format!("{name}@{digest}"), Some(&digest)),
     ] {
-        let sandbox = docker(CONTAINERD).env("XTASK_BUILD_BASE_IMAGE", &image);
+        let sandbox = docker(CONTAINERD)
+            .env("XTASK_BUILD_BASE_IMAGE_ARG", "PYTHON_IMAGE")
+            .env("XTASK_BUILD_BASE_IMAGE", &image);
         let output = sandbox.run(&["build-multiarch", "--version", "dev-me", "--dry-run"]);
         assert_eq!(output.code, 0, "{}", output.stderr);
         let labels = "--label org.opencontainers.image.base.";

@@ -822,3 +822,28 @@ fn the_log_and_the_restarts_are_limited_as_the_engine_can() {
     let (_, restarts) = options("docker", "local\n", &["--foreground"]);
     assert!(restarts.is_empty());
 }
+
+#[test]
+fn ports_and_the_command_reach_the_container() {
+    let more = "ports = ['8080:80']\ncommand = ['serve', '--all']\n";
+    let sandbox = sandbox("docker", more);
+    let output = dry_run(&sandbox, &["--network", "bridge"]);
+    assert_eq!(values(&output, "--publish"), ["127.0.0.1:8080:80"]);
+    let end = " ghcr.io/x/y:dev-me serve --all\n";
+    assert!(output.stdout.ends_with(end), "{}", output.stdout);
+    let output = dry_run(&sandbox, &["--network", "host"]);
+    assert!(values(&output, "--publish").is_empty());
+    let wrong = sandbox_with_ports("80");
+    assert_eq!(wrong.code, 2);
+    assert!(
+        wrong
+            .stderr
+            .contains("must be `HOST:CONTAINER`, two ports such as `8080:80`"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+fn sandbox_with_ports(ports: &str) -> CommandOutput {
+    dry_run(&sandbox("docker", &format!("ports = ['{ports}']\n")), &[])
+}

@@ -32,7 +32,9 @@ fn member(name: &str, cmd: &[&str]) -> Value {
 fn sandbox(env_file: &str, more: &str, answers: &[Value]) -> Sandbox {
     let project = format!("{PROJECT}env-file = '.env'\n{more}");
     let answers = [&[docker_version()], answers].concat();
-    let sandbox = Sandbox::new(&project).engine("docker", &answers);
+    let sandbox = Sandbox::new(&project)
+        .engine("docker", &answers)
+        .env("XTASK_STACK_SERVER_TARGET", "devserver");
     fs::write(sandbox.path("src/.env"), env_file).unwrap();
     sandbox
 }

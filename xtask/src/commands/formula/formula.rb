@@ -1,5 +1,5 @@
 # Written by `cargo xtask formula`: the next release writes it anew.
-class StigmerAgentRunner < Formula
+class @CLASS@ < Formula
   desc "@DESC@"
   homepage "@HOMEPAGE@"
   url "@GIT@",
@@ -8,10 +8,10 @@ class StigmerAgentRunner < Formula
   license "@LICENSE@"
 
   def install
-    (bin/"stigmer-agent-runner").write <<~'SH'
+    (bin/"@NAME@").write <<~'SH'
 @WRAPPER@
     SH
-    chmod 0755, bin/"stigmer-agent-runner"
+    chmod 0755, bin/"@NAME@"
   end
 
   def caveats
@@ -21,7 +21,7 @@ class StigmerAgentRunner < Formula
   end
 
   test do
-    image = shell_output("#{bin}/stigmer-agent-runner --image")
+    image = shell_output("#{bin}/@NAME@ --image")
     assert_equal "@IMAGE@", image.strip
   end
 end

@@ -29,7 +29,6 @@ pub struct Formula {
     output: Option<PathBuf>,
 }
 
-const FORMULA: &str = "stigmer-agent-runner.rb";
 const VERSIONS: &str = "versions.json";
 
 const FORMULA_TEMPLATE: &str = include_str!("formula.rb");
@@ -139,6 +138,17 @@ fn check_schema(path: &Path, schema: u32) -> Result<(), Failure> {
 }
 
 /// Replaces the `@NAMES@` of a template, in one pass: a name within a value is not replaced.
+/// Homebrew's class for a formula of this name: `StigmerAgentRunner` for `stigmer-agent-runner`.
+/// <https://docs.brew.sh/Formula-Cookbook#names-of-formulae>
+fn class_name(name: &str) -> String {
+    let capitalised = |word: &str| {
+        let mut letters = word.chars();
+        let first = letters.next().map(|first| first.to_ascii_uppercase());
+        first.into_iter().chain(letters).collect::<String>()
+    };
+    name.split(['-', '_', '.']).map(capitalised).collect()
+}
+
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::new();
     let mut rest = template;
@@ -204,6 +214,7 @@ fn wrapper(settings: &Settings, released: &ReleaseReceipt) -> Result<String, Fai
     Ok(fill(
         WRAPPER_TEMPLATE,
         &[
+            ("NAME", &run.container),
             ("IMAGE", &quote_for_shell(&released.reference)),
             ("VERSION", &released.version),
             ("OPTIONS", &options.join(" ")),
@@ -274,6 +285,8 @@ fn formula(settings: &Settings, released: &ReleaseReceipt, tag: &str) -> Result<
     Ok(fill(
         FORMULA_TEMPLATE,
         &[
+            ("NAME", &settings.run.container),
+            ("CLASS", &class_name(&settings.run.container)),
             ("DESC", &ruby(&image.description)),
             ("HOMEPAGE", &ruby(&image.source)),
             ("GIT", &ruby(&format!("{}.git", image.source))),
@@ -309,7 +322,7 @@ impl Paths {
             .map_or_else(|| release.clone(), |folder| cx.env.cwd.join(folder));
         Self {
             receipt: release.join(format!("{}.json", cx.settings.version.value)),
-            formula: output.join(FORMULA),
+            formula: output.join(format!("{}.rb", cx.settings.run.container)),
             versions: output.join(VERSIONS),
         }
     }

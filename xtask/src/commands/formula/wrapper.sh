@@ -7,7 +7,7 @@ image=@IMAGE@
 
 usage() {
     cat <<USAGE
-Usage: stigmer-agent-runner [--pull | --image | --version | --help]
+Usage: @NAME@ [--pull | --image | --version | --help]
 
 Runs agent-runner @VERSION@ until Ctrl-C, which stops it gracefully.
 
@@ -23,7 +23,7 @@ USAGE
 }
 
 fail() {
-    echo "stigmer-agent-runner: $*" >&2
+    echo "@NAME@: $*" >&2
     exit 1
 }
 
@@ -74,7 +74,7 @@ find_engine
 if [ "${1:-}" = --pull ]; then exec "$engine" pull "$image"; fi
 kind=$(engine_kind)
 
-set -- run --rm --name stigmer-agent-runner @OPTIONS@
+set -- run --rm --name @NAME@ @OPTIONS@
 if [ -t 0 ] && [ -t 1 ]; then set -- "$@" --interactive --tty; fi
 
 # Podman would pass the proxies of your environment, with their passwords. Docker passes none.

@@ -111,8 +111,8 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         stop_grace: run.stop_grace,
         restart: run.restart,
         log_options: facts.state.engine.log_limits(&facts.log_driver).to_vec(),
-        ports: Vec::new(),
-        command: Vec::new(),
+        ports: run.ports.clone(),
+        command: run.command.clone(),
     }
 }
 

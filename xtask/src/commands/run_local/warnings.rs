@@ -33,6 +33,9 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
         cx.ui.warn(TWO_WORKERS);
         cx.ui.hint(STOP_STIGMER_CLI);
     }
+    if !run.ports.is_empty() && !engine.has_own_ports_on(&run.network) {
+        cx.ui.warn("`run.ports` has no effect on this network: the container's ports are those of the network that it shares");
+    }
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {
         cx.ui.warn(&format!(

@@ -24,13 +24,13 @@ use crate::{
         container::{self, LogOptions},
         image::Image,
         label,
-        run::{IMAGE_USER, Run},
+        run::Run,
     },
     exec::Finished,
     facts::context::{Context, EngineQuery, missing_image_failure},
     oci::filesystem,
-    plan::{Output, Plan, Step},
-    settings::{Network, Restart, Settings},
+    plan::{Output, Plan, Step, quote_for_shell},
+    settings::{Network, RequiredUser, Restart, Settings},
 };
 
 /// How long a question to the container may take.
@@ -107,6 +107,12 @@ impl TestFacts {
     }
 }
 
+/// A command that writes a file in a folder, reads it and removes it.
+fn write_to(folder: &str) -> String {
+    let file = quote_for_shell(&format!("{folder}/.xtask-test"));
+    format!("echo kept > {file} && grep -q kept {file} && rm {file}")
+}
+
 fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
     let engine = &facts.engine.engine;
     let name = facts.container(settings);
@@ -135,7 +141,13 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
             .map(|argv| quiet(engine.exec(&name, argv)).retry_for(settings.health.budget)),
         running: vec![
             question(engine.exec(&name, ["id", "-u"])),
-            sh("cd /workspace && echo kept > .xtask-test && cat .xtask-test && rm .xtask-test"),
+            sh(&settings
+                .require
+                .volumes
+                .iter()
+                .map(|folder| write_to(folder))
+                .collect::<Vec<_>>()
+                .join(" && ")),
             // Root may write to every folder of a file system that is not read-only.
             question(engine.exec_as_root(&name, ["/bin/sh", "-c", "LC_ALL=C touch /.xtask-test"])),
             quiet(engine.stop(&name, settings.run.stop_grace))
@@ -194,12 +206,11 @@ fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<C
                 Failure::new("internal error: `test-image` has other steps than results").into(),
             );
         };
-        checks.extend([
-            user_check(&facts.image, user),
-            volume_check(&facts.image, volume),
-            root_check(settings, root),
-            stop_check(stopped, settings.run.stop_grace, state),
-        ]);
+        checks.push(user_check(settings.require.user, &facts.image, user));
+        let volumes = &settings.require.volumes;
+        checks.extend(volume_check(volumes, &facts.image, volume));
+        checks.push(root_check(settings, root));
+        checks.push(stop_check(stopped, settings.run.stop_grace, state));
     }
     checks.push(label_check(settings, &facts.image));
     let history = cx.exec.step(&plans.history)?;
@@ -227,10 +238,15 @@ fn health_check(
 ) -> Result<CheckResult> {
     let check = |ok, detail: String| CheckResult::new("health check", ok, detail);
     let Some(step) = step else {
-        return Ok(check(
-            false,
-            "the engine reports no health check for the image".to_owned(),
-        ));
+        let none = "the engine reports no health check for the image";
+        return Ok(if cx.settings.require.health_check {
+            check(false, none.to_owned())
+        } else {
+            check(
+                true,
+                format!("{none}, and none is required (`require.health-check`)"),
+            )
+        });
     };
     let engine = &facts.engine.engine;
     let name = facts.container(cx.settings);
@@ -258,32 +274,51 @@ fn health_check(
     })
 }
 
-fn user_check(image: &Image, id: &Finished) -> CheckResult {
-    let uid = id.stdout.trim();
-    let ok = uid == IMAGE_USER.to_string() && !image.config.user.is_empty();
-    CheckResult::new(
-        "user",
-        ok,
-        format!(
-            "runs as uid {uid}; the image's user is `{}`",
-            image.config.user
-        ),
-    )
+/// The uid is what the container says; of an image without `id`, what its configuration says.
+fn user_check(required: RequiredUser, image: &Image, id: &Finished) -> CheckResult {
+    let configured = &image.config.user;
+    let uid = if id.ok() {
+        id.stdout.trim().parse().ok()
+    } else {
+        let user = configured.split(':').next().unwrap_or_default();
+        Some(user)
+            .filter(|user| !user.is_empty())
+            .map_or(Some(0), |user| user.parse().ok())
+    };
+    let ok = match (required, uid) {
+        (RequiredUser::Any, _) => true,
+        (_, None) => false,
+        (RequiredUser::NotRoot, Some(uid)) => uid != 0,
+        (RequiredUser::Uid(required), Some(uid)) => uid == required,
+    };
+    let uid = uid.map_or_else(
+        || "an unknown uid".to_owned(),
+        |uid: u32| format!("uid {uid}"),
+    );
+    let mut detail = format!("runs as {uid}; the image's user is `{configured}`");
+    if let (false, RequiredUser::Uid(uid)) = (ok, required) {
+        detail += &format!("; required is {uid}");
+    }
+    CheckResult::new("user", ok, detail)
 }
 
-fn volume_check(image: &Image, written: &Finished) -> CheckResult {
-    let volume = image
-        .config
-        .volumes
-        .as_ref()
-        .is_some_and(|volumes| volumes.contains_key("/workspace"));
-    let writable = written.ok() && written.stdout.trim() == "kept";
-    let detail = match (volume, writable) {
-        (true, true) => "is a volume, and its user can write to it".to_owned(),
-        (false, _) => "is not a volume of the image".to_owned(),
-        (true, false) => format!("cannot be written: {}", written.last_line()),
+/// None if no volumes are required.
+fn volume_check(required: &[String], image: &Image, written: &Finished) -> Option<CheckResult> {
+    if required.is_empty() {
+        return None;
+    }
+    let volumes = image.config.volumes.as_ref();
+    let is_volume = |folder: &&String| volumes.is_some_and(|all| all.contains_key(*folder));
+    let missing = required.iter().find(|folder| !is_volume(folder));
+    let (ok, detail) = match (missing, written.ok()) {
+        (Some(folder), _) => (false, format!("{folder} is not a volume of the image")),
+        (None, false) => (false, format!("cannot be written: {}", written.last_line())),
+        (None, true) => (
+            true,
+            format!("{}: the image's user can write there", required.join(", ")),
+        ),
     };
-    CheckResult::new("/workspace", volume && writable, detail)
+    Some(CheckResult::new("volumes", ok, detail))
 }
 
 fn root_check(settings: &Settings, touched: &Finished) -> CheckResult {
@@ -292,6 +327,15 @@ fn root_check(settings: &Settings, touched: &Finished) -> CheckResult {
             "read-only root",
             true,
             "not asked for (`run.hardening.read-only`)",
+        );
+    }
+    if touched.stderr.contains("executable file not found")
+        || touched.stderr.contains("no such file or directory")
+    {
+        return CheckResult::new(
+            "read-only root",
+            true,
+            "not checked further: the image runs with it, and has no shell that could write",
         );
     }
     let refused = touched
@@ -314,7 +358,8 @@ fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> CheckRes
                 .first()
                 .map(|container| container.state.exit_code)
         });
-    let ok = stopped.ok() && stopped.took < grace && code == Some(0);
+    // A program without a handler for the signal ends by it, with 128 + 15.
+    let ok = stopped.ok() && stopped.took < grace && matches!(code, Some(0 | 143));
     let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
     CheckResult::new(
         "stops on SIGTERM",

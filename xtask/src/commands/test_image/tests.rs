@@ -48,8 +48,13 @@ fn secrets_are_named_and_never_shown() {
 #[test]
 fn each_check_can_fail() {
     let root = image(r#"{"Id":"x","Architecture":"arm64","Os":"linux","Config":{"User":"0"}}"#);
-    assert!(!user_check(&root, &said(0, "0\n")).ok);
-    assert!(!volume_check(&root, &said(0, "kept\n")).ok, "no volume");
+    let workspace = ["/workspace".to_owned()];
+    let written = said(0, "");
+    assert!(!volume_check(&workspace, &root, &written).unwrap().ok);
+    let volume = image(r#"{"Id":"x","Config":{"Volumes":{"/workspace":{}}}}"#);
+    assert!(volume_check(&workspace, &volume, &written).unwrap().ok);
+    assert!(!volume_check(&workspace, &volume, &said(1, "")).unwrap().ok);
+    assert!(volume_check(&[], &root, &written).is_none());
     assert!(
         !stop_check(
             &stopped_after(1),
@@ -57,6 +62,15 @@ fn each_check_can_fail() {
             &said(0, r#"[{"State":{"ExitCode":137}}]"#)
         )
         .ok
+    );
+    assert!(
+        stop_check(
+            &stopped_after(1),
+            Duration::from_secs(10),
+            &said(0, r#"[{"State":{"ExitCode":143}}]"#)
+        )
+        .ok,
+        "a program without a handler"
     );
     assert!(
         !stop_check(
@@ -116,4 +130,28 @@ fn the_root_is_read_only_only_if_root_cannot_write_there() {
     }
     settings.run.hardening.read_only = false;
     assert!(root_check(&settings, &touched(0, "")).ok);
+}
+
+#[test]
+fn the_user_is_the_required_one() {
+    let of = |required, user: &str, id: &Finished| {
+        let json = format!(r#"{{"Id":"x","Config":{{"User":"{user}"}}}}"#);
+        user_check(required, &image(&json), id).ok
+    };
+    let (root, user) = (said(0, "0\n"), said(0, "1000\n"));
+    let no_program = said(127, "");
+    let uid = RequiredUser::Uid(1000);
+    assert!(of(uid, "stigmer", &user));
+    assert!(!of(uid, "0", &root));
+    assert!(!of(RequiredUser::NotRoot, "", &root));
+    assert!(of(RequiredUser::NotRoot, "app", &user));
+    assert!(of(RequiredUser::Any, "", &root));
+    // An image without `id` is judged by its configuration.
+    assert!(of(uid, "1000:1000", &no_program));
+    assert!(!of(uid, "app", &no_program), "its uid is not known");
+    assert!(
+        !of(RequiredUser::NotRoot, "", &no_program),
+        "root by default"
+    );
+    assert!(of(RequiredUser::Any, "", &no_program));
 }

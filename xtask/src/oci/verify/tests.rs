@@ -74,6 +74,8 @@ fn verify_images(images: &[Image], change: impl FnOnce(&mut Expected)) -> Result
         platforms: vec![Platform::linux("amd64"), Platform::linux("arm64")],
         labels: [("v".to_owned(), "1".to_owned())].into(),
         budget: Budget::default(),
+        user: ExpectedUser::NotRoot,
+        health_check: true,
     };
     change(&mut expected);
     verify(
@@ -208,6 +210,8 @@ fn a_layer_that_was_changed_is_reported() {
         platforms: vec![Platform::linux("amd64")],
         labels: BTreeMap::new(),
         budget: Budget::default(),
+        user: ExpectedUser::NotRoot,
+        health_check: true,
     };
     let root = &archive.root.digest;
     let error = verify(&Longer(&archive), root, &expected, Depth::Deep, &|| Ok(())).unwrap_err();

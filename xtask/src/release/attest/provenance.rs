@@ -168,7 +168,7 @@ mod tests {
                     "revision": COMMIT,
                     "platforms": ["linux/amd64"],
                     "dockerfile": "Dockerfile",
-                    "target": "runtime",
+                    "target": "",
                 },
                 "resolvedDependencies": [
                     {
