@@ -1,7 +1,10 @@
 //! The model that the runner uses for executions that name none. The rule is that of the runner's
 //! `worker/settings.py`.
 
-use crate::facts::environment::{RunnerEnv, Source};
+use crate::{
+    facts::environment::{RunnerEnv, Source},
+    settings::Settings,
+};
 
 /// The variable that names the provider.
 const PROVIDER: &str = "STIGMER_LLM_PROVIDER";
@@ -45,6 +48,12 @@ pub struct Model {
 }
 
 impl Model {
+    /// Whether the container of this project has a model: it gets the variable of the provider.
+    pub fn is_used_by(settings: &Settings) -> bool {
+        let run = &settings.run;
+        run.env.contains_key(PROVIDER) || run.pass_env.iter().any(|name| name == PROVIDER)
+    }
+
     /// The model of the runner's environment.
     pub fn of(runner: &RunnerEnv) -> Self {
         let set = |variable: &'static str| {
@@ -113,10 +122,8 @@ impl Model {
 mod tests {
     use super::*;
     use crate::{
-        base::env::Env,
-        config::files::Files,
-        facts::environment::parse_env_file,
-        settings::{Settings, resolve::Arguments},
+        base::env::Env, config::files::Files, facts::environment::parse_env_file,
+        settings::resolve::Arguments,
     };
 
     /// The model for lines of an environment file and variables of the caller.

@@ -8,6 +8,7 @@ mod ages;
 mod capabilities;
 mod engines;
 mod faults;
+mod foreign;
 mod journey;
 mod keyless;
 mod lookalikes;
@@ -104,6 +105,7 @@ on_engines!(
 // Tests that do not depend on how an engine runs, with one engine of each kind that supports them.
 on_engines!(promises::check_finds_errors: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::foundation: podman = PODMAN, podman_rootless = PODMAN_ROOTLESS, podman_6 = PODMAN_6);
+on_engines!(foreign::another_project: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::failing_container: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::broken_images: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::unnamed_volume: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);

@@ -213,8 +213,10 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
     let plan = plan(cx.settings, cx.env, &facts, options)
         .map_err(|error| cx.name_engine_with_image(error, &facts.state, &facts.reference))?;
     if !cx.dry_run {
-        let model = Model::of(&facts.runner_env(cx.settings, cx.env));
-        cx.ui.status("Model", &model.describe());
+        if Model::is_used_by(cx.settings) {
+            let model = Model::of(&facts.runner_env(cx.settings, cx.env));
+            cx.ui.status("Model", &model.describe());
+        }
         warn(cx, &facts);
     }
     let engine = &facts.state.engine.engine;
@@ -237,11 +239,13 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
         ),
         (true, None) => {
             cx.ui.status("Started", &format!("{name} in {clock}"));
-            cx.ui.warn(
-                "the engine reports no health check for the image, so the container's health is unknown",
-            );
-            cx.ui
-                .hint("build it with `cargo xtask build-image`, or set `health.command`");
+            if cx.settings.require.health_check {
+                cx.ui.warn(
+                    "the engine reports no health check for the image, so the container's health is unknown",
+                );
+                cx.ui
+                    .hint("build it with `cargo xtask build-image`, or set `health.command`");
+            }
         }
         (true, Some(argv)) => {
             let check = engine.exec(name, argv);

@@ -329,9 +329,9 @@ fn root_check(settings: &Settings, touched: &Finished) -> CheckResult {
             "not asked for (`run.hardening.read-only`)",
         );
     }
-    if touched.stderr.contains("executable file not found")
-        || touched.stderr.contains("no such file or directory")
-    {
+    // Docker prints this to standard output.
+    let said = format!("{}{}", touched.stdout, touched.stderr);
+    if said.contains("executable file not found") || said.contains("/bin/sh: no such file") {
         return CheckResult::new(
             "read-only root",
             true,

@@ -128,6 +128,9 @@ fn the_root_is_read_only_only_if_root_cannot_write_there() {
     for stderr in [not_permitted, "exec: /bin/sh: not found\n", ""] {
         assert!(!root_check(&settings, &touched(1, stderr)).ok, "{stderr}");
     }
+    let no_shell = r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "/bin/sh": stat /bin/sh: no such file or directory"#;
+    assert!(root_check(&settings, &said(127, no_shell)).ok);
+    assert!(root_check(&settings, &touched(127, no_shell)).ok);
     settings.run.hardening.read_only = false;
     assert!(root_check(&settings, &touched(0, "")).ok);
 }
