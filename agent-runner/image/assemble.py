@@ -23,7 +23,6 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from types import CodeType
 
 import elf
 
@@ -76,6 +75,7 @@ OPTIONAL_FILES = [
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 CA_SOURCES = "/usr/share/ca-certificates"
+"""The base image's CA certificates, in one file for all programs and packages; and its sources."""
 
 EXCLUDED_NAMES = [
     "__pycache__",
@@ -528,6 +528,9 @@ def strip_packages(folder: Path) -> None:
         if elf.is_elf(path):
             stripped = elf.strip_sections(path.read_bytes())
             path.write_bytes(elf.remove_unused_library(stripped, PACKAGES_UNUSED_LIBRARY))
+    for path in folder.glob("certifi/cacert.pem"):
+        path.unlink()
+        path.symlink_to(CA_BUNDLE)
     for path in folder.glob("*.dist-info/METADATA"):
         # The headers end at the first empty line. A README follows.
         headers, _, _ = path.read_text(encoding="utf-8").partition("\n\n")
@@ -571,41 +574,45 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
     beside = [path for path in (folder / p for p in PACKAGES_SOURCES_BESIDE) if path.exists()]
     with tarfile.open(folder / PACKAGES_SOURCES, "w:xz", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted({*folder.rglob("*.py")} - set(beside)):
-            inside, source = path.relative_to(folder), path.read_bytes()
+            inside = path.relative_to(folder)
             try:
-                code = _compile_without_docstrings(source, f"{runtime_path}/{inside}")
+                source = without_docstrings(importlib.util.decode_source(path.read_bytes()))
+                code = compile(source, f"{runtime_path}/{inside}", "exec", dont_inherit=True)
             except (SyntaxError, ValueError) as error:
                 raise AssembleError(f"`{inside}` cannot be compiled: {error}") from None
             # The flags say that a hash of the source follows, and that it is not checked.
             header = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little")
-            digest = importlib.util.source_hash(source)
+            digest = importlib.util.source_hash(source.encode())
             path.with_suffix(".pyc").write_bytes(header + digest + marshal.dumps(code))
             path.unlink()
             if not path.match(PACKAGES_WITHOUT_SOURCES):
                 member = tarfile.TarInfo(str(inside))
-                member.size, member.mtime = len(source), TIMESTAMP
-                archive.addfile(member, io.BytesIO(source))
+                member.size, member.mtime = len(source.encode()), TIMESTAMP
+                archive.addfile(member, io.BytesIO(source.encode()))
     reader = shutil.copy(Path(__file__).with_name("sitecustomize.py"), folder)
     compile_sources(folder, runtime_path, [*beside, Path(reader)])
 
 
-def _compile_without_docstrings(source: bytes, path: str) -> CodeType:
-    """Compile a module without the docstrings of its functions, which no run reads.
+def without_docstrings(source: str) -> str:
+    """Replace the docstrings of functions, which no run reads, with `pass`.
 
+    Lines keep their numbers.
     Those of classes stay: `dataclass` would make another for a class without one, at each start.
 
     Raises:
-        SyntaxError, ValueError: if the module cannot be compiled.
+        SyntaxError, ValueError: if it is not valid Python.
     """
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
+    lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
+    for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if ast.get_docstring(node, clean=False) is not None:
-            # A function needs at least one statement.
-            node.body[0] = ast.copy_location(ast.Pass(), node.body[0])
-    code: CodeType = compile(tree, path, "exec", dont_inherit=True)
-    return code
+            text = node.body[0]
+            first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
+            rest = lines[last][text.end_col_offset :]
+            lines[first] = lines[first][: text.col_offset] + b"pass" + rest
+            lines[first + 1 : last + 1] = [b"\n"] * (last - first)
+    return b"".join(lines).decode()
 
 
 def stdlib_with_bytecode() -> set[Path]:

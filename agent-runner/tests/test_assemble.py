@@ -403,6 +403,7 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
     put(tmp_path, "a/stub.pyi")
     put(tmp_path, "a/m_pb2.py", "x = 1\n")
     put(tmp_path, "a/tests/test_a.py")
+    put(tmp_path, "certifi/cacert.pem", "PEM\n")
     put(tmp_path, "a/native.so", with_sections(100))
     put(tmp_path, "a/linked.so", with_versions(("libstdc++.so.6", "libc.so.6"), ("libc.so.6",)))
     put(tmp_path, "temporalio/api/v1/service_pb2_grpc.py")
@@ -414,7 +415,7 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         put(tmp_path, f"a-1.dist-info/{name}")
     command = [sys.executable, assemble.__file__, "packages", str(tmp_path), "/app/lib"]
     subprocess.run(command, check=True)
-    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if not p.is_dir())
     assert files == [
         "__pycache__/sitecustomize.cpython-311.pyc",
         "a-1.dist-info/METADATA",
@@ -425,12 +426,14 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         "a/native.so",
         "anyio/__init__.py",
         "anyio/__pycache__/__init__.cpython-311.pyc",
+        "certifi/cacert.pem",
         "sitecustomize.py",
         "sources.tar.xz",
     ]
     assert (tmp_path / "a/native.so").read_bytes() == elf.strip_sections(with_sections(100))
     assert elf.read(tmp_path / "a/linked.so").needed == ("libc.so.6",)
     assert (tmp_path / "a-1.dist-info/METADATA").read_text() == "Name: a\nVersion: 1\n"
+    assert (tmp_path / "certifi/cacert.pem").readlink() == Path(assemble.CA_BUNDLE)
     with tarfile.open(tmp_path / "sources.tar.xz") as sources:
         assert sources.getnames() == ["a/__init__.py"]
     printed = run_with_packages(
@@ -453,6 +456,23 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         "'the data'",
         "None",
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("def f():\n    'x'\n    return 1\n", "def f():\n    pass\n    return 1\n"),
+        ("async def f():\n    'x'\n", "async def f():\n    pass\n"),
+        ("def f():\n    '''x\n    y\n    '''\n    1\n", "def f():\n    pass\n\n\n    1\n"),
+        ("def f():\n    '''é\n    é'''; a = 1  # b\n", "def f():\n    pass; a = 1  # b\n\n"),
+        ("def f(): 'é'; return 1", "def f(): pass; return 1"),
+        ("class A:\n    'x'\n    def f(self):\n        ('x'\n        'y')\n",
+         "class A:\n    'x'\n    def f(self):\n        pass\n\n"),
+        ("'module'\ndef f():\n    return 'x'\n",) * 2,
+    ],
+)  # fmt: skip
+def test_docstrings_of_functions_are_removed(source: str, result: str) -> None:
+    assert assemble.without_docstrings(source) == result
 
 
 FAILS = """'the package'
@@ -499,7 +519,7 @@ def test_the_sources_are_not_read_if_nothing_fails(tmp_path: Path) -> None:
         tmp_path,
         """
         import anyio.abc, httpcore, httpx, sitecustomize
-        client = httpx.AsyncClient(http2=True)
+        client = httpx.AsyncClient(http2=True, verify=False)
         print(anyio.__file__.endswith(".py"), httpx.__file__, anyio.abc.TaskGroup.__name__)
         print(sitecustomize._sources)
     """,
