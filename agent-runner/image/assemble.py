@@ -119,6 +119,7 @@ STDLIB_EXCLUDED = {
     "_xxtestfuzz.*": "Python's own tests",
     "nis.*": "a directory service of the 1980s",
     "ossaudiodev.*": "sound",
+    "readline.*": "to edit lines in an interactive Python; needs another library",
     "xxlimited*": "an example",
 }
 """Names in the standard library that are not copied, and what they are for."""
@@ -594,19 +595,20 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
 
 
 def without_docstrings(source: str) -> str:
-    """Replace the docstrings of functions, which no run reads, with `pass`.
+    """Replace the docstrings of functions and classes, which no run reads, with `pass`.
 
-    Lines keep their numbers.
-    Those of classes stay: `dataclass` would make another for a class without one, at each start.
+    Lines keep their numbers. Decorated classes keep their docstrings, because `dataclass` would make
+    another one at each start.
 
     Raises:
         SyntaxError, ValueError: if it is not valid Python.
     """
     lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
-        if ast.get_docstring(node, clean=False) is not None:
+        decorated_class = isinstance(node, ast.ClassDef) and node.decorator_list
+        if ast.get_docstring(node, clean=False) is not None and not decorated_class:
             text = node.body[0]
             first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
             rest = lines[last][text.end_col_offset :]

@@ -450,10 +450,10 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
     """,
     )
     assert printed == [
-        "1 the package the data None /app/lib/a/__init__.py",
+        "1 the package None None /app/lib/a/__init__.py",
         "{}",
         "['  File \"/app/lib/a/__init__.py\", line 6, in fail', '    return 1 / 0']",
-        "'the data'",
+        "pass",
         "None",
     ]
 
@@ -467,11 +467,12 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         ("def f():\n    '''é\n    é'''; a = 1  # b\n", "def f():\n    pass; a = 1  # b\n\n"),
         ("def f(): 'é'; return 1", "def f(): pass; return 1"),
         ("class A:\n    'x'\n    def f(self):\n        ('x'\n        'y')\n",
-         "class A:\n    'x'\n    def f(self):\n        pass\n\n"),
+         "class A:\n    pass\n    def f(self):\n        pass\n\n"),
+        ("@dataclass\nclass A:\n    'x'\n",) * 2,
         ("'module'\ndef f():\n    return 'x'\n",) * 2,
     ],
 )  # fmt: skip
-def test_docstrings_of_functions_are_removed(source: str, result: str) -> None:
+def test_docstrings_are_removed(source: str, result: str) -> None:
     assert assemble.without_docstrings(source) == result
 
 
