@@ -109,9 +109,11 @@ unpack_roots() {
 bootstrap() {
     local work=$1 suite=$2 arch=$3 target=$4 packages=$5
     shift 5
-    mkdir -p "$work/debs-$suite-$arch"
-    quietly "$STATE/log/base-$(basename "$target").log" debootstrap "$@" --variant=minbase \
-        --arch="$arch" --keyring="$DEBIAN_KEYRING" --cache-dir="$work/debs-$suite-$arch" \
+    local name
+    name=$(basename "$target")
+    mkdir -p "$work/debs-$name"
+    quietly "$STATE/log/base-$name.log" debootstrap "$@" --variant=minbase \
+        --arch="$arch" --keyring="$DEBIAN_KEYRING" --cache-dir="$work/debs-$name" \
         --include="$packages" "$suite" "$target" "$DEBIAN_MIRROR"
 }
 
@@ -181,7 +183,7 @@ COMPILE_PYTHON='
     esac
     /source/configure "${options[@]}" --enable-loadable-sqlite-extensions \
         --enable-option-checking=fatal --enable-shared --with-ensurepip
-    make -j2 EXTRA_CFLAGS="$flags" LDFLAGS=-Wl,--strip-all
+    make -j"$(nproc)" EXTRA_CFLAGS="$flags" LDFLAGS=-Wl,--strip-all
     rm python
     make EXTRA_CFLAGS="$flags" LDFLAGS="-Wl,--strip-all,-rpath=\\\$\$ORIGIN/../lib" python
     # The official versions of pip and setuptools are installed later.
@@ -225,7 +227,7 @@ make_official_arm64() {
     rm -f "$root/proc"
     mkdir -p "$root/proc" "$root/var/lib/dpkg/info"
     echo 1 >"$root/var/lib/dpkg/info/format"
-    for deb in "$work"/debs-trixie-arm64/*.deb; do
+    for deb in "$work"/debs-arm64/*.deb; do
             [[ -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package).list ||
             -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package):amd64.list ]] || continue
         unpack_deb "$deb" "$root"
