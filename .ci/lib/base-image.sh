@@ -213,7 +213,7 @@ make_official_amd64() {
         sh -c 'cd /tmp/wheels && python3 "$(echo pip-*.whl)/pip" install --no-index --no-compile \
             --no-cache-dir --root-user-action=ignore *.whl'
     rm -r "$root/tmp/wheels"
-    missing=$(chroot "$root" find /usr/local -type f -name '*.so*' -exec ldd {} + | grep 'not found') || true
+    missing=$(chroot "$root" find /usr/local -name '*.so' -exec ldd {} + | grep 'not found') || true
     [[ -z $missing ]] || die "SLIM_PACKAGES in .ci/lib/base-image.sh has no package for: $missing"
     trim "$root"
 }
@@ -228,8 +228,6 @@ make_official_arm64() {
     mkdir -p "$root/proc" "$root/var/lib/dpkg/info"
     echo 1 >"$root/var/lib/dpkg/info/format"
     for deb in "$work"/debs-arm64/*.deb; do
-            [[ -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package).list ||
-            -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package):amd64.list ]] || continue
         unpack_deb "$deb" "$root"
         register_deb "$deb" "$root"
     done
