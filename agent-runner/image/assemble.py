@@ -597,8 +597,8 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
 def without_docstrings(source: str) -> str:
     """Replace the docstrings of functions and classes, which no run reads, with `pass`.
 
-    Lines keep their numbers. Decorated classes keep their docstrings, because `dataclass` would make
-    another one at each start.
+    Lines keep their numbers. Decorated classes keep their docstrings: without, `dataclass` makes one
+    at each start.
 
     Raises:
         SyntaxError, ValueError: if it is not valid Python.
