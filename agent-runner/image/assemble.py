@@ -597,7 +597,7 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
 def without_docstrings(source: str) -> str:
     """Replace the docstrings of functions and classes, which no run reads, with `pass`.
 
-    Lines keep their numbers. Decorated classes keep their docstrings: without, `dataclass` makes one
+    Lines keep their numbers. Decorated classes keep theirs: without one, `dataclass` would make one
     at each start.
 
     Raises:
