@@ -50,7 +50,7 @@ ARG TARGETARCH
 # With a fixed hash seed, the order of sets in bytecode is reproducible. The container's user owns its
 # home and /workspace. /workspace is writable for every user, for containers with another uid.
 RUN --mount=type=bind,from=python,target=/python \
-    PYTHONHASHSEED=0 python3 /image/assemble.py base --arch "$TARGETARCH" /python /tree \
+    PYTHONHASHSEED=0 python3 -X no_debug_ranges /image/assemble.py base --arch "$TARGETARCH" /python /tree \
  && install -d -o 1000 -g 1000 /tree/home/stigmer \
  && install -d -o 1000 -g 1000 -m 0777 /tree/workspace \
  && touch -d @315532800 /tree /tree/home /tree/home/stigmer /tree/workspace
@@ -71,7 +71,7 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
  && sh /image/fetch.sh /uv/bin/uv pip install --quiet --target /packages \
         --python python3 --python-version 3.11 --python-platform "$platform" --link-mode copy \
         --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt \
- && PYTHONHASHSEED=0 python3 /image/assemble.py packages \
+ && PYTHONHASHSEED=0 python3 -X no_debug_ranges /image/assemble.py packages \
         /packages /app/.venv/lib/python3.11/site-packages \
  && python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages
 

@@ -10,13 +10,17 @@ uses only the standard library, and runs with the same version of Python as the 
 """
 
 import argparse
+import ast
 import fnmatch
-import importlib
+import importlib.util
+import io
+import marshal
 import os
 import py_compile
 import shutil
 import stat
 import sys
+import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -35,7 +39,6 @@ PROGRAMS = (
 
 LIBRARIES = [
     "libgcc_s.so.1",  # glibc loads it to end a thread, and Rust's libraries are linked with it
-    "libstdc++.so.6",  # for protobuf's native part
     # They are empty since glibc 2.34, but libraries linked with an older version need them.
     "libdl.so.2",
     "libpthread.so.0",
@@ -72,11 +75,15 @@ OPTIONAL_FILES = [
 
 CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 CA_SOURCES = "/usr/share/ca-certificates"
+"""The base image's CA certificates, in one file for all programs and packages; and its sources."""
 
 EXCLUDED_NAMES = [
     "__pycache__",
     "posix",  # this and the next are copies of zoneinfo, without and with leap seconds
     "right",
+    "leap-seconds.list",  # this and the next two are sources of zoneinfo
+    "leapseconds",
+    "tzdata.zi",
 ]
 """Names that are not copied from any folder."""
 
@@ -95,6 +102,7 @@ STDLIB_EXCLUDED = {
     "msilib": "for Windows",
     "pydoc_data": "the language reference as text",
     "site-packages": "pip and similar tools",
+    "sitecustomize.py": "Debian's hook for crash reports; the image has a module of this name",
     "test": "Python's own tests",
     "tests": "a module's own tests",
     "tkinter": "windows",
@@ -111,6 +119,7 @@ STDLIB_EXCLUDED = {
     "_xxtestfuzz.*": "Python's own tests",
     "nis.*": "a directory service of the 1980s",
     "ossaudiodev.*": "sound",
+    "readline.*": "to edit lines in an interactive Python; needs another library",
     "xxlimited*": "an example",
 }
 """Names in the standard library that are not copied, and what they are for."""
@@ -133,9 +142,18 @@ STDLIB_WITH_BYTECODE = (
 They are the modules that the worker imports, and those that agents' scripts are likely to import.
 The others run from source. Compiling them too would add 4 MB."""
 
-PACKAGES_BYTECODE_ONLY = "*_pb2*.py"
-"""Modules of which only bytecode is kept. Their generated sources take 4 MB and do not help in a
-traceback."""
+PACKAGES_SOURCES = "sources.tar.xz"
+"""The file with the packages' sources, for tracebacks. Beside the bytecode, they would take seven
+times the space."""
+
+PACKAGES_SOURCES_BESIDE = ["anyio/__init__.py", "anyio/abc/__init__.py"]
+"""Modules that read their own source when they are imported, so it is not worth compressing."""
+
+PACKAGES_WITHOUT_SOURCES = "*_pb2*.py"
+"""Modules whose sources are not kept at all. They are generated, and do not help in a traceback."""
+
+PACKAGES_UNUSED_LIBRARY = "libstdc++.so.6"
+"""A library of 2.5 MB that protobuf's native part names as needed, without using it."""
 
 PACKAGES_EXCLUDED_SUFFIXES = {
     # Type stubs, and the sources of native code.
@@ -325,7 +343,10 @@ class Tree:
 
     def _file(self, path: PurePosixPath, origin: Path) -> None:
         self._folder(path.parent)
-        shutil.copyfile(origin, self.host_path(path))
+        if elf.is_elf(origin):
+            self.host_path(path).write_bytes(elf.strip_sections(origin.read_bytes()))
+        else:
+            shutil.copyfile(origin, self.host_path(path))
         # Setuid bits are not copied: nothing in the image needs to become root.
         self.host_path(path).chmod(0o755 if origin.stat().st_mode & 0o111 else 0o644)
         if elf.is_elf(origin):
@@ -506,7 +527,15 @@ def strip_packages(folder: Path) -> None:
             path.unlink()
     for path in _files(folder):
         if elf.is_elf(path):
-            path.write_bytes(elf.strip_sections(path.read_bytes()))
+            stripped = elf.strip_sections(path.read_bytes())
+            path.write_bytes(elf.remove_unused_library(stripped, PACKAGES_UNUSED_LIBRARY))
+    for path in folder.glob("certifi/cacert.pem"):
+        path.unlink()
+        path.symlink_to(CA_BUNDLE)
+    for path in folder.glob("*.dist-info/METADATA"):
+        # The headers end at the first empty line. A README follows.
+        headers, _, _ = path.read_text(encoding="utf-8").partition("\n\n")
+        path.write_text(f"{headers}\n", encoding="utf-8")
     # Folders that contained only type stubs are empty now.
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not any(path.iterdir()):
@@ -514,7 +543,7 @@ def strip_packages(folder: Path) -> None:
 
 
 def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) -> None:
-    """Compile modules to bytecode.
+    """Compile modules to bytecode, in `__pycache__`.
 
     Without it, every start of the worker would take twice the CPU time, because the bytecode cannot
     be written at run time. The bytecode contains no timestamp and is not compared with the source
@@ -526,19 +555,66 @@ def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) ->
     """
     for source in sorted(sources):
         inside = source.relative_to(folder)
-        bytecode_only = source.match(PACKAGES_BYTECODE_ONLY)
         try:
             py_compile.compile(
                 str(source),
-                cfile=str(source.with_suffix(".pyc")) if bytecode_only else None,
                 dfile=f"{runtime_path}/{inside}",
                 doraise=True,
                 invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
             )
         except py_compile.PyCompileError as error:
             raise AssembleError(f"`{inside}` cannot be compiled: {error.msg}") from None
-        if bytecode_only:
-            source.unlink()
+
+
+def compile_packages(folder: Path, runtime_path: str) -> None:
+    """Replace the packages' sources with bytecode, and move the sources to PACKAGES_SOURCES.
+
+    Raises:
+        AssembleError: if a module cannot be compiled.
+    """
+    beside = [path for path in (folder / p for p in PACKAGES_SOURCES_BESIDE) if path.exists()]
+    with tarfile.open(folder / PACKAGES_SOURCES, "w:xz", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted({*folder.rglob("*.py")} - set(beside)):
+            inside = path.relative_to(folder)
+            try:
+                source = without_docstrings(importlib.util.decode_source(path.read_bytes()))
+                code = compile(source, f"{runtime_path}/{inside}", "exec", dont_inherit=True)
+            except (SyntaxError, ValueError) as error:
+                raise AssembleError(f"`{inside}` cannot be compiled: {error}") from None
+            # The flags say that a hash of the source follows, and that it is not checked.
+            header = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little")
+            digest = importlib.util.source_hash(source.encode())
+            path.with_suffix(".pyc").write_bytes(header + digest + marshal.dumps(code))
+            path.unlink()
+            if not path.match(PACKAGES_WITHOUT_SOURCES):
+                member = tarfile.TarInfo(str(inside))
+                member.size, member.mtime = len(source.encode()), TIMESTAMP
+                archive.addfile(member, io.BytesIO(source.encode()))
+    reader = shutil.copy(Path(__file__).with_name("sitecustomize.py"), folder)
+    compile_sources(folder, runtime_path, [*beside, Path(reader)])
+
+
+def without_docstrings(source: str) -> str:
+    """Replace the docstrings of functions and classes, which no run reads, with `pass`.
+
+    Lines keep their numbers. Decorated classes keep theirs: without one, `dataclass` would make one
+    at each start.
+
+    Raises:
+        SyntaxError, ValueError: if it is not valid Python.
+    """
+    lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        decorated_class = isinstance(node, ast.ClassDef) and node.decorator_list
+        if ast.get_docstring(node, clean=False) is not None and not decorated_class:
+            text = node.body[0]
+            first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
+            rest = lines[last][text.end_col_offset :]
+            lines[first] = lines[first][: text.col_offset] + b"pass" + rest
+            lines[first + 1 : last + 1] = [b"\n"] * (last - first)
+    return b"".join(lines).decode()
 
 
 def stdlib_with_bytecode() -> set[Path]:
@@ -641,7 +717,7 @@ def main() -> int:
                 set_timestamps(args.output)
             case "packages":
                 strip_packages(args.folder)
-                compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
+                compile_packages(args.folder, args.runtime_path)
                 make_readable(args.folder)
                 set_timestamps(args.folder)
             case "app":

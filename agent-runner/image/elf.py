@@ -1,4 +1,4 @@
-"""Reads an ELF file's architecture and libraries, and removes the parts that no loader reads."""
+"""Reads an ELF file's architecture and libraries, and removes what the loader does not need."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ _MAGIC = b"\x7fELF\x02\x01"  # 64-bit, little-endian
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_DYNAMIC, _PT_INTERP, _PT_LOAD = 2, 3, 1
 _SHT_NOBITS = 8
-_DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 1, 5, 15, 29
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 15, 29
+_DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFE, 0x6FFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,7 @@ def read(path: Path) -> Elf:
 
 def _read(data: bytes) -> Elf:
     (machine,) = struct.unpack_from("<H", data, 18)
-    (header_offset,) = struct.unpack_from("<Q", data, 32)
-    size, count = struct.unpack_from("<HH", data, 54)
-    # Each program header: type, flags, offset, address, physical address, size in the file.
-    headers = [struct.unpack_from("<IIQQQQ", data, header_offset + i * size) for i in range(count)]
+    headers = _segments(data)
     interpreter = None
     dynamic: list[tuple[int, int]] = []
     for kind, _, offset, _, _, length in headers:
@@ -74,6 +72,13 @@ def _read(data: bytes) -> Elf:
     return Elf(machine, interpreter, values(_DT_NEEDED), tuple(p for p in search if p))
 
 
+def _segments(data: bytes) -> list[tuple[int, ...]]:
+    """The program headers: type, flags, offset, address, physical address, size in the file."""
+    (start,) = struct.unpack_from("<Q", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    return [struct.unpack_from("<IIQQQQ", data, start + i * size) for i in range(count)]
+
+
 def _string(data: bytes, start: int) -> str:
     return data[start : data.index(b"\0", start)].decode()
 
@@ -84,6 +89,45 @@ def _file_offset(headers: list[tuple[int, ...]], address: int) -> int:
         if kind == _PT_LOAD and start <= address < start + length:
             return offset + address - start
     return 0
+
+
+def remove_unused_library(data: bytes, name: str) -> bytes:
+    """Remove a library from those that the loader must find, if the file uses nothing of it.
+
+    Compilers link every C++ file with libstdc++, even if it uses only C. All symbols of libstdc++
+    have versions, so a file that uses one lists libstdc++ among its required versions.
+
+    Args:
+        data: A program or shared library.
+        name: The name of a library whose symbols all have versions.
+
+    Returns:
+        The changed data, or all of it unchanged if the library is used or not needed, or if the
+        file lists no versions at all.
+    """
+    try:
+        headers = _segments(data)
+        _, _, start, _, _, length = next(h for h in headers if h[0] == _PT_DYNAMIC)
+        entries = list(struct.iter_unpack("<QQ", data[start : start + length]))
+        value = dict(entries)
+        strings = _file_offset(headers, value[_DT_STRTAB])
+        versions = _file_offset(headers, value[_DT_VERNEED])
+        for _ in range(value[_DT_VERNEEDNUM]):
+            # struct Elf64_Verneed: version, count, file, first auxiliary entry, next.
+            _, _, file, _, following = struct.unpack_from("<HHIII", data, versions)
+            if _string(data, strings + file) == name:
+                return data
+            versions += following
+        kept = [
+            entry
+            for entry in entries
+            if entry[0] != _DT_NEEDED or _string(data, strings + entry[1]) != name
+        ]
+    except (struct.error, KeyError, ValueError, StopIteration):
+        return data
+    kept += [(_DT_NULL, 0)] * (len(entries) - len(kept))
+    dynamic = b"".join(struct.pack("<QQ", *entry) for entry in kept)
+    return data[:start] + dynamic + data[start + length :]
 
 
 def strip_sections(data: bytes) -> bytes:
@@ -129,9 +173,7 @@ def _end_of_segments(data: bytes) -> int:
     if section_size != 64 or section_count == 0 or after > len(data):
         raise ValueError("no sections")
 
-    segments = [
-        struct.unpack_from("<IIQQQQ", data, program_headers + i * size) for i in range(count)
-    ]
+    segments = _segments(data)
     ends = [offset + length for _, _, offset, _, _, length in segments if length]
     end = max([program_headers + count * size, *ends])
     if end > len(data) or _PT_LOAD not in (segment[0] for segment in segments):

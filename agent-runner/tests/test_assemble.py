@@ -6,6 +6,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
+import textwrap
 from pathlib import Path, PurePosixPath
 
 import assemble
@@ -45,6 +47,36 @@ def elf_file(
     ident = b"\x7fELF\x02\x01\x01" + bytes(9)
     start = struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, size, count, 0, 0, 0)
     return ident + start + headers + strings + dynamic
+
+
+def with_versions(needed: tuple[str, ...], versioned: tuple[str, ...]) -> bytes:
+    """An ELF file that requires versions of symbols from some of the libraries that it needs."""
+    base, strings, offsets = 0x400000, b"\0", {}
+    for name in needed:
+        offsets[name] = len(strings)
+        strings += name.encode() + b"\0"
+    versions = b"".join(
+        # The next entry is 16 bytes after this one; the last has none.
+        struct.pack("<HHIII", 1, 0, offsets[name], 0, 16 * (name != versioned[-1]))
+        for name in versioned
+    )
+    start = 64 + 2 * 56
+    entries = [
+        *((1, offsets[name]) for name in needed),
+        *((5, base + start), (0x6FFFFFFE, base + start + len(strings))),
+        *((0x6FFFFFFF, len(versioned)), (0, 0)),
+    ]
+    dynamic = b"".join(struct.pack("<QQ", *entry) for entry in entries)
+    dynamic_at = start + len(strings) + len(versions)
+    total = dynamic_at + len(dynamic)
+
+    def header(kind: int, offset: int, length: int) -> bytes:
+        return struct.pack("<IIQQQQQQ", kind, 4, offset, base + offset, 0, length, length, 8)
+
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    begin = struct.pack("<HHIQQQIHHHHHH", 3, X86_64, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    headers = header(1, 0, total) + header(2, dynamic_at, len(dynamic))
+    return ident + begin + headers + strings + versions + dynamic
 
 
 def put(root: Path, path: str, content: bytes | str = "", mode: int = 0o644) -> None:
@@ -99,7 +131,8 @@ def base(tmp_path: Path) -> Path:
     link(root, "/etc/os-release", "../usr/lib/os-release")
     put(root, "/etc/debian_version", "12\n")
     put(root, "/usr/share/zoneinfo/UTC")
-    put(root, "/usr/share/zoneinfo/right/UTC")
+    for name in ("right/UTC", "posix/UTC", "tzdata.zi", "leapseconds", "leap-seconds.list"):
+        put(root, f"/usr/share/zoneinfo/{name}")
     put(root, "/etc/ssl/certs/ca-certificates.crt", "PEM\n")
     put(root, "/var/lib/dpkg/status", "\n\n".join([
         "Package: libc6\nVersion: 2", "Package: libssl3\nVersion: 3",
@@ -140,7 +173,16 @@ def test_which_files_are_copied(base: Path, out: Path) -> None:
     }
     assert {"/usr/bin/awk", "/etc/alternatives/awk", "/usr/bin/mawk", "/bin", "/lib"} <= files
     assert {"/usr/share/zoneinfo/UTC", "/etc/os-release", "/usr/lib/os-release"} <= files
-    assert "/usr/share/zoneinfo/right/UTC" not in files
+    assert not {f for f in files if f.startswith("/usr/share/zoneinfo/")} - {
+        "/usr/share/zoneinfo/UTC"
+    }
+
+
+def test_symbols_of_the_bases_programs_are_removed(base: Path, out: Path) -> None:
+    put(base, "/usr/bin/ls", with_sections(100), 0o755)
+    assembled(base, out)
+    assert (out / "usr/bin/ls").read_bytes() == elf.strip_sections(with_sections(100))
+    assert (out / "usr/bin/ls").stat().st_mode & 0o777 == 0o755
 
 
 def test_links_keep_their_targets(base: Path, out: Path) -> None:
@@ -179,9 +221,12 @@ def test_debians_layout_of_python(base: Path, out: Path) -> None:
     (base / "usr/local/bin/python3.11").unlink()
     (base / "usr/local/lib/python3.11").rename(base / "usr/lib/python3.11")
     put(base, "/usr/bin/python3.11", elf_file(needed=("libc.so.6",)), 0o755)
+    put(base, "/usr/lib/python3.11/sitecustomize.py")
     link(base, "/usr/local/bin/python3.11", "/usr/bin/python3.11")
     files = assembled(base, out)
     assert {"/usr/bin/python3.11", "/usr/lib/python3.11/os.py"} <= files
+    # It would be loaded instead of the one of the packages.
+    assert "/usr/lib/python3.11/sitecustomize.py" not in files
     assert "home = /usr/bin\n" in (out / "app/.venv/pyvenv.cfg").read_text()
 
 
@@ -325,39 +370,162 @@ def test_a_real_library_works_without_its_sections(tmp_path: Path) -> None:
     assert done.stdout == f"{tmp_path}/pydantic_core/__init__.py 1\n"
 
 
+def needed(data: bytes, tmp_path: Path) -> tuple[str, ...]:
+    put(tmp_path, "file.so", data)
+    return elf.read(tmp_path / "file.so").needed
+
+
+def test_an_unused_library_is_not_needed_any_more(tmp_path: Path) -> None:
+    before = with_versions(("libstdc++.so.6", "libm.so.6", "libc.so.6"), ("libc.so.6",))
+    after = elf.remove_unused_library(before, "libstdc++.so.6")
+    assert needed(before, tmp_path) == ("libstdc++.so.6", "libm.so.6", "libc.so.6")
+    assert needed(after, tmp_path) == ("libm.so.6", "libc.so.6")
+    assert len(after) == len(before)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(with_versions(("libx.so", "libc.so"), ("libc.so", "libx.so")), id="used"),
+        pytest.param(with_versions(("liby.so", "libc.so"), ("libc.so",)), id="not needed"),
+        pytest.param(elf_file(needed=("libx.so",)), id="no versions, so it is not known"),
+        pytest.param(b"#!/bin/sh\n", id="a script"),
+        pytest.param(with_versions(("libx.so",), ("libx.so",))[:200], id="cut off"),
+    ],
+)
+def test_a_library_that_may_be_used_stays_needed(data: bytes) -> None:
+    assert elf.remove_unused_library(data, "libx.so") == data
+
+
 def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
-    put(tmp_path, "a/__init__.py", "'doc'\n")
+    put(tmp_path, "a/__init__.py", FAILS)
+    put(tmp_path, "anyio/__init__.py", "'reads itself'\n")
     put(tmp_path, "a/stub.pyi")
     put(tmp_path, "a/m_pb2.py", "x = 1\n")
     put(tmp_path, "a/tests/test_a.py")
+    put(tmp_path, "certifi/cacert.pem", "PEM\n")
     put(tmp_path, "a/native.so", with_sections(100))
+    put(tmp_path, "a/linked.so", with_versions(("libstdc++.so.6", "libc.so.6"), ("libc.so.6",)))
     put(tmp_path, "temporalio/api/v1/service_pb2_grpc.py")
     put(tmp_path, "stubs/only.pyi")
     put(tmp_path, "bin/tool")
     put(tmp_path, "pydantic/v1/__init__.py")
-    for name in ("METADATA", "RECORD", "licenses/LICENSE"):
+    put(tmp_path, "a-1.dist-info/METADATA", "Name: a\nVersion: 1\n\n# A README\n\nLong.\n")
+    for name in ("RECORD", "licenses/LICENSE"):
         put(tmp_path, f"a-1.dist-info/{name}")
     command = [sys.executable, assemble.__file__, "packages", str(tmp_path), "/app/lib"]
     subprocess.run(command, check=True)
-    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if not p.is_dir())
     assert files == [
+        "__pycache__/sitecustomize.cpython-311.pyc",
         "a-1.dist-info/METADATA",
         "a-1.dist-info/licenses/LICENSE",
-        "a/__init__.py",
-        "a/__pycache__/__init__.cpython-311.pyc",
+        "a/__init__.pyc",
+        "a/linked.so",
         "a/m_pb2.pyc",
         "a/native.so",
+        "anyio/__init__.py",
+        "anyio/__pycache__/__init__.cpython-311.pyc",
+        "certifi/cacert.pem",
+        "sitecustomize.py",
+        "sources.tar.xz",
     ]
     assert (tmp_path / "a/native.so").read_bytes() == elf.strip_sections(with_sections(100))
-    code = (
-        "import a.m_pb2\n"
-        "compiled = a.m_pb2.__spec__.loader.get_code('a.m_pb2')\n"
-        "print(a.m_pb2.x, a.__doc__, compiled.co_filename)"
+    assert elf.read(tmp_path / "a/linked.so").needed == ("libc.so.6",)
+    assert (tmp_path / "a-1.dist-info/METADATA").read_text() == "Name: a\nVersion: 1\n"
+    assert (tmp_path / "certifi/cacert.pem").readlink() == Path(assemble.CA_BUNDLE)
+    with tarfile.open(tmp_path / "sources.tar.xz") as sources:
+        assert sources.getnames() == ["a/__init__.py"]
+    printed = run_with_packages(
+        tmp_path,
+        """
+        import sys, traceback, inspect
+        import a.m_pb2, sitecustomize
+        print(a.m_pb2.x, a.__doc__, a.Data.__doc__, a.fail.__doc__, a.fail.__code__.co_filename)
+        print(sitecustomize._sources)
+        try: a.fail()
+        except ZeroDivisionError: print(traceback.format_exc().splitlines()[2:4])
+        print(inspect.getsource(a.Data).splitlines()[1].strip())
+        print(a.m_pb2.__loader__.get_source("a.m_pb2"))
+    """,
     )
+    assert printed == [
+        "1 the package None None /app/lib/a/__init__.py",
+        "{}",
+        "['  File \"/app/lib/a/__init__.py\", line 6, in fail', '    return 1 / 0']",
+        "pass",
+        "None",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "result"),
+    [
+        ("def f():\n    'x'\n    return 1\n", "def f():\n    pass\n    return 1\n"),
+        ("async def f():\n    'x'\n", "async def f():\n    pass\n"),
+        ("def f():\n    '''x\n    y\n    '''\n    1\n", "def f():\n    pass\n\n\n    1\n"),
+        ("def f():\n    '''é\n    é'''; a = 1  # b\n", "def f():\n    pass; a = 1  # b\n\n"),
+        ("def f(): 'é'; return 1", "def f(): pass; return 1"),
+        ("class A:\n    'x'\n    def f(self):\n        ('x'\n        'y')\n",
+         "class A:\n    pass\n    def f(self):\n        pass\n\n"),
+        ("@dataclass\nclass A:\n    'x'\n",) * 2,
+        ("'module'\ndef f():\n    return 'x'\n",) * 2,
+    ],
+)  # fmt: skip
+def test_docstrings_are_removed(source: str, result: str) -> None:
+    assert assemble.without_docstrings(source) == result
+
+
+FAILS = """'the package'
+class Data:
+    'the data'
+def fail():
+    'what it does'
+    return 1 / 0
+def nothing():
+    'only a docstring'
+"""
+
+
+def run_with_packages(folder: Path, code: str) -> list[str]:
+    """Run a program with these packages, as the image does; return the lines of its output."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def test_the_sources_are_not_read_if_nothing_fails(tmp_path: Path) -> None:
+    """Reading them takes 0.1 s. A package that reads itself belongs to PACKAGES_SOURCES_BESIDE."""
+    import httpx
+
+    installed = Path(httpx.__file__).parent.parent
+    for name in (
+        "httpx",
+        "httpcore",
+        "h11",
+        "h2",
+        "hpack",
+        "hyperframe",
+        "anyio",
+        "idna",
+        "certifi",
+    ):
+        shutil.copytree(installed / name, tmp_path / name)
+    assemble.strip_packages(tmp_path)
+    assemble.compile_packages(tmp_path, str(tmp_path))
+    printed = run_with_packages(
+        tmp_path,
+        """
+        import anyio.abc, httpcore, httpx, sitecustomize
+        client = httpx.AsyncClient(http2=True, verify=False)
+        print(anyio.__file__.endswith(".py"), httpx.__file__, anyio.abc.TaskGroup.__name__)
+        print(sitecustomize._sources)
+    """,
     )
-    assert done.stdout == "1 doc /app/lib/a/m_pb2.py\n"
+    assert printed == [f"True {tmp_path}/httpx/__init__.pyc TaskGroup", "{}"]
 
 
 def test_a_private_checkout_becomes_readable(tmp_path: Path) -> None:
@@ -383,6 +551,8 @@ def test_a_module_that_cannot_be_compiled(tmp_path: Path) -> None:
     put(tmp_path, "a.py", "def\n")
     with pytest.raises(AssembleError, match=r"`a[.]py` cannot be compiled"):
         assemble.compile_sources(tmp_path, "/app", [tmp_path / "a.py"])
+    with pytest.raises(AssembleError, match=r"`a[.]py` cannot be compiled: invalid syntax"):
+        assemble.compile_packages(tmp_path, "/app")
 
 
 def verify(base: Path, packages: Path) -> int:

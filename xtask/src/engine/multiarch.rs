@@ -610,8 +610,12 @@ fn add_cache_options(mut cmd: Cmd, multi: &MultiarchOptions) -> Cmd {
 /// Adds the options that write an OCI archive. Its manifests have Docker's media types, because Podman cannot
 /// read the health check of an image that has the OCI's.
 /// <https://github.com/containers/podman/issues/18904>
+///
+/// With BuildKit's default level of compression the download would be 0.8 MB larger.
 fn add_archive_output(cmd: Cmd, build: &Build, archive: &str) -> Cmd {
-    let output = format!("type=oci,dest={archive},rewrite-timestamp=true,oci-mediatypes=false");
+    let output = format!(
+        "type=oci,dest={archive},rewrite-timestamp=true,oci-mediatypes=false,compression-level=6"
+    );
     cmd.args(["--output", &output]).arg(build.context.as_str())
 }
 

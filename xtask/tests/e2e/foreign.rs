@@ -2,13 +2,16 @@
 
 use std::fs;
 
-use crate::{engines::Checkout, publish::Remote};
+use crate::{
+    engines::{Checkout, var},
+    remote::Remote,
+};
 
 /// The configuration says all that differs, and every command works.
 pub fn another_project(checkout: &Checkout) {
     let src = checkout.src();
     fs::remove_dir_all(src.join("agent-runner")).unwrap();
-    let base = crate::engines::var("XTASK_BUILD_BASE_IMAGE").unwrap();
+    let base = var("XTASK_BUILD_BASE_IMAGE").unwrap();
     let dockerfile = format!(
         "FROM {base}\nCOPY page.html /srv/\nWORKDIR /srv\n\
          ENTRYPOINT [\"python3\", \"-m\", \"http.server\"]\nCMD [\"1\"]\n"
@@ -16,7 +19,9 @@ pub fn another_project(checkout: &Checkout) {
     fs::write(src.join("Dockerfile"), dockerfile).unwrap();
     fs::write(src.join(".dockerignore"), "").unwrap();
     fs::write(src.join("page.html"), "hello\n").unwrap();
-    let remote = Remote::new(&format!("foreign-{}", checkout.engine.name));
+    let Some(remote) = Remote::open(&format!("foreign-{}", checkout.engine.name)) else {
+        return;
+    };
     // `image` runs the image as root. On the host's network, the command chooses the port.
     let port = if checkout.engine.program == "docker" {
         18_181
