@@ -71,7 +71,7 @@ from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
 from worker import service
 
 class Slow:
-    def __init__(self, settings): pass
+    def __init__(self, settings, while_waiting): pass
     def close(self): pass
 
     @activity.defn(name="EnsureThread")

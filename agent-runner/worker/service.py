@@ -30,6 +30,8 @@ from worker.activities import ACTIVITY_HEARTBEAT_SECONDS, Activities
 from worker.convert import CONVERTER
 from worker.health import HealthFile, Phase
 from worker.settings import Settings
+from worker.slots import Slots
+from worker.workspace import find_problem
 
 _log = logging.getLogger(__name__)
 
@@ -72,17 +74,20 @@ async def _serve_until_signalled(settings: Settings, health: HealthFile) -> None
 
 async def serve(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
     """Poll and record heartbeats until `stop` is set and the running activities have ended."""
-    heartbeat = asyncio.create_task(_record_heartbeats(health))
-    work = asyncio.create_task(_connect_and_poll(settings, health, stop))
+    tasks = {
+        asyncio.create_task(_connect_and_poll(settings, health, stop)),
+        asyncio.create_task(_record_heartbeats(health)),
+        asyncio.create_task(_watch_workspace(settings, health)),
+    }
     try:
-        # The heartbeat task ends only by an error. The worker must not continue without it.
-        done, _ = await asyncio.wait({work, heartbeat}, return_when=asyncio.FIRST_COMPLETED)
+        # The other tasks end only by an error. The worker must not continue without them.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        for task in (work, heartbeat):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(work, heartbeat, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         health.remove()
 
 
@@ -90,6 +95,21 @@ async def _record_heartbeats(health: HealthFile) -> None:
     while True:
         health.record_heartbeat()
         await asyncio.sleep(probe.HEALTH_HEARTBEAT_SECONDS)
+
+
+async def _watch_workspace(settings: Settings, health: HealthFile) -> None:
+    """Be unhealthy while the workspace cannot be used."""
+    while True:
+        await asyncio.sleep(probe.HEALTH_HEARTBEAT_SECONDS)
+        # In a thread: a file server that does not answer must not block the event loop.
+        problem = await asyncio.to_thread(find_problem, settings.sandbox_root_dir)
+        if problem == health.problem:
+            continue
+        health.set_problem(problem)
+        if problem:
+            _log.error("executions fail until this is mended: %s", problem)
+        else:
+            _log.info("the workspace can be used again")
 
 
 async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
@@ -111,9 +131,10 @@ async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asynci
                 settings.temporal_agent_execution_runner_task_queue,
             )
             pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
-            activities = Activities(settings)
+            slots = Slots(settings.temporal_max_concurrency)
+            activities = Activities(settings, slots.lend)
             try:
-                await _poll(_worker(client, settings, activities), health, stop)
+                await _poll(_worker(client, settings, activities, slots), slots, health, stop)
             finally:
                 activities.close()
         except Exception as error:  # any failure may be temporary
@@ -143,12 +164,12 @@ async def _connect(settings: Settings, runtime: Runtime) -> Client:
         return client
 
 
-def _worker(client: Client, settings: Settings, activities: Activities) -> Worker:
+def _worker(client: Client, settings: Settings, activities: Activities, slots: Slots) -> Worker:
     return Worker(
         client,
         task_queue=settings.temporal_agent_execution_runner_task_queue,
         activities=activities.all,
-        max_concurrent_activities=settings.temporal_max_concurrency,
+        tuner=slots.tuner,
         graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
         # A cancellation arrives with the reply to a heartbeat. By default, the SDK sends one only
         # after 80 % of the heartbeat timeout: every 24 s if that is 30 s.
@@ -157,7 +178,7 @@ def _worker(client: Client, settings: Settings, activities: Activities) -> Worke
     )
 
 
-async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None:
+async def _poll(worker: Worker, slots: Slots, health: HealthFile, stop: asyncio.Event) -> None:
     """Poll until `stop` is set, then drain.
 
     Raises:
@@ -169,6 +190,7 @@ async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None
     try:
         await _run_until_stopped(stop, asyncio.shield(polling))
         health.set_phase(Phase.DRAINING)
+        await slots.close()
     finally:
         warming.cancel()
         if not polling.done():
