@@ -33,20 +33,23 @@ def main() -> int:
 
         # Importing Temporal's libraries takes most of the start. Report a wrong setting first.
         from worker import health, service
+        from worker.connection import find_connection
 
+        connection = find_connection(settings, os.environ)
+        # The key for Temporal may come from a file.
+        secrets = [*settings.secrets.items(), ("TEMPORAL_API_KEY", connection.api_key or "")]
+        logs.configure(settings.log_level, settings.log_format, Redactor(secrets))
         health_file = health.HealthFile.publish(settings, health.check_imports(), problem)
     except SettingsError as error:
-        print("The agent-runner cannot start:", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)
-        print("hint: agent-runner/.env.example describes every variable", file=sys.stderr)
-        return 2
+        return report(error)
 
     log = logging.getLogger("agent-runner")
     log.info("starting", extra={"fields": startup_fields(settings)})
     if problem:
         # The worker polls nevertheless: each execution then fails at once, with this reason.
         log.error("executions fail until this is mended: %s", problem)
+    for warning in connection.warnings:
+        log.warning("%s", warning)
     if unused := describe_unused(os.environ, settings):
         log.info("these variables have no effect: %s", unused)
     if settings.is_provider_ambiguous:
@@ -65,11 +68,22 @@ def main() -> int:
             model_fields(settings)["model_url"],
         )
     try:
-        service.run(settings, health_file)
+        service.run(settings, connection, health_file)
+    except SettingsError as error:
+        return report(error)
     except Exception:  # the log removes secrets from it; the interpreter would not
         log.exception("unexpected error")
         return 1
     return 0
+
+
+def report(error: SettingsError) -> int:
+    """Print what is wrong with the configuration. Returns the exit code."""
+    print("The agent-runner cannot start:", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {problem}", file=sys.stderr)
+    print("hint: agent-runner/.env.example describes every variable", file=sys.stderr)
+    return 2
 
 
 def startup_fields(settings: Settings) -> dict[str, object]:

@@ -129,7 +129,7 @@ def test_the_start_warns_of_a_model_that_is_probably_elsewhere(start: Start) -> 
 def test_an_unexpected_error_is_logged_without_secrets(tmp_path: Path) -> None:
     script = (
         "import main\nfrom worker import service\n"
-        "def run(settings, health): raise ValueError(settings.stigmer_api_key.get_secret_value())\n"
+        "def run(settings, *_): raise ValueError(settings.stigmer_api_key.get_secret_value())\n"
         "service.run = run\nmain.exit_process(main.main())\n"
     )
     environment = {"STIGMER_API_KEY": "hunter2hunter2\n", "SANDBOX_ROOT_DIR": str(tmp_path)}

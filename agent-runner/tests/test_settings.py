@@ -5,7 +5,8 @@ import pytest
 from graphton import ModelConfig, Provider
 from worker.settings import Mode, Settings, SettingsError
 
-KEYS = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+KEYS = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
+        "TEMPORAL_API_KEY")  # fmt: skip
 
 
 def problems() -> list[str]:
@@ -53,6 +54,12 @@ def test_an_invalid_address_is_refused(monkeypatch: pytest.MonkeyPatch, address:
 def test_a_valid_address_is_accepted(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", address)
     assert Settings.load().temporal_service_address == address
+
+
+@pytest.mark.parametrize("address", ["localhost:9464", ":9464", "10.0.0.1", "10.0.0.1:0"])
+def test_metrics_need_an_ip_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("METRICS_ADDRESS", address)
+    assert [problem.split()[:2] for problem in problems()] == [["METRICS_ADDRESS", "should"]]
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +142,34 @@ def test_a_key_decides_in_the_cloud_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert Settings.load().provider is Provider.OPENAI
     monkeypatch.setenv("STIGMER_LLM_PROVIDER", "wrong")
     assert [problem.split()[0] for problem in problems()] == ["STIGMER_LLM_PROVIDER"]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "refused"),
+    [
+        ("stigmer-server:7234", True),
+        ("http://api.example.com", True),
+        ("10.0.0.1:7234", True),
+        ("https://stigmer-server:7234", False),
+        ("api.example.com:443", False),
+        ("localhost:7234", False),
+        ("http://127.0.0.1:7234", False),
+    ],
+)
+def test_a_key_is_not_sent_without_tls(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, refused: bool
+) -> None:
+    monkeypatch.setenv("STIGMER_BACKEND_ENDPOINT", endpoint)
+    Settings.load()
+    monkeypatch.setenv("MODE", "cloud")
+    monkeypatch.setenv("STIGMER_API_KEY", "k")
+    if not refused:
+        Settings.load()
+        return
+    assert problems() == [
+        "STIGMER_BACKEND_ENDPOINT should be https://host:port in MODE=cloud: "
+        "the key must not be sent without TLS to another machine"
+    ]
 
 
 def test_cloud_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:

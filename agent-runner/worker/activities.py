@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from worker.backend import Backend
     from worker.execution import Caller, StopError
+    from worker.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -37,15 +38,18 @@ class Activities:
 
     Args:
         settings: The worker's configuration.
+        metrics: The worker's counters.
         while_waiting: Makes a context that is open while an execution waits for its session.
     """
 
     def __init__(
         self,
         settings: Settings,
+        metrics: "Metrics | None" = None,
         while_waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._while_waiting = while_waiting
         self._connection: Backend | None = None
 
@@ -74,7 +78,14 @@ class Activities:
         # Imported here because a worker that waits for work does not need it.
         from worker.execution import Execution
 
-        run = Execution(self._settings, self._backend(), execution, thread_id, self._while_waiting)
+        run = Execution(
+            self._settings,
+            self._backend(),
+            execution,
+            thread_id,
+            metrics=self._metrics,
+            while_waiting=self._while_waiting,
+        )
         async with _heartbeats():
             return await run.run(_find_caller, _cancellation_reason)
 

@@ -20,6 +20,7 @@ from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
+from worker.metrics import CountingObserver, Metrics
 from worker.progress import CANCELLED_TEXT, Progress, Reporter, json_size
 from worker.prompt import system_prompt
 from worker.redaction import CURRENT_REDACTOR, Redactor
@@ -87,18 +88,22 @@ class Execution:
         server: The client for stigmer-server.
         execution: The execution to run.
         thread_id: The id of the thread (the conversation) that it continues.
+        metrics: The worker's counters.
         while_waiting: Makes a context that is open while another execution of the session runs.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the last two have defaults)
         self,
         settings: Settings,
         server: Backend,
         execution: pb.AgentExecution,
         thread_id: str,
+        *,
+        metrics: Metrics | None = None,
         while_waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._while_waiting = while_waiting
         self._server = server
         self._execution = execution
@@ -172,11 +177,13 @@ class Execution:
             retry_for = max(0.5, min(retry_for, left - 0.5))
         await self._finish(reporter, retry_for)
         status = self._progress.snapshot(json_size)
+        duration = time.monotonic() - started
+        self._metrics.execution_ended(status.phase, duration, self._waited_for_session)
         _log.info(
             "execution %s ended: %s after %.1f s, %d tool calls%s",
             self._id or "without an id",
             pb.ExecutionPhase.Name(status.phase),
-            time.monotonic() - started,
+            duration,
             len(status.tool_calls),
             f": {status.error}" if status.error else "",
         )
@@ -241,6 +248,9 @@ class Execution:
                 chat = connect(model)
                 try:
                     memory = ThreadMemory(folder, self._thread_id)
+                    tools = SandboxTools(folder, resolved.environment, redactor).all
+                    names = frozenset(tool.name for tool in tools)
+                    observer = CountingObserver(self._progress, self._metrics, names)
                     agent = Agent(
                         chat,
                         system=redactor(
@@ -248,7 +258,7 @@ class Execution:
                                 resolved.agent.spec.instructions, installed, resolved.environment
                             )
                         ),
-                        tools=SandboxTools(folder, resolved.environment, redactor).all,
+                        tools=tools,
                         limits=Limits(
                             rounds=self._settings.agent_max_rounds,
                             tokens=self._settings.agent_max_tokens,
@@ -257,7 +267,7 @@ class Execution:
                     )
                     history = await run_blocking(memory.load)
                     outcome = await agent.run(
-                        history, redactor(spec.message), self._progress, memory.save
+                        history, redactor(spec.message), observer, memory.save
                     )
                 finally:
                     await chat.close()

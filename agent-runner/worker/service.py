@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -18,6 +19,7 @@ from temporalio.client import Client
 from temporalio.runtime import (
     LogForwardingConfig,
     LoggingConfig,
+    PrometheusConfig,
     Runtime,
     TelemetryConfig,
     TelemetryFilter,
@@ -27,9 +29,11 @@ from temporalio.worker import Worker
 from graphton.backoff import backoff
 from worker import probe
 from worker.activities import ACTIVITY_HEARTBEAT_SECONDS, Activities
+from worker.connection import Connection
 from worker.convert import CONVERTER
 from worker.health import HealthFile, Phase
-from worker.settings import Settings
+from worker.metrics import Metrics
+from worker.settings import Settings, SettingsError
 from worker.slots import Slots
 from worker.workspace import find_problem
 
@@ -47,15 +51,33 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 """The time limit of one attempt."""
 
 
-def run(settings: Settings, health: HealthFile) -> None:
+def run(settings: Settings, connection: Connection, health: HealthFile) -> None:
     """Serve until SIGTERM or SIGINT, and let running activities finish.
 
     A second signal ends the process at once.
+
+    Raises:
+        SettingsError: if METRICS_ADDRESS cannot be used.
     """
-    asyncio.run(_serve_until_signalled(settings, health))
+    _watch_children_without_threads()
+    asyncio.run(_serve_until_signalled(settings, connection, health))
 
 
-async def _serve_until_signalled(settings: Settings, health: HealthFile) -> None:
+def _watch_children_without_threads() -> None:
+    """Let asyncio wait for commands with pidfds, if the kernel has them (Linux 5.3).
+
+    By default, Python 3.11 starts a thread for each command. It counts as a process for the limit
+    of the container.
+    """
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            os.close(os.pidfd_open(os.getpid()))
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+async def _serve_until_signalled(
+    settings: Settings, connection: Connection, health: HealthFile
+) -> None:
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
@@ -68,14 +90,16 @@ async def _serve_until_signalled(settings: Settings, health: HealthFile) -> None
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    await serve(settings, health, stop)
+    await serve(settings, connection, health, stop)
     _log.info("stopped")
 
 
-async def serve(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings, connection: Connection, health: HealthFile, stop: asyncio.Event
+) -> None:
     """Poll and record heartbeats until `stop` is set and the running activities have ended."""
     tasks = {
-        asyncio.create_task(_connect_and_poll(settings, health, stop)),
+        asyncio.create_task(_connect_and_poll(settings, connection, health, stop)),
         asyncio.create_task(_record_heartbeats(health)),
         asyncio.create_task(_watch_workspace(settings, health)),
     }
@@ -112,27 +136,29 @@ async def _watch_workspace(settings: Settings, health: HealthFile) -> None:
             _log.info("the workspace can be used again")
 
 
-async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
+async def _connect_and_poll(
+    settings: Settings, connection: Connection, health: HealthFile, stop: asyncio.Event
+) -> None:
     """Connect and poll until `stop` is set. Try again after each failure.
 
     If the same failure repeats, it is logged once.
     """
-    runtime = _runtime()
-    address = f"{settings.temporal_service_address}, namespace `{settings.temporal_namespace}`"
+    runtime = _runtime(settings.metrics_address)
+    metrics = Metrics(runtime.metric_meter)
     pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
     while not stop.is_set():
         try:
-            client = await _run_until_stopped(stop, _connect(settings, runtime))
+            client = await _run_until_stopped(stop, _connect(connection, runtime))
             if client is None:
                 return
             _log.info(
                 "connected to Temporal at %s: polling `%s`",
-                address,
+                connection,
                 settings.temporal_agent_execution_runner_task_queue,
             )
             pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
             slots = Slots(settings.temporal_max_concurrency)
-            activities = Activities(settings, slots.lend)
+            activities = Activities(settings, metrics, slots.lend)
             try:
                 await _poll(_worker(client, settings, activities, slots), slots, health, stop)
             finally:
@@ -140,26 +166,29 @@ async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asynci
         except Exception as error:  # any failure may be temporary
             if _describe_error(error) != reason:
                 reason = _describe_error(error)
-                _log.warning("waiting for Temporal at %s: %s", address, reason)
+                _log.warning("waiting for Temporal at %s: %s", connection, reason)
             health.set_phase(Phase.WAITING)
             await _run_until_stopped(stop, asyncio.sleep(next(pauses)))
 
 
-async def _connect(settings: Settings, runtime: Runtime) -> Client:
+async def _connect(connection: Connection, runtime: Runtime) -> Client:
     """Connect to Temporal, and check that the namespace exists.
 
     The client must be connected, because a Worker does not accept a lazy one.
     """
     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
         client = await Client.connect(
-            settings.temporal_service_address,
-            namespace=settings.temporal_namespace,
+            connection.address,
+            namespace=connection.namespace,
+            tls=connection.tls,
+            api_key=connection.api_key,
+            rpc_metadata=connection.metadata,
             data_converter=CONVERTER,
             identity=f"agent-runner-{os.getpid()}@{os.uname().nodename}",
             runtime=runtime,
         )
         await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=settings.temporal_namespace)
+            DescribeNamespaceRequest(namespace=connection.namespace)
         )
         return client
 
@@ -217,13 +246,25 @@ async def _run_until_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | Non
         task.cancel()
 
 
-def _runtime() -> Runtime:
-    """Create Temporal's native runtime, with its warnings sent to the worker's log."""
+def _runtime(metrics_address: str | None) -> Runtime:
+    """Create Temporal's native runtime, with its warnings sent to the worker's log.
+
+    Args:
+        metrics_address: The address on which to serve metrics, or None.
+
+    Raises:
+        SettingsError: if metrics cannot be served on this address.
+    """
     forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
     level = TelemetryFilter(core_level="WARN", other_level="ERROR")
-    return Runtime(
-        telemetry=TelemetryConfig(logging=LoggingConfig(filter=level, forwarding=forwarding))
-    )
+    logs = LoggingConfig(filter=level, forwarding=forwarding)
+    if metrics_address is None:
+        return Runtime(telemetry=TelemetryConfig(logging=logs))
+    prometheus = PrometheusConfig(metrics_address, durations_as_seconds=True)
+    try:
+        return Runtime(telemetry=TelemetryConfig(logging=logs, metrics=prometheus))
+    except (RuntimeError, ValueError) as error:
+        raise SettingsError([f"METRICS_ADDRESS `{metrics_address}`: {error}"]) from None
 
 
 def _describe_error(error: Exception) -> str:

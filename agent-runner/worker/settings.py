@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
@@ -95,6 +96,15 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _bind_address(value: str) -> str:
+    host, _, _ = _host_port(value).rpartition(":")
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        raise ValueError("should be an IP address and a port, such as 0.0.0.0:9464") from None
+    return value
+
+
 def _endpoint(value: str) -> str:
     Endpoint.parse(value)
     return value
@@ -134,6 +144,9 @@ def _choose_provider(values: Mapping[str, Any]) -> tuple[Provider, str]:
 
 
 HostPort = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_host_port)]
+BindAddress = Annotated[
+    str, StringConstraints(strip_whitespace=True), AfterValidator(_bind_address)
+]
 EndpointText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_endpoint)]
 HttpUrl = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_http_url)]
 NonEmptyText = Annotated[
@@ -169,6 +182,10 @@ class Settings(BaseSettings):
     sandbox_root_dir: Path = Path("~/.stigmer/data/workspace")
 
     temporal_service_address: HostPort = temporal.DEFAULT_ADDRESS
+    temporal_address: HostPort | None = None
+    """Temporal's own name of the same setting. See `worker.connection`."""
+    temporal_api_key: Key = None
+    temporal_tls: bool | None = None
     temporal_namespace: NonEmptyText = temporal.DEFAULT_NAMESPACE
     temporal_agent_execution_runner_task_queue: NonEmptyText = temporal.RUNNER_TASK_QUEUE
     temporal_max_concurrency: int = Field(default=100, ge=1, le=1000)
@@ -179,6 +196,9 @@ class Settings(BaseSettings):
 
     agent_max_tokens: int = Field(default=2_000_000, ge=1)
     """The maximum number of tokens of all requests and replies of one execution together."""
+
+    metrics_address: BindAddress | None = None
+    """The address on which to serve metrics for Prometheus."""
 
     shutdown_grace_seconds: float = Field(default=8.0, ge=0, le=3600)
     """How long running activities have to finish after SIGTERM. Engines send SIGKILL after 10 s."""
@@ -212,6 +232,16 @@ class Settings(BaseSettings):
             return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 (keeps symlinks)
         except RuntimeError as error:  # there is no home folder for `~`
             raise ValueError(str(error)) from None
+
+    @field_validator("stigmer_backend_endpoint")
+    @classmethod
+    def _cloud_needs_tls(cls, value: str, info: ValidationInfo) -> str:
+        endpoint = Endpoint.parse(value)
+        is_cloud = info.data.get("mode") is Mode.CLOUD
+        if is_cloud and not endpoint.tls and not is_this_machine(endpoint.host):
+            raise ValueError("should be https://host:port in MODE=cloud: the key must not be "
+                             "sent without TLS to another machine")  # fmt: skip
+        return value
 
     @field_validator("stigmer_api_key")
     @classmethod
@@ -293,7 +323,7 @@ class Settings(BaseSettings):
         Keys that are too short to be real are left out. If no key is needed, people set `local` or
         `dummy`, and replacing these words in every text would be confusing.
         """
-        names = ("stigmer_api_key", "stigmer_llm_api_key", "openai_api_key", "anthropic_api_key")
+        names = [name for name in type(self).model_fields if name.endswith("_api_key")]
         keys = {name.upper(): getattr(self, name) for name in names}
         values = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
         return {name: value for name, value in values.items() if len(value) >= MIN_KEY_CHARACTERS}

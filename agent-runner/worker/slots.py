@@ -86,7 +86,9 @@ class Slots(CustomSlotSupplier):
         """
         self._closed = True
         end = time.monotonic() + MAX_CLOSING_SECONDS
-        while self._polls > 0 and time.monotonic() < min(end, self._last_arrival + QUIET_SECONDS):
+        while self._polls > 0 and time.monotonic() < min(  # noqa: ASYNC110 (see `_lock`)
+            end, self._last_arrival + QUIET_SECONDS
+        ):
             await asyncio.sleep(_POLL_SECONDS / 5)
 
     @contextlib.contextmanager
