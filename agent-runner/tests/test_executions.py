@@ -31,7 +31,7 @@ from stigmer_stubs.agentinstance_pb2 import AgentInstance
 from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
-from tests.runners import ContainerRunner, until
+from tests.runners import ENGINE, IMAGE_USER, ContainerRunner, until
 from tests.stack import (
     MODEL_KEY,
     TEMPORAL,
@@ -407,6 +407,32 @@ async def test_a_workspace_that_cannot_be_used_fails_executions_at_once(root: Pa
         assert "works" in answer(await stack.run("run: echo works", "broken"))
         await until(lambda: probe.check(health)[0], 8)
         await runner.until_logged("the workspace can be used again")
+        assert await runner.end() == 0
+
+
+@pytest.mark.image
+@pytest.mark.skipif(not ENGINE, reason="the owner of the workspace matters to a container only")
+async def test_a_workspace_of_another_user_can_be_mended_while_the_worker_runs(root: Path) -> None:
+    async with start_stack(root) as stack:
+        runner = await stack.runner()
+        assert isinstance(runner, ContainerRunner)
+        check = ("exec", runner.name, "python", "-I", "-S", "/app/worker/probe.py")
+        os.chown(root, 1001, 1002)
+        root.chmod(0o755)
+        status = await stack.run("run: echo works", "owner")
+        assert status.phase == pb.EXECUTION_FAILED
+        assert "`/workspace` belongs to uid 1001, and the agent-runner runs as uid 1000" in (
+            status.error
+        )
+        assert "`sudo chown -R 1000:1000 ~/.stigmer/data/workspace`" in status.error
+        assert "`docker run --user 1001:1002 …`" in status.error
+        await runner.until_logged("executions fail until this is mended", 8)
+        with pytest.raises(AssertionError, match="unhealthy: the workspace `/workspace`"):
+            await runner.engine(*check)
+        os.chown(root, IMAGE_USER, IMAGE_USER)
+        assert "works" in answer(await stack.run("run: echo works", "owner"))
+        await runner.until_logged("the workspace can be used again", 8)
+        assert "healthy" in await runner.engine(*check)
         assert await runner.end() == 0
 
 

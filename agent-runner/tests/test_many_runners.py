@@ -20,16 +20,21 @@ ROUNDS = 5
 
 
 def request(session: str, number: int) -> str:
-    command = f"echo {session} {number} >> order; sleep 0.2"
+    command = f"echo {session} {number} >> order; sleep 0.5"
     return f'!tool run_command {{"command": "{command}"}}\n!say {session} {number}: {{history}}'
 
 
 async def create_all(stack: Stack) -> dict[tuple[str, int], str]:
-    """Create all executions, those of each session one after the other. Returns their ids."""
+    """Create all executions, those of each session one after the other. Returns their ids.
+
+    A worker takes each one before the next one of its session is created. On a busy machine,
+    Temporal could otherwise dispatch the next one first.
+    """
     ids = {}
     for number in range(ROUNDS):
         for session in SESSIONS:
             ids[session, number] = await stack.create(request(session, number), session)
+        await until(lambda: sum(len(taken(r)) for r in stack.runners) == len(ids), 30, "all taken")
     return ids
 
 
@@ -71,7 +76,6 @@ async def test_only_the_executions_of_a_killed_worker_fail(tmp_path: Path) -> No
         def count(*phases: pb.ExecutionPhase) -> int:
             return sum(stack.status(i).phase in phases for i in ids.values())
 
-        await until(lambda: sum(len(taken(r)) for r in runners) == len(ids), 30, "all taken")
         await until(lambda: count(pb.EXECUTION_COMPLETED) >= 10, 30, "some ended")
         killed = runners[0]
         assert await killed.end(signal.SIGKILL) == -signal.SIGKILL

@@ -47,6 +47,9 @@ FIRST_RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 15.0
 """Seconds between two attempts to connect to Temporal. See `graphton.backoff`."""
 
+MAX_CLOSING_SECONDS = 5.0
+"""See `_closing_seconds`."""
+
 CONNECT_TIMEOUT_SECONDS = 10.0
 """The time limit of one attempt."""
 
@@ -160,7 +163,8 @@ async def _connect_and_poll(
             slots = Slots(settings.temporal_max_concurrency)
             activities = Activities(settings, metrics, slots.lend)
             try:
-                await _poll(_worker(client, settings, activities, slots), slots, health, stop)
+                worker = _worker(client, settings, activities, slots)
+                await _poll(worker, slots, _closing_seconds(settings), health, stop)
             finally:
                 activities.close()
         except Exception as error:  # any failure may be temporary
@@ -199,7 +203,11 @@ def _worker(client: Client, settings: Settings, activities: Activities, slots: S
         task_queue=settings.temporal_agent_execution_runner_task_queue,
         activities=activities.all,
         tuner=slots.tuner,
-        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        graceful_shutdown_timeout=timedelta(
+            seconds=settings.shutdown_grace_seconds - _closing_seconds(settings)
+        ),
+        # Enough for hundreds of tasks in a second. Each one that is open delays `Slots.close`.
+        max_concurrent_activity_task_polls=2,
         # A cancellation arrives with the reply to a heartbeat. By default, the SDK sends one only
         # after 80 % of the heartbeat timeout: every 24 s if that is 30 s.
         max_heartbeat_throttle_interval=ACTIVITY_HEARTBEAT_INTERVAL,
@@ -207,7 +215,18 @@ def _worker(client: Client, settings: Settings, activities: Activities, slots: S
     )
 
 
-async def _poll(worker: Worker, slots: Slots, health: HealthFile, stop: asyncio.Event) -> None:
+def _closing_seconds(settings: Settings) -> float:
+    """The part of the grace period in which tasks that are on their way may still arrive."""
+    return min(MAX_CLOSING_SECONDS, settings.shutdown_grace_seconds / 8)
+
+
+async def _poll(
+    worker: Worker,
+    slots: Slots,
+    closing_seconds: float,
+    health: HealthFile,
+    stop: asyncio.Event,
+) -> None:
     """Poll until `stop` is set, then drain.
 
     Raises:
@@ -219,7 +238,7 @@ async def _poll(worker: Worker, slots: Slots, health: HealthFile, stop: asyncio.
     try:
         await _run_until_stopped(stop, asyncio.shield(polling))
         health.set_phase(Phase.DRAINING)
-        await slots.close()
+        await slots.close(closing_seconds)
     finally:
         warming.cancel()
         if not polling.done():

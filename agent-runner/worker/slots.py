@@ -20,11 +20,8 @@ from temporalio.worker import (
 MAX_LENT_SLOTS: Final = 1000
 """How many waiting executions give their slot away. This limits the memory that they use."""
 
-QUIET_SECONDS: Final = 0.2
-"""If no task has arrived for so long, a worker that closes expects no more."""
-
-MAX_CLOSING_SECONDS: Final = 0.5
-"""How long a worker that closes waits for tasks at most."""
+BUSY_SECONDS: Final = 10.0
+"""A worker that has got no task for so long expects none while it closes."""
 
 _POLL_SECONDS: Final = 0.05
 
@@ -44,7 +41,7 @@ class Slots(CustomSlotSupplier):
         self._limit = limit
         self._used = self._lent = 0
         self._polls = 0
-        self._last_arrival = 0.0
+        self._last_arrival = -BUSY_SECONDS
         self._closed = False
         self._lock = threading.Lock()  # Temporal's threads release slots
 
@@ -77,18 +74,20 @@ class Slots(CustomSlotSupplier):
             if ctx.slot_info is None:  # it was not used
                 self._polls -= 1
 
-    async def close(self) -> None:
-        """Poll no more, and wait for a moment until the polls that are open have got a task.
+    async def close(self, seconds: float) -> None:
+        """Poll no more, and wait until the polls that are open have got a task.
 
         When a worker shuts down, it interrupts its polls. A task that Temporal sends at this very
         moment is lost, and its execution fails, unless the server is new enough
-        (`worker_poll_complete_on_shutdown`). Nothing is waited for if no tasks arrive.
+        (`worker_poll_complete_on_shutdown`). A worker that gets few tasks does not wait.
+
+        Args:
+            seconds: How long to wait at most.
         """
         self._closed = True
-        end = time.monotonic() + MAX_CLOSING_SECONDS
-        while self._polls > 0 and time.monotonic() < min(  # noqa: ASYNC110 (see `_lock`)
-            end, self._last_arrival + QUIET_SECONDS
-        ):
+        now = time.monotonic()
+        end = now + seconds if now < self._last_arrival + BUSY_SECONDS else now
+        while self._polls > 0 and time.monotonic() < end:  # noqa: ASYNC110 (see `_lock`)
             await asyncio.sleep(_POLL_SECONDS / 5)
 
     @contextlib.contextmanager
