@@ -13,7 +13,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from stigmer_stubs import temporal
-from stigmer_stubs.agentexecution_pb2 import AgentExecution, AgentExecutionStatus
+from stigmer_stubs.agentexecution_pb2 import (
+    EXECUTION_FAILED,
+    AgentExecution,
+    AgentExecutionStatus,
+)
 from worker.sandbox import remove_sandbox
 from worker.settings import Settings
 
@@ -87,7 +91,12 @@ class Activities:
             while_waiting=self._while_waiting,
         )
         async with _heartbeats():
-            return await run.run(_find_caller, _cancellation_reason)
+            try:
+                return await run.run(_find_caller, _cancellation_reason)
+            except Exception as error:  # a bug; the workflow gets a status nevertheless
+                _log.exception("execution %s: unexpected error at its end", execution.metadata.id)
+                text = f"the agent-runner failed: {type(error).__name__}"
+                return AgentExecutionStatus(phase=EXECUTION_FAILED, error=text)
 
     def _backend(self) -> "Backend":
         from worker.backend import Backend
