@@ -250,6 +250,28 @@ async def test_an_unexpected_error_does_not_end_the_reporter(
     await reporter.finish(0)
 
 
+async def test_a_reply_without_a_phase_does_not_repeat_the_phase(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "UPDATE_SECONDS", 0.01)
+    server = BrokenServer()
+    status = Progress("x", Redactor())
+    reporter = Reporter(server, "e1", status)  # type: ignore[arg-type]
+
+    def sent() -> list[int]:
+        updates = (r for r in server.requests if isinstance(r, pb.AgentExecutionUpdateStatusInput))
+        return [update.status.phase for update in updates]
+
+    for count in range(1, 4):
+        await until(lambda count=count: len(sent()) == count)  # type: ignore[misc]
+        status.add_note("more")
+    status.end(pb.EXECUTION_COMPLETED)
+    await reporter.finish(5)
+    assert sent()[0] == pb.EXECUTION_IN_PROGRESS
+    assert sent()[-1] == pb.EXECUTION_COMPLETED
+    assert set(sent()[1:-1]) == {pb.EXECUTION_PHASE_UNSPECIFIED}
+
+
 async def test_cancelling_again_does_not_lose_the_status(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -325,7 +325,8 @@ class Reporter:
             return True
         request = pb.AgentExecutionId(value=self._id)
         try:
-            self._note(await self._server.call(contract.GET_EXECUTION, request, retry_for=0))
+            found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
+            self._note(found.status.phase or self.phase)
         except Exception as error:  # the next update reports a failure
             _log.debug("execution %s: the server does not tell its phase: %s", self._id, error)
             return False
@@ -340,12 +341,14 @@ class Reporter:
             update.status.ClearField("error")  # the server has a better one
         if self.phase in {update.status.phase, *contract.FINAL_PHASES}:
             update.status.ClearField("phase")
-        self._note(
-            await self._server.call(contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for)
+        reply = await self._server.call(
+            contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
         )
+        # Without a phase in the reply, the server has the one that it was sent last.
+        self._note(reply.status.phase or update.status.phase or self.phase)
 
-    def _note(self, execution: pb.AgentExecution) -> None:
-        self.phase = execution.status.phase
+    def _note(self, phase: pb.ExecutionPhase) -> None:
+        self.phase = phase
         if self.phase in contract.FINAL_PHASES and self.phase != self._progress.status.phase:
             self.ended.set()
 
