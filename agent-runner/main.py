@@ -1,7 +1,7 @@
 """The agent-runner: a Temporal worker that runs AI agents for stigmer.
 
-Exit codes: 0 after SIGTERM or SIGINT, 1 after an unexpected error, 2 if the configuration or a
-folder that it names cannot be used.
+Exit codes: 0 after SIGTERM or SIGINT, 1 after an unexpected error, 2 if the configuration cannot be
+used. A workspace that cannot be written is no reason to end: its owner can mend it meanwhile.
 """
 
 import ctypes
@@ -14,7 +14,10 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from worker import logs
+from worker.redaction import Redactor
 from worker.settings import Settings, SettingsError
+from worker.unused import describe_unused
+from worker.workspace import find_problem
 
 
 def main() -> int:
@@ -24,23 +27,31 @@ def main() -> int:
         signal.signal(number, lambda *_: exit_process(0))
     try:
         settings = Settings.load()
-        settings.prepare_sandbox_root()
-        logs.configure(settings.log_level, settings.log_format, settings.secrets.values())
+        logs.configure(settings.log_level, settings.log_format, Redactor(settings.secrets.items()))
+        problem = find_problem(settings.sandbox_root_dir)
         hide_environment()
 
         # Importing Temporal's libraries takes most of the start. Report a wrong setting first.
         from worker import health, service
+        from worker.connection import find_connection
 
-        health_file = health.HealthFile.publish(settings, health.check_imports())
+        connection = find_connection(settings, os.environ)
+        # The key for Temporal may come from a file.
+        secrets = [*settings.secrets.items(), ("TEMPORAL_API_KEY", connection.api_key or "")]
+        logs.configure(settings.log_level, settings.log_format, Redactor(secrets))
+        health_file = health.HealthFile.publish(settings, health.check_imports(), problem)
     except SettingsError as error:
-        print("The agent-runner cannot start:", file=sys.stderr)
-        for problem in error.problems:
-            print(f"  {problem}", file=sys.stderr)
-        print("hint: agent-runner/.env.example describes every variable", file=sys.stderr)
-        return 2
+        return report(error)
 
     log = logging.getLogger("agent-runner")
     log.info("starting", extra={"fields": startup_fields(settings)})
+    if problem:
+        # The worker polls nevertheless: each execution then fails at once, with this reason.
+        log.error("executions fail until this is mended: %s", problem)
+    for warning in connection.warnings:
+        log.warning("%s", warning)
+    if unused := describe_unused(os.environ, settings):
+        log.info("these variables have no effect: %s", unused)
     if settings.is_provider_ambiguous:
         log.warning(
             "OPENAI_API_KEY and ANTHROPIC_API_KEY are set, STIGMER_LLM_PROVIDER is not: using %s",
@@ -48,8 +59,31 @@ def main() -> int:
         )
     if settings.llm.missing_api_key:
         log.warning("no API key for %s is set: its models cannot be called", settings.llm.provider)
-    service.run(settings, health_file)
+    if settings.is_model_probably_elsewhere:
+        log.warning(
+            "stigmer-server is at %s, but executions use %s at %s, which is this machine: "
+            "set OPENAI_API_KEY, ANTHROPIC_API_KEY or STIGMER_LLM_BASE_URL",
+            settings.stigmer_backend_endpoint,
+            settings.provider,
+            model_fields(settings)["model_url"],
+        )
+    try:
+        service.run(settings, connection, health_file)
+    except SettingsError as error:
+        return report(error)
+    except Exception:  # the log removes secrets from it; the interpreter would not
+        log.exception("unexpected error")
+        return 1
     return 0
+
+
+def report(error: SettingsError) -> int:
+    """Print what is wrong with the configuration. Returns the exit code."""
+    print("The agent-runner cannot start:", file=sys.stderr)
+    for problem in error.problems:
+        print(f"  {problem}", file=sys.stderr)
+    print("hint: agent-runner/.env.example describes every variable", file=sys.stderr)
+    return 2
 
 
 def startup_fields(settings: Settings) -> dict[str, object]:

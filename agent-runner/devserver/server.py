@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 import grpc
@@ -143,6 +144,7 @@ class DevServer:
             args=[created, self.options.runner],
             id=created.metadata.id,
             task_queue=self.options.task_queue,
+            run_timeout=timedelta(seconds=self.options.runner.workflow_run),
         )
         return created
 
@@ -155,7 +157,7 @@ class DevServer:
             contract.GET_AGENT: self._getter(Agent, "value"),
             contract.GET_AGENT_INSTANCE: self._getter(AgentInstance, "value"),
             contract.GET_SKILL: self._getter(Skill, "slug"),
-            contract.GET_ENVIRONMENT: self._getter(Environment, "slug"),
+            contract.GET_ENVIRONMENT: self._get_environment,
             contract.GET_SKILL_ARTIFACT: self._artifact,
         }
         services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
@@ -231,6 +233,11 @@ class DevServer:
             return found
 
         return get
+
+    async def _get_environment(self, request: Any, context: Context) -> Any:
+        if request.kind:  # as the real server does
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "kind mismatch")
+        return await self._getter(Environment, "slug")(request, context)
 
     async def _artifact(self, request: Any, context: Context) -> GetArtifactResponse:
         return GetArtifactResponse(artifact=self.store.artifacts[request.artifact_storage_key])

@@ -99,7 +99,10 @@ class Store:
         return execution
 
     async def update(self, execution_id: str, status: AgentExecutionStatus) -> AgentExecution:
-        """Replace the status of an execution.
+        """Merge a status into that of an execution, as the real server does.
+
+        A field that is not set keeps its value, and a list or a map that is not empty replaces the
+        one before. So a phase that is sent again replaces a phase that somebody else has set.
 
         Raises:
             KeyError: if there is no such execution.
@@ -108,7 +111,9 @@ class Store:
         copy = AgentExecutionStatus()
         copy.CopyFrom(status)
         self.updates.append((execution_id, copy))
-        execution.status.CopyFrom(status)
+        for descriptor, _ in status.ListFields():
+            execution.status.ClearField(descriptor.name)
+        execution.status.MergeFrom(status)
         async with self._changed:
             self._changed.notify_all()
         return execution

@@ -24,12 +24,14 @@ class RunnerOptions:
         start_to_close: Temporal's start-to-close timeout in seconds.
         schedule_to_start: Temporal's schedule-to-start timeout in seconds.
         heartbeat: Temporal's heartbeat timeout in seconds.
+        workflow_run: Temporal's timeout for the whole workflow in seconds.
     """
 
     task_queue: str = temporal.RUNNER_TASK_QUEUE
     start_to_close: float = 600
     schedule_to_start: float = 60
     heartbeat: float = 30
+    workflow_run: float = 660
 
 
 @workflow.defn(name="DevserverAgentExecution")

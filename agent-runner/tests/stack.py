@@ -7,6 +7,7 @@ tests/runners.py. Each stack has its own task queues, so that several can share 
 import asyncio
 import contextlib
 import os
+import ssl
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -137,9 +138,10 @@ async def start_stack(
 
 
 class Proxy:
-    """A TCP proxy whose connections can be interrupted."""
+    """A TCP proxy whose connections can be interrupted. It can also serve TLS."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._host, _, port = target.rpartition(":")
         self._target_port = int(port)
         self._server: asyncio.Server | None = None
@@ -148,7 +150,9 @@ class Proxy:
 
     async def start(self) -> None:
         """Accept connections. After `stop`, this uses the same port again."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -46,6 +46,18 @@ async def test_an_unavailable_server_is_reported_in_the_status(
     assert status.completed_at >= status.started_at > "2020"
 
 
+async def test_a_bug_at_the_end_does_not_leave_the_activity(
+    activities: Activities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise AttributeError("s3cret")
+
+    monkeypatch.setattr("worker.execution.Execution._finish", fail)
+    status = await ActivityEnvironment().run(activities.execute_graphton, AgentExecution(), "t")
+    assert status.phase == EXECUTION_FAILED
+    assert status.error == "the agent-runner failed: AttributeError"
+
+
 def test_unknown_fields_of_a_newer_server_are_ignored() -> None:
     name = b"ai.stigmer.agentic.agentexecution.v1.AgentExecution"
     data = b'{"metadata": {"id": "e1"}, "brandNew": {"x": 1}, "spec": {"message": "m", "new": 2}}'

@@ -58,6 +58,8 @@ async def echo(request: AgentId, context: "grpc.aio.ServicerContext[AgentId, Age
         ("http://h:1/", "h", 1, False, "h:1"),
         ("https://api.example.com", "api.example.com", 443, True, "https://api.example.com:443"),
         ("https://h:8443", "h", 8443, True, None),
+        ("api.example.com:443", "api.example.com", 443, True, "https://api.example.com:443"),
+        ("http://h:443", "h", 443, False, None),
         ("[::1]:7234", "::1", 7234, False, "[::1]:7234"),
     ],
 )

@@ -24,13 +24,14 @@ from devserver.model import ModelServer
 from devserver.server import DevServer, Options
 from devserver.workflow import RunnerOptions
 from stigmer_stubs import agentexecution_pb2 as pb
+from stigmer_stubs import apiresourcekind_pb2
 from stigmer_stubs import backend as contract
 from stigmer_stubs.agent_pb2 import Agent
 from stigmer_stubs.agentinstance_pb2 import AgentInstance
 from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
-from tests.runners import ContainerRunner, until
+from tests.runners import ENGINE, IMAGE_USER, ContainerRunner, until
 from tests.stack import (
     MODEL_KEY,
     TEMPORAL,
@@ -42,6 +43,7 @@ from tests.stack import (
     start_stack,
 )
 from tests.test_skills import tarred, zipped
+from worker import probe
 
 pytestmark = [
     needs_temporal,
@@ -174,7 +176,7 @@ async def test_environments_merge_in_order_and_secrets_stay_secret(shared: Stack
         environment.spec.data["TOKEN"].value = f"s3cret-{number}"
         environment.spec.data["TOKEN"].is_secret = True
         shared.server.store.add(environment)
-        instance.spec.environment_refs.add(slug=number)
+        instance.spec.environment_refs.add(slug=number, kind=apiresourcekind_pb2.environment)
 
     command = "echo $A $B $C $D; echo $TOKEN; env; echo $TOKEN > f; echo s3cret-env-1"
     status = await shared.run(f"run: {command}", "env", **{"D": "run", "MY_SECRET": "hunter2"})
@@ -290,7 +292,8 @@ async def test_a_terminated_workflow_ends_the_run_too(shared: Stack) -> None:
     await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
     await shared.server.workflow(execution_id).terminate()
     status = await shared.ended(execution_id, 8)
-    assert status.phase == pb.EXECUTION_CANCELLED
+    assert status.phase == pb.EXECUTION_FAILED  # nobody asked for a cancellation
+    assert status.error.startswith("Temporal does not wait for this execution any more")
 
 
 async def test_an_execution_stops_when_the_server_reports_it_as_cancelled(shared: Stack) -> None:
@@ -367,7 +370,9 @@ async def test_an_execution_ends_before_temporals_timeout(root: Path) -> None:
         returned = await stack.server.workflow(execution_id).result()
         assert (await stack.ended(execution_id)) == returned
         assert returned.phase == pb.EXECUTION_FAILED
-        assert returned.error.endswith("s: the time limit is reached")
+        assert returned.error == (
+            "no more time: stopped after 3 s, because the workflow's time limit is reached"
+        )
         assert await runner.end() == 0
 
 
@@ -381,6 +386,53 @@ async def test_a_session_continues_after_a_restart(root: Path) -> None:
         assert "blue" in answer(await stack.run("read color.txt", "restarted"))
         remembered = answer(await stack.run("what did I ask before?", "restarted"))
         assert remembered == "You asked before: write blue into color.txt | read color.txt"
+        assert await runner.end() == 0
+
+
+async def test_a_workspace_that_cannot_be_used_fails_executions_at_once(root: Path) -> None:
+    async with start_stack(root) as stack:
+        root.rmdir()
+        root.write_text("")
+        runner = await stack.runner()
+        health = runner.environment["AGENT_RUNNER_HEALTH_FILE"]
+        problem = f"the workspace `{root}` cannot be created: `{root}` is not a folder"
+        assert probe.check(health) == (False, problem)
+        started = time.monotonic()
+        execution_id = await stack.create("run: echo works", "broken")
+        returned = await stack.server.workflow(execution_id).result()
+        assert time.monotonic() - started < 3
+        assert (returned.phase, returned.error) == (pb.EXECUTION_FAILED, problem)
+        assert await stack.ended(execution_id) == returned
+        root.unlink()
+        assert "works" in answer(await stack.run("run: echo works", "broken"))
+        await until(lambda: probe.check(health)[0], 8)
+        await runner.until_logged("the workspace can be used again")
+        assert await runner.end() == 0
+
+
+@pytest.mark.image
+@pytest.mark.skipif(not ENGINE, reason="the owner of the workspace matters to a container only")
+async def test_a_workspace_of_another_user_can_be_mended_while_the_worker_runs(root: Path) -> None:
+    async with start_stack(root) as stack:
+        runner = await stack.runner()
+        assert isinstance(runner, ContainerRunner)
+        check = ("exec", runner.name, "python", "-I", "-S", "/app/worker/probe.py")
+        os.chown(root, 1001, 1002)
+        root.chmod(0o755)
+        status = await stack.run("run: echo works", "owner")
+        assert status.phase == pb.EXECUTION_FAILED
+        assert "`/workspace` belongs to uid 1001, and the agent-runner runs as uid 1000" in (
+            status.error
+        )
+        assert "`sudo chown -R 1000:1000 ~/.stigmer/data/workspace`" in status.error
+        assert "`docker run --user 1001:1002 …`" in status.error
+        await runner.until_logged("executions fail until this is mended", 8)
+        with pytest.raises(AssertionError, match="unhealthy: the workspace `/workspace`"):
+            await runner.engine(*check)
+        os.chown(root, IMAGE_USER, IMAGE_USER)
+        assert "works" in answer(await stack.run("run: echo works", "owner"))
+        await runner.until_logged("the workspace can be used again", 8)
+        assert "healthy" in await runner.engine(*check)
         assert await runner.end() == 0
 
 

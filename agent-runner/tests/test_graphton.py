@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,34 @@ async def test_tools_are_used_until_the_final_answer(
     key = "x-api-key" if provider is Provider.ANTHROPIC else "authorization"
     assert headers[key].removeprefix("Bearer ") == "k-1"
     assert body["model"] == "scripted"
+
+
+@pytest.mark.parametrize("provider", Provider)
+async def test_the_options_of_a_reply_are_sent(
+    server: ModelServer, folder: Folder, provider: Provider
+) -> None:
+    await run(config(server, provider), folder, "hello")
+    default = server.requests[-1][2]
+    await run(replace(config(server, provider), max_tokens=77, temperature=0.0), folder, "hello")
+    body = server.requests[-1][2]
+    names = ("max_tokens", "num_predict", "temperature")
+    before, after = ({**sent, **sent.get("options", {})} for sent in (default, body))
+    assert {name: after[name] for name in names if name in after} == {
+        "num_predict" if provider is Provider.OLLAMA else "max_tokens": 77,
+        "temperature": 0.0,
+    }
+    assert [name for name in names if name in before] == (
+        ["max_tokens"] if provider is Provider.ANTHROPIC else []
+    )
+
+
+async def test_openai_itself_gets_the_newer_name(
+    server: ModelServer, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Provider, "default_base_url", server.url + "/v1")
+    await run(replace(config(server), max_tokens=77), folder, "hello")
+    body = server.requests[-1][2]
+    assert (body["max_completion_tokens"], "max_tokens" in body) == (77, False)
 
 
 async def test_results_refer_to_the_ids_of_their_tool_uses(

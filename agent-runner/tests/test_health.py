@@ -35,11 +35,20 @@ def test_the_content_of_the_health_file(published: health.HealthFile) -> None:
         "pid": os.getpid(),
         "start": probe.process_start(os.getpid()),
         "phase": "waiting for Temporal",
+        "problem": "",
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {"pydantic": "2"},
         "config": Settings.load().digest,
     }
     assert [entry.name for entry in path().parent.iterdir()] == ["health.json"]
+
+
+def test_a_problem_is_unhealthy(published: health.HealthFile) -> None:
+    published.set_problem("the workspace is full")
+    done = subprocess.run(PROBE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "unhealthy: the workspace is full\n")
+    published.set_problem("")
+    assert probe.check(str(path()))[0]
 
 
 def test_a_missing_health_file(published: health.HealthFile) -> None:

@@ -1,3 +1,4 @@
+import contextvars
 import json
 import logging
 import re
@@ -5,6 +6,7 @@ import re
 import pytest
 
 from worker import logs
+from worker.redaction import CURRENT_REDACTOR, Redactor
 from worker.settings import LogFormat, LogLevel
 
 
@@ -44,7 +46,7 @@ def test_fields(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("style", LogFormat)
 def test_no_record_holds_a_secret(capsys: pytest.CaptureFixture[str], style: LogFormat) -> None:
-    logs.configure(LogLevel.DEBUG, style, ["key-1", "key-1-and-more"])
+    logs.configure(LogLevel.DEBUG, style, Redactor([("A", "key-1"), ("B", "key-1-and-more")]))
     try:
         raise ValueError("key-1-and-more")
     except ValueError:
@@ -53,7 +55,27 @@ def test_no_record_holds_a_secret(capsys: pytest.CaptureFixture[str], style: Log
         )
     err = capsys.readouterr().err
     assert "key-1" not in err
-    assert err.count("[secret]") == 4
+    assert (err.count("[secret A]"), err.count("[secret B]")) == (2, 2)
+
+
+@pytest.mark.parametrize("style", LogFormat)
+def test_no_record_of_an_execution_holds_its_secrets(
+    capsys: pytest.CaptureFixture[str], style: LogFormat
+) -> None:
+    def fail() -> None:
+        CURRENT_REDACTOR.set(Redactor([("P", "hunter2\nand more")]))
+        try:
+            raise ValueError(b"Bearer hunter2\nand more")
+        except ValueError:
+            logging.getLogger("a").exception("failed with %r", "hunter2\nand more")
+
+    logs.configure(LogLevel.DEBUG, style)
+    contextvars.copy_context().run(fail)
+    err = capsys.readouterr().err
+    assert "hunter2" not in err
+    assert err.count("[secret P]") == 3
+    logging.getLogger("a").info("hunter2\nand more")  # of another execution
+    assert "hunter2" in capsys.readouterr().err
 
 
 def test_debug_records_of_libraries_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,39 @@ def test_the_start_says_which_model_is_used_and_why(start: Start) -> None:
     assert "STIGMER_LLM_PROVIDER is not: using openai" in until_logged(process, "ANTHROPIC_API_KEY")
 
 
+def test_the_start_names_variables_without_effect(start: Start) -> None:
+    process = start(TASK_QUEUE="hunter2", REDIS_HOST="hunter2")
+    line = until_logged(process, "these variables have no effect")
+    assert "TASK_QUEUE (the task queue is `agent_execution_runner`)" in line
+    assert "hunter2" not in line
+
+
+def test_the_start_warns_of_a_model_that_is_probably_elsewhere(start: Start) -> None:
+    process = start(STIGMER_BACKEND_ENDPOINT="stigmer-server:7234")
+    line = until_logged(process, "stigmer-server is at stigmer-server:7234")
+    assert "executions use ollama at http://localhost:11434, which is this machine" in line
+
+
+def test_an_unexpected_error_is_logged_without_secrets(tmp_path: Path) -> None:
+    script = (
+        "import main\nfrom worker import service\n"
+        "def run(settings, *_): raise ValueError(settings.stigmer_api_key.get_secret_value())\n"
+        "service.run = run\nmain.exit_process(main.main())\n"
+    )
+    environment = {"STIGMER_API_KEY": "hunter2hunter2\n", "SANDBOX_ROOT_DIR": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=MAIN.parent,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "ValueError: [secret STIGMER_API_KEY]" in ended.stderr
+    assert "hunter2" not in ended.stderr
+
+
 def test_an_invalid_configuration(start: Start) -> None:
     process = start(MODE="cloud", OPENAI_API_KEY="hunter2", TEMPORAL_MAX_CONCURRENCY="many")
     out, err = process.communicate(timeout=20)

@@ -66,12 +66,10 @@ def finished(progress: Progress, use: ToolUse, result: str, failed: bool = False
 
 def test_the_status_during_an_execution() -> None:
     progress = begin("do it with hunter2", Redactor([("P", "hunter2")]))
+    progress.changed.clear()
     progress.text_received("I wi")
-    progress.text_received("I will")
-    assert [m.content for m in progress.snapshot(wire_size).messages] == [
-        "do it with [secret P]",
-        "I will",
-    ]
+    assert not progress.changed.is_set()
+    assert [m.content for m in progress.status.messages] == ["do it with [secret P]"]
     use = ToolUse("c1", "run_command", {"command": "echo hunter2", "n": math.nan})
     progress.reply_received(Reply("I will.", (use,)))
     (call,) = progress.status.tool_calls
@@ -106,12 +104,15 @@ def test_the_request_is_added_when_all_secrets_are_known() -> None:
     assert [m.content for m in early.status.messages] == ["hello"]
 
 
-def test_an_incomplete_reply_is_removed_before_a_retry() -> None:
-    progress = begin("x", Redactor())
+def test_an_incomplete_reply_is_shown_at_the_end_only() -> None:
+    progress = begin("x", Redactor([("P", "hunter2")]))
     progress.text_received("half an ans")
     progress.retrying(ModelError("broken"), 1)
-    progress.text_received("whole")
-    assert [m.content for m in progress.snapshot(wire_size).messages] == ["x", "whole"]
+    progress.text_received("it is hunt")
+    assert [m.content for m in progress.status.messages] == ["x"]
+    progress.end(pb.EXECUTION_CANCELLED, "cancelled")
+    progress.end(pb.EXECUTION_CANCELLED, "cancelled")
+    assert [m.content for m in progress.status.messages] == ["x", "it is "]
 
 
 def test_unfinished_tool_calls_have_failed_at_the_end() -> None:

@@ -1,10 +1,13 @@
 import asyncio
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from graphton.files import FilesError
+from tests.runners import until
 from worker import sandbox
 
 HOLDER = """
@@ -41,6 +44,71 @@ async def test_a_lock_is_released_when_its_process_ends(tmp_path: Path) -> None:
     holder.kill()  # the kernel releases its lock
     await asyncio.wait_for(waiting, 5)
     await holder.wait()
+
+
+WAITING = """
+import asyncio, sys
+from pathlib import Path
+from worker import sandbox
+
+async def main():
+    async with sandbox.locked(Path(sys.argv[1]), "s1", int(sys.argv[2])):
+        print("locked", flush=True)
+        await asyncio.sleep(0.2)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_lock_is_given_in_order_to_several_processes(tmp_path: Path) -> None:
+    order = []
+
+    async def lock(number: int) -> None:
+        async with sandbox.locked(tmp_path, "s1", number):
+            order.append(number)
+
+    async def lock_elsewhere(number: int) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", WAITING, str(tmp_path), str(number)),
+            cwd=Path(sandbox.__file__).parent.parent,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        processes[number] = process
+        assert process.stdout
+        if await process.stdout.readline():
+            order.append(number)
+        await process.wait()
+
+    def count_tickets() -> int:
+        return len(list((tmp_path / ".locks/s1.lock.queue").glob("[0-9]*")))
+
+    processes: dict[int, asyncio.subprocess.Process] = {}
+    async with sandbox.locked(tmp_path, "s1", 1):
+        tasks = [asyncio.create_task(lock(number)) for number in (8, 4, 6, 2)]
+        tasks += [asyncio.create_task(lock_elsewhere(number)) for number in (7, 5, 3)]
+        await until(lambda: count_tickets() == 7)
+        processes[5].kill()
+        tasks[2].cancel()
+    await asyncio.wait(tasks, timeout=20)
+    assert order == [2, 3, 4, 7, 8]
+    assert [path.name for path in (tmp_path / ".locks").iterdir()] == ["s1.lock"]
+
+
+async def test_a_lock_that_is_free_needs_no_queue(tmp_path: Path) -> None:
+    waited = []
+
+    @contextlib.contextmanager
+    def while_waiting() -> Iterator[None]:
+        waited.append("begin")
+        yield
+        waited.append("end")
+
+    async with sandbox.locked(tmp_path, "s1", 1, while_waiting):
+        assert waited == []
+        task = asyncio.create_task(sandbox.remove_sandbox(tmp_path, "s1"))
+        async with sandbox.locked(tmp_path, "s2", 1, while_waiting):
+            assert waited == []
+    await task
 
 
 async def test_a_lock_is_not_used_after_its_sandbox_was_removed(tmp_path: Path) -> None:

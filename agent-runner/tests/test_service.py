@@ -12,6 +12,7 @@ from graphton.backoff import backoff
 from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
 from tests.stack import TEMPORAL, needs_temporal
 from worker import service
+from worker.connection import find_connection
 from worker.health import HealthFile
 from worker.settings import Settings
 
@@ -25,14 +26,17 @@ def test_the_pauses_double_up_to_the_longest() -> None:
 
 async def test_a_heartbeat_that_fails_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_SERVICE_ADDRESS", "127.0.0.1:1")
-    health = HealthFile.publish(Settings.load(), {})
+    settings = Settings.load()
+    health = HealthFile.publish(settings, {})
 
     def fail() -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(health, "record_heartbeat", fail)
     with pytest.raises(OSError, match="disk full"):
-        await asyncio.wait_for(service.serve(Settings.load(), health, asyncio.Event()), 10)
+        await asyncio.wait_for(
+            service.serve(settings, find_connection(settings, {}), health, asyncio.Event()), 10
+        )
 
 
 @needs_temporal
@@ -50,7 +54,11 @@ async def test_the_activities_answer_through_temporal(
     monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path))
     (tmp_path / session).mkdir()
     settings, stop = Settings.load(), asyncio.Event()
-    serving = asyncio.create_task(service.serve(settings, HealthFile.publish(settings, {}), stop))
+    serving = asyncio.create_task(
+        service.serve(
+            settings, find_connection(settings, {}), HealthFile.publish(settings, {}), stop
+        )
+    )
 
     client = await Client.connect(TEMPORAL)
     async with Worker(client, task_queue=f"{queue}-workflows", workflows=[Calls]):
@@ -71,7 +79,7 @@ from stigmer_stubs.agentexecution_pb2 import EXECUTION_FAILED
 from worker import service
 
 class Slow:
-    def __init__(self, settings): pass
+    def __init__(self, *_): pass
     def close(self): pass
 
     @activity.defn(name="EnsureThread")

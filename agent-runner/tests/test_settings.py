@@ -1,10 +1,12 @@
-import os
 from pathlib import Path
 
 import pytest
 
 from graphton import ModelConfig, Provider
 from worker.settings import Mode, Settings, SettingsError
+
+KEYS = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
+        "TEMPORAL_API_KEY")  # fmt: skip
 
 
 def problems() -> list[str]:
@@ -54,10 +56,16 @@ def test_a_valid_address_is_accepted(monkeypatch: pytest.MonkeyPatch, address: s
     assert Settings.load().temporal_service_address == address
 
 
+@pytest.mark.parametrize("address", ["localhost:9464", ":9464", "10.0.0.1", "10.0.0.1:0"])
+def test_metrics_need_an_ip_address(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("METRICS_ADDRESS", address)
+    assert [problem.split()[:2] for problem in problems()] == [["METRICS_ADDRESS", "should"]]
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_MAX_CONCURRENCY", "")
     monkeypatch.setenv("STIGMER_LLM_PROVIDER", "")
-    assert Settings.load().temporal_max_concurrency == 10
+    assert Settings.load().temporal_max_concurrency == 100
 
 
 def test_the_environment_takes_precedence_over_the_file(
@@ -136,6 +144,34 @@ def test_a_key_decides_in_the_cloud_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert [problem.split()[0] for problem in problems()] == ["STIGMER_LLM_PROVIDER"]
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "refused"),
+    [
+        ("stigmer-server:7234", True),
+        ("http://api.example.com", True),
+        ("10.0.0.1:7234", True),
+        ("https://stigmer-server:7234", False),
+        ("api.example.com:443", False),
+        ("localhost:7234", False),
+        ("http://127.0.0.1:7234", False),
+    ],
+)
+def test_a_key_is_not_sent_without_tls(
+    monkeypatch: pytest.MonkeyPatch, endpoint: str, refused: bool
+) -> None:
+    monkeypatch.setenv("STIGMER_BACKEND_ENDPOINT", endpoint)
+    Settings.load()
+    monkeypatch.setenv("MODE", "cloud")
+    monkeypatch.setenv("STIGMER_API_KEY", "k")
+    if not refused:
+        Settings.load()
+        return
+    assert problems() == [
+        "STIGMER_BACKEND_ENDPOINT should be https://host:port in MODE=cloud: "
+        "the key must not be sent without TLS to another machine"
+    ]
+
+
 def test_cloud_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "MODE": "cloud",
@@ -148,8 +184,7 @@ def test_cloud_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    secrets = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY")
-    for name in secrets:
+    for name in KEYS:
         monkeypatch.setenv(name, "hunter2")
     settings = Settings.load()
     monkeypatch.setenv("TEMPORAL_MAX_CONCURRENCY", "hunter2")
@@ -167,30 +202,78 @@ def test_the_digest_does_not_depend_on_the_value_of_a_secret(
     assert Settings.load().digest == one != empty
 
 
-def test_the_sandbox_root_is_created(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "a/b"))
-    Settings.load().prepare_sandbox_root()
-    assert (tmp_path / "a/b").is_dir()
+@pytest.mark.parametrize("space", ["\n", " ", "\r\n", "\t"])
+def test_white_space_around_a_key_is_removed(monkeypatch: pytest.MonkeyPatch, space: str) -> None:
+    for name in KEYS:
+        monkeypatch.setenv(name, f"{space}k-123456789{space}")
+    settings = Settings.load()
+    assert settings.secrets == dict.fromkeys(KEYS, "k-123456789")
+    assert settings.llm.api_key == "k-123456789"
+    monkeypatch.setenv("STIGMER_API_KEY", space)
+    assert Settings.load().stigmer_api_key is None
 
 
-def test_a_sandbox_root_that_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "file"))
-    with pytest.raises(SettingsError) as caught:
-        Settings.load().prepare_sandbox_root()
-    assert caught.value.problems == [
-        f"SANDBOX_ROOT_DIR cannot create `{tmp_path}/file`: File exists"
+@pytest.mark.parametrize("key", ["k-12345\n6789", "k-12345\x7f", "schlüssel"])
+def test_a_key_that_a_header_cannot_contain_is_refused(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert problems() == [
+        "OPENAI_API_KEY contains a character that a key cannot contain, such as a newline"
     ]
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
-def test_a_sandbox_root_that_cannot_be_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_the_url_of_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_BASE_URL", "http://ollama:11434/")
+    settings = Settings.load()
+    assert settings.llm.base_url == "http://ollama:11434"
+    assert settings.llm_sources["url"] == "OLLAMA_BASE_URL"
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "openai")
+    settings = Settings.load()
+    assert settings.llm == ModelConfig.resolve(Provider.OPENAI)
+    assert settings.llm_sources["url"] == "default"
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "ollama")
+    monkeypatch.setenv("STIGMER_LLM_BASE_URL", "http://gateway")
+    assert Settings.load().llm.base_url == "http://gateway"
+    monkeypatch.setenv("OLLAMA_BASE_URL", "ollama:11434")
+    assert problems() == ["OLLAMA_BASE_URL should be an http:// or https:// URL"]
+
+
+def test_the_options_of_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Settings.load().llm.max_tokens, Settings.load().llm.temperature) == (None, None)
+    monkeypatch.setenv("STIGMER_LLM_MAX_TOKENS", "4096")
+    monkeypatch.setenv("STIGMER_LLM_TEMPERATURE", "0")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
+    settings = Settings.load()
+    for model in (settings.llm, settings.llm_for("x"), settings.llm_for("claude-x")):
+        assert (model.max_tokens, model.temperature) == (4096, 0)
+    monkeypatch.setenv("STIGMER_LLM_MAX_TOKENS", "0")
+    monkeypatch.setenv("STIGMER_LLM_TEMPERATURE", "hot")
+    assert [problem.split()[0] for problem in problems()] == [
+        "STIGMER_LLM_MAX_TOKENS",
+        "STIGMER_LLM_TEMPERATURE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, False),
+        ({"STIGMER_BACKEND_ENDPOINT": "host.docker.internal:7234"}, False),
+        ({"STIGMER_BACKEND_ENDPOINT": "stigmer-server:7234"}, True),
+        ({"STIGMER_BACKEND_ENDPOINT": "s:1", "OPENAI_API_KEY": "o"}, False),
+        ({"STIGMER_BACKEND_ENDPOINT": "s:1", "STIGMER_LLM_API_KEY": "k"}, False),
+        ({"STIGMER_BACKEND_ENDPOINT": "s:1", "STIGMER_LLM_PROVIDER": "ollama"}, False),
+        ({"STIGMER_BACKEND_ENDPOINT": "s:1", "OLLAMA_BASE_URL": "http://ollama:1"}, False),
+        ({"STIGMER_BACKEND_ENDPOINT": "s:1", "OLLAMA_BASE_URL": "http://[::1]:1"}, True),
+    ],
+)
+def test_a_local_model_for_a_server_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], warned: bool
 ) -> None:
-    (tmp_path / "shut").mkdir(mode=0o555)
-    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path / "shut"))
-    with pytest.raises(SettingsError, match="is not writable for uid"):
-        Settings.load().prepare_sandbox_root()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load().is_model_probably_elsewhere is warned
 
 
 def test_a_model_of_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:

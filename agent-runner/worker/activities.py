@@ -5,24 +5,36 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from stigmer_stubs import temporal
-from stigmer_stubs.agentexecution_pb2 import AgentExecution, AgentExecutionStatus
+from stigmer_stubs.agentexecution_pb2 import (
+    EXECUTION_FAILED,
+    AgentExecution,
+    AgentExecutionStatus,
+)
 from worker.sandbox import remove_sandbox
 from worker.settings import Settings
 
 if TYPE_CHECKING:
+    from temporalio.client import WorkflowExecutionDescription
+
     from worker.backend import Backend
-    from worker.execution import StopError
+    from worker.execution import Caller, StopError
+    from worker.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
 ACTIVITY_HEARTBEAT_SECONDS: Final = 2.0
 """Seconds between two heartbeats to Temporal. A cancellation arrives with the reply to one."""
+
+DESCRIBE_TIMEOUT_SECONDS: Final = 5.0
+"""The time limit for asking Temporal about the workflow that called an activity."""
 
 
 class Activities:
@@ -30,10 +42,19 @@ class Activities:
 
     Args:
         settings: The worker's configuration.
+        metrics: The worker's counters.
+        while_waiting: Makes a context that is open while an execution waits for its session.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: "Metrics | None" = None,
+        while_waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self._settings = settings
+        self._metrics = metrics
+        self._while_waiting = while_waiting
         self._connection: Backend | None = None
 
     @property
@@ -61,9 +82,21 @@ class Activities:
         # Imported here because a worker that waits for work does not need it.
         from worker.execution import Execution
 
-        run = Execution(self._settings, self._backend(), execution, thread_id)
+        run = Execution(
+            self._settings,
+            self._backend(),
+            execution,
+            thread_id,
+            metrics=self._metrics,
+            while_waiting=self._while_waiting,
+        )
         async with _heartbeats():
-            return await run.run(_time_limit(), _cancellation_reason)
+            try:
+                return await run.run(_find_caller, _cancellation_reason)
+            except Exception as error:  # a bug; the workflow gets a status nevertheless
+                _log.exception("execution %s: unexpected error at its end", execution.metadata.id)
+                text = f"the agent-runner failed: {type(error).__name__}"
+                return AgentExecutionStatus(phase=EXECUTION_FAILED, error=text)
 
     def _backend(self) -> "Backend":
         from worker.backend import Backend
@@ -112,29 +145,61 @@ async def _heartbeats() -> AsyncIterator[None]:
         task.cancel()
 
 
-def _time_limit() -> float | None:
-    """Seconds until Temporal's timeouts end this attempt; None if there is no timeout."""
+async def _find_caller() -> "Caller":
+    """Find out when Temporal's timeouts end this attempt, and when its workflow began."""
+    from worker.execution import Caller
+
     info = activity.info()
-    limits = []
+    now, ends = info.started_time, []  # all times come from Temporal's clock
     if info.start_to_close_timeout:
-        limits.append(info.start_to_close_timeout.total_seconds())
+        ends.append(now + info.start_to_close_timeout)
     if info.schedule_to_close_timeout:
-        waited = info.started_time - info.scheduled_time  # both times come from the server
-        limits.append((info.schedule_to_close_timeout - waited).total_seconds())
-    positive = [seconds for seconds in limits if seconds > 0]
-    return min(positive, default=None)
+        ends.append(info.scheduled_time + info.schedule_to_close_timeout)
+    created = info.scheduled_time
+    try:
+        async with asyncio.timeout(DESCRIBE_TIMEOUT_SECONDS):
+            workflow = await _describe_workflow(info)
+    except Exception as error:  # an estimate is enough, if Temporal does not answer
+        _log.debug("the workflow cannot be described: %s", error)
+    else:
+        created = workflow.start_time
+        # The activity may have waited for a slot, and the workflow's time has passed meanwhile.
+        times = workflow.raw_description.workflow_extended_info
+        for time in (times.run_expiration_time, times.execution_expiration_time):
+            if time.seconds > 0:
+                ends.append(time.ToDatetime(UTC))
+    seconds = [max(0.0, (end - now).total_seconds()) for end in ends]
+    return Caller(min(seconds, default=None), int(created.timestamp() * 1_000_000))
+
+
+async def _describe_workflow(info: activity.Info) -> "WorkflowExecutionDescription":
+    if info.workflow_id is None:
+        raise LookupError("no workflow called this activity")
+    handle = activity.client().get_workflow_handle(info.workflow_id, run_id=info.workflow_run_id)
+    return await handle.describe()
 
 
 def _cancellation_reason() -> "StopError":
+    """Why Temporal cancelled this activity. Only a request for it makes the phase CANCELLED."""
     from stigmer_stubs import agentexecution_pb2 as pb
     from worker.execution import CANCELLED_RETRY_SECONDS, SHUTDOWN_RETRY_SECONDS, StopError
+    from worker.progress import CANCELLED_TEXT
 
     details = activity.cancellation_details()
     if details is None or details.worker_shutdown:
         text = "the agent-runner was stopped before the agent had finished"
         return StopError(pb.EXECUTION_FAILED, text, SHUTDOWN_RETRY_SECONDS)
+    if details.cancel_requested:
+        return StopError(pb.EXECUTION_CANCELLED, CANCELLED_TEXT, CANCELLED_RETRY_SECONDS)
     if details.timed_out:
-        return StopError(
-            pb.EXECUTION_FAILED, "Temporal's timeout has passed", CANCELLED_RETRY_SECONDS
+        text = "no more time: one of Temporal's timeouts has passed"
+    elif details.paused:
+        text = "the activity was paused in Temporal; the agent-runner cannot continue it"
+    elif details.reset:
+        text = "the activity was reset in Temporal"
+    else:
+        text = (
+            "Temporal does not wait for this execution any more: its workflow was terminated, or "
+            "there is no more time"
         )
-    return StopError(pb.EXECUTION_CANCELLED, "cancelled", CANCELLED_RETRY_SECONDS)
+    return StopError(pb.EXECUTION_FAILED, text, CANCELLED_RETRY_SECONDS)

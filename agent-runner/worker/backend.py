@@ -98,9 +98,9 @@ class Backend:
         self, method: Method[RequestT, ReplyT], request: RequestT, seconds: float
     ) -> ReplyT:
         channel = self._get_channel()
-        stub = UnaryUnaryMethod(channel, method.path, method.request, method.reply)
         server, call = f"stigmer-server at {self._endpoint}", method.path.rpartition(".")[2]
         try:
+            stub = UnaryUnaryMethod(channel, method.path, method.request, method.reply)
             # grpclib's own timeout is sent to the server too, but does not include connecting.
             async with asyncio.timeout(seconds + 0.5):
                 reply: ReplyT = await stub(request, timeout=seconds, metadata=self._metadata)
@@ -117,6 +117,13 @@ class Backend:
             self._discard(channel)
             reason = f"{server} cannot be reached: {_describe_os_error(error)}"
             raise BackendError(Status.UNAVAILABLE, reason) from None
+        except Exception as error:
+            # grpclib and h2 have more errors than they document. The connection may be unusable.
+            self._discard(channel)
+            _log.debug("%s: %s failed", server, call, exc_info=True)
+            raise BackendError(
+                Status.UNKNOWN, f"the call of {call} to {server} failed: {type(error).__name__}"
+            ) from None
 
     def _get_channel(self) -> Channel:
         if self._channel is None:

@@ -22,6 +22,8 @@ class Endpoint:
     def parse(cls, text: str) -> "Endpoint":
         """Parse `host:port`, `http://host[:port]` or `https://host[:port]`.
 
+        Without a scheme, port 443 means TLS.
+
         Raises:
             ValueError: if the text has another form.
         """
@@ -40,7 +42,8 @@ class Endpoint:
             port = {"http": 80, "https": 443}.get(url.scheme)
         if not port:
             raise ValueError("should be host:port, such as localhost:7234")
-        return cls(url.hostname, port, tls=url.scheme == "https")
+        tls = url.scheme == "https" or (not url.scheme and port == 443)
+        return cls(url.hostname, port, tls=tls)
 
     def __str__(self) -> str:
         """Return a form that `parse` accepts."""

@@ -4,7 +4,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 from graphton.agent import Agent, LimitError, Limits
@@ -18,11 +20,13 @@ from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
-from worker.progress import Progress, Reporter, json_size
+from worker.metrics import CountingObserver, Metrics
+from worker.progress import CANCELLED_TEXT, Progress, Reporter, json_size
 from worker.prompt import system_prompt
-from worker.redaction import Redactor
+from worker.redaction import CURRENT_REDACTOR, Redactor
 from worker.resolve import ResolvedExecution, ResolveError, download_artifact, resolve
 from worker.settings import Settings
+from worker.workspace import find_problem
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +34,11 @@ FINAL_STATUS_RETRY_SECONDS: Final = 60.0
 """How long sending the final status is retried if the server is unavailable."""
 
 CANCELLED_RETRY_SECONDS: Final = 5.0
-SHUTDOWN_RETRY_SECONDS: Final = 1.5
+SHUTDOWN_RETRY_SECONDS: Final = 1.0
 """The same after a cancellation, and when the worker shuts down and will soon be killed."""
+
+LAST_ATTEMPT_SECONDS: Final = 0.5
+"""How long the last attempt may take in addition."""
 
 
 class StopError(Exception):
@@ -48,6 +55,31 @@ class StopError(Exception):
         self.retry_for = retry_for
 
 
+class WorkspaceError(Exception):
+    """The worker cannot write to the workspace. The message says what helps."""
+
+
+_EXPECTED_ERRORS: Final = (
+    *(BackendError, LimitError, ModelError, ResolveError),
+    *(WorkspaceError, skills.SkillError),
+)
+"""The errors whose messages are for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What is known of the workflow that asks for an execution.
+
+    Attributes:
+        seconds: The time after which it stops waiting; None if there is no limit.
+        created: When it began, in microseconds since 1970. The executions of a session run in this
+            order.
+    """
+
+    seconds: float | None = None
+    created: int = 0
+
+
 class Execution:
     """Runs an agent once.
 
@@ -56,12 +88,23 @@ class Execution:
         server: The client for stigmer-server.
         execution: The execution to run.
         thread_id: The id of the thread (the conversation) that it continues.
+        metrics: The worker's counters.
+        while_waiting: Makes a context that is open while another execution of the session runs.
     """
 
-    def __init__(
-        self, settings: Settings, server: Backend, execution: pb.AgentExecution, thread_id: str
+    def __init__(  # noqa: PLR0913 (the last two have defaults)
+        self,
+        settings: Settings,
+        server: Backend,
+        execution: pb.AgentExecution,
+        thread_id: str,
+        *,
+        metrics: Metrics | None = None,
+        while_waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics()
+        self._while_waiting = while_waiting
         self._server = server
         self._execution = execution
         self._id = execution.metadata.id
@@ -69,43 +112,57 @@ class Execution:
         self._thread_id = thread_id or f"execution-{self._id or uuid.uuid4().hex}"
         given = execution.spec.runtime_env.items()
         secrets = [(name, value.value) for name, value in given if value.is_secret]
-        self._progress = Progress(
-            execution.spec.message, Redactor([*secrets, *settings.secrets.items()])
-        )
+        redactor = Redactor([*secrets, *settings.secrets.items()])
+        self._progress = progress = Progress(execution.spec.message, redactor)
+        CURRENT_REDACTOR.set(lambda text: progress.redactor(text))
+        self._sandbox = ""
+        self._caller = Caller()
+        self._waited_for_session = 0.0
 
     async def run(
-        self, seconds: float | None, cancellation_reason: Callable[[], StopError]
+        self,
+        find_caller: Callable[[], Awaitable[Caller]],
+        cancellation_reason: Callable[[], StopError],
     ) -> pb.AgentExecutionStatus:
         """Run the execution, and report its progress and its final status to the server.
 
         Args:
-            seconds: The time after which the caller stops waiting; None for no limit.
+            find_caller: Returns what is known of the caller.
             cancellation_reason: Called if this task is cancelled. Returns the reason.
 
         Returns:
             The final status. It also reports failures; this method does not raise them.
         """
         started = time.monotonic()
-        margin = 0.0 if seconds is None else min(15.0, max(1.0, seconds * 0.1), seconds / 2)
-        limit = asyncio.timeout(None if seconds is None else seconds - margin)
+        seconds: float | None = None
+        limit = asyncio.timeout(None)
         reporter = Reporter(self._server, self._id, self._progress)
         retry_for = FINAL_STATUS_RETRY_SECONDS
         try:
             async with limit:
-                await self._run_unless_cancelled(reporter)
+                self._caller = await find_caller()
+                seconds = self._caller.seconds
+                if seconds is not None:
+                    margin = min(15.0, max(1.0, seconds * 0.1), seconds / 2)
+                    loop_time = asyncio.get_running_loop().time()
+                    limit.reschedule(loop_time + seconds - margin)
+                await self._run_unless_ended(reporter)
             self._progress.end(pb.EXECUTION_COMPLETED)
-        except (BackendError, ModelError, LimitError, ResolveError, skills.SkillError) as error:
+        except _EXPECTED_ERRORS as error:
             self._progress.end(pb.EXECUTION_FAILED, str(error))
         except TimeoutError:
+            text = "an operation timed out"
             if limit.expired():
-                text = (
-                    f"stopped after {time.monotonic() - started:.0f} s: the time limit is reached"
-                )
-            else:
-                text = "an operation timed out"
+                text = f"no more time: stopped after {time.monotonic() - started:.0f} s"
+                if self._waited_for_session >= 1:
+                    text += f", of which {self._waited_for_session:.0f} s in the session's queue"
+                text += ", because the workflow's time limit is reached"
             self._progress.end(pb.EXECUTION_FAILED, text)
         except (FilesError, OSError) as error:
-            self._progress.end(pb.EXECUTION_FAILED, f"the sandbox cannot be used: {error}")
+            problem = find_problem(self._settings.sandbox_root_dir, self._sandbox)
+            self._progress.end(
+                pb.EXECUTION_FAILED, problem or f"the sandbox cannot be used: {error}"
+            )
         except (StopError, asyncio.CancelledError) as error:
             why = error if isinstance(error, StopError) else cancellation_reason()
             self._progress.end(why.phase, str(why))
@@ -118,37 +175,56 @@ class Execution:
         if seconds is not None:
             left = seconds - (time.monotonic() - started)
             retry_for = max(0.5, min(retry_for, left - 0.5))
-        try:
-            await reporter.finish(retry_for)
-        finally:
-            reporter.stop()
+        await self._finish(reporter, retry_for)
         status = self._progress.snapshot(json_size)
+        duration = time.monotonic() - started
+        self._metrics.execution_ended(status.phase, duration, self._waited_for_session)
         _log.info(
             "execution %s ended: %s after %.1f s, %d tool calls%s",
             self._id or "without an id",
             pb.ExecutionPhase.Name(status.phase),
-            time.monotonic() - started,
+            duration,
             len(status.tool_calls),
             f": {status.error}" if status.error else "",
         )
         return status
 
-    async def _run_unless_cancelled(self, reporter: Reporter) -> None:
-        """Run the agent. Stop it if the server reports that the execution is cancelled."""
+    async def _finish(self, reporter: Reporter, retry_for: float) -> None:
+        """Send the final status, also if this task is cancelled meanwhile.
+
+        It is cancelled when the worker stops. The container is then killed soon, so there is only
+        time for one more attempt.
+        """
+        while True:
+            finishing = asyncio.ensure_future(reporter.finish(retry_for))
+            try:
+                # `finish` does not last longer than this, even if the server does not answer.
+                await asyncio.wait({finishing}, timeout=retry_for + LAST_ATTEMPT_SECONDS)
+                return
+            except asyncio.CancelledError:
+                retry_for = min(retry_for, SHUTDOWN_RETRY_SECONDS)
+            finally:
+                finishing.cancel()
+
+    async def _run_unless_ended(self, reporter: Reporter) -> None:
+        """Run the agent. Stop it if the server reports that the execution has ended."""
         work = asyncio.ensure_future(self._run_agent())
-        cancelled = asyncio.ensure_future(reporter.execution_cancelled.wait())
+        ended = asyncio.ensure_future(reporter.ended.wait())
         try:
-            await asyncio.wait({work, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise StopError(pb.EXECUTION_CANCELLED, "cancelled", CANCELLED_RETRY_SECONDS)
+                raise _describe_end(reporter.phase)
             work.result()
         finally:
-            cancelled.cancel()
+            ended.cancel()
             work.cancel()
             # Wait until commands have ended and locks are released before reporting the end.
-            await asyncio.gather(work, cancelled, return_exceptions=True)
+            await asyncio.gather(work, ended, return_exceptions=True)
 
     async def _run_agent(self) -> None:
+        root = self._settings.sandbox_root_dir
+        if problem := await run_blocking(find_problem, root):
+            raise WorkspaceError(problem)
         resolved = await resolve(self._server, self._execution)
         redactor = Redactor([*resolved.secrets, *self._settings.secrets.items()])
         self._progress.set_redactor(redactor)
@@ -165,13 +241,16 @@ class Execution:
             model.model,
         )
         self._report_unsupported(resolved)
-        root = self._settings.sandbox_root_dir
-        async with sandbox.locked(root, name):
+        self._sandbox = name
+        async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
             with sandbox.open_sandbox(root, name) as folder:
                 installed = [await self._install(folder, skill) for skill in resolved.skills]
                 chat = connect(model)
                 try:
                     memory = ThreadMemory(folder, self._thread_id)
+                    tools = SandboxTools(folder, resolved.environment, redactor).all
+                    names = frozenset(tool.name for tool in tools)
+                    observer = CountingObserver(self._progress, self._metrics, names)
                     agent = Agent(
                         chat,
                         system=redactor(
@@ -179,7 +258,7 @@ class Execution:
                                 resolved.agent.spec.instructions, installed, resolved.environment
                             )
                         ),
-                        tools=SandboxTools(folder, resolved.environment, redactor).all,
+                        tools=tools,
                         limits=Limits(
                             rounds=self._settings.agent_max_rounds,
                             tokens=self._settings.agent_max_tokens,
@@ -188,7 +267,7 @@ class Execution:
                     )
                     history = await run_blocking(memory.load)
                     outcome = await agent.run(
-                        history, redactor(spec.message), self._progress, memory.save
+                        history, redactor(spec.message), observer, memory.save
                     )
                 finally:
                     await chat.close()
@@ -199,6 +278,15 @@ class Execution:
             outcome.usage.input_tokens,
             outcome.usage.output_tokens,
         )
+
+    @contextmanager
+    def _wait_for_session(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            with self._while_waiting():
+                yield
+        finally:
+            self._waited_for_session = time.monotonic() - started
 
     async def _install(self, folder: Folder, skill: SkillResource) -> skills.Skill:
         name = skill.metadata.name or skill.metadata.slug
@@ -226,3 +314,12 @@ class Execution:
                 self._progress.add_note(
                     f"This agent-runner does not support {what}. Ignored: {listed}"
                 )
+
+
+def _describe_end(phase: pb.ExecutionPhase) -> StopError:
+    """Why an execution is stopped that has this final phase at the server already."""
+    if phase == pb.EXECUTION_CANCELLED:
+        return StopError(phase, CANCELLED_TEXT, CANCELLED_RETRY_SECONDS)
+    name = pb.ExecutionPhase.Name(phase)
+    text = f"stigmer-server has ended this execution: its phase is {name} there"
+    return StopError(pb.EXECUTION_FAILED, text, CANCELLED_RETRY_SECONDS)

@@ -37,7 +37,7 @@ therefore only checks that they are installed. The full check imports them."""
 
 
 class Phase(StrEnum):
-    """What the worker is doing. It is healthy in every phase."""
+    """What the worker is doing. No phase is unhealthy in itself."""
 
     WAITING = "waiting for Temporal"
     POLLING = "polling"
@@ -70,7 +70,7 @@ def check_imports(*, execution: bool = False) -> dict[str, str]:
 
 
 class HealthFile:
-    """The file that tells the health check that the worker is healthy.
+    """The file that tells the health check whether the worker is healthy.
 
     Create it with `HealthFile.publish`, after the checks. It is removed when the worker stops.
     """
@@ -80,8 +80,15 @@ class HealthFile:
         self._state = state
 
     @classmethod
-    def publish(cls, settings: Settings, packages: dict[str, str]) -> "HealthFile":
+    def publish(
+        cls, settings: Settings, packages: dict[str, str], problem: str = ""
+    ) -> "HealthFile":
         """Write the file for this process.
+
+        Args:
+            settings: The worker's configuration.
+            packages: The installed version of each package.
+            problem: See `set_problem`.
 
         Raises:
             SettingsError: if it cannot be written, or its folder belongs to another user.
@@ -92,6 +99,7 @@ class HealthFile:
             "pid": pid,
             "start": probe.process_start(pid),
             "phase": Phase.WAITING,
+            "problem": problem,
             "python": platform.python_version(),
             "packages": packages,
             "config": settings.digest,
@@ -112,6 +120,16 @@ class HealthFile:
     def set_phase(self, phase: Phase) -> None:
         """Record what the worker is doing now."""
         self._state["phase"] = phase
+        self._write()
+
+    @property
+    def problem(self) -> str:
+        """Why the worker is unhealthy; empty if it is healthy."""
+        return str(self._state["problem"])
+
+    def set_problem(self, problem: str) -> None:
+        """Record why executions fail at the moment; empty if nothing is known to be wrong."""
+        self._state["problem"] = problem
         self._write()
 
     def record_heartbeat(self) -> None:

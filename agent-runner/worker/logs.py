@@ -4,9 +4,10 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import TextIO
 
+from worker.redaction import CURRENT_REDACTOR, Redactor
 from worker.settings import LogFormat, LogLevel
 
 MIN_LIBRARY_LEVELS = {
@@ -32,6 +33,10 @@ class _TextFormatter(_UtcFormatter):
 
 
 class _JsonFormatter(_UtcFormatter):
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._redact = redact
+
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
             "time": self.formatTime(record),
@@ -42,7 +47,9 @@ class _JsonFormatter(_UtcFormatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        # Redacted here too: a secret that is escaped twice would not be found later.
+        texts = {name: self._redact(v) for name, v in entry.items() if isinstance(v, str)}
+        return json.dumps(entry | texts, ensure_ascii=False, default=str)
 
 
 def _quote(value: object) -> str:
@@ -51,19 +58,18 @@ def _quote(value: object) -> str:
 
 
 class _RedactingHandler(logging.StreamHandler[TextIO]):
-    def __init__(self, stream: TextIO, secrets: Iterable[str]) -> None:
+    def __init__(self, stream: TextIO, redact: Redactor) -> None:
         super().__init__(stream)
-        # Longest first, because one may be part of another.
-        self._secrets = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        return text
+        return self.redact(super().format(record))
+
+    def redact(self, text: str) -> str:
+        return CURRENT_REDACTOR.get()(self._redact(text))
 
 
-def configure(level: LogLevel, style: LogFormat, secrets: Iterable[str] = ()) -> None:
+def configure(level: LogLevel, style: LogFormat, redact: Redactor | None = None) -> None:
     """Send all log records of this process to standard error. A second call replaces the first.
 
     The `fields` of a record (`extra={"fields": {…}}`) become `name=value`, or members of the JSON
@@ -72,12 +78,13 @@ def configure(level: LogLevel, style: LogFormat, secrets: Iterable[str] = ()) ->
     Args:
         level: The lowest level that is written.
         style: The format.
-        secrets: Texts to replace with `[secret]` in every record.
+        redact: Removes the worker's secrets from every record. A record of an execution is also
+            redacted with CURRENT_REDACTOR.
     """
-    handler = _RedactingHandler(sys.stderr, secrets)
+    handler = _RedactingHandler(sys.stderr, redact or Redactor())
     match style:
         case LogFormat.JSON:
-            handler.setFormatter(_JsonFormatter())
+            handler.setFormatter(_JsonFormatter(handler.redact))
         case LogFormat.TEXT:
             handler.setFormatter(
                 _TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")

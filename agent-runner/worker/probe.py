@@ -3,8 +3,9 @@
 Importing the worker's dependencies every 30 s would take most of a second of CPU time each time.
 Instead the worker checks once, at its start, that it can import them and load its configuration.
 Only then does it write the health file, and its event loop updates the file's timestamp from then
-on. This check verifies that the file exists, that the process which wrote it is still running, and
-that the timestamp is recent.
+on. This check verifies that the file exists, that the process which wrote it is still running, that
+the timestamp is recent, and that the worker has not recorded a problem, such as a workspace that it
+cannot write to.
 
 The check does not test whether Temporal can be reached, because a restart would not help.
 
@@ -65,6 +66,7 @@ def check(path: str) -> tuple[bool, str]:
             state = json.load(file)
             age = time.time() - os.fstat(file.fileno()).st_mtime
         pid, start, phase = int(state["pid"]), int(state["start"]), str(state["phase"])
+        problem = str(state["problem"])
     except FileNotFoundError:
         return False, f"`{path}` does not exist: the worker has not started, or has stopped"
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -73,6 +75,8 @@ def check(path: str) -> tuple[bool, str]:
         return False, f"the worker (pid {pid}) has ended"
     if age > MAX_HEARTBEAT_AGE_SECONDS:
         return False, f"the worker (pid {pid}, {phase}) is stuck: last heartbeat {age:.0f} s ago"
+    if problem:
+        return False, problem
     return True, f"worker pid {pid}, {phase}, heartbeat {max(age, 0):.0f} s ago"
 
 

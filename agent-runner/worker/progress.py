@@ -26,6 +26,12 @@ UPDATE_SECONDS: Final = 0.5
 FAILED_UPDATE_SECONDS: Final = 3.0
 """The same after an update that failed."""
 
+CANCELLED_TEXT: Final = "cancelled"
+"""The error of an execution that somebody cancelled."""
+
+SILENT_SECONDS: Final = 2.0
+"""If nothing has changed for so long, the server is asked whether the execution was cancelled."""
+
 UPDATE_RETRY_SECONDS: Final = 5.0
 """How long an update is retried. Longer is not useful: the next one contains it."""
 
@@ -67,7 +73,6 @@ class Progress(Observer):
         self.redactor = redactor
         self.changed = asyncio.Event()
         self.status = pb.AgentExecutionStatus(phase=pb.EXECUTION_IN_PROGRESS, started_at=now())
-        self._partial_message: pb.AgentMessage | None = None
         self._partial_text = ""
         self._request: str | None = request
         self.changed.set()
@@ -92,31 +97,25 @@ class Progress(Observer):
         self._add_message(pb.MESSAGE_SYSTEM, self.redactor(text))
 
     def text_received(self, text: str) -> None:
-        """See Observer."""
-        if self._partial_message is None:
-            self._partial_message = self._add_message(pb.MESSAGE_AI, "")
+        """See Observer.
+
+        The status gets the text only when it is complete: clients such as `stigmer run` print each
+        message once, as they first see it, and would show half a sentence.
+        """
         self._partial_text = text
-        self.changed.set()
 
     def snapshot(self, size: Callable[[pb.AgentExecutionStatus], int]) -> pb.AgentExecutionStatus:
         """Return the current status, shortened until `size` returns at most MAX_STATUS_BYTES."""
-        # Redacted here and not in `text_received`, which is called every few milliseconds.
-        if self._partial_message is not None:
-            self._partial_message.content = self.redactor.redact_partial(self._partial_text)
         return shrink_to_fit(self.status, size)
 
     def retrying(self, error: ModelError, pause: float) -> None:
-        """See Observer. The incomplete reply is removed from the status."""
-        if self._partial_message is not None:
-            del self.status.messages[-1]
-            self._partial_message = None
-            self.changed.set()
+        """See Observer. The incomplete reply is dropped."""
+        self._partial_text = ""
 
     def reply_received(self, reply: Reply) -> None:
         """See Observer."""
-        message = self._partial_message or self._add_message(pb.MESSAGE_AI, "")
-        self._partial_message = None
-        message.content = self.redactor(reply.text)
+        message = self._add_message(pb.MESSAGE_AI, self.redactor(reply.text))
+        self._partial_text = ""
         for use in reply.tool_uses:
             call = pb.ToolCall(id=use.id, name=use.name, status=pb.TOOL_CALL_PENDING)
             arguments = self.redactor.redact_json(use.arguments)
@@ -158,16 +157,19 @@ class Progress(Observer):
         return next(call for call in reversed(self.status.tool_calls) if call.id == use.id)
 
     def end(self, phase: pb.ExecutionPhase, error: str = "") -> None:
-        """Set the final phase. Tool calls that have not finished become failed."""
+        """Set the final phase. Tool calls that have not finished become failed.
+
+        A reply that is not complete is added as far as it has arrived.
+        """
         self._show_request()
+        if self._partial_text:
+            self._add_message(pb.MESSAGE_AI, self.redactor.redact_partial(self._partial_text))
+            self._partial_text = ""
         for call in _all_tool_calls(self.status):
             if call.status in (pb.TOOL_CALL_PENDING, pb.TOOL_CALL_RUNNING):
                 call.status = pb.TOOL_CALL_FAILED
                 call.error = call.error or "the execution ended before this tool finished"
                 call.completed_at = now()
-        if self._partial_message is not None:
-            self._partial_message.content = self.redactor.redact_partial(self._partial_text)
-            self._partial_message = None
         self.status.phase = phase
         self.status.error = self.redactor(error)
         self.status.completed_at = now()
@@ -253,10 +255,19 @@ def _truncate_texts(status: pb.AgentExecutionStatus, longest: int) -> None:
 class Reporter:
     """Sends the status of an execution to the server, while it runs and at its end.
 
+    The server merges what it is sent: a phase replaces the phase that it has. So a phase is sent
+    only if the server has another one, and never if the server's phase is final. Otherwise an
+    update would undo a cancellation.
+
     Args:
         server: The client for stigmer-server.
         execution_id: The id of the execution. If it is empty, nothing is sent.
         progress: The status.
+
+    Attributes:
+        ended: Set when the server has a final phase that does not come from here, such as
+            EXECUTION_CANCELLED.
+        phase: The phase that the server has, as far as it is known.
     """
 
     def __init__(self, server: Backend, execution_id: str, progress: Progress) -> None:
@@ -265,60 +276,110 @@ class Reporter:
         self._progress = progress
         self._stopping = asyncio.Event()
         self._failing = False
-        self.execution_cancelled = asyncio.Event()
-        """Set when the server reports that the execution is cancelled."""
+        self.ended = asyncio.Event()
+        self.phase: pb.ExecutionPhase = pb.EXECUTION_PHASE_UNSPECIFIED
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
+        await self._look()  # it may have been cancelled before it began
         while not self._stopping.is_set():
-            await _wait_for_any(self._progress.changed.wait(), self._stopping.wait())
+            await _wait_for_any(
+                self._progress.changed.wait(), self._stopping.wait(), asyncio.sleep(SILENT_SECONDS)
+            )
             if self._stopping.is_set():
                 return
-            self._progress.changed.clear()
-            pause = UPDATE_SECONDS
-            try:
-                execution = await self._send(UPDATE_RETRY_SECONDS)
-                self._failing = False
-                if execution.status.phase == pb.EXECUTION_CANCELLED:
-                    self.execution_cancelled.set()
-            except BackendError as error:
-                self._progress.changed.set()
-                pause = FAILED_UPDATE_SECONDS
-                if not self._failing:
-                    self._failing = True
-                    _log.warning("execution %s: the server gets no updates: %s", self._id, error)
+            if self._progress.changed.is_set():
+                self._progress.changed.clear()
+                succeeded = await self._report()
+                if not succeeded:
+                    self._progress.changed.set()
+            else:
+                succeeded = await self._look()
+            pause = UPDATE_SECONDS if succeeded else FAILED_UPDATE_SECONDS
             await _wait_for_any(self._stopping.wait(), asyncio.sleep(pause))
 
-    async def _send(self, retry_for: float) -> pb.AgentExecution:
-        if not self._id:
-            return pb.AgentExecution()
-        update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
-        update.status.CopyFrom(self._progress.snapshot(wire_size))
-        return await self._server.call(
-            contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
+    async def _report(self) -> bool:
+        """Send the status. A failure is logged, but only the first of several in a row."""
+        try:
+            await self._send(UPDATE_RETRY_SECONDS)
+        except Exception as error:  # the execution goes on, whatever is wrong with the server
+            if not self._failing:
+                self._failing = True
+                self._log_failure("updates", error)
+            return False
+        self._failing = False
+        return True
+
+    def _log_failure(self, what: str, error: Exception) -> None:
+        _log.warning(
+            "execution %s: the server gets no %s: %s",
+            self._id,
+            what,
+            error,
+            exc_info=not isinstance(error, BackendError),
         )
 
-    async def finish(self, retry_for: float) -> None:
-        """Send the final status, after an update that is still being sent has ended.
+    async def _look(self) -> bool:
+        """Ask for the phase that the server has. Returns whether it answered."""
+        if not self._id:
+            return True
+        request = pb.AgentExecutionId(value=self._id)
+        try:
+            found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
+            self._note(found.status.phase or self.phase)
+        except Exception as error:  # the next update reports a failure
+            _log.debug("execution %s: the server does not tell its phase: %s", self._id, error)
+            return False
+        return True
 
-        Otherwise that update could arrive last and replace the final status.
+    async def _send(self, retry_for: float) -> None:
+        if not self._id:
+            return
+        update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
+        update.status.CopyFrom(self._progress.snapshot(wire_size))
+        if self.ended.is_set() and self.phase != pb.EXECUTION_CANCELLED:
+            update.status.ClearField("error")  # the server has a better one
+        if self.phase in {update.status.phase, *contract.FINAL_PHASES}:
+            update.status.ClearField("phase")
+        reply = await self._server.call(
+            contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
+        )
+        # Without a phase in the reply, the server has the one that it was sent last.
+        self._note(reply.status.phase or update.status.phase or self.phase)
+
+    def _note(self, phase: pb.ExecutionPhase) -> None:
+        self.phase = phase
+        if self.phase in contract.FINAL_PHASES and self.phase != self._progress.status.phase:
+            self.ended.set()
+
+    async def stop(self, seconds: float) -> None:
+        """Stop sending updates, and wait until the update that is being sent has ended.
+
+        Otherwise that update could arrive after the final status and replace it.
+
+        Args:
+            seconds: How long to wait before the update is given up.
+        """
+        self._stopping.set()
+        await asyncio.wait({self._task}, timeout=seconds)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def finish(self, retry_for: float) -> None:
+        """Send the final status. If the execution was cancelled meanwhile, it stays cancelled.
 
         Args:
             retry_for: How long this is retried if the server is unavailable, in seconds.
         """
-        self._stopping.set()
         until = time.monotonic() + retry_for
-        done, _ = await asyncio.wait({self._task}, timeout=retry_for / 2)
-        if not done:
-            self._task.cancel()
+        await self.stop(retry_for / 2)
+        await self._look()
+        if self.phase == pb.EXECUTION_CANCELLED != self._progress.status.phase:
+            self._progress.end(pb.EXECUTION_CANCELLED, CANCELLED_TEXT)
         try:
             await self._send(max(0.0, until - time.monotonic()))
-        except BackendError as error:
-            _log.warning("execution %s: the server gets no final status: %s", self._id, error)
-
-    def stop(self) -> None:
-        """Stop sending updates at once."""
-        self._task.cancel()
+        except Exception as error:  # Temporal gets the status nevertheless
+            self._log_failure("final status", error)
 
 
 async def _wait_for_any(*awaitables: Awaitable[Any]) -> None:

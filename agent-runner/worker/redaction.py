@@ -3,7 +3,8 @@
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -59,6 +60,10 @@ class Redactor:
         return value
 
 
+CURRENT_REDACTOR: Final[ContextVar[Callable[[str], str]]] = ContextVar("redactor", default=str)
+"""Removes the secrets of the execution that runs in this context. The log uses it."""
+
+
 def _encoded_forms(value: str) -> list[str]:
     stripped = value.strip()
     encoded = base64.b64encode(value.encode(errors="replace")).decode()
@@ -67,5 +72,6 @@ def _encoded_forms(value: str) -> list[str]:
         [line for line in lines if len(line) >= _MIN_LINE_CHARACTERS] if len(lines) > 1 else []
     )
     return [value, stripped, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1],
+            repr(value)[1:-1], repr(value.encode(errors="replace"))[2:-1],
             quote(value, safe="", errors="replace"), quote_plus(value, errors="replace"), encoded,
             *long_lines]  # fmt: skip

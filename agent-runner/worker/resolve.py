@@ -14,6 +14,7 @@ from stigmer_stubs import backend as contract
 from stigmer_stubs.agent_pb2 import Agent, AgentId
 from stigmer_stubs.agentexecution_pb2 import AgentExecution, AgentExecutionId
 from stigmer_stubs.agentinstance_pb2 import AgentInstance, AgentInstanceId
+from stigmer_stubs.apiresource_pb2 import ApiResourceReference
 from stigmer_stubs.session_pb2 import Session, SessionId
 from stigmer_stubs.skill_pb2 import GetArtifactRequest
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
@@ -69,7 +70,7 @@ async def resolve(server: Backend, execution: AgentExecution) -> ResolvedExecuti
     agent, instance = await _find_agent(server, session.spec.agent_instance_id, spec.agent_id)
     environments = await asyncio.gather(
         *(
-            server.call(contract.GET_ENVIRONMENT, reference)
+            server.call(contract.GET_ENVIRONMENT, _without_kind(reference))
             for reference in instance.spec.environment_refs
         )
     )
@@ -85,6 +86,14 @@ async def resolve(server: Backend, execution: AgentExecution) -> ResolvedExecuti
     return ResolvedExecution(
         execution, session, agent, variables.values, variables.secrets, tuple(skills)
     )
+
+
+def _without_kind(reference: ApiResourceReference) -> ApiResourceReference:
+    """Remove the kind from a reference. The server's lookup of environments refuses it."""
+    copy = ApiResourceReference()
+    copy.CopyFrom(reference)
+    copy.ClearField("kind")
+    return copy
 
 
 async def _find_agent(

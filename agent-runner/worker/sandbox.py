@@ -7,21 +7,22 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from graphton.backoff import backoff
 from graphton.blocking import run_blocking
 from graphton.files import Folder
+from worker.workspace import LOCKS_FOLDER
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
-LOCKS_FOLDER: Final = ".locks"
-"""The folder for lock files, next to the sandboxes. A sandbox id cannot begin with a dot."""
-
 _FIRST_POLL_SECONDS, _MAX_POLL_SECONDS = 0.02, 0.5
-"""Seconds between two attempts to lock a sandbox."""
+_NEXT_POLL_SECONDS: Final = 0.05
+"""Seconds between two attempts to lock a sandbox. The last one is for the next in line."""
 
 
 def sandbox_dir(root: Path, sandbox_id: str) -> Path:
@@ -49,21 +50,100 @@ def sandbox_id(session_sandbox_id: str, thread_id: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def locked(root: Path, name: str) -> AsyncIterator[None]:
+async def locked(
+    root: Path,
+    name: str,
+    order: int = 0,
+    while_waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> AsyncIterator[None]:
     """Lock a sandbox during the `with` block, also against other workers on the same folder.
+
+    Those that wait get the lock in the order of their numbers, whichever worker they are in.
+
+    Args:
+        root: The folder with all sandboxes.
+        name: The id of the sandbox.
+        order: A number that is not negative, such as a time.
+        while_waiting: Makes a context that is open as long as the sandbox is in use.
 
     Raises:
         ValueError: if the id is invalid.
         OSError: if the lock file cannot be created.
     """
-    path = root / LOCKS_FOLDER / f"{sandbox_dir(root, name).name}.lock"
-    pauses = backoff(_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, factor=1.5)
-    while (fd := _try_lock(path)) is None:  # noqa: ASYNC110 (another process may hold the lock)
-        await asyncio.sleep(next(pauses))
+    locks = root / LOCKS_FOLDER
+    path = locks / f"{sandbox_dir(root, name).name}.lock"
+    queue = locks / f"{path.name}.queue"
+    fd = None if _waiting(queue) else _try_lock(path)
+    if fd is None:
+        with while_waiting():
+            fd = await _wait_in_line(path, queue, order)
     try:
         yield
     finally:
         os.close(fd)
+
+
+async def _wait_in_line(path: Path, queue: Path, order: int) -> int:
+    """Wait until everybody before us has had the lock `path`, and lock it.
+
+    Each one that waits has a file in the folder `queue`, and keeps it locked. So the file of a
+    worker that was killed is recognised.
+    """
+    ticket, held = _draw_ticket(queue, order)
+    try:
+        pauses = backoff(_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, factor=1.5)
+        while True:
+            if _waiting(queue, before=ticket.name):
+                await asyncio.sleep(next(pauses))
+            elif (fd := _try_lock(path)) is not None:
+                return fd
+            else:
+                await asyncio.sleep(_NEXT_POLL_SECONDS)
+    finally:
+        ticket.unlink(missing_ok=True)
+        os.close(held)
+        with contextlib.suppress(OSError):  # others still wait
+            queue.rmdir()
+
+
+def _draw_ticket(queue: Path, order: int) -> tuple[Path, int]:
+    """Create a file in the queue. Returns its path, and the descriptor that locks it."""
+    name = f"{order:020d}-{uuid.uuid4().hex}"
+    while True:
+        queue.mkdir(parents=True, exist_ok=True)
+        # Under another name until it is locked: others remove tickets that are not locked.
+        new = queue / f".{name}"
+        try:
+            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # the last one that waited has just removed the folder
+            continue
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return new.rename(queue / name), fd
+
+
+def _waiting(queue: Path, before: str = "~") -> bool:
+    """Whether somebody waits whose ticket sorts before this name."""
+    try:
+        tickets = sorted(path for path in queue.iterdir() if path.name[0] != ".")
+    except FileNotFoundError:
+        return False
+    return any(_is_locked(ticket) for ticket in tickets if ticket.name < before)
+
+
+def _is_locked(ticket: Path) -> bool:
+    """Whether the owner of a ticket still waits. If not, the ticket is removed."""
+    try:
+        fd = os.open(ticket, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ticket.unlink(missing_ok=True)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _try_lock(path: Path) -> int | None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import os
@@ -18,6 +19,7 @@ from temporalio.client import Client
 from temporalio.runtime import (
     LogForwardingConfig,
     LoggingConfig,
+    PrometheusConfig,
     Runtime,
     TelemetryConfig,
     TelemetryFilter,
@@ -27,9 +29,13 @@ from temporalio.worker import Worker
 from graphton.backoff import backoff
 from worker import probe
 from worker.activities import ACTIVITY_HEARTBEAT_SECONDS, Activities
+from worker.connection import Connection
 from worker.convert import CONVERTER
 from worker.health import HealthFile, Phase
-from worker.settings import Settings
+from worker.metrics import Metrics
+from worker.settings import Settings, SettingsError
+from worker.slots import Slots
+from worker.workspace import find_problem
 
 _log = logging.getLogger(__name__)
 
@@ -41,19 +47,40 @@ FIRST_RETRY_SECONDS = 0.25
 MAX_RETRY_SECONDS = 15.0
 """Seconds between two attempts to connect to Temporal. See `graphton.backoff`."""
 
+MAX_CLOSING_SECONDS = 5.0
+"""See `_closing_seconds`."""
+
 CONNECT_TIMEOUT_SECONDS = 10.0
 """The time limit of one attempt."""
 
 
-def run(settings: Settings, health: HealthFile) -> None:
+def run(settings: Settings, connection: Connection, health: HealthFile) -> None:
     """Serve until SIGTERM or SIGINT, and let running activities finish.
 
     A second signal ends the process at once.
+
+    Raises:
+        SettingsError: if METRICS_ADDRESS cannot be used.
     """
-    asyncio.run(_serve_until_signalled(settings, health))
+    _watch_children_without_threads()
+    asyncio.run(_serve_until_signalled(settings, connection, health))
 
 
-async def _serve_until_signalled(settings: Settings, health: HealthFile) -> None:
+def _watch_children_without_threads() -> None:
+    """Let asyncio wait for commands with pidfds, if the kernel has them (Linux 5.3).
+
+    By default, Python 3.11 starts a thread for each command. It counts as a process for the limit
+    of the container.
+    """
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):
+            os.close(os.pidfd_open(os.getpid()))
+            asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
+
+
+async def _serve_until_signalled(
+    settings: Settings, connection: Connection, health: HealthFile
+) -> None:
     stop = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
@@ -66,23 +93,28 @@ async def _serve_until_signalled(settings: Settings, health: HealthFile) -> None
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    await serve(settings, health, stop)
+    await serve(settings, connection, health, stop)
     _log.info("stopped")
 
 
-async def serve(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
+async def serve(
+    settings: Settings, connection: Connection, health: HealthFile, stop: asyncio.Event
+) -> None:
     """Poll and record heartbeats until `stop` is set and the running activities have ended."""
-    heartbeat = asyncio.create_task(_record_heartbeats(health))
-    work = asyncio.create_task(_connect_and_poll(settings, health, stop))
+    tasks = {
+        asyncio.create_task(_connect_and_poll(settings, connection, health, stop)),
+        asyncio.create_task(_record_heartbeats(health)),
+        asyncio.create_task(_watch_workspace(settings, health)),
+    }
     try:
-        # The heartbeat task ends only by an error. The worker must not continue without it.
-        done, _ = await asyncio.wait({work, heartbeat}, return_when=asyncio.FIRST_COMPLETED)
+        # The other tasks end only by an error. The worker must not continue without them.
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
-        for task in (work, heartbeat):
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(work, heartbeat, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         health.remove()
 
 
@@ -92,64 +124,90 @@ async def _record_heartbeats(health: HealthFile) -> None:
         await asyncio.sleep(probe.HEALTH_HEARTBEAT_SECONDS)
 
 
-async def _connect_and_poll(settings: Settings, health: HealthFile, stop: asyncio.Event) -> None:
+async def _watch_workspace(settings: Settings, health: HealthFile) -> None:
+    """Be unhealthy while the workspace cannot be used."""
+    while True:
+        await asyncio.sleep(probe.HEALTH_HEARTBEAT_SECONDS)
+        # In a thread: a file server that does not answer must not block the event loop.
+        problem = await asyncio.to_thread(find_problem, settings.sandbox_root_dir)
+        if problem == health.problem:
+            continue
+        health.set_problem(problem)
+        if problem:
+            _log.error("executions fail until this is mended: %s", problem)
+        else:
+            _log.info("the workspace can be used again")
+
+
+async def _connect_and_poll(
+    settings: Settings, connection: Connection, health: HealthFile, stop: asyncio.Event
+) -> None:
     """Connect and poll until `stop` is set. Try again after each failure.
 
     If the same failure repeats, it is logged once.
     """
-    runtime = _runtime()
-    address = f"{settings.temporal_service_address}, namespace `{settings.temporal_namespace}`"
+    runtime = _runtime(settings.metrics_address)
+    metrics = Metrics(runtime.metric_meter)
     pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
     while not stop.is_set():
         try:
-            client = await _run_until_stopped(stop, _connect(settings, runtime))
+            client = await _run_until_stopped(stop, _connect(connection, runtime))
             if client is None:
                 return
             _log.info(
                 "connected to Temporal at %s: polling `%s`",
-                address,
+                connection,
                 settings.temporal_agent_execution_runner_task_queue,
             )
             pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
-            activities = Activities(settings)
+            slots = Slots(settings.temporal_max_concurrency)
+            activities = Activities(settings, metrics, slots.lend)
             try:
-                await _poll(_worker(client, settings, activities), health, stop)
+                worker = _worker(client, settings, activities, slots)
+                await _poll(worker, slots, _closing_seconds(settings), health, stop)
             finally:
                 activities.close()
         except Exception as error:  # any failure may be temporary
             if _describe_error(error) != reason:
                 reason = _describe_error(error)
-                _log.warning("waiting for Temporal at %s: %s", address, reason)
+                _log.warning("waiting for Temporal at %s: %s", connection, reason)
             health.set_phase(Phase.WAITING)
             await _run_until_stopped(stop, asyncio.sleep(next(pauses)))
 
 
-async def _connect(settings: Settings, runtime: Runtime) -> Client:
+async def _connect(connection: Connection, runtime: Runtime) -> Client:
     """Connect to Temporal, and check that the namespace exists.
 
     The client must be connected, because a Worker does not accept a lazy one.
     """
     async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
         client = await Client.connect(
-            settings.temporal_service_address,
-            namespace=settings.temporal_namespace,
+            connection.address,
+            namespace=connection.namespace,
+            tls=connection.tls,
+            api_key=connection.api_key,
+            rpc_metadata=connection.metadata,
             data_converter=CONVERTER,
             identity=f"agent-runner-{os.getpid()}@{os.uname().nodename}",
             runtime=runtime,
         )
         await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=settings.temporal_namespace)
+            DescribeNamespaceRequest(namespace=connection.namespace)
         )
         return client
 
 
-def _worker(client: Client, settings: Settings, activities: Activities) -> Worker:
+def _worker(client: Client, settings: Settings, activities: Activities, slots: Slots) -> Worker:
     return Worker(
         client,
         task_queue=settings.temporal_agent_execution_runner_task_queue,
         activities=activities.all,
-        max_concurrent_activities=settings.temporal_max_concurrency,
-        graceful_shutdown_timeout=timedelta(seconds=settings.shutdown_grace_seconds),
+        tuner=slots.tuner,
+        graceful_shutdown_timeout=timedelta(
+            seconds=settings.shutdown_grace_seconds - _closing_seconds(settings)
+        ),
+        # Enough for hundreds of tasks in a second. Each one that is open delays `Slots.close`.
+        max_concurrent_activity_task_polls=2,
         # A cancellation arrives with the reply to a heartbeat. By default, the SDK sends one only
         # after 80 % of the heartbeat timeout: every 24 s if that is 30 s.
         max_heartbeat_throttle_interval=ACTIVITY_HEARTBEAT_INTERVAL,
@@ -157,7 +215,18 @@ def _worker(client: Client, settings: Settings, activities: Activities) -> Worke
     )
 
 
-async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None:
+def _closing_seconds(settings: Settings) -> float:
+    """The part of the grace period in which tasks that are on their way may still arrive."""
+    return min(MAX_CLOSING_SECONDS, settings.shutdown_grace_seconds / 8)
+
+
+async def _poll(
+    worker: Worker,
+    slots: Slots,
+    closing_seconds: float,
+    health: HealthFile,
+    stop: asyncio.Event,
+) -> None:
     """Poll until `stop` is set, then drain.
 
     Raises:
@@ -169,6 +238,7 @@ async def _poll(worker: Worker, health: HealthFile, stop: asyncio.Event) -> None
     try:
         await _run_until_stopped(stop, asyncio.shield(polling))
         health.set_phase(Phase.DRAINING)
+        await slots.close(closing_seconds)
     finally:
         warming.cancel()
         if not polling.done():
@@ -195,13 +265,25 @@ async def _run_until_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | Non
         task.cancel()
 
 
-def _runtime() -> Runtime:
-    """Create Temporal's native runtime, with its warnings sent to the worker's log."""
+def _runtime(metrics_address: str | None) -> Runtime:
+    """Create Temporal's native runtime, with its warnings sent to the worker's log.
+
+    Args:
+        metrics_address: The address on which to serve metrics, or None.
+
+    Raises:
+        SettingsError: if metrics cannot be served on this address.
+    """
     forwarding = LogForwardingConfig(logger=logging.getLogger("temporalio.core"))
     level = TelemetryFilter(core_level="WARN", other_level="ERROR")
-    return Runtime(
-        telemetry=TelemetryConfig(logging=LoggingConfig(filter=level, forwarding=forwarding))
-    )
+    logs = LoggingConfig(filter=level, forwarding=forwarding)
+    if metrics_address is None:
+        return Runtime(telemetry=TelemetryConfig(logging=logs))
+    prometheus = PrometheusConfig(metrics_address, durations_as_seconds=True)
+    try:
+        return Runtime(telemetry=TelemetryConfig(logging=logs, metrics=prometheus))
+    except (RuntimeError, ValueError) as error:
+        raise SettingsError([f"METRICS_ADDRESS `{metrics_address}`: {error}"]) from None
 
 
 def _describe_error(error: Exception) -> str:

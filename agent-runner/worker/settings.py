@@ -10,12 +10,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SecretStr,
     StringConstraints,
@@ -26,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graphton import ModelConfig, Provider
+from graphton.hosts import is_this_machine
 from stigmer_stubs import backend, temporal
 from worker.endpoint import Endpoint
 
@@ -93,6 +96,15 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _bind_address(value: str) -> str:
+    host, _, _ = _host_port(value).rpartition(":")
+    try:
+        ip_address(host.strip("[]"))
+    except ValueError:
+        raise ValueError("should be an IP address and a port, such as 0.0.0.0:9464") from None
+    return value
+
+
 def _endpoint(value: str) -> str:
     Endpoint.parse(value)
     return value
@@ -103,6 +115,18 @@ def _http_url(value: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("should be an http:// or https:// URL")
     return value
+
+
+def _key(value: object) -> object:
+    """Remove white space around a key: a file or a Kubernetes secret often ends with a newline."""
+    if not isinstance(value, str):
+        return value
+    if not (stripped := value.strip()):
+        return None
+    if not (stripped.isascii() and stripped.isprintable()):
+        # An HTTP library would refuse it later, with the key in its message.
+        raise ValueError("contains a character that a key cannot contain, such as a newline")
+    return stripped
 
 
 def _choose_provider(values: Mapping[str, Any]) -> tuple[Provider, str]:
@@ -120,11 +144,17 @@ def _choose_provider(values: Mapping[str, Any]) -> tuple[Provider, str]:
 
 
 HostPort = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_host_port)]
+BindAddress = Annotated[
+    str, StringConstraints(strip_whitespace=True), AfterValidator(_bind_address)
+]
 EndpointText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_endpoint)]
 HttpUrl = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_http_url)]
 NonEmptyText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)
 ]
+
+
+Key = Annotated[SecretStr | None, BeforeValidator(_key)]
 
 
 class Settings(BaseSettings):
@@ -152,9 +182,13 @@ class Settings(BaseSettings):
     sandbox_root_dir: Path = Path("~/.stigmer/data/workspace")
 
     temporal_service_address: HostPort = temporal.DEFAULT_ADDRESS
+    temporal_address: HostPort | None = None
+    """Temporal's own name of the same setting. See `worker.connection`."""
+    temporal_api_key: Key = None
+    temporal_tls: bool | None = None
     temporal_namespace: NonEmptyText = temporal.DEFAULT_NAMESPACE
     temporal_agent_execution_runner_task_queue: NonEmptyText = temporal.RUNNER_TASK_QUEUE
-    temporal_max_concurrency: int = Field(default=10, ge=1, le=1000)
+    temporal_max_concurrency: int = Field(default=100, ge=1, le=1000)
     """The maximum number of activities that run at the same time."""
 
     agent_max_rounds: int = Field(default=100, ge=1, le=10_000)
@@ -163,19 +197,27 @@ class Settings(BaseSettings):
     agent_max_tokens: int = Field(default=2_000_000, ge=1)
     """The maximum number of tokens of all requests and replies of one execution together."""
 
+    metrics_address: BindAddress | None = None
+    """The address on which to serve metrics for Prometheus."""
+
     shutdown_grace_seconds: float = Field(default=8.0, ge=0, le=3600)
     """How long running activities have to finish after SIGTERM. Engines send SIGKILL after 10 s."""
 
     stigmer_backend_endpoint: EndpointText = backend.DEFAULT_ENDPOINT
-    stigmer_api_key: SecretStr | None = None
+    stigmer_api_key: Key = None
 
-    openai_api_key: SecretStr | None = None
-    anthropic_api_key: SecretStr | None = None
+    openai_api_key: Key = None
+    anthropic_api_key: Key = None
     stigmer_llm_provider: Provider | None = None
     """None to let a key decide. See `provider`."""
     stigmer_llm_model: NonEmptyText | None = None
     stigmer_llm_base_url: HttpUrl | None = None
-    stigmer_llm_api_key: SecretStr | None = None
+    ollama_base_url: HttpUrl | None = None
+    """The URL for `ollama` if STIGMER_LLM_BASE_URL is not set."""
+    stigmer_llm_max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    """The maximum length of one reply in tokens."""
+    stigmer_llm_temperature: float | None = Field(default=None, ge=0, le=2)
+    stigmer_llm_api_key: Key = None
 
     @field_validator("mode", "log_level", "log_format", "sandbox_type", "stigmer_llm_provider",
                      mode="before")  # fmt: skip
@@ -190,6 +232,16 @@ class Settings(BaseSettings):
             return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 (keeps symlinks)
         except RuntimeError as error:  # there is no home folder for `~`
             raise ValueError(str(error)) from None
+
+    @field_validator("stigmer_backend_endpoint")
+    @classmethod
+    def _cloud_needs_tls(cls, value: str, info: ValidationInfo) -> str:
+        endpoint = Endpoint.parse(value)
+        is_cloud = info.data.get("mode") is Mode.CLOUD
+        if is_cloud and not endpoint.tls and not is_this_machine(endpoint.host):
+            raise ValueError("should be https://host:port in MODE=cloud: the key must not be "
+                             "sent without TLS to another machine")  # fmt: skip
+        return value
 
     @field_validator("stigmer_api_key")
     @classmethod
@@ -238,12 +290,30 @@ class Settings(BaseSettings):
 
         STIGMER_LLM_API_KEY takes precedence over the provider's own variable.
         """
-        key = self.stigmer_llm_api_key or self._provider_key(self.provider)
-        return ModelConfig.resolve(
-            self.provider,
+        provider = self.provider
+        url = self.stigmer_llm_base_url
+        if url is None and provider is Provider.OLLAMA:
+            url = self.ollama_base_url
+        return self._model(
+            provider,
             model=self.stigmer_llm_model,
-            base_url=self.stigmer_llm_base_url,
-            api_key=key.get_secret_value() if key else None,
+            base_url=url,
+            key=self.stigmer_llm_api_key or self._provider_key(provider),
+        )
+
+    def _model(
+        self,
+        provider: Provider,
+        *,
+        model: str | None,
+        key: SecretStr | None,
+        base_url: str | None = None,
+    ) -> ModelConfig:
+        api_key = key.get_secret_value() if key else None
+        return replace(
+            ModelConfig.resolve(provider, model=model, base_url=base_url, api_key=api_key),
+            max_tokens=self.stigmer_llm_max_tokens,
+            temperature=self.stigmer_llm_temperature,
         )
 
     @property
@@ -253,7 +323,7 @@ class Settings(BaseSettings):
         Keys that are too short to be real are left out. If no key is needed, people set `local` or
         `dummy`, and replacing these words in every text would be confusing.
         """
-        names = ("stigmer_api_key", "stigmer_llm_api_key", "openai_api_key", "anthropic_api_key")
+        names = [name for name in type(self).model_fields if name.endswith("_api_key")]
         keys = {name.upper(): getattr(self, name) for name in names}
         values = {name: key.get_secret_value() for name, key in keys.items() if key is not None}
         return {name: value for name, value in values.items() if len(value) >= MIN_KEY_CHARACTERS}
@@ -265,11 +335,10 @@ class Settings(BaseSettings):
         The source of a value that no variable sets is `default`.
         """
         provider, chosen_by = _choose_provider(self.__dict__)
-        keys = ("stigmer_llm_api_key", f"{provider}_api_key")
         named = {
             "model": ["stigmer_llm_model"],
-            "url": ["stigmer_llm_base_url"],
-            "key": keys,
+            "url": ["stigmer_llm_base_url", f"{provider}_base_url"],
+            "key": ["stigmer_llm_api_key", f"{provider}_api_key"],
         }
         sources = {
             what: next((n.upper() for n in names if getattr(self, n, None) is not None), DEFAULT)
@@ -282,6 +351,20 @@ class Settings(BaseSettings):
         """Whether no provider is named, and more than one has a key."""
         keys = [getattr(self, key) for key in _DECIDING_KEYS.values()]
         return self.stigmer_llm_provider is None and all(key is not None for key in keys)
+
+    @property
+    def is_model_probably_elsewhere(self) -> bool:
+        """Whether the default model is on this machine, and stigmer-server on another one.
+
+        The runner was then probably moved to a server where no Ollama runs.
+        """
+        host = urlsplit(self.llm.base_url).hostname or ""
+        return (
+            self.llm_sources["provider"] == DEFAULT
+            and is_this_machine(host)
+            and self.llm.api_key is None
+            and not is_this_machine(Endpoint.parse(self.stigmer_backend_endpoint).host)
+        )
 
     def _provider_key(self, provider: Provider) -> SecretStr | None:
         own = {Provider.OPENAI: self.openai_api_key, Provider.ANTHROPIC: self.anthropic_api_key}
@@ -300,32 +383,12 @@ class Settings(BaseSettings):
         key = self._provider_key(other) if other else None
         if not other or other is self.provider or self.stigmer_llm_base_url or not key:
             return replace(self.llm, model=model_name)
-        return ModelConfig.resolve(other, model=model_name, api_key=key.get_secret_value())
+        return self._model(other, model=model_name, key=key)
 
     @property
     def digest(self) -> str:
         """A hash of this configuration. It covers whether a key is set, but not its value."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
-
-    def prepare_sandbox_root(self) -> None:
-        """Create the folder for sandboxes, and check that it is writable.
-
-        Raises:
-            SettingsError: if it cannot be created or is not writable.
-        """
-        root = self.sandbox_root_dir
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise SettingsError([f"SANDBOX_ROOT_DIR cannot create `{root}`: {reason}"]) from None
-        if not os.access(root, os.W_OK | os.X_OK):
-            raise SettingsError(
-                [
-                    f"SANDBOX_ROOT_DIR `{root}` is not writable for uid {os.getuid()}: "
-                    f"it belongs to uid {root.stat().st_uid}"
-                ]
-            )
 
 
 def _describe(error: Any) -> str:

@@ -58,12 +58,16 @@ class ModelConfig:
         model: The name of the model.
         base_url: The URL of the service, without a slash at the end.
         api_key: The key, or None. It is left out of `repr`.
+        max_tokens: The maximum length of one reply in tokens; None for the provider's default.
+        temperature: How random a reply is, from 0; None for the provider's default.
     """
 
     provider: Provider
     model: str
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    max_tokens: int | None = None
+    temperature: float | None = None
 
     @classmethod
     def resolve(
@@ -83,7 +87,11 @@ class ModelConfig:
         )
 
     @property
+    def uses_default_url(self) -> bool:
+        """Whether the URL is the provider's own, and not that of a compatible service."""
+        return self.base_url == self.provider.default_base_url
+
+    @property
     def missing_api_key(self) -> bool:
         """Whether the service needs a key and none is set. False for a URL that is not its own."""
-        own_url = self.base_url == self.provider.default_base_url
-        return self.provider.needs_api_key and own_url and self.api_key is None
+        return self.provider.needs_api_key and self.uses_default_url and self.api_key is None

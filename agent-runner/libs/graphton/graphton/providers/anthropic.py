@@ -10,7 +10,7 @@ from graphton.text import compact_json
 from graphton.tools import Tool
 
 MAX_OUTPUT_TOKENS: Final = 8192
-"""The maximum length of a reply. The API requires a value; all current models support this one."""
+"""The default maximum length of a reply. The API requires one; all current models support this."""
 
 _API_VERSION: Final = "2023-06-01"
 
@@ -23,7 +23,7 @@ class AnthropicChat:
         if config.api_key:
             headers["x-api-key"] = config.api_key
         self._path = "/messages" if config.base_url.endswith("/v1") else "/v1/messages"
-        self._model = config.model
+        self._config = config
         self._client = ModelHttpClient(config, headers)
 
     async def reply(
@@ -34,9 +34,9 @@ class AnthropicChat:
         on_text: Callable[[str], None],
     ) -> Reply:
         """See ChatModel."""
-        body = {
-            "model": self._model,
-            "max_tokens": MAX_OUTPUT_TOKENS,
+        body: dict[str, Any] = {
+            "model": self._config.model,
+            "max_tokens": self._config.max_tokens or MAX_OUTPUT_TOKENS,
             "system": system,
             "messages": _encode_messages(messages),
             "tools": [
@@ -45,6 +45,8 @@ class AnthropicChat:
             ],
             "stream": True,
         }
+        if self._config.temperature is not None:
+            body["temperature"] = self._config.temperature
         async with self._client.post(self._path, body) as response:
             return await (
                 _read_stream(response, on_text) if response.is_stream else _read_reply(response)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from graphton.chat import ModelError
+from graphton.hosts import is_this_machine
 from graphton.model import ModelConfig
 
 _log = logging.getLogger(__name__)
@@ -19,10 +20,6 @@ _log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 180.0
 """The maximum time between two parts of a response. A local model is first loaded from disk."""
-
-_THIS_MACHINE: Final = frozenset(
-    {"localhost", "127.0.0.1", "::1", "host.docker.internal", "host.containers.internal"}
-)
 
 _TRANSIENT: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
@@ -53,7 +50,7 @@ class ModelHttpClient:
             timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             verify=_tls() if url.scheme == "https" else False,
             # A proxy cannot resolve the names by which this machine knows itself.
-            trust_env=host not in _THIS_MACHINE,
+            trust_env=not is_this_machine(host),
         )
 
     @property

@@ -56,6 +56,11 @@ class OllamaChat:
         on_text: Callable[[str], None],
     ) -> Reply:
         names = {use.id: use.name for message in messages for use in message.tool_uses}
+        options: dict[str, float] = {"num_ctx": CONTEXT_TOKENS}
+        if self._config.max_tokens is not None:
+            options["num_predict"] = self._config.max_tokens
+        if self._config.temperature is not None:
+            options["temperature"] = self._config.temperature
         body = {
             "model": self._config.model,
             "messages": [
@@ -64,7 +69,7 @@ class OllamaChat:
             ],
             "tools": function_tools(tools),
             "stream": True,
-            "options": {"num_ctx": CONTEXT_TOKENS},
+            "options": options,
         }
         text, uses = "", list[ToolUse]()
         async with self._client.post("/api/chat", body) as response:

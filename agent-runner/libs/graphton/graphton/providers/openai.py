@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from graphton.chat import Message, ModelError, Reply, Role, ToolUse, Usage
-from graphton.model import ModelConfig
+from graphton.model import ModelConfig, Provider
 from graphton.providers.http import ModelHttpClient, ModelResponse
 from graphton.text import compact_json
 from graphton.tools import Tool
@@ -16,7 +16,7 @@ class OpenAIChat:
 
     def __init__(self, config: ModelConfig) -> None:
         headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._model = config.model
+        self._config = config
         self._client = ModelHttpClient(config, headers)
         self._path = "/chat/completions"
         self._url_has_no_path = urlsplit(config.base_url).path == ""
@@ -29,13 +29,19 @@ class OpenAIChat:
         on_text: Callable[[str], None],
     ) -> Reply:
         """See ChatModel."""
-        body = {
-            "model": self._model,
+        body: dict[str, Any] = {
+            "model": self._config.model,
             "messages": [{"role": "system", "content": system}, *map(_encode_message, messages)],
             "tools": function_tools(tools),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if self._config.max_tokens is not None:
+            # OpenAI's newer models refuse `max_tokens`; most other services know nothing else.
+            own = self._config.provider is Provider.OPENAI and self._config.uses_default_url
+            body["max_completion_tokens" if own else "max_tokens"] = self._config.max_tokens
+        if self._config.temperature is not None:
+            body["temperature"] = self._config.temperature
         try:
             return await self._ask(body, on_text)
         except ModelError as error:

@@ -1,0 +1,96 @@
+"""Tests what the worker says about a workspace that it cannot use."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from worker.workspace import find_problem
+
+AGENT_RUNNER = Path(__file__).parent.parent
+
+
+def problem_as_uid_1234(root: Path, sandbox: str = "", before: str = "pass") -> str:
+    """What another user, who is not root, is told."""
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from worker import workspace\n"
+        f"{before}\n"
+        "os.setgroups([]); os.setgid(1234); os.setuid(1234)\n"
+        "print(workspace.find_problem(Path(sys.argv[1]), sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", script, str(root), sandbox]
+    done = subprocess.run(command, cwd=AGENT_RUNNER, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder whose parents are accessible to everyone."""
+    for path in (tmp_path, *tmp_path.parents[:2]):  # not /tmp itself
+        path.chmod(0o755)
+    return tmp_path
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as other users")
+
+
+def test_a_missing_folder_is_created(tmp_path: Path) -> None:
+    assert find_problem(tmp_path / "a/b") == ""
+    assert (tmp_path / "a/b").is_dir()
+    assert find_problem(tmp_path / "a/b", "not-there-yet") == ""
+
+
+def test_a_file_is_not_a_workspace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    file = f"{tmp_path}/file"
+    assert find_problem(tmp_path / "file") == (
+        f"the workspace `{file}` cannot be created: `{file}` is not a folder"
+    )
+
+
+@needs_root
+def test_a_folder_of_another_user(folder: Path) -> None:
+    root = folder / "workspace"
+    root.mkdir(mode=0o755)
+    os.chown(root, 1001, 1002)
+    start = f"the workspace `{root}` cannot be used: `{root}` belongs to uid 1001, and the "
+    start += "agent-runner runs as uid 1234. "
+    assert problem_as_uid_1234(root) == (
+        f"{start}Give it to the agent-runner: `sudo chown -R 1234:1234 {root}`"
+    )
+    mounted = "workspace.os.path.ismount = lambda path: True"
+    assert problem_as_uid_1234(root, before=mounted) == (
+        f"{start}Give the folder of the host that is mounted there to the agent-runner: "
+        "`sudo chown -R 1234:1234 ~/.stigmer/data/workspace`, or its path if it is another one; "
+        "or start the container as the owner of the folder: `docker run --user 1001:1002 …`"
+    )
+    os.chown(root, 1234, 1234)
+    assert problem_as_uid_1234(root) == ""
+
+
+@needs_root
+def test_a_sandbox_of_another_user(folder: Path) -> None:
+    root = folder / "workspace"
+    (root / "s/.graphton").mkdir(parents=True)
+    os.chown(root, 1234, 1234)
+    assert problem_as_uid_1234(root) == ""
+    assert f"`{root}/s` belongs to uid 0" in problem_as_uid_1234(root, "s")
+    os.chown(root / "s", 1234, 1234)
+    assert f"`{root}/s/.graphton` belongs to uid 0" in problem_as_uid_1234(root, "s")
+    (root / ".locks").mkdir()
+    assert f"`{root}/.locks` belongs to uid 0" in problem_as_uid_1234(root)
+
+
+@needs_root
+def test_a_workspace_that_cannot_be_created(folder: Path) -> None:
+    said = problem_as_uid_1234(folder / "a/b")
+    assert said.startswith(f"the workspace `{folder}/a/b` cannot be created: `{folder}` belongs to")
+
+
+def test_a_read_only_file_system() -> None:
+    assert find_problem(Path("/proc/sys/kernel/x")).startswith("the workspace `/proc/sys")

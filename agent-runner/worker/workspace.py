@@ -1,0 +1,74 @@
+"""The folder with all sandboxes, and what keeps the worker from using it."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+LOCKS_FOLDER: Final = ".locks"
+"""The folder for lock files, next to the sandboxes. A sandbox id cannot begin with a dot."""
+
+_UNKNOWN_UID: Final = 65534
+"""The owner that the kernel shows for a file whose owner does not exist in a user namespace."""
+
+
+def find_problem(root: Path, sandbox: str = "") -> str:
+    """Say why the worker cannot write to the workspace, and what helps. Empty if it can.
+
+    The folder is created if it does not exist.
+
+    Args:
+        root: The folder with all sandboxes.
+        sandbox: The name of a sandbox to check too. It need not exist.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
+        return f"the workspace `{root}` cannot be created: " + _explain(nearest, error.errno, False)
+    used = [root, root / LOCKS_FOLDER]
+    if sandbox:
+        used += [root / sandbox, root / sandbox / ".graphton", root / sandbox / ".tmp"]
+    for folder in used:
+        if folder == root or os.path.lexists(folder):
+            code = _access_error(folder)
+            if code:
+                explanation = _explain(folder, code, os.path.ismount(root))
+                return f"the workspace `{root}` cannot be used: {explanation}"
+    return ""
+
+
+def _access_error(folder: Path) -> int:
+    """The error of writing to a folder; 0 if it is writable."""
+    if not folder.is_dir():
+        return errno.ENOTDIR
+    if os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        return 0
+    read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+    return errno.EROFS if read_only else errno.EACCES
+
+
+def _explain(folder: Path, code: int | None, mounted: bool) -> str:
+    if code == errno.EROFS:
+        return f"`{folder}` is read-only; mount the folder without `ro`"
+    if code in {errno.EEXIST, errno.ENOTDIR}:
+        return f"`{folder}` is not a folder"
+    if code not in {errno.EACCES, errno.EPERM}:
+        return os.strerror(code or errno.EIO)
+    owner, uid, gid = folder.stat(), os.geteuid(), os.getegid()
+    change_owner = f"sudo chown -R {uid}:{gid}"
+    text = f"`{folder}` belongs to uid {owner.st_uid}, and the agent-runner runs as uid {uid}. "
+    if not mounted:
+        return text + f"Give it to the agent-runner: `{change_owner} {folder}`"
+    # The folder has another path on the host, which the worker cannot know. This is the path that
+    # the stigmer CLI and `cargo xtask` use.
+    text += (
+        "Give the folder of the host that is mounted there to the agent-runner: "
+        f"`{change_owner} ~/.stigmer/data/workspace`, or its path if it is another one"
+    )
+    if owner.st_uid == _UNKNOWN_UID:
+        return text
+    return text + (
+        "; or start the container as the owner of the folder: "
+        f"`docker run --user {owner.st_uid}:{owner.st_gid} …`"
+    )
