@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--session", default="", help="the session to continue; created if it does not exist"
     )
     ask.add_argument("--agent", default="dev-agent", help="the id of the agent")
+    ask.add_argument("--org", default="local", help="the organization of the agent")
     ask.add_argument("--model", default="", help="a model to use instead of the runner's default")
     ask.add_argument(
         "--workspace", default="", help="the folder of the runner's sandboxes, to show in paths"
@@ -131,6 +132,7 @@ def main() -> int:
                     arguments.message,
                     session=arguments.session,
                     agent=arguments.agent,
+                    org=arguments.org,
                     model=arguments.model,
                     workspace=arguments.workspace,
                     api_key=os.environ.get("STIGMER_API_KEY", ""),

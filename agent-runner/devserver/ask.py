@@ -2,10 +2,12 @@
 
 import re
 import sys
+import uuid
 from typing import Any, Final
 
 import grpc.aio
 
+from stigmer_stubs import agent_pb2, session_pb2
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from stigmer_stubs.backend import Method
@@ -17,6 +19,9 @@ REQUEST_FAILED: Final = 4
 """The exit code if the server did not answer or refused the request."""
 
 
+API_VERSION: Final = "agentic.stigmer.ai/v1"
+
+
 def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
     make = channel.unary_stream if method.streams else channel.unary_unary
     return make(
@@ -26,12 +31,36 @@ def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
     )
 
 
+async def find_session(
+    channel: grpc.aio.Channel, metadata: list[tuple[str, str]], name: str, agent: str, org: str
+) -> str:
+    """Find a session by its id, or create one of this name for the agent. Return its id.
+
+    The server makes no session for an execution, and chooses the id of a session itself.
+    """
+    try:
+        wanted = session_pb2.SessionId(value=name)
+        await _call(channel, contract.GET_SESSION)(wanted, metadata=metadata)
+        return name
+    except grpc.aio.AioRpcError as error:
+        if error.code() != grpc.StatusCode.NOT_FOUND:
+            raise
+    wanted_agent = agent_pb2.AgentId(value=agent)
+    found = await _call(channel, contract.GET_AGENT)(wanted_agent, metadata=metadata)
+    session = session_pb2.Session(api_version=API_VERSION, kind="Session")
+    session.metadata.name, session.metadata.org = name, org
+    session.spec.agent_instance_id = found.status.default_instance_id
+    created = await _call(channel, contract.CREATE_SESSION)(session, metadata=metadata)
+    return str(created.metadata.id)
+
+
 async def ask(
     server: str,
     message: str,
     *,
     session: str,
     agent: str,
+    org: str,
     model: str,
     workspace: str,
     api_key: str,
@@ -41,13 +70,17 @@ async def ask(
     Returns:
         The exit code: 0 for a completed execution, else EXECUTION_FAILED or REQUEST_FAILED.
     """
-    execution = pb.AgentExecution(api_version="agentic.stigmer.ai/v1", kind="AgentExecution")
-    execution.spec.session_id, execution.spec.agent_id = session, agent
+    execution = pb.AgentExecution(api_version=API_VERSION, kind="AgentExecution")
+    execution.metadata.name, execution.metadata.org = f"ask-{uuid.uuid4().hex[:12]}", org
+    execution.spec.agent_id = agent
     execution.spec.message = message
     execution.spec.execution_config.model_name = model
     metadata = [("authorization", f"Bearer {api_key}")] if api_key else []
     async with grpc.aio.insecure_channel(server) as channel:
         try:
+            if session:
+                session = await find_session(channel, metadata, session, agent, org)
+                execution.spec.session_id = session
             created = await _call(channel, contract.CREATE_EXECUTION)(execution, metadata=metadata)
             suffix = f" of session {session}" if session else ""
             print(f"execution {created.metadata.id}{suffix}", file=sys.stderr)

@@ -57,6 +57,14 @@ class Options:
     runner: RunnerOptions = field(default_factory=RunnerOptions)
 
 
+async def _require_name(resource: pb.AgentExecution | Session, context: Context) -> None:
+    """The real server requires both."""
+    for key in ("name", "org"):
+        if not getattr(resource.metadata, key):
+            reason = f"metadata.{key}: value is required"
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, reason)
+
+
 class DevServer:
     """The server.
 
@@ -153,6 +161,7 @@ class DevServer:
             contract.CREATE_EXECUTION: self._create,
             contract.UPDATE_EXECUTION_STATUS: self._update,
             contract.GET_EXECUTION: self._get_execution,
+            contract.CREATE_SESSION: self._create_session,
             contract.GET_SESSION: self._getter(Session, "value"),
             contract.GET_AGENT: self._getter(Agent, "value"),
             contract.GET_AGENT_INSTANCE: self._getter(AgentInstance, "value"),
@@ -199,7 +208,18 @@ class DevServer:
     async def _create(self, execution: pb.AgentExecution, context: Context) -> pb.AgentExecution:
         if self._client is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not connected to Temporal")
+        await _require_name(execution, context)
+        session = execution.spec.session_id
+        if session and self.store.get(Session, session) is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"there is no session `{session}`")
         return await self.create(execution)
+
+    async def _create_session(self, session: Session, context: Context) -> Session:
+        """The id is the name, so that people recognise it. The real server makes one up."""
+        await _require_name(session, context)
+        session.metadata.id = session.metadata.name
+        self.store.add(session)
+        return session
 
     async def _update(
         self, request: pb.AgentExecutionUpdateStatusInput, context: Context

@@ -1,11 +1,23 @@
 import asyncio
 import re
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 
-from devserver.ask import EXECUTION_FAILED, REQUEST_FAILED, ask, folder_of, report
+import devserver.ask
+from devserver.ask import (
+    EXECUTION_FAILED,
+    REQUEST_FAILED,
+    ask,
+    find_session,
+    folder_of,
+    report,
+)
+from stigmer_stubs import agent_pb2, session_pb2
 from stigmer_stubs import agentexecution_pb2 as pb
+from stigmer_stubs import backend as contract
 from worker.sandbox import sandbox_id
 
 
@@ -27,6 +39,33 @@ def test_a_failed_execution_has_an_exit_code_of_its_own(capsys: pytest.CaptureFi
 
 def test_a_server_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     server = "127.0.0.1:1"
-    asked = ask(server, "hello", session="", agent="", model="", workspace="", api_key="")
+    asked = ask(server, "hello", session="", agent="", org="o", model="", workspace="", api_key="")
     assert asyncio.run(asked) == REQUEST_FAILED
     assert re.match(f"{server}: {grpc.StatusCode.UNAVAILABLE.name}: ", capsys.readouterr().err)
+
+
+def test_the_server_chooses_the_id_of_a_new_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+
+    def call(channel: object, method: contract.Method[Any, Any]) -> Any:
+        async def answer(request: Any, metadata: object) -> Any:
+            sent.append(request)
+            if method is contract.GET_SESSION:
+                none = grpc.aio.Metadata()
+                raise grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, none, none)
+            if method is contract.GET_AGENT:
+                agent = agent_pb2.Agent()
+                agent.status.default_instance_id = "ins-1"
+                return agent
+            session = session_pb2.Session()
+            session.metadata.id = "ses-1"
+            return session
+
+        return answer
+
+    monkeypatch.setattr(devserver.ask, "_call", call)
+    channel: Any = None
+    assert asyncio.run(find_session(channel, [], "mine", "agt-1", "local")) == "ses-1"
+    created = sent[-1]
+    assert (created.metadata.name, created.metadata.org) == ("mine", "local")
+    assert created.spec.agent_instance_id == "ins-1"

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from temporalio.client import WorkflowFailureError
 
-from devserver.ask import EXECUTION_FAILED
+from devserver.ask import EXECUTION_FAILED, ask
 from devserver.model import ModelServer
 from devserver.server import DevServer, Options
 from devserver.workflow import RunnerOptions
@@ -120,6 +120,34 @@ def add_agent(stack: Stack, name: str) -> Agent:
     instance.spec.agent_id = name
     session.spec.agent_instance_id = name
     return agent
+
+
+async def test_ask_creates_the_session_that_it_names(
+    shared: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def ask_in(session: str) -> int:
+        return await ask(
+            f"127.0.0.1:{shared.server.port}",
+            "run: echo works",
+            session=session,
+            agent="dev-agent",
+            org="o",
+            model="",
+            workspace="/w",
+            api_key=WORKER_KEY,
+        )
+
+    assert await ask_in("asked") == 0
+    session = shared.server.store.get(Session, "asked")
+    assert session is not None
+    agent = shared.server.store.get(Agent, "dev-agent")
+    assert agent and session.spec.agent_instance_id == agent.status.default_instance_id
+    assert (session.metadata.name, session.metadata.org) == ("asked", "o")
+    assert await ask_in("asked") == 0, "the session exists"
+    assert await ask_in("") == 0
+    out, err = capsys.readouterr()
+    assert out.count("works") == 3
+    assert err.count(" of session asked\n") == 2
 
 
 @pytest.mark.image

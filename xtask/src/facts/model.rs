@@ -10,6 +10,8 @@ use crate::{
 const PROVIDER: &str = "STIGMER_LLM_PROVIDER";
 const MODEL: &str = "STIGMER_LLM_MODEL";
 const URL: &str = "STIGMER_LLM_BASE_URL";
+/// The address if the provider is [`DEFAULT_PROVIDER`] and [`URL`] is not set.
+const OLLAMA_URL: &str = "OLLAMA_BASE_URL";
 
 /// The keys that decide the provider if none is named. The first one that is set counts.
 /// `STIGMER_LLM_API_KEY` is not one of them, because it can be the key of any provider.
@@ -79,11 +81,15 @@ impl Model {
             Some(_) => Vec::new(),
             None => keys.map(|key| key.variable).collect(),
         };
+        let is_ollama = provider
+            .as_ref()
+            .is_none_or(|provider| provider.value == DEFAULT_PROVIDER);
+        let url = set(URL).or_else(|| set(OLLAMA_URL).filter(|_| is_ollama));
         Self {
             is_scripted: matches!(runner.get(PROVIDER), Some((_, Source::Scripted))),
             provider,
             name: set(MODEL),
-            address: set(URL).map(|url| format!("{} in {}", url.variable, url.place)),
+            address: url.map(|url| format!("{} in {}", url.variable, url.place)),
             other_keys,
         }
     }
@@ -176,6 +182,20 @@ mod tests {
             &[("STIGMER_LLM_PROVIDER", "Anthropic ")],
             "anthropic (STIGMER_LLM_PROVIDER in your environment), m (STIGMER_LLM_MODEL in .env), at the address of STIGMER_LLM_BASE_URL in .env",
         );
+    }
+
+    #[test]
+    fn ollamas_own_address_counts_for_ollama_only() {
+        let describe = |file: &str| model(file, &[]).describe();
+        let ollama = describe("OLLAMA_BASE_URL=http://h\n");
+        assert!(
+            ollama.ends_with(", at the address of OLLAMA_BASE_URL in .env"),
+            "{ollama}"
+        );
+        let both = describe("OLLAMA_BASE_URL=http://h\nSTIGMER_LLM_BASE_URL=http://i\n");
+        assert!(both.ends_with(" of STIGMER_LLM_BASE_URL in .env"), "{both}");
+        let openai = describe("OLLAMA_BASE_URL=http://h\nOPENAI_API_KEY=x\n");
+        assert!(!openai.contains("OLLAMA"), "{openai}");
     }
 
     #[test]
