@@ -10,7 +10,10 @@ use crate::{
 /// The configuration says all that differs, and every command works.
 pub fn another_project(checkout: &Checkout) {
     let src = checkout.src();
-    fs::remove_dir_all(src.join("agent-runner")).unwrap();
+    let folder = src.join("agent-runner");
+    fs::remove_dir_all(&folder).unwrap();
+    // The commands of the tests run in it.
+    fs::create_dir(&folder).unwrap();
     let base = var("XTASK_BUILD_BASE_IMAGE").unwrap();
     let dockerfile = format!(
         "FROM {base}\nCOPY page.html /srv/\nWORKDIR /srv\n\
@@ -56,7 +59,7 @@ pub fn another_project(checkout: &Checkout) {
     assert!(tested.stdout.contains("ok   user "), "{tested:?}");
     assert!(!tested.stdout.contains("/workspace"), "{tested:?}");
     let started = run("run-local");
-    for word in ["Model", "warning", "agent-runner"] {
+    for word in ["Model", "warning", "stigmer"] {
         assert!(!started.stderr.contains(word), "{word}: {started:?}");
     }
     let page = || {
