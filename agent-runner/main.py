@@ -1,7 +1,8 @@
 """The agent-runner: a Temporal worker that runs AI agents for stigmer.
 
 Exit codes: 0 after SIGTERM or SIGINT, 1 after an unexpected error, 2 if the configuration cannot be
-used. A workspace that cannot be written is no reason to end: its owner can mend it meanwhile.
+used. A workspace that cannot be written does not end the worker: its owner can make it writable
+while the worker runs.
 """
 
 import ctypes
@@ -46,7 +47,7 @@ def main() -> int:
     log = logging.getLogger("agent-runner")
     log.info("starting", extra={"fields": startup_fields(settings)})
     if problem:
-        # The worker polls nevertheless: each execution then fails at once, with this reason.
+        # The worker polls all the same, so that each execution fails at once with this reason.
         log.error("executions fail until this is mended: %s", problem)
     for warning in connection.warnings:
         log.warning("%s", warning)

@@ -7,9 +7,9 @@
 #                     another layout that a build must support.
 #
 # Python's source comes from Debian 12, whose 3.11.2 is the newest 3.11 that a package mirror has. The
-# official build also optimizes with a profile (--enable-optimizations --with-lto), which takes many
-# minutes. It has tkinter, which would bring X11, and Berkeley DB, whose headers exist for one
-# architecture at a time.
+# official image differs in three ways. It is optimized with a profile (--enable-optimizations
+# --with-lto), which takes many minutes. It has tkinter, which needs X11. It has Berkeley DB, whose
+# headers (libdb-dev) can be installed for only one architecture.
 
 BASE_REPOSITORY=$REGISTRY/library/python
 BASE_PYTHON=3.11.2
@@ -19,7 +19,7 @@ BASE_PYTHON=3.11.2
 SLIM_PACKAGES=ca-certificates,netbase,tzdata
 SLIM_PACKAGES+=,libbz2-1.0,libffi8,libgdbm6t64,libgdbm-compat4t64,liblzma5,libncursesw6
 SLIM_PACKAGES+=,libreadline8t64,libsqlite3-0,libssl3t64,libuuid1,zlib1g
-# What the official image is compiled with.
+# Compilers for both architectures.
 COMPILER_PACKAGES=gcc,libc6-dev,make,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross
 DEVELOPMENT_LIBRARIES=(libbz2-dev libffi-dev libgdbm-dev libgdbm-compat-dev liblzma-dev
     libncurses-dev libreadline-dev libsqlite3-dev libssl-dev uuid-dev zlib1g-dev)

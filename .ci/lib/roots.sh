@@ -99,8 +99,9 @@ enter_root() {
     wait_for 60 root_is_entered "$name" || die "$name did not enter its root within 60 s"
 }
 
-# Before that, the programs in the namespace are this machine's, and they could write into the other root: Podman
-# 4.3 leaves a database there that Podman 6 refuses.
+# Whether the process has made its root /. Until then, a command in its namespace runs this machine's
+# programs, and they can write into the other root: Podman 4.3 leaves a database there that Podman 6
+# refuses.
 root_is_entered() {
     local pid
     read -r pid _ <"$STATE/pids/$1"

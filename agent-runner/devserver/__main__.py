@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     ask.add_argument("message", help="the request to the agent")
     ask.add_argument("--server", default="127.0.0.1:7234", help="the address of stigmer-server")
     ask.add_argument(
-        "--session", default="", help="the session to continue; created if it does not exist"
+        "--session",
+        default="",
+        help="the id of the session to continue; if there is none, the name of a new session",
     )
     ask.add_argument("--agent", default="dev-agent", help="the id of the agent")
     ask.add_argument("--org", default="local", help="the organization of the agent")

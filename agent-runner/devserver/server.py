@@ -58,7 +58,7 @@ class Options:
 
 
 async def _require_name(resource: pb.AgentExecution | Session, context: Context) -> None:
-    """The real server requires both."""
+    """Refuse a resource without a name or an organization, as the real server does."""
     for key in ("name", "org"):
         if not getattr(resource.metadata, key):
             reason = f"metadata.{key}: value is required"
@@ -215,7 +215,10 @@ class DevServer:
         return await self.create(execution)
 
     async def _create_session(self, session: Session, context: Context) -> Session:
-        """The id is the name, so that people recognise it. The real server makes one up."""
+        """Create a session whose id is its name, so that people recognise it.
+
+        The real server generates an id.
+        """
         await _require_name(session, context)
         session.metadata.id = session.metadata.name
         self.store.add(session)

@@ -98,7 +98,7 @@ def _load_profile(
             ["TEMPORAL_TLS_DISABLE_HOST_VERIFICATION is not supported: "
              "set TEMPORAL_TLS_SERVER_CA_CERT_PATH or TEMPORAL_TLS_SERVER_NAME"]
         )  # fmt: skip
-    # Without a home folder there is no default file. Nobody can have written one.
+    # The SDK looks for its default file in the home folder. Without HOME there is no such file.
     variables = {name: environment[name] for name in ("HOME",) if name in environment} | own
     try:
         profile = ClientConfigProfile.load(override_env_vars=variables)
@@ -107,7 +107,9 @@ def _load_profile(
         if isinstance(error, OSError):
             text = f"TEMPORAL_TLS_… `{error.filename}` cannot be read: {error.strerror}"
         else:
-            text = f"TEMPORAL_… {error}"
+            # The next lines of a TOML error show a line of the file, which can contain the key.
+            first_line, _, _ = str(error).partition("\n")
+            text = f"TEMPORAL_… {first_line}"
         raise SettingsError([text]) from None
     tls = config.get("tls", False)
     if isinstance(tls, TLSConfig) and bool(tls.client_cert) != bool(tls.client_private_key):

@@ -38,7 +38,7 @@ SHUTDOWN_RETRY_SECONDS: Final = 1.0
 """The same after a cancellation, and when the worker shuts down and will soon be killed."""
 
 LAST_ATTEMPT_SECONDS: Final = 0.5
-"""How long the last attempt may take in addition."""
+"""How long the last attempt may take after the time for retries is over."""
 
 
 class StopError(Exception):
@@ -134,6 +134,7 @@ class Execution:
             The final status. It also reports failures; this method does not raise them.
         """
         started = time.monotonic()
+        began = asyncio.get_running_loop().time()
         seconds: float | None = None
         limit = asyncio.timeout(None)
         reporter = Reporter(self._server, self._id, self._progress)
@@ -144,8 +145,7 @@ class Execution:
                 seconds = self._caller.seconds
                 if seconds is not None:
                     margin = min(15.0, max(1.0, seconds * 0.1), seconds / 2)
-                    loop_time = asyncio.get_running_loop().time()
-                    limit.reschedule(loop_time + seconds - margin)
+                    limit.reschedule(began + seconds - margin)  # `find_caller` took time too
                 await self._run_unless_ended(reporter)
             self._progress.end(pb.EXECUTION_COMPLETED)
         except _EXPECTED_ERRORS as error:
@@ -317,7 +317,7 @@ class Execution:
 
 
 def _describe_end(phase: pb.ExecutionPhase) -> StopError:
-    """Why an execution is stopped that has this final phase at the server already."""
+    """The reason to stop an execution that already has this final phase at the server."""
     if phase == pb.EXECUTION_CANCELLED:
         return StopError(phase, CANCELLED_TEXT, CANCELLED_RETRY_SECONDS)
     name = pb.ExecutionPhase.Name(phase)

@@ -30,7 +30,7 @@ CANCELLED_TEXT: Final = "cancelled"
 """The error of an execution that somebody cancelled."""
 
 SILENT_SECONDS: Final = 2.0
-"""If nothing has changed for so long, the server is asked whether the execution was cancelled."""
+"""After this time without a change, the server is asked whether the execution was cancelled."""
 
 UPDATE_RETRY_SECONDS: Final = 5.0
 """How long an update is retried. Longer is not useful: the next one contains it."""
@@ -281,7 +281,7 @@ class Reporter:
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        await self._look()  # it may have been cancelled before it began
+        await self._look()  # the execution may have been cancelled before it began
         while not self._stopping.is_set():
             await _wait_for_any(
                 self._progress.changed.wait(), self._stopping.wait(), asyncio.sleep(SILENT_SECONDS)
@@ -374,7 +374,8 @@ class Reporter:
         until = time.monotonic() + retry_for
         await self.stop(retry_for / 2)
         await self._look()
-        if self.phase == pb.EXECUTION_CANCELLED != self._progress.status.phase:
+        cancelled = pb.EXECUTION_CANCELLED
+        if self.phase == cancelled and self._progress.status.phase != cancelled:
             self._progress.end(pb.EXECUTION_CANCELLED, CANCELLED_TEXT)
         try:
             await self._send(max(0.0, until - time.monotonic()))

@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _FIRST_POLL_SECONDS, _MAX_POLL_SECONDS = 0.02, 0.5
 _NEXT_POLL_SECONDS: Final = 0.05
-"""Seconds between two attempts to lock a sandbox. The last one is for the next in line."""
+"""Seconds between two attempts to lock a sandbox. The last value is for the first in the queue."""
 
 
 def sandbox_dir(root: Path, sandbox_id: str) -> Path:
@@ -58,7 +58,7 @@ async def locked(
 ) -> AsyncIterator[None]:
     """Lock a sandbox during the `with` block, also against other workers on the same folder.
 
-    Those that wait get the lock in the order of their numbers, whichever worker they are in.
+    Callers that wait get the lock in the order of their numbers, also across workers.
 
     Args:
         root: The folder with all sandboxes.
@@ -84,10 +84,10 @@ async def locked(
 
 
 async def _wait_in_line(path: Path, queue: Path, order: int) -> int:
-    """Wait until everybody before us has had the lock `path`, and lock it.
+    """Wait until all callers with a smaller number have had the lock `path`, and lock it.
 
-    Each one that waits has a file in the folder `queue`, and keeps it locked. So the file of a
-    worker that was killed is recognised.
+    Each caller that waits has a file in the folder `queue`, and keeps it locked. The kernel
+    releases the lock of a worker that was killed, so others recognise its file and remove it.
     """
     ticket, held = _draw_ticket(queue, order)
     try:
@@ -110,8 +110,10 @@ def _draw_ticket(queue: Path, order: int) -> tuple[Path, int]:
     """Create a file in the queue. Returns its path, and the descriptor that locks it."""
     name = f"{order:020d}-{uuid.uuid4().hex}"
     while True:
-        queue.mkdir(parents=True, exist_ok=True)
-        # Under another name until it is locked: others remove tickets that are not locked.
+        # Not `exist_ok`, which fails if another worker removes the folder at the same moment.
+        with contextlib.suppress(FileExistsError):
+            queue.mkdir(parents=True)
+        # The file has another name until it is locked: others remove tickets that are not locked.
         new = queue / f".{name}"
         try:
             fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -183,13 +183,16 @@ class Settings(BaseSettings):
 
     temporal_service_address: HostPort = temporal.DEFAULT_ADDRESS
     temporal_address: HostPort | None = None
-    """Temporal's own name of the same setting. See `worker.connection`."""
+    """Temporal's own name for `temporal_service_address`. See `worker.connection`."""
     temporal_api_key: Key = None
     temporal_tls: bool | None = None
     temporal_namespace: NonEmptyText = temporal.DEFAULT_NAMESPACE
     temporal_agent_execution_runner_task_queue: NonEmptyText = temporal.RUNNER_TASK_QUEUE
     temporal_max_concurrency: int = Field(default=100, ge=1, le=1000)
-    """The maximum number of activities that run at the same time."""
+    """The maximum number of activities that run at the same time.
+
+    Executions that wait for an earlier one of their session do not count.
+    """
 
     agent_max_rounds: int = Field(default=100, ge=1, le=10_000)
     """The maximum number of requests to the model in one execution."""

@@ -2,7 +2,7 @@
 //!
 //! To find out whether a COPY from another stage is cached, Buildah copies the files again. For the two large
 //! layers of the runner's image that takes two seconds in each build. So xtask keeps the image of the stage that has
-//! them, under a name with a key of everything that the stage is made from. Later builds take it from the store.
+//! them, with a tag that is a digest of everything that the stage is made from. Later builds take it from the store.
 
 use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 

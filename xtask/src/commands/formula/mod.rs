@@ -137,7 +137,6 @@ fn check_schema(path: &Path, schema: u32) -> Result<(), Failure> {
     .hint("use the xtask of the commit that wrote it, or a newer one"))
 }
 
-/// Replaces the `@NAMES@` of a template, in one pass: a name within a value is not replaced.
 /// Homebrew's class for a formula of this name: `StigmerAgentRunner` for `stigmer-agent-runner`.
 /// <https://docs.brew.sh/Formula-Cookbook#names-of-formulae>
 fn class_name(name: &str) -> String {
@@ -149,6 +148,7 @@ fn class_name(name: &str) -> String {
     name.split(['-', '_', '.']).map(capitalised).collect()
 }
 
+/// Replaces the `@NAMES@` of a template, in one pass: a name within a value is not replaced.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::new();
     let mut rest = template;

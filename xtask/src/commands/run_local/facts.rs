@@ -100,7 +100,8 @@ impl RunFacts {
     }
 }
 
-/// The engine's log driver. A log without a limit is no reason to start no container.
+/// The engine's log driver. Empty if the engine does not answer: the container then starts without a limit for
+/// its log.
 fn log_driver(cx: &Context, state: &EngineState) -> String {
     let question = state.engine.log_driver_question();
     let answer = question.and_then(|question| cx.ask(&question).ok());

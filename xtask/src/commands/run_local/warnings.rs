@@ -9,10 +9,10 @@ use crate::{
     facts::{context::Context, environment::env_file_warnings, host},
 };
 
-/// What it means that the stigmer CLI's runner runs beside ours.
+/// The warning if the stigmer CLI's runner runs, too.
 pub const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs too: an execution goes to either of the two, if both have the same task queue";
 
-/// How to end that.
+/// The hint for [`TWO_WORKERS`].
 pub const STOP_STIGMER_CLI: &str = "stop the CLI's runner: `stigmer server stop`; or set another `TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`";
 
 /// Warns of what the user may not expect, such as an address at which nothing listens.
