@@ -399,7 +399,7 @@ async def test_an_execution_ends_before_temporals_timeout(root: Path) -> None:
         assert (await stack.ended(execution_id)) == returned
         assert returned.phase == pb.EXECUTION_FAILED
         assert returned.error == (
-            "no more time: stopped after 3 s, because the workflow's time limit is reached"
+            "no more time: stopped after 3 s, because Temporal's time limit is reached"
         )
         assert await runner.end() == 0
 

@@ -134,7 +134,7 @@ async def test_the_time_in_the_queue_of_the_session_counts(tmp_path: Path) -> No
         assert stack.status(second) == returned
         assert returned.phase == pb.EXECUTION_FAILED
         assert returned.error.startswith("no more time: stopped after ")
-        assert " in the session's queue, because the workflow's time" in returned.error
+        assert " in the session's queue, because Temporal's time" in returned.error
         assert await runner.end() == 0
 
 

@@ -1,5 +1,6 @@
 """Tests what the worker says about a workspace that it cannot use."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -92,5 +93,45 @@ def test_a_workspace_that_cannot_be_created(folder: Path) -> None:
     assert said.startswith(f"the workspace `{folder}/a/b` cannot be created: `{folder}` belongs to")
 
 
-def test_a_read_only_file_system() -> None:
-    assert find_problem(Path("/proc/sys/kernel/x")).startswith("the workspace `/proc/sys")
+def test_a_read_only_file_system(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    read_only = os.statvfs_result((0, 0, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: read_only)
+    assert find_problem(folder) == (
+        f"the workspace `{folder}` cannot be used: `{folder}` is read-only; "
+        "mount the folder without `ro`"
+    )
+
+
+@needs_root
+def test_a_folder_of_the_right_owner(folder: Path) -> None:
+    root = folder / "workspace"
+    root.mkdir()
+    os.chown(root, 1234, 1234)
+    root.chmod(0o500)
+    assert problem_as_uid_1234(root) == (
+        f"the workspace `{root}` cannot be used: its owner may not write to `{root}`; "
+        "permit it: `chmod u+rwx`"
+    )
+
+
+def test_a_folder_that_a_security_module_forbids(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert find_problem(folder) == (
+        f"the workspace `{folder}` cannot be used: a security module such as SELinux forbids "
+        f"access to `{folder}`; mount the folder with `:z` at the end of its volume"
+    )
+
+
+def test_a_file_server_that_has_lost_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(path: object, mode: object) -> bool:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "access", lost)
+    assert find_problem(folder) == (
+        f"the workspace `{folder}` cannot be used: {os.strerror(errno.ESTALE)}"
+    )

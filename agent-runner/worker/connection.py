@@ -69,7 +69,10 @@ def find_connection(settings: Settings, environment: Mapping[str, str]) -> Conne
     if "temporal_namespace" in given or not namespace:
         namespace = settings.temporal_namespace
     key = profile.api_key.strip() if profile.api_key else None
-    if key and not tls and not is_this_machine(urlsplit(f"//{address}").hostname or ""):
+    local = is_this_machine(urlsplit(f"//{address}").hostname or "")
+    if local and profile.tls is None:
+        tls = False  # only the key turned it on, and a development server has no TLS
+    if key and not tls and not local:
         raise SettingsError(
             ["TEMPORAL_TLS must not be false: the key for Temporal would be sent without TLS"]
         )

@@ -1,6 +1,7 @@
 """Runs one execution and reports its status to the server."""
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -156,10 +157,13 @@ class Execution:
                 text = f"no more time: stopped after {time.monotonic() - started:.0f} s"
                 if self._waited_for_session >= 1:
                     text += f", of which {self._waited_for_session:.0f} s in the session's queue"
-                text += ", because the workflow's time limit is reached"
+                text += ", because Temporal's time limit is reached"
             self._progress.end(pb.EXECUTION_FAILED, text)
         except (FilesError, OSError) as error:
-            problem = find_problem(self._settings.sandbox_root_dir, self._sandbox)
+            root = self._settings.sandbox_root_dir
+            problem = ""
+            with contextlib.suppress(asyncio.CancelledError):  # the execution has failed already
+                problem = await run_blocking(find_problem, root, self._sandbox)
             self._progress.end(
                 pb.EXECUTION_FAILED, problem or f"the sandbox cannot be used: {error}"
             )

@@ -1,6 +1,7 @@
 """The status of an execution, and sending it to the server."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -373,7 +374,9 @@ class Reporter:
         """
         until = time.monotonic() + retry_for
         await self.stop(retry_for / 2)
-        await self._look()
+        with contextlib.suppress(TimeoutError):  # the rest of the time is for sending
+            async with asyncio.timeout((until - time.monotonic()) / 2):
+                await self._look()
         cancelled = pb.EXECUTION_CANCELLED
         if self.phase == cancelled and self._progress.status.phase != cancelled:
             self._progress.end(pb.EXECUTION_CANCELLED, CANCELLED_TEXT)

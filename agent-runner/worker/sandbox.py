@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -203,7 +204,8 @@ async def remove_sandbox(root: Path, name: str) -> bool:
         return False
     if folder.is_symlink() or not folder.is_dir():
         raise ValueError(f"`{folder}` is not a folder")
-    async with locked(root, name):
+    # After all executions that wait now.
+    async with locked(root, name, order=time.time_ns() // 1000):
         with contextlib.suppress(FileNotFoundError):
             await run_blocking(shutil.rmtree, folder)
         (root / LOCKS_FOLDER / f"{name}.lock").unlink(missing_ok=True)

@@ -22,6 +22,13 @@ def find_problem(root: Path, sandbox: str = "") -> str:
         sandbox: The name of a sandbox to check too. It need not exist.
     """
     try:
+        return _find_problem(root, sandbox)
+    except OSError as error:  # for example a file server that has lost the folder
+        return f"the workspace `{root}` cannot be used: {error.strerror or error}"
+
+
+def _find_problem(root: Path, sandbox: str) -> str:
+    try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
@@ -56,6 +63,8 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
     if code not in {errno.EACCES, errno.EPERM}:
         return os.strerror(code or errno.EIO)
     owner, uid, gid = folder.stat(), os.geteuid(), os.getegid()
+    if owner.st_uid == uid:
+        return _explain_own(folder, owner.st_mode)
     change_owner = f"sudo chown -R {uid}:{gid}"
     text = f"`{folder}` belongs to uid {owner.st_uid}, and the agent-runner runs as uid {uid}. "
     if not mounted:
@@ -71,4 +80,14 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
     return text + (
         "; or start the container as the owner of the folder: "
         f"`docker run --user {owner.st_uid}:{owner.st_gid} …`"
+    )
+
+
+def _explain_own(folder: Path, mode: int) -> str:
+    """Why the owner cannot use the folder. Linux checks the mode before a security module."""
+    if mode & 0o700 != 0o700:
+        return f"its owner may not write to `{folder}`; permit it: `chmod u+rwx`"
+    return (
+        f"a security module such as SELinux forbids access to `{folder}`; "
+        "mount the folder with `:z` at the end of its volume"
     )

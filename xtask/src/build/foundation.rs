@@ -70,8 +70,15 @@ impl Foundation {
 
 /// The id of the base image, if the engine has it.
 fn base_id(cx: &Context, engine: &EngineFacts) -> Result<Option<String>> {
-    let found = cx.images_of(&engine.engine, &[&cx.settings.build.base_image])?;
-    Ok(found.into_iter().next().map(|image| image.id))
+    let base = &cx.settings.build.base_image;
+    if base.is_empty() {
+        return Ok(None);
+    }
+    let found = cx.images_of(&engine.engine, &[base])?;
+    // A build for another platform moves the name to the image of that platform.
+    let mut found = found.into_iter();
+    let of_engine = found.find(|image| image.platform() == engine.platform.to_string());
+    Ok(of_engine.map(|image| image.id))
 }
 
 /// The repository of the images. They are used on this machine only.
@@ -111,6 +118,9 @@ fn inputs(settings: &Settings, files: &BuildFiles) -> Option<String> {
         .iter()
         .all(|image| known.iter().any(|one| one == image))
     {
+        return None;
+    }
+    if part.copies_from_other_images() {
         return None;
     }
     let arguments = part.arguments();
@@ -247,6 +257,7 @@ mod tests {
         assert!(with("COPY tools", "COPY missing").is_none());
         assert!(with("COPY tools", "COPY .").is_none());
         assert!(with("$BASE AS tools", "docker.io/library/busybox AS tools").is_none());
+        assert!(with("COPY tools", "COPY --from=alpine").is_none());
         assert!(with("foundation", "other").is_none());
         let of_channel = "[[channel]]\nname = \"a\"\nmatch = [\"*\"]\ntags = [\"{version}\"]\n\
             build-args = { USED = \"{version}\" }\n";

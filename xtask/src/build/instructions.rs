@@ -64,6 +64,25 @@ impl Instructions {
         images
     }
 
+    /// Whether files are copied or mounted from an image that is not one of these stages.
+    pub fn copies_from_other_images(&self) -> bool {
+        let mut stages = BTreeSet::new();
+        for line in &self.0 {
+            let words = line.split_whitespace();
+            let mut sources = words.filter_map(|word| {
+                let options = word.strip_prefix("--mount=").map(|mount| mount.split(','));
+                let mut of_mount = options.into_iter().flatten();
+                word.strip_prefix("--from=")
+                    .or_else(|| of_mount.find_map(|option| option.strip_prefix("from=")))
+            });
+            if sources.any(|source| !stages.contains(source)) {
+                return true;
+            }
+            stages.extend(stage_name(line));
+        }
+        false
+    }
+
     /// The paths that the instructions take from the context. None if the text alone does not tell them.
     pub fn context_paths(&self) -> Option<Vec<PathBuf>> {
         let mut paths = Vec::new();
@@ -164,6 +183,22 @@ mod tests {
         assert_eq!(part.arguments(), ["BASE", "B"].into());
         let all = Instructions::of(TEXT);
         assert_eq!(all.images(), part.images(), "names of stages are no images");
+    }
+
+    #[test]
+    fn other_images_are_found() {
+        let copies = |text: &str| Instructions::of(text).copies_from_other_images();
+        let stage = "FROM a AS one\nFROM scratch\n";
+        assert!(!copies(&format!(
+            "{stage}COPY --from=one /x /\nRUN --mount=type=bind,from=one,target=/t true\n"
+        )));
+        assert!(copies(&format!("{stage}COPY --from=two /x /\n")));
+        assert!(copies(&format!(
+            "{stage}COPY --from=example.com/uv:latest /x /\n"
+        )));
+        assert!(copies(&format!(
+            "{stage}RUN --mount=from=alpine,target=/t true\n"
+        )));
     }
 
     #[test]

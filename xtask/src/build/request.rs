@@ -8,7 +8,10 @@ use crate::{
         image::{Platform, VERSION_LABEL},
         time::rfc3339,
     },
-    build::{facts::BuildFacts, foundation},
+    build::{
+        facts::BuildFacts,
+        foundation::{self, Foundation},
+    },
     cli::CheckOption,
     engine::{build::Build, label},
     facts::git::WorkTree,
@@ -142,23 +145,27 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
     Ok(labels)
 }
 
+/// The image that a build starts from. A build with `--no-cache` or `--pull` makes everything anew.
+pub fn foundation_of<'a>(facts: &'a BuildFacts, build: &Build) -> Option<&'a Foundation> {
+    let anew = build.no_cache || build.pull;
+    let is_for_engine = build.platforms == [facts.engine.platform.clone()];
+    facts.foundation.as_ref().filter(|_| is_for_engine && !anew)
+}
+
 /// The steps that build the version's image for one platform into the engine's store. They start from the image of
-/// the stage `foundation`, if the engine can, and make it first if it is missing. A build with `--no-cache`
-/// or `--pull` makes everything anew.
+/// the stage `foundation`, if the engine can, and make it first if it is missing.
 pub fn image_steps(facts: &BuildFacts, build: &Build, what: String) -> Vec<Step> {
     let engine = &facts.engine;
     let mut build = build.clone();
     let mut steps = Vec::new();
-    let is_for_engine = build.platforms == [engine.platform.clone()];
-    if let Some(foundation) = facts.foundation.as_ref().filter(|_| is_for_engine) {
-        let anew = build.no_cache || build.pull;
-        if anew && foundation.exists {
-            steps.push(Step::new(
-                engine.untag(&foundation.reference),
-                Output::Quiet,
-            ));
-        }
-        if !anew && !foundation.exists {
+    if let Some(foundation) = facts.foundation.as_ref().filter(|known| known.exists)
+        && build.no_cache
+    {
+        let untag = engine.untag(&foundation.reference);
+        steps.push(Step::new(untag, Output::Quiet));
+    }
+    if let Some(foundation) = foundation_of(facts, &build) {
+        if !foundation.exists {
             let mut of_stage = build.clone();
             foundation::STAGE.clone_into(&mut of_stage.target);
             of_stage.references = vec![foundation.reference.clone()];
@@ -170,9 +177,7 @@ pub fn image_steps(facts: &BuildFacts, build: &Build, what: String) -> Vec<Step>
                 "the layers below the code, from which later builds start",
             ));
         }
-        if !anew {
-            build.foundation = Some(foundation.reference.clone());
-        }
+        build.foundation = Some(foundation.reference.clone());
     }
     steps.push(
         engine

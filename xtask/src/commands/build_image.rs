@@ -13,6 +13,7 @@ use crate::{
     cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
+    engine::build::Build,
     facts::context::{Context, Ran},
     plan::Plan,
     settings::{CheckFirst, Settings},
@@ -85,14 +86,7 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
         CheckFirst::No => {}
     }
     ownership::check_tags(settings, facts)?;
-    // The engine's own platform needs no emulation.
-    let platform = parse_platform("--platform", args.platform.as_deref())?;
-    let platform = platform.as_ref().unwrap_or(&facts.engine.platform);
-    let mut build = request::build_for_platform(settings, facts, platform)?;
-    build.no_cache = args.build.no_cache;
-    // A tag such as `latest` only moves forward, as in the registry.
-    let is_newer = |reference: &String| facts.newer.iter().any(|(newer, _)| newer == reference);
-    build.references.retain(|reference| !is_newer(reference));
+    let build = requested(settings, facts, args)?;
     let what = format!(
         "{} for {} with {}",
         build.references.join(", "),
@@ -101,6 +95,19 @@ pub fn plan(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resul
     );
     plan.steps.extend(request::image_steps(facts, &build, what));
     Ok(plan)
+}
+
+/// What is built.
+fn requested(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Result<Build, Failure> {
+    // The engine's own platform needs no emulation.
+    let platform = parse_platform("--platform", args.platform.as_deref())?;
+    let platform = platform.as_ref().unwrap_or(&facts.engine.platform);
+    let mut build = request::build_for_platform(settings, facts, platform)?;
+    build.no_cache = args.build.no_cache;
+    // A tag such as `latest` only moves forward, as in the registry.
+    let is_newer = |reference: &String| facts.newer.iter().any(|(newer, _)| newer == reference);
+    build.references.retain(|reference| !is_newer(reference));
+    Ok(build)
 }
 
 /// Builds the image and reports it. Returns its reference; none after a dry run.
@@ -117,21 +124,18 @@ pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
         Ran::No => return Ok(None),
         Ran::Yes => {}
     }
-    if has_newer_base_image(cx, &facts)? {
+    let build = requested(cx.settings, &facts, args)?;
+    if let Some(foundation) = request::foundation_of(&facts, &build)
+        && foundation.is_outdated(cx, &facts.engine)?
+    {
         cx.ui
             .status("Building", "again: there is a newer base image");
         facts = BuildFacts::gather(cx)?;
-        cx.run_or_print(&plan(cx.settings, &facts, args)?)?;
+        let mut again = args.clone();
+        (again.check.check, again.check.no_check) = (false, true);
+        cx.run_or_print(&plan(cx.settings, &facts, &again)?)?;
     }
     report(cx, &facts, clock).map(Some)
-}
-
-/// Whether the build started from layers of an older base image than the one that it has pulled.
-fn has_newer_base_image(cx: &Context, facts: &BuildFacts) -> Result<bool> {
-    let foundation = facts.foundation.as_ref();
-    foundation.map_or(Ok(false), |foundation| {
-        foundation.is_outdated(cx, &facts.engine)
-    })
 }
 
 /// Prints what was built, and returns its reference.

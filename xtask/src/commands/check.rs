@@ -14,7 +14,7 @@ use crate::{
     settings::Settings,
 };
 
-/// Run ruff and mypy over agent-runner, in a build stage
+/// Check the sources, in a build stage
 #[derive(Args, Clone, Debug)]
 pub struct Check {
     #[command(flatten)]

@@ -21,7 +21,7 @@ use crate::{
         findings::{self, Finding, failure, ok, warning},
         run_local::{
             mounts::{folder_steps, mount},
-            warnings::{STOP_STIGMER_CLI, TWO_WORKERS, how_to_start},
+            warnings::{STOP_STIGMER_CLI, how_to_start},
         },
     },
     credentials::find::find,
@@ -354,7 +354,11 @@ fn stigmer_cli(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     let found = cx.container_of(&engine.engine, STIGMER_CLI_CONTAINER);
     let found = found.ok()??;
     let runs = found.is_of_stigmer_cli() && found.state.is_up();
-    runs.then(|| warning("stigmer CLI", TWO_WORKERS, STOP_STIGMER_CLI))
+    runs.then(|| warning(
+            "stigmer CLI",
+            "its runner `stigmer-agent-runner` runs: a runner of yours with the same task queue shares the executions with it",
+            STOP_STIGMER_CLI,
+        ))
 }
 
 fn git(cx: &Context) -> Finding {

@@ -163,6 +163,7 @@ pub const KEYS: &[Key] = &[
     key("health.command", ValueType::List(not_empty), "the health check if the image's own cannot be read (Podman with an image that BuildKit built in OCI format); empty for none"),
     key("require.user", ValueType::Text(required_user), "the user that the image must run as, for `test-image` and publishing: a user id, `not-root`, or `any`"),
     key("require.health-check", ValueType::Bool, "whether the image must have a health check; `health.command` counts as one"),
+    key("require.stop-codes", ValueType::List(exit_code), "the exit codes with which the program may end after SIGTERM; a program that does not handle the signal ends with 143"),
     key("require.volumes", ValueType::List(absolute), "folders that must be volumes of the image which its user can write to"),
     key("budget.compressed", ValueType::Size, "the maximum size of the image's download, the gzip of its file system; empty for no limit"),
     key("budget.unpacked", ValueType::Size, "the maximum size of the unpacked image, as a tar archive; empty for no limit"),
@@ -356,6 +357,12 @@ fn repository(text: &str) -> Result<(), String> {
 
 fn required_user(text: &str) -> Result<(), String> {
     RequiredUser::try_from(text.to_owned()).map(|_| ())
+}
+
+fn exit_code(text: &str) -> Result<(), String> {
+    let code = text.parse::<u8>();
+    code.map(|_| ())
+        .map_err(|_| "must be a number from 0 to 255".to_owned())
 }
 
 fn port(text: &str) -> Result<(), String> {

@@ -14,8 +14,8 @@ use crate::{
 /// The name of the runner that the stigmer CLI starts, with `docker run` and without labels.
 pub const STIGMER_CLI_CONTAINER: &str = "stigmer-agent-runner";
 
-/// The repository of its image.
-const STIGMER_CLI_REPOSITORY: &str = "ghcr.io/stigmer/agent-runner";
+/// A variable that the CLI sets, and that no runner reads.
+const STIGMER_CLI_VARIABLE: &str = "WORKSPACE_ROOT=";
 
 /// A container, as both engines describe it.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub struct Config {
     /// The arguments for the entry point.
     pub cmd: Option<Vec<String>>,
     pub labels: Option<BTreeMap<String, String>>,
+    env: Option<Vec<String>>,
     pub healthcheck: Option<Healthcheck>,
 }
 
@@ -154,11 +155,10 @@ impl Container {
 
     /// Whether the stigmer CLI started it, as `stigmer server` does.
     pub fn is_of_stigmer_cli(&self) -> bool {
-        let is_image = |rest: &str| rest.is_empty() || rest.starts_with([':', '@']);
-        let image = self.image().strip_prefix(STIGMER_CLI_REPOSITORY);
+        let mut env = self.config.env.iter().flatten();
         self.owner() == Owner::Other
             && self.name.trim_start_matches('/') == STIGMER_CLI_CONTAINER
-            && image.is_some_and(is_image)
+            && env.any(|variable| variable.starts_with(STIGMER_CLI_VARIABLE))
     }
 
     /// The tool that probably created the container, judged by its labels and its name.
@@ -443,13 +443,12 @@ mod tests {
             );
             found.is_of_stigmer_cli()
         };
-        let docker = r#"[{"Id":"1","Name":"/stigmer-agent-runner","Config":{"Image":"ghcr.io/stigmer/agent-runner:latest"}}]"#;
-        let podman = r#"[{"Id":"1","Name":"stigmer-agent-runner","ImageName":"ghcr.io/stigmer/agent-runner:v1.2.3","Config":{}}]"#;
-        assert!(is_clis(docker) && is_clis(podman));
+        let docker = r#"[{"Id":"1","Name":"/stigmer-agent-runner","Config":{"Image":"x","Env":["A=1","WORKSPACE_ROOT=/workspace"]}}]"#;
+        let podman = docker.replace("/stigmer", "stigmer");
+        assert!(is_clis(docker) && is_clis(&podman));
         assert!(!is_clis(&docker.replace("-runner\"", "-runner-2\"")));
-        assert!(!is_clis(
-            &docker.replace("/agent-runner:", "/agent-runner-2:")
-        ));
+        let by_hand = docker.replace("WORKSPACE_ROOT", "LOG_LEVEL");
+        assert!(!is_clis(&by_hand), "Homebrew's script, or a person");
         let ours = r#""Config":{"Labels":{"ai.stigmer.xtask.container":"run"},"#;
         assert!(!is_clis(&docker.replace(r#""Config":{"#, ours)));
     }

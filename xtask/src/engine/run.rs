@@ -142,7 +142,7 @@ impl EngineFacts {
     /// Whether a container on this network must use a name to reach the host. That name then
     /// replaces `localhost` in addresses.
     pub fn has_host_name_on(&self, network: &Network) -> bool {
-        self.network(network) != Network::Host && !network.is_apart_from_host()
+        self.has_own_ports_on(network)
     }
 
     /// Whether a container on this network has ports of its own, which can be published.

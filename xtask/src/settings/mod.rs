@@ -200,6 +200,7 @@ pub struct HealthSettings {
 pub struct RequireSettings {
     pub user: RequiredUser,
     pub health_check: bool,
+    pub stop_codes: Vec<String>,
     pub volumes: Vec<String>,
 }
 

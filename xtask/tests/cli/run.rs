@@ -757,7 +757,7 @@ fn stigmer_clis_container() -> Value {
     let found = json!([{
         "Id": "0123456789abcdef", "Name": "/stigmer-agent-runner",
         "State": { "Status": "running", "Running": true },
-        "Config": { "Image": "ghcr.io/stigmer/agent-runner:latest" },
+        "Config": { "Image": "ghcr.io/stigmer/agent-runner:latest", "Env": ["WORKSPACE_ROOT=/workspace"] },
     }]);
     let question = "container inspect stigmer-agent-runner";
     answer(question, 0, &found.to_string(), "")

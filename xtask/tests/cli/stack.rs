@@ -82,7 +82,9 @@ fn a_model_in_the_environment_file_is_used_and_not_mixed_with_the_scripted_one()
 fn the_model_and_its_reason_are_one_line() {
     let answers = [no_container("docker"), image(), ok("run"), ok("exec")];
     let env = format!("{ADDRESSES}OPENAI_API_KEY=sk-made-up\n");
-    let output = sandbox(&env, "", &answers).run(&["run-local", "--version", "dev-me"]);
+    // The line is for projects whose container has a model.
+    let more = "pass-env = ['STIGMER_LLM_PROVIDER']\n";
+    let output = sandbox(&env, more, &answers).run(&["run-local", "--version", "dev-me"]);
     assert_eq!(output.code, 0, "{output:?}");
     let line = "       Model openai (OPENAI_API_KEY in .env), its default model\n";
     assert!(output.stderr.contains(line), "{}", output.stderr);

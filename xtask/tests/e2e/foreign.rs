@@ -35,6 +35,7 @@ pub fn another_project(checkout: &Checkout) {
         "schema = 1\n[image]\nrepository = '{}'\n\
          [run]\nnetwork = 'host'\nuser = 'image'\ncommand = ['{port}']\n\
          [run.hardening]\ndrop-capabilities = []\n\
+         [build]\nplatforms = ['linux/amd64']\n\
          [require]\nuser = 'any'\nhealth-check = false\n",
         remote.repository()
     );

@@ -261,7 +261,7 @@ fn test_image(checkout: &Checkout) {
         [
             "health check",
             "user",
-            "/workspace",
+            "volumes",
             "read-only root",
             "stops on SIGTERM",
             "labels",

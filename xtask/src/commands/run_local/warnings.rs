@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The warning if the stigmer CLI's runner runs, too.
-pub const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs too: an execution goes to either of the two, if both have the same task queue";
+const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs too: an execution goes to either of the two, if both have the same task queue";
 
 /// The hint for [`TWO_WORKERS`].
 pub const STOP_STIGMER_CLI: &str = "stop the CLI's runner: `stigmer server stop`; or set another `TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`";
@@ -34,7 +34,9 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
         cx.ui.hint(STOP_STIGMER_CLI);
     }
     if !run.ports.is_empty() && !engine.has_own_ports_on(&run.network) {
-        cx.ui.warn("`run.ports` has no effect on this network: the container's ports are those of the network that it shares");
+        cx.ui.warn(
+            "`run.ports` has no effect: on this network, the container has no ports of its own",
+        );
     }
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {

@@ -110,7 +110,7 @@ impl TestFacts {
 /// A command that writes a file in a folder, reads it and removes it.
 fn write_to(folder: &str) -> String {
     let file = quote_for_shell(&format!("{folder}/.xtask-test"));
-    format!("echo kept > {file} && grep -q kept {file} && rm {file}")
+    format!("echo kept > {file} && [ \"$(cat {file})\" = kept ] && rm {file}")
 }
 
 fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
@@ -210,7 +210,7 @@ fn run_plans(cx: &Context, facts: &TestFacts, plans: &TestPlans) -> Result<Vec<C
         let volumes = &settings.require.volumes;
         checks.extend(volume_check(volumes, &facts.image, volume));
         checks.push(root_check(settings, root));
-        checks.push(stop_check(stopped, settings.run.stop_grace, state));
+        checks.push(stop_check(settings, stopped, state));
     }
     checks.push(label_check(settings, &facts.image));
     let history = cx.exec.step(&plans.history)?;
@@ -350,7 +350,8 @@ fn root_check(settings: &Settings, touched: &Finished) -> CheckResult {
     CheckResult::new("read-only root", refused, detail)
 }
 
-fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> CheckResult {
+fn stop_check(settings: &Settings, stopped: &Finished, state: &Finished) -> CheckResult {
+    let grace = settings.run.stop_grace;
     let code = container::read_containers(&state.stdout)
         .ok()
         .and_then(|containers| {
@@ -358,9 +359,8 @@ fn stop_check(stopped: &Finished, grace: Duration, state: &Finished) -> CheckRes
                 .first()
                 .map(|container| container.state.exit_code)
         });
-    // A program without a handler for the signal ends by it, with 128 + 15.
-    let ok = stopped.ok() && stopped.took < grace && matches!(code, Some(0 | 143));
-    let code = code.map_or_else(|| "unknown".to_owned(), |code| code.to_string());
+    let code = code.map_or_else(|| "unknown".to_owned(), |code: i32| code.to_string());
+    let ok = stopped.ok() && stopped.took < grace && settings.require.stop_codes.contains(&code);
     CheckResult::new(
         "stops on SIGTERM",
         ok,
