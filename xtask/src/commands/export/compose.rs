@@ -6,7 +6,10 @@ use serde::Serialize;
 
 use crate::{
     base::env::User,
-    commands::export::runner::{Runner, Warning, dns_label},
+    commands::{
+        export::runner::{Runner, Warning, dns_label},
+        run_local::mounts::Mount,
+    },
     engine::EngineFacts,
     facts::environment::EnvFile,
     settings::{Network, Restart},
@@ -95,11 +98,10 @@ fn is_zero(number: &u64) -> bool {
 pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile {
     let run = &runner.settings.run;
     let network = engine.network(&run.network);
-    let by_name = runner.variables.by_name.iter();
-    let by_name = by_name.map(|name| (name.clone(), None));
+    let by_name = by_name(runner).map(|name| (name.clone(), None));
     let shown = runner.variables.shown.iter();
     let shown = shown.map(|(name, value)| (name.clone(), Some(literal(value))));
-    let is_volume = |mount: &&crate::commands::run_local::mounts::Mount| mount.folder.is_none();
+    let is_volume = |mount: &&Mount| mount.folder.is_none();
     let volumes = runner.mounts.iter().filter(is_volume);
     let created = network.created_by_user();
     let service = Service {
@@ -127,7 +129,7 @@ pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile
         tmpfs: run.hardening.tmpfs.iter().map(|it| literal(it)).collect(),
         cap_drop: run.hardening.drop_capabilities.clone(),
         security_opt: if run.hardening.no_new_privileges {
-            vec!["no-new-privileges:true"]
+            vec!["no-new-privileges"]
         } else {
             Vec::new()
         },
@@ -167,6 +169,19 @@ pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile
             })
             .collect(),
     }
+}
+
+/// The variables whose values Compose takes from its environment. Such a variable overrides the environment file,
+/// even if it has no value. So a variable that has none now can still be added to that file.
+fn by_name<'a>(runner: &'a Runner) -> impl Iterator<Item = &'a String> {
+    let variables = &runner.variables;
+    let unset = variables.unset.iter();
+    let unset = unset.filter(|_| runner.env_file.is_none());
+    variables
+        .passed
+        .iter()
+        .chain(&variables.withheld)
+        .chain(unset)
 }
 
 /// None for a network of Compose: that of the project, or one that the user created.

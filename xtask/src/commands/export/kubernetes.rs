@@ -293,7 +293,7 @@ fn pod<'a>(runner: &Runner, check: &[String], mounts: impl Iterator<Item = &'a M
         let name = dns_label(&format!("{}-tmpfs-{number}", name(runner)));
         volume_mounts.push(VolumeMount {
             name: name.clone(),
-            mount_path: folder.to_string_lossy().into_owned(),
+            mount_path: folder.to_owned(),
             read_only: false,
         });
         volumes.push(Volume {

@@ -142,14 +142,23 @@ fn export<'a>(
     facts: &'a Facts,
     check: &[String],
 ) -> Result<(String, Runner<'a>), Failure> {
-    let engine = engine(format, env);
-    let runner = Runner::new(settings, env, facts, engine.as_ref());
-    let text = match (format, &engine) {
-        (Format::Compose, Some(engine)) => json(&compose::compose(&runner, engine, env.user)),
-        (Format::Quadlet, Some(engine)) => Ok(quadlet::unit(&runner, engine, env.user)),
-        (Format::Kubernetes, _) | (_, None) => documents(&kubernetes::manifests(&runner, check)),
-    };
-    Ok((text?, runner))
+    let runner = |engine| Runner::new(settings, env, facts, engine);
+    match format {
+        Format::Compose => {
+            let engine = docker(env);
+            let runner = runner(Some(&engine));
+            Ok((json(&compose::compose(&runner, &engine, env.user))?, runner))
+        }
+        Format::Kubernetes => {
+            let runner = runner(None);
+            Ok((documents(&kubernetes::manifests(&runner, check))?, runner))
+        }
+        Format::Quadlet => {
+            let engine = podman(env);
+            let runner = runner(Some(&engine));
+            Ok((quadlet::unit(&runner, &engine, env.user), runner))
+        }
+    }
 }
 
 /// JSON is YAML too.
@@ -166,15 +175,23 @@ fn documents(files: &[impl Serialize]) -> Result<String, Failure> {
     texts.map(|text| Ok(format!("---\n{}", text?))).collect()
 }
 
-/// The engine that reads a format, as it usually runs on this system: Docker as root, and Podman as the user
-/// who runs xtask. None for a cluster.
-fn engine(format: Format, env: &Env) -> Option<EngineFacts> {
-    let (kind, version, rootless) = match format {
-        Format::Compose => (EngineKind::Docker, "28.0.0", false),
-        Format::Quadlet => (EngineKind::Podman, "5.0.0", env.user.euid != 0),
-        Format::Kubernetes => return None,
+/// Docker as it usually runs on this system: as root, on macOS in a virtual machine.
+fn docker(env: &Env) -> EngineFacts {
+    let location = match env.os {
+        Os::Linux => Location::Host,
+        Os::Mac => Location::VirtualMachine,
     };
-    Some(EngineFacts {
+    assumed(EngineKind::Docker, "28.0.0", false, location)
+}
+
+/// Podman as systemd runs it: as the user who runs xtask, beside the containers.
+fn podman(env: &Env) -> EngineFacts {
+    let rootless = env.user.euid != 0;
+    assumed(EngineKind::Podman, "5.0.0", rootless, Location::Host)
+}
+
+fn assumed(kind: EngineKind, version: &str, rootless: bool, location: Location) -> EngineFacts {
+    EngineFacts {
         engine: Engine {
             kind,
             program: kind.program().to_owned(),
@@ -182,12 +199,8 @@ fn engine(format: Format, env: &Env) -> Option<EngineFacts> {
         version: version.to_owned(),
         platform: Platform::linux("amd64"),
         rootless,
-        // systemd runs beside the containers, on macOS in their virtual machine.
-        location: match (format, env.os) {
-            (Format::Compose, Os::Mac) => Location::VirtualMachine,
-            _ => Location::Host,
-        },
-    })
+        location,
+    }
 }
 
 fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec<Warning> {

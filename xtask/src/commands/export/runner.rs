@@ -1,6 +1,6 @@
 //! What every format says about the runner's container. Pure.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     base::{env::Env, secret},
@@ -10,6 +10,7 @@ use crate::{
         environment::{EnvFile, RunnerEnv, Source},
         host::Folder,
     },
+    plan::quote_for_shell,
     settings::{Relabel, Settings},
 };
 
@@ -35,17 +36,17 @@ pub struct Runner<'a> {
     pub env_file: Option<&'a EnvFile>,
 }
 
-/// The variables of the container, by where their values come from when it starts. The values of the
-/// environment file and of xtask's environment may be secrets, so no format contains them.
+/// The variables of the container, by where their values come from. The environment file has the others. The
+/// values of that file and of xtask's environment may be secrets, so no format contains them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variables {
     /// The format contains the value.
     pub shown: Vec<(String, String)>,
-    /// The value comes from the environment in which the container is started.
-    pub by_name: Vec<String>,
-    /// Those of `by_name` that have a value in the environment of xtask.
+    /// The value comes from the environment of xtask.
     pub passed: Vec<String>,
-    /// Those of `by_name` whose value of `run.env` or `--env` looks like a secret.
+    /// Variables of `run.pass-env` that have no value now.
+    pub unset: Vec<String>,
+    /// The value of `run.env` or `--env` looks like a secret.
     pub withheld: Vec<String>,
 }
 
@@ -119,7 +120,6 @@ fn variables(runner: &RunnerEnv, engine: Option<&EngineFacts>) -> Variables {
             .and_then(|engine| rewrite_localhost(value, engine.host_name()))
             .unwrap_or_else(|| value.clone());
         if secret::is_secret_name(name) || secret::looks_like_secret(&value) {
-            out.by_name.push(name.clone());
             out.withheld.push(name.clone());
         } else {
             out.shown.push((name.clone(), value));
@@ -127,11 +127,8 @@ fn variables(runner: &RunnerEnv, engine: Option<&EngineFacts>) -> Variables {
     }
     for name in &run.pass_env {
         match runner.get(name) {
-            Some((_, Source::Passed)) => {
-                out.by_name.push(name.clone());
-                out.passed.push(name.clone());
-            }
-            None => out.by_name.push(name.clone()),
+            Some((_, Source::Passed)) => out.passed.push(name.clone()),
+            None => out.unset.push(name.clone()),
             Some((_, Source::EnvFile | Source::Fixed | Source::Flag | Source::Scripted)) => {}
         }
     }
@@ -154,7 +151,7 @@ pub fn missing_folders(mounts: &[Mount]) -> Vec<Warning> {
     let missing = mounts.iter().filter(is_missing);
     missing
         .map(|Mount { host, .. }| {
-            let quoted = crate::plan::quote_for_shell(host);
+            let quoted = quote_for_shell(host);
             Warning::new(
                 format!("there is no folder `{host}` to mount: only `run-local` creates it"),
                 format!("create it: `mkdir -p {quoted}`"),
@@ -198,9 +195,9 @@ pub fn dns_label(text: &str) -> String {
 }
 
 /// The folder and the options of `FOLDER[:OPTIONS]`, an item of `run.hardening.tmpfs`.
-pub fn tmpfs_parts(item: &str) -> (&Path, impl Iterator<Item = &str>) {
+pub fn tmpfs_parts(item: &str) -> (&str, impl Iterator<Item = &str>) {
     let (folder, options) = item.split_once(':').unwrap_or((item, ""));
-    (Path::new(folder), options.split(','))
+    (folder, options.split(','))
 }
 
 /// Where the environment file is, or would be.
