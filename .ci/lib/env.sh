@@ -34,6 +34,9 @@ EOF
         if [[ -x $COMPOSE ]]; then
             echo "export XTASK_E2E_COMPOSE=$COMPOSE"
         fi
+        if [[ -x $QUADLET ]]; then
+            echo "export XTASK_E2E_QUADLET=$QUADLET"
+        fi
         if [[ -x $DECODER ]]; then
             echo "export XTASK_E2E_DECODE_MANIFESTS=$DECODER"
         fi

@@ -22,6 +22,8 @@ REKOR_VERSION=2.2.1
 TIMESTAMP_VERSION=1.2.9
 # Of Debian 13.
 COMPOSE_VERSION=2.26
+# The first Podman with Quadlet.
+QUADLET_VERSION=4.4.0
 
 TOOLS=$CACHE/tools
 ACTIONLINT=$TOOLS/actionlint-$ACTIONLINT_VERSION
@@ -42,12 +44,13 @@ FULCIO=$TOOLS/fulcio-$FULCIO_VERSION
 REKOR=$TOOLS/rekor-$REKOR_VERSION
 TIMESTAMP_SERVER=$TOOLS/timestamp-server-$TIMESTAMP_VERSION
 COMPOSE=$TOOLS/docker-compose-$COMPOSE_VERSION
+QUADLET=$TOOLS/quadlet-$QUADLET_VERSION
 # The decoder of Kubernetes manifests is a program of this repository.
 DECODER_SOURCE=$LIB/../../xtask/tests/e2e/manifests
 DECODER=$TOOLS/decode-manifests-$(cat "$DECODER_SOURCE"/* | sha256sum | head -c 12)
 ALL_TOOLS=("$ACTIONLINT" "$BUILDCTL" "$BUILDKITD" "$COSIGN" "$DISTRIBUTION" "$GOFAKES3" "$CRANE"
     "$REGCTL" "$ORAS" "$DOCKERD_29" "$DOCKER_29" "$BUILDX_29" "$RUNC_29" "$COSIGN3" "$FULCIO" "$REKOR" "$TIMESTAMP_SERVER"
-    "$COMPOSE" "$DECODER")
+    "$COMPOSE" "$DECODER" "$QUADLET")
 
 # The builds take minutes on a small machine, so they run in the background, one after the other, in
 # the order in which the programs are needed.
@@ -89,6 +92,7 @@ build_tools() {
     build_docker_client
     unpack_compose
     build_decoder
+    build_tool "$QUADLET" "github.com/containers/podman/v4/cmd/quadlet@v$QUADLET_VERSION"
     build_tool "$COSIGN3" "github.com/sigstore/cosign/v3/cmd/cosign@v$COSIGN3_VERSION"
     # The services of keyless signing: certificates, the transparency log, and timestamps.
     build_tool "$FULCIO" "github.com/sigstore/fulcio@v$FULCIO_VERSION"

@@ -1,6 +1,6 @@
 //! What `export` prints, with and without an engine.
 
-use std::fs;
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use serde_json::{Value, json};
 
@@ -56,6 +56,36 @@ fn no_format_needs_an_engine_if_the_health_check_is_configured() {
         assert!(!output.stderr.contains("warning"), "{format}: {output:?}");
         let dry = export(&sandbox, format, &["--dry-run"]);
         assert_eq!(dry.stdout, output.stdout, "{format}");
+    }
+}
+
+#[test]
+fn the_last_line_says_what_to_do_with_the_output() {
+    let sandbox = sandbox_with_check("env-file = '.env'\n");
+    fs::write(sandbox.path("src/.env"), "A=1\n").unwrap();
+    // The tests may run as root.
+    let is_root = fs::metadata(sandbox.path("src")).unwrap().uid() == 0;
+    let (folder, systemctl) = if is_root {
+        ("/etc/containers/systemd", "systemctl")
+    } else {
+        ("~/.config/containers/systemd", "systemctl --user")
+    };
+    let quadlet = format!(
+        "save the output as `{folder}/box.container`; then run `{systemctl} daemon-reload` and `{systemctl} start box`"
+    );
+    for (format, hint) in [
+        (
+            "compose",
+            "pipe the output into `docker compose -f - up --detach --wait`",
+        ),
+        (
+            "kubernetes",
+            "create the Secret, for variables without a value in the output: `kubectl create secret generic box --from-env-file=/src/.env`; then pipe the output into `kubectl apply -f -`",
+        ),
+        ("quadlet", &quadlet),
+    ] {
+        let output = export(&sandbox, format, &[]);
+        assert_eq!(output.stderr, format!("hint: {hint}\n"));
     }
 }
 

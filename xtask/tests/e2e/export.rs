@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    engines::{Checkout, CommandOutput, PODMAN, command_output, var},
+    engines::{Checkout, CommandOutput, PODMAN, command_output},
     remote::needed,
 };
 
@@ -255,10 +255,13 @@ impl Drop for Played<'_> {
     }
 }
 
-/// The generator makes a command of the unit that has the options of `run-local`.
+/// The generators of the engine and of the first Podman with Quadlet make a command of the unit that has the
+/// options of `run-local`.
 pub fn quadlet(checkout: &Checkout) {
-    let ages = var("XTASK_E2E_AGES").unwrap();
-    let generator = Path::new(&ages).join(checkout.engine.name).join("quadlet");
+    let Some([ages, first]) = needed(["XTASK_E2E_AGES", "XTASK_E2E_QUADLET"]) else {
+        return;
+    };
+    let of_engine = Path::new(&ages).join(checkout.engine.name).join("quadlet");
     let special = format!("SPECIAL={SPECIAL}");
     // A released version, because `run-local` would pull its image.
     let version_and_env = ["--version", "1.2.3", "-e", &special];
@@ -270,45 +273,50 @@ pub fn quadlet(checkout: &Checkout) {
 
     let unit = export(checkout, "quadlet", &version_and_env);
     let file = write(checkout, "units/runner.container", &unit);
-    let generated = Command::new(generator)
-        .arg("-dryrun")
-        .env("QUADLET_UNIT_DIRS", file.parent().unwrap())
-        .output()
-        .unwrap();
-    let generated = command_output(&generated);
-    let start = generated
-        .stdout
-        .lines()
-        .find_map(|line| line.strip_prefix("ExecStart="));
-    let start = words_of_systemd(start.unwrap_or_else(|| panic!("{generated:?}")));
-
     let plan = checkout.ok(&[&["run-local", "--dry-run"][..], &version_and_env].concat());
     let run = plan.lines().find(|line| line.starts_with("podman run "));
     let run = words_of_shell(run.unwrap());
-    let of_quadlet = [
-        "cidfile",
-        "replace",
-        "rm",
-        "cgroups",
-        "sdnotify",
-        "d",
-        "log-driver",
-        "runtime",
-    ];
     // The journal limits the log. xtask's containers have labels, and systemd's have units.
-    let of_run_local = ["detach", "pull", "label", "log-opt"];
-    let (expected, found) = (
-        options_of(&run, &of_run_local),
-        options_of(&start, &of_quadlet),
-    );
-    assert_eq!(found, expected);
-    assert!(
-        found.contains(&format!("env={special}")),
-        "the special value is compared: {found:?}"
-    );
-    for option in ["read-only", "init", "cap-drop=all"] {
-        assert!(found.iter().any(|one| one == option), "{option}: {found:?}");
+    let expected = options_of(&run, &["detach", "pull", "label", "log-opt"]);
+    for option in [
+        "read-only",
+        "init",
+        "cap-drop=all",
+        &format!("env={special}"),
+    ] {
+        assert!(expected.iter().any(|one| one == option), "{expected:?}");
     }
+    for generator in [of_engine, first.into()] {
+        let start = generated_command(&generator, file.parent().unwrap());
+        assert_eq!(options_of(&start, &OF_QUADLET), expected, "{generator:?}");
+    }
+}
+
+/// The options that the generators add.
+const OF_QUADLET: [&str; 9] = [
+    "cidfile",
+    "replace",
+    "rm",
+    "cgroups",
+    "sdnotify",
+    "d",
+    // Podman 4.4's.
+    "log-driver",
+    "runtime",
+    "read-only-tmpfs",
+];
+
+/// The command of the service that a generator makes of the only unit in a folder.
+fn generated_command(generator: &Path, units: &Path) -> Vec<String> {
+    let generated = Command::new(generator)
+        .arg("-dryrun")
+        .env("QUADLET_UNIT_DIRS", units)
+        .output()
+        .unwrap();
+    let generated = command_output(&generated);
+    let mut lines = generated.stdout.lines();
+    let start = lines.find_map(|line| line.strip_prefix("ExecStart="));
+    words_of_systemd(start.unwrap_or_else(|| panic!("{generated:?}")))
 }
 
 /// The options and the image of a `podman run`, sorted and in one form, without those of the list.
