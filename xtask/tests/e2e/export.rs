@@ -288,7 +288,8 @@ pub fn quadlet(checkout: &Checkout) {
     }
     for generator in [of_engine, first.into()] {
         let start = generated_command(&generator, file.parent().unwrap());
-        assert_eq!(options_of(&start, &OF_QUADLET), expected, "{generator:?}");
+        let place = generator.display();
+        assert_eq!(options_of(&start, &OF_QUADLET), expected, "{place}");
     }
 }
 
