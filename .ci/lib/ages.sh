@@ -126,7 +126,15 @@ start_podman() {
         enter_root "$name" "$2" "$(podman_mounts "$name")"
     fi
     read -r pid _ <"$STATE/pids/$name"
-    write_program "$AGES/$name/podman" <<EOF
+    program_in_root "$pid" podman | write_program "$AGES/$name/podman"
+    # systemd calls it as a generator.
+    program_in_root "$pid" /usr/libexec/podman/quadlet | write_program "$AGES/$name/quadlet"
+    await "$name" podman_answers "$name"
+}
+
+# program_in_root PID PROGRAM: prints a program that runs PROGRAM in the root that the process PID has.
+program_in_root() {
+    cat <<EOF
 #!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 # Hides the warning that Podman 6 will need cgroups v2.
@@ -136,9 +144,8 @@ case \$PWD in
 /tmp/*) folder=\$PWD ;;
 *) folder=/ ;;
 esac
-exec nsenter --target $pid --mount --root --wdns="\$folder" podman "\$@"
+exec nsenter --target $1 --mount --root --wdns="\$folder" $2 "\$@"
 EOF
-    await "$name" podman_answers "$name"
 }
 
 podman_mounts() {

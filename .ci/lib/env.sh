@@ -31,6 +31,15 @@ EOF
         if [[ -x $COSIGN3 ]]; then
             echo "export XTASK_E2E_COSIGN3=$COSIGN3"
         fi
+        if [[ -x $COMPOSE ]]; then
+            echo "export XTASK_E2E_COMPOSE=$COMPOSE"
+        fi
+        if [[ -x $QUADLET ]]; then
+            echo "export XTASK_E2E_QUADLET=$QUADLET"
+        fi
+        if [[ -x $DECODER ]]; then
+            echo "export XTASK_E2E_DECODE_MANIFESTS=$DECODER"
+        fi
         if [[ -x $FULCIO && -x $REKOR && -x $TIMESTAMP_SERVER ]]; then
             echo "export XTASK_E2E_FULCIO=$FULCIO"
             echo "export XTASK_E2E_REKOR=$REKOR"

@@ -20,6 +20,10 @@ ORAS_VERSION=1.3.6
 FULCIO_VERSION=1.8.8
 REKOR_VERSION=2.2.1
 TIMESTAMP_VERSION=1.2.9
+# Of Debian 13.
+COMPOSE_VERSION=2.26
+# The first Podman with Quadlet.
+QUADLET_VERSION=4.4.0
 
 TOOLS=$CACHE/tools
 ACTIONLINT=$TOOLS/actionlint-$ACTIONLINT_VERSION
@@ -39,8 +43,14 @@ ORAS=$TOOLS/oras-$ORAS_VERSION
 FULCIO=$TOOLS/fulcio-$FULCIO_VERSION
 REKOR=$TOOLS/rekor-$REKOR_VERSION
 TIMESTAMP_SERVER=$TOOLS/timestamp-server-$TIMESTAMP_VERSION
+COMPOSE=$TOOLS/docker-compose-$COMPOSE_VERSION
+QUADLET=$TOOLS/quadlet-$QUADLET_VERSION
+# The decoder of Kubernetes manifests is a program of this repository.
+DECODER_SOURCE=$LIB/../../xtask/tests/e2e/manifests
+DECODER=$TOOLS/decode-manifests-$(cat "$DECODER_SOURCE"/* | sha256sum | head -c 12)
 ALL_TOOLS=("$ACTIONLINT" "$BUILDCTL" "$BUILDKITD" "$COSIGN" "$DISTRIBUTION" "$GOFAKES3" "$CRANE"
-    "$REGCTL" "$ORAS" "$DOCKERD_29" "$DOCKER_29" "$BUILDX_29" "$RUNC_29" "$COSIGN3" "$FULCIO" "$REKOR" "$TIMESTAMP_SERVER")
+    "$REGCTL" "$ORAS" "$DOCKERD_29" "$DOCKER_29" "$BUILDX_29" "$RUNC_29" "$COSIGN3" "$FULCIO" "$REKOR" "$TIMESTAMP_SERVER"
+    "$COMPOSE" "$DECODER" "$QUADLET")
 
 # The builds take minutes on a small machine, so they run in the background, one after the other, in
 # the order in which the programs are needed.
@@ -80,6 +90,9 @@ build_tools() {
     CGO_ENABLED=1 GOFLAGS="${GOFLAGS:-} -tags=seccomp" build_tool "$RUNC_29" \
         "github.com/opencontainers/runc@v$RUNC_29_VERSION" "-X main.version=$RUNC_29_VERSION"
     build_docker_client
+    unpack_compose
+    build_decoder
+    build_tool "$QUADLET" "github.com/containers/podman/v4/cmd/quadlet@v$QUADLET_VERSION"
     build_tool "$COSIGN3" "github.com/sigstore/cosign/v3/cmd/cosign@v$COSIGN3_VERSION"
     # The services of keyless signing: certificates, the transparency log, and timestamps.
     build_tool "$FULCIO" "github.com/sigstore/fulcio@v$FULCIO_VERSION"
@@ -128,6 +141,23 @@ build_docker_client() {
     )
     rm -rf "$work"
     mv "$DOCKER_29.new" "$DOCKER_29"
+}
+
+# Debian packages Docker's plug-in `compose`, so it need not be built.
+unpack_compose() {
+    [[ -x $COMPOSE ]] && return
+    local work
+    work=$(mktemp -d)
+    download_packages trixie "$work" docker-compose
+    dpkg -x "$work"/*.deb "$work"
+    mv "$work/usr/libexec/docker/cli-plugins/docker-compose" "$COMPOSE"
+    rm -rf "$work"
+}
+
+build_decoder() {
+    [[ -x $DECODER ]] && return
+    (cd "$DECODER_SOURCE" && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o "$DECODER.new" .)
+    mv "$DECODER.new" "$DECODER"
 }
 
 # need_tool FILE: waits until a program is built.

@@ -178,6 +178,24 @@ impl ContainerOptions {
     }
 }
 
+/// The variables of a container.
+#[derive(Args, Clone, Debug, Default)]
+pub struct EnvOption {
+    /// A variable of the container: NAME=value, or NAME for the value in your environment; can be given several times
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+}
+
+impl EnvOption {
+    pub fn add_to(&self, overrides: Overrides) -> Overrides {
+        let (values, names): (Vec<_>, Vec<_>) =
+            self.env.iter().cloned().partition(|one| one.contains('='));
+        overrides
+            .add("run.env", "--env", values)
+            .add("run.pass-env", "--env", names)
+    }
+}
+
 /// The options of every command that publishes.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct PublishingOptions {

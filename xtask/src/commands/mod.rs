@@ -14,6 +14,7 @@ mod docker_login;
 mod doctor;
 mod down;
 mod explain;
+mod export;
 mod findings;
 mod formula;
 pub mod health;

@@ -86,6 +86,7 @@ commands! {
         "down" = down::Down,
         "ask" = ask::Ask,
         "smoke" = smoke::Smoke,
+        "export" = export::Export,
         "clean" = clean::Clean,
     }
     "Publishing" {

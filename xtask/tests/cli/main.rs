@@ -7,6 +7,7 @@ mod ci;
 mod commands;
 mod credentials;
 mod detection;
+mod export;
 mod formula;
 mod installed;
 mod messages;

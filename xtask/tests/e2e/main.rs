@@ -7,6 +7,7 @@
 mod ages;
 mod capabilities;
 mod engines;
+mod export;
 mod faults;
 mod foreign;
 mod journey;
@@ -134,6 +135,12 @@ on_engines!(publish::signed: docker = DOCKER);
 on_engines!(registries::built_archives: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(secrets::not_exposed: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(stack::smoke_fails_for_a_broken_image: docker = DOCKER);
+
+on_engines!(export::compose: docker = DOCKER);
+on_engines!(export::manifests: docker = DOCKER);
+// Podman 6 has no cgroups on the machines of the CI, and then refuses to share a pod's processes.
+on_engines!(export::kube_play: podman = PODMAN, podman_5 = PODMAN_5);
+on_engines!(export::quadlet: podman_5 = PODMAN_5, podman_6 = PODMAN_6);
 
 // Only one engine, because this test uses the Temporal that is already running.
 on_engines!(stack::with_a_running_temporal: docker_containerd = DOCKER_CONTAINERD);

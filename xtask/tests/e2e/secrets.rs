@@ -222,6 +222,9 @@ impl<'a> Secrets<'a> {
         ok(&["explain"]);
         ok(&["completions", "bash"]);
         ok(&["help"]);
+        for format in ["compose", "kubernetes", "quadlet"] {
+            ok(&["export", format]);
+        }
         // A round of `watch` runs `build-image` and `run-local`, which this test runs too.
         self.run_once(&["watch", "--dry-run"]);
         ok(&["run-local", "--verbose"]);

@@ -95,7 +95,7 @@ pub fn container_env(runner: &RunnerEnv, engine: &EngineFacts) -> ContainerEnv {
 }
 
 /// `localhost:7233` → `host.docker.internal:7233`; none for an address of another machine.
-fn rewrite_localhost(address: &str, host: &str) -> Option<String> {
+pub fn rewrite_localhost(address: &str, host: &str) -> Option<String> {
     let (scheme, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), address),

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    cli::{ContainerOptions, VersionOption},
+    cli::{ContainerOptions, EnvOption, VersionOption},
     commands::{
         command::Command,
         run_local::{
@@ -36,9 +36,8 @@ pub struct RunLocal {
     foreground: bool,
     #[command(flatten)]
     container: ContainerOptions,
-    /// A variable of the container: NAME=value, or NAME for the value in your environment; can be given several times
-    #[arg(long, short, value_name = "NAME[=VALUE]")]
-    env: Vec<String>,
+    #[command(flatten)]
+    env: EnvOption,
     /// A further mount; can be given several times
     #[arg(long = "volume", short, value_name = "HOST:CONTAINER[:OPTIONS]")]
     volumes: Vec<String>,
@@ -67,12 +66,8 @@ impl Command for RunLocal {
     }
 
     fn overrides(&self) -> Vec<Override> {
-        let (values, names): (Vec<_>, Vec<_>) =
-            self.env.iter().cloned().partition(|one| one.contains('='));
-        self.container
-            .overrides()
-            .add("run.env", "--env", values)
-            .add("run.pass-env", "--env", names)
+        self.env
+            .add_to(self.container.overrides())
             .add("run.volumes", "--volume", self.volumes.clone())
             .list
     }

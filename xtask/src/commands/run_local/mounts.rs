@@ -29,7 +29,7 @@ pub struct Mount {
 
 impl Mount {
     /// The folder in the container, as it was written.
-    fn target(&self) -> &str {
+    pub fn target(&self) -> &str {
         self.rest.split(':').next().unwrap_or_default()
     }
 
@@ -41,6 +41,21 @@ impl Mount {
 
     pub fn is_read_only(&self) -> bool {
         self.options().any(|option| option == "ro")
+    }
+
+    /// The mount as the engines' option `--volume` has it. With `relabel`, a folder of the host gets a label of
+    /// SELinux that all containers can use, unless the mount has one.
+    pub fn volume(&self, relabel: bool) -> String {
+        let plain = format!("{}:{}", self.host, self.rest);
+        let is_labelled = self.options().any(|option| matches!(option, "z" | "Z"));
+        match (
+            relabel && self.folder.is_some() && !is_labelled,
+            self.rest.contains(':'),
+        ) {
+            (false, _) => plain,
+            (true, false) => format!("{plain}:z"),
+            (true, true) => format!("{plain},z"),
+        }
     }
 
     /// The mount as a volume that the container can only read.

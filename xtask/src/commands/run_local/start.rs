@@ -16,7 +16,7 @@ use crate::{
         run_local::{
             environment::container_env,
             facts::{RunFacts, StartedBy},
-            mounts::{Mount, folder_steps},
+            mounts::folder_steps,
             network::refuse_unusable_network,
             warnings::warn,
         },
@@ -63,19 +63,6 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
             facts.selinux_enforcing && facts.state.engine.location == Location::Host
         }
     };
-    let volume = |mount: &Mount| {
-        let plain = format!("{}:{}", mount.host, mount.rest);
-        let mut options = mount.options();
-        let is_labelled = options.any(|option| matches!(option, "z" | "Z"));
-        match (
-            relabel && mount.folder.is_some() && !is_labelled,
-            mount.rest.contains(':'),
-        ) {
-            (false, _) => plain,
-            (true, false) => format!("{plain}:z"),
-            (true, true) => format!("{plain},z"),
-        }
-    };
     let container_env = container_env(&facts.runner_env(settings, env), &facts.state.engine);
     let mut labels = vec![
         (label::CONTAINER.to_owned(), label::RUN.to_owned()),
@@ -102,7 +89,11 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         network: run.network.clone(),
         user: run.user.clone(),
         invoking_user: env.user,
-        volumes: facts.mounts.iter().map(volume).collect(),
+        volumes: facts
+            .mounts
+            .iter()
+            .map(|mount| mount.volume(relabel))
+            .collect(),
         env: container_env.shown,
         env_by_name: container_env.by_name,
         env_file: facts.env_file.as_ref().map(|file| file.path.clone()),

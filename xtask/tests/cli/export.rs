@@ -1,0 +1,335 @@
+//! What `export` prints, with and without an engine.
+
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{
+    CommandOutput, PROJECT, Sandbox, answer, docker_version, image, no_image, podman_version,
+};
+
+const FORMATS: [&str; 3] = ["compose", "kubernetes", "quadlet"];
+
+/// A checkout with a workspace and more lines in `[run]`, and without an engine.
+fn sandbox(more: &str) -> Sandbox {
+    let sandbox = Sandbox::new(&format!("{PROJECT}{more}"));
+    fs::create_dir(sandbox.path("home/work")).unwrap();
+    sandbox
+}
+
+/// The same, with the health check that the probes need.
+fn sandbox_with_check(more: &str) -> Sandbox {
+    sandbox(&format!("{more}[health]\ncommand = ['probe']\n"))
+}
+
+fn export(sandbox: &Sandbox, format: &str, more: &[&str]) -> CommandOutput {
+    let args = ["export", format, "--version", "dev-me"];
+    sandbox.run(&[&args, more].concat())
+}
+
+fn text(sandbox: &Sandbox, format: &str, more: &[&str]) -> String {
+    let output = export(sandbox, format, more);
+    assert_eq!(output.code, 0, "{output:?}");
+    output.stdout
+}
+
+fn service(sandbox: &Sandbox, more: &[&str]) -> Value {
+    let file: Value = serde_json::from_str(&text(sandbox, "compose", more)).unwrap();
+    file["services"]["agent-runner"].clone()
+}
+
+/// The Deployment's pod.
+fn pod(sandbox: &Sandbox, more: &[&str]) -> Value {
+    let manifests = text(sandbox, "kubernetes", more);
+    let last = manifests.rsplit("---\n").next().unwrap();
+    let deployment: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(deployment["kind"], "Deployment");
+    deployment["spec"]["template"]["spec"].clone()
+}
+
+#[test]
+fn no_format_needs_an_engine_if_the_health_check_is_configured() {
+    let sandbox = sandbox_with_check("");
+    for format in FORMATS {
+        let output = export(&sandbox, format, &[]);
+        assert_eq!(output.code, 0, "{format}: {output:?}");
+        assert!(!output.stderr.contains("warning"), "{format}: {output:?}");
+        let dry = export(&sandbox, format, &["--dry-run"]);
+        assert_eq!(dry.stdout, output.stdout, "{format}");
+    }
+}
+
+#[test]
+fn the_last_line_says_what_to_do_with_the_output() {
+    let sandbox = sandbox_with_check("env-file = '.env'\n");
+    fs::write(sandbox.path("src/.env"), "A=1\n").unwrap();
+    // The tests may run as root.
+    let is_root = fs::metadata(sandbox.path("src")).unwrap().uid() == 0;
+    let (folder, systemctl) = if is_root {
+        ("/etc/containers/systemd", "systemctl")
+    } else {
+        ("~/.config/containers/systemd", "systemctl --user")
+    };
+    let quadlet = format!(
+        "save the output as `{folder}/box.container`; then run `{systemctl} daemon-reload` and `{systemctl} start box`"
+    );
+    for (format, hint) in [
+        (
+            "compose",
+            "pipe the output into `docker compose -f - up --detach --wait`",
+        ),
+        (
+            "kubernetes",
+            "create the Secret, for variables without a value in the output: `kubectl create secret generic box --from-env-file=/src/.env`; then pipe the output into `kubectl apply -f -`",
+        ),
+        ("quadlet", &quadlet),
+    ] {
+        let output = export(&sandbox, format, &[]);
+        assert_eq!(output.stderr, format!("hint: {hint}\n"));
+    }
+}
+
+#[test]
+fn only_the_probes_ask_an_engine_for_the_images_health_check() {
+    let sandbox = sandbox("").engine("docker", &[docker_version(), image()]);
+    service(&sandbox, &[]);
+    text(&sandbox, "quadlet", &[]);
+    assert_eq!(sandbox.calls(), [""; 0]);
+    let container = pod(&sandbox, &[])["containers"][0].clone();
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(container[probe]["exec"]["command"], json!(["probe"]));
+    }
+}
+
+#[test]
+fn probes_without_a_known_health_check_are_refused() {
+    let without_check = answer("image inspect", 0, r#"[{"Id": "sha256:0"}]"#, "");
+    for (answer, why) in [
+        (no_image(), "the engine does not have it"),
+        (without_check, "the engine reports no health check for it"),
+    ] {
+        let sandbox = sandbox("").engine("docker", &[docker_version(), answer]);
+        let output = export(&sandbox, "kubernetes", &[]);
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""));
+        assert_eq!(
+            output.stderr,
+            format!(
+                "error: the probes run the health check of `ghcr.io/x/y:dev-me`, and {why}\n\
+                 hint: build the image: `cargo xtask build-image --version dev-me`; or set `health.command` in `xtask.toml`\n"
+            )
+        );
+    }
+    let output = export(&sandbox(""), "kubernetes", &[]);
+    assert_ne!(output.code, 0);
+    assert!(output.stderr.contains("`health.command`"), "{output:?}");
+}
+
+/// Secrets in each place, with each form that xtask recognises, and one whose form it cannot recognise.
+#[test]
+fn no_format_has_the_value_of_a_secret() {
+    let sandbox = sandbox_with_check(
+        "pass-env = ['OPENAI_API_KEY', 'PLAIN_NAME']\nenv-file = '.env'\n\
+         env.MY_TOKEN = 'canary-toml'\nenv.PROXY = 'http://me:canary-url@box:1'\n",
+    )
+    .env("OPENAI_API_KEY", "canary-passed")
+    .env("PLAIN_NAME", "canary-plain")
+    .env("TYPED_KEY", "canary-typed-name");
+    fs::write(
+        sandbox.path("src/.env"),
+        "ANTHROPIC_API_KEY=canary-file\nOTHER=canary-$other\nOPENAI_API_KEY=canary-both\n",
+    )
+    .unwrap();
+    let typed = ["-e", "TYPED_KEY", "-e", "DB_PASSWORD=canary-typed"];
+    for format in FORMATS {
+        let output = export(&sandbox, format, &typed);
+        assert_eq!(output.code, 0, "{output:?}");
+        for text in [&output.stdout, &output.stderr] {
+            assert!(!text.contains("canary"), "{format}: {text}");
+        }
+        let withheld = "warning: the output does not contain what looks like a secret: the value of DB_PASSWORD, MY_TOKEN, PROXY\n";
+        assert!(output.stderr.contains(withheld), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn variables_reach_the_container_by_their_sources() {
+    let sandbox = sandbox_with_check(
+        "pass-env = ['PASSED', 'UNSET', 'IN_FILE', 'BOTH']\nenv-file = '.env'\n\
+         env.BOTH = 'fixed'\nenv.FIXED = 'fixed'\nenv.ALSO_IN_FILE = 'fixed'\n",
+    )
+    .env("PASSED", "mine");
+    let file = sandbox.path("src/.env");
+    fs::write(&file, "IN_FILE=1\nALSO_IN_FILE=1\n").unwrap();
+    let typed = ["-e", "FIXED=typed"];
+    let service = service(&sandbox, &typed);
+    assert_eq!(
+        service["environment"],
+        json!({ "PASSED": null, "BOTH": "fixed", "FIXED": "typed" }),
+        "a name without a value would override a later line of the file"
+    );
+    assert_eq!(service["env_file"], json!(["/src/.env"]));
+    let container = pod(&sandbox, &typed)["containers"][0].clone();
+    assert_eq!(
+        container["env"],
+        json!([{ "name": "BOTH", "value": "fixed" }, { "name": "FIXED", "value": "typed" }])
+    );
+    assert_eq!(
+        container["envFrom"],
+        json!([{ "secretRef": { "name": "box", "optional": true } }])
+    );
+    let unit = text(&sandbox, "quadlet", &typed);
+    let environment: Vec<_> = unit
+        .lines()
+        .filter(|line| line.starts_with("Environment"))
+        .collect();
+    assert_eq!(
+        environment,
+        [
+            "Environment=\"BOTH=fixed\"",
+            "Environment=\"FIXED=typed\"",
+            "EnvironmentFile=\"/src/.env\"",
+        ]
+    );
+    for (format, place) in [
+        ("kubernetes", "the Secret `box`"),
+        ("quadlet", "`/src/.env`"),
+    ] {
+        let warned = format!(
+            "warning: the runner will not see these variables of your environment: PASSED\nhint: put them into {place}, "
+        );
+        let output = export(&sandbox, format, &typed);
+        assert!(output.stderr.contains(&warned), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn without_an_environment_file_compose_takes_every_variable_by_name() {
+    let sandbox = sandbox("pass-env = ['PASSED', 'UNSET']\n").env("PASSED", "mine");
+    let service = service(&sandbox, &[]);
+    let expected = json!({ "PASSED": null, "UNSET": null });
+    assert_eq!(service["environment"], expected);
+    assert_eq!(service["env_file"], Value::Null);
+}
+
+#[test]
+fn an_address_of_this_machine_is_not_exported_to_a_cluster_in_silence() {
+    let sandbox = sandbox_with_check(
+        "addresses = ['A', 'B', 'C']\npass-env = ['C']\nenv.A = 'localhost:7233'\nenv.B = 'http://me@127.0.0.1:1'\n",
+    )
+    .env("C", "[::1]:5");
+    let warning = |name: &str| {
+        format!(
+            "warning: {name} is an address of this machine: in a cluster it leads to the runner's own pod\n\
+             hint: export with the address in the cluster: `-e {name}=HOST:PORT`\n"
+        )
+    };
+    let output = export(&sandbox, "kubernetes", &["-e", "A=temporal:7233"]);
+    assert_eq!(output.code, 0);
+    assert!(!output.stderr.contains(&warning("A")), "{}", output.stderr);
+    for name in ["B", "C"] {
+        assert!(output.stderr.contains(&warning(name)), "{}", output.stderr);
+    }
+    assert!(!export(&sandbox, "compose", &[]).stderr.contains("cluster"));
+}
+
+#[test]
+fn on_a_bridge_the_host_has_a_name() {
+    let sandbox =
+        sandbox_with_check("network = 'bridge'\naddresses = ['A']\nenv.A = 'localhost:1'\n");
+    let service = service(&sandbox, &[]);
+    assert_eq!(service["network_mode"], Value::Null);
+    assert_eq!(
+        service["extra_hosts"],
+        json!(["host.docker.internal:host-gateway"])
+    );
+    assert_eq!(service["environment"]["A"], "host.docker.internal:1");
+    let unit = text(&sandbox, "quadlet", &[]);
+    assert!(!unit.contains("Network="), "{unit}");
+    assert!(unit.contains("\"A=host.containers.internal:1\""), "{unit}");
+}
+
+#[test]
+fn limits_and_restarts_are_those_of_run_local() {
+    let sandbox = sandbox_with_check(
+        "restart = 'unless-stopped'\nstop-grace = '30s'\n\
+         [run.limits]\nmemory = '512MiB'\ncpus = '1.5'\npids = 99\n\
+         [run.hardening]\ntmpfs = ['/tmp:size=64m']\n",
+    );
+    let service = service(&sandbox, &[]);
+    for (key, value) in [
+        ("mem_limit", json!(512 << 20)),
+        ("cpus", json!("1.5")),
+        ("pids_limit", json!(99)),
+        ("restart", json!("unless-stopped")),
+        ("stop_grace_period", json!("30s")),
+        ("tmpfs", json!(["/tmp:size=64m"])),
+        ("cap_drop", json!(["ALL"])),
+        ("security_opt", json!(["no-new-privileges"])),
+        ("init", json!(true)),
+        ("read_only", json!(true)),
+    ] {
+        assert_eq!(service[key], value, "{key}");
+    }
+    let pod = pod(&sandbox, &[]);
+    assert_eq!(pod["terminationGracePeriodSeconds"], 30);
+    assert_eq!(
+        pod["containers"][0]["resources"],
+        json!({
+            "requests": { "memory": "268435456", "cpu": "0.1" },
+            "limits": { "memory": "536870912", "cpu": "1.5" },
+        })
+    );
+    let tmpfs = &pod["volumes"][1]["emptyDir"];
+    assert_eq!(tmpfs, &json!({ "medium": "Memory", "sizeLimit": "64Mi" }));
+    let unit = text(&sandbox, "quadlet", &[]);
+    for line in [
+        "PodmanArgs=\"--memory=536870912\"",
+        "PodmanArgs=\"--cpus=1.5\"",
+        "PodmanArgs=\"--pids-limit=99\"",
+        "PodmanArgs=\"--tmpfs=/tmp:size=64m\"",
+        "PodmanArgs=\"--stop-timeout=30\"",
+        "Restart=always",
+        "TimeoutStopSec=40",
+    ] {
+        assert!(unit.lines().any(|found| found == line), "{line}: {unit}");
+    }
+}
+
+#[test]
+fn folders_of_this_machine_are_not_in_a_cluster() {
+    let sandbox = sandbox_with_check("volumes = ['~/more:/more:ro', 'cache:/cache']\n");
+    let pod = pod(&sandbox, &[]);
+    let volumes = pod["volumes"].as_array().unwrap();
+    let claims: Vec<_> = volumes
+        .iter()
+        .filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
+        .collect();
+    assert_eq!(claims, ["box-workspace", "box-volume-cache"]);
+    let output = export(&sandbox, "kubernetes", &[]);
+    let warning = "warning: a cluster does not have the folder `/home/more`: nothing is mounted at `/more`\n\
+                   hint: name a volume, which becomes a claim: `run.volumes = [\"NAME:/more\"]`\n";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+    let missing = "warning: there is no folder `/home/more` to mount: only `run-local` creates it\n\
+                   hint: create it: `mkdir -p /home/more`\n";
+    for format in ["compose", "quadlet"] {
+        let output = export(&sandbox, format, &[]);
+        assert!(output.stderr.contains(missing), "{}", output.stderr);
+    }
+    let file: Value = serde_json::from_str(&text(&sandbox, "compose", &[])).unwrap();
+    assert_eq!(file["volumes"], json!({ "cache": { "name": "cache" } }));
+}
+
+#[test]
+fn an_older_podman_is_reported_and_the_unit_is_printed() {
+    let old = sandbox("").engine("podman", &[podman_version()]);
+    let output = export(&old, "quadlet", &[]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.starts_with("[Unit]\n"), "{output:?}");
+    let warning = "has no Quadlet, which Podman has since 4.4\n";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
+    let mut new = podman_version();
+    let version = new["stdout"].as_str().unwrap().replace("4.3.1", "4.4.0");
+    new["stdout"] = version.into();
+    let output = export(&sandbox("").engine("podman", &[new]), "quadlet", &[]);
+    assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+}
