@@ -56,12 +56,13 @@ def _access_error(folder: Path) -> int:
 
 
 def _explain(folder: Path, code: int | None, mounted: bool) -> str:
-    if code == errno.EROFS:
-        return f"`{folder}` is read-only; mount the folder without `ro`"
-    if code in {errno.EEXIST, errno.ENOTDIR}:
-        return f"`{folder}` is not a folder"
     if code not in {errno.EACCES, errno.EPERM}:
-        return os.strerror(code or errno.EIO)
+        known = {
+            errno.EROFS: f"`{folder}` is read-only; mount the folder without `ro`",
+            errno.EEXIST: f"`{folder}` is not a folder",
+            errno.ENOTDIR: f"`{folder}` is not a folder",
+        }
+        return known.get(code or 0, os.strerror(code or errno.EIO))
     owner, uid, gid = folder.stat(), os.geteuid(), os.getegid()
     if owner.st_uid == uid:
         return _explain_own(folder, owner.st_mode)
@@ -75,7 +76,7 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
         "Give the folder of the host that is mounted there to the agent-runner: "
         f"`{change_owner} ~/.stigmer/data/workspace`, or its path if it is another one"
     )
-    if owner.st_uid == _UNKNOWN_UID:
+    if owner.st_uid in {0, _UNKNOWN_UID}:  # no container should run as root
         return text
     return text + (
         "; or start the container as the owner of the folder: "

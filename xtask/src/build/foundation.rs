@@ -77,8 +77,10 @@ fn base_id(cx: &Context, engine: &EngineFacts) -> Result<Option<String>> {
     let found = cx.images_of(&engine.engine, &[base])?;
     // A build for another platform moves the name to the image of that platform.
     let mut found = found.into_iter();
-    let of_engine = found.find(|image| image.platform() == engine.platform.to_string());
-    Ok(of_engine.map(|image| image.id))
+    let platform = engine.platform.to_string();
+    // Instructions that the base image adds are not in the Dockerfile.
+    let is_usable = |image: &Image| image.platform() == platform && !image.config.has_triggers();
+    Ok(found.find(is_usable).map(|image| image.id))
 }
 
 /// The repository of the images. They are used on this machine only.
@@ -136,13 +138,23 @@ fn inputs(settings: &Settings, files: &BuildFiles) -> Option<String> {
     }
     let mut inputs = part.text();
     for (name, value) in build.args.iter().filter(|(name, _)| is_used(name)) {
-        inputs += &format!("\n{name}={value}");
+        inputs += &format!("\n{name}={}", sha256(value.as_bytes()));
     }
     for path in part.context_paths()? {
-        inputs += &files_below(&context, &context.join(path)).ok()?;
+        let path = context.join(path);
+        // A link that an instruction names is followed, those below it are copied.
+        if path.is_symlink() {
+            return None;
+        }
+        inputs += &files_below(&context, &path).ok()?;
     }
-    for ignore_file in dockerfile::ignore_files(settings) {
-        inputs += &fs::read_to_string(ignore_file).unwrap_or_default();
+    let podmans = context.join(".containerignore");
+    for ignore_file in dockerfile::ignore_files(settings)
+        .into_iter()
+        .chain([podmans])
+    {
+        let text = fs::read_to_string(ignore_file).unwrap_or_default();
+        inputs += &format!("\n{}", sha256(text.as_bytes()));
     }
     Some(inputs)
 }
@@ -159,6 +171,9 @@ fn files_below(context: &Path, path: &Path) -> io::Result<String> {
         lines.collect::<io::Result<_>>()?
     } else if metadata.is_symlink() {
         fs::read_link(path)?.display().to_string()
+    } else if !metadata.is_file() {
+        // Reading a pipe would wait for a writer.
+        return Err(io::ErrorKind::InvalidInput.into());
     } else {
         let mut file = Digesting::new(fs::File::open(path)?);
         io::copy(&mut file, &mut io::sink())?;
@@ -225,6 +240,7 @@ mod tests {
             write("tools/a", "2"),
             write("tools/c", ""),
             write(".dockerignore", "x"),
+            write(".containerignore", "x"),
             with(&|root| fs::rename(root.join("tools/a"), root.join("tools/b")).unwrap()),
             with(&|root| {
                 fs::remove_file(root.join("tools/a")).unwrap();
@@ -258,6 +274,16 @@ mod tests {
         assert!(with("COPY tools", "COPY .").is_none());
         assert!(with("$BASE AS tools", "docker.io/library/busybox AS tools").is_none());
         assert!(with("COPY tools", "COPY --from=alpine").is_none());
+        let special = |change: &dyn Fn(&Path)| reference_with(change, "", "amd64");
+        let link = special(&|root| {
+            fs::rename(root.join("tools"), root.join("elsewhere")).unwrap();
+            std::os::unix::fs::symlink("elsewhere", root.join("tools")).unwrap();
+        });
+        assert!(link.is_none(), "a link that an instruction names");
+        let socket = special(&|root| {
+            std::os::unix::net::UnixListener::bind(root.join("tools/socket")).unwrap();
+        });
+        assert!(socket.is_none(), "no file");
         assert!(with("foundation", "other").is_none());
         let of_channel = "[[channel]]\nname = \"a\"\nmatch = [\"*\"]\ntags = [\"{version}\"]\n\
             build-args = { USED = \"{version}\" }\n";

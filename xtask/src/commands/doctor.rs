@@ -34,6 +34,7 @@ use crate::{
         environment::{RunnerEnv, env_file_warnings, read_env_file},
         git,
         host::{self, Folder},
+        model::Model,
     },
     plan::{Cmd, Output, Plan, Step},
     release::destination,
@@ -351,6 +352,9 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
 
 /// Whether the stigmer CLI's runner is there, which also takes executions.
 fn stigmer_cli(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
+    if !Model::is_used_by(cx.settings) {
+        return None;
+    }
     let found = cx.container_of(&engine.engine, STIGMER_CLI_CONTAINER);
     let found = found.ok()??;
     let runs = found.is_of_stigmer_cli() && found.state.is_up();

@@ -39,6 +39,13 @@ pub struct Wait<'a> {
     pub budget: Duration,
 }
 
+/// Whether the program of a container has ended. With `run.restart`, Docker says of a container that ends again and
+/// again that it is running.
+pub fn has_ended(container: &Container) -> bool {
+    let state = &container.state;
+    state.status == "restarting" || (!state.is_up() && state.status != "created")
+}
+
 impl Wait<'_> {
     /// Repeats the check until it passes, the container exits or the budget is used up. Returns how long
     /// it took.

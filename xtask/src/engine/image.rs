@@ -40,7 +40,15 @@ pub struct ImageConfig {
     pub entrypoint: Option<Vec<String>>,
     pub labels: Option<BTreeMap<String, String>>,
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
+    on_build: Option<Vec<String>>,
     healthcheck: Option<Healthcheck>,
+}
+
+impl ImageConfig {
+    /// Whether builds that start from the image run its `ONBUILD` instructions.
+    pub fn has_triggers(&self) -> bool {
+        self.on_build.as_ref().is_some_and(|all| !all.is_empty())
+    }
 }
 
 impl Image {

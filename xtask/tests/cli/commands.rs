@@ -408,7 +408,6 @@ fn a_dry_run_changes_nothing() {
         [
             "docker container inspect box",
             "docker container inspect box-server",
-            "docker container inspect stigmer-agent-runner",
             "docker image inspect ghcr.io/x/y:dev-me",
             "docker info --format {{.LoggingDriver}}",
             "docker version --format {{json .}}"

@@ -774,7 +774,9 @@ fn the_runner_of_the_stigmer_cli_is_recognised() {
     ];
     let run = ["run-local", "--version", "dev-me", "--no-wait"];
 
-    let same_name = PROJECT.replace("'box'", "'stigmer-agent-runner'");
+    // The warning is for projects whose container has a model.
+    let project = format!("{PROJECT}pass-env = ['STIGMER_LLM_PROVIDER']\n");
+    let same_name = project.replace("'box'", "'stigmer-agent-runner'");
     let refused = Sandbox::new(&same_name).engine("docker", &engine).run(&run);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert_eq!(
@@ -784,7 +786,7 @@ fn the_runner_of_the_stigmer_cli_is_recognised() {
          hint: give ours another name: `XTASK_RUN_CONTAINER=my-runner`; both then take executions from the same task queue\n"
     );
 
-    let beside = Sandbox::new(PROJECT).engine("docker", &engine);
+    let beside = Sandbox::new(&project).engine("docker", &engine);
     let started = beside.run(&run);
     assert_eq!(started.code, 0, "{started:?}");
     let warning = "warning: the stigmer CLI's runner `stigmer-agent-runner` runs too: ";

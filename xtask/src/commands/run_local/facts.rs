@@ -17,6 +17,7 @@ use crate::{
         context::{Context, EngineQuery, EngineState},
         environment::{EnvFile, RunnerEnv, read_env_file},
         host,
+        model::Model,
     },
     settings::Settings,
 };
@@ -111,7 +112,9 @@ fn log_driver(cx: &Context, state: &EngineState) -> String {
 
 /// Whether the runner of the stigmer CLI runs beside the container that is started.
 fn stigmer_cli_runs(cx: &Context, state: &EngineState) -> Result<bool> {
-    if cx.settings.run.container == STIGMER_CLI_CONTAINER {
+    // A project without a model has nothing to do with stigmer.
+    let settings = cx.settings;
+    if settings.run.container == STIGMER_CLI_CONTAINER || !Model::is_used_by(settings) {
         return Ok(false);
     }
     let found = cx.container_of(&state.engine.engine, STIGMER_CLI_CONTAINER)?;

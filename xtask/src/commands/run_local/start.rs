@@ -229,6 +229,10 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
             &format!("{name} in {clock}, without waiting until it is healthy"),
         ),
         (true, None) => {
+            let found = cx.container_of(engine, name)?;
+            if let Some(ended) = found.filter(health::has_ended) {
+                return Err(unhealthy(cx, &facts, Unhealthy::Exited(Box::new(ended))).into());
+            }
             cx.ui.status("Started", &format!("{name} in {clock}"));
             if cx.settings.require.health_check {
                 cx.ui.warn(
