@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import grpc.aio
 
+from devserver.methods import CREATE_SESSION
 from stigmer_stubs import agent_pb2, session_pb2
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
@@ -50,7 +51,7 @@ async def find_session(
     session = session_pb2.Session(api_version=API_VERSION, kind="Session")
     session.metadata.name, session.metadata.org = name, org
     session.spec.agent_instance_id = found.status.default_instance_id
-    created = await _call(channel, contract.CREATE_SESSION)(session, metadata=metadata)
+    created = await _call(channel, CREATE_SESSION)(session, metadata=metadata)
     return str(created.metadata.id)
 
 

@@ -14,6 +14,7 @@ import grpc.aio
 from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
+from devserver.methods import CREATE_SESSION
 from devserver.store import Store
 from devserver.workflow import AgentExecutionWorkflow, RunnerOptions, ServerActivities
 from stigmer_stubs import agentexecution_pb2 as pb
@@ -161,7 +162,7 @@ class DevServer:
             contract.CREATE_EXECUTION: self._create,
             contract.UPDATE_EXECUTION_STATUS: self._update,
             contract.GET_EXECUTION: self._get_execution,
-            contract.CREATE_SESSION: self._create_session,
+            CREATE_SESSION: self._create_session,
             contract.GET_SESSION: self._getter(Session, "value"),
             contract.GET_AGENT: self._getter(Agent, "value"),
             contract.GET_AGENT_INSTANCE: self._getter(AgentInstance, "value"),

@@ -97,6 +97,13 @@ impl Command for Status {
         match report.health {
             _ if !self.exit_code => Ok(()),
             Some("healthy") => Ok(()),
+            Some("unknown") if !cx.settings.require.health_check => Ok(()),
+            Some("unknown") => {
+                let why = format!("the health of the container `{name}` is not known: the engine reports no health check for its image");
+                Err(Failure::new(why)
+                    .hint("set `health.command`, or `require.health-check = false`")
+                    .into())
+            }
             Some(health) => Err(Failure::new(format!("the container `{name}` is {health}")).into()),
             None if report.state == "paused" => {
                 Err(Failure::new(format!("the container `{name}` is paused")).into())

@@ -71,6 +71,7 @@ pub fn another_project(checkout: &Checkout) {
         String::from_utf8(got.unwrap().stdout).unwrap()
     };
     assert_eq!(page(), "hello\n");
+    run("status --exit-code");
     run("stop");
     assert_eq!(checkout.git(&["tag", "v1.2.3"]).code, 0);
     run("push-image --version 1.2.3");

@@ -499,7 +499,7 @@ pub fn in_github_actions(checkout: &Checkout) {
     // A failing line of the Dockerfile gets an annotation.
     let file = checkout.src().join("Dockerfile");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("FROM scratch AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM scratch AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
+    fs::write(&file, text.replace("FROM foundation AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM foundation AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
     let failed = release.run_with(&["build-image"], &env);
     assert_ne!(failed.code, 0);
     let place = "::error file=Dockerfile,line=";

@@ -61,11 +61,6 @@ SUBSCRIBE_EXECUTION: Final = Method(
     agentexecution_pb2.AgentExecution,
     streams=True,
 )
-CREATE_SESSION: Final = Method(
-    f"{_AGENTIC}.session.v1.SessionCommandController/create",
-    session_pb2.Session,
-    session_pb2.Session,
-)
 GET_SESSION: Final = Method(
     f"{_AGENTIC}.session.v1.SessionQueryController/get",
     session_pb2.SessionId,
