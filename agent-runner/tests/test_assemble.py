@@ -612,7 +612,7 @@ def test_modules_that_the_worker_imports_are_compiled() -> None:
     """Otherwise each start compiles it again. See assemble.STDLIB_WITH_BYTECODE."""
     loads = (
         "import os, sys; from worker import health, service; import main\n"
-        "health.check_imports(execution=True); service._runtime()\n"
+        "health.check_imports(execution=True); service._runtime(None)\n"
         "for m in list(sys.modules.values()):\n"
         "    loader = type(getattr(m, '__loader__', None)).__name__\n"
         "    if loader == 'SourceFileLoader': print(m.__file__)\n"
