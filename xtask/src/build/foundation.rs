@@ -41,16 +41,16 @@ impl Foundation {
     /// # Errors
     /// When the engine does not answer, and when a signal interrupts.
     pub fn find(cx: &Context, engine: &EngineFacts, files: &BuildFiles) -> Result<Option<Self>> {
-        let settings = cx.settings;
-        if !engine.can(Capability::StageFromImage) || inputs(settings, files).is_none() {
+        if !engine.can(Capability::StageFromImage) {
             return Ok(None);
         }
+        let Some(inputs) = inputs(cx.settings, files) else {
+            return Ok(None);
+        };
         let Some(base_id) = base_id(cx, engine)? else {
             return Ok(None);
         };
-        let Some(reference) = reference(settings, files, &engine.platform, &base_id) else {
-            return Ok(None);
-        };
+        let reference = reference(cx.settings, &inputs, &engine.platform, &base_id);
         let found = cx.images_of(&engine.engine, &[&reference])?;
         Ok(Some(Self {
             exists: found.iter().any(Image::is_built_by_xtask),
@@ -89,16 +89,10 @@ pub fn repository(settings: &Settings) -> String {
 }
 
 /// The name of the image: its tag is a digest of the inputs, the platform and the base image.
-fn reference(
-    settings: &Settings,
-    files: &BuildFiles,
-    platform: &Platform,
-    base_id: &str,
-) -> Option<String> {
-    let inputs = inputs(settings, files)?;
+fn reference(settings: &Settings, inputs: &str, platform: &Platform, base_id: &str) -> String {
     let digest = sha256(format!("{inputs}\n{platform}\n{base_id}").as_bytes());
-    let key = digest.rsplit(':').next()?.get(..32)?;
-    Some(format!("{}:{key}", repository(settings)))
+    let hex = digest.trim_start_matches("sha256:");
+    format!("{}:{}", repository(settings), &hex[..32])
 }
 
 /// Everything that the stage is made from, but for the base image: the instructions up to its end, the build
@@ -216,7 +210,9 @@ mod tests {
         };
         let settings = Settings::resolve(&Arguments::default(), &Env::fake(&[]), &files).unwrap();
         let files = dockerfile::read(&settings);
-        reference(&settings, &files, &Platform::linux(platform), "sha256:1")
+        let inputs = inputs(&settings, &files)?;
+        let platform = Platform::linux(platform);
+        Some(reference(&settings, &inputs, &platform, "sha256:1"))
     }
 
     #[test]

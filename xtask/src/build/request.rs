@@ -94,7 +94,7 @@ fn build_request(
         network: settings.build.network.clone(),
         pull: settings.build.pull,
         no_cache: false,
-        foundation: None,
+        replaced_stage: None,
         progress: settings.build.progress,
         tmpdir: facts.tmpdir.clone(),
     })
@@ -177,7 +177,7 @@ pub fn image_steps(facts: &BuildFacts, build: &Build, what: String) -> Vec<Step>
                 "the layers below the code, from which later builds start",
             ));
         }
-        build.foundation = Some(foundation.reference.clone());
+        build.replaced_stage = Some((foundation::STAGE, foundation.reference.clone()));
     }
     steps.push(
         engine

@@ -99,7 +99,9 @@ impl Command for Status {
             Some("healthy") => Ok(()),
             Some("unknown") if !cx.settings.require.health_check => Ok(()),
             Some("unknown") => {
-                let why = format!("the health of the container `{name}` is not known: the engine reports no health check for its image");
+                let why = format!(
+                    "the health of the container `{name}` is not known: the engine reports no health check for its image"
+                );
                 Err(Failure::new(why)
                     .hint("set `health.command`, or `require.health-check = false`")
                     .into())

@@ -35,8 +35,8 @@ pub struct Build {
     pub network: String,
     pub pull: bool,
     pub no_cache: bool,
-    /// An image in the store that replaces the stage `foundation`.
-    pub foundation: Option<String>,
+    /// A stage that is not built, and the image in the store that replaces it.
+    pub replaced_stage: Option<(&'static str, String)>,
     pub progress: Progress,
     /// A folder for the builder's caches, if the default one belongs to another user.
     pub tmpdir: Option<String>,
@@ -166,8 +166,8 @@ impl EngineFacts {
         if build.no_cache {
             cmd = cmd.arg("--no-cache");
         }
-        if let Some(image) = &build.foundation {
-            let context = format!("foundation=container-image://{image}");
+        if let Some((stage, image)) = &build.replaced_stage {
+            let context = format!("{stage}=container-image://{image}");
             cmd = cmd.args(["--build-context", &context]);
         }
         for (name, value) in &build.args {

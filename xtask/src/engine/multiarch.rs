@@ -689,7 +689,7 @@ mod tests {
             network: "default".to_owned(),
             pull: false,
             no_cache: false,
-            foundation: None,
+            replaced_stage: None,
             progress: Progress::Plain,
             tmpdir: None,
         };
