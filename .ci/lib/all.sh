@@ -7,6 +7,8 @@
 . "$LIB/packages.sh"
 # shellcheck source=podman.sh
 . "$LIB/podman.sh"
+# shellcheck source=stores.sh
+. "$LIB/stores.sh"
 # shellcheck source=daemons.sh
 . "$LIB/daemons.sh"
 # shellcheck source=registries.sh

@@ -33,7 +33,7 @@ EOF
     # A killed daemon leaves its PID file. If that PID is in use again, dockerd refuses to start.
     rm -f "$STATE/docker.pid"
     background docker dockerd --config-file "$STATE/docker.json" \
-        --pidfile "$STATE/docker.pid" -H "unix://$DOCKER_SOCKET"
+        --data-root "$DATA/docker" --pidfile "$STATE/docker.pid" -H "unix://$DOCKER_SOCKET"
 }
 
 start_docker_containerd() {

@@ -20,6 +20,13 @@ events_logger = "file"
 network_backend = "netavark"
 EOF
     fi
+    write_file /etc/containers/storage.conf <<EOF
+# Written by .ci/engines
+[storage]
+driver = "overlay"
+graphroot = "$DATA/podman"
+runroot = "$STATE/podman"
+EOF
     write_file /etc/containers/registries.conf.d/agent-runner-ci.conf <<EOF
 # Written by .ci/engines. Unlike Docker, Podman requires TLS on the loopback too.
 [[registry]]
@@ -68,20 +75,4 @@ rootless() {
 stop_rootless_pause() {
     [[ -e $ROOTLESS_RUNTIME_DIR/libpod ]] || return 0
     rootless podman system migrate >/dev/null 2>&1 || true
-}
-
-# Podman searches all images for every step of a build: a hundred more images make a build one second
-# slower. Therefore images that earlier test runs left are removed, together with their cache.
-TOO_MANY_IMAGES=150
-
-tidy_podman_store() {
-    local count
-    # `image ls` fails if an image is removed at the same time. The next run can do this instead.
-    count=$(podman image ls --all --quiet 2>/dev/null | wc -l) || return 0
-    ((count > TOO_MANY_IMAGES)) || return 0
-    say "removing untagged images from Podman's store of $count"
-    # Interrupted builds leave Buildah containers, which keep images in use, and `image prune` stops
-    # at the first image that it cannot remove.
-    buildah rm --all >"$STATE/log/podman-prune.log" 2>&1 || true
-    podman image prune --force >>"$STATE/log/podman-prune.log" 2>&1 || true
 }
