@@ -21,7 +21,7 @@ import shutil
 import stat
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import elf
@@ -678,12 +678,26 @@ def set_timestamps(folder: Path) -> None:
         os.utime(path, (TIMESTAMP, TIMESTAMP), follow_symlinks=False)
 
 
-def make_readable(folder: Path) -> None:
+def make_readable(folder: Path, is_executable: Callable[[Path], bool]) -> None:
     """Make a folder readable for everyone. In a checkout it may be readable only for its owner."""
     for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
-            runs = path.is_dir() or path.stat().st_mode & 0o100
-            path.chmod(0o755 if runs else 0o644)
+            path.chmod(0o755 if path.is_dir() or is_executable(path) else 0o644)
+
+
+def has_execute_bit(path: Path) -> bool:
+    """Tell whether the owner may execute a file."""
+    return bool(path.stat().st_mode & stat.S_IXUSR)
+
+
+def is_script(path: Path) -> bool:
+    """Tell whether a file begins with `#!`.
+
+    Where the file system has no modes, git sets the execute bit of all files or of none:
+    https://git-scm.com/docs/git-config#Documentation/git-config.txt-corefileMode
+    """
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
 
 
 def main() -> int:
@@ -718,13 +732,13 @@ def main() -> int:
             case "packages":
                 strip_packages(args.folder)
                 compile_packages(args.folder, args.runtime_path)
-                make_readable(args.folder)
+                make_readable(args.folder, has_execute_bit)
                 set_timestamps(args.folder)
             case "app":
                 for stub in args.folder.rglob("*.pyi"):
                     stub.unlink()
                 compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
-                make_readable(args.folder)
+                make_readable(args.folder, is_script)
                 set_timestamps(args.folder)
             case "verify":
                 count = verify(args.root, args.packages, args.arch)

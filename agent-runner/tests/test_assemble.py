@@ -528,17 +528,20 @@ def test_the_sources_are_not_read_if_nothing_fails(tmp_path: Path) -> None:
     assert printed == [f"True {tmp_path}/httpx/__init__.pyc TaskGroup", "{}"]
 
 
-def test_a_private_checkout_becomes_readable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o600, 0o700, 0o777])
+def test_the_modes_do_not_depend_on_the_checkout(tmp_path: Path, mode: int) -> None:
     app = tmp_path / "app"
-    put(app, "worker/probe.py", "x = 1\n", 0o600)
-    put(app, "run", "", 0o700)
+    put(app, "worker/probe.py", "x = 1\n", mode)
+    put(app, "run", "#!/bin/sh\n", mode)
+    put(app, "empty", "", mode)
     for folder in (app, app / "worker"):
-        folder.chmod(0o700)
+        folder.chmod(mode | 0o100)
     subprocess.run([sys.executable, assemble.__file__, "app", str(app), "/app"], check=True)
     modes = {str(p.relative_to(app)): oct(p.stat().st_mode & 0o777) for p in app.rglob("*")}
     assert oct(app.stat().st_mode & 0o777) == "0o755"
     assert modes == {
         "run": "0o755",
+        "empty": "0o644",
         "worker": "0o755",
         "worker/probe.py": "0o644",
         "worker/__pycache__": "0o755",

@@ -282,6 +282,14 @@ impl<'a> Checkout<'a> {
         }
     }
 
+    /// Changes the modes of the checkout as on a file system that has no execute bit.
+    pub fn make_all_executable(&self) {
+        assert_eq!(self.git(&["config", "core.fileMode", "false"]).code, 0);
+        for file in self.git(&["ls-files"]).stdout.lines() {
+            fs::set_permissions(self.src().join(file), fs::Permissions::from_mode(0o777)).unwrap();
+        }
+    }
+
     pub fn git(&self, args: &[&str]) -> CommandOutput {
         let src = self.src();
         let src = src.to_str().unwrap();

@@ -355,6 +355,7 @@ pub fn reproducible(checkout: &Checkout) {
         root_of(&path)
     };
     let cached = build("cached", &[]);
+    checkout.make_all_executable();
     assert_eq!(
         build("anew", &["--no-cache"]),
         cached,
