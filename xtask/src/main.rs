@@ -45,7 +45,7 @@ use crate::{
         table::{Cli, GROUPS, Needs},
     },
     config::files,
-    exec::{Exec, timings::Timings},
+    exec::{Exec, executor::DOCKER_DEFAULT_PLATFORM, timings::Timings},
     facts::context::{Context, EngineMemory},
     settings::{EngineChoice, Settings, resolve::Arguments},
 };
@@ -90,6 +90,9 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
         Err(error) => return finish(Err(error), env, ui, None),
     };
     outdated::hint(env, ui, &settings.root);
+    if global.dry_run && env.get(DOCKER_DEFAULT_PLATFORM).is_some() {
+        ui.hint("run these commands without `DOCKER_DEFAULT_PLATFORM`, as xtask does");
+    }
     let done = command.run(&Context {
         env,
         settings: &settings,

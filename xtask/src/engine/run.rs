@@ -18,8 +18,6 @@ pub struct Run {
     pub name: String,
     pub image: String,
     pub labels: Vec<(String, String)>,
-    /// `--platform`; none for the engine's default one.
-    pub platform: Option<String>,
     pub mode: Mode,
     pub network: Network,
     pub user: RunUser,
@@ -52,7 +50,6 @@ impl Run {
             name: name.to_owned(),
             image: image.to_owned(),
             labels: Vec::new(),
-            platform: None,
             mode: Mode::Detached,
             network,
             user: RunUser::Image,
@@ -233,9 +230,6 @@ impl EngineFacts {
         cmd = cmd.args(["--name", &run.name]);
         // Without this option, Podman tries for three seconds to pull an image that was built locally.
         cmd = cmd.arg("--pull=never");
-        if let Some(platform) = &run.platform {
-            cmd = cmd.args(["--platform", platform]);
-        }
         for (name, value) in &run.labels {
             cmd = cmd.args(["--label", &format!("{name}={value}")]);
         }

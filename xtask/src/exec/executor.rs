@@ -585,6 +585,10 @@ fn copy_to_stderr(mut reader: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// The platform that Docker builds, pulls and runs by default. No command gets it from the user's environment:
+/// Docker would refuse to run an image that was built here for another platform.
+pub const DOCKER_DEFAULT_PLATFORM: &str = "DOCKER_DEFAULT_PLATFORM";
+
 /// Why a command is not repeated any more. Each holds the last line of the last attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GaveUp<T> {
@@ -595,6 +599,7 @@ pub enum GaveUp<T> {
 #[allow(clippy::disallowed_methods)] // duct runs pipes and streams
 fn expression(cmd: &Cmd) -> duct::Expression {
     let mut expression = duct::cmd(&cmd.program, &cmd.args).unchecked();
+    expression = expression.env_remove(DOCKER_DEFAULT_PLATFORM);
     for (name, value) in &cmd.env {
         expression = expression.env(name, value.expose());
     }
@@ -627,6 +632,7 @@ fn finished(output: &std::process::Output) -> Finished {
 fn replace_process(cmd: &Cmd) -> Failure {
     let mut command = std::process::Command::new(&cmd.program);
     command.args(&cmd.args);
+    command.env_remove(DOCKER_DEFAULT_PLATFORM);
     for (name, value) in &cmd.env {
         command.env(name, value.expose());
     }

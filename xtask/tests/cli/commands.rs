@@ -299,6 +299,60 @@ fn a_build_starts_from_the_layers_below_the_code_unless_the_base_image_is_newer(
 }
 
 #[test]
+fn a_build_is_repeated_if_the_image_that_it_starts_from_was_removed() {
+    let base = "image inspect docker.io/library/python:3.11-slim";
+    let found = |tag: &str, labels: Value| {
+        json!([{ "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
+            "RepoTags": [tag], "Config": { "Labels": labels } }])
+        .to_string()
+    };
+    let base = answer(
+        base,
+        0,
+        &found("docker.io/library/python:3.11-slim", json!({})),
+        "",
+    );
+    let ours = found(
+        "localhost/y:dev-me",
+        json!({ "ai.stigmer.xtask.image": "localhost/y" }),
+    );
+    let removed = "Error: localhost/y-foundation: image not known\n";
+    for (is_removed, code, builds) in [(true, 0, 3), (false, 125, 1)] {
+        let mut first = answer("image inspect", 0, &ours, "");
+        if is_removed {
+            // Asked before the build: for the tags and for the image that it starts from.
+            first["times"] = 2.into();
+        }
+        let mut failing = answer("build", 125, "", removed);
+        failing["times"] = 1.into();
+        let mut answers = vec![podman_version(), base.clone(), first, failing, ok("build")];
+        // Asked after the failed build and before the next one, in which both are missing; then for the result.
+        if is_removed {
+            let mut missing = answer("image inspect", 125, "[]\n", "Error: x: image not known\n");
+            missing["times"] = 3.into();
+            answers.extend([missing, answer("image inspect", 0, &ours, "")]);
+        }
+        let sandbox = Sandbox::new(PROJECT)
+            .engine("podman", &answers)
+            .env("XTASK_BUILD_BASE_IMAGE_ARG", "PYTHON_IMAGE")
+            .env(
+                "XTASK_BUILD_BASE_IMAGE",
+                "docker.io/library/python:3.11-slim",
+            );
+        let dockerfile = "ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE AS base\nFROM scratch AS foundation\n\
+            COPY --from=base /a /a\nFROM foundation AS runtime\nCOPY b /b\n";
+        fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
+        let output = sandbox.run(&["build-image", "--version", "dev-me"]);
+        assert_eq!(output.code, code, "{output:?}");
+        let again = "Building again: the layers that it started from were removed\n";
+        assert_eq!(output.stderr.contains(again), is_removed, "{output:?}");
+        let calls = sandbox.calls();
+        let calls = calls.iter().filter(|call| call.contains("podman build"));
+        assert_eq!(calls.count(), builds);
+    }
+}
+
+#[test]
 fn a_build_does_not_move_the_tag_of_a_foreign_image() {
     let mut theirs = image();
     theirs["stdout"] = theirs["stdout"]

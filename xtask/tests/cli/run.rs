@@ -727,13 +727,17 @@ fn a_secret_of_the_command_line_adds_to_those_of_the_configuration() {
 }
 
 #[test]
-fn the_container_has_the_platform_of_the_image_that_was_built() {
-    for (engine, platform) in [("docker", &["linux/amd64"][..]), ("podman", &[])] {
-        let sandbox = sandbox(engine, "").env("DOCKER_DEFAULT_PLATFORM", "linux/arm64");
-        assert_eq!(values(&dry_run(&sandbox, &[]), "--platform"), platform);
+fn engines_do_not_get_docker_default_platform() {
+    let sandbox = sandbox("docker", "").env("DOCKER_DEFAULT_PLATFORM", "linux/arm64");
+    for how in ["--foreground", "--no-wait"] {
+        sandbox.run(&["run-local", "--version", "dev-me", how]);
     }
-    let plain = sandbox("docker", "");
-    assert!(values(&dry_run(&plain, &[]), "--platform").is_empty());
+    let calls = sandbox.calls().join("\n");
+    assert_eq!(calls.matches("docker run ").count(), 2, "{calls}");
+    assert!(!calls.contains("DOCKER_DEFAULT_PLATFORM"), "{calls}");
+    let printed = dry_run(&sandbox, &[]);
+    let hint = "hint: run these commands without `DOCKER_DEFAULT_PLATFORM`, as xtask does\n";
+    assert!(printed.stderr.contains(hint), "{printed:?}");
 }
 
 #[test]

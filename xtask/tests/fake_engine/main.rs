@@ -115,10 +115,15 @@ fn is_available(folder: &Path, name: &str, number: usize, answer: &serde_json::V
 
 /// Records a call in one line: some variables, the program's name and the arguments.
 fn record(folder: &Path, name: &str, args: &[String]) {
-    let env: String = ["DOCKER_BUILDKIT", "BUILDX_BUILDER", "TMPDIR"]
-        .iter()
-        .filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value} ")))
-        .collect();
+    let env: String = [
+        "DOCKER_BUILDKIT",
+        "BUILDX_BUILDER",
+        "DOCKER_DEFAULT_PLATFORM",
+        "TMPDIR",
+    ]
+    .iter()
+    .filter_map(|name| env::var(name).ok().map(|value| format!("{name}={value} ")))
+    .collect();
     let line = format!("{env}{name} {}\n", args.join(" "));
     let calls = fs::OpenOptions::new()
         .create(true)

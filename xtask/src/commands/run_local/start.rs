@@ -4,7 +4,6 @@ use anyhow::Result;
 
 use crate::{
     base::{
-        engine_kind::EngineKind,
         env::Env,
         error::Failure,
         ui::{Clock, human_time},
@@ -78,7 +77,6 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         name: run.container.clone(),
         image: facts.reference.clone(),
         labels,
-        platform: platform_of_image(env, facts),
         mode: if options.foreground {
             Mode::Foreground {
                 tty: env.stdin_tty && env.stdout_tty,
@@ -104,17 +102,6 @@ fn run_request(settings: &Settings, env: &Env, facts: &RunFacts, options: StartO
         log_options: facts.state.engine.log_limits(&facts.log_driver).to_vec(),
         ports: run.ports.clone(),
         command: run.command.clone(),
-    }
-}
-
-/// The image's platform, if Docker would take another one by default and refuse the image.
-fn platform_of_image(env: &Env, facts: &RunFacts) -> Option<String> {
-    match facts.state.engine.engine.kind {
-        EngineKind::Docker => {
-            env.get("DOCKER_DEFAULT_PLATFORM")?;
-            facts.state.images.first().map(Image::platform)
-        }
-        EngineKind::Podman => None,
     }
 }
 
