@@ -11,8 +11,7 @@ use serde_json::Value;
 
 use crate::{
     engines::{
-        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, DOCKER_29,
-        PODMAN_5, PODMAN_6, RealEngine,
+        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_29, PODMAN_5, PODMAN_6, RealEngine,
     },
     publish::Publisher,
     remote::Remote,
@@ -32,7 +31,6 @@ fn age(name: &str) -> Age {
     let (says, several_platforms) = match name {
         DOCKER_20 | DOCKER_20_CLIENT => ("Docker 20.10.", false),
         DOCKER_26 => ("Docker 26.1.", false),
-        DOCKER_26_CONTAINERD => ("Docker 26.1.", true),
         DOCKER_29 => ("Docker 29.", true),
         PODMAN_5 => ("Podman 5.", true),
         PODMAN_6 => ("Podman 6.", true),

@@ -79,13 +79,12 @@ on_engines!(
     docker_20 = DOCKER_20,
     docker_20_client = DOCKER_20_CLIENT,
     docker_26 = DOCKER_26,
-    docker_26_containerd = DOCKER_26_CONTAINERD,
     docker_29 = DOCKER_29,
     podman_5 = PODMAN_5,
     podman_6 = PODMAN_6,
 );
 
-on_engines!(ages::podman_nodes: podman_5 = PODMAN_5, podman_6 = PODMAN_6);
+on_engines!(ages::podman_nodes: podman_6 = PODMAN_6);
 
 // The table in docs/engines.md.
 on_engines!(
