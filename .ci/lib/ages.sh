@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Older and newer versions of engines, in addition to the installed ones. Each has a folder in AGES
+# Older and newer versions of engines, and rootless Docker, in addition to the installed ones. Each has a folder in AGES
 # with a program that uses it. The tests put this folder first in PATH.
 #
 #   docker-20             daemon 20.10, with the installed client and buildx
@@ -7,11 +7,12 @@
 #   docker-26             daemon, client and buildx of Debian 13, classic image store
 #   docker-26-containerd  the same, containerd image store
 #   docker-29             daemon, client, buildx and runc, built from their Go modules
+#   docker-rootless       the installed daemon, run by the rootless user
 #   podman-5              Podman of Debian 13
 #   podman-6              Podman of Debian's experimental suite
 
 AGES=$STATE/ages
-AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd docker-29 podman-5 podman-6)
+AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd docker-29 docker-rootless podman-5 podman-6)
 AGES_PACKAGES=$CACHE/ages
 
 start_ages() {
@@ -22,6 +23,7 @@ start_ages() {
     start_unpacked_docker docker-20 docker-20
     start_unpacked_docker docker-26 docker-26
     start_unpacked_docker docker-26-containerd docker-26
+    start_rootless_docker
     write_docker_program docker-20 docker-20
     write_docker_program docker-20-client docker-20 "$AGES_PACKAGES/docker-20"
     write_docker_program docker-26 docker-26 "$AGES_PACKAGES/docker-26"
@@ -34,6 +36,7 @@ start_ages() {
     for name in docker-20 docker-26 docker-26-containerd docker-29; do
         await "$name" docker_answers "$STATE/$name.sock"
     done
+    finish_rootless_docker
 }
 
 ages_answer() {
@@ -87,6 +90,38 @@ start_unpacked_docker() {
         --config-file "$STATE/$name.json" --data-root "$DATA/$name" --exec-root "$STATE/$name" \
         --pidfile "$STATE/$name.pid" -H "unix://$STATE/$name.sock" \
         --bridge=none --iptables=false --ip6tables=false
+}
+
+# The socket is where a user has it, in the folder for the user's sockets.
+ROOTLESS_DOCKER="docker-rootless/docker"
+
+start_rootless_docker() {
+    local name=docker-rootless
+    docker_answers "$STATE/$ROOTLESS_DOCKER.sock" && return
+    say "starting $name"
+    install -d -m 0700 -o "$ROOTLESS_USER" -g "$ROOTLESS_USER" "$STATE/$name" "$DATA/$name"
+    echo '{"storage-driver": "overlay2", "features": {"containerd-snapshotter": false}}' |
+        write_file "$STATE/$name.json"
+    background "$name" setpriv --reuid "$ROOTLESS_USER" --regid "$ROOTLESS_USER" --init-groups \
+        env -i -C / PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME="$(rootless_home)" \
+        XDG_RUNTIME_DIR="$STATE/$name" /usr/share/docker.io/contrib/dockerd-rootless.sh \
+        --config-file "$STATE/$name.json" --data-root "$DATA/$name"
+}
+
+# The daemon has a network of its own, from which it cannot reach this machine's registries. So it gets the
+# base image as a file.
+finish_rootless_docker() {
+    local base=$BASE_REPOSITORY:3.11-slim file=$STATE/rootless-base.tar
+    local docker=(docker -H "unix://$STATE/$ROOTLESS_DOCKER.sock")
+    await docker-rootless docker_answers "$STATE/$ROOTLESS_DOCKER.sock"
+    write_docker_program docker-rootless "$ROOTLESS_DOCKER"
+    chown -R "$ROOTLESS_USER:" "$AGES/docker-rootless"
+    [[ -z $("${docker[@]}" image ls --quiet "$base") ]] || return 0
+    rm -f "$file"
+    quietly "$STATE/log/rootless-base.log" \
+        skopeo copy --src-tls-verify=false "docker://$base" "docker-archive:$file:$base"
+    quietly "$STATE/log/rootless-base.log" "${docker[@]}" load --input "$file"
+    rm "$file"
 }
 
 # write_docker_program NAME DAEMON [PACKAGES]: writes a `docker` that uses a daemon. The client is

@@ -9,7 +9,7 @@ PACKAGES=(
     hyperfine shellcheck jq ruby g++ libseccomp-dev
 )
 # bookworm's docker.io (20.10) has no buildx. sid's works with bookworm's libc.
-DOCKER_PACKAGES=(docker.io docker-cli containerd docker-buildx)
+DOCKER_PACKAGES=(docker.io docker-cli containerd docker-buildx rootlesskit)
 
 install_packages() {
     local missing

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::{
     engines::{
-        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_29, PODMAN_5, PODMAN_6, RealEngine,
+        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_29, DOCKER_ROOTLESS, PODMAN_5,
+        PODMAN_6, RealEngine,
     },
     publish::Publisher,
     remote::Remote,
@@ -32,6 +33,7 @@ fn age(name: &str) -> Age {
         DOCKER_20 | DOCKER_20_CLIENT => ("Docker 20.10.", false),
         DOCKER_26 => ("Docker 26.1.", false),
         DOCKER_29 => ("Docker 29.", true),
+        DOCKER_ROOTLESS => ("Docker 28.", false),
         PODMAN_5 => ("Podman 5.", true),
         PODMAN_6 => ("Podman 6.", true),
         other => panic!("unknown engine version {other}"),

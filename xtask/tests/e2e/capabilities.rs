@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use crate::engines::{
     Checkout, CommandOutput, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD,
-    DOCKER_29, DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_6, PODMAN_ROOTLESS, RealEngine,
-    command_output, var,
+    DOCKER_29, DOCKER_CONTAINERD, DOCKER_ROOTLESS, PODMAN, PODMAN_5, PODMAN_6, PODMAN_ROOTLESS,
+    RealEngine, command_output, var,
 };
 
 /// The heading of the engine's column.
@@ -17,7 +17,7 @@ fn column(name: &str) -> &'static str {
         DOCKER_20 | DOCKER_20_CLIENT => "Docker 20.10",
         DOCKER_26 => "Docker 26.1",
         DOCKER_26_CONTAINERD => "26.1, containerd",
-        DOCKER => "Docker 28.5",
+        DOCKER | DOCKER_ROOTLESS => "Docker 28.5",
         DOCKER_CONTAINERD => "28.5, containerd",
         DOCKER_29 => "Docker 29",
         PODMAN | PODMAN_ROOTLESS => "Podman 4.3",

@@ -31,6 +31,7 @@ pub const DOCKER_20_CLIENT: &str = "docker-20-client";
 pub const DOCKER_26: &str = "docker-26";
 pub const DOCKER_26_CONTAINERD: &str = "docker-26-containerd";
 pub const DOCKER_29: &str = "docker-29";
+pub const DOCKER_ROOTLESS: &str = "docker-rootless";
 pub const PODMAN_5: &str = "podman-5";
 pub const PODMAN_6: &str = "podman-6";
 
@@ -89,6 +90,10 @@ impl RealEngine {
             }
             DOCKER_20 | DOCKER_20_CLIENT | DOCKER_26 | DOCKER_26_CONTAINERD | DOCKER_29 => {
                 engine("docker", env(&[("PATH", path_of_age(name)?)]), None)
+            }
+            DOCKER_ROOTLESS => {
+                let user = var("XTASK_E2E_ROOTLESS_USER")?;
+                engine("docker", env(&[("PATH", path_of_age(name)?)]), Some(user))
             }
             PODMAN_5 | PODMAN_6 => engine("podman", env(&[("PATH", path_of_age(name)?)]), None),
             _ => None,

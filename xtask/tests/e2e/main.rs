@@ -29,7 +29,7 @@ mod watch;
 
 use engines::{
     Checkout, DOCKER, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_26_CONTAINERD, DOCKER_29,
-    DOCKER_CONTAINERD, PODMAN, PODMAN_5, PODMAN_6, PODMAN_ROOTLESS, RealEngine,
+    DOCKER_CONTAINERD, DOCKER_ROOTLESS, PODMAN, PODMAN_5, PODMAN_6, PODMAN_ROOTLESS, RealEngine,
 };
 
 /// Declares a test for several engines, each with a name.
@@ -73,13 +73,14 @@ on_every_engine!(
     registry::login,
 );
 
-// Older and newer versions of the engines.
+// Older and newer versions of the engines, and rootless Docker.
 on_engines!(
     ages::all_commands:
     docker_20 = DOCKER_20,
     docker_20_client = DOCKER_20_CLIENT,
     docker_26 = DOCKER_26,
     docker_29 = DOCKER_29,
+    docker_rootless = DOCKER_ROOTLESS,
     podman_5 = PODMAN_5,
     podman_6 = PODMAN_6,
 );
@@ -98,6 +99,7 @@ on_engines!(
     docker_26 = DOCKER_26,
     docker_26_containerd = DOCKER_26_CONTAINERD,
     docker_29 = DOCKER_29,
+    docker_rootless = DOCKER_ROOTLESS,
     podman_5 = PODMAN_5,
     podman_6 = PODMAN_6,
 );
