@@ -237,6 +237,7 @@ impl Machine {
             network: NetworkState::Usable,
             log_driver: "json-file".to_owned(),
             stigmer_cli_runs: false,
+            runs_in: None,
             selinux_enforcing: self.os == Os::Linux,
             env_file: None,
             is_in_stack: false,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_down, docker_version, no_container,
+    PROJECT, Sandbox, answer, container, docker_down, docker_version, image, no_container,
     podman_container, podman_version,
 };
 
@@ -151,6 +151,35 @@ fn a_container_of_the_same_name_in_the_other_engine_is_named() {
             .calls()
             .contains(&"docker rm --force box".to_owned())
     );
+}
+
+#[test]
+fn run_local_says_that_our_container_runs_in_the_other_engine() {
+    for (state, ours, warns) in [
+        ("running", true, true),
+        ("exited", true, false),
+        ("running", false, false),
+    ] {
+        let podman = if ours {
+            podman_container(state)
+        } else {
+            container(state, false)
+        };
+        let docker = [
+            docker_version(),
+            image(),
+            no_container("docker"),
+            answer("run", 0, "", ""),
+        ];
+        let sandbox = Sandbox::new(PROJECT)
+            .engine("docker", &docker)
+            .engine("podman", &[podman_version(), podman]);
+        let output = sandbox.run(&["run-local", "--version", "dev-me", "--no-wait"]);
+        assert_eq!(output.code, 0, "{output:?}");
+        let warning = "warning: our container box runs in Podman too\n\
+            hint: stop that one: `cargo xtask stop --engine podman`\n";
+        assert_eq!(output.stderr.contains(warning), warns, "{output:?}");
+    }
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use anyhow::Result;
 
 use crate::{
-    base::env::{Env, Os},
+    base::{
+        engine_kind::EngineKind,
+        env::{Env, Os},
+    },
     commands::{
         run_local::{
             mounts::{Mount, mount},
@@ -11,7 +14,7 @@ use crate::{
         },
         stack::{Names, Ports, belongs_to_stack, scripted_model, serves},
     },
-    engine::container::{Container, STIGMER_CLI_CONTAINER},
+    engine::container::{Container, Owner, STIGMER_CLI_CONTAINER},
     exec::Finished,
     facts::{
         context::{Context, EngineQuery, EngineState},
@@ -48,6 +51,8 @@ pub struct RunFacts {
     pub log_driver: String,
     /// Whether the stigmer CLI's runner runs beside this one.
     pub stigmer_cli_runs: bool,
+    /// Another engine in which our container of this name runs.
+    pub runs_in: Option<EngineKind>,
     /// The variables of the scripted model; empty if the runner does not use it.
     pub scripted_model: Vec<(&'static str, String)>,
 }
@@ -84,6 +89,7 @@ impl RunFacts {
             network: network_state(cx, &state)?,
             log_driver: log_driver(cx, &state),
             stigmer_cli_runs: stigmer_cli_runs(cx, &state)?,
+            runs_in: runs_in(cx, &state)?,
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file,
             state,
@@ -119,6 +125,16 @@ fn stigmer_cli_runs(cx: &Context, state: &EngineState) -> Result<bool> {
     }
     let found = cx.container_of(&state.engine.engine, STIGMER_CLI_CONTAINER)?;
     Ok(found.is_some_and(|found| found.is_of_stigmer_cli() && found.state.is_up()))
+}
+
+/// Another engine in which our container of this name runs. `--engine` leads there.
+fn runs_in(cx: &Context, state: &EngineState) -> Result<Option<EngineKind>> {
+    let here = state.engine.engine.kind;
+    let found = cx.search(&cx.settings.run.container)?.found;
+    let mut elsewhere = found.into_iter().filter(|(engine, container)| {
+        engine.kind != here && container.owner() == Owner::Xtask && container.state.is_up()
+    });
+    Ok(elsewhere.next().map(|(engine, _)| engine.kind))
 }
 
 /// How the container relates to the stack of `up`.

@@ -33,6 +33,15 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
         cx.ui.warn(TWO_WORKERS);
         cx.ui.hint(STOP_STIGMER_CLI);
     }
+    if let Some(other) = facts.runs_in {
+        let name = &run.container;
+        cx.ui
+            .warn(&format!("our container {name} runs in {other} too"));
+        cx.ui.hint(&format!(
+            "stop that one: `cargo xtask stop --engine {}`",
+            other.program()
+        ));
+    }
     if !run.ports.is_empty() && !engine.has_own_ports_on(&run.network) {
         cx.ui.warn(
             "`run.ports` has no effect: on this network, the container has no ports of its own",
