@@ -236,6 +236,21 @@ fn a_build_does_not_move_the_tags_of_a_newer_version() {
     }
 }
 
+/// A checkout whose Dockerfile has the stage `foundation`, with Podman.
+fn podman_with_foundation(answers: &[Value]) -> Sandbox {
+    let sandbox = Sandbox::new(PROJECT)
+        .engine("podman", answers)
+        .env("XTASK_BUILD_BASE_IMAGE_ARG", "PYTHON_IMAGE")
+        .env(
+            "XTASK_BUILD_BASE_IMAGE",
+            "docker.io/library/python:3.11-slim",
+        );
+    let dockerfile = "ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE AS base\nFROM scratch AS foundation\n\
+        COPY --from=base /a /a\nFROM foundation AS runtime\nCOPY b /b\n";
+    fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
+    sandbox
+}
+
 #[test]
 fn a_build_starts_from_the_layers_below_the_code_unless_the_base_image_is_newer() {
     let of = |id: &str, labels: Value| {
@@ -267,16 +282,7 @@ fn a_build_starts_from_the_layers_below_the_code_unless_the_base_image_is_newer(
             ok("build"),
             ok("untag"),
         ];
-        let sandbox = Sandbox::new(PROJECT)
-            .engine("podman", &answers)
-            .env("XTASK_BUILD_BASE_IMAGE_ARG", "PYTHON_IMAGE")
-            .env(
-                "XTASK_BUILD_BASE_IMAGE",
-                "docker.io/library/python:3.11-slim",
-            );
-        let dockerfile = "ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE AS base\nFROM scratch AS foundation\n\
-            COPY --from=base /a /a\nFROM foundation AS runtime\nCOPY b /b\n";
-        fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
+        let sandbox = podman_with_foundation(&answers);
         let line = ["build-image", "--version", "dev-me"];
         let output = sandbox.run(&[&line, options].concat());
         assert_eq!(output.code, 0, "{output:?}");
@@ -332,16 +338,7 @@ fn a_build_is_repeated_if_the_image_that_it_starts_from_was_removed() {
             missing["times"] = 3.into();
             answers.extend([missing, answer("image inspect", 0, &ours, "")]);
         }
-        let sandbox = Sandbox::new(PROJECT)
-            .engine("podman", &answers)
-            .env("XTASK_BUILD_BASE_IMAGE_ARG", "PYTHON_IMAGE")
-            .env(
-                "XTASK_BUILD_BASE_IMAGE",
-                "docker.io/library/python:3.11-slim",
-            );
-        let dockerfile = "ARG PYTHON_IMAGE\nFROM $PYTHON_IMAGE AS base\nFROM scratch AS foundation\n\
-            COPY --from=base /a /a\nFROM foundation AS runtime\nCOPY b /b\n";
-        fs::write(sandbox.path("src/Dockerfile"), dockerfile).unwrap();
+        let sandbox = podman_with_foundation(&answers);
         let output = sandbox.run(&["build-image", "--version", "dev-me"]);
         assert_eq!(output.code, code, "{output:?}");
         let again = "Building again: the layers that it started from were removed\n";
