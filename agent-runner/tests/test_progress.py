@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from google.protobuf.json_format import MessageToDict, MessageToJson
 
-from graphton.chat import ModelError, Reply, ToolUse
+from graphton.chat import ModelError, Reply, Text, ToolUse
 from stigmer_stubs import agentexecution_pb2 as pb
 from worker.progress import MAX_STATUS_BYTES, Progress, json_size, shrink_to_fit, wire_size
 from worker.redaction import Redactor
@@ -59,7 +59,7 @@ def begin(request: str, redactor: Redactor) -> Progress:
 
 
 def finished(progress: Progress, use: ToolUse, result: str, failed: bool = False) -> None:
-    progress.reply_received(Reply("", (use,)))
+    progress.reply_received(Reply((use,)))
     progress.tool_started(use)
     progress.tool_finished(use, result, failed)
 
@@ -71,13 +71,13 @@ def test_the_status_during_an_execution() -> None:
     assert not progress.changed.is_set()
     assert [m.content for m in progress.status.messages] == ["do it with [secret P]"]
     use = ToolUse("c1", "run_command", {"command": "echo hunter2", "n": math.nan})
-    progress.reply_received(Reply("I will.", (use,)))
+    progress.reply_received(Reply((Text("I will."), use)))
     (call,) = progress.status.tool_calls
     assert call.status == pb.TOOL_CALL_PENDING
     progress.tool_started(use)
     assert call.status == progress.status.messages[1].tool_calls[0].status == pb.TOOL_CALL_RUNNING
     progress.tool_finished(use, "hunter2", failed=False)
-    progress.reply_received(Reply("Done: hunter2"))
+    progress.reply_received(Reply((Text("Done: hunter2"),)))
     progress.end(pb.EXECUTION_COMPLETED)
 
     shown = MessageToDict(progress.status, preserving_proto_field_name=True)
@@ -118,7 +118,7 @@ def test_an_incomplete_reply_is_shown_at_the_end_only() -> None:
 def test_unfinished_tool_calls_have_failed_at_the_end() -> None:
     progress = begin("x", Redactor())
     use = ToolUse("c1", "t", {})
-    progress.reply_received(Reply("", (use,)))
+    progress.reply_received(Reply((use,)))
     progress.tool_started(use)
     progress.end(pb.EXECUTION_CANCELLED, "cancelled")
     assert progress.status.tool_calls[0].status == pb.TOOL_CALL_FAILED
@@ -131,7 +131,7 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     for n in range(400):
         use = ToolUse(f"c{n}", "write_file", {"content": "\x01" * 20_000, "deep": {"er": ["x"]}})
         finished(progress, use, "ü\n" * 6000, failed=bool(n % 2))
-    progress.reply_received(Reply("last " + "w" * 50_000))
+    progress.reply_received(Reply((Text("last " + "w" * 50_000),)))
     sent = shrink_to_fit(progress.status, wire_size)
     assert sent.ByteSize() <= MAX_STATUS_BYTES < progress.status.ByteSize()
     small = shrink_to_fit(progress.status, json_size)
@@ -140,7 +140,7 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     assert small.messages[-1].content == progress.status.messages[-1].content
     assert len(small.tool_calls) > 100
     long = begin("first", Redactor())
-    long.reply_received(Reply("last " + "\x01" * 300_000))
+    long.reply_received(Reply((Text("last " + "\x01" * 300_000),)))
     shown = shrink_to_fit(long.status, json_size)
     assert len(MessageToJson(shown, indent=None)) <= MAX_STATUS_BYTES
     assert shown.messages[-1].content.startswith("last \x01")
@@ -157,7 +157,7 @@ def test_deeply_nested_arguments_are_flattened() -> None:
     for _ in range(150):
         deep = {"d": deep}
     progress = begin("x", Redactor())
-    progress.reply_received(Reply("", (ToolUse("c1", "t", deep),)))
+    progress.reply_received(Reply((ToolUse("c1", "t", deep),)))
     sent = progress.status.SerializeToString()
     assert pb.AgentExecutionStatus.FromString(sent) == progress.status
     MessageToJson(progress.status)

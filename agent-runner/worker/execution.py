@@ -276,10 +276,11 @@ class Execution:
                 finally:
                     await chat.close()
         _log.info(
-            "execution %s: %d rounds, %d input tokens, %d output tokens",
+            "execution %s: %d rounds, %d input tokens (%d of them cached), %d output tokens",
             self._id or "without an id",
             outcome.rounds,
             outcome.usage.input_tokens,
+            outcome.usage.cached_tokens,
             outcome.usage.output_tokens,
         )
 

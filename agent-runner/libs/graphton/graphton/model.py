@@ -1,6 +1,5 @@
 """The configuration of a language model: provider, name, URL and key."""
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -12,25 +11,16 @@ class Provider(StrEnum):
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
 
-    @classmethod
-    def from_model_name(cls, name: str) -> "Provider | None":
-        """The provider of a model, if the model's name tells it."""
-        if name.startswith("claude-"):
-            return cls.ANTHROPIC
-        if name.startswith(("gpt-", "chatgpt-")) or re.match(r"o[1-9](-|$)", name):
-            return cls.OPENAI
-        return None
-
     @property
     def default_model(self) -> str:
         """The model used if none is configured."""
         match self:
             case Provider.OPENAI:
-                return "gpt-4.1"
+                return "gpt-5.4"
             case Provider.ANTHROPIC:
-                return "claude-sonnet-4-5"
+                return "claude-sonnet-5-5"
             case Provider.OLLAMA:
-                return "qwen2.5-coder:7b"
+                return "qwen3:8b"
 
     @property
     def default_base_url(self) -> str:
@@ -49,6 +39,18 @@ class Provider(StrEnum):
         return self is not Provider.OLLAMA
 
 
+class Effort(StrEnum):
+    """How much a model reasons before it answers. Each model knows only some of these."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The complete configuration of a model, with defaults filled in.
@@ -59,7 +61,11 @@ class ModelConfig:
         base_url: The URL of the service, without a slash at the end.
         api_key: The key, or None. It is left out of `repr`.
         max_tokens: The maximum length of one reply in tokens; None for the provider's default.
-        temperature: How random a reply is, from 0; None for the provider's default.
+        temperature: How random a reply is, from 0; None for the provider's default. Models that
+            refuse it do not get it.
+        effort: How much the model reasons; None for the model's default.
+        context_tokens: The maximum length of a request and its reply together in tokens; None for
+            the provider's default.
     """
 
     provider: Provider
@@ -68,6 +74,8 @@ class ModelConfig:
     api_key: str | None = field(default=None, repr=False)
     max_tokens: int | None = None
     temperature: float | None = None
+    effort: Effort | None = None
+    context_tokens: int | None = None
 
     @classmethod
     def resolve(

@@ -6,7 +6,7 @@ from graphton import ModelConfig, Provider
 def test_missing_values_are_the_providers_defaults() -> None:
     assert ModelConfig.resolve(Provider.OLLAMA) == ModelConfig(
         provider=Provider.OLLAMA,
-        model="qwen2.5-coder:7b",
+        model="qwen3:8b",
         base_url="http://localhost:11434",
         api_key=None,
     )
