@@ -45,6 +45,9 @@ MAX_STATUS_BYTES: Final = 1_500_000
 """The maximum size of a status. Temporal refuses results of more than 2 MB, and the activity would
 fail. gRPC servers usually refuse messages of more than 4 MB."""
 
+_MAX_EXACT_INTEGER: Final = 2**53
+"""The largest number up to which a Struct, whose numbers are floating point, holds all integers."""
+
 _MAX_ARGUMENT_DEPTH: Final = 12
 """How deeply arguments may be nested. Protobuf's readers refuse more than 100 nested messages."""
 
@@ -83,9 +86,16 @@ class Progress(Observer):
         self.changed.set()
         return message
 
-    def set_redactor(self, redactor: Redactor) -> None:
-        """Use a redactor that knows all secrets, and add the request to the status."""
+    def set_redactor(self, redactor: Redactor, request: str | None = None) -> None:
+        """Use a redactor that knows all secrets, and add the request to the status.
+
+        Args:
+            redactor: The new redactor.
+            request: The request, if only the server knew it.
+        """
         self.redactor = redactor
+        if request is not None and self._request is not None:
+            self._request = request
         self._show_request()
 
     def _show_request(self) -> None:
@@ -187,6 +197,8 @@ def _all_tool_calls(status: pb.AgentExecutionStatus) -> Iterator[pb.ToolCall]:
 def _struct_value(value: Any, depth: int = 0) -> Any:
     """Convert a JSON value to one that a protobuf Struct can hold and every reader accepts."""
     if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) and abs(value) > _MAX_EXACT_INTEGER:
         return str(value)
     if isinstance(value, (dict, list)) and depth >= _MAX_ARGUMENT_DEPTH:
         return compact_json(value)
