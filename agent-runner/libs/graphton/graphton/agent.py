@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from graphton.blocking import run_blocking
 from graphton.chat import (
@@ -208,24 +208,35 @@ class Agent:
 def _sanitize(reply: Reply, messages: Sequence[Message]) -> Reply:
     """Make a reply safe to store and to send back.
 
-    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. A tool
-    use whose id already occurs in the conversation gets a new id.
+    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. What the
+    provider wants back unchanged is left out if it has any. A tool use whose id already occurs in
+    the conversation gets a new id.
     """
     taken = {use.id for message in messages for use in message.tool_uses}
     parts: list[Part] = []
     for part in reply.parts:
         match part:
-            case Text(text):
-                parts.append(replace(part, text=_valid_unicode(text)))
-            case ToolUse(use_id, _, arguments):
+            case Text(text, data):
+                parts.append(Text(_valid_unicode(text), data if _is_valid(data) else {}))
+            case ToolUse(use_id, _, arguments, _, data):
                 if use_id in taken:
                     use_id = f"call_{uuid.uuid4().hex}"
                 taken.add(use_id)
                 valid = json.loads(_valid_unicode(compact_json(arguments)), parse_constant=str)
-                parts.append(replace(part, id=use_id, arguments=valid))
-            case _:
+                kept = data if _is_valid(data) else {}
+                parts.append(replace(part, id=use_id, arguments=valid, data=kept))
+            case Reasoning(data) if _is_valid(data):
                 parts.append(part)
     return replace(reply, parts=tuple(parts))
+
+
+def _is_valid(data: dict[str, Any]) -> bool:
+    """Whether data can be sent as JSON."""
+    try:
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
 
 
 def _redact_parts(parts: Sequence[Part], redact: Callable[[str], str]) -> tuple[Part, ...]:

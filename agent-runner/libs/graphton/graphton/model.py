@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 
 class Provider(StrEnum):
@@ -98,6 +99,12 @@ class ModelConfig:
     def uses_default_url(self) -> bool:
         """Whether the URL is the provider's own, and not that of a compatible service."""
         return self.base_url == self.provider.default_base_url
+
+    @property
+    def uses_own_host(self) -> bool:
+        """Whether the URL leads to the provider itself, also to one of its regions."""
+        own, given = urlsplit(self.provider.default_base_url).netloc, urlsplit(self.base_url).netloc
+        return given == own or given.endswith(f".{own}")
 
     @property
     def missing_api_key(self) -> bool:

@@ -42,7 +42,9 @@ READ: dict[str, Any] = {"path": "a.txt"}
     ],
 )  # fmt: skip
 def test_known_forms(text: str, calls: list[tuple[str, dict[str, Any]]], rest: str) -> None:
-    reply = find_text_calls(Reply((Reasoning({"thinking": "x"}), Text(text))), TOOLS)
+    reply = find_text_calls(
+        Reply((Reasoning({"thinking": "x"}), Text(text))), TOOLS, within_text=True
+    )
     assert [(use.name, use.arguments) for use in reply.tool_uses] == calls
     assert reply.text == rest
     assert reply.parts[0] == Reasoning({"thinking": "x"})
@@ -62,13 +64,13 @@ def test_known_forms(text: str, calls: list[tuple[str, dict[str, Any]]], rest: s
 )
 def test_other_texts_stay(text: str) -> None:
     reply = Reply((Text(text),))
-    assert find_text_calls(reply, TOOLS) is reply
+    assert find_text_calls(reply, TOOLS, within_text=True) is reply
 
 
 def test_a_reply_with_calls_stays() -> None:
     text = '{"name": "list_files", "arguments": {}}'
     reply = Reply((Text(text), ToolUse("1", "list_files", {})))
-    assert find_text_calls(reply, TOOLS) is reply
+    assert find_text_calls(reply, TOOLS, within_text=True) is reply
 
 
 @pytest.mark.parametrize(
@@ -84,5 +86,14 @@ def test_a_reply_with_calls_stays() -> None:
 )
 def test_a_call_that_cannot_be_read_is_an_error(text: str) -> None:
     with pytest.raises(ModelError, match="use a model that can call tools, such as qwen3:8b"):
-        find_text_calls(Reply((Text(text),)), TOOLS)
-    find_text_calls(Reply((Text(text),), truncated=True), TOOLS)
+        find_text_calls(Reply((Text(text),)), TOOLS, within_text=True)
+    find_text_calls(Reply((Text(text),), truncated=True), TOOLS, within_text=True)
+
+
+def test_json_between_other_text_may_be_an_example() -> None:
+    call = '```json\n{"name": "list_files", "arguments": {}}\n```'
+    example = Reply((Text(f"I call tools like this:\n{call}"),))
+    assert find_text_calls(example, TOOLS, within_text=False) is example
+    assert find_text_calls(example, TOOLS, within_text=True).tool_uses
+    alone = find_text_calls(Reply((Text(call),)), TOOLS, within_text=False)
+    assert [use.name for use in alone.tool_uses] == ["list_files"]

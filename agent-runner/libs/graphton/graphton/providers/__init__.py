@@ -19,7 +19,7 @@ def connect(config: ModelConfig) -> ChatModel:
     match config.provider:
         case Provider.OPENAI:
             # Few other services have the Responses API.
-            return OpenAIResponses(config) if config.uses_default_url else OpenAIChat(config)
+            return OpenAIResponses(config) if config.uses_own_host else OpenAIChat(config)
         case Provider.ANTHROPIC:
             return AnthropicChat(config)
         case Provider.OLLAMA:

@@ -99,8 +99,9 @@ def _with_cache(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _encode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     """Encode messages so that the roles alternate, as the API requires.
 
-    Results of tools are part of the user's messages. The last message is marked for the cache, so
-    that the next request only pays for what is new.
+    Results of tools are part of the user's messages. The last two of these are marked for the
+    cache, so that the next request only pays for what is new: the service looks for what it has no
+    more than 20 blocks before a mark, and a reply can ask for more tools than that.
     """
     turns: list[dict[str, Any]] = []
     for message in messages:
@@ -110,8 +111,8 @@ def _encode_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
             turns[-1]["content"] += blocks
         elif blocks:
             turns.append({"role": role, "content": blocks})
-    if turns and turns[-1]["role"] == "user":
-        turns[-1]["content"] = _with_cache(turns[-1]["content"])
+    for turn in [turn for turn in turns if turn["role"] == "user"][-2:]:
+        turn["content"] = _with_cache(turn["content"])
     return turns
 
 

@@ -62,7 +62,8 @@ class ServiceError:
         """Whether the conversation is too long for the model."""
         if any("rate_limit" in kind for kind in self.kinds):  # too many tokens in a minute
             return False
-        return "context_length_exceeded" in self.kinds or bool(_TOO_LONG.search(self.text))
+        is_known = {"context_length_exceeded", "request_too_large"} & self.kinds
+        return bool(is_known or _TOO_LONG.search(self.text))
 
     @property
     def is_transient(self) -> bool:

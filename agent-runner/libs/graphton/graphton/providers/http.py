@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from functools import cache
@@ -43,6 +44,9 @@ class ModelHttpClient:
     Args:
         config: The model and the URL of its service.
         headers: Headers for every request.
+
+    Attributes:
+        is_slow: Whether the model runs on this machine, or with Ollama.
     """
 
     def __init__(self, config: ModelConfig, headers: Mapping[str, str]) -> None:
@@ -53,8 +57,8 @@ class ModelHttpClient:
         # For messages: without the user and password that a URL can contain.
         self._display_url = f"{url.scheme}://{host}{port}{url.path}"
         is_local = is_this_machine(host)
-        self._is_slow = is_local or config.provider is Provider.OLLAMA
-        self._silence = SLOW_READ_TIMEOUT_SECONDS if self._is_slow else READ_TIMEOUT_SECONDS
+        self.is_slow = is_local or config.provider is Provider.OLLAMA
+        self._silence = SLOW_READ_TIMEOUT_SECONDS if self.is_slow else READ_TIMEOUT_SECONDS
         self._client = httpx.AsyncClient(
             headers=dict(headers),
             timeout=httpx.Timeout(self._silence, connect=CONNECT_TIMEOUT_SECONDS),
@@ -126,7 +130,7 @@ class ModelHttpClient:
         A slow model would begin anew with the same request, and need as long again.
         """
         text = f"{self.name} did not respond for {self._silence:.0f} s"
-        if self._is_slow:
+        if self.is_slow:
             return ModelError(
                 f"{text}: use a smaller or faster model, or let it read less with "
                 "STIGMER_LLM_CONTEXT_TOKENS"
@@ -138,8 +142,8 @@ class ModelHttpClient:
         problem = ServiceError.parse(response.text)
         reason = problem.text or response.reason_phrase
         text = f"{self.name} refused the request for model {self._config.model}: {code} {reason}"
-        if code in {401, 403}:
-            text += " (is its API key set and correct?)"
+        if hint := _hint(code, problem, self._config.provider):
+            text += f" ({hint})"
         retry_after = None
         with contextlib.suppress(ValueError):  # the header is missing or is a date
             retry_after = max(0.0, float(response.headers.get("retry-after", "")))
@@ -155,6 +159,20 @@ class ModelHttpClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def _hint(code: int, problem: ServiceError, provider: Provider) -> str:
+    """What the user can do about a refused request; empty if the service says enough."""
+    about = f"{problem.field} {problem.text}".lower()
+    if code in {401, 403}:
+        return "is its API key set and correct?"
+    if code == 404 and "model" in about:
+        return f"this runner asks {provider} for every model; STIGMER_LLM_PROVIDER changes that"
+    if code in {400, 422} and ("effort" in about or "think" in about):
+        return "STIGMER_LLM_EFFORT is how much the model reasons"
+    if code in {400, 422} and re.search(r"max_(output_|completion_)?tokens", about):
+        return "STIGMER_LLM_MAX_TOKENS is how long a reply may be"
+    return ""
 
 
 class ModelResponse:

@@ -219,7 +219,7 @@ class OllamaChat:
                 raise response.incomplete_error()
         usage = Usage(int(last.get("prompt_eval_count") or 0), int(last.get("eval_count") or 0))
         reply = Reply(answer.parts, usage, truncated=last.get("done_reason") == "length")
-        return find_text_calls(reply, [tool.name for tool in tools])
+        return find_text_calls(reply, [tool.name for tool in tools], within_text=True)
 
     async def close(self) -> None:
         """See ChatModel."""

@@ -95,7 +95,8 @@ class OpenAIChat:
             # The `/v1` at the end of a URL is easily forgotten.
             self._path, self._url_has_no_path = "/v1/chat/completions", False
             reply = await self._fields.send(body, lambda sent: self._ask(sent, on_text))
-        return find_text_calls(reply, [tool.name for tool in tools])
+        within_text = self._client.is_slow  # a server of the user's own, such as vLLM
+        return find_text_calls(reply, [tool.name for tool in tools], within_text=within_text)
 
     async def _ask(self, body: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
         async with self._client.post(self._path, body) as response:

@@ -6,6 +6,7 @@ model wrote, which OpenAI encrypts.
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from graphton.chat import Message, Part, Reasoning, Reply, Role, Text, ToolUse, Usage
 from graphton.model import ModelConfig
@@ -32,6 +33,8 @@ class OpenAIResponses:
         self._config = config
         self._client = ModelHttpClient(config, headers)
         self._fields = OptionalFields(_OPTIONAL_FIELDS)
+        # The `/v1` at the end of a URL is easily forgotten.
+        self._path = "/responses" if urlsplit(config.base_url).path else "/v1/responses"
 
     @property
     def identity(self) -> str:
@@ -77,7 +80,7 @@ class OpenAIResponses:
         return await self._fields.send(body, lambda sent: self._ask(sent, on_text))
 
     async def _ask(self, body: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
-        async with self._client.post("/responses", body) as response:
+        async with self._client.post(self._path, body) as response:
             if response.is_stream:
                 return await _read_stream(response, on_text)
             return _decode(await response.read_object(), response)

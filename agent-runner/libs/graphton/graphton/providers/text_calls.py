@@ -31,10 +31,16 @@ _FUNCTION: Final = re.compile(r"<function=([\w.-]+)>(.*?)(?:</function>|\Z)", re
 _PARAMETER: Final = re.compile(r"<parameter=([\w.-]+)>\n?(.*?)\n?</parameter>", re.DOTALL)
 
 
-def find_text_calls(reply: Reply, tools: Collection[str]) -> Reply:
+def find_text_calls(reply: Reply, tools: Collection[str], *, within_text: bool) -> Reply:
     """Replace tool calls in the text of a reply by tool uses.
 
     Only calls of tools that exist count: a model may well show JSON to the user.
+
+    Args:
+        reply: The reply.
+        tools: The names of the tools that exist.
+        within_text: Whether JSON between other text can be a call. A model whose calls are
+            recognised by its server means such JSON as an example.
 
     Raises:
         ModelError: if the text looks like a tool call, but cannot be read as one.
@@ -42,7 +48,7 @@ def find_text_calls(reply: Reply, tools: Collection[str]) -> Reply:
     if reply.tool_uses or not tools:
         return reply
     text = reply.text
-    rest, calls = _extract(text, tools)
+    rest, calls = _extract(text, tools, within_text)
     if not calls:
         if not reply.truncated and _looks_like_call(text, tools):
             raise ModelError(
@@ -61,7 +67,7 @@ def find_text_calls(reply: Reply, tools: Collection[str]) -> Reply:
 _Call = tuple[str, dict[str, Any]]
 
 
-def _extract(text: str, tools: Collection[str]) -> tuple[str, list[_Call]]:
+def _extract(text: str, tools: Collection[str], within_text: bool) -> tuple[str, list[_Call]]:
     """The text around the calls, and the calls."""
     whole = _calls_in_json(text, tools)
     if whole:
@@ -69,6 +75,8 @@ def _extract(text: str, tools: Collection[str]) -> tuple[str, list[_Call]]:
     calls: list[_Call] = []
 
     def found(match: re.Match[str]) -> str:
+        if match["fence"] and not within_text and match[0].strip() != text.strip():
+            return match[0]
         if function := match["function"]:
             inside = _calls_in_tags(function, tools)
         else:
