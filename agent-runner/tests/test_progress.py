@@ -7,8 +7,9 @@ from google.protobuf.json_format import MessageToDict, MessageToJson
 
 from graphton.chat import ModelError, Reply, Text, ToolUse
 from stigmer_stubs import agentexecution_pb2 as pb
-from worker.progress import MAX_STATUS_BYTES, Progress, json_size, shrink_to_fit, wire_size
+from worker.progress import Progress
 from worker.redaction import Redactor
+from worker.status import MAX_STATUS_BYTES, json_size, shrink_to_fit, wire_size
 
 
 def begin(request: str, redactor: Redactor) -> Progress:

@@ -23,11 +23,13 @@ from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
 from worker.metrics import CountingObserver, Metrics
-from worker.progress import CANCELLED_TEXT, Progress, Reporter, json_size
+from worker.progress import CANCELLED_TEXT, Progress
 from worker.prompt import system_prompt
 from worker.redaction import CURRENT_REDACTOR, Redactor
+from worker.reporter import Reporter
 from worker.resolve import ResolvedExecution, ResolveError, download_artifact, resolve
 from worker.settings import Settings
+from worker.status import json_size
 from worker.workspace import find_problem
 
 _log = logging.getLogger(__name__)

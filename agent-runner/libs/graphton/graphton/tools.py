@@ -17,7 +17,7 @@ from graphton.text import truncate_middle
 MAX_TOOL_RESULT_CHARACTERS: Final = 30_000
 """The maximum length of a result for the model: about 8000 tokens.
 
-A status shows less of it: see `worker.progress.MAX_STATUS_RESULT_CHARACTERS`."""
+A status shows less of it: see `worker.status.MAX_STATUS_RESULT_CHARACTERS`."""
 
 MAX_FILE_BYTES: Final = 10_000_000
 """The maximum size of a file that is read, written or edited."""
