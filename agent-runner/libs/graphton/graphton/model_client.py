@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from graphton.backoff import backoff, jitter
@@ -67,7 +68,9 @@ class ModelClient:
         self._limit: float | None = None
         self._scale = 1.0
         self.author = model.identity
-        self.prompt = hashlib.sha256(f"{system}\0{described}".encode()).hexdigest()[:16]
+        self.prompt = hashlib.sha256(f"{system}\0{described}".encode(errors="replace")).hexdigest()[
+            :16
+        ]
 
     async def ask(self, messages: Sequence[Message]) -> tuple[Reply, list[Message]]:
         """Ask the model. Returns its reply, and as much of the conversation as it was told.
@@ -78,7 +81,7 @@ class ModelClient:
         told = fit(messages, await self._budget())
         while True:
             try:
-                reply = await self._with_retries(lambda told=told: self._ask_once(told))  # type: ignore[misc]
+                reply = await self._with_retries(partial(self._ask_once, told))
             except ModelError as error:
                 if not error.too_long:
                     raise
