@@ -1,6 +1,6 @@
 """What of a conversation a model is told, if not all of it fits."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
@@ -26,13 +26,19 @@ MESSAGE_TOKENS: Final = 8
 SHORT_CHARACTERS: Final = 1000
 """To how many characters old tool results and arguments are shortened."""
 
+OLD_TEXT_CHARACTERS: Final = 4000
+"""To how many characters long requests and answers of earlier turns are shortened."""
+
 RECENT_ROUNDS: Final = 3
 """How many of the newest replies keep their tool results as long as possible."""
 
 _SLACK_CHARACTERS: Final = 100
 """What is longer by no more than this stays: a text that was shortened has a note."""
 
-_LAST_RESORT_CHARACTERS: Final = (8000, 2000, 400)
+LONG_CHARACTERS: Final = 8000
+"""To how many characters those of the newest replies are shortened before anything is left out."""
+
+_LAST_RESORT_CHARACTERS: Final = (2000, 400)
 
 
 def estimate(text: str) -> int:
@@ -60,10 +66,11 @@ def message_tokens(message: Message) -> int:
 def fit(messages: Sequence[Message], budget: int) -> list[Message]:
     """Return the messages, with less of the old ones if they are over the budget.
 
-    Long tool results and arguments are shortened first, the oldest before newer ones. Then the
-    oldest turns are left out, then the oldest replies of the newest turn, each with the results of
-    the tools that it asked for. A note takes their place. The newest request and the last reply
-    stay; if they alone are too long, their texts are shortened too.
+    Long tool results and arguments are shortened first, the oldest before newer ones, then long
+    texts of earlier turns. Then the oldest turns are left out, then the oldest replies of the
+    newest turn, each with the results of the tools that it asked for. A note takes their place. The
+    newest request and the last reply stay; if they alone are too long, their texts are shortened
+    too.
 
     It does more than needed, so that it is needed rarely: the services cache the beginning of a
     conversation, and a change makes that worthless. Reasoning that is bound to what was before it
@@ -78,6 +85,8 @@ def fit(messages: Sequence[Message], budget: int) -> list[Message]:
         return list(messages)
     target = budget * 3 // 5
     conversation.shorten_tools(target, SHORT_CHARACTERS, keep_rounds=RECENT_ROUNDS)
+    conversation.shorten_tools(target, LONG_CHARACTERS, keep_rounds=0)
+    conversation.shorten_old_texts(target)
     conversation.leave_out_turns(target)
     conversation.leave_out_rounds(target)
     for characters in _LAST_RESORT_CHARACTERS:
@@ -124,6 +133,11 @@ class _Conversation:
             if short is not message:
                 self._replace(index, short)
 
+    def shorten_old_texts(self, target: int) -> None:
+        """Shorten long requests and answers of all turns but the newest."""
+        newest = max(self._positions(Role.USER), default=0)
+        self._shorten_texts(range(newest), target, OLD_TEXT_CHARACTERS)
+
     def leave_out_turns(self, target: int) -> None:
         """Leave out the oldest turns, but not the newest."""
         requests = self._positions(Role.USER)
@@ -167,15 +181,21 @@ class _Conversation:
         characters = budget * BYTES_PER_TOKEN
         while self.tokens > budget and characters > SHORT_CHARACTERS:
             characters //= 2
-            for index, message in enumerate(self.messages):
-                parts = tuple(
-                    replace(part, text=_shorten(part.text, characters))
-                    if isinstance(part, Text)
-                    else part
-                    for part in message.parts
-                )
-                if parts != message.parts:
-                    self._replace(index, replace(message, parts=parts))
+            self._shorten_texts(range(len(self.messages)), budget, characters)
+
+    def _shorten_texts(self, indexes: Iterable[int], target: int, characters: int) -> None:
+        for index in indexes:
+            if self.tokens <= target:
+                return
+            message = self.messages[index]
+            parts = tuple(
+                replace(part, text=_shorten(part.text, characters))
+                if isinstance(part, Text)
+                else part
+                for part in message.parts
+            )
+            if parts != message.parts:
+                self._replace(index, replace(message, parts=parts))
 
 
 def _shorten(text: str, characters: int) -> str:

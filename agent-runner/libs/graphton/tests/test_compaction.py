@@ -63,6 +63,14 @@ def test_long_arguments_are_shortened_too() -> None:
     assert len(last.arguments["content"]) == 5000
 
 
+def test_then_long_texts_of_earlier_turns_are_shortened() -> None:
+    long = "x" * 100_000
+    old = [Message.user(long), Message(role=Role.ASSISTANT, parts=(Text(long),))]
+    fitted = fit([*old, Message.user(f"new {long}")], 50_000)
+    assert [len(m.text) < 4100 for m in fitted] == [True, True, False]
+    assert fitted[2].text == f"new {long}"
+
+
 def test_then_the_oldest_turns_are_left_out() -> None:
     messages = conversation(10, 2, result=500)
     fitted = fit(messages, total(messages) // 2)
