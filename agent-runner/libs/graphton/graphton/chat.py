@@ -244,6 +244,7 @@ class ModelError(Exception):
         status: The HTTP status, if there is one.
         field: The field of the request that the service refuses, if it names one.
         too_long: Whether the conversation is too long for the model.
+        stale_reasoning: Whether the service refuses reasoning that it had sent.
         max_attempts: How often the same request is sent at most; None for the usual number.
     """
 
@@ -256,6 +257,7 @@ class ModelError(Exception):
         status: int | None = None,
         field: str = "",
         too_long: bool = False,
+        stale_reasoning: bool = False,
         max_attempts: int | None = None,
     ) -> None:
         super().__init__(message)
@@ -264,6 +266,7 @@ class ModelError(Exception):
         self.status = status
         self.field = field
         self.too_long = too_long
+        self.stale_reasoning = stale_reasoning
         self.max_attempts = max_attempts
 
 

@@ -9,7 +9,14 @@ from functools import partial
 from typing import Final, TypeVar
 
 from graphton.backoff import backoff, jitter
-from graphton.chat import ChatModel, Message, ModelError, Reply, readable_by
+from graphton.chat import (
+    ChatModel,
+    Message,
+    ModelError,
+    Reply,
+    readable_by,
+    without_bound_reasoning,
+)
 from graphton.compaction import estimate, fit, message_tokens
 from graphton.text import compact_json
 from graphton.tools import Tool
@@ -83,20 +90,26 @@ class ModelClient:
             try:
                 reply = await self._with_retries(partial(self._ask_once, told))
             except ModelError as error:
-                if not error.too_long:
-                    raise
-                # The estimate was wrong, or the model's limit is lower than assumed.
-                known = self._limit or 0.0
-                self._limit = CONTEXT_SHARE * min(known, self._estimate(told) * self._scale)
-                shorter = fit(told, await self._budget())
-                if shorter == told:
+                less = await self._reduce(told, error)
+                if less == told:
                     raise
                 _log.warning("%s; trying again with less of the conversation", error)
-                told = shorter
+                told = less
             else:
                 # Texts in some languages have more tokens than estimated.
                 self._scale = max(self._scale, reply.usage.input_tokens / self._estimate(told))
                 return reply, told
+
+    async def _reduce(self, messages: list[Message], error: ModelError) -> list[Message]:
+        """The messages without what a service refuses; all of them if it is something else."""
+        if error.stale_reasoning:
+            return [without_bound_reasoning(message) for message in messages]
+        if error.too_long:
+            # The estimate was wrong, or the model's limit is lower than assumed.
+            told = self._estimate(messages) * self._scale
+            self._limit = CONTEXT_SHARE * min(self._limit or told, told)
+            return fit(messages, await self._budget())
+        return messages
 
     async def _ask_once(self, messages: Sequence[Message]) -> Reply:
         readable = readable_by(self.author, self.prompt, messages)
@@ -134,6 +147,7 @@ class ModelClient:
                             f"{error} (asked {attempt} times in {took:.0f} s)",
                             status=error.status,
                             too_long=error.too_long,
+                            stale_reasoning=error.stale_reasoning,
                         ) from None
                     raise
                 pause = jitter(next(pauses))

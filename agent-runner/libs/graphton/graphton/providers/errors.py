@@ -25,6 +25,11 @@ _TOO_LONG: Final = re.compile(
 )
 
 
+_REASONING: Final = re.compile(
+    r"signature|thinking`? blocks?|reasoning`? items?|encrypted content", re.IGNORECASE
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ServiceError:
     """An error, as a service describes it in a response.
@@ -64,6 +69,11 @@ class ServiceError:
             return False
         is_known = {"context_length_exceeded", "request_too_large"} & self.kinds
         return bool(is_known or _TOO_LONG.search(self.text))
+
+    @property
+    def is_about_reasoning(self) -> bool:
+        """Whether the service refuses reasoning that it had sent: it is bound to something else."""
+        return "invalid_encrypted_content" in self.kinds or bool(_REASONING.search(self.text))
 
     @property
     def is_transient(self) -> bool:

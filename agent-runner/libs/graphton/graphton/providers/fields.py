@@ -10,7 +10,8 @@ from graphton.chat import ModelError
 _log = logging.getLogger(__name__)
 
 _REFUSED: Final = re.compile(
-    r"unsupported|not support|unknown|unrecognized|not permitted|not allowed|deprecated|extra",
+    r"unsupported|not support|unknown|unrecognized|not permitted|not allowed|deprecated|extra"
+    r"|may only|only the default",
     re.IGNORECASE,
 )
 

@@ -154,6 +154,7 @@ class ModelHttpClient:
             status=code,
             field=problem.field,
             too_long=code in {400, 413, 422} and problem.is_too_long,
+            stale_reasoning=code == 400 and problem.is_about_reasoning,
         )
 
     async def close(self) -> None:
@@ -168,7 +169,7 @@ def _hint(code: int, problem: ServiceError, provider: Provider) -> str:
         return "is its API key set and correct?"
     if code == 404 and "model" in about:
         return f"this runner asks {provider} for every model; STIGMER_LLM_PROVIDER changes that"
-    if code in {400, 422} and ("effort" in about or "think" in about):
+    if code in {400, 422} and "effort" in about:
         return "STIGMER_LLM_EFFORT is how much the model reasons"
     if code in {400, 422} and re.search(r"max_(output_|completion_)?tokens", about):
         return "STIGMER_LLM_MAX_TOKENS is how long a reply may be"
