@@ -32,8 +32,9 @@ _UNSET_CONTEXTS: Final = frozenset({2048, 4096})
 _NO_NATIVE_API: Final = frozenset({404, 405, 501})
 """The HTTP statuses of a server that has only the OpenAI-compatible API."""
 
-_server_contexts: dict[tuple[str, str], int] = {}
-"""The contexts that servers give to models, by URL and model. To ask, a model has to be loaded."""
+_server_contexts: dict[tuple[str, str], int | None] = {}
+"""The contexts that servers give to models, by URL and model; None if a server does not tell. To ask,
+a model has to be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,13 @@ class ModelDetails:
     @classmethod
     def parse(cls, value: dict[str, Any]) -> "ModelDetails":
         """Read the response of `/api/show`."""
-        sizes = [
-            int(size)
-            for name, size in (value.get("model_info") or {}).items()
-            if name.endswith(".context_length")
-        ]
+        info = value.get("model_info") or {}
+        # A model that sees images has another length for them.
+        size = info.get(f"{info.get('general.architecture')}.context_length")
         own = re.search(r"^num_ctx\s+(\d+)", value.get("parameters") or "", re.MULTILINE)
         capabilities = value.get("capabilities")
         return cls(
-            max(sizes, default=None),
+            int(size) if size else None,
             int(own[1]) if own else None,
             frozenset(capabilities) if capabilities is not None else None,
         )
@@ -147,8 +146,6 @@ class OllamaChat:
                 if error.status is None or error.transient:
                     raise
                 loaded = None
-            if loaded is None:
-                return None
             _server_contexts[key] = loaded
         return _server_contexts[key]
 
