@@ -33,8 +33,9 @@ _NO_NATIVE_API: Final = frozenset({404, 405, 501})
 """The HTTP statuses of a server that has only the OpenAI-compatible API."""
 
 _server_contexts: dict[tuple[str, str], int | None] = {}
-"""The contexts that servers give to models, by URL and model; None if a server does not tell. To ask,
-a model has to be loaded."""
+"""The contexts that servers give to models, by URL and model; None if a server does not tell.
+
+To ask, a model has to be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
