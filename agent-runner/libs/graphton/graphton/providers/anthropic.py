@@ -154,7 +154,7 @@ async def _read_reply(response: ModelResponse) -> Reply:
 
 
 async def _read_stream(response: ModelResponse, on_text: Callable[[str], None]) -> Reply:
-    stopped = False
+    text, stopped = "", False
     end: dict[str, Any] = {}
     usage: dict[str, Any] = {}
     blocks: dict[int, _Block] = {}
@@ -165,8 +165,9 @@ async def _read_stream(response: ModelResponse, on_text: Callable[[str], None]) 
             case "content_block_start":
                 blocks[int(event["index"])] = _Block(event.get("content_block") or {})
             case "content_block_delta":
-                if blocks[int(event["index"])].add(event.get("delta") or {}):
-                    on_text("".join(block.text for _, block in sorted(blocks.items())))
+                if added := blocks[int(event["index"])].add(event.get("delta") or {}):
+                    text += added
+                    on_text(text)
             case "message_delta":
                 end |= {k: v for k, v in (event.get("delta") or {}).items() if v is not None}
                 usage |= {k: v for k, v in (event.get("usage") or {}).items() if v is not None}
@@ -181,42 +182,32 @@ class _Block:
     """A content block, as far as it has been read."""
 
     def __init__(self, start: dict[str, Any]) -> None:
-        self._data = dict(start)
-        self._json = ""
+        self._start = start
+        self._added: dict[str, list[str]] = {}
 
-    @property
-    def text(self) -> str:
-        """The text, if it is a text block."""
-        return str(self._data.get("text") or "") if self._data.get("type") == "text" else ""
+    def add(self, delta: dict[str, Any]) -> str:
+        """Add a part. Returns it if it is text for the user."""
+        for name in ("text", "thinking", "signature", "partial_json"):
+            if added := delta.get(name):
+                self._added.setdefault(name, []).append(str(added))
+        return str(delta.get("text") or "")
 
-    def add(self, delta: dict[str, Any]) -> bool:
-        """Add a part. Returns whether it is text."""
-        match delta.get("type"):
-            case "text_delta":
-                self._append("text", delta)
-                return True
-            case "thinking_delta":
-                self._append("thinking", delta)
-            case "signature_delta":
-                self._append("signature", delta)
-            case "input_json_delta":
-                self._json += delta.get("partial_json") or ""
-        return False
-
-    def _append(self, name: str, delta: dict[str, Any]) -> None:
-        self._data[name] = str(self._data.get(name) or "") + str(delta.get(name) or "")
+    def _whole(self, name: str) -> str:
+        return str(self._start.get(name) or "") + "".join(self._added.get(name, []))
 
     @property
     def part(self) -> Part | None:
         """The block as a part of a message; None if the agent has no use for it."""
-        match self._data.get("type"):
+        match self._start.get("type"):
             case "text":
-                return Text(self.text)
+                return Text(self._whole("text"))
             case "tool_use":
-                arguments = self._json or json.dumps(self._data.get("input") or {})
-                return ToolUse.parse(str(self._data["id"]), str(self._data["name"]), arguments)
+                whole = json.dumps(self._start.get("input") or {})  # if it is not streamed
+                arguments = self._whole("partial_json") or whole
+                return ToolUse.parse(str(self._start["id"]), str(self._start["name"]), arguments)
             case kind if kind in _THINKING:
-                return Reasoning(self._data, bound=True)
+                added = {name: self._whole(name) for name in self._added}
+                return Reasoning(self._start | added, bound=True)
         return None
 
 

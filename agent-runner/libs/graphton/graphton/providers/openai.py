@@ -4,7 +4,7 @@ Some of them send state that they want back with the next request, or refuse it:
 `thought_signature`, DeepSeek its `reasoning_content`, OpenRouter its `reasoning_details`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -40,6 +40,16 @@ _OPTIONAL_FIELDS: Final = {
 _STATE_FIELDS: Final = ("reasoning_content", "reasoning_details", "extra_content")
 """Fields of a message that are sent back unchanged, also if they are empty."""
 
+_FILLERS: Final[Mapping[str, dict[str, Any]]] = {
+    "reasoning_content": {"reasoning_content": ""},
+    # https://ai.google.dev/gemini-api/docs/thought-signatures
+    "thought_signature": {
+        "extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}
+    },
+}
+"""What takes the place of state that a service misses: in messages that another model wrote, or
+that an earlier version of the runner stored."""
+
 _FILTERED: Final = frozenset(
     {"content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii"}
 )
@@ -54,6 +64,7 @@ class OpenAIChat:
         self._config = config
         self._client = ModelHttpClient(config, headers)
         self._fields = OptionalFields(_OPTIONAL_FIELDS)
+        self._filled: set[str] = set()
         self._path = "/chat/completions"
         self._url_has_no_path = urlsplit(config.base_url).path == ""
 
@@ -74,9 +85,24 @@ class OpenAIChat:
         on_text: Callable[[str], None],
     ) -> Reply:
         """See ChatModel."""
+        while True:
+            try:
+                body = self._encode(system, messages, tools)
+                reply = await self._fields.send(body, lambda sent: self._ask(sent, on_text))
+            except ModelError as error:
+                if not self._adapt(error):
+                    raise
+            else:
+                within_text = self._client.is_slow  # a server of the user's own, such as vLLM
+                return find_text_calls(reply, [t.name for t in tools], within_text=within_text)
+
+    def _encode(
+        self, system: str, messages: Sequence[Message], tools: Sequence[Tool]
+    ) -> dict[str, Any]:
+        encoded = [_encode_message(message, self._filled) for message in messages]
         body: dict[str, Any] = {
             "model": self._config.model,
-            "messages": [{"role": "system", "content": system}, *map(_encode_message, messages)],
+            "messages": [{"role": "system", "content": system}, *encoded],
             "tools": function_tools(tools),
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -87,16 +113,19 @@ class OpenAIChat:
             body["temperature"] = self._config.temperature
         if self._config.effort:
             body["reasoning_effort"] = self._config.effort
-        try:
-            reply = await self._fields.send(body, lambda sent: self._ask(sent, on_text))
-        except ModelError as error:
-            if error.status != 404 or not self._url_has_no_path:
-                raise
+        return body
+
+    def _adapt(self, error: ModelError) -> bool:
+        """Learn from an error what the service expects. Returns whether it was something new."""
+        if error.status == 404 and self._url_has_no_path:
             # The `/v1` at the end of a URL is easily forgotten.
             self._path, self._url_has_no_path = "/v1/chat/completions", False
-            reply = await self._fields.send(body, lambda sent: self._ask(sent, on_text))
-        within_text = self._client.is_slow  # a server of the user's own, such as vLLM
-        return find_text_calls(reply, [tool.name for tool in tools], within_text=within_text)
+            return True
+        missing = {name for name in _FILLERS if error.status == 400 and name in str(error)}
+        if missing <= self._filled:
+            return False
+        self._filled |= missing
+        return True
 
     async def _ask(self, body: dict[str, Any], on_text: Callable[[str], None]) -> Reply:
         async with self._client.post(self._path, body) as response:
@@ -120,7 +149,7 @@ def function_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     ]
 
 
-def _encode_message(message: Message) -> dict[str, Any]:
+def _encode_message(message: Message, filled: Collection[str]) -> dict[str, Any]:
     match message.role:
         case Role.TOOL:
             return {
@@ -129,8 +158,10 @@ def _encode_message(message: Message) -> dict[str, Any]:
                 "content": message.text,
             }
         case Role.ASSISTANT:
+            filler = _FILLERS["thought_signature"] if "thought_signature" in filled else {}
             calls = [
                 {
+                    **filler,
                     **use.data,
                     "id": use.id,
                     "type": "function",
@@ -139,6 +170,8 @@ def _encode_message(message: Message) -> dict[str, Any]:
                 for use in message.tool_uses
             ]
             encoded: dict[str, Any] = {"role": "assistant", "content": message.text}
+            if "reasoning_content" in filled:
+                encoded |= _FILLERS["reasoning_content"]
             if calls:
                 encoded |= {"content": message.text or None, "tool_calls": calls}
             for part in message.parts:
