@@ -1,4 +1,4 @@
-"""Serves the scripted model with the HTTP APIs of OpenAI, Anthropic and Ollama."""
+"""Serves the scripted model with the HTTP APIs of OpenAI (both), Anthropic and Ollama."""
 
 import contextlib
 import json
@@ -18,7 +18,7 @@ class ModelServer:
 
     Attributes:
         port: The port on which it listens.
-        requests: The path, headers and body of each request so far.
+        requests: The path, headers and body of each request for a reply so far.
         stream: Whether to stream replies to clients that ask for it.
         omit_optional_fields: Whether to omit fields in OpenAI's stream that some services omit.
         ready: Returns whether `/health` reports that the devserver is ready.
@@ -85,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request to the model."""
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", "0"))))
         path = urlsplit(self.path).path
+        if path == "/api/show":
+            self._json(200, _OLLAMA_MODEL)
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.model_server.requests.append((path, headers, body))
         api = _APIS.get(path)
@@ -94,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
         system, turns = _conversation(body)
         reply = next_reply(system, turns)
         time.sleep(reply.sleep)
-        key = json.dumps(body["messages"], sort_keys=True)
+        key = json.dumps(body.get("messages") or body.get("input"), sort_keys=True)
         if reply.fail == 200:
             self._json(200, {"choices": [{"message": {"tool_calls": [{"id": 1}]}}]})
             return
@@ -139,21 +142,36 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _conversation(body: dict[str, Any]) -> tuple[str, list[Turn]]:
     """Parse the instructions and the turns from a request of any of the APIs."""
-    system = str(body.get("system") or "")
+    system = _text(body.get("system") or body.get("instructions") or "")
     turns = []
-    for message in body["messages"]:
+    previous = ""
+    for message in body.get("messages") or body["input"]:
+        kind = message.get("type", "")
         content = message.get("content") or ""
-        if message["role"] == "system":
-            system = content
+        if kind == "function_call_output":
+            turns.append(Turn("tool", message["output"]))
+        elif kind in {"function_call", "reasoning"}:
+            if previous not in {"function_call", "reasoning"}:  # the items of one reply
+                turns.append(Turn("assistant", ""))
+        elif message["role"] == "system":
+            system = _text(content)
         elif isinstance(content, str):
             turns.append(Turn(message["role"], content))
         else:
             results = [b for b in content if b["type"] == "tool_result"]
             turns += [Turn("tool", str(b["content"])) for b in results]
-            texts = [b["text"] for b in content if b["type"] == "text"]
+            texts = [b for b in content if b["type"] == "text"]
             if texts or not results:
-                turns.append(Turn(message["role"], "".join(texts)))
+                turns.append(Turn(message["role"], _text(texts)))
+        previous = kind
     return system, turns
+
+
+def _text(content: str | list[dict[str, Any]]) -> str:
+    """The text of a message, which can be a list of blocks."""
+    if isinstance(content, str):
+        return content
+    return "\n\n".join(block["text"] for block in content)
 
 
 def _without_optional_fields(event: str) -> str:
@@ -211,6 +229,56 @@ class _OpenAI:
         yield event({}, "tool_calls" if reply.tools else "stop")
         yield f"data: {json.dumps({'choices': [], 'usage': self.USAGE})}\n\n"
         yield "data: [DONE]\n\n"
+
+
+class _Responses:
+    content_type = "text/event-stream"
+
+    @staticmethod
+    def _output(reply: ScriptedReply) -> list[dict[str, Any]]:
+        text = {"type": "output_text", "text": reply.text, "annotations": []}
+        message = {
+            "type": "message",
+            "id": "msg_1",
+            "role": "assistant",
+            "status": "completed",
+            "content": [text],
+        }
+        calls = [
+            {
+                "type": "function_call",
+                "id": f"fc_{number}",
+                "call_id": f"call_{number}",
+                "name": name,
+                "arguments": json.dumps(arguments),
+                "status": "completed",
+            }
+            for number, (name, arguments) in enumerate(reply.tools)
+        ]
+        return ([message] if reply.text else []) + calls
+
+    def whole(self, reply: ScriptedReply) -> dict[str, Any]:
+        usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        return {
+            "object": "response",
+            "status": "completed",
+            "error": None,
+            "output": self._output(reply),
+            "usage": usage,
+        }
+
+    def events(self, reply: ScriptedReply) -> Iterator[str]:
+        def event(kind: str, **fields: Any) -> str:
+            return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
+
+        yield event("response.created", response={"status": "in_progress"})
+        for index, item in enumerate(self._output(reply)):
+            yield event("response.output_item.added", output_index=index, item={**item})
+            if item["type"] == "message":
+                for word in _words(reply.text):
+                    yield event("response.output_text.delta", output_index=index, delta=word)
+            yield event("response.output_item.done", output_index=index, item=item)
+        yield event("response.completed", response=self.whole(reply))
 
 
 class _Anthropic:
@@ -281,7 +349,14 @@ class _Ollama:
         yield json.dumps(self._end(reply, "")) + "\n"
 
 
-_APIS: dict[str, type[_OpenAI] | type[_Anthropic] | type[_Ollama]] = {
+_OLLAMA_MODEL: dict[str, Any] = {
+    "capabilities": ["completion", "tools"],
+    "model_info": {"general.architecture": "script", "script.context_length": 131_072},
+    "parameters": "num_ctx 32768",
+}
+
+_APIS: dict[str, type[_OpenAI] | type[_Responses] | type[_Anthropic] | type[_Ollama]] = {
+    "/v1/responses": _Responses,
     "/v1/chat/completions": _OpenAI,
     "/v1/messages": _Anthropic,
     "/api/chat": _Ollama,

@@ -65,14 +65,14 @@ def next_reply(system: str, turns: Sequence[Turn]) -> ScriptedReply:
     asked = [index for index, turn in enumerate(turns) if turn.role == "user"]
     if not asked:
         return ScriptedReply("You said nothing.")
-    request = turns[asked[-1]].text
+    request, left_out = _without_notes(turns[asked[-1]].text)
     since = turns[asked[-1] + 1 :]
-    step = sum(turn.role == "assistant" for turn in since)
+    step = left_out + sum(turn.role == "assistant" for turn in since)
     results = [turn.text for turn in since if turn.role == "tool"]
     values = {
         "result": results[-1] if results else "",
         "system": system,
-        "history": " | ".join(turns[index].text for index in asked[:-1]),
+        "history": " | ".join(_without_notes(turns[index].text)[0] for index in asked[:-1]),
     }
     steps = _explicit_steps(request) or _steps_for_request(request, system)
     chosen = steps[min(step, len(steps) - 1)]
@@ -81,6 +81,19 @@ def next_reply(system: str, turns: Sequence[Turn]) -> ScriptedReply:
     for name, value in values.items():
         chosen.text = chosen.text.replace(f"{{{name}}}", value)
     return chosen
+
+
+_NOTE = r"\[(\d+) earlier replies [^\]]*\]"
+
+
+def _without_notes(request: str) -> tuple[str, int]:
+    """The request without the runner's notes, and how many replies to it were left out.
+
+    A note at the beginning is about earlier requests, one at the end about replies to this one.
+    """
+    request = re.sub(rf"\A{_NOTE}\n\n", "", request)
+    note = re.search(rf"\n\n{_NOTE}\Z", request)
+    return (request[: note.start()], int(note[1])) if note else (request, 0)
 
 
 def _arguments(text: str) -> dict[str, Any]:

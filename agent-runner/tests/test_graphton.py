@@ -1,19 +1,18 @@
 """Tests the agent loop with the scripted model, over the providers' HTTP APIs."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from devserver.model import ModelServer
 from graphton.agent import Agent, LimitError, Limits, Outcome
-from graphton.chat import Message, ModelError, Reply, Role, ToolUse
+from graphton.chat import ModelError, Reply, ToolUse
 from graphton.files import Folder
-from graphton.memory import ThreadMemory, newest_turns
-from graphton.model import ModelConfig, Provider
+from graphton.memory import ThreadMemory
+from graphton.model import Effort, ModelConfig, Provider
 from graphton.providers import connect
 from graphton.tools import SandboxTools
 
@@ -147,13 +146,21 @@ async def test_the_options_of_a_reply_are_sent(
     )
 
 
-async def test_openai_itself_gets_the_newer_name(
-    server: ModelServer, folder: Folder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("streams", [True, False])
+async def test_openai_itself_is_asked_with_the_responses_api(
+    server: ModelServer, folder: Folder, monkeypatch: pytest.MonkeyPatch, streams: bool
 ) -> None:
     monkeypatch.setattr(Provider, "default_base_url", server.url + "/v1")
-    await run(replace(config(server), max_tokens=77), folder, "hello")
-    body = server.requests[-1][2]
-    assert (body["max_completion_tokens"], "max_tokens" in body) == (77, False)
+    server.stream = streams
+    model = replace(config(server), max_tokens=77, effort=Effort.LOW)
+    request = '!tool write_file {"path": "a", "content": "1"}\n!and list_files {}\n!say {result}'
+    outcome = await run(model, folder, request)
+    assert (outcome.text, outcome.rounds) == (".tmp/\na  1 bytes", 2)
+    path, _, body = server.requests[-1]
+    assert path == "/v1/responses"
+    assert (body["max_output_tokens"], body["reasoning"]) == (77, {"effort": "low"})
+    again = await run(model, folder, "what did I ask before?")
+    assert again.text == f"You asked before: {request}"
 
 
 async def test_results_refer_to_the_ids_of_their_tool_uses(
@@ -212,7 +219,7 @@ async def test_a_refusal_is_not_retried_and_does_not_show_the_key(
 
 
 async def test_an_unreachable_service(monkeypatch: pytest.MonkeyPatch, folder: Folder) -> None:
-    monkeypatch.setattr("graphton.agent.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("graphton.model_client.FIRST_RETRY_SECONDS", 0.01)
     gone = ModelConfig.resolve(Provider.OLLAMA, base_url="http://127.0.0.1:1")
     with pytest.raises(ModelError, match=r"ollama at .*:1 cannot be reached.*6 times"):
         await run(gone, folder, "x")
@@ -296,49 +303,3 @@ async def test_no_secret_is_stored(server: ModelServer, folder: Folder) -> None:
     assert "ended run_command: [secret]\n" in observer.lines
     results = [m for m in server.requests[-1][2]["messages"] if m["role"] == "tool"]
     assert [m["content"] for m in results] == ["[secret]\n"]
-
-
-def say(role: Role, text: str) -> Message:
-    return Message(role=role, text=text)
-
-
-def test_the_oldest_turns_are_dropped_first() -> None:
-    turns = [
-        message
-        for n in range(5)
-        for message in (say(Role.USER, f"{n}" * 10), say(Role.ASSISTANT, "a" * 10))
-    ]
-    assert newest_turns(turns, 45) == turns[-4:]
-    assert newest_turns(turns, 1) == turns[-2:]
-    assert newest_turns(turns, 1000) == turns
-
-
-def test_a_broken_memory_file_counts_as_empty(
-    folder: Folder, caplog: pytest.LogCaptureFixture
-) -> None:
-    thread = ThreadMemory(folder, "odd/../name")
-    use = ToolUse("1", "t", {"a": [1]})
-    said = [say(Role.USER, "ä"), Message(role=Role.ASSISTANT, tool_uses=(use,))]
-    thread.save(said)
-    assert thread.load() == said
-    (stored,) = (folder.root / ".graphton/threads").iterdir()
-    broken: Sequence[Any] = ("", "{", "[]", '{"version": 2}', '{"version": 1, "messages": [{}]}')
-    for text in broken:
-        stored.write_text(text)
-        assert thread.load() == []
-        assert "cannot be read" in caplog.text
-        caplog.clear()
-
-
-def test_a_memory_file_never_becomes_too_large_to_read(folder: Folder) -> None:
-    thread = ThreadMemory(folder, "t")
-    turn = [say(Role.USER, "do much")]
-    for n in range(900):
-        use = ToolUse(f"c{n}", "write_file", {"content": "x" * 500_000})
-        turn.append(Message(role=Role.ASSISTANT, tool_uses=(use,)))
-        turn.append(Message(role=Role.TOOL, text="y" * 30_000, tool_use_id=use.id))
-    thread.save(turn[:21])
-    assert len(thread.load()) == 21
-    assert len(thread.load()[1].tool_uses[0].arguments["content"]) < 2100
-    thread.save(turn)
-    assert thread.load() == turn[:1]

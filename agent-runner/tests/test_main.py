@@ -104,7 +104,7 @@ def test_the_start_says_which_model_is_used_and_why(start: Start) -> None:
     assert shown == {
         "provider": "openai",
         "provider_from": "OPENAI_API_KEY",
-        "model": "gpt-4.1",
+        "model": "gpt-5.4",
         "model_from": "default",
         "model_url": "https://gateway:1/v1",
         "model_url_from": "STIGMER_LLM_BASE_URL",

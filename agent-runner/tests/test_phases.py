@@ -20,12 +20,13 @@ from devserver.workflow import RunnerOptions
 from stigmer_stubs import agentexecution_pb2 as pb
 from tests.runners import until
 from tests.stack import Proxy, Stack, answer, needs_temporal, start_stack
-from worker import activities, progress
+from worker import activities
 from worker.backend import Backend
 from worker.endpoint import Endpoint
 from worker.execution import Caller, Execution, StopError
-from worker.progress import Progress, Reporter
+from worker.progress import Progress
 from worker.redaction import Redactor
+from worker.reporter import Reporter
 from worker.settings import Settings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -232,8 +233,8 @@ class BrokenServer:
 async def test_an_unexpected_error_does_not_end_the_reporter(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "FAILED_UPDATE_SECONDS", 0.02)
-    monkeypatch.setattr(progress, "UPDATE_SECONDS", 0.02)
+    monkeypatch.setattr("worker.reporter.FAILED_UPDATE_SECONDS", 0.02)
+    monkeypatch.setattr("worker.reporter.UPDATE_SECONDS", 0.02)
     server = BrokenServer(ValueError("broken"))
     status = Progress("x", Redactor())
     reporter = Reporter(server, "e1", status)  # type: ignore[arg-type]
@@ -253,7 +254,7 @@ async def test_an_unexpected_error_does_not_end_the_reporter(
 async def test_a_reply_without_a_phase_does_not_repeat_the_phase(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "UPDATE_SECONDS", 0.01)
+    monkeypatch.setattr("worker.reporter.UPDATE_SECONDS", 0.01)
     server = BrokenServer()
     status = Progress("x", Redactor())
     reporter = Reporter(server, "e1", status)  # type: ignore[arg-type]

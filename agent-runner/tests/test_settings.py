@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from graphton import ModelConfig, Provider
+from graphton import Effort, ModelConfig, Provider
 from worker.settings import Mode, Settings, SettingsError
 
 KEYS = ("STIGMER_API_KEY", "STIGMER_LLM_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY",
@@ -245,7 +245,7 @@ def test_the_options_of_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STIGMER_LLM_TEMPERATURE", "0")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
     settings = Settings.load()
-    for model in (settings.llm, settings.llm_for("x"), settings.llm_for("claude-x")):
+    for model in (settings.llm, settings.llm_for("x")):
         assert (model.max_tokens, model.temperature) == (4096, 0)
     monkeypatch.setenv("STIGMER_LLM_MAX_TOKENS", "0")
     monkeypatch.setenv("STIGMER_LLM_TEMPERATURE", "hot")
@@ -276,22 +276,39 @@ def test_a_local_model_for_a_server_elsewhere(
     assert Settings.load().is_model_probably_elsewhere is warned
 
 
-def test_a_model_of_another_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["gpt-oss:20b", "gpt-4.1", "o3", "claude-sonnet-5-5", "qwen3:8b"])
+def test_a_models_name_does_not_change_to_whom_data_is_sent(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("STIGMER_LLM_PROVIDER", "ollama")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key")
+    monkeypatch.setenv("OPENAI_API_KEY", "o-key")
     settings = Settings.load()
     assert settings.llm_for("") == settings.llm
-    claude = settings.llm_for("claude-sonnet-4-5")
-    assert claude == ModelConfig.resolve(
-        Provider.ANTHROPIC, model="claude-sonnet-4-5", api_key="a-key"
+    assert settings.llm_for(name) == ModelConfig.resolve(Provider.OLLAMA, model=name)
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "openai")
+    assert Settings.load().llm_for(name) == ModelConfig.resolve(
+        Provider.OPENAI, model=name, api_key="o-key"
     )
-    for name in ("qwen3:8b", "gpt-4.1", "o3"):  # without its key, OpenAI is not used
-        assert settings.llm_for(name) == ModelConfig.resolve(Provider.OLLAMA, model=name)
-    monkeypatch.setenv("OPENAI_API_KEY", "o-key")
-    assert Settings.load().llm_for("o3").provider is Provider.OPENAI
-    monkeypatch.setenv("STIGMER_LLM_BASE_URL", "http://gateway/v1")
-    gateway = Settings.load().llm_for("claude-sonnet-4-5")
-    assert (gateway.provider, gateway.base_url) == (Provider.OLLAMA, "http://gateway/v1")
+
+
+def test_effort_and_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (Settings.load().llm.effort, Settings.load().llm.context_tokens) == (None, None)
+    monkeypatch.setenv("STIGMER_LLM_EFFORT", " Minimal")
+    monkeypatch.setenv("STIGMER_LLM_CONTEXT_TOKENS", "65536")
+    llm = Settings.load().llm_for("x")
+    assert (llm.effort, llm.context_tokens) == (Effort.MINIMAL, 65_536)
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "anthropic")
+    monkeypatch.setenv("STIGMER_LLM_CONTEXT_TOKENS", "100")
+    assert problems() == [
+        "STIGMER_LLM_EFFORT should be low, medium, high, xhigh or max for anthropic",
+        "STIGMER_LLM_CONTEXT_TOKENS input should be greater than or equal to 4096",
+    ]
+    monkeypatch.setenv("STIGMER_LLM_EFFORT", "much")
+    assert [problem.split()[0] for problem in problems()] == [
+        "STIGMER_LLM_EFFORT",
+        "STIGMER_LLM_CONTEXT_TOKENS",
+    ]
 
 
 def test_short_keys_are_not_secrets(monkeypatch: pytest.MonkeyPatch) -> None:

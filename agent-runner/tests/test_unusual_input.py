@@ -15,7 +15,7 @@ from tests.stack import Stack, answer, needs_temporal, start_stack
 from tests.test_executions import add_agent
 from tests.test_skills import zipped
 from worker.convert import CONVERTER
-from worker.progress import MAX_STATUS_BYTES, json_size
+from worker.status import MAX_STATUS_BYTES, json_size
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from graphton.agent import Agent, LimitError, Limits
+from graphton import ModelConfig
+from graphton.agent import Agent, LimitError, Limits, Outcome
 from graphton.blocking import run_blocking
 from graphton.chat import ModelError
 from graphton.files import FilesError, Folder
@@ -22,11 +23,13 @@ from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
 from worker.metrics import CountingObserver, Metrics
-from worker.progress import CANCELLED_TEXT, Progress, Reporter, json_size
+from worker.progress import CANCELLED_TEXT, Progress
 from worker.prompt import system_prompt
 from worker.redaction import CURRENT_REDACTOR, Redactor
+from worker.reporter import Reporter
 from worker.resolve import ResolvedExecution, ResolveError, download_artifact, resolve
 from worker.settings import Settings
+from worker.status import json_size
 from worker.workspace import find_problem
 
 _log = logging.getLogger(__name__)
@@ -79,6 +82,21 @@ class Caller:
 
     seconds: float | None = None
     created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an execution ended.
+
+    Attributes:
+        phase: The final phase.
+        error: Why it did not complete; empty if it did.
+        retry_for: How long sending the final status is retried, in seconds.
+    """
+
+    phase: pb.ExecutionPhase
+    error: str = ""
+    retry_for: float = FINAL_STATUS_RETRY_SECONDS
 
 
 class Execution:
@@ -135,59 +153,72 @@ class Execution:
             The final status. It also reports failures; this method does not raise them.
         """
         started = time.monotonic()
-        began = asyncio.get_running_loop().time()
-        seconds: float | None = None
-        limit = asyncio.timeout(None)
         reporter = Reporter(self._server, self._id, self._progress)
-        retry_for = FINAL_STATUS_RETRY_SECONDS
+        end = await self._run_to_end(reporter, find_caller, cancellation_reason)
+        self._progress.end(end.phase, end.error)
+        retry_for = end.retry_for
+        if self._caller.seconds is not None:
+            left = self._caller.seconds - (time.monotonic() - started)
+            retry_for = max(0.5, min(retry_for, left - 0.5))
+        await self._finish(reporter, retry_for)
+        return self._record(time.monotonic() - started)
+
+    async def _run_to_end(  # noqa: PLR0911 (one for each kind of end)
+        self,
+        reporter: Reporter,
+        find_caller: Callable[[], Awaitable[Caller]],
+        cancellation_reason: Callable[[], StopError],
+    ) -> End:
+        """Run the agent, and say how that ended. Does not raise."""
+        began = asyncio.get_running_loop().time()
+        limit = asyncio.timeout(None)
         try:
             async with limit:
                 self._caller = await find_caller()
-                seconds = self._caller.seconds
-                if seconds is not None:
+                if (seconds := self._caller.seconds) is not None:
                     margin = min(15.0, max(1.0, seconds * 0.1), seconds / 2)
                     limit.reschedule(began + seconds - margin)  # `find_caller` took time too
                 await self._run_unless_ended(reporter)
-            self._progress.end(pb.EXECUTION_COMPLETED)
+            return End(pb.EXECUTION_COMPLETED)
         except _EXPECTED_ERRORS as error:
-            self._progress.end(pb.EXECUTION_FAILED, str(error))
+            return End(pb.EXECUTION_FAILED, str(error))
         except TimeoutError:
-            text = "an operation timed out"
-            if limit.expired():
-                text = f"no more time: stopped after {time.monotonic() - started:.0f} s"
-                if self._waited_for_session >= 1:
-                    text += f", of which {self._waited_for_session:.0f} s in the session's queue"
-                text += ", because Temporal's time limit is reached"
-            self._progress.end(pb.EXECUTION_FAILED, text)
+            if not limit.expired():
+                return End(pb.EXECUTION_FAILED, "an operation timed out")
+            passed = asyncio.get_running_loop().time() - began
+            return End(pb.EXECUTION_FAILED, self._describe_time_limit(passed))
         except (FilesError, OSError) as error:
-            root = self._settings.sandbox_root_dir
-            problem = ""
-            with contextlib.suppress(asyncio.CancelledError):  # the execution has failed already
-                problem = await run_blocking(find_problem, root, self._sandbox)
-            self._progress.end(
-                pb.EXECUTION_FAILED, problem or f"the sandbox cannot be used: {error}"
-            )
+            return End(pb.EXECUTION_FAILED, await self._describe_files_error(error))
         except (StopError, asyncio.CancelledError) as error:
             why = error if isinstance(error, StopError) else cancellation_reason()
-            self._progress.end(why.phase, str(why))
-            retry_for = why.retry_for
+            return End(why.phase, str(why), why.retry_for)
         except Exception as error:  # report every failure in the status
             _log.exception("execution %s: unexpected error", self._id)
-            self._progress.end(
-                pb.EXECUTION_FAILED, f"the agent-runner failed: {type(error).__name__}"
-            )
-        if seconds is not None:
-            left = seconds - (time.monotonic() - started)
-            retry_for = max(0.5, min(retry_for, left - 0.5))
-        await self._finish(reporter, retry_for)
+            text = f"the agent-runner failed: {type(error).__name__}"
+            return End(pb.EXECUTION_FAILED, text)
+
+    def _describe_time_limit(self, seconds: float) -> str:
+        text = f"no more time: stopped after {seconds:.0f} s"
+        if self._waited_for_session >= 1:
+            text += f", of which {self._waited_for_session:.0f} s in the session's queue"
+        return f"{text}, because Temporal's time limit is reached"
+
+    async def _describe_files_error(self, error: Exception) -> str:
+        problem = ""
+        with contextlib.suppress(asyncio.CancelledError):  # the execution has failed already
+            root = self._settings.sandbox_root_dir
+            problem = await run_blocking(find_problem, root, self._sandbox)
+        return problem or f"the sandbox cannot be used: {error}"
+
+    def _record(self, seconds: float) -> pb.AgentExecutionStatus:
+        """Return the final status, and write it into the metrics and the log."""
         status = self._progress.snapshot(json_size)
-        duration = time.monotonic() - started
-        self._metrics.execution_ended(status.phase, duration, self._waited_for_session)
+        self._metrics.execution_ended(status.phase, seconds, self._waited_for_session)
         _log.info(
             "execution %s ended: %s after %.1f s, %d tool calls%s",
             self._id or "without an id",
             pb.ExecutionPhase.Name(status.phase),
-            duration,
+            seconds,
             len(status.tool_calls),
             f": {status.error}" if status.error else "",
         )
@@ -231,8 +262,8 @@ class Execution:
             raise WorkspaceError(problem)
         resolved = await resolve(self._server, self._execution)
         redactor = Redactor([*resolved.secrets, *self._settings.secrets.items()])
-        self._progress.set_redactor(redactor)
         spec = resolved.execution.spec
+        self._progress.set_redactor(redactor, spec.message)
         name = sandbox.sandbox_id(resolved.session.spec.sandbox_id, self._thread_id)
         model = self._settings.llm_for(spec.execution_config.model_name)
         _log.info(
@@ -248,40 +279,44 @@ class Execution:
         self._sandbox = name
         async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
             with sandbox.open_sandbox(root, name) as folder:
-                installed = [await self._install(folder, skill) for skill in resolved.skills]
-                chat = connect(model)
-                try:
-                    memory = ThreadMemory(folder, self._thread_id)
-                    tools = SandboxTools(folder, resolved.environment, redactor).all
-                    names = frozenset(tool.name for tool in tools)
-                    observer = CountingObserver(self._progress, self._metrics, names)
-                    agent = Agent(
-                        chat,
-                        system=redactor(
-                            system_prompt(
-                                resolved.agent.spec.instructions, installed, resolved.environment
-                            )
-                        ),
-                        tools=tools,
-                        limits=Limits(
-                            rounds=self._settings.agent_max_rounds,
-                            tokens=self._settings.agent_max_tokens,
-                        ),
-                        redact=redactor,
-                    )
-                    history = await run_blocking(memory.load)
-                    outcome = await agent.run(
-                        history, redactor(spec.message), observer, memory.save
-                    )
-                finally:
-                    await chat.close()
+                outcome = await self._run_in_sandbox(folder, resolved, redactor, model)
         _log.info(
-            "execution %s: %d rounds, %d input tokens, %d output tokens",
+            "execution %s: %d rounds, %d input tokens (%d of them cached), %d output tokens",
             self._id or "without an id",
             outcome.rounds,
             outcome.usage.input_tokens,
+            outcome.usage.cached_tokens,
             outcome.usage.output_tokens,
         )
+
+    async def _run_in_sandbox(
+        self, folder: Folder, resolved: ResolvedExecution, redactor: Redactor, model: ModelConfig
+    ) -> Outcome:
+        installed = [await self._install(folder, skill) for skill in resolved.skills]
+        prompt = system_prompt(resolved.agent.spec.instructions, installed, resolved.environment)
+        tools = SandboxTools(folder, resolved.environment, redactor, redactor.placeholders).all
+        names = frozenset(tool.name for tool in tools)
+        memory = ThreadMemory(folder, self._thread_id)
+        chat = connect(model)
+        try:
+            agent = Agent(
+                chat,
+                system=redactor(prompt),
+                tools=tools,
+                limits=Limits(
+                    rounds=self._settings.agent_max_rounds,
+                    tokens=self._settings.agent_max_tokens,
+                ),
+                redact=redactor,
+            )
+            return await agent.run(
+                await run_blocking(memory.load),
+                redactor(resolved.execution.spec.message),
+                CountingObserver(self._progress, self._metrics, names),
+                memory.save,
+            )
+        finally:
+            await chat.close()
 
     @contextmanager
     def _wait_for_session(self) -> Iterator[None]:

@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from graphton import ModelConfig, Provider
+from graphton import Effort, ModelConfig, Provider
 from graphton.hosts import is_this_machine
 from stigmer_stubs import backend, temporal
 from worker.endpoint import Endpoint
@@ -220,10 +220,14 @@ class Settings(BaseSettings):
     stigmer_llm_max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     """The maximum length of one reply in tokens."""
     stigmer_llm_temperature: float | None = Field(default=None, ge=0, le=2)
+    stigmer_llm_effort: Effort | None = None
+    """How much the model reasons before it answers."""
+    stigmer_llm_context_tokens: int | None = Field(default=None, ge=4096, le=10_000_000)
+    """The maximum length of a request and its reply together in tokens; Ollama's `num_ctx`."""
     stigmer_llm_api_key: Key = None
 
     @field_validator("mode", "log_level", "log_format", "sandbox_type", "stigmer_llm_provider",
-                     mode="before")  # fmt: skip
+                     "stigmer_llm_effort", mode="before")  # fmt: skip
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
@@ -251,6 +255,16 @@ class Settings(BaseSettings):
     def _cloud_needs_a_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None and info.data.get("mode") is Mode.CLOUD:
             raise ValueError("is needed in MODE=cloud")
+        return value
+
+    @field_validator("stigmer_llm_effort")
+    @classmethod
+    def _effort_of_provider(cls, value: Effort | None, info: ValidationInfo) -> Effort | None:
+        if "stigmer_llm_provider" not in info.data:  # its value is invalid
+            return value
+        provider, _ = _choose_provider(info.data)
+        if provider is Provider.ANTHROPIC and value in {Effort.NONE, Effort.MINIMAL}:
+            raise ValueError("should be low, medium, high, xhigh or max for anthropic")
         return value
 
     @field_validator("stigmer_llm_api_key")
@@ -297,26 +311,18 @@ class Settings(BaseSettings):
         url = self.stigmer_llm_base_url
         if url is None and provider is Provider.OLLAMA:
             url = self.ollama_base_url
-        return self._model(
-            provider,
-            model=self.stigmer_llm_model,
-            base_url=url,
-            key=self.stigmer_llm_api_key or self._provider_key(provider),
-        )
-
-    def _model(
-        self,
-        provider: Provider,
-        *,
-        model: str | None,
-        key: SecretStr | None,
-        base_url: str | None = None,
-    ) -> ModelConfig:
-        api_key = key.get_secret_value() if key else None
+        key = self.stigmer_llm_api_key or self._provider_key(provider)
         return replace(
-            ModelConfig.resolve(provider, model=model, base_url=base_url, api_key=api_key),
+            ModelConfig.resolve(
+                provider,
+                model=self.stigmer_llm_model,
+                base_url=url,
+                api_key=key.get_secret_value() if key else None,
+            ),
             max_tokens=self.stigmer_llm_max_tokens,
             temperature=self.stigmer_llm_temperature,
+            effort=self.stigmer_llm_effort,
+            context_tokens=self.stigmer_llm_context_tokens,
         )
 
     @property
@@ -376,17 +382,10 @@ class Settings(BaseSettings):
     def llm_for(self, model_name: str) -> ModelConfig:
         """The configuration of the model that an execution asks for.
 
-        An empty name means the configured model. Otherwise the configured provider serves the
-        model, except if its name tells that it belongs to another provider, the key of that
-        provider is set, and no URL is configured. A configured URL may serve any model.
+        An empty name means the configured model. The configured provider serves every model: a name
+        never decides to whom data is sent.
         """
-        if not model_name:
-            return self.llm
-        other = Provider.from_model_name(model_name)
-        key = self._provider_key(other) if other else None
-        if not other or other is self.provider or self.stigmer_llm_base_url or not key:
-            return replace(self.llm, model=model_name)
-        return self._model(other, model=model_name, key=key)
+        return replace(self.llm, model=model_name) if model_name else self.llm
 
     @property
     def digest(self) -> str:

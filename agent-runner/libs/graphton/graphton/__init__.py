@@ -4,6 +4,6 @@ This module imports only what is fast to import. Code that runs an agent imports
 `graphton.providers`, `graphton.tools`, `graphton.memory` and `graphton.files` when it needs them.
 """
 
-from graphton.model import ModelConfig, Provider
+from graphton.model import Effort, ModelConfig, Provider
 
-__all__ = ["ModelConfig", "Provider"]
+__all__ = ["Effort", "ModelConfig", "Provider"]

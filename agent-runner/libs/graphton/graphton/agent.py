@@ -3,25 +3,29 @@
 import asyncio
 import json
 import logging
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Any, Protocol
 
-from graphton.backoff import backoff, jitter
 from graphton.blocking import run_blocking
-from graphton.chat import ChatModel, Message, ModelError, Reply, Role, ToolUse, Usage
+from graphton.chat import (
+    ChatModel,
+    Message,
+    ModelError,
+    Part,
+    Reasoning,
+    Reply,
+    Role,
+    Text,
+    ToolUse,
+    Usage,
+)
+from graphton.model_client import ModelClient
 from graphton.text import compact_json
 from graphton.tools import Tool, ToolError
 
 _log = logging.getLogger(__name__)
-
-FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 20.0
-"""Seconds between two attempts to ask a model. See `graphton.backoff`."""
-
-MAX_ATTEMPTS: Final = 6
-"""How often the same request is sent before the run fails. All attempts take about 30 s."""
 
 
 class LimitError(Exception):
@@ -124,27 +128,33 @@ class Agent:
             LimitError: if a limit is reached.
             FilesError: from `save`.
         """
-        messages = [*history, Message(role=Role.USER, text=request)]
+        messages = [*history, Message.user(request)]
         usage, rounds = Usage(), 0
+        client = ModelClient(
+            self._model,
+            self._system,
+            self._tools,
+            on_text=observer.text_received,
+            on_retry=observer.retrying,
+        )
         time_limit = asyncio.timeout(self._limits.seconds)
         try:
             async with time_limit:
                 await run_blocking(save, tuple(messages))
                 while True:
                     self._check_limits(rounds, usage)
-                    reply = await self._ask_model(messages, observer)
+                    reply, messages = await client.ask(messages)
                     rounds += 1
-                    usage = Usage(
-                        usage.input_tokens + reply.usage.input_tokens,
-                        usage.output_tokens + reply.usage.output_tokens,
-                    )
+                    usage += reply.usage
                     reply = _sanitize(reply, messages)
                     observer.reply_received(reply)
+                    parts = _redact_parts(reply.parts, self._redact)
                     messages.append(
                         Message(
                             role=Role.ASSISTANT,
-                            text=self._redact(reply.text),
-                            tool_uses=reply.tool_uses,
+                            parts=parts,
+                            author=client.author,
+                            prompt=client.prompt,
                         )
                     )
                     for use in reply.tool_uses:
@@ -152,7 +162,10 @@ class Agent:
                     await run_blocking(save, tuple(messages))
                     if not reply.tool_uses:
                         if reply.truncated:
-                            raise LimitError("the model's answer exceeded the maximum length")
+                            raise LimitError(
+                                "the model's answer exceeded the maximum length: ask for a "
+                                "shorter one, or raise STIGMER_LLM_MAX_TOKENS"
+                            )
                         return Outcome(reply.text, usage, rounds)
         except TimeoutError:
             if not time_limit.expired():
@@ -168,30 +181,6 @@ class Agent:
             raise LimitError(
                 f"stopped after {usage.total} tokens: the limit is {self._limits.tokens}"
             )
-
-    async def _ask_model(self, messages: Sequence[Message], observer: Observer) -> Reply:
-        started = time.monotonic()
-        pauses = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                return await self._model.reply(
-                    self._system, messages, self._tools, observer.text_received
-                )
-            except ModelError as error:
-                if not error.transient or attempt == MAX_ATTEMPTS:
-                    if attempt > 1:
-                        took = time.monotonic() - started
-                        raise ModelError(
-                            f"{error} (asked {attempt} times in {took:.0f} s)", status=error.status
-                        ) from None
-                    raise
-                pause = jitter(next(pauses))
-                if error.retry_after is not None:
-                    pause = max(pause, min(error.retry_after, 2 * MAX_RETRY_SECONDS))
-                _log.warning("%s; trying again in %.1f s", error, pause)
-                observer.retrying(error, pause)
-                await asyncio.sleep(pause)
-        raise AssertionError  # the last attempt returned or raised
 
     async def _run_tool(self, use: ToolUse, truncated: bool, observer: Observer) -> Message:
         observer.tool_started(use)
@@ -213,29 +202,58 @@ class Agent:
             result = f"the tool failed: {type(error).__name__}"
         result = self._redact(result)
         observer.tool_finished(use, result, failed)
-        return Message(role=Role.TOOL, text=result, tool_use_id=use.id, failed=failed)
+        return Message.result(use.id, result, failed=failed)
 
 
 def _sanitize(reply: Reply, messages: Sequence[Message]) -> Reply:
     """Make a reply safe to store and to send back.
 
-    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. A tool
-    use whose id already occurs in the conversation gets a new id.
+    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. What the
+    provider wants back unchanged is left out if it has any. A tool use whose id already occurs in
+    the conversation gets a new id.
     """
     taken = {use.id for message in messages for use in message.tool_uses}
-    uses = []
-    for use in reply.tool_uses:
-        own = use if use.id not in taken else replace(use, id=f"call_{uuid.uuid4().hex}")
-        taken.add(own.id)
-        uses.append(
-            replace(
-                own,
-                arguments=json.loads(
-                    _valid_unicode(compact_json(use.arguments)), parse_constant=str
-                ),
-            )
-        )
-    return replace(reply, text=_valid_unicode(reply.text), tool_uses=tuple(uses))
+    parts: list[Part] = []
+    for part in reply.parts:
+        match part:
+            case Text(text, data):
+                parts.append(Text(_valid_unicode(text), data if _is_valid(data) else {}))
+            case ToolUse(use_id, _, arguments, _, data):
+                if use_id in taken:
+                    use_id = f"call_{uuid.uuid4().hex}"
+                taken.add(use_id)
+                valid = json.loads(_valid_unicode(compact_json(arguments)), parse_constant=str)
+                kept = data if _is_valid(data) else {}
+                parts.append(replace(part, id=use_id, arguments=valid, data=kept))
+            case Reasoning(data) if _is_valid(data):
+                parts.append(part)
+    return replace(reply, parts=tuple(parts))
+
+
+def _is_valid(data: dict[str, Any]) -> bool:
+    """Whether data can be sent as JSON."""
+    try:
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
+def _redact_parts(parts: Sequence[Part], redact: Callable[[str], str]) -> tuple[Part, ...]:
+    """Redact the texts of a reply. Reasoning that is bound to a text which has changed goes."""
+    redacted: list[Part] = []
+    changed = False
+    for part in parts:
+        match part:
+            case Text(text):
+                shown = redact(text)
+                changed = changed or shown != text
+                redacted.append(replace(part, text=shown))
+            case Reasoning(_, bound) if bound and changed:
+                pass
+            case _:
+                redacted.append(part)
+    return tuple(redacted)
 
 
 def _valid_unicode(text: str) -> str:

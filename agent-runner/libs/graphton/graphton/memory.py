@@ -1,6 +1,5 @@
 """Stores the messages of a thread (a conversation) in the sandbox, for later executions."""
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -8,25 +7,21 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from graphton.chat import Message, Role, ToolUse
+from graphton.chat import Message, Omission, Part, Reasoning, Role, Text, ToolUse
+from graphton.compaction import fit
 from graphton.files import PRIVATE_FOLDER, FilesError, Folder
-from graphton.text import truncate_middle
+from graphton.text import compact_json
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION: Final = 1
-
-MAX_HISTORY_CHARACTERS: Final = 200_000
-"""The maximum length of the stored messages: about 50 000 tokens. The oldest are dropped first."""
+FORMAT_VERSION: Final = 2
+"""Version 1 had one text and the tool uses instead of parts. It is still read."""
 
 MAX_STORED_BYTES: Final = 20_000_000
 """The maximum size of the file."""
 
-MAX_STORED_ARGUMENT_CHARACTERS: Final = 2000
-"""The maximum length of one argument of a tool."""
-
-MAX_STORED_TEXT_CHARACTERS: Final = 20_000
-"""The maximum length of the text of one message."""
+_MAX_STORED_TOKENS: Final = 1_000_000
+"""What is kept if the file would be larger."""
 
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -46,84 +41,89 @@ class ThreadMemory:
         self._path = f"{PRIVATE_FOLDER}/threads/{name}.json"
 
     def load(self) -> list[Message]:
-        """Return the messages of earlier executions.
+        """Return the messages of earlier executions. A new thread has none.
 
-        A new thread has none. A file that cannot be parsed counts as none, with a warning.
+        If the file does not have the expected content, a copy of it is kept beside it, and the
+        conversation begins anew, with a warning.
+
+        Raises:
+            FilesError: if there is a file and it cannot be read, or not be copied.
         """
         try:
-            data = self._folder.read(self._path, MAX_STORED_BYTES, private=True)
-        except FilesError:
-            return []
+            data = self._folder.read(self._path, MAX_STORED_BYTES + 1, private=True)
+        except FilesError as error:
+            if isinstance(error.__context__, FileNotFoundError):
+                return []
+            raise FilesError(f"the memory of this conversation cannot be read: {error}") from None
         try:
             stored = json.loads(data)
-            if stored["version"] != FORMAT_VERSION:
-                raise ValueError(f"version {stored['version']}")
-            return [_from_json(item) for item in stored["messages"]]
-        except (ValueError, KeyError, TypeError) as error:
-            _log.warning("the stored messages in `%s` cannot be read: %s", self._path, error)
+            decode = {1: _decode_v1, FORMAT_VERSION: _decode}[stored["version"]]
+            return [decode(item) for item in stored["messages"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            copy = f"{self._path}.unreadable"
+            self._folder.write(copy, data, mode=0o600, private=True)
+            _log.warning(
+                "the stored messages in `%s` cannot be used (%s: %s): the conversation begins anew;"
+                " `%s` has a copy",
+                *(self._path, type(error).__name__, error, copy),
+            )
             return []
 
     def save(self, messages: Sequence[Message]) -> None:
-        """Store messages. Long ones are shortened, and the oldest are dropped.
+        """Store messages as they are, except if the file would become too large to read.
 
         Raises:
             FilesError: if the file cannot be written.
         """
-        kept = newest_turns([_abridge(message) for message in messages])
-        data = _to_json(kept)
+        data = _to_json(messages)
         if len(data) > MAX_STORED_BYTES:
-            # A single turn with thousands of tool uses. Keep the requests only.
-            data = _to_json([message for message in kept if message.role is Role.USER])
+            data = _to_json(fit(messages, _MAX_STORED_TOKENS))
         self._folder.write(self._path, data, mode=0o600, private=True)
 
 
-def newest_turns(messages: Sequence[Message], limit: int = MAX_HISTORY_CHARACTERS) -> list[Message]:
-    """Return the newest turns with at most `limit` characters together, but at least one turn.
-
-    A turn begins with a user's message. Cutting within a turn could separate the result of a tool
-    from the message that asked for it.
-    """
-    turns: list[list[Message]] = []
-    for message in messages:
-        if message.role is Role.USER or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    kept: list[list[Message]] = []
-    size = 0
-    for turn in reversed(turns):
-        size += sum(_count_characters(message) for message in turn)
-        if kept and size > limit:
-            break
-        kept.insert(0, turn)
-    return [message for turn in kept for message in turn]
-
-
 def _to_json(messages: Sequence[Message]) -> bytes:
-    stored = {"version": FORMAT_VERSION, "messages": [dataclasses.asdict(m) for m in messages]}
-    return json.dumps(stored, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    stored = {"version": FORMAT_VERSION, "messages": [_encode(message) for message in messages]}
+    return compact_json(stored).encode(errors="replace")
 
 
-def _count_characters(message: Message) -> int:
-    return len(message.text) + sum(len(json.dumps(use.arguments)) for use in message.tool_uses)
+def _encode(message: Message) -> dict[str, Any]:
+    stored: dict[str, Any] = {
+        "role": message.role.value,
+        "parts": [_encode_part(part) for part in message.parts],
+    }
+    for name in ("tool_use_id", "failed", "author", "prompt"):
+        if value := getattr(message, name):
+            stored[name] = value
+    return stored
 
 
-def _abridge(message: Message) -> Message:
-    """Shorten the long texts of a message. The agent can still read the files that it wrote."""
-
-    def short(value: Any) -> Any:
-        if isinstance(value, str):
-            return truncate_middle(value, MAX_STORED_ARGUMENT_CHARACTERS)
-        return value
-
-    uses = tuple(
-        dataclasses.replace(use, arguments={k: short(v) for k, v in use.arguments.items()})
-        for use in message.tool_uses
-    )
-    return dataclasses.replace(
-        message, text=truncate_middle(message.text, MAX_STORED_TEXT_CHARACTERS), tool_uses=uses
-    )
+def _encode_part(part: Part) -> dict[str, Any]:
+    match part:
+        case Text(text, data):
+            return {"type": "text", "text": text, "data": data}
+        case Reasoning(data, bound):
+            return {"type": "reasoning", "data": data, "bound": bound}
+        case ToolUse(use_id, name, arguments, problem, data):
+            return {"type": "tool_use", "id": use_id, "name": name, "arguments": arguments,
+                    "problem": problem, "data": data}  # fmt: skip
+        case Omission(replies):
+            return {"type": "omission", "replies": replies}
 
 
-def _from_json(value: dict[str, Any]) -> Message:
-    uses = tuple(ToolUse(**use) for use in value.pop("tool_uses"))
-    return Message(**{**value, "role": Role(value["role"])}, tool_uses=uses)
+_PARTS: Final[dict[str, type[Part]]] = {
+    "text": Text,
+    "reasoning": Reasoning,
+    "tool_use": ToolUse,
+    "omission": Omission,
+}
+
+
+def _decode(stored: dict[str, Any]) -> Message:
+    parts = [_PARTS[part.pop("type")](**part) for part in stored.pop("parts")]
+    return Message(role=Role(stored.pop("role")), parts=tuple(parts), **stored)
+
+
+def _decode_v1(stored: dict[str, Any]) -> Message:
+    text, uses = stored.pop("text"), [ToolUse(**use) for use in stored.pop("tool_uses")]
+    parts = (*((Text(text),) if text or not uses else ()), *uses)
+    return Message(role=Role(stored.pop("role")), parts=parts, **stored)

@@ -1,8 +1,8 @@
 """The configuration of a language model: provider, name, URL and key."""
 
-import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 
 class Provider(StrEnum):
@@ -12,25 +12,16 @@ class Provider(StrEnum):
     ANTHROPIC = "anthropic"
     OLLAMA = "ollama"
 
-    @classmethod
-    def from_model_name(cls, name: str) -> "Provider | None":
-        """The provider of a model, if the model's name tells it."""
-        if name.startswith("claude-"):
-            return cls.ANTHROPIC
-        if name.startswith(("gpt-", "chatgpt-")) or re.match(r"o[1-9](-|$)", name):
-            return cls.OPENAI
-        return None
-
     @property
     def default_model(self) -> str:
         """The model used if none is configured."""
         match self:
             case Provider.OPENAI:
-                return "gpt-4.1"
+                return "gpt-5.4"
             case Provider.ANTHROPIC:
-                return "claude-sonnet-4-5"
+                return "claude-sonnet-5-5"
             case Provider.OLLAMA:
-                return "qwen2.5-coder:7b"
+                return "qwen3:8b"
 
     @property
     def default_base_url(self) -> str:
@@ -49,6 +40,18 @@ class Provider(StrEnum):
         return self is not Provider.OLLAMA
 
 
+class Effort(StrEnum):
+    """How much a model reasons before it answers. Each model knows only some of these."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    XHIGH = "xhigh"
+    MAX = "max"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """The complete configuration of a model, with defaults filled in.
@@ -59,7 +62,11 @@ class ModelConfig:
         base_url: The URL of the service, without a slash at the end.
         api_key: The key, or None. It is left out of `repr`.
         max_tokens: The maximum length of one reply in tokens; None for the provider's default.
-        temperature: How random a reply is, from 0; None for the provider's default.
+        temperature: How random a reply is, from 0; None for the provider's default. Models that
+            refuse it do not get it.
+        effort: How much the model reasons; None for the model's default.
+        context_tokens: The maximum length of a request and its reply together in tokens; None for
+            the provider's default.
     """
 
     provider: Provider
@@ -68,6 +75,8 @@ class ModelConfig:
     api_key: str | None = field(default=None, repr=False)
     max_tokens: int | None = None
     temperature: float | None = None
+    effort: Effort | None = None
+    context_tokens: int | None = None
 
     @classmethod
     def resolve(
@@ -90,6 +99,12 @@ class ModelConfig:
     def uses_default_url(self) -> bool:
         """Whether the URL is the provider's own, and not that of a compatible service."""
         return self.base_url == self.provider.default_base_url
+
+    @property
+    def uses_own_host(self) -> bool:
+        """Whether the URL leads to the provider itself, also to one of its regions."""
+        own, given = urlsplit(self.provider.default_base_url).netloc, urlsplit(self.base_url).netloc
+        return given == own or given.endswith(f".{own}")
 
     @property
     def missing_api_key(self) -> bool:

@@ -1,5 +1,6 @@
 """The tools of an agent: read, write, edit, list and search files, and run commands."""
 
+import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from graphton.text import truncate_middle
 MAX_TOOL_RESULT_CHARACTERS: Final = 30_000
 """The maximum length of a result for the model: about 8000 tokens.
 
-A status shows less of it: see `worker.progress.MAX_STATUS_RESULT_CHARACTERS`."""
+A status shows less of it: see `worker.status.MAX_STATUS_RESULT_CHARACTERS`."""
 
 MAX_FILE_BYTES: Final = 10_000_000
 """The maximum size of a file that is read, written or edited."""
@@ -146,11 +147,13 @@ class SandboxTools:
         folder: The sandbox.
         environment: Additional environment variables for commands.
         redact: Removes secrets from a text. It is applied to every result.
+        placeholders: What `redact` puts in the place of secrets. They are not written into files.
     """
 
     folder: Folder
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     redact: Callable[[str], str] = str
+    placeholders: frozenset[str] = frozenset()
 
     @cached_property
     def all(self) -> Sequence[Tool]:
@@ -200,7 +203,7 @@ class SandboxTools:
 
     async def _read(self, arguments: ReadFile) -> str:
         text = await run_blocking(self._read_text, arguments.path)
-        lines = text.splitlines()
+        lines = _LINE_END.split(text.removesuffix("\n").removesuffix("\r")) if text else []
         first = arguments.offset - 1
         chosen = lines[first : first + arguments.limit]
         if not lines:
@@ -224,21 +227,32 @@ class SandboxTools:
         data = _encode_text(arguments.content)
         if len(data) > MAX_FILE_BYTES:
             raise ToolError(f"the content is larger than {MAX_FILE_BYTES // 1_000_000} MB")
+        if any(placeholder in arguments.content for placeholder in self.placeholders):
+            before = await run_blocking(self._existing_text, arguments.path)
+            self._refuse_placeholders(arguments.path, before, arguments.content)
         new = await run_blocking(self.folder.write, arguments.path, data)
         return f"{'created' if new else 'replaced'} `{arguments.path}`: {len(data)} bytes"
 
     async def _edit(self, arguments: EditFile) -> str:
         def edit() -> int:
             text = self._read_text(arguments.path)
-            count = text.count(arguments.old)
+            old, new = arguments.old, arguments.new
+            if _uses_crlf(text):  # the model sees, and writes, lines without their ends
+                old, new = _with_crlf(old), _with_crlf(new)
+            count = text.count(old)
             if not count:
-                raise ToolError(f"the text to replace is not in `{arguments.path}`")
+                hint = ""
+                if any(placeholder in old for placeholder in self.placeholders):
+                    hint = ": it has a secret there; replace only what is around the secret"
+                raise ToolError(f"the text to replace is not in `{arguments.path}`{hint}")
             if count > 1 and not arguments.replace_all:
                 raise ToolError(
                     f"the text to replace is in `{arguments.path}` {count} times: "
                     "give more of what is around it, or set replace_all"
                 )
-            data = _encode_text(text.replace(arguments.old, arguments.new))
+            edited = text.replace(old, new)
+            self._refuse_placeholders(arguments.path, text, edited)
+            data = _encode_text(edited)
             if len(data) > MAX_FILE_BYTES:
                 raise ToolError(f"the file would be larger than {MAX_FILE_BYTES // 1_000_000} MB")
             self.folder.write(arguments.path, data)
@@ -246,6 +260,24 @@ class SandboxTools:
 
         count = await run_blocking(edit)
         return f"replaced {count} {'place' if count == 1 else 'places'} in `{arguments.path}`"
+
+    def _existing_text(self, path: str) -> str:
+        """The text of a file; empty if there is none, or it is not a text file."""
+        try:
+            return self._read_text(path)
+        except (FilesError, ToolError):
+            return ""
+
+    def _refuse_placeholders(self, path: str, before: str, after: str) -> None:
+        """Prevent that a placeholder is written into a file, where the secret itself belongs."""
+        for placeholder in sorted(self.placeholders):
+            if after.count(placeholder) > before.count(placeholder):
+                raise ToolError(
+                    f"nothing was written: `{placeholder}` stands for a secret that you do not "
+                    f"see, and would be in `{path}` in its place. Change only other parts of a "
+                    "file with edit_file, or write the file with run_command, which has the secret "
+                    "as an environment variable"
+                )
 
     async def _list(self, arguments: ListFiles) -> str:
         entries = await run_blocking(self.folder.list_entries, arguments.path)
@@ -312,6 +344,18 @@ class SandboxTools:
 def find_program(name: str) -> str:
     """The path of a program, from the worker's own PATH and not from that of the agent."""
     return shutil.which(name) or name
+
+
+_LINE_END: Final = re.compile(r"\r?\n")
+
+
+def _uses_crlf(text: str) -> bool:
+    """Whether all lines of a text end with CR LF."""
+    return "\r\n" in text and text.count("\r\n") == text.count("\n")
+
+
+def _with_crlf(text: str) -> str:
+    return _LINE_END.sub("\r\n", text)
 
 
 def _encode_text(text: str) -> bytes:

@@ -6,7 +6,7 @@ from graphton import ModelConfig, Provider
 def test_missing_values_are_the_providers_defaults() -> None:
     assert ModelConfig.resolve(Provider.OLLAMA) == ModelConfig(
         provider=Provider.OLLAMA,
-        model="qwen2.5-coder:7b",
+        model="qwen3:8b",
         base_url="http://localhost:11434",
         api_key=None,
     )
@@ -40,3 +40,20 @@ def test_the_key_is_not_in_repr() -> None:
 def test_every_provider_has_a_usable_default(provider: Provider) -> None:
     assert provider.default_model
     assert provider.default_base_url.startswith("http")
+
+
+@pytest.mark.parametrize(
+    ("url", "own"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://api.openai.com/v1/", True),
+        ("https://api.openai.com", True),
+        ("https://eu.api.openai.com/v1", True),
+        ("https://api.openai.com.example.com/v1", False),
+        ("https://notapi.openai.com/v1", False),
+        ("https://gateway/api.openai.com/v1", False),
+        ("http://localhost:8000/v1", False),
+    ],
+)
+def test_the_providers_own_host(url: str, own: bool) -> None:
+    assert ModelConfig.resolve(Provider.OPENAI, base_url=url).uses_own_host is own

@@ -32,13 +32,57 @@ def use(root: Path) -> Iterator[Use]:
         return text.replace("hunter2", "[secret]")
 
     with Folder(root) as folder:
-        box = SandboxTools(folder, {"GREETING": "hi", "PASSWORD": "hunter2"}, redact)
+        box = SandboxTools(folder, {"GREETING": "hi", "PASSWORD": "hunter2"}, redact,
+                           frozenset({"[secret]"}))  # fmt: skip
         tools = {tool.name: tool for tool in box.all}
 
         async def call(name: str, /, **arguments: object) -> str:
             return await tools[name].call(arguments)
 
         yield call
+
+
+async def test_crlf_line_ends_stay(use: Use, root: Path) -> None:
+    (root / "win.txt").write_bytes(b"one\r\ntwo\r\nthree\r\n")
+    assert await use("read_file", path="win.txt") == "     1  one\n     2  two\n     3  three"
+    await use("edit_file", path="win.txt", old="one\ntwo", new="1\n2\n2b")
+    await use("edit_file", path="win.txt", old="three", new="3\n4")
+    await use("edit_file", path="win.txt", old="2b\r\n3", new="2c\r\n3")
+    assert (root / "win.txt").read_bytes() == b"1\r\n2\r\n2c\r\n3\r\n4\r\n"
+    (root / "mixed.txt").write_bytes(b"one\r\ntwo\nthree")
+    await use("edit_file", path="mixed.txt", old="two\nthree", new="2\n3")
+    assert (root / "mixed.txt").read_bytes() == b"one\r\n2\n3"
+
+
+async def test_only_line_ends_end_a_line(use: Use, root: Path) -> None:
+    (root / "a").write_text("one\x0ctwo\u2028three\nfour\r\n", newline="")
+    assert await use("read_file", path="a") == "     1  one\x0ctwo\u2028three\n     2  four"
+    (root / "b").write_text("\n\n")
+    assert await use("read_file", path="b") == "     1  \n     2  "
+
+
+async def test_a_placeholder_never_takes_the_place_of_a_secret(use: Use, root: Path) -> None:
+    content = "USER=me\nPASSWORD=hunter2\nMODE=a\n"
+    (root / "env").write_text(content)
+    shown = await use("read_file", path="env")
+    assert "PASSWORD=[secret]" in shown
+    with pytest.raises(ToolError, match="nothing was written: `\\[secret\\]` stands for a secret"):
+        await use("write_file", path="env", content="USER=you\nPASSWORD=[secret]\nMODE=b\n")
+    with pytest.raises(ToolError, match="nothing was written"):
+        await use("edit_file", path="env", old="MODE=a", new="MODE=b\nPASSWORD=[secret]")
+    with pytest.raises(ToolError, match="replace only what is around the secret"):
+        await use("edit_file", path="env", old="PASSWORD=[secret]", new="PASSWORD=x")
+    with pytest.raises(ToolError, match="nothing was written"):
+        await use("write_file", path="new", content="PASSWORD=[secret]\n")
+    assert (root / "env").read_text() == content
+    assert not (root / "new").exists()
+    await use("edit_file", path="env", old="MODE=a", new="MODE=b")
+    assert (root / "env").read_text() == content.replace("MODE=a", "MODE=b")
+    # A text that had it before may keep it.
+    (root / "doc").write_text("Secrets look like [secret] here.")
+    await use("edit_file", path="doc", old="here", new="there")
+    await use("write_file", path="doc", content="Secrets are shown as [secret].")
+    assert (root / "doc").read_text() == "Secrets are shown as [secret]."
 
 
 async def test_files(use: Use, root: Path) -> None:

@@ -1,7 +1,8 @@
 """Clients for the HTTP APIs of model providers.
 
-They replace the providers' SDKs, which would add 16 to 18 MB each to the image. The runner only
-needs to send a request and to read a stream of events.
+They replace the providers' SDKs, which would add 12 MB each to the image (docs/performance.md). The
+runner only needs to send a request and to read a stream of events. The tests validate what it sends
+and reads with the SDKs' types.
 """
 
 from graphton.chat import ChatModel
@@ -13,10 +14,12 @@ def connect(config: ModelConfig) -> ChatModel:
     from graphton.providers.anthropic import AnthropicChat
     from graphton.providers.ollama import OllamaChat
     from graphton.providers.openai import OpenAIChat
+    from graphton.providers.responses import OpenAIResponses
 
     match config.provider:
         case Provider.OPENAI:
-            return OpenAIChat(config)
+            # Few other services have the Responses API.
+            return OpenAIResponses(config) if config.uses_own_host else OpenAIChat(config)
         case Provider.ANTHROPIC:
             return AnthropicChat(config)
         case Provider.OLLAMA:

@@ -1,0 +1,171 @@
+"""Sends the status of an execution to the server."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from stigmer_stubs import agentexecution_pb2 as pb
+from stigmer_stubs import backend as contract
+from worker.backend import Backend, BackendError
+from worker.progress import CANCELLED_TEXT, Progress
+from worker.status import wire_size
+
+_log = logging.getLogger(__name__)
+
+UPDATE_SECONDS: Final = 0.5
+"""The shortest time between two updates. The next update contains all changes in between."""
+
+FAILED_UPDATE_SECONDS: Final = 3.0
+"""The same after an update that failed."""
+
+SILENT_SECONDS: Final = 2.0
+"""After this time without a change, the server is asked whether the execution was cancelled."""
+
+UPDATE_RETRY_SECONDS: Final = 5.0
+"""How long an update is retried. Longer is not useful: the next one contains it."""
+
+
+class Reporter:
+    """Sends the status of an execution to the server, while it runs and at its end.
+
+    The server merges what it is sent: a phase replaces the phase that it has. So a phase is sent
+    only if the server has another one, and never if the server's phase is final. Otherwise an
+    update would undo a cancellation.
+
+    Args:
+        server: The client for stigmer-server.
+        execution_id: The id of the execution. If it is empty, nothing is sent.
+        progress: The status.
+
+    Attributes:
+        ended: Set when the server has a final phase that does not come from here, such as
+            EXECUTION_CANCELLED.
+        phase: The phase that the server has, as far as it is known.
+    """
+
+    def __init__(self, server: Backend, execution_id: str, progress: Progress) -> None:
+        self._server = server
+        self._id = execution_id
+        self._progress = progress
+        self._stopping = asyncio.Event()
+        self._failing = False
+        self.ended = asyncio.Event()
+        self.phase: pb.ExecutionPhase = pb.EXECUTION_PHASE_UNSPECIFIED
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self._look()  # the execution may have been cancelled before it began
+        while not self._stopping.is_set():
+            await _wait_for_any(
+                self._progress.changed.wait(), self._stopping.wait(), asyncio.sleep(SILENT_SECONDS)
+            )
+            if self._stopping.is_set():
+                return
+            if self._progress.changed.is_set():
+                self._progress.changed.clear()
+                succeeded = await self._report()
+                if not succeeded:
+                    self._progress.changed.set()
+            else:
+                succeeded = await self._look()
+            pause = UPDATE_SECONDS if succeeded else FAILED_UPDATE_SECONDS
+            await _wait_for_any(self._stopping.wait(), asyncio.sleep(pause))
+
+    async def _report(self) -> bool:
+        """Send the status. A failure is logged, but only the first of several in a row."""
+        try:
+            await self._send(UPDATE_RETRY_SECONDS)
+        except Exception as error:  # the execution goes on, whatever is wrong with the server
+            if not self._failing:
+                self._failing = True
+                self._log_failure("updates", error)
+            return False
+        self._failing = False
+        return True
+
+    def _log_failure(self, what: str, error: Exception) -> None:
+        _log.warning(
+            "execution %s: the server gets no %s: %s",
+            self._id,
+            what,
+            error,
+            exc_info=not isinstance(error, BackendError),
+        )
+
+    async def _look(self) -> bool:
+        """Ask for the phase that the server has. Returns whether it answered."""
+        if not self._id:
+            return True
+        request = pb.AgentExecutionId(value=self._id)
+        try:
+            found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
+            self._note(found.status.phase or self.phase)
+        except Exception as error:  # the next update reports a failure
+            _log.debug("execution %s: the server does not tell its phase: %s", self._id, error)
+            return False
+        return True
+
+    async def _send(self, retry_for: float) -> None:
+        if not self._id:
+            return
+        update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
+        update.status.CopyFrom(self._progress.snapshot(wire_size))
+        if self.ended.is_set() and self.phase != pb.EXECUTION_CANCELLED:
+            update.status.ClearField("error")  # the server has a better one
+        if self.phase in {update.status.phase, *contract.FINAL_PHASES}:
+            update.status.ClearField("phase")
+        reply = await self._server.call(
+            contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
+        )
+        # Without a phase in the reply, the server has the one that it was sent last.
+        self._note(reply.status.phase or update.status.phase or self.phase)
+
+    def _note(self, phase: pb.ExecutionPhase) -> None:
+        self.phase = phase
+        if self.phase in contract.FINAL_PHASES and self.phase != self._progress.status.phase:
+            self.ended.set()
+
+    async def stop(self, seconds: float) -> None:
+        """Stop sending updates, and wait until the update that is being sent has ended.
+
+        Otherwise that update could arrive after the final status and replace it.
+
+        Args:
+            seconds: How long to wait before the update is given up.
+        """
+        self._stopping.set()
+        await asyncio.wait({self._task}, timeout=seconds)
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def finish(self, retry_for: float) -> None:
+        """Send the final status. If the execution was cancelled meanwhile, it stays cancelled.
+
+        Args:
+            retry_for: How long this is retried if the server is unavailable, in seconds.
+        """
+        until = time.monotonic() + retry_for
+        await self.stop(retry_for / 2)
+        with contextlib.suppress(TimeoutError):  # the rest of the time is for sending
+            async with asyncio.timeout((until - time.monotonic()) / 2):
+                await self._look()
+        cancelled = pb.EXECUTION_CANCELLED
+        if self.phase == cancelled and self._progress.status.phase != cancelled:
+            self._progress.end(pb.EXECUTION_CANCELLED, CANCELLED_TEXT)
+        try:
+            await self._send(max(0.0, until - time.monotonic()))
+        except Exception as error:  # Temporal gets the status nevertheless
+            self._log_failure("final status", error)
+
+
+async def _wait_for_any(*awaitables: Awaitable[Any]) -> None:
+    """Wait until one of the awaitables is done, and cancel the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
