@@ -94,10 +94,7 @@ fn dry_run(cx: &Context) -> Result<()> {
         + &format!(
             "# ask whether {repository} may be pushed to: begin an upload and cancel it\n\
              # ask what {} names\n",
-            settings
-                .image
-                .repository
-                .tagged(settings.version.value.as_str())
+            settings.image.repository.tagged(&settings.own_tag())
         );
     Ok(cx.ui.print_plan(&text)?)
 }

@@ -89,7 +89,7 @@ pub struct Promotion {
 
 impl Promotion {
     pub fn new(goal: Goal) -> Self {
-        let own = goal.settings.version.value.to_string();
+        let own = goal.settings.own_tag();
         Self {
             stage: Stage::Before,
             requests: [Request::Read(own)].into(),
@@ -138,9 +138,9 @@ impl Promotion {
     /// All answers are here: adds further requests, or returns the end.
     fn decide(&mut self, goal: Goal) -> Result<Option<Next>, Failure> {
         let version = &goal.settings.version.value;
-        let own = version.as_str();
+        let own = &goal.settings.own_tag();
         let tags = goal.settings.tags(goal.git)?;
-        let has_own = tags.iter().any(|tag| tag == own);
+        let has_own = tags.contains(own);
         match self.stage {
             Stage::Before if has_own && self.names(own) != Some(goal.digest) => {
                 let found = self.names(own);
@@ -173,7 +173,7 @@ impl Promotion {
         tags: &[String],
         has_own: bool,
     ) -> Result<Option<Next>, Failure> {
-        let own = goal.settings.version.value.as_str();
+        let own = &goal.settings.own_tag();
         let plan = tags::plan(goal.settings, &self.listed, goal.git)?;
         // Another run of the same version has overwritten the version's tag. Its image then gets the tags that this
         // run wrote; the other run sets the rest itself.
@@ -197,10 +197,11 @@ impl Promotion {
             .iter()
             .filter(|kept| self.wrote.contains(&kept.tag))
         {
-            if !self.digests.contains_key(&kept.version) {
-                self.requests.push_back(Request::Read(kept.version.clone()));
+            let owner = goal.settings.flavoured(&kept.version);
+            if !self.digests.contains_key(&owner) {
+                self.requests.push_back(Request::Read(owner.clone()));
             }
-            let owner = self.names(&kept.version).map(str::to_owned);
+            let owner = self.names(&owner).map(str::to_owned);
             wanted.push((kept.tag.clone(), owner));
         }
         if !self.requests.is_empty() {
