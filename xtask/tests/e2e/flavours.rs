@@ -44,7 +44,7 @@ cd .. && rm -rf try try.patch
 echo all done
 "#;
 
-pub fn tools(checkout: &Checkout) {
+pub fn flavour_runs(checkout: &Checkout) {
     let tools = ["--flavour", "tools"];
     let with_tools = |args: &[&'static str]| [args, &tools[..]].concat();
     let built = checkout.ok(&with_tools(&["build-image"]));

@@ -119,7 +119,7 @@ on_engines!(
     docker_containerd = DOCKER_CONTAINERD,
     podman = PODMAN,
 );
-on_engines!(flavours::tools: docker = DOCKER, podman = PODMAN);
+on_engines!(flavours::flavour_runs: docker = DOCKER, podman = PODMAN);
 on_engines!(flavours::published_together: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::parallel_runs: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
