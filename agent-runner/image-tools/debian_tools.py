@@ -35,7 +35,7 @@ PACKAGES_EXCLUDED = {
     "liberror-perl": "for the commands of git that are in Perl, such as `git send-email`",
     "libgdbm*": "for Perl",
     "libperl5*": "for Perl",
-    "perl*": "60 MB, which only those commands need",
+    "perl*": "55 MB, which only those commands need",
 }
 """Dependencies that are left out, and what they are for."""
 
