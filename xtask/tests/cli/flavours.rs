@@ -145,7 +145,11 @@ struct Release {
 
 impl Release {
     fn new() -> Self {
-        let registry = FakeRegistry::start(Oddities::default());
+        Self::to(Oddities::default())
+    }
+
+    fn to(oddities: Oddities) -> Self {
+        let registry = FakeRegistry::start(oddities);
         let repository = format!("{}/team/agent-runner", registry.address);
         let project = format!(
             "{TOOLS}budget.compressed = '1MB'\n[[channel]]\nname = 'release'\nflavours = ['tools']\n"
@@ -261,6 +265,25 @@ fn no_tag_moves_if_one_flavour_is_not_as_it_should_be() {
         output.stderr
     );
     assert!(release.registry.tags().is_empty());
+}
+
+#[test]
+fn a_failure_between_two_images_says_how_many_have_their_tags() {
+    let release = Release::to(Oddities {
+        immutable_tags: Some(400),
+        ..Oddities::default()
+    });
+    // The registry does not let this tag move.
+    release.registry.add_tags(&["latest-tools"]);
+    release.add_tools(Image::default());
+    let output = release.push();
+    assert_eq!(output.code, 1);
+    let message = "1 of 2 images have their tags; the same command continues";
+    assert!(output.stderr.contains(message), "{}", output.stderr);
+    let plain = release.receipt("1.2.3.json");
+    let tags = release.registry.tags();
+    assert_eq!(tags["latest"], plain["digest"].as_str().unwrap());
+    assert!(tags.contains_key("1.2.3-tools"));
 }
 
 #[test]
