@@ -11,6 +11,8 @@
 #   dev         all locked packages, including those for development
 #   check       runs ruff and mypy on agent-runner; the build fails if they find a problem
 #   devserver   the development stigmer-server; it is not part of the image
+#   agent-tools Debian's packages and uv for the target, for the flavour `tools`
+#   runtime-tools  foundation + agent-tools + app: the flavour `tools`
 #   runtime     foundation + app
 #
 # Every command runs on the build platform, so building for another platform needs no emulation.
@@ -139,6 +141,31 @@ ENV HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     PYTHONPATH=/agent-runner:/agent-runner/libs/graphton:/agent-runner/libs/stigmer-stubs
 USER 1000:1000
 ENTRYPOINT ["/venv/bin/python", "-m", "devserver"]
+
+
+# The tools of the flavour `tools`. apt resolves, verifies and downloads packages for the target, and nothing of them
+# runs. uv is the one of `tools`, for the target.
+FROM tools AS agent-tools
+ARG CACHE_ID=agent-runner TARGETARCH PIP_INDEX_URL= DEBIAN_MIRROR=
+COPY agent-runner/image-tools /image-tools
+RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/.cache/uv \
+    --mount=type=bind,from=python,target=/python --mount=type=bind,from=base,source=/tree,target=/tree \
+    case "$TARGETARCH" in \
+        amd64) platform=x86_64-manylinux_2_28 ;; \
+        arm64) platform=aarch64-manylinux_2_28 ;; \
+        *) echo "unknown architecture '$TARGETARCH': use amd64 or arm64" >&2; exit 1 ;; \
+    esac \
+ && sh /image/fetch.sh /uv/bin/uv pip install --quiet --target /target-uv \
+        --python python3 --python-version 3.11 --python-platform "$platform" --link-mode copy \
+        --require-hashes --no-deps --only-binary :all: -r /image/uv.txt \
+ && PYTHONPATH=/image sh /image/fetch.sh python3 /image-tools/debian_tools.py --arch "$TARGETARCH" \
+        --mirror "$DEBIAN_MIRROR" /python /tree /target-uv/bin /agent-tools
+
+
+FROM foundation AS runtime-tools
+COPY --from=agent-tools /agent-tools /
+COPY --from=app /app /app
+USER 1000:1000
 
 
 FROM foundation AS runtime

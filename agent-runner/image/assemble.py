@@ -421,7 +421,7 @@ def assemble_base(source: Source, output: Path, arch: str) -> None:
         if source.exists(path):
             tree.copy(path)
     _write_certificates(tree)
-    _keep_package_list(tree)
+    keep_package_list(tree)
     _write_own_files(tree, binary)
 
 
@@ -460,7 +460,7 @@ def _write_certificates(tree: Tree) -> None:
     tree.link("/usr/lib/ssl/cert.pem", CA_BUNDLE)
 
 
-def _keep_package_list(tree: Tree) -> None:
+def keep_package_list(tree: Tree) -> None:
     """Copy dpkg's entry and the license of each package from which a file was copied."""
     status = tree.source.host_path("/var/lib/dpkg/status")
     if not status.is_file():

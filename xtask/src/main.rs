@@ -78,6 +78,7 @@ fn start(cli: &Cli, env: &Env, ui: Ui) -> ExitCode {
     };
     let arguments = Arguments {
         version: command.version().map(str::to_owned),
+        flavour: command.flavour().map(str::to_owned),
         overrides: [global.overrides(), command.overrides()].concat(),
     };
     let prepared = files::find(&env.cwd).and_then(|files| {

@@ -138,6 +138,9 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
         label::IMAGE.to_owned(),
         image.repository.as_str().to_owned(),
     );
+    if let Some(flavour) = &settings.flavour {
+        labels.insert(label::FLAVOUR.to_owned(), flavour.name.clone());
+    }
     labels.extend(image.labels.clone());
     for (name, template) in &settings.channel.labels {
         labels.insert(name.clone(), settings.fill(template, &facts.git.values)?);

@@ -95,6 +95,19 @@ impl VersionOption {
     }
 }
 
+#[derive(Args, Clone, Debug, Default)]
+pub struct FlavourOption {
+    /// A variant of the image that the configuration has [default: the plain image]
+    #[arg(long, value_name = "NAME")]
+    flavour: Option<String>,
+}
+
+impl FlavourOption {
+    pub fn get(&self) -> Option<&str> {
+        self.flavour.as_deref()
+    }
+}
+
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct JsonOption {
     /// Print the result as JSON

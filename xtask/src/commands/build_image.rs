@@ -10,7 +10,7 @@ use crate::{
         ownership, request,
         work_tree::{self, Uncommitted},
     },
-    cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
+    cli::{BuildOptions, CheckOption, FlavourOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
     engine::build::Build,
@@ -24,6 +24,8 @@ use crate::{
 pub struct BuildImage {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     #[command(flatten)]
     build: BuildOptions,
     /// The platform to build for [default: this machine's platform]
@@ -57,6 +59,10 @@ impl Command for BuildImage {
         self.version.get()
     }
 
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
+    }
+
     fn overrides(&self) -> Vec<Override> {
         let build = self.build.overrides();
         build
@@ -66,8 +72,10 @@ impl Command for BuildImage {
 
     fn run(&self, cx: &Context) -> Result<()> {
         if let Some(reference) = build(cx, self)? {
-            let version = &cx.settings.version.value;
-            cx.ui.hint(&format!("next: `cargo xtask run-local --version {version}` or `cargo xtask test-image --version {version}`"));
+            let options = cx.settings.version_options();
+            cx.ui.hint(&format!(
+                "next: `cargo xtask run-local {options}` or `cargo xtask test-image {options}`"
+            ));
             cx.ui.print(&format!("{reference}\n"))?;
         }
         Ok(())
@@ -208,6 +216,7 @@ impl crate::commands::testing::Examples for BuildImage {
     ) -> Vec<crate::commands::testing::Example> {
         let lines = [
             "build-image --version dev-me",
+            "build-image --version dev-me --flavour tools",
             "build-image --version 1.2.3 --no-cache --pull --platform linux/arm64 --progress plain",
         ];
         machine.examples(&lines, |command: &Self, settings, _| {

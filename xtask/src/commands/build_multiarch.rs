@@ -9,7 +9,7 @@ use clap::Args;
 use crate::{
     base::{error::Failure, image::Platform, ui::Clock},
     build::{ownership, request},
-    cli::{BuildOptions, CheckOption, VersionOption, parse_platform},
+    cli::{BuildOptions, CheckOption, FlavourOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::{Origin, Override},
     engine::{capabilities::Capability, multiarch::Builder},
@@ -20,7 +20,7 @@ use crate::{
     oci::{archive::Archive, verify::Verified},
     plan::{Plan, quote_for_shell},
     release::{
-        archive::{self, MultiarchRequest, merge_inputs, pack_line},
+        archive::{self, MultiarchRequest, archives_of, merge_inputs, pack_line},
         attest,
         builder::{self, MultiarchFacts},
         dist,
@@ -35,6 +35,8 @@ use crate::{
 pub struct BuildMultiarch {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     #[command(flatten)]
     build: BuildOptions,
     #[command(flatten)]
@@ -59,6 +61,10 @@ pub struct BuildMultiarch {
 impl Command for BuildMultiarch {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn overrides(&self) -> Vec<Override> {
@@ -172,7 +178,13 @@ impl BuildMultiarch {
     fn merge(&self, cx: &Context) -> Result<()> {
         let clock = Clock::start();
         let settings = cx.settings;
-        let inputs = merge_inputs(cx, &self.merge)?;
+        let named = merge_inputs(cx, &self.merge)?;
+        let inputs = archives_of(settings, &named)?;
+        for path in named.iter().filter(|path| !inputs.contains(path)) {
+            let path = paths::display(settings, path);
+            cx.ui
+                .status("Skipping", &format!("{path}, which is of another flavour"));
+        }
         let output = self.output.as_ref().map_or_else(
             || paths::archive(settings, None),
             |path| cx.env.cwd.join(path),
@@ -229,7 +241,6 @@ fn report(cx: &Context, archive: &Archive, verified: &Verified, clock: Clock) ->
 
 /// The command that publishes the archive; none if it would refuse the version.
 fn next_command(cx: &Context, archive: &Archive) -> Option<String> {
-    let version = &cx.settings.version;
     // The command names the version, as a channel may require.
     let mut named = cx.settings.clone();
     named.version.origin = Origin::Flag("--version");
@@ -238,8 +249,8 @@ fn next_command(cx: &Context, archive: &Archive) -> Option<String> {
     let path = path.strip_prefix(&cx.env.cwd).unwrap_or(path);
     let path = quote_for_shell(&path.to_string_lossy());
     Some(format!(
-        "cargo xtask push-archive --version {} {path}",
-        version.value.argument()
+        "cargo xtask push-archive {} {path}",
+        cx.settings.version_options()
     ))
 }
 

@@ -68,7 +68,10 @@ impl Command for CiCheck {
         all.push(token(cx, &login, may_push));
         all.push(push);
         if may_push {
-            all.push(released(cx, &registry, &git));
+            for settings in &settings.released_together()? {
+                let cx = &Context { settings, ..*cx };
+                all.push(released(cx, &registry, &git));
+            }
         }
         all.push(signing(cx, &git, Place::of(settings, built_for)));
         let secret = settings.refuse_secret_build_args().err();
@@ -94,10 +97,7 @@ fn dry_run(cx: &Context) -> Result<()> {
         + &format!(
             "# ask whether {repository} may be pushed to: begin an upload and cancel it\n\
              # ask what {} names\n",
-            settings
-                .image
-                .repository
-                .tagged(settings.version.value.as_str())
+            settings.image.repository.tagged(&settings.own_tag())
         );
     Ok(cx.ui.print_plan(&text)?)
 }
@@ -214,11 +214,11 @@ fn token(cx: &Context, login: &Found, may_push: bool) -> Finding {
 fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding {
     let what = "release";
     let settings = cx.settings;
-    let version = &settings.version.value;
-    if version.semver().is_none() {
+    let tag = settings.own_tag();
+    if settings.version.value.semver().is_none() {
         return ok(
             what,
-            format!("`{version}` is not a release: its tag may name another image each time"),
+            format!("`{tag}` is not a release: its tag may name another image each time"),
         );
     }
     let released = match preflight::released(settings, registry, git, None) {
@@ -227,13 +227,13 @@ fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding 
     };
     match preflight::decide(released.as_ref(), None, false) {
         Decision::Publish => match preflight::released_versions(cx, registry, git) {
-            Ok(_) => ok(what, format!("{version} is not released yet")),
+            Ok(_) => ok(what, format!("{tag} is not released yet")),
             Err(why) => from_error(what, &why),
         },
         Decision::Resume(released) => ok(
             what,
             format!(
-                "{version} is released from this commit already ({}): a run completes only what is missing",
+                "{tag} is released from this commit already ({}): a run completes only what is missing",
                 digest::short(&released.manifest.digest())
             ),
         ),

@@ -16,6 +16,11 @@ pub trait Command {
         None
     }
 
+    /// The image's flavour, if it was given.
+    fn flavour(&self) -> Option<&str> {
+        None
+    }
+
     /// The settings that its flags override.
     fn overrides(&self) -> Vec<Override> {
         Vec::new()

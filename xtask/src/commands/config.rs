@@ -12,7 +12,7 @@ use crate::{
     commands::{command::Command, json},
     config::{
         display::{to_json, to_toml},
-        schema::{CHANNEL, CHANNEL_KEYS, KEYS, ValueType},
+        schema::{CHANNEL, CHANNEL_KEYS, FLAVOUR, FLAVOUR_KEYS, KEYS, ValueType},
     },
     facts::{context::Context, git},
     settings::Settings,
@@ -66,6 +66,11 @@ fn paths(settings: &Settings) -> Vec<String> {
     };
     for key in KEYS {
         add(key.path.to_owned(), key.value_type);
+    }
+    for flavour in settings.layer.flavours() {
+        for key in FLAVOUR_KEYS {
+            add(format!("{FLAVOUR}.{flavour}.{}", key.path), key.value_type);
+        }
     }
     for channel in settings.layer.channels() {
         for key in CHANNEL_KEYS {

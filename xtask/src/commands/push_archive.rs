@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::{
     base::image::Platform,
-    cli::{PlatformOption, PublishingOptions, RepositoryOption, VersionOption},
+    cli::{FlavourOption, PlatformOption, PublishingOptions, RepositoryOption, VersionOption},
     commands::command::Command,
     facts::{
         context::Context,
@@ -30,6 +30,8 @@ pub struct PushArchive {
     #[command(flatten)]
     version: VersionOption,
     #[command(flatten)]
+    flavour: FlavourOption,
+    #[command(flatten)]
     publishing: PublishingOptions,
     #[command(flatten)]
     platform: PlatformOption,
@@ -42,6 +44,10 @@ pub struct PushArchive {
 impl Command for PushArchive {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

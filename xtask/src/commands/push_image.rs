@@ -6,7 +6,10 @@ use clap::Args;
 use crate::{
     base::{error::Failure, image::Platform},
     build::facts::BuildFacts,
-    cli::{BuildOptions, CheckOption, PublishingOptions, RepositoryOption, VersionOption},
+    cli::{
+        BuildOptions, CheckOption, FlavourOption, PublishingOptions, RepositoryOption,
+        VersionOption,
+    },
     commands::{
         build_image::{self, BuildImage},
         command::Command,
@@ -35,6 +38,8 @@ use crate::{
 pub struct PushImage {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     #[command(flatten)]
     build: BuildOptions,
     #[command(flatten)]
@@ -143,6 +148,10 @@ impl PushImage {
 impl Command for PushImage {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn overrides(&self) -> Vec<Override> {

@@ -8,25 +8,31 @@ use clap::Args;
 use crate::{
     base::error::Failure,
     build::{facts::BuildFacts, request},
-    cli::{BuildOptions, CheckOption, PublishingOptions, RepositoryOption, VersionOption},
+    cli::{
+        BuildOptions, CheckOption, FlavourOption, PublishingOptions, RepositoryOption,
+        VersionOption,
+    },
     commands::{
         build_image::{self, BuildImage},
         command::Command,
         smoke,
     },
     config::layer::Override,
-    facts::{context::Context, git},
+    facts::{
+        context::Context,
+        git::{self, WorkTree},
+    },
     plan::Plan,
     release::{
-        archive::{self, ArchivePlan, MultiarchRequest, merge_inputs, pack_line},
+        archive::{self, ArchivePlan, MultiarchRequest, archives_of, merge_inputs, pack_line},
         builder::{self, MultiarchFacts},
         destination, dist,
         expected::expected,
         paths,
-        pipeline::{PublishRequest, publish, push_line, smoke_line, warn_of_refusal},
+        pipeline::{Part, PublishRequest, publish_all, push_line, smoke_line, warn_of_refusal},
         preflight,
     },
-    settings::{Settings, SmokeFirst},
+    settings::{CheckFirst, Settings, SmokeFirst},
 };
 
 /// Build the image for all platforms and publish it
@@ -34,6 +40,8 @@ use crate::{
 pub struct PushMultiarch {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     #[command(flatten)]
     build: BuildOptions,
     #[command(flatten)]
@@ -52,18 +60,27 @@ impl Command for PushMultiarch {
         self.version.get()
     }
 
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
+    }
+
     fn overrides(&self) -> Vec<Override> {
         self.build.overrides().list
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
         preflight::may_publish(cx.settings)?;
-        let settings = &destination::with_repository(cx.settings, &self.repository)?;
-        let there = &Context { settings, ..*cx };
+        // Both have the same order.
+        let flavours = self.flavours(cx.settings)?;
+        let mut there = Vec::new();
+        for settings in &flavours {
+            there.push(destination::with_repository(settings, &self.repository)?);
+        }
+        let (here, there) = (contexts(cx, &flavours), contexts(cx, &there));
         if self.merge.is_empty() {
-            self.push_build(cx, there)
+            self.push_build(cx, &here, &there)
         } else {
-            self.push_merged(cx, there)
+            self.push_merged(cx, &here, &there)
         }
     }
 }
@@ -76,11 +93,29 @@ struct PushPlans {
 }
 
 impl PushMultiarch {
-    fn plan(&self, settings: &Settings, facts: &MultiarchFacts) -> Result<PushPlans, Failure> {
+    /// The images of the release: the plain one and the channel's flavours, or the flavour that was named.
+    fn flavours(&self, settings: &Settings) -> Result<Vec<Settings>, Failure> {
+        match self.flavour.get() {
+            Some(_) => Ok(vec![settings.clone()]),
+            None => settings.released_together(),
+        }
+    }
+
+    /// The checks are the same for all flavours, so they run before the first one only.
+    fn plan(
+        &self,
+        settings: &Settings,
+        facts: &MultiarchFacts,
+        is_first: bool,
+    ) -> Result<PushPlans, Failure> {
         let request = MultiarchRequest {
             shard: None,
             options: &self.build,
-            check_first: request::check_first(settings, self.check),
+            check_first: if is_first {
+                request::check_first(settings, self.check)
+            } else {
+                CheckFirst::No
+            },
         };
         Ok(PushPlans {
             native: native_plan(settings, &facts.build)?,
@@ -88,72 +123,107 @@ impl PushMultiarch {
         })
     }
 
-    fn render(&self, settings: &Settings, plans: &PushPlans) -> String {
-        let archive = &plans.archive;
-        plans.native.as_ref().map(Plan::render).unwrap_or_default()
-            + &smoke_line(settings)
-            + &archive.render()
-            + &self.push_line(settings, &archive.archive)
+    /// Nothing is published before all flavours are built.
+    fn render(&self, plans: &[(&Settings, PushPlans)]) -> String {
+        let builds = plans.iter().map(|(settings, plans)| {
+            plans.native.as_ref().map(Plan::render).unwrap_or_default()
+                + &smoke_line(settings)
+                + &plans.archive.render()
+        });
+        let pushes = plans
+            .iter()
+            .map(|(settings, plans)| self.push_line(settings, &plans.archive.archive));
+        builds.chain(pushes).collect()
     }
 
     fn push_line(&self, settings: &Settings, archive: &Path) -> String {
         push_line(settings, archive, None, self.publishing, &self.repository)
     }
 
-    /// `there` has the repository that the image is published to.
-    fn push_build(&self, cx: &Context, there: &Context) -> Result<()> {
-        let settings = cx.settings;
-        let facts = MultiarchFacts::gather(cx)?;
-        for warning in builder::warnings(settings, &facts) {
-            cx.ui.warn(&warning);
+    /// `there` has the repository that the images are published to.
+    fn push_build(&self, cx: &Context, here: &[Context], there: &[Context]) -> Result<()> {
+        let mut all_facts = Vec::new();
+        let mut plans = Vec::new();
+        for (number, cx) in here.iter().enumerate() {
+            let facts = MultiarchFacts::gather(cx)?;
+            if number == 0 {
+                for warning in builder::warnings(cx.settings, &facts) {
+                    cx.ui.warn(&warning);
+                }
+            }
+            plans.push((cx.settings, self.plan(cx.settings, &facts, number == 0)?));
+            all_facts.push(facts);
         }
-        let plans = self.plan(settings, &facts)?;
         if cx.dry_run {
-            cx.ui.print_plan(&self.render(settings, &plans))?;
-            warn_of_refusal(cx, &facts.build.git, self.publishing);
+            cx.ui.print_plan(&self.render(&plans))?;
+            warn_of_refusal(cx, &all_facts[0].build.git, self.publishing);
             return Ok(());
         }
-        let PushPlans { native, archive } = plans;
-        let request = PublishRequest {
-            expected: expected(settings, &facts.build.git),
-            git: facts.build.git,
-            options: self.publishing,
-            digest: None,
-        };
-        publish(there, request, |publication| {
-            if let Some(native) = native {
-                publication.phase("smoke", |_| {
-                    cx.exec.run(&native)?;
-                    smoke::require_success(cx)
-                })?;
-            }
-            let path = paths::display(settings, &archive.archive);
-            cx.ui.status("Writing", &path);
-            publication.phase("build", |_| archive.run(cx))
-        })
+        let mut parts = Vec::new();
+        for (number, (settings, plans)) in plans.into_iter().enumerate() {
+            let git = all_facts[number].build.git.clone();
+            let here = &here[number];
+            let PushPlans { native, archive } = plans;
+            parts.push(Part {
+                cx: &there[number],
+                request: self.request(settings, git),
+                make: Box::new(move |publication| {
+                    if let Some(native) = native {
+                        publication.phase("smoke", |_| {
+                            here.exec.run(&native)?;
+                            smoke::require_success(here)
+                        })?;
+                    }
+                    let path = paths::display(settings, &archive.archive);
+                    here.ui.status("Writing", &path);
+                    publication.phase("build", |_| archive.run(here))
+                }),
+            });
+        }
+        publish_all(parts)
     }
 
-    fn push_merged(&self, cx: &Context, there: &Context) -> Result<()> {
-        let settings = cx.settings;
-        let inputs = merge_inputs(cx, &self.merge)?;
-        let output = paths::archive(settings, None);
-        let git = git::work_tree(cx.exec, &settings.root);
-        if cx.dry_run {
-            let text = pack_line(&inputs, None, &output) + &self.push_line(settings, &output);
-            cx.ui.print_plan(&text)?;
-            warn_of_refusal(cx, &git, self.publishing);
-            return Ok(());
-        }
-        let request = PublishRequest {
+    fn request(&self, settings: &Settings, git: WorkTree) -> PublishRequest {
+        PublishRequest {
             expected: expected(settings, &git),
             git,
             options: self.publishing,
             digest: None,
-        };
-        publish(there, request, |publication| {
-            publication.phase("merge", |_| dist::pack(cx, &inputs, None, &output))
-        })
+        }
     }
+
+    fn push_merged(&self, cx: &Context, here: &[Context], there: &[Context]) -> Result<()> {
+        let git = git::work_tree(cx.exec, &cx.settings.root);
+        let inputs = merge_inputs(cx, &self.merge)?;
+        let mut text = String::new();
+        let mut parts = Vec::new();
+        for (here, there) in here.iter().zip(there) {
+            let settings = here.settings;
+            let inputs = archives_of(settings, &inputs)?;
+            let output = paths::archive(settings, None);
+            text += &pack_line(&inputs, None, &output);
+            text += &self.push_line(settings, &output);
+            parts.push(Part {
+                cx: there,
+                request: self.request(settings, git.clone()),
+                make: Box::new(move |publication| {
+                    publication.phase("merge", |_| dist::pack(here, &inputs, None, &output))
+                }),
+            });
+        }
+        if cx.dry_run {
+            cx.ui.print_plan(&text)?;
+            warn_of_refusal(cx, &git, self.publishing);
+            return Ok(());
+        }
+        publish_all(parts)
+    }
+}
+
+/// What the parts of the release work with.
+fn contexts<'a>(cx: &Context<'a>, all: &'a [Settings]) -> Vec<Context<'a>> {
+    let of = |settings| Context { settings, ..*cx };
+    all.iter().map(of).collect()
 }
 
 /// The build for this machine's platform into the engine's store, which `smoke` runs; none if the channel
@@ -179,8 +249,13 @@ impl crate::commands::testing::Examples for PushMultiarch {
     ) -> Vec<crate::commands::testing::Example> {
         let line = "push-multiarch --version 1.2.3 --no-check";
         machine.rendered_examples(&[line], |command: &Self, settings, _| {
-            let plans = command.plan(settings, &machine.multi_facts())?;
-            Ok(command.render(settings, &plans))
+            let mut plans = Vec::new();
+            let flavours = command.flavours(settings)?;
+            for (number, one) in flavours.iter().enumerate() {
+                let plan = command.plan(one, &machine.multi_facts(), number == 0)?;
+                plans.push((one, plan));
+            }
+            Ok(command.render(&plans))
         })
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::{
     base::{env::User, error::Failure, ui::human_time},
     build::facts::BuildFacts,
-    cli::{JsonOption, VersionOption},
+    cli::{FlavourOption, JsonOption, VersionOption},
     commands::{
         checks::{self, CheckResult},
         command::Command,
@@ -34,6 +34,8 @@ const EXECUTION_LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 pub struct Smoke {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     #[command(flatten)]
     json: JsonOption,
 }
@@ -235,6 +237,10 @@ impl Command for Smoke {
         self.version.get()
     }
 
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
+    }
+
     fn run(&self, cx: &Context) -> Result<()> {
         let facts = SmokeFacts::gather(cx)?;
         if cx.dry_run {
@@ -259,11 +265,9 @@ pub fn require_success(cx: &Context) -> Result<()> {
             "`smoke` failed, so nothing was pushed: {}: {}",
             check.name, check.detail
         );
-        let version = &cx.settings.version.value;
+        let options = cx.settings.version_options();
         Err(Failure::new(message)
-            .hint(format!(
-                "run it by itself: `cargo xtask smoke --version {version}`"
-            ))
+            .hint(format!("run it by itself: `cargo xtask smoke {options}`"))
             .into())
     })
 }

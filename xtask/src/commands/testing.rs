@@ -143,6 +143,7 @@ impl Machine {
             let command: T = parse(line.split(' '));
             let arguments = Arguments {
                 version: command.version().map(str::to_owned),
+                flavour: command.flavour().map(str::to_owned),
                 overrides: command.overrides(),
             };
             let settings = Settings::resolve(&arguments, &env, &project_files()).unwrap();
@@ -285,7 +286,7 @@ impl Machine {
 pub fn settings() -> Settings {
     let arguments = Arguments {
         version: Some("dev-me".to_owned()),
-        overrides: Vec::new(),
+        ..Arguments::default()
     };
     Settings::resolve(&arguments, &MACHINES[0].env(), &project_files()).unwrap()
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::{
     base::{env::User, error::Failure},
     build::facts::BuildFacts,
-    cli::VersionOption,
+    cli::{FlavourOption, VersionOption},
     commands::{
         build_image,
         command::Command,
@@ -37,6 +37,8 @@ use crate::{
 pub struct Up {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
 }
 
 /// The settings that the server shares with the runner: its flags and the runner's variables.
@@ -362,6 +364,10 @@ fn tell_found(cx: &Context, facts: &UpFacts, names: &Names) {
 impl Command for Up {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

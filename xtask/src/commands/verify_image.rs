@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::{
     base::error::Failure,
-    cli::{JsonOption, PlatformOption, RepositoryOption, VersionOption},
+    cli::{FlavourOption, JsonOption, PlatformOption, RepositoryOption, VersionOption},
     commands::{command::Command, json},
     facts::{context::Context, git::WorkTree},
     oci::{
@@ -32,6 +32,8 @@ pub struct VerifyImage {
     #[command(flatten)]
     version: VersionOption,
     #[command(flatten)]
+    flavour: FlavourOption,
+    #[command(flatten)]
     platform: PlatformOption,
     #[command(flatten)]
     repository: RepositoryOption,
@@ -48,6 +50,10 @@ pub struct VerifyImage {
 impl Command for VerifyImage {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn run(&self, cx: &Context) -> Result<()> {
@@ -213,8 +219,8 @@ fn with_hint(why: anyhow::Error, cx: &Context) -> anyhow::Error {
     match why.downcast::<Failure>() {
         Ok(failure) => failure
             .hint(format!(
-                "look at the image without its signature: `cargo xtask verify-image --version {} --no-signature`",
-                cx.settings.version.value.argument()
+                "look at the image without its signature: `cargo xtask verify-image {} --no-signature`",
+                cx.settings.version_options()
             ))
             .into(),
         Err(why) => why,

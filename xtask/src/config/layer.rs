@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::config::schema::{KEYS, Merge, Value};
+use crate::config::schema::{FLAVOUR, KEYS, Merge, Value};
 
 /// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +131,16 @@ impl Layer {
 
     pub fn channels(&self) -> &[String] {
         &self.channels
+    }
+
+    /// The names of the flavours, in alphabetical order.
+    pub fn flavours(&self) -> Vec<&str> {
+        let names = self
+            .entries(FLAVOUR)
+            .map(|(path, _)| path.split('.').next());
+        let mut names: Vec<_> = names.flatten().collect();
+        names.dedup();
+        names
     }
 
     /// Adds a layer that overrides this one. Its new channels come first.

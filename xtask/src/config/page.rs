@@ -18,7 +18,8 @@ use crate::{
         files::Files,
         resolve::{DEFAULTS, resolve},
         schema::{
-            CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, SCHEMA_KEY, SCHEMA_VERSION,
+            CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, FLAVOUR, FLAVOUR_KEYS, KEYS, Key, Merge,
+            SCHEMA_KEY, SCHEMA_VERSION,
         },
     },
 };
@@ -44,7 +45,7 @@ const BEGIN: &str = "<!-- table: ";
 fn tables() -> Vec<&'static str> {
     let mut tables: Vec<_> = KEYS.iter().filter_map(|key| table_of(key.path)).collect();
     tables.dedup();
-    tables.push(CHANNEL);
+    tables.extend([CHANNEL, FLAVOUR]);
     tables
 }
 
@@ -102,6 +103,9 @@ fn render(table: &str) -> String {
     if table == CHANNEL {
         return render_channels();
     }
+    if table == FLAVOUR {
+        return render_flavours();
+    }
     let mut out = row(&["Key", "Type", "Default", "Environment", "Meaning"]);
     out += "|---|---|---|---|---|\n";
     for key in KEYS.iter().filter(|key| table_of(key.path) == Some(table)) {
@@ -140,6 +144,15 @@ fn render_channels() -> String {
             .collect();
         let defaults: Vec<_> = defaults.iter().map(String::as_str).collect();
         out += &row(&[&[path.as_str(), kind.as_str()], &defaults[..], &[key.doc]].concat());
+    }
+    out
+}
+
+/// No flavour has defaults.
+fn render_flavours() -> String {
+    let mut out = row(&["Key", "Type", "Meaning"]) + "|---|---|---|\n";
+    for key in FLAVOUR_KEYS {
+        out += &row(&[&format!("`{}`", key.path), &describe(key), key.doc]);
     }
     out
 }

@@ -14,8 +14,8 @@ use crate::{
         layer::{Layer, Origin},
         problem::{Problem, Source},
         schema::{
-            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, ENV_PREFIX, KEYS, Key, SCHEMA_KEY,
-            SCHEMA_VERSION, Value, ValueType, closest_match,
+            self, CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, ENV_PREFIX, FLAVOUR, FLAVOUR_KEYS, KEYS,
+            Key, SCHEMA_KEY, SCHEMA_VERSION, Value, ValueType, closest_match,
         },
     },
 };
@@ -23,6 +23,8 @@ use crate::{
 const TOML_HELP: &str = "see the TOML specification: https://toml.io/en/v1.0.0";
 const NO_CHANNEL: &str = "a channel must be an item of the array `[[channel]]`";
 const CHANNELS_HELP: &str = "write `[[channel]]`, and the channel's `name` and other keys below it";
+const NO_FLAVOUR: &str = "a flavour must be a table `[flavour.NAME]`";
+const FLAVOURS_HELP: &str = "write `[flavour.tools]`, and the flavour's keys below it";
 const ALL_KEYS: &str = "see docs/configuration.md for all keys";
 
 /// Reads a configuration file. It checks the schema version first.
@@ -60,6 +62,9 @@ pub fn read_document(source: Source) -> Result<Layer, Vec<Problem>> {
     };
     if let Some((_, channels)) = document.remove_entry(CHANNEL) {
         reader.read_channels(&channels);
+    }
+    if let Some((_, flavours)) = document.remove_entry(FLAVOUR) {
+        reader.read_flavours(&flavours);
     }
     reader.read_table(&document, "", "", KEYS);
     reader.problems.sort_by_key(|(at, _)| *at);
@@ -179,6 +184,7 @@ impl Reader<'_> {
             .filter_map(|key| key.path.strip_prefix(prefix))
             .map(|rest| rest.split('.').next().unwrap_or(rest))
             .chain(prefix.is_empty().then_some(CHANNEL))
+            .chain(prefix.is_empty().then_some(FLAVOUR))
             .collect();
         let sibling = closest_match(name.get_ref(), siblings.iter().copied());
         let elsewhere = keys
@@ -286,6 +292,35 @@ impl Reader<'_> {
         Some(text.to_string())
     }
 
+    fn read_flavours(&mut self, value: &Spanned<DeValue>) {
+        let DeValue::Table(flavours) = value.get_ref() else {
+            self.problem(value.span(), NO_FLAVOUR, FLAVOURS_HELP);
+            return;
+        };
+        for (name, flavour) in flavours {
+            let text = name.get_ref();
+            let DeValue::Table(table) = flavour.get_ref() else {
+                self.problem(name.span(), NO_FLAVOUR, FLAVOURS_HELP);
+                continue;
+            };
+            if !is_name(text) {
+                self.problem(
+                    name.span(),
+                    "a flavour's name can contain only lower-case letters, digits and `-`",
+                    "write a name such as `[flavour.tools]`",
+                );
+            } else if table.is_empty() {
+                self.problem(
+                    name.span(),
+                    &format!("the flavour `{text}` has no keys"),
+                    "add `target = \"…\"`, the stage of the Dockerfile",
+                );
+            } else {
+                self.read_table(table, "", &format!("{FLAVOUR}.{text}."), FLAVOUR_KEYS);
+            }
+        }
+    }
+
     fn read_channels(&mut self, value: &Spanned<DeValue>) {
         let DeValue::Array(channels) = value.get_ref() else {
             self.problem(value.span(), NO_CHANNEL, CHANNELS_HELP);
@@ -305,9 +340,8 @@ impl Reader<'_> {
                 );
                 continue;
             };
-            let is_valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
             match name.get_ref() {
-                DeValue::String(text) if !text.is_empty() && text.chars().all(is_valid) => {
+                DeValue::String(text) if is_name(text) => {
                     if self.layer.channels.iter().any(|known| known == text) {
                         self.problem(
                             name.span(),
@@ -381,6 +415,12 @@ pub fn read_environment(env: &Env) -> Result<Layer, Vec<Problem>> {
     } else {
         Err(problems)
     }
+}
+
+/// Whether a text can name a channel or a flavour.
+fn is_name(text: &str) -> bool {
+    let is_valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    !text.is_empty() && text.chars().all(is_valid)
 }
 
 fn type_name(value: &DeValue) -> &'static str {

@@ -180,6 +180,7 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("match", ValueType::List(not_empty), "the channel's versions: `semver:release`, `semver:prerelease`, or a glob such as `dev-*`"),
     key("tags", ValueType::List(template), "the image's tags, as templates"),
     key("publish", ValueType::Choice(Publish::WORDS), "whether images may be published; `by-name` only if `--version` gives the version"),
+    key("flavours", ValueType::List(not_empty), "the flavours that `push-multiarch` publishes together with the plain image"),
     key("platforms", ValueType::List(platform), "the platforms of published images; empty for all of `build.platforms`"),
     key("labels", ValueType::Map(template_value), "additional labels, as templates"),
     key("build-args", ValueType::Map(template_value), "additional build arguments, as templates"),
@@ -189,6 +190,20 @@ pub const CHANNEL_KEYS: &[Key] = &[
     key("sign", ValueType::Choice(Sign::WORDS), "whether and how cosign signs published images"),
     key("smoke", ValueType::Bool, "whether `push-image` and `push-multiarch` first run `smoke` with the image for this machine's platform"),
     key("work-tree", ValueType::Choice(WorkTreeRequirement::WORDS), "the work tree that publishing requires: `clean` has no uncommitted changes; `tagged` also has the version's tag on HEAD"),
+];
+
+/// The table with the flavours, each a table.
+pub const FLAVOUR: &str = "flavour";
+/// The name of a flavour, which is that of its table.
+pub const FLAVOUR_NAME_KEY: &str = "name";
+
+/// The keys of a flavour.
+#[rustfmt::skip]
+pub const FLAVOUR_KEYS: &[Key] = &[
+    key("target", ValueType::Text(not_empty), "the Dockerfile's stage; each flavour must have one"),
+    key("suffix", ValueType::Text(tag_suffix), "what follows each tag: `latest` becomes `latest-tools`; if it is not set, `-` and the flavour's name"),
+    key("budget.compressed", ValueType::Size, "as `budget.compressed`, for the flavour; no limit if it is not set"),
+    key("budget.unpacked", ValueType::Size, "as `budget.unpacked`, for the flavour; no limit if it is not set"),
 ];
 
 /// A valid value of a key.
@@ -564,6 +579,15 @@ fn template(text: &str) -> Result<(), String> {
     version::check_tag(&sample).map_err(|why| format!("cannot be a tag: it {why}"))
 }
 
+/// A suffix must be told from the tag before it.
+fn tag_suffix(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix(['-', '_', '.']).unwrap_or_default();
+    if rest.is_empty() {
+        return Err("must be `-`, `_` or `.` with letters or digits after it".to_owned());
+    }
+    version::check_tag(&format!("1{text}")).map_err(|why| format!("cannot end a tag: it {why}"))
+}
+
 fn template_value(text: &str) -> Result<(), String> {
     fill_sample(text).map(|_| ())
 }
@@ -738,6 +762,16 @@ mod tests {
             &format!("p@sha256:{}", hex.to_uppercase()),
         ] {
             assert!(base_image(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_suffix_of_a_flavour_must_end_a_tag() {
+        for good in ["-tools", "_x", ".2", "-a-b"] {
+            assert_eq!(tag_suffix(good), Ok(()), "{good}");
+        }
+        for bad in ["", "-", "tools", "-a/b", "-a+b"] {
+            assert!(tag_suffix(bad).is_err(), "{bad}");
         }
     }
 

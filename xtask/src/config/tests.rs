@@ -242,6 +242,51 @@ fn channels_are_merged_by_name_and_new_ones_come_first() {
 }
 
 #[test]
+fn flavours_are_merged_by_name() {
+    let files = Files {
+        root: PathBuf::from("/src"),
+        project: "schema = 1\n[flavour.tools]\ntarget = 't'\n[flavour.a-1]\ntarget = 'a'\n"
+            .to_owned(),
+        local: Some("schema = 1\n[flavour.tools.budget]\nunpacked = '1GB'\n".to_owned()),
+    };
+    let layer = resolve(&files, &Env::fake(&[])).unwrap();
+    assert_eq!(layer.flavours(), ["a-1", "tools"]);
+    assert_eq!(
+        text(&layer, "flavour.tools.target").0,
+        &Value::Text("t".to_owned())
+    );
+    assert_eq!(
+        text(&layer, "flavour.tools.budget.unpacked").0,
+        &Value::Size(Some(1_000_000_000))
+    );
+}
+
+#[test]
+fn problems_of_flavours_are_reported() {
+    for (text, problem) in [
+        ("flavour = 1", "a flavour must be a table `[flavour.NAME]`"),
+        (
+            "[flavour]\ntarget = 'x'",
+            "a flavour must be a table `[flavour.NAME]`",
+        ),
+        (
+            "[flavour.Tools]\ntarget = 'x'",
+            "a flavour's name can contain only",
+        ),
+        ("[flavour.tools]", "the flavour `tools` has no keys"),
+        ("[flavour.tools]\ntarge = 'x'", "did you mean `target`?"),
+        (
+            "[flavour.tools]\nsuffix = 'tools'",
+            "`suffix` must be `-`, `_` or `.`",
+        ),
+        ("[flavours.tools]\ntarget = 'x'", "did you mean `flavour`?"),
+    ] {
+        let report = problems(&format!("schema = 1\n{text}\n"));
+        assert!(report.contains(problem), "{text}: {report}");
+    }
+}
+
+#[test]
 fn each_channel_has_a_unique_name() {
     let report = problems(
         "schema = 1\n[[channel]]\ntags = []\n[[channel]]\nname = 'a'\n[[channel]]\nname = 'a'\n",

@@ -101,6 +101,8 @@ fn is_safe_argument(text: &str) -> bool {
 pub mod label {
     /// On images: the repository that the image was built for.
     pub const IMAGE: &str = "ai.stigmer.xtask.image";
+    /// On images: the flavour; none on the plain image.
+    pub const FLAVOUR: &str = "ai.stigmer.xtask.flavour";
     /// On containers: the container's purpose.
     pub const CONTAINER: &str = "ai.stigmer.xtask.container";
     /// On containers: the image version.

@@ -410,10 +410,9 @@ pub fn refuse_foreign(name: &str, container: &Container) -> Result<(), Failure> 
 
 /// The failure of a command that needs the version's image.
 pub fn missing_image_failure(settings: &Settings, reference: &str) -> Failure {
-    let version = &settings.version.value;
-    Failure::new(format!("there is no image `{reference}` here")).hint(format!(
-        "build it: `cargo xtask build-image --version {version}`"
-    ))
+    let options = settings.version_options();
+    Failure::new(format!("there is no image `{reference}` here"))
+        .hint(format!("build it: `cargo xtask build-image {options}`"))
 }
 
 /// The failure of a command that needs the container to run.

@@ -29,6 +29,8 @@ pub struct Expected {
     pub platforms: Vec<Platform>,
     /// Labels and their values.
     pub labels: BTreeMap<String, String>,
+    /// Labels that it must not have.
+    pub absent_labels: Vec<String>,
     pub budget: Budget,
     pub user: ExpectedUser,
     /// Whether there must be a health check.
@@ -291,6 +293,13 @@ impl ImageCheck<'_> {
                     problems.push(format!("label {name} is `{value}`, not `{expected}`"));
                 }
                 None => problems.push(format!("label {name} is missing")),
+            }
+        }
+        for name in &self.expected.absent_labels {
+            if let Some(value) = config.label(name) {
+                problems.push(format!(
+                    "label {name} is `{value}`, but there should be none"
+                ));
             }
         }
         let user = config.run.user.split(':').next().unwrap_or_default();

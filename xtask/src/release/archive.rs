@@ -9,9 +9,9 @@ use crate::{
     base::{error::Failure, image::Platform},
     build::request,
     cli::BuildOptions,
-    engine::{build::Build, multiarch::ArchiveSteps},
+    engine::{build::Build, label, multiarch::ArchiveSteps},
     facts::context::Context,
-    oci::archive::Archive,
+    oci::{archive::Archive, manifest::Manifest, verify},
     plan::{Plan, quote_for_shell},
     release::{
         builder::{self, MultiarchFacts},
@@ -167,6 +167,55 @@ pub fn plan(
     preparation.push(paths::folder_step(&archive));
     let steps = facts.build.engine.build_archive(&build, &multi, &archive);
     Ok(ArchivePlan::new(preparation, steps, archive))
+}
+
+/// Those of the archives that hold images of the settings' flavour.
+///
+/// # Errors
+/// When an archive cannot be read, and when there is none of the flavour.
+pub fn archives_of(settings: &Settings, archives: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    if settings.flavours.is_empty() {
+        return Ok(archives.to_vec());
+    }
+    let ours = settings.flavour.as_ref().map(|one| one.name.clone());
+    let mut found = Vec::new();
+    for path in archives {
+        if flavour_of(path)? == ours {
+            found.push(path.clone());
+        }
+    }
+    if found.is_empty() {
+        let what = match &ours {
+            Some(name) => format!("of the flavour `{name}`"),
+            None => "of the plain image".to_owned(),
+        };
+        return Err(Failure::usage(format!("none of the archives of `--merge` is {what}"))
+            .hint(format!(
+                "build it too, for each platform: `cargo xtask build-multiarch {} --shard OS/ARCH`",
+                settings.version_options()
+            ))
+            .into());
+    }
+    Ok(found)
+}
+
+/// The flavour that the label of an image names; none for the plain image.
+fn flavour_of(path: &Path) -> Result<Option<String>> {
+    let archive = Archive::open(path)?;
+    let manifest = |digest: &str| -> Result<Manifest> {
+        Ok(serde_json::from_slice(&verify::read_manifest(
+            &archive, digest,
+        )?)?)
+    };
+    let mut image = manifest(&archive.root.digest)?;
+    if let Some(first) = image.manifests.iter().find(|one| !one.is_attestation()) {
+        image = manifest(&first.digest.clone())?;
+    }
+    let Some(config) = &image.config else {
+        return Ok(None);
+    };
+    let config = verify::read_config(&archive, config)?;
+    Ok(config.label(label::FLAVOUR).map(str::to_owned))
 }
 
 /// The archives that `--merge` names. A folder stands for all archives in it, without the one that an

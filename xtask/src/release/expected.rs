@@ -27,9 +27,17 @@ pub fn expected(settings: &Settings, git: &WorkTree) -> Expected {
     if let (Some(sha), false) = (&git.values.sha, git.dirty) {
         labels.insert(REVISION_LABEL.to_owned(), sha.clone());
     }
+    let mut absent_labels = Vec::new();
+    match &settings.flavour {
+        Some(flavour) => {
+            labels.insert(label::FLAVOUR.to_owned(), flavour.name.clone());
+        }
+        None => absent_labels.push(label::FLAVOUR.to_owned()),
+    }
     Expected {
         platforms: settings.platforms().to_vec(),
         labels,
+        absent_labels,
         budget: settings.budget,
         user: match settings.require.user {
             RequiredUser::Any => ExpectedUser::Any,

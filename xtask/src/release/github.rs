@@ -32,14 +32,13 @@ impl Drop for Group {
     }
 }
 
-/// Sets the step's outputs (`image`, `digest`, `tags`, `version`) and writes its summary. Returns the failures:
-/// what imitates GitHub Actions may name files that do not exist.
-pub fn report(env: &Env, receipt: &Receipt) -> Vec<Error> {
-    let written = [
-        append(env, "GITHUB_OUTPUT", &outputs(receipt)),
-        append(env, "GITHUB_STEP_SUMMARY", &summary(receipt)),
-    ];
-    written.into_iter().filter_map(Result::err).collect()
+/// Sets the step's outputs (`image`, `digest`, `tags`, `version`), if they are to be those of this image, and adds
+/// it to the step's summary. Returns the failures: what imitates GitHub Actions may name files that do not exist.
+pub fn report(env: &Env, receipt: &Receipt, with_outputs: bool) -> Vec<Error> {
+    let outputs = with_outputs.then(|| append(env, "GITHUB_OUTPUT", &outputs(receipt)));
+    let summary = append(env, "GITHUB_STEP_SUMMARY", &summary(receipt));
+    let written = outputs.into_iter().chain([summary]);
+    written.filter_map(Result::err).collect()
 }
 
 fn append(env: &Env, name: &str, text: &str) -> Result<()> {
@@ -64,8 +63,10 @@ fn outputs(receipt: &Receipt) -> String {
 }
 
 fn summary(receipt: &Receipt) -> String {
+    let flavour = receipt.flavour.as_ref();
+    let flavour = flavour.map_or(String::new(), |name| format!(", flavour {name}"));
     let mut text = format!(
-        "### {}:{}\n\n| | |\n|---|---|\n| Digest | `{}` |\n| Tags | {} |\n",
+        "### {}:{}{flavour}\n\n| | |\n|---|---|\n| Digest | `{}` |\n| Tags | {} |\n",
         receipt.image,
         receipt.version,
         receipt.digest,
@@ -95,6 +96,7 @@ mod tests {
             schema: 1,
             image: "ghcr.io/x/y".to_owned(),
             version: "1.2.3".to_owned(),
+            flavour: None,
             channel: "release".to_owned(),
             digest: "sha256:1".to_owned(),
             reference: "ghcr.io/x/y@sha256:1".to_owned(),
@@ -116,7 +118,7 @@ mod tests {
             ("GITHUB_OUTPUT", &path("missing/output")),
             ("GITHUB_STEP_SUMMARY", &path("summary")),
         ]);
-        let failures = report(&env, &receipt);
+        let failures = report(&env, &receipt, true);
         let [failure] = &failures[..] else {
             panic!("{failures:?}")
         };
@@ -130,6 +132,6 @@ mod tests {
             summary.contains("| Verify | `cosign verify x` |"),
             "{summary}"
         );
-        assert!(report(&Env::fake(&[]), &receipt).is_empty());
+        assert!(report(&Env::fake(&[]), &receipt, true).is_empty());
     }
 }

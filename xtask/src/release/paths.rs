@@ -16,7 +16,7 @@ pub const FOLDER: &str = "target/dist";
 pub fn archive(settings: &Settings, platform: Option<&Platform>) -> PathBuf {
     let path = settings.image.repository.path();
     let name = path.rsplit('/').next().unwrap_or(path);
-    let version = &settings.version.value;
+    let version = settings.own_tag();
     let platform = platform.map_or(String::new(), |platform| format!("-{}", dashed(platform)));
     settings
         .root
@@ -26,14 +26,14 @@ pub fn archive(settings: &Settings, platform: Option<&Platform>) -> PathBuf {
 
 /// The file that says how a version was built.
 pub fn provenance(settings: &Settings) -> PathBuf {
-    let version = &settings.version.value;
+    let version = settings.own_tag();
     let name = format!("{version}.provenance.json");
     settings.root.join(FOLDER).join(name)
 }
 
 /// The file with the packages of a version, for one platform.
 pub fn sbom(settings: &Settings, platform: &str) -> PathBuf {
-    let version = &settings.version.value;
+    let version = settings.own_tag();
     let platform = platform.replace('/', "-");
     let name = format!("{version}.{platform}.spdx.json");
     settings.root.join(FOLDER).join(name)

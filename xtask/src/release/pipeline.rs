@@ -57,7 +57,18 @@ impl PublishRequest {
     }
 }
 
-/// A publication in progress.
+/// Makes the archive of an image.
+pub type Make<'a> = Box<dyn FnOnce(&mut Publication) -> Result<Archive> + 'a>;
+
+/// One image of a release.
+pub struct Part<'a> {
+    /// With the settings of this image, and the repository that it is published to.
+    pub cx: &'a Context<'a>,
+    pub request: PublishRequest,
+    pub make: Make<'a>,
+}
+
+/// The publication of an image in progress.
 pub struct Publication<'a> {
     cx: &'a Context<'a>,
     registry: &'a RegistryClient<'a>,
@@ -75,50 +86,55 @@ pub struct Publication<'a> {
 ///
 /// # Errors
 /// When a phase fails. Its message says whether a tag has moved.
-pub fn publish(
-    cx: &Context,
+pub fn publish<'a>(
+    cx: &'a Context<'a>,
     request: PublishRequest,
-    make: impl FnOnce(&mut Publication) -> Result<Archive>,
+    make: impl FnOnce(&mut Publication) -> Result<Archive> + 'a,
 ) -> Result<()> {
-    work_tree::check(cx.settings, &request.git, request.options.uncommitted())?;
-    let signer = Signer::for_signing(cx, &request.git.values, request.place(cx.settings))?;
-    let registry = destination::registry(cx, Access::Push);
-    let mut publication = Publication {
-        cx,
-        registry: &registry,
-        request,
-        replaces: None,
-        signer,
-        phases: Vec::new(),
+    let make = Box::new(make);
+    publish_all(vec![Part { cx, request, make }])
+}
+
+/// Publishes the images of a release, to one repository. No tag moves before the registry holds all images, as
+/// they should be, and all are signed.
+///
+/// # Errors
+/// As [`publish`].
+pub fn publish_all(parts: Vec<Part>) -> Result<()> {
+    let Some(first) = parts.first() else {
+        return Ok(());
     };
-    let released = publication.preflight()?;
-    let digest = publication.request.digest.clone();
-    let existing = publication.existing(released.as_ref(), digest.as_deref())?;
-    if let Existing::Complete(published) = existing {
-        cx.ui.status(
-            "Resuming",
-            "this commit's image is in the registry already: nothing is built or pushed",
-        );
-        let hint = if digest.is_some() {
-            "build an archive that is as the settings say, and release it under a new version (no tag was moved)"
-        } else {
-            "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
-        };
-        return publication.finish(published, None, hint);
+    for part in &parts {
+        let uncommitted = part.request.options.uncommitted();
+        work_tree::check(part.cx.settings, &part.request.git, uncommitted)?;
     }
-    let archive = make(&mut publication)?;
-    let made = publication.phase("check", |it| {
-        let image = verify::archive(it.cx, &archive, &it.request.expected)?;
-        let attestations = attest::write(it.cx, &archive, &image)?;
-        Ok(Made {
-            image,
-            attestations,
-        })
-    })?;
-    let pushed = publication.push(&archive)?;
-    let hint =
-        "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
-    publication.finish(&pushed, Some(made), hint)
+    let registry = destination::registry(first.cx, Access::Push);
+    let mut begun = Vec::new();
+    for part in parts {
+        let mut publication = Publication::new(part.cx, &registry, part.request)?;
+        let existing = publication.begin()?;
+        begun.push((publication, existing, part.make));
+    }
+    let mut held = Vec::new();
+    for (publication, existing, make) in begun {
+        held.push(publication.bring(existing, make)?);
+    }
+    let mut signed = Vec::new();
+    for one in held {
+        signed.push(one.sign()?);
+    }
+    let count = signed.len();
+    for (number, one) in signed.into_iter().enumerate() {
+        let done = one.promote(number == 0);
+        if number > 0 {
+            done.with_context(|| {
+                format!("{number} of {count} images have their tags; the same command continues")
+            })?;
+        } else {
+            done?;
+        }
+    }
+    Ok(())
 }
 
 /// What this run made.
@@ -128,14 +144,107 @@ struct Made {
 }
 
 /// What the registry has of the version.
-enum Existing<'a> {
+enum Existing {
     /// Nothing, or an image that the user agreed to replace.
     Nothing,
     /// The image itself. At most its tags are missing.
-    Complete(&'a RawManifest),
+    Complete(RawManifest),
 }
 
-impl Publication<'_> {
+/// An image that the registry holds as it should be.
+struct Held<'a> {
+    publication: Publication<'a>,
+    image: RawManifest,
+    verified: Verified,
+    /// Those that this run made; none if the registry had the image.
+    attestations: Option<Vec<Attestation>>,
+}
+
+/// An image that is complete but for its tags.
+struct Complete<'a> {
+    publication: Publication<'a>,
+    image: RawManifest,
+    verified: Verified,
+    signatures: Signatures,
+}
+
+impl<'a> Publication<'a> {
+    fn new(
+        cx: &'a Context<'a>,
+        registry: &'a RegistryClient<'a>,
+        request: PublishRequest,
+    ) -> Result<Self> {
+        let place = request.place(cx.settings);
+        Ok(Self {
+            cx,
+            registry,
+            replaces: None,
+            signer: Signer::for_signing(cx, &request.git.values, place)?,
+            request,
+            phases: Vec::new(),
+        })
+    }
+
+    /// What can be asked before anything is built.
+    fn begin(&mut self) -> Result<Existing> {
+        let released = self.preflight()?;
+        let digest = self.request.digest.clone();
+        Ok(self.existing(released.as_ref(), digest.as_deref())?)
+    }
+
+    /// Makes the image and pushes it by digest, unless the registry has it; then verifies what the registry
+    /// holds.
+    fn bring(mut self, existing: Existing, make: Make) -> Result<Held<'a>> {
+        let (image, made, hint) = match existing {
+            Existing::Complete(image) => {
+                self.cx.ui.status(
+                    "Resuming",
+                    "this commit's image is in the registry already: nothing is built or pushed",
+                );
+                let hint = if self.request.digest.is_some() {
+                    "build an archive that is as the settings say, and release it under a new version (no tag was moved)"
+                } else {
+                    "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
+                };
+                (image, None, hint)
+            }
+            Existing::Nothing => {
+                let archive = make(&mut self)?;
+                let made = self.phase("check", |it| {
+                    let image = verify::archive(it.cx, &archive, &it.request.expected)?;
+                    let attestations = attest::write(it.cx, &archive, &image)?;
+                    Ok(Made {
+                        image,
+                        attestations,
+                    })
+                })?;
+                let image = self.push(&archive)?;
+                let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
+                (image, Some(made), hint)
+            }
+        };
+        let digest = image.digest();
+        let verified = self.phase("verify", |it| {
+            let depth = match it.request.options.verify {
+                VerifyDepth::Shallow => Depth::Shallow,
+                VerifyDepth::Deep => Depth::Deep,
+            };
+            let expected = &it.request.expected;
+            verify::in_registry(it.cx, it.registry, &digest, expected, depth, hint)
+        })?;
+        // The layers of the archive were read when it was verified.
+        let (verified, attestations) = match made {
+            Some(made) => (made.image, Some(made.attestations)),
+            None => (verified, None),
+        };
+        Ok(Held {
+            publication: self,
+            image,
+            verified,
+            attestations,
+        })
+    }
+
     /// Runs a part of the publication, and notes how long it took.
     ///
     /// # Errors
@@ -164,14 +273,14 @@ impl Publication<'_> {
     }
 
     /// What the registry has of the version. If that is another image, the user agrees to replace it.
-    fn existing<'a>(
+    fn existing(
         &mut self,
-        released: Option<&'a Released>,
+        released: Option<&Released>,
         digest: Option<&str>,
-    ) -> Result<Existing<'a>, Failure> {
+    ) -> Result<Existing, Failure> {
         match preflight::decide(released, digest, self.request.options.force) {
             Decision::Publish => Ok(Existing::Nothing),
-            Decision::Resume(released) => Ok(Existing::Complete(&released.manifest)),
+            Decision::Resume(released) => Ok(Existing::Complete(released.manifest.clone())),
             Decision::Refuse(released) => Err(preflight::already_released_failure(
                 self.cx.settings,
                 released,
@@ -193,8 +302,8 @@ impl Publication<'_> {
             .context("the push failed; no tag was moved")
     }
 
-    /// Signs the image and its attestations. What an interrupted run signed is not signed again.
-    fn sign(
+    /// The signatures of the image and its attestations. What an interrupted run signed is not signed again.
+    fn signatures(
         &mut self,
         signer: &Signer,
         image: Signed,
@@ -222,66 +331,79 @@ impl Publication<'_> {
             attestations: attestations.len(),
         })
     }
+}
 
-    /// Verifies what the registry holds, signs it, gives it its tags, and writes the receipt. `made` is what this
-    /// run pushed; none if the registry had the image. `hint` says what to do if the registry holds something else.
-    fn finish(mut self, image: &RawManifest, made: Option<Made>, hint: &str) -> Result<()> {
-        let cx = self.cx;
+impl<'a> Held<'a> {
+    /// Signs the image.
+    fn sign(self) -> Result<Complete<'a>> {
+        let Self {
+            mut publication,
+            image,
+            verified,
+            attestations,
+        } = self;
+        let cx = publication.cx;
         let digest = image.digest();
-        let verified = self.phase("verify", |it| {
-            let depth = match it.request.options.verify {
-                VerifyDepth::Shallow => Depth::Shallow,
-                VerifyDepth::Deep => Depth::Deep,
-            };
-            verify::in_registry(
-                it.cx,
-                it.registry,
-                &digest,
-                &it.request.expected,
-                depth,
-                hint,
-            )
-        })?;
-        // The layers of the archive were read when it was verified.
-        let (verified, attestations) = match made {
-            Some(made) => (made.image, Some(made.attestations)),
-            None => (verified, None),
-        };
         // An image that will get no tag is not signed.
-        let released =
-            preflight::released(cx.settings, self.registry, &self.request.git, Some(&digest))?;
-        self.existing(released.as_ref(), Some(&digest))?;
-        let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
-        let is_mirror = self.request.place(cx.settings) == Place::Mirror;
-        if is_mirror {
-            self.phase("copy", |it| {
+        let git = &publication.request.git;
+        let released = preflight::released(cx.settings, publication.registry, git, Some(&digest))?;
+        publication.existing(released.as_ref(), Some(&digest))?;
+        if publication.request.place(cx.settings) == Place::Mirror {
+            publication.phase("copy", |it| {
                 mirror::copy_from_source(it.cx, it.registry, &digest)
             })?;
         }
-        let signatures = match self.signer.take() {
+        let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
+        let signatures = match publication.signer.take() {
             Some(signer) => {
-                let image = Signed {
+                let signed = Signed {
                     reference: &reference,
-                    plain_http: self.registry.is_plain_http(),
+                    plain_http: publication.registry.is_plain_http(),
                 };
-                self.phase("sign", |it| {
-                    it.sign(&signer, image, &verified, attestations.as_deref())
-                })
-                .context("the image is not signed; no tag was moved")?
+                publication
+                    .phase("sign", |it| {
+                        it.signatures(&signer, signed, &verified, attestations.as_deref())
+                    })
+                    .context("the image is not signed; no tag was moved")?
             }
             None => Signatures::default(),
         };
-        let tags = self.phase("promote", |it| {
+        Ok(Complete {
+            publication,
+            image,
+            verified,
+            signatures,
+        })
+    }
+}
+
+impl Complete<'_> {
+    /// Gives the image its tags, and writes the receipt. The first image of a release is that of the job's outputs.
+    fn promote(self, is_first: bool) -> Result<()> {
+        let Self {
+            mut publication,
+            image,
+            verified,
+            signatures,
+        } = self;
+        let cx = publication.cx;
+        let is_mirror = publication.request.place(cx.settings) == Place::Mirror;
+        let reference = format!(
+            "{}@{}",
+            cx.settings.image.repository.as_str(),
+            image.digest()
+        );
+        let tags = publication.phase("promote", |it| {
             let replaces = it.replaces.as_deref();
-            promote::promote(it.cx, it.registry, &it.request.git, image, replaces)
+            promote::promote(it.cx, it.registry, &it.request.git, &image, replaces)
         })?;
         let receipt = Receipt::new(
             cx,
-            &self.request.git,
+            &publication.request.git,
             verified,
             tags,
             signatures,
-            self.phases,
+            publication.phases,
         );
         let path = receipt.write(cx, is_mirror).map_err(|why| {
             Failure::new(format!(
@@ -290,7 +412,7 @@ impl Publication<'_> {
             .hint("remove the cause, then run the same command again: it only writes the receipt, without building or pushing")
         })?;
         // The image is published, so a failure would only make the job publish it again.
-        for why in github::report(cx.env, &receipt) {
+        for why in github::report(cx.env, &receipt, is_first) {
             cx.ui.warn(&format!("the image is published, but {why:#}"));
         }
         let phases: Vec<_> = receipt
@@ -319,7 +441,7 @@ pub fn push_line(
     if let Some(platform) = platform {
         line.push_str(&format!(" --platform {platform}"));
     }
-    line.push_str(&format!(" --version {}", settings.version.value.argument()));
+    line.push_str(&format!(" {}", settings.version_options()));
     if let Some(repository) = &repository.repository {
         line.push_str(&format!(" --repository {repository}"));
     }
@@ -353,8 +475,7 @@ pub fn warn_of_refusal(cx: &Context, git: &WorkTree, options: PublishingOptions)
 pub fn smoke_line(settings: &Settings) -> String {
     match settings.channel.smoke {
         SmokeFirst::Yes => {
-            let version = settings.version.value.argument();
-            format!("cargo xtask smoke --version {version}\n")
+            format!("cargo xtask smoke {}\n", settings.version_options())
         }
         SmokeFirst::No => String::new(),
     }

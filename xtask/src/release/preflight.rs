@@ -223,11 +223,10 @@ pub fn already_released_failure(
     released: &Released,
     digest: Option<&str>,
 ) -> Failure {
-    let version = &settings.version.value;
     let other = digest.map_or(String::new(), |digest| format!(", which is not {digest}"));
     Failure::new(format!(
         "{} is released already, {}{other}",
-        settings.image.repository.tagged(version.as_str()),
+        settings.image.repository.tagged(&settings.own_tag()),
         released.description()
     ))
     .hint("release the change under a new version")
@@ -250,7 +249,7 @@ pub fn released(
     if version.semver().is_none() {
         return Ok(None);
     }
-    let Some(manifest) = registry.manifest(version.as_str())? else {
+    let Some(manifest) = registry.manifest(&settings.own_tag())? else {
         return Ok(None);
     };
     if ours == Some(manifest.digest().as_str()) {
@@ -303,7 +302,7 @@ impl From<Vec<String>> for ReleasedVersions {
     }
 }
 
-/// The released versions: the registry's tags. If their list cannot be read to its end, they are the git
+/// The released versions of this flavour: the registry's tags, without those of other flavours. If their list cannot be read to its end, they are the git
 /// tags, and the versions of the images that the tags of this version name now. Empty if this version has no
 /// tag but its own.
 ///
@@ -314,14 +313,17 @@ pub fn released_versions(
     registry: &RegistryClient,
     git: &WorkTree,
 ) -> Result<ReleasedVersions> {
-    let own = cx.settings.version.value.as_str();
+    let own = cx.settings.own_tag();
     let mut moving = cx.settings.tags(&git.values)?;
-    moving.retain(|tag| tag != own);
+    moving.retain(|tag| *tag != own);
     if moving.is_empty() {
         return Ok(Vec::new().into());
     }
     let why = match registry.tags() {
-        Ok(tags) => return Ok(tags.into()),
+        Ok(tags) => {
+            let versions = tags.iter().filter_map(|tag| cx.settings.unflavoured(tag));
+            return Ok(versions.map(str::to_owned).collect::<Vec<_>>().into());
+        }
         Err(why) => why,
     };
     cx.exec.fail_if_interrupted()?;
@@ -382,17 +384,17 @@ pub fn released_versions(
 /// # Errors
 /// When the user types something else, and when there is no terminal.
 pub fn confirm_overwrite(cx: &Context, released: &Released) -> Result<(), Failure> {
-    let version = cx.settings.version.value.as_str();
+    let tag = cx.settings.own_tag();
     if !cx.env.stdin_tty {
         return Err(already_released_failure(cx.settings, released, None)
             .hint("run it in a terminal: `--force` asks you to type the tag"));
     }
-    let reference = cx.settings.image.repository.tagged(version);
+    let reference = cx.settings.image.repository.tagged(&tag);
     let typed = cx.exec.ask(&format!(
         "{reference} is released already, {}.\nEveryone who uses it will get another image without notice. Type the tag to overwrite it:",
         released.description()
     ))?;
-    if typed == version {
+    if typed == tag {
         Ok(())
     } else {
         Err(Failure::new(

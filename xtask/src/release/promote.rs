@@ -163,11 +163,7 @@ fn shown(
 
 /// The version's own tag names another image.
 fn lost(cx: &Context, digest: &str, found: Option<&str>) -> Failure {
-    let reference = cx
-        .settings
-        .image
-        .repository
-        .tagged(cx.settings.version.value.as_str());
+    let reference = cx.settings.image.repository.tagged(&cx.settings.own_tag());
     let found = found.unwrap_or("no image");
     Failure::new(format!(
         "{reference} names {found}, not {digest}: another run publishes this version"

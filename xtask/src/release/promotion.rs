@@ -89,7 +89,7 @@ pub struct Promotion {
 
 impl Promotion {
     pub fn new(goal: Goal) -> Self {
-        let own = goal.settings.version.value.to_string();
+        let own = goal.settings.own_tag();
         Self {
             stage: Stage::Before,
             requests: [Request::Read(own)].into(),
@@ -138,9 +138,9 @@ impl Promotion {
     /// All answers are here: adds further requests, or returns the end.
     fn decide(&mut self, goal: Goal) -> Result<Option<Next>, Failure> {
         let version = &goal.settings.version.value;
-        let own = version.as_str();
+        let own = &goal.settings.own_tag();
         let tags = goal.settings.tags(goal.git)?;
-        let has_own = tags.iter().any(|tag| tag == own);
+        let has_own = tags.contains(own);
         match self.stage {
             Stage::Before if has_own && self.names(own) != Some(goal.digest) => {
                 let found = self.names(own);
@@ -173,7 +173,7 @@ impl Promotion {
         tags: &[String],
         has_own: bool,
     ) -> Result<Option<Next>, Failure> {
-        let own = goal.settings.version.value.as_str();
+        let own = &goal.settings.own_tag();
         let plan = tags::plan(goal.settings, &self.listed, goal.git)?;
         // Another run of the same version has overwritten the version's tag. Its image then gets the tags that this
         // run wrote; the other run sets the rest itself.
@@ -197,10 +197,11 @@ impl Promotion {
             .iter()
             .filter(|kept| self.wrote.contains(&kept.tag))
         {
-            if !self.digests.contains_key(&kept.version) {
-                self.requests.push_back(Request::Read(kept.version.clone()));
+            let owner = goal.settings.flavoured(&kept.version);
+            if !self.digests.contains_key(&owner) {
+                self.requests.push_back(Request::Read(owner.clone()));
             }
-            let owner = self.names(&kept.version).map(str::to_owned);
+            let owner = self.names(&owner).map(str::to_owned);
             wanted.push((kept.tag.clone(), owner));
         }
         if !self.requests.is_empty() {
@@ -271,7 +272,7 @@ mod tests {
         };
         let files = Files {
             root: "/src".into(),
-            project: "schema = 1\n[[channel]]\nname = 'prerelease'\nmatch = ['semver:prerelease']\ntags = ['{version}', 'next']\n".to_owned(),
+            project: "schema = 1\n[flavour.tools]\ntarget = 'x'\n[[channel]]\nname = 'prerelease'\nmatch = ['semver:prerelease']\ntags = ['{version}', 'next']\n".to_owned(),
             local: None,
         };
         Settings::resolve(&arguments, &Env::fake(&[]), &files).unwrap()
@@ -288,6 +289,12 @@ mod tests {
             settings: settings(version),
             digest,
         }
+    }
+
+    /// What [`crate::release::preflight::released_versions`] reads from the registry's list of tags.
+    fn listed(settings: &Settings, registry: &Registry) -> Answer {
+        let versions = registry.keys().filter_map(|tag| settings.unflavoured(tag));
+        Answer::Listed(versions.map(str::to_owned).collect())
     }
 
     const GIT: GitValues = GitValues {
@@ -311,7 +318,7 @@ mod tests {
                 return false;
             };
             promotion.answered(match request {
-                Request::List => Answer::Listed(registry.keys().cloned().collect()),
+                Request::List => listed(&self.settings, registry),
                 Request::Read(tag) => Answer::Names(registry.get(&tag).cloned()),
                 Request::Write { tag, digest } => {
                     registry.insert(tag, digest);
@@ -392,6 +399,32 @@ mod tests {
     }
 
     #[test]
+    fn the_tags_of_flavours_do_not_depend_on_one_another() {
+        let tools = |version: &str, digest| Run {
+            settings: settings(version).with_flavour("tools").unwrap(),
+            digest,
+        };
+        let before = registry(&[("1.2.3", "c"), ("latest", "c"), ("latest-tools", "t")]);
+        // Of two versions of a flavour, the newer one has its moving tags.
+        let runs = [tools("1.2.4", "d"), tools("1.2.5", "e")];
+        let ends = all_orders(&runs, &before, |registry, ends| {
+            for tag in ["1.2.5-tools", "1.2-tools", "1-tools", "latest-tools"] {
+                assert_eq!(registry[tag], "e", "{tag}: {registry:?}");
+            }
+            assert_eq!(registry["1.2.4-tools"], "d");
+            assert_eq!(registry["latest"], "c", "the plain image's tag");
+            assert!(ends.iter().all(|end| matches!(end, Next::Done(_))));
+        });
+        assert_eq!(ends, 1);
+        // An older version of the plain image does not wait for the flavour of a newer one.
+        let mut tags = registry(&[("1.2.5-tools", "t"), ("latest-tools", "t")]);
+        let (writes, _) = alone(run("1.2.4", "d").goal(), &mut tags);
+        assert_eq!(writes, ["1.2.4", "1.2", "1", "latest"]);
+        let (writes, _) = alone(tools("1.2.4", "e").goal(), &mut tags);
+        assert_eq!(writes, ["1.2.4-tools"]);
+    }
+
+    #[test]
     fn of_two_runs_of_a_version_all_tags_name_the_image_of_one() {
         let runs = [run("1.2.3", "d"), run("1.2.3", "e")];
         let before = registry(&[("latest", "b"), ("1.2.2", "b")]);
@@ -431,7 +464,7 @@ mod tests {
         loop {
             match promotion.next(goal).unwrap() {
                 Next::Send(Request::List) => {
-                    promotion.answered(Answer::Listed(registry.keys().cloned().collect()));
+                    promotion.answered(listed(goal.settings, registry));
                 }
                 Next::Send(Request::Read(tag)) => {
                     promotion.answered(Answer::Names(registry.get(&tag).cloned()));

@@ -1,4 +1,4 @@
-//! The receipt of a publication, for machines: `target/dist/<version>.json`.
+//! The receipt of a publication, for machines: `target/dist/<version>.json`, or `<version>-<flavour>.json`.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,8 @@ pub struct Receipt {
     /// The repository, without a tag.
     pub image: String,
     pub version: String,
+    /// Null for the plain image.
+    pub flavour: Option<String>,
     pub channel: String,
     /// The digest of the index, or of the manifest of a single platform.
     pub digest: String,
@@ -68,6 +70,7 @@ impl Receipt {
         Self {
             schema: 1,
             version: settings.version.value.to_string(),
+            flavour: settings.flavour.as_ref().map(|one| one.name.clone()),
             channel: settings.channel.name.clone(),
             reference: format!("{image}@{}", verified.digest),
             digest: verified.digest,
@@ -90,11 +93,12 @@ impl Receipt {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, cx: &Context, is_mirror: bool) -> Result<PathBuf> {
+        let version = cx.settings.own_tag();
         let name = if is_mirror {
             let mirror = self.image.replace(['/', ':'], "-");
-            format!("{}.{mirror}.json", self.version)
+            format!("{version}.{mirror}.json")
         } else {
-            format!("{}.json", self.version)
+            format!("{version}.json")
         };
         let path = cx.settings.root.join(paths::FOLDER).join(name);
         dist::write(&path, &(serde_json::to_string_pretty(self)? + "\n"))?;

@@ -28,7 +28,8 @@ pub struct KeptTag {
     pub version: String,
 }
 
-/// Decides for each tag of the settings' version. A tag such as `latest`, `1` or `next` only moves forward:
+/// Decides for each tag of the settings' version and flavour. `released` are versions that are released in this
+/// flavour. A tag such as `latest`, `1` or `next` only moves forward:
 /// it stays if a newer released version takes the same tag. A pre-release also leaves it to a newer stable
 /// version of its line that does not take it, so that `next` is never older than the newest release.
 ///
@@ -36,6 +37,7 @@ pub struct KeptTag {
 /// When a template needs a value that is missing.
 pub fn plan(settings: &Settings, released: &[String], git: &GitValues) -> Result<TagPlan, Failure> {
     let ours = &settings.version.value;
+    let own = settings.own_tag();
     let mut newer = Vec::new();
     for version in released.iter().filter_map(|text| Version::parse(text).ok()) {
         // A version that no channel takes has no tag.
@@ -53,10 +55,10 @@ pub fn plan(settings: &Settings, released: &[String], git: &GitValues) -> Result
     };
     for tag in settings.tags(git)? {
         let keeps = |(other, channel): &&(Version, Channel)| {
-            makes(channel, other, &tag, git)
+            makes(settings, channel, other, &tag, git)
                 || (other.is_release()
                     && !ours.is_release()
-                    && makes(&settings.channel, other, &tag, git))
+                    && makes(settings, &settings.channel, other, &tag, git))
         };
         match newer.iter().find(keeps) {
             Some((other, _)) => plan.kept.push(KeptTag {
@@ -67,12 +69,18 @@ pub fn plan(settings: &Settings, released: &[String], git: &GitValues) -> Result
         }
     }
     // The other tags keep the templates' order.
-    plan.moves.sort_by_key(|tag| tag != ours.as_str());
+    plan.moves.sort_by_key(|tag| *tag != own);
     Ok(plan)
 }
 
-/// Whether a channel gives the tag to a version.
-fn makes(channel: &Channel, version: &Version, tag: &str, git: &GitValues) -> bool {
+/// Whether a channel gives the tag to a version, in the settings' flavour.
+fn makes(
+    settings: &Settings,
+    channel: &Channel,
+    version: &Version,
+    tag: &str,
+    git: &GitValues,
+) -> bool {
     let values = TemplateValues {
         version: Some(version),
         channel: &channel.name,
@@ -81,7 +89,7 @@ fn makes(channel: &Channel, version: &Version, tag: &str, git: &GitValues) -> bo
     };
     channel.tags.iter().any(|template| {
         !is_left_out(template, version)
-            && fill_template(template, &values).is_ok_and(|made| made == tag)
+            && fill_template(template, &values).is_ok_and(|made| settings.flavoured(&made) == tag)
     })
 }
 
@@ -234,6 +242,34 @@ mod tests {
         let (moves, stays) = plan_of(only, "1.2.3", &["2.0.0-beta.1", "1.2.4"]);
         assert_eq!(moves, ["1.2.3"]);
         assert_eq!(stays.len(), 3, "{stays:?}");
+    }
+
+    #[test]
+    fn the_tags_of_a_flavour_move_by_its_own_versions() {
+        let flavour = "[flavour.tools]\ntarget = 'x'\n";
+        let arguments = Arguments {
+            version: Some("1.9.5".to_owned()),
+            flavour: Some("tools".to_owned()),
+            ..Arguments::default()
+        };
+        let files = Files {
+            root: "/src".into(),
+            project: format!("schema = 1\n{flavour}"),
+            local: None,
+        };
+        let tools = Settings::resolve(&arguments, &Env::fake(&[]), &files).unwrap();
+        let plan = |released: &[&str]| {
+            let released = released.iter().filter_map(|tag| tools.unflavoured(tag));
+            let released: Vec<_> = released.map(str::to_owned).collect();
+            super::plan(&tools, &released, &GitValues::default()).unwrap()
+        };
+        // The plain image of 2.0.0 has no such flavour.
+        let all = ["1.9.5-tools", "1.9-tools", "1-tools", "latest-tools"];
+        assert_eq!(plan(&["2.0.0", "latest", "1.9.4-tools"]).moves, all);
+        let kept = plan(&["2.0.0", "2.0.0-tools"]);
+        assert_eq!(kept.moves, all[..3]);
+        assert_eq!(kept.kept[0].tag, "latest-tools");
+        assert_eq!(kept.kept[0].version, "2.0.0");
     }
 
     #[test]

@@ -32,8 +32,8 @@ pub fn archive(cx: &Context, archive: &Archive, expected: &Expected) -> Result<V
         if is_of_another_repository {
             let settings = cx.settings;
             hints.push(format!(
-                "set `image.repository` to the repository that the image was built for, and pass this one as a mirror: `cargo xtask push-archive --version {} --repository {} {path}`",
-                settings.version.value,
+                "set `image.repository` to the repository that the image was built for, and pass this one as a mirror: `cargo xtask push-archive {} --repository {} {path}`",
+                settings.version_options(),
                 settings.image.repository.as_str()
             ));
         }

@@ -1,5 +1,6 @@
 //! The settings: arguments, environment and configuration files, resolved into one value. Pure.
 
+mod flavour;
 mod mounts;
 pub mod resolve;
 #[cfg(test)]
@@ -41,6 +42,10 @@ pub struct Settings {
     pub health: HealthSettings,
     pub require: RequireSettings,
     pub budget: Budget,
+    /// The variant of the image; none for the plain one.
+    pub flavour: Option<Flavour>,
+    /// All variants that the configuration has, by name.
+    pub flavours: Vec<Flavour>,
     /// All values by path, with their origins.
     pub layer: Layer,
 }
@@ -270,6 +275,8 @@ pub struct Channel {
     pub r#match: Vec<String>,
     pub tags: Vec<String>,
     pub publish: Publish,
+    /// The names of flavours.
+    pub flavours: Vec<String>,
     pub platforms: Vec<Platform>,
     pub labels: BTreeMap<String, String>,
     pub build_args: BTreeMap<String, String>,
@@ -288,6 +295,7 @@ impl Default for Channel {
             r#match: Vec::new(),
             tags: Vec::new(),
             publish: Publish::No,
+            flavours: Vec::new(),
             platforms: Vec::new(),
             labels: BTreeMap::new(),
             build_args: BTreeMap::new(),
@@ -299,6 +307,21 @@ impl Default for Channel {
             work_tree: WorkTreeRequirement::Any,
         }
     }
+}
+
+/// A variant of the image.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Flavour {
+    pub name: String,
+    /// The Dockerfile's stage.
+    #[serde(default)]
+    pub target: String,
+    /// What follows each tag; empty in the configuration for `-NAME`.
+    #[serde(default)]
+    pub suffix: String,
+    #[serde(default)]
+    pub budget: Budget,
 }
 
 /// The values that templates can take from git.
@@ -360,7 +383,7 @@ impl Settings {
             if is_left_out(template, &self.version.value) {
                 continue;
             }
-            let tag = self.fill(template, git)?;
+            let tag = self.flavoured(&self.fill(template, git)?);
             check_tag(&tag).map_err(|why| {
                 Failure::usage(format!(
                     "the tag template `{template}` gives `{tag}`, which {why}"

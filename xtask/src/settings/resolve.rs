@@ -9,9 +9,14 @@ use crate::{
         files::Files,
         layer::{Layer, Origin, Override, Sourced},
         resolve,
-        schema::{CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, KEYS, Key, Merge, Value, ValueType},
+        schema::{
+            CHANNEL, CHANNEL_KEYS, CHANNEL_NAME_KEY, FLAVOUR, FLAVOUR_KEYS, FLAVOUR_NAME_KEY, KEYS,
+            Key, Merge, Value, ValueType,
+        },
     },
-    settings::{Channel, ImageSettings, Settings, Values, mounts::refuse_repeated_mounts},
+    settings::{
+        Channel, Flavour, ImageSettings, Settings, Values, flavour, mounts::refuse_repeated_mounts,
+    },
 };
 
 /// The part of the command line that sets settings.
@@ -19,6 +24,8 @@ use crate::{
 pub struct Arguments {
     /// The image version, `--version`.
     pub version: Option<String>,
+    /// The variant of the image, `--flavour`.
+    pub flavour: Option<String>,
     /// Settings that flags set.
     pub overrides: Vec<Override>,
 }
@@ -27,7 +34,7 @@ impl Settings {
     /// Resolves all settings.
     ///
     /// # Errors
-    /// All problems of the configuration, else those of the version or of its channel.
+    /// All problems of the configuration, else those of the version, of its channel or of the flavour.
     pub fn resolve(arguments: &Arguments, env: &Env, files: &Files) -> Result<Self, Failure> {
         let mut layer = resolve::resolve(files, env)?;
         resolve::apply_overrides(&mut layer, &arguments.overrides, env)?;
@@ -36,7 +43,10 @@ impl Settings {
         refuse_repeated_platforms(&layer)?;
         refuse_repeated_items(&layer)?;
         refuse_repeated_mounts(&layer)?;
-        Ok(Self {
+        let flavours = read_flavours(&layer)?;
+        flavour::refuse_unknown(&layer, &flavours)?;
+        flavour::refuse_tag(&version, &flavours)?;
+        let plain = Self {
             root: files.root.clone(),
             channel: choose_channel(&version.value, &layer)?,
             version,
@@ -51,8 +61,14 @@ impl Settings {
             health: values.health,
             require: values.require,
             budget: values.budget,
+            flavour: None,
+            flavours,
             layer,
-        })
+        };
+        match &arguments.flavour {
+            Some(name) => plain.with_flavour(name),
+            None => Ok(plain),
+        }
     }
 
     /// Refuses build arguments that look like secrets: they stay in the image's history, where
@@ -222,6 +238,38 @@ pub(super) fn choose_channel(version: &Version, layer: &Layer) -> Result<Channel
         Failure::usage(format!("no channel takes the version `{version}`"))
             .hint("add `[[channel]]` with `match = [\"*\"]` to xtask.toml"),
     )
+}
+
+/// All flavours of the configuration, by name.
+///
+/// # Errors
+/// When a flavour has no stage, and when two have the same suffix.
+fn read_flavours(layer: &Layer) -> Result<Vec<Flavour>, Failure> {
+    let mut flavours: Vec<Flavour> = Vec::new();
+    for name in layer.flavours() {
+        let prefix = format!("{FLAVOUR}.{name}.");
+        let tree = [(FLAVOUR_NAME_KEY.to_owned(), name.into())];
+        let tree = tree.into_iter().collect();
+        let mut flavour: Flavour = from_layer(layer, &prefix, FLAVOUR_KEYS, tree)?;
+        if flavour.target.is_empty() {
+            return Err(Failure::usage(format!(
+                "the flavour `{name}` has no `target`, the stage of the Dockerfile that it is built from"
+            ))
+            .hint(format!("add it: `[flavour.{name}]` with `target = \"runtime-{name}\"`")));
+        }
+        if flavour.suffix.is_empty() {
+            flavour.suffix = format!("-{name}");
+        }
+        if let Some(other) = flavours.iter().find(|one| one.suffix == flavour.suffix) {
+            return Err(Failure::usage(format!(
+                "the flavours `{}` and `{name}` have the same suffix `{}`, so their images would have the same tags",
+                other.name, flavour.suffix
+            ))
+            .hint(format!("give one of them another: `flavour.{name}.suffix`")));
+        }
+        flavours.push(flavour);
+    }
+    Ok(flavours)
 }
 
 /// A platform that a list names twice, perhaps under two names, is probably a mistake.

@@ -8,6 +8,7 @@ mod commands;
 mod credentials;
 mod detection;
 mod export;
+mod flavours;
 mod formula;
 mod installed;
 mod messages;

@@ -145,6 +145,64 @@ fn no_tag_moves_if_signing_or_verifying_fails() {
     }
 }
 
+#[test]
+fn every_flavour_is_signed_before_the_first_tag_moves() {
+    let config = attesting("key = 'target/a.key'\n")
+        + "flavours = ['tools']\n[flavour.tools]\ntarget = 'x'\n";
+    for second_sign in [0, 1] {
+        let mut first = answer("sign", 0, "", "");
+        first["times"] = 1.into();
+        let signing = Signing::new(
+            &config,
+            &[
+                version(V3.0),
+                first,
+                answer("sign", second_sign, "", "Error: no key\n"),
+                answer("attest", 0, "", ""),
+                answer("verify", 0, "", ""),
+                answer("verify-attestation", 0, "", ""),
+            ],
+        );
+        let repository = format!("{}/team/agent-runner", signing.registry.address);
+        let tools = signing.publication.path().join("target/b.oci.tar");
+        let image = Image {
+            flavour: Some("tools"),
+            content: 2,
+            ..Image::default()
+        };
+        let (publication, registry) = (&signing.publication, &signing.registry);
+        publication.write_archive(&tools, &repository, image);
+        let args = ["push-multiarch", "--version", "1.2.3", "--merge", "target"];
+        let output = signing.run(&args, &[]);
+        assert_eq!(output.code, second_sign, "{}", output.stderr);
+        let calls = signing.calls();
+        let signs = |call: &&String| call.starts_with("cosign sign ");
+        assert_eq!(calls.iter().filter(signs).count(), 2, "{calls:#?}");
+        if second_sign == 1 {
+            assert!(
+                output.stderr.contains("no tag was moved"),
+                "{}",
+                output.stderr
+            );
+            assert!(registry.tags().is_empty());
+            continue;
+        }
+        let tags = registry.tags();
+        for (tag, provenance) in [
+            ("1.2.3", "target/dist/1.2.3.provenance.json"),
+            ("1.2.3-tools", "target/dist/1.2.3-tools.provenance.json"),
+        ] {
+            let reference = format!("{repository}@{}", tags[tag]);
+            let attested = calls.iter().any(|call| {
+                call.starts_with("cosign attest ")
+                    && call.contains(provenance)
+                    && call.ends_with(&reference)
+            });
+            assert!(attested, "{tag}: {calls:#?}");
+        }
+    }
+}
+
 /// cosign would take the private key for the public one.
 #[test]
 fn a_key_in_a_variable_needs_a_public_key_before_anything_is_pushed() {

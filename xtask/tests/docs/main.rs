@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods)] // tests start processes
 
 #[allow(dead_code)] // the command line's own tests use all of it
+#[path = "../publication/mod.rs"]
+mod publication;
+#[allow(dead_code)] // as the one before
 #[path = "../cli/sandbox.rs"]
 mod sandbox;
 

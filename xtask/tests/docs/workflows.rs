@@ -3,7 +3,11 @@
 
 use std::{fs, process::Command};
 
-use crate::{assert_runs, machine, page, root};
+use crate::{
+    assert_runs, machine, page,
+    publication::{Image, Publication},
+    root,
+};
 
 /// Each line of each workflow, with its place.
 fn lines() -> Vec<(String, String)> {
@@ -35,9 +39,15 @@ fn the_commands_of_workflows_run() {
     // The archives that an earlier job uploaded.
     let release = world.path("src/target/dist");
     fs::create_dir_all(&release).unwrap();
-    for name in ["linux-amd64", "linux-arm64"] {
-        let archive = release.join(format!("agent-runner-1.2.3-{name}.oci.tar"));
-        fs::write(archive, "").unwrap();
+    let repository = "ghcr.io/stigmer/agent-runner";
+    let publication = Publication::new(repository, Image::default());
+    for (name, flavour) in [("1.2.3", None), ("1.2.3-tools", Some("tools"))] {
+        let archive = release.join(format!("agent-runner-{name}-linux-arm64.oci.tar"));
+        let image = Image {
+            flavour,
+            ..Image::default()
+        };
+        publication.write_archive(&archive, repository, image);
     }
     let mut count = 0;
     for (place, line) in lines() {

@@ -9,6 +9,7 @@ mod capabilities;
 mod engines;
 mod export;
 mod faults;
+mod flavours;
 mod foreign;
 mod journey;
 mod keyless;
@@ -119,6 +120,8 @@ on_engines!(
     docker_containerd = DOCKER_CONTAINERD,
     podman = PODMAN,
 );
+on_engines!(flavours::flavour_runs: docker = DOCKER, podman = PODMAN);
+on_engines!(flavours::published_together: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::parallel_runs: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);

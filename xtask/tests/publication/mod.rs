@@ -16,6 +16,8 @@ pub struct Image<'a> {
     /// What xtask.toml has besides the repository.
     pub project: &'a str,
     pub version: &'a str,
+    /// The label of the flavour.
+    pub flavour: Option<&'a str>,
     /// Two images with the same number share the layers of amd64.
     pub content: u32,
     /// The size of each layer's program in bytes.
@@ -41,6 +43,7 @@ impl Default for Image<'_> {
         Self {
             project: "",
             version: "1.2.3",
+            flavour: None,
             content: 1,
             size: 200_000,
             types: Types::Docker,
@@ -82,7 +85,7 @@ impl Publication {
         publication.git(&["add", "-A"]);
         publication.git(&["commit", "-q", "-m", "x"]);
         publication.git(&["tag", &format!("v{}", image.version)]);
-        publication.digest = publication.write_archive(repository, image);
+        publication.digest = publication.write_archive(&publication.archive, repository, image);
         publication
     }
 
@@ -137,14 +140,14 @@ impl Publication {
     }
 
     /// Writes an archive with both platforms. Each has its own program.
-    fn write_archive(&self, repository: &str, image: Image) -> String {
+    pub fn write_archive(&self, path: &Path, repository: &str, image: Image) -> String {
         let revision = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
-        fs::create_dir_all(self.archive.parent().unwrap()).unwrap();
-        let mut archive = Blobs(tar::Builder::new(fs::File::create(&self.archive).unwrap()));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut archive = Blobs(tar::Builder::new(fs::File::create(path).unwrap()));
         let types = MediaTypes::of(image);
         let images: Vec<_> = [("amd64", 62), ("arm64", 183)]
             .map(|(arch, machine)| {
-                let config = json!({
+                let mut config = json!({
                     "architecture": arch, "os": "linux",
                     "config": {
                         "User": "stigmer",
@@ -156,6 +159,9 @@ impl Publication {
                         },
                     },
                 });
+                if let Some(flavour) = image.flavour {
+                    config["config"]["Labels"]["ai.stigmer.xtask.flavour"] = flavour.into();
+                }
                 let config = archive.add(types.config, config.to_string().as_bytes());
                 let seed = if arch == "amd64" {
                     image.content

@@ -66,7 +66,7 @@ impl CleanFacts {
 
 /// Which images are removed.
 struct Selection {
-    /// The references of the version.
+    /// The references of the version, in all flavours.
     of_version: Vec<String>,
     /// The repositories of all images that are built here.
     repositories: Vec<String>,
@@ -77,8 +77,10 @@ struct Selection {
 impl Selection {
     fn of(settings: &Settings, git: &GitValues, all: bool) -> Result<Self, Failure> {
         let repository = &settings.image.repository;
-        let tags = settings.tags(git)?;
-        let mut of_version: Vec<_> = tags.iter().map(|tag| repository.tagged(tag)).collect();
+        let mut of_version = Vec::new();
+        for flavour in settings.all_flavours()? {
+            of_version.extend(flavour.references(git)?);
+        }
         of_version.push(devserver_image(settings));
         Ok(Self {
             of_version,

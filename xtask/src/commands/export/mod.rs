@@ -16,7 +16,7 @@ use crate::{
         error::Failure,
         image::Platform,
     },
-    cli::{EnvOption, Overrides, VersionOption},
+    cli::{EnvOption, FlavourOption, Overrides, VersionOption},
     commands::{
         command::Command,
         export::runner::{Facts, Runner, Warning},
@@ -42,6 +42,8 @@ pub struct Export {
     #[command(flatten)]
     version: VersionOption,
     #[command(flatten)]
+    flavour: FlavourOption,
+    #[command(flatten)]
     env: EnvOption,
 }
 
@@ -58,6 +60,10 @@ enum Format {
 impl Command for Export {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn overrides(&self) -> Vec<Override> {
@@ -128,8 +134,8 @@ fn health_check(cx: &Context, reference: &String) -> Result<Vec<String>> {
         "the probes run the health check of `{reference}`, and {why}"
     ))
     .hint(format!(
-        "build the image: `cargo xtask build-image --version {}`; {set}",
-        cx.settings.version.value
+        "build the image: `cargo xtask build-image {}`; {set}",
+        cx.settings.version_options()
     ))
     .into())
 }

@@ -473,6 +473,7 @@ mod tests {
             schema: wanted.schema,
             image: "ghcr.io/stigmer/agent-runner".to_owned(),
             version: wanted.version.clone(),
+            flavour: None,
             channel: wanted.channel.clone(),
             digest: wanted.digest.clone(),
             reference: wanted.reference.clone(),

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
-    cli::{ContainerOptions, EnvOption, VersionOption},
+    cli::{ContainerOptions, EnvOption, FlavourOption, VersionOption},
     commands::{
         command::Command,
         run_local::{
@@ -28,6 +28,8 @@ use crate::{
 pub struct RunLocal {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     /// Don't wait until the container is healthy
     #[arg(long)]
     no_wait: bool,
@@ -65,6 +67,10 @@ impl Command for RunLocal {
         self.version.get()
     }
 
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
+    }
+
     fn overrides(&self) -> Vec<Override> {
         self.env
             .add_to(self.container.overrides())
@@ -91,6 +97,7 @@ impl crate::commands::testing::Examples for RunLocal {
         let lines = [
             "run-local --version dev-me",
             "run-local --version 1.2.3",
+            "run-local --version 1.2.3 --flavour tools",
             "run-local --version dev-me --foreground --network bridge",
             "run-local --version dev-me -e LOG_LEVEL=debug -e OPENAI_API_KEY -v /tmp/more:/more",
         ];

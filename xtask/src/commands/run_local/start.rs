@@ -162,8 +162,8 @@ fn pull_step(settings: &Settings, facts: &RunFacts) -> Result<Step, Failure> {
             settings.channel.name
         ))
         .hint(format!(
-            "build it: `cargo xtask build-image --version {}`",
-            settings.version.value
+            "build it: `cargo xtask build-image {}`",
+            settings.version_options()
         ))),
     }
 }

@@ -13,7 +13,7 @@ use crate::{
         secret,
         ui::{Clock, human_time},
     },
-    cli::{JsonOption, VersionOption},
+    cli::{FlavourOption, JsonOption, VersionOption},
     commands::{
         checks::{self, CheckResult},
         command::Command,
@@ -41,6 +41,8 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(30);
 pub struct TestImage {
     #[command(flatten)]
     version: VersionOption,
+    #[command(flatten)]
+    flavour: FlavourOption,
     #[command(flatten)]
     json: JsonOption,
 }
@@ -168,6 +170,10 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
 impl Command for TestImage {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn run(&self, cx: &Context) -> Result<()> {

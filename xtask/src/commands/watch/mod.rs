@@ -13,7 +13,7 @@ use crate::{
         error::{self, Failure},
         ui::Clock,
     },
-    cli::{CheckOption, ContainerOptions, VersionOption},
+    cli::{CheckOption, ContainerOptions, FlavourOption, VersionOption},
     commands::{
         build_image::{self, BuildImage},
         command::Command,
@@ -39,6 +39,8 @@ pub struct Watch {
     #[command(flatten)]
     version: VersionOption,
     #[command(flatten)]
+    flavour: FlavourOption,
+    #[command(flatten)]
     check: CheckOption,
     #[command(flatten)]
     container: ContainerOptions,
@@ -47,6 +49,10 @@ pub struct Watch {
 impl Command for Watch {
     fn version(&self) -> Option<&str> {
         self.version.get()
+    }
+
+    fn flavour(&self) -> Option<&str> {
+        self.flavour.get()
     }
 
     fn overrides(&self) -> Vec<Override> {

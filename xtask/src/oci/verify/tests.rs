@@ -73,6 +73,7 @@ fn verify_images(images: &[Image], change: impl FnOnce(&mut Expected)) -> Result
     let mut expected = Expected {
         platforms: vec![Platform::linux("amd64"), Platform::linux("arm64")],
         labels: [("v".to_owned(), "1".to_owned())].into(),
+        absent_labels: Vec::new(),
         budget: Budget::default(),
         user: ExpectedUser::NotRoot,
         health_check: true,
@@ -209,6 +210,7 @@ fn a_layer_that_was_changed_is_reported() {
     let expected = Expected {
         platforms: vec![Platform::linux("amd64")],
         labels: BTreeMap::new(),
+        absent_labels: Vec::new(),
         budget: Budget::default(),
         user: ExpectedUser::NotRoot,
         health_check: true,
