@@ -247,7 +247,7 @@ class Execution:
         self._report_unsupported(resolved)
         self._sandbox = name
         async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
-            with sandbox.open_sandbox(root, name) as folder:
+            with await run_blocking(sandbox.open_sandbox, root, name) as folder:
                 installed = [await self._install(folder, skill) for skill in resolved.skills]
                 chat = connect(model)
                 try:
