@@ -1,0 +1,320 @@
+"""Attacks every combination of walls, with what this machine's kernel has.
+
+An older kernel is one whose newer features are not used. `tests/attacks.py` has the table.
+"""
+
+import asyncio
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphton import commands, confine, limits, seccomp
+from graphton.files import Folder
+from graphton.isolation import Isolation
+from graphton.tools import SandboxTools, ToolError
+from graphton.wall import Wall, find_wall
+from tests.attacks import ATTACKS, PRELUDE, Attack, Kind
+
+MACHINE = find_wall()
+PROCESSES = confine.NEW_PIDS
+MOUNTS = confine.NEW_USER | confine.NEW_MOUNTS | confine.NEW_IPC
+
+WALLS = {
+    Kind.NAMESPACES: Wall(MACHINE.landlock, MACHINE.architecture, MOUNTS | PROCESSES),
+    Kind.MOUNTS: Wall(MACHINE.landlock, MACHINE.architecture, MOUNTS),
+    Kind.LANDLOCK: Wall(MACHINE.landlock, MACHINE.architecture, 0),
+    Kind.PORTS: Wall(4, MACHINE.architecture, 0),
+    Kind.OLD: Wall(1, MACHINE.architecture, 0),
+    Kind.SECCOMP: Wall(0, MACHINE.architecture, 0),
+}
+
+
+def is_possible(kind: Kind) -> bool:
+    """Whether this machine has what a combination needs."""
+    wall = WALLS[kind]
+    needed = {Kind.LANDLOCK: 6, Kind.PORTS: 4, Kind.OLD: 1}
+    return (
+        bool(MACHINE.architecture)
+        and MACHINE.landlock >= needed.get(kind, 0)
+        and wall.namespaces & MACHINE.namespaces == wall.namespaces
+    )
+
+
+@pytest.fixture(params=list(Kind))
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kind:
+    chosen = Kind(request.param)
+    if not is_possible(chosen):
+        pytest.skip(f"this machine has only: {MACHINE.describe()}")
+    monkeypatch.setattr(commands, "wall", lambda: WALLS[chosen])
+    return chosen
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Path:
+    (tmp_path / "workspace/box/.tmp").mkdir(parents=True)
+    return tmp_path / "workspace/box"
+
+
+@pytest.fixture(scope="module")
+def denied_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        port = listener.getsockname()[1]
+        commands.configure(commands.Configuration(denied_ports=frozenset({port})))
+        yield port
+    commands.configure(commands.Configuration())
+
+
+@pytest.fixture
+def victims(tmp_path: Path, denied_port: int) -> Iterator[str]:
+    """Things outside of the sandbox. Returns the definitions of their names for an attack."""
+    outside = tmp_path / "workspace/outside"
+    outside.mkdir()
+    (outside / "secret").write_text("not yours")
+    other = subprocess.Popen(
+        ["sleep", "60"],
+        preexec_fn=confine.drop_capabilities,  # noqa: PLW1509 (like a command's process)
+        cwd=outside,
+    )
+    thread = threading.Event()
+    waiting = threading.Thread(target=thread.wait)
+    waiting.start()
+    libc = ctypes.CDLL(None, use_errno=True)
+    memory_key = 0x47525054 + os.getpid()
+    memory = libc.shmget(memory_key, 4096, 0o1600)
+    assert memory >= 0
+    named, abstract = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    shared = Path(f"/dev/shm/attack-{os.getpid()}")
+    shared.write_text("x")
+    try:
+        with named, abstract:
+            os.chdir(outside)  # the path of a socket has at most 107 characters
+            named.bind("socket")
+            named.listen()
+            abstract.bind(f"\0{outside}"[:107])
+            abstract.listen()
+            yield (
+                f"outside, port, memory_key = {str(outside)!r}, {denied_port}, {memory_key}\n"
+                f"worker, thread, other = {os.getpid()}, {waiting.native_id}, {other.pid}\n"
+            )
+    finally:
+        os.chdir(Path(__file__).parent.parent)
+        shared.unlink()
+        libc.shmctl(memory, 0, None)
+        thread.set()
+        other.kill()
+        other.wait()
+        outside.chmod(0o700)
+
+
+async def run(box: Path, *command: str, seconds: float = 30) -> commands.CommandResult:
+    return await commands.run(command, box, environment={}, timeout=seconds, output_limit=100_000)
+
+
+async def run_python(box: Path, program: str) -> commands.CommandResult:
+    return await run(box, sys.executable, "-c", f"{PRELUDE}\n{program}")
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+async def test_attack(attack: Attack, kind: Kind, box: Path, victims: str) -> None:
+    done = await run_python(box, f"{victims}\n{attack.program}")
+    output = done.output.decode()
+    assert "cannot be confined" not in output
+    assert ("REACHED" in output) == (kind not in attack.stopped), output
+    if "REACHED" not in output:
+        assert done.exit_code == 0 or "Error: [Errno" in output, output
+
+
+async def test_ordinary_work(kind: Kind, box: Path, denied_port: int) -> None:
+    script = """
+import json, multiprocessing, os, socket, sqlite3, subprocess, tempfile, threading
+tempfile.NamedTemporaryFile()
+sqlite3.connect('db').execute('create table t (x)')
+subprocess.run(['sh', '-c', 'echo sub > /dev/null'], check=True)
+assert multiprocessing.Pool(2).map(abs, [-1]) == [1]
+one, two = socket.socketpair()
+server = socket.create_server(('127.0.0.1', 0))
+socket.create_connection(server.getsockname())
+child = subprocess.Popen(['sleep', '60'])
+child.terminate()
+assert child.wait() == -15
+os.chmod('db', 0o700)
+print(socket.getaddrinfo('localhost', 80)[0][4][1], os.getcwd())
+"""
+    (box / "script.py").write_text(script)
+    done = await run(box, sys.executable, "script.py")
+    assert done.output.decode() == f"80 {box}\n"
+    # Before version 2, Landlock does not allow links to another folder.
+    link = "cp" if kind is Kind.OLD else "ln"
+    command = (
+        "mkdir -p a/b && echo x > a/b/c && mv a d && "
+        f"{link} d/b/c e && cat <(cat e) && rm -r d && "
+        "yes | head -n 1; sleep 60 & kill %1; wait; ls /proc/self/fd > /dev/null; "
+        "echo t > $TMPDIR/t; cat $TMPDIR/t; id -u"
+    )
+    done = await run(box, "bash", "-c", command)
+    assert done.output.decode().split() == ["x", "y", "t", str(os.getuid())]
+
+
+PERSISTENT = """
+import os, sys, time
+if os.fork(): os._exit(0)
+os.setsid()
+if os.fork(): os._exit(0)
+os.environ.clear()
+for fd in range(3): os.close(fd)
+while True:
+    open('clock', 'w').write(str(time.time()))
+    time.sleep(0.01)
+"""
+
+
+async def still_runs(box: Path) -> bool:
+    clock = box / "clock"
+    before = clock.read_text() if clock.exists() else ""
+    await asyncio.sleep(0.3)
+    return before != (clock.read_text() if clock.exists() else "")
+
+
+async def test_no_process_outlives_its_command(kind: Kind, box: Path) -> None:
+    (box / "persistent.py").write_text(PERSISTENT)
+    start = f"env -i setsid {sys.executable} persistent.py & sleep 0.5; cat clock"
+    done = await run(box, "bash", "-c", start)
+    assert done.exit_code == 0
+    assert not await still_runs(box)
+    # The same for a command that takes too long, and for one that is cancelled.
+    done = await run(box, "bash", "-c", f"{start}; sleep 60", seconds=1)
+    assert done.exit_code is None
+    assert not await still_runs(box)
+    (box / "clock").unlink()
+    running = asyncio.create_task(run(box, "bash", "-c", f"{start}; sleep 60"))
+    while not (box / "clock").exists():  # noqa: ASYNC110 (another process makes it)
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not await still_runs(box)
+
+
+async def test_killing_the_supervisor_frees_nobody(kind: Kind, box: Path) -> None:
+    (box / "persistent.py").write_text(PERSISTENT)
+    command = f"{sys.executable} persistent.py; sleep 0.3; kill -9 $PPID; sleep 60"
+    await run(box, "bash", "-c", command, seconds=3)
+    assert not await still_runs(box)
+
+
+async def test_nothing_outlives_the_worker(kind: Kind, box: Path) -> None:
+    (box / "persistent.py").write_text(PERSISTENT)
+    code = (
+        "import asyncio, sys; from pathlib import Path; from graphton import commands\n"
+        "from graphton.wall import Wall\n"
+        f"wall = Wall{WALLS[kind].landlock, WALLS[kind].architecture, WALLS[kind].namespaces}\n"
+        "commands.wall = lambda: wall\n"
+        f"run = commands.run(['bash', '-c', '{sys.executable} persistent.py; sleep 60'],\n"
+        f"    Path({str(box)!r}), environment={{}}, timeout=60, output_limit=9)\n"
+        "asyncio.run(run)\n"
+    )
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    while not (box / "clock").exists():  # noqa: ASYNC110 (another process makes it)
+        await asyncio.sleep(0.01)
+    worker.kill()
+    await worker.wait()
+    await asyncio.sleep(0.5)
+    assert not await still_runs(box)
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, **values: int) -> None:
+    monkeypatch.setattr(limits, "Limits", lambda **_: ORIGINAL_LIMITS(**values))
+
+
+ORIGINAL_LIMITS = limits.Limits
+
+
+@pytest.mark.parametrize(
+    ("name", "program", "words"),
+    [
+        ("tasks", "bomb() { bomb | bomb & }; bomb; sleep 60", "more than 60 processes"),
+        ("tasks", "while :; do sleep 60 & done", "more than 60 processes"),
+        ("cpu_seconds", "for n in 1 2 3 4; do (while :; do :; done) & done; wait", "more than 2 s"),
+        ("memory", "python -c 'x = b\"x\" * (200 << 20)'", "MemoryError"),
+        (
+            "memory",
+            'for n in 1 2 3 4 5; do python -c \'x = b"x" * (60 << 20); import time; '
+            "time.sleep(60)' & done; wait",
+            "more than 160 MiB",
+        ),
+        ("disk", "for n in {1..60}; do head -c 10M /dev/zero > $n; sleep 0.2; done", "100 MiB"),
+        ("disk", "head -c 1G /dev/zero > file", "exit code"),
+    ],
+)
+async def test_what_exceeds_a_limit_is_ended(
+    kind: Kind, box: Path, monkeypatch: pytest.MonkeyPatch, name: str, program: str, words: str
+) -> None:
+    if kind not in (Kind.NAMESPACES, Kind.OLD):
+        pytest.skip("the limits do not depend on the other walls")
+    values = {"tasks": 60, "cpu_seconds": 2, "memory": 160 << 20, "disk": 100 << 20}
+    limit(monkeypatch, **{name: values[name]})
+    started = time.monotonic()
+    program = program.replace("python", sys.executable)
+    done = await run(box, "bash", "-c", program, seconds=40)
+    assert time.monotonic() - started < 30
+    said = f"{done.excess} {done.output.decode()} exit code {done.exit_code}"
+    assert words in said
+    assert done.exit_code != 0
+    # The worker goes on.
+    limit(monkeypatch, tasks=60)
+    assert (await run(box, "echo", "next")).output == b"next\n"
+
+
+async def test_the_model_is_told_which_limit_ended_a_command(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, tasks=5)
+    with Folder(box) as folder:
+        tool = next(t for t in SandboxTools(folder, {}).all if t.name == "run_command")
+        command = "for n in 1 2 3 4 5 6 7 8; do sleep 60 & done; wait"
+        with pytest.raises(ToolError, match=r"\[ended because it had more than 5 processes"):
+            await tool.call({"command": command})
+
+
+async def test_isolation_can_be_required(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    required = commands.Configuration(isolation=Isolation.REQUIRE)
+    monkeypatch.setattr(commands, "_configuration", required)
+    monkeypatch.setattr(commands, "wall", lambda: Wall(0, "", 0, "Operation not permitted"))
+    with Folder(box) as folder:
+        tool = next(t for t in SandboxTools(folder, {}).all if t.name == "run_command")
+        with pytest.raises(ToolError, match="SANDBOX_ISOLATION is `require`, but neither"):
+            await tool.call({"command": "true"})
+    if MACHINE.missing:
+        return
+    monkeypatch.setattr(commands, "wall", lambda: MACHINE)
+    assert (await run(box, "echo", "hi")).output == b"hi\n"
+
+
+def test_what_is_required() -> None:
+    assert Wall(7, "x86_64", 0).missing == ""
+    assert Wall(0, "x86_64", MOUNTS).missing == ""
+    assert Wall(0, "x86_64", 0).missing == "neither Landlock nor a mount namespace restricts files"
+    assert Wall(7, "", MOUNTS).missing == "no seccomp filter restricts system calls"
+
+
+def test_what_the_log_says() -> None:
+    assert Wall(7, "x86_64", MOUNTS | PROCESSES).describe() == (
+        "namespaces (user, mount, IPC, PID), Landlock 7, seccomp"
+    )
+    assert Wall(0, "", 0, "unshare: Operation not permitted").describe() == (
+        "no namespaces (unshare: Operation not permitted), no Landlock, no seccomp"
+    )
+
+
+def test_the_filter_knows_this_architecture() -> None:
+    assert seccomp.architecture() == MACHINE.architecture
