@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +18,7 @@ from graphton.backoff import backoff
 from graphton.blocking import run_blocking
 from graphton.files import PRIVATE_FOLDER as OLD_PRIVATE_FOLDER
 from graphton.files import Folder
+from graphton.trees import remove_tree
 from worker.workspace import LOCKS_FOLDER, PRIVATE_FOLDER
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -247,6 +247,6 @@ async def remove_sandbox(root: Path, name: str) -> bool:
     async with locked(root, name, order=time.time_ns() // 1000):
         for path in (root / PRIVATE_FOLDER / name, folder):
             with contextlib.suppress(FileNotFoundError):
-                await run_blocking(shutil.rmtree, path)
+                await run_blocking(with_access, (root, path.parent), remove_tree, path)
         (root / LOCKS_FOLDER / f"{name}.lock").unlink(missing_ok=True)
     return True

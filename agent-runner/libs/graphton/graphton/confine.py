@@ -91,6 +91,10 @@ def _check(result: int, what: str) -> int:
     return result
 
 
+def _reason(error: OSError | ValueError) -> str:
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
+
+
 def landlock_version() -> int:
     """The version of Landlock that the kernel supports; 0 if it has none."""
     return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)))
@@ -223,12 +227,13 @@ def build_root(folder: str, readable: list[str], *, own_pids: bool) -> None:
     root = "/tmp"
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
     os.chdir(root)
-    for path, fd in opened.items():
-        if path in paths:
-            if path in links:
-                os.symlink(links[path], f"{root}{path}")
-            elif not os.path.lexists(f"{root}{path}"):
-                _bind(fd, f"{root}{path}")
+    bound = []
+    for path in paths:
+        if path in links:
+            os.symlink(links[path], f"{root}{path}")
+        elif path in opened and not os.path.lexists(f"{root}{path}"):
+            _bind(opened[path], f"{root}{path}")
+            bound.append(path)
     _make_devices(root, opened)
     if own_pids:
         os.mkdir(f"{root}/proc")
@@ -236,13 +241,12 @@ def build_root(folder: str, readable: list[str], *, own_pids: bool) -> None:
     else:
         _bind(opened["/proc"], f"{root}/proc")
     attributes = struct.pack("=QQQQ", 1, 0, 0, 0)  # MOUNT_ATTR_RDONLY
-    for path in paths:
-        if path in opened and path not in links:
-            result = _libc.syscall(
-                _MOUNT_SETATTR, _AT_FDCWD, f"{root}{path}".encode(), _AT_RECURSIVE,
-                attributes, ctypes.c_size_t(len(attributes)),
-            )  # fmt: skip
-            _check(result, f"mount_setattr `{path}`")
+    for path in bound:
+        result = _libc.syscall(
+            _MOUNT_SETATTR, _AT_FDCWD, f"{root}{path}".encode(), _AT_RECURSIVE,
+            attributes, ctypes.c_size_t(len(attributes)),
+        )  # fmt: skip
+        _check(result, f"mount_setattr `{path}`")
     _bind(temporary, f"{root}/tmp")
     _bind(opened[folder], f"{root}{folder}")
     for fd in (*opened.values(), temporary):
@@ -324,7 +328,7 @@ def _run_command(plan: dict[str, Any], program: str, arguments: list[str]) -> No
             signal.signal(ignored_by_python, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
     except (OSError, ValueError) as error:
-        print(f"the command cannot be confined: {error}", file=sys.stderr)
+        print(f"the command cannot be confined: {_reason(error)}", file=sys.stderr)
         sys.stderr.flush()
         os._exit(CANNOT_CONFINE)
     own = {
@@ -456,7 +460,7 @@ def main() -> None:
         if plan["namespaces"]:
             enter_namespaces(plan["namespaces"])
     except OSError as error:
-        print(f"the command cannot be confined: {error}", file=sys.stderr)
+        print(f"the command cannot be confined: {_reason(error)}", file=sys.stderr)
         sys.exit(CANNOT_CONFINE)
     if plan["namespaces"] & NEW_PIDS:
         reading, writing = os.pipe()

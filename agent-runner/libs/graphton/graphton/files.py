@@ -13,7 +13,6 @@ import contextlib
 import functools
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Final, ParamSpec, Self, TypeVar
 
 from graphton.access import with_access
+from graphton.trees import remove_tree_at
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -257,7 +257,7 @@ class Folder:
             if mode is None:
                 return
             if stat.S_ISDIR(mode):
-                shutil.rmtree(name, dir_fd=parent)
+                remove_tree_at(parent, name)
             else:
                 os.unlink(name, dir_fd=parent)
 
