@@ -88,11 +88,6 @@ while time.monotonic() < end:
 """,
         FILES,
     ),
-    Attack(
-        "take all rights from a folder outside",
-        "os.chmod(outside, 0); reached()",
-        UNSEEN,
-    ),
     Attack("change the times of a file", "os.utime(f'{outside}/secret'); reached()", UNSEEN),
     Attack("learn that a file exists", "os.stat(f'{outside}/secret'); reached()", UNSEEN),
     Attack(
@@ -239,6 +234,11 @@ reached()
     ),
     Attack("type into a terminal", "libc.ioctl(0, 0x5412, b'x') and errno_is(1) or reached()", ALL),
     Attack("signal the supervisor", "os.kill(os.getppid(), 0); reached()", frozenset({N, M, L})),
+    Attack(
+        "take all rights from a folder outside",
+        "os.chmod(outside, 0); reached()",
+        UNSEEN,
+    ),
 )
 
 PRELUDE = """
@@ -249,3 +249,28 @@ x86 = os.uname().machine == 'x86_64'
 def reached(): print('REACHED')
 def errno_is(number): return ctypes.get_errno() == number
 """
+
+SUITE = """
+import json, os, signal, sys
+prelude, definitions, attacks = json.loads(sys.stdin.read())
+for name, program in attacks:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        os.dup2(writing, 1)
+        os.close(reading)
+        os.close(writing)
+        try:
+            exec(prelude + definitions + program)
+        except OSError:
+            pass
+        sys.stdout.flush()
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as output:
+        text = output.read()
+    _, status = os.waitpid(child, 0)
+    print(name, 'REACHED' in text, os.waitstatus_to_exitcode(status), sep='\\t', flush=True)
+"""
+"""A program that tries attacks and prints, for each, whether it succeeded, and its exit code."""

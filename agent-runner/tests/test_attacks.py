@@ -4,14 +4,17 @@ An older kernel is one whose newer features are not used. `tests/attacks.py` has
 """
 
 import asyncio
+import base64
 import ctypes
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,10 @@ from graphton.files import Folder
 from graphton.isolation import Isolation
 from graphton.tools import SandboxTools, ToolError
 from graphton.wall import Wall, find_wall
-from tests.attacks import ATTACKS, PRELUDE, Attack, Kind
+from tests.attacks import ATTACKS, PRELUDE, SUITE, Attack, Kind
+from tests.runners import IMAGE_USER, ContainerRunner, Runner, until
+from tests.stack import TEMPORAL, Stack, answer, needs_temporal, start_stack
+from worker import probe
 
 MACHINE = find_wall()
 PROCESSES = confine.NEW_PIDS
@@ -318,3 +324,146 @@ def test_what_the_log_says() -> None:
 
 def test_the_filter_knows_this_architecture() -> None:
     assert seccomp.architecture() == MACHINE.architecture
+
+
+# The same from an execution, also in the image.
+
+
+@pytest.fixture
+async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
+    root = tmp_path / "workspace"
+    for path in (tmp_path, *tmp_path.parents[:2]):  # not /tmp itself
+        path.chmod(0o755)
+    async with start_stack(root) as stack:
+        yield stack
+
+
+def kind_of(runner: Runner) -> Kind:
+    """What the worker says in its first log line."""
+    (line,) = (line for line in runner.log if "starting" in line and "Landlock" in line)
+    if "(user, mount, IPC, PID)" in line:
+        return Kind.NAMESPACES
+    if "(user, mount, IPC)" in line:
+        return Kind.MOUNTS
+    version = int((re.findall(r"Landlock (\d+)", line) or ["0"])[0])
+    assert "seccomp" in line
+    assert "no seccomp" not in line
+    for least, kind in ((6, Kind.LANDLOCK), (4, Kind.PORTS), (1, Kind.OLD)):
+        if version >= least:
+            return kind
+    return Kind.SECCOMP
+
+
+def shell(command: str) -> str:
+    """A message that lets the scripted model run a command as it is."""
+    encoded = base64.b64encode(command.encode()).decode()
+    return f"run: echo {encoded} | base64 -d > script; bash script; echo ended"
+
+
+async def is_healthy(runner: Runner) -> bool:
+    if isinstance(runner, ContainerRunner):
+        probing = ("/app/.venv/bin/python", "-I", "-S", "/app/worker/probe.py")
+        try:
+            await runner.engine("exec", runner.name, *probing)
+        except AssertionError:
+            return False
+        return True
+    return probe.check(runner.environment["AGENT_RUNNER_HEALTH_FILE"])[0]
+
+
+@pytest.mark.image
+@needs_temporal
+async def test_attacks_from_an_execution(
+    stack: Stack, record_property: Callable[[str, object], None]
+) -> None:
+    runner = await stack.runner()
+    kind, pid = kind_of(runner), await runner.pid()
+    outside = stack.root / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("not yours")
+    if isinstance(runner, ContainerRunner):
+        for path in (outside, outside / "secret"):
+            os.chown(path, IMAGE_USER, IMAGE_USER)
+    seen = stack.sandbox_in_worker("x").parent / "outside"
+    definitions = (
+        f"outside, port, memory_key = {str(seen)!r}, {TEMPORAL.rpartition(':')[2]}, 1\n"
+        f"worker, thread, other = {pid}, {pid}, {pid}\n"
+    )
+    # The parent of the suite's processes is the suite.
+    attacks = [(one.name, one.program) for one in ATTACKS if "getppid" not in one.program]
+    given = json.dumps([PRELUDE, definitions, attacks])
+    encoded = [base64.b64encode(text.encode()).decode() for text in (SUITE, given)]
+    python = sys.executable if type(runner) is Runner else "python"
+    status = await stack.run(
+        f"run: echo {encoded[0]} | base64 -d > suite.py; "
+        f"echo {encoded[1]} | base64 -d | {python} suite.py 2>&1",
+        "attack",
+    )
+    lines = [line.split("\t") for line in answer(status).splitlines() if "\t" in line]
+    results = {line[0].removeprefix("The command says: "): line[1:] for line in lines}
+    assert set(results) == {name for name, _ in attacks}, answer(status)
+    reached = {name for name, (success, _) in results.items() if success == "True"}
+    assert reached <= {attack.name for attack in ATTACKS if kind not in attack.stopped}
+    assert {code for _, code in results.values()} == {"0"}, results
+    record_property(
+        f"{kind}: attacks", f"{len(results)}, of which {len(reached)} succeed: {reached}"
+    )
+    assert answer(await stack.run("run: echo next", "next")) == "The command says: next\n"
+    assert await is_healthy(runner)
+    assert await runner.end() == 0
+
+
+@pytest.mark.image
+@needs_temporal
+async def test_chmod_ends_and_stops_nothing(stack: Stack) -> None:
+    runner = await stack.runner()
+    root = stack.sandbox_in_worker("x").parent
+    health = Path(runner.environment.get("AGENT_RUNNER_HEALTH_FILE", ""))
+    if isinstance(runner, ContainerRunner):
+        health = Path("/tmp/agent-runner/health.json")
+    waiting = await stack.create("run: sleep 4; echo done", "during")
+    await until((stack.sandbox("during") / ".tmp").exists)
+    names = [
+        health,
+        health.parent,
+        *(root / name for name in (".locks", ".private", "thread-during")),
+    ]
+    attack = " ".join(f"chmod 0 {name};" for name in (*names, root))
+    await stack.run(shell(attack), "chmod")
+    for session in ("after", "chmod"):
+        assert answer(await stack.run("run: echo next", session)) == "The command says: next\n"
+    assert answer(await stack.ended(waiting)) == "The command says: done\n"
+    for _ in range(40):
+        if await is_healthy(runner):
+            break
+        await asyncio.sleep(0.5)
+    assert await is_healthy(runner)
+    assert await runner.end() == 0
+
+
+@pytest.mark.image
+@needs_temporal
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ("bomb() { bomb | bomb & }; bomb; sleep 60", "ended because it had more than 256 process"),
+        ("for n in {1..2000}; do sleep 60 & done; wait", "ended because it had more than 256"),
+        ("env -i setsid sleep 1000 & env -i setsid nohup sleep 1000 & sleep 0.5", ""),
+        ("head -c 100G /dev/zero | tail -c 100G", ""),
+    ],
+    ids=["fork bomb", "processes", "daemons", "memory"],
+)
+async def test_what_a_command_takes_ends_with_it(stack: Stack, attack: str, said: str) -> None:
+    runner = await stack.runner()
+    message = f"!tool run_command {json.dumps({'command': attack})}\n!say x"
+    execution_id = await stack.create(message)
+    for n in range(5):
+        assert answer(await stack.run(f"run: echo {n}", "other")) == f"The command says: {n}\n"
+    status = await stack.ended(execution_id, 60)
+    assert said in status.tool_calls[0].error, status
+    count = "ls /proc | grep -c '^[0-9]'"
+    if isinstance(runner, ContainerRunner):
+        left = int(await runner.engine("exec", runner.name, "sh", "-c", count))
+        assert left <= 7  # the init, the worker, and those that count
+    assert await is_healthy(runner)
+    assert await runner.end() == 0
