@@ -241,6 +241,28 @@ reached()
     ),
 )
 
+COLUMNS = {
+    Kind.NAMESPACES: "all namespaces",
+    Kind.MOUNTS: "without PID",
+    Kind.LANDLOCK: "Linux 6.12",
+    Kind.PORTS: "Linux 6.7",
+    Kind.OLD: "Linux 5.13",
+    Kind.SECCOMP: "no Landlock",
+}
+
+
+def table() -> str:
+    """The table in docs/docker.md: attacks with the same result share a row."""
+    rows: dict[frozenset[Kind], list[str]] = {}
+    for attack in ATTACKS:
+        rows.setdefault(attack.stopped, []).append(attack.name)
+    lines = [f"| Attack | {' | '.join(COLUMNS.values())} |", "|---" * (len(Kind) + 1) + "|"]
+    for stopped, names in sorted(rows.items(), key=lambda row: -len(row[0])):
+        cells = ["stopped" if kind in stopped else "**open**" for kind in Kind]
+        lines.append(f"| {'; '.join(sorted(names))} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 PRELUDE = """
 import ctypes, errno, os, resource, signal, socket, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)

@@ -24,7 +24,7 @@ from graphton.files import Folder
 from graphton.isolation import Isolation
 from graphton.tools import SandboxTools, ToolError
 from graphton.wall import Wall, find_wall
-from tests.attacks import ATTACKS, PRELUDE, SUITE, Attack, Kind
+from tests.attacks import ATTACKS, PRELUDE, SUITE, Attack, Kind, table
 from tests.runners import IMAGE_USER, ContainerRunner, Runner, until
 from tests.stack import TEMPORAL, Stack, answer, needs_temporal, start_stack
 from worker import probe
@@ -324,6 +324,11 @@ def test_what_the_log_says() -> None:
 
 def test_the_filter_knows_this_architecture() -> None:
     assert seccomp.architecture() == MACHINE.architecture
+
+
+def test_the_documentation_has_the_table() -> None:
+    page = Path(__file__).parent.parent.parent / "docs/docker.md"
+    assert table() in page.read_text()
 
 
 # The same from an execution, also in the image.
