@@ -171,6 +171,17 @@ print(socket.getaddrinfo('localhost', 80)[0][4][1], os.getcwd())
     assert done.output.decode().split() == ["x", "y", "t", str(os.getuid())]
 
 
+@pytest.mark.parametrize(
+    "attack", ["rm -r .tmp", "rm -r .tmp; ln -s / .tmp", "rm -r .tmp; mkfifo .tmp"]
+)
+async def test_the_folder_for_temporary_files_comes_back(
+    kind: Kind, box: Path, attack: str
+) -> None:
+    await run(box, "bash", "-c", attack)
+    done = await run(box, "bash", "-c", "echo x > $TMPDIR/file && cat $TMPDIR/file")
+    assert done.output == b"x\n"
+
+
 PERSISTENT = """
 import os, sys, time
 if os.fork(): os._exit(0)

@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import signal
+import stat
 import sys
 import threading
 import time
@@ -210,6 +211,7 @@ async def _start(
         for path in (folder.parent, folder, folder / ".tmp"):
             restore_access(path)
         try:
+            _make_temporary_folder(folder / ".tmp")
             return await asyncio.create_subprocess_exec(
                 *command_line(plan),
                 *arguments,
@@ -225,6 +227,19 @@ async def _start(
             if time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.1)
+
+
+def _make_temporary_folder(path: Path) -> None:
+    """Make the folder for temporary files, which an earlier command may have removed or replaced.
+
+    Raises:
+        OSError: if it cannot be made.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            return
+        path.unlink()
+    path.mkdir()
 
 
 class _Command:
