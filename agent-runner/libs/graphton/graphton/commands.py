@@ -11,7 +11,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -294,7 +294,7 @@ class _Command:
                 async with asyncio.timeout(END_SECONDS):
                     await self._process.wait()
         finally:
-            self._signal(signal.SIGKILL)
+            # If it still runs, it goes on killing. Without it, its processes would be free.
             if self._process.returncode == -signal.SIGKILL:
                 await run_blocking(_end_orphans)
 
@@ -350,19 +350,23 @@ def _end_orphans() -> None:
     PID namespace. Its processes become children of this one. They are recognised by their filter.
     """
     deadline = time.monotonic() + END_SECONDS
-    while time.monotonic() < deadline and (orphans := list(_orphans())):
-        for pid in orphans:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.01)
-
-
-def _orphans() -> Iterator[int]:
     own = _count_filters(os.getpid())
-    for process in limits.list_processes():
-        if process.parent == os.getpid() and _count_filters(process.pid) > own:
-            yield process.pid
+    ended_before: set[int] = set()
+    while time.monotonic() < deadline:
+        children = [one for one in limits.list_processes() if one.parent == os.getpid()]
+        ended = {one.pid for one in children if one.ended}
+        # Whoever started a process takes its status at once. What nobody takes is an orphan's.
+        for pid in ended & ended_before:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        orphans = [one.pid for one in children if _count_filters(one.pid) > own and not one.ended]
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not orphans and not ended:
+            return
+        ended_before = ended
+        time.sleep(0.01 if orphans else 0.5)
 
 
 def _count_filters(pid: int) -> int:

@@ -52,6 +52,8 @@ REFER = 1 << 13
 """The right to move and link files to another folder."""
 
 _SCOPE_ABSTRACT_SOCKETS, _SCOPE_SIGNALS = 1, 2
+_SIGNALS_SINCE = 6
+"""The version of Landlock that restricts signals."""
 
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PIDS = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 """Flags of unshare(2)."""
@@ -77,9 +79,6 @@ CANNOT_CONFINE, CANNOT_EXECUTE = 125, 127
 
 _NICENESS = 5
 """Commands yield to the worker, which has to end them if they exceed a limit."""
-
-_END_SECONDS = 10.0
-"""How long ending all processes may take. Only a process that hangs in the kernel needs longer."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -300,8 +299,17 @@ def drop_capabilities() -> None:
         _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails, harmlessly, for ordinary users
 
 
-def _run_command(plan: dict[str, Any], program: str, arguments: list[str]) -> NoReturn:
-    """Build the wall around this process, and become the program."""
+def _run_command(
+    plan: dict[str, Any], program: str, arguments: list[str], told: tuple[int, int] | None
+) -> NoReturn:
+    """Build the wall around this process, and become the program.
+
+    Args:
+        plan: The plan.
+        program: The program.
+        arguments: Its arguments.
+        told: See `_start_killer`; None in a PID namespace.
+    """
     folder, readable = plan["folder"], plan["readable"]
     own_mounts = bool(plan["namespaces"] & NEW_MOUNTS)
     try:
@@ -322,6 +330,8 @@ def _run_command(plan: dict[str, Any], program: str, arguments: list[str]) -> No
             if plan["ports"] is not None:
                 restrict_ports(plan["ports"], folder)
                 os.set_inheritable(plan["ports"], False)
+        if plan["landlock"] >= _SIGNALS_SINCE and told is not None:
+            _start_killer(told, plan["worker"])
         if plan["filter"]:
             install_filter(bytes.fromhex(plan["filter"]))
         for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -347,6 +357,36 @@ def _run_command(plan: dict[str, Any], program: str, arguments: list[str]) -> No
         os._exit(CANNOT_EXECUTE)
 
 
+def _start_killer(told: tuple[int, int], worker: int) -> None:
+    """Start a process that kills all others behind this wall, when the supervisor says so.
+
+    Landlock lets it signal only processes behind the same wall. The kernel kills all of them at
+    once, so not even a fork bomb is faster. If the supervisor ends, they are killed too.
+
+    Args:
+        told: A pipe of the supervisor: the ends for reading and writing.
+        worker: The worker's pid, to make sure that it is out of reach.
+    """
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+        return
+    try:
+        if not os.fork():  # a child of the supervisor, not of the command
+            os.setsid()
+            null = os.open("/dev/null", os.O_RDWR)
+            for number in range(3):
+                os.dup2(null, number)
+            try:
+                os.kill(worker, 0)
+            except PermissionError:
+                os.close(told[1])
+                os.read(told[0], 1)
+                os.kill(-1, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
 # The supervisor
 
 _HANDLED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
@@ -362,12 +402,13 @@ def _fork(work: Callable[[], NoReturn]) -> int:
     return child
 
 
-def _supervise(child: int, *, is_init: bool) -> int:
+def _supervise(child: int, *, is_init: bool, telling: int | None = None) -> int:
     """Wait until the child ends, then end everything that it has left behind.
 
     Args:
         child: The process whose status counts.
         is_init: Whether it is the first process of a PID namespace, else it leads a process group.
+        telling: The end of a pipe to close so that a process of `_start_killer` acts.
 
     Returns:
         Its status as that of waitpid.
@@ -382,6 +423,8 @@ def _supervise(child: int, *, is_init: bool) -> int:
                 status = int(signal.SIGKILL)
             case _:
                 status = _reap(child)
+    if telling is not None:
+        os.close(telling)
     _end_everything((lambda: [child]) if is_init else _descendants)
     return status
 
@@ -403,8 +446,8 @@ def _end_everything(find: Callable[[], list[int]]) -> None:
         find: Finds those to kill. With the first process of a PID namespace all others in it end;
             their ids in /proc are those of that namespace.
     """
-    deadline = time.monotonic() + _END_SECONDS
-    while time.monotonic() < deadline:
+    pause = 0.001
+    while True:
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -413,7 +456,9 @@ def _end_everything(find: Callable[[], list[int]]) -> None:
         for pid in find():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.001)
+        time.sleep(pause)
+        # Soon all have ended, unless one hangs in the kernel. This process must not end before.
+        pause = min(0.5, pause * 1.2)
 
 
 def _descendants() -> list[int]:
@@ -432,7 +477,7 @@ def _descendants() -> list[int]:
 def _run_init(plan: dict[str, Any], program: str, arguments: list[str], result: int) -> NoReturn:
     """Be the first process of a PID namespace. When it ends, the kernel ends all others."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    command = _fork(lambda: _run_command(plan, program, arguments))
+    command = _fork(lambda: _run_command(plan, program, arguments, None))
     status = None
     while status is None:
         if signal.sigwait(_HANDLED) == signal.SIGTERM:
@@ -471,8 +516,10 @@ def main() -> None:
         if len(reported) == 4:
             status = int.from_bytes(reported, "little")
     else:
-        child = _fork(lambda: _run_command(plan, program, arguments))
-        status = _supervise(child, is_init=False)
+        told = os.pipe()
+        child = _fork(lambda: _run_command(plan, program, arguments, told))
+        os.close(told[0])
+        status = _supervise(child, is_init=False, telling=told[1])
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

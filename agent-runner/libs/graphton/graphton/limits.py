@@ -45,6 +45,7 @@ class Process:
         threads: The number of its threads.
         cpu_seconds: What it has used, with children that have ended.
         memory: The bytes in memory. What it shares with others counts for each of them.
+        ended: Whether it has ended, and its parent has not taken its status yet.
     """
 
     pid: int
@@ -52,6 +53,7 @@ class Process:
     threads: int
     cpu_seconds: float
     memory: int
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def parse_stat(text: str) -> Process:
         threads=int(fields[17]),
         cpu_seconds=ticks / _TICKS,
         memory=int(fields[21]) * _PAGE,
+        ended=fields[0] in ("Z", "X"),
     )
 
 
