@@ -80,6 +80,9 @@ CANNOT_CONFINE, CANNOT_EXECUTE = 125, 127
 _NICENESS = 5
 """Commands yield to the worker, which has to end them if they exceed a limit."""
 
+_FORK_SECONDS = 5.0
+"""How long starting a process is tried again."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -367,12 +370,12 @@ def _start_killer(told: tuple[int, int], worker: int) -> None:
         told: A pipe of the supervisor: the ends for reading and writing.
         worker: The worker's pid, to make sure that it is out of reach.
     """
-    first = os.fork()
+    first = _fork_patiently()
     if first:
         os.waitpid(first, 0)
         return
     try:
-        if not os.fork():  # a child of the supervisor, not of the command
+        if not _fork_patiently():  # a child of the supervisor, not of the command
             os.setsid()
             null = os.open("/dev/null", os.O_RDWR)
             for number in range(3):
@@ -392,8 +395,20 @@ def _start_killer(told: tuple[int, int], worker: int) -> None:
 _HANDLED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
 
 
+def _fork_patiently() -> int:
+    """Fork, also if another command has used up all processes for a moment."""
+    deadline = time.monotonic() + _FORK_SECONDS
+    while True:
+        try:
+            return os.fork()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
 def _fork(work: Callable[[], NoReturn]) -> int:
-    child = os.fork()
+    child = _fork_patiently()
     if not child:
         try:
             work()
