@@ -11,6 +11,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -32,15 +33,22 @@ def main() -> int:
         problem = find_problem(settings.sandbox_root_dir)
         hide_environment()
 
+        from graphton import commands
+
+        # It takes a tenth of a second, during which the imports go on.
+        threading.Thread(target=commands.wall, name="wall").start()
         # Importing Temporal's libraries takes most of the start. Report a wrong setting first.
         from worker import health, service
         from worker.connection import find_connection
+        from worker.walls import configure_commands
 
         connection = find_connection(settings, os.environ)
         # The key for Temporal may come from a file.
         secrets = [*settings.secrets.items(), ("TEMPORAL_API_KEY", connection.api_key or "")]
         logs.configure(settings.log_level, settings.log_format, Redactor(secrets))
-        health_file = health.HealthFile.publish(settings, health.check_imports(), problem)
+        packages = health.check_imports()
+        configure_commands(settings, connection)
+        health_file = health.HealthFile.publish(settings, packages, problem)
     except SettingsError as error:
         return report(error)
 
@@ -53,6 +61,8 @@ def main() -> int:
         log.warning("%s", warning)
     if unused := describe_unused(os.environ, settings):
         log.info("these variables have no effect: %s", unused)
+    if refusal := commands.refusal():
+        log.error("commands do not run: %s", refusal)
     if settings.is_provider_ambiguous:
         log.warning(
             "OPENAI_API_KEY and ANTHROPIC_API_KEY are set, STIGMER_LLM_PROVIDER is not: using %s",
@@ -94,7 +104,7 @@ def startup_fields(settings: Settings) -> dict[str, object]:
     return {
         "mode": settings.mode.value,
         "sandboxes": settings.sandbox_root_dir,
-        "commands": "confined" if commands.can_confine() else "not confined: no Landlock",
+        "commands": commands.wall().describe(),
         "server": settings.stigmer_backend_endpoint,
         **model_fields(settings),
         "concurrency": settings.temporal_max_concurrency,

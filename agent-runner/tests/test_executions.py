@@ -216,7 +216,7 @@ async def test_environments_merge_in_order_and_secrets_stay_secret(shared: Stack
     assert output.endswith("\n[secret TOKEN]\n")
     sent = [s.SerializeToString() for _, s in shared.server.store.updates]
     asked = json.dumps([body for _, _, body in shared.model.requests])
-    stored = b"".join(p.read_bytes() for p in shared.sandbox("env").rglob(".graphton/**/*.json"))
+    stored = b"".join(p.read_bytes() for p in (shared.root / ".private/thread-env").rglob("*.json"))
     assert stored
     for secret in ("hunter2", "s3cret-env-", WORKER_KEY, MODEL_KEY):
         assert not any(secret.encode() in status for status in sent)
@@ -515,7 +515,7 @@ async def test_a_killed_worker_loses_no_file(root: Path) -> None:
         assert "before" in answer(await stack.run("read before.txt", "killed"))
         remembered = answer(await stack.run("what did I ask before?", "killed"))
         assert remembered.startswith("You asked before: write before into before.txt | ")
-        assert list((stack.sandbox("killed") / ".graphton/partial").iterdir()) == []
+        assert list((stack.root / ".private/thread-killed/partial").iterdir()) == []
         assert await runner.end() == 0
 
 

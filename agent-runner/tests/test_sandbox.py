@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,12 +144,55 @@ def test_the_sandbox_of_a_thread() -> None:
 
 
 def test_temporary_files_of_killed_writers_are_removed(tmp_path: Path) -> None:
-    partial = tmp_path / "s1/.graphton/partial"
+    partial = tmp_path / ".private/s1/partial"
     partial.mkdir(parents=True)
     (partial / "half").write_text("x")
     with sandbox.open_sandbox(tmp_path, "s1") as folder:
         assert not partial.exists()
         assert [entry.name for entry in folder.list_entries()] == [".tmp"]
+
+
+def test_a_conversation_of_an_earlier_version_is_moved_once(tmp_path: Path) -> None:
+    threads = tmp_path / "s1/.graphton/threads"
+    threads.mkdir(parents=True)
+    (threads / "t.json").write_text("said")
+    with sandbox.open_sandbox(tmp_path, "s1") as folder:
+        assert folder.read(".graphton/threads/t.json", 9, private=True) == b"said"
+    # What a command writes there later is not read.
+    threads.mkdir()
+    (threads / "t.json").write_text("forged")
+    with sandbox.open_sandbox(tmp_path, "s1") as folder:
+        assert folder.read(".graphton/threads/t.json", 9, private=True) == b"said"
+
+
+async def test_a_conversation_is_removed_with_its_sandbox(tmp_path: Path) -> None:
+    with sandbox.open_sandbox(tmp_path, "s1") as folder:
+        folder.write(".graphton/threads/t.json", b"said", private=True)
+    assert (tmp_path / ".private/s1/threads/t.json").exists()
+    assert await sandbox.remove_sandbox(tmp_path, "s1")
+    assert list((tmp_path / ".private").iterdir()) == []
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    folder.mkdir(parents=True)
+    top = Path.cwd()
+    try:
+        os.chdir(folder)
+        for _ in range(depth):
+            Path("d" * 20).mkdir()
+            os.chdir("d" * 20)
+    finally:
+        os.chdir(top)
+
+
+async def test_a_deep_folder_keeps_no_sandbox_from_being_used_or_removed(tmp_path: Path) -> None:
+    make_deep(tmp_path / ".private/s1/partial/deep", 1500)
+    make_deep(tmp_path / "s1/deep", 1500)
+    with sandbox.open_sandbox(tmp_path, "s1") as folder:
+        assert [entry.name for entry in folder.list_entries()] == [".tmp", "deep"]
+    assert not (tmp_path / ".private/s1/partial").exists()
+    assert await sandbox.remove_sandbox(tmp_path, "s1")
+    assert not (tmp_path / "s1").exists()
 
 
 def test_a_link_is_not_a_sandbox(tmp_path: Path) -> None:

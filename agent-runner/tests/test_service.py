@@ -2,6 +2,7 @@ import asyncio
 import itertools
 import os
 import sys
+import threading
 import uuid
 from pathlib import Path
 
@@ -142,3 +143,13 @@ async def test_a_running_activity_may_finish_within_the_grace_period(
     assert process.returncode == 0
     assert b"SIGTERM: stopping" in err
     assert err.splitlines()[-1].endswith(b": stopped")
+
+
+def test_threads_for_blocking_calls_start_at_once() -> None:
+    before = threading.active_count()
+    executor = service.start_threads()
+    try:
+        assert threading.active_count() - before == executor._max_workers
+        assert executor.submit(lambda: 1).result(5) == 1
+    finally:
+        executor.shutdown()

@@ -1,6 +1,8 @@
+import gzip
 import io
 import os
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -144,6 +146,70 @@ def test_large_archives_are_refused(
     monkeypatch.setattr(skills, "MAX_ENTRIES", 5)
     with pytest.raises(SkillError, match="more than 5 entries"):
         install(folder, pack({f"f{n}": b"" for n in range(6)}))
+
+
+def gzipped_header(kind: bytes, size: int, content: bytes) -> bytes:
+    """An archive that begins with a header of this type, and has this content repeated."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    buffer = io.BytesIO()
+    with gzip.open(buffer, "w", 9) as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(0, size, len(content)):
+            file.write(content)
+    return buffer.getvalue()
+
+
+HEADERS = {
+    "PAX record": (tarfile.XHDTYPE, b"30 path=" + b"x" * 21 + b"\n"),
+    "PAX record of all": (tarfile.XGLTYPE, bytes(1000)),
+    "long name": (tarfile.GNUTYPE_LONGNAME, b"x" * 1000),
+    "long link": (tarfile.GNUTYPE_LONGLINK, b"x" * 1000),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_unpacks_to_gigabytes(folder: Folder, name: str) -> None:
+    kind, content = HEADERS[name]
+    bomb = gzipped_header(kind, 60_000_000, content * 1000)
+    assert len(bomb) < 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(SkillError, match="an entry has a header of more than 128 KiB"):
+            install(folder, bomb)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_sparse_file_whose_map_unpacks_to_gigabytes(folder: Folder) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("sparse")
+        info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+        data = b"9" * 7 + b"\n" + b"1\n" * 5_000_000
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(SkillError, match="a header of more than 128 KiB"):
+            install(folder, buffer.getvalue())
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_large_file_with_a_long_name_is_installed(folder: Folder) -> None:
+    name = "/".join(["long" * 20] * 5)
+    install(folder, tarred({name: bytes(5_000_000), "SKILL.md": b"", "b": bytes(3_000_001)}))
+    assert (folder.root / "bin/skills/h1" / name).stat().st_size == 5_000_000
+    assert (folder.root / "bin/skills/h1/b").stat().st_size == 3_000_001
+
+
+def test_a_zip_archive_with_a_huge_directory(folder: Folder) -> None:
+    archive = zipped({f"{n}": b"" for n in range(40_000)})
+    with pytest.raises(SkillError, match="more than 5000 entries"):
+        install(folder, archive)
 
 
 def test_a_false_size_in_a_header(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,12 +77,15 @@ def test_a_folder_of_another_user(folder: Path) -> None:
 @needs_root
 def test_a_sandbox_of_another_user(folder: Path) -> None:
     root = folder / "workspace"
-    (root / "s/.graphton").mkdir(parents=True)
+    (root / "s/.tmp").mkdir(parents=True)
     os.chown(root, 1234, 1234)
     assert problem_as_uid_1234(root) == ""
     assert f"`{root}/s` belongs to uid 0" in problem_as_uid_1234(root, "s")
     os.chown(root / "s", 1234, 1234)
-    assert f"`{root}/s/.graphton` belongs to uid 0" in problem_as_uid_1234(root, "s")
+    assert f"`{root}/s/.tmp` belongs to uid 0" in problem_as_uid_1234(root, "s")
+    (root / ".private").mkdir()
+    assert f"`{root}/.private` belongs to uid 0" in problem_as_uid_1234(root)
+    os.chown(root / ".private", 1234, 1234)
     (root / ".locks").mkdir()
     assert f"`{root}/.locks` belongs to uid 0" in problem_as_uid_1234(root)
 
@@ -104,12 +107,27 @@ def test_a_read_only_file_system(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @needs_root
-def test_a_folder_of_the_right_owner(folder: Path) -> None:
+def test_the_owners_rights_are_restored(folder: Path) -> None:
+    root = folder / "workspace"
+    used = [root / name for name in (".locks", ".private/s", "s/.tmp")]
+    for path in used:
+        path.mkdir(parents=True)
+    everything = [root, *(path for path in root.rglob("*") if path.is_dir())]
+    for path in everything:
+        os.chown(path, 1234, 1234)
+        path.chmod(0)
+    assert problem_as_uid_1234(root, "s") == ""
+    assert {path.stat().st_mode & 0o777 for path in everything} == {0o700}
+
+
+@needs_root
+def test_the_rights_cannot_be_restored(folder: Path) -> None:
     root = folder / "workspace"
     root.mkdir()
     os.chown(root, 1234, 1234)
     root.chmod(0o500)
-    assert problem_as_uid_1234(root) == (
+    before = "workspace.restore_access = lambda path: False"
+    assert problem_as_uid_1234(root, before=before) == (
         f"the workspace `{root}` cannot be used: its owner may not write to `{root}`; "
         "permit it: `chmod u+rwx`"
     )

@@ -278,7 +278,7 @@ class Execution:
         self._report_unsupported(resolved)
         self._sandbox = name
         async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
-            with sandbox.open_sandbox(root, name) as folder:
+            with await run_blocking(sandbox.open_sandbox, root, name) as folder:
                 outcome = await self._run_in_sandbox(folder, resolved, redactor, model)
         _log.info(
             "execution %s: %d rounds, %d input tokens (%d of them cached), %d output tokens",

@@ -10,14 +10,19 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import logging
 import os
 import platform
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
+from graphton.access import restore_access
 from worker import probe
 from worker.settings import Settings, SettingsError
+
+_log = logging.getLogger(__name__)
 
 DEPENDENCIES = {
     # A module, and the package that it comes from (None: it is part of this project).
@@ -73,11 +78,15 @@ class HealthFile:
     """The file that tells the health check whether the worker is healthy.
 
     Create it with `HealthFile.publish`, after the checks. It is removed when the worker stops.
+
+    If the file cannot be written later, the worker goes on. An agent's command can cause this with
+    `chmod`, and the health check reports it.
     """
 
     def __init__(self, path: Path, state: dict[str, object]) -> None:
         self._path = path
         self._state = state
+        self._failure = ""
 
     @classmethod
     def publish(
@@ -120,7 +129,7 @@ class HealthFile:
     def set_phase(self, phase: Phase) -> None:
         """Record what the worker is doing now."""
         self._state["phase"] = phase
-        self._write()
+        self._change(self._write)
 
     @property
     def problem(self) -> str:
@@ -130,19 +139,35 @@ class HealthFile:
     def set_problem(self, problem: str) -> None:
         """Record why executions fail at the moment; empty if nothing is known to be wrong."""
         self._state["problem"] = problem
-        self._write()
+        self._change(self._write)
 
     def record_heartbeat(self) -> None:
         """Record that the event loop is running. If the file was deleted, it is written again."""
-        try:
-            os.utime(self._path)
-        except FileNotFoundError:
-            self._write()
+        self._change(os.utime, self._path)
 
     def remove(self) -> None:
         """Remove the file, when the worker stops."""
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+    def _change(self, change: Callable[..., None], *arguments: object) -> None:
+        """Make a change. If it fails, restore the folder and the file as far as possible."""
+        restore_access(self._path.parent)  # the health check runs as the same user
+        restore_access(self._path)
+        failure = ""
+        try:
+            try:
+                change(*arguments)
+            except OSError:
+                self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                restore_access(self._path.parent)
+                self._write()
+        except OSError as error:
+            failure = error.strerror or str(error)
+        if failure != self._failure:
+            self._failure = failure
+            what = f"cannot be written: {failure}" if failure else "can be written again"
+            _log.log(logging.ERROR if failure else logging.INFO, "`%s` %s", self._path, what)
 
     def _write(self) -> None:
         # Written under another name and renamed, so that a check never reads an incomplete file.

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -14,10 +13,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
+from graphton.access import with_access
 from graphton.backoff import backoff
 from graphton.blocking import run_blocking
+from graphton.files import PRIVATE_FOLDER as OLD_PRIVATE_FOLDER
 from graphton.files import Folder
-from worker.workspace import LOCKS_FOLDER
+from graphton.trees import remove_tree
+from worker.workspace import LOCKS_FOLDER, PRIVATE_FOLDER
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -74,7 +76,7 @@ async def locked(
     locks = root / LOCKS_FOLDER
     path = locks / f"{sandbox_dir(root, name).name}.lock"
     queue = locks / f"{path.name}.queue"
-    fd = None if _waiting(queue) else _try_lock(path)
+    fd = None if _waiting(queue) else _lock(path)
     if fd is None:
         with while_waiting():
             fd = await _wait_in_line(path, queue, order)
@@ -90,21 +92,32 @@ async def _wait_in_line(path: Path, queue: Path, order: int) -> int:
     Each caller that waits has a file in the folder `queue`, and keeps it locked. The kernel
     releases the lock of a worker that was killed, so others recognise its file and remove it.
     """
-    ticket, held = _draw_ticket(queue, order)
+    ticket, held = with_access(_used(queue), _draw_ticket, queue, order)
     try:
         pauses = backoff(_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, factor=1.5)
         while True:
             if _waiting(queue, before=ticket.name):
                 await asyncio.sleep(next(pauses))
-            elif (fd := _try_lock(path)) is not None:
+            elif (fd := _lock(path)) is not None:
                 return fd
             else:
                 await asyncio.sleep(_NEXT_POLL_SECONDS)
     finally:
-        ticket.unlink(missing_ok=True)
-        os.close(held)
-        with contextlib.suppress(OSError):  # others still wait
-            queue.rmdir()
+        os.close(held)  # others remove a ticket that is not locked
+        with contextlib.suppress(OSError):
+            with_access(_used(queue), ticket.unlink, missing_ok=True)
+            queue.rmdir()  # fails if others still wait
+
+
+def _used(path: Path) -> tuple[Path, ...]:
+    """A path in the folder of locks, and the folders that it is in, parents first."""
+    locks = next(parent for parent in path.parents if parent.name == LOCKS_FOLDER)
+    between = [parent for parent in reversed(path.parents) if locks in parent.parents]
+    return (locks.parent, locks, *between, path)
+
+
+def _lock(path: Path) -> int | None:
+    return with_access(_used(path), _try_lock, path)
 
 
 def _draw_ticket(queue: Path, order: int) -> tuple[Path, int]:
@@ -120,23 +133,28 @@ def _draw_ticket(queue: Path, order: int) -> tuple[Path, int]:
             fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:  # the last one that waited has just removed the folder
             continue
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return new.rename(queue / name), fd
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return new.rename(queue / name), fd
+        except BaseException:
+            os.close(fd)
+            raise
 
 
 def _waiting(queue: Path, before: str = "~") -> bool:
     """Whether somebody waits whose ticket sorts before this name."""
     try:
-        tickets = sorted(path for path in queue.iterdir() if path.name[0] != ".")
+        paths = with_access(_used(queue), lambda: list(queue.iterdir()))
     except FileNotFoundError:
         return False
+    tickets = sorted(path for path in paths if path.name[0] != ".")
     return any(_is_locked(ticket) for ticket in tickets if ticket.name < before)
 
 
 def _is_locked(ticket: Path) -> bool:
     """Whether the owner of a ticket still waits. If not, the ticket is removed."""
     try:
-        fd = os.open(ticket, os.O_RDWR | os.O_CLOEXEC)
+        fd = with_access(_used(ticket), os.open, ticket, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -170,16 +188,24 @@ def open_sandbox(root: Path, name: str) -> Folder:
     """Open a sandbox, and create it if it does not exist.
 
     Temporary files of writers that were killed are removed. The sandbox must be locked. Close it
-    after use.
+    after use. This can take seconds if there is much to remove.
 
     Raises:
         ValueError: if the id is invalid.
         OSError: if the folder cannot be created.
         FilesError: if the path is not a folder.
     """
-    path = sandbox_dir(root, name)
+    path, private = sandbox_dir(root, name), root / PRIVATE_FOLDER / name
+    used = (root, private.parent, private, path, path / ".tmp")
+    return with_access(used, _open, path, private)
+
+
+def _open(path: Path, private: Path) -> Folder:
     path.mkdir(exist_ok=True)
-    folder = Folder(path)
+    private.parent.mkdir(mode=0o700, exist_ok=True)
+    if not private.exists():
+        _adopt_old_files(path, private)
+    folder = Folder(path, private)
     try:
         folder.remove_partial_files()
         folder.make_folder(".tmp")
@@ -187,6 +213,19 @@ def open_sandbox(root: Path, name: str) -> Folder:
         folder.close()
         raise
     return folder
+
+
+def _adopt_old_files(path: Path, private: Path) -> None:
+    """Create the private folder. Earlier versions kept its files inside the sandbox.
+
+    They are moved only once: a command could have written what appears there later.
+    """
+    old, new = path / OLD_PRIVATE_FOLDER, private.with_name(f".{private.name}.new")
+    new.mkdir(mode=0o700, exist_ok=True)  # it exists if a worker was killed here
+    threads = old / "threads"
+    if not old.is_symlink() and not threads.is_symlink() and threads.is_dir():
+        threads.rename(new / "threads")
+    new.rename(private)
 
 
 async def remove_sandbox(root: Path, name: str) -> bool:
@@ -206,7 +245,8 @@ async def remove_sandbox(root: Path, name: str) -> bool:
         raise ValueError(f"`{folder}` is not a folder")
     # After all executions that wait now.
     async with locked(root, name, order=time.time_ns() // 1000):
-        with contextlib.suppress(FileNotFoundError):
-            await run_blocking(shutil.rmtree, folder)
+        for path in (root / PRIVATE_FOLDER / name, folder):
+            with contextlib.suppress(FileNotFoundError):
+                await run_blocking(with_access, (root, path.parent), remove_tree, path)
         (root / LOCKS_FOLDER / f"{name}.lock").unlink(missing_ok=True)
     return True

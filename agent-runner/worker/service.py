@@ -10,7 +10,9 @@ import logging
 import os
 import re
 import signal
+import threading
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TypeVar
 
@@ -26,6 +28,7 @@ from temporalio.runtime import (
 )
 from temporalio.worker import Worker
 
+from graphton import commands
 from graphton.backoff import backoff
 from worker import probe
 from worker.activities import ACTIVITY_HEARTBEAT_SECONDS, Activities
@@ -82,6 +85,7 @@ async def _serve_until_signalled(
     settings: Settings, connection: Connection, health: HealthFile
 ) -> None:
     stop = asyncio.Event()
+    asyncio.get_running_loop().set_default_executor(start_threads())
 
     def on_signal(number: signal.Signals) -> None:
         if stop.is_set():
@@ -95,6 +99,19 @@ async def _serve_until_signalled(
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     await serve(settings, connection, health, stop)
     _log.info("stopped")
+
+
+def start_threads() -> ThreadPoolExecutor:
+    """Start the threads for blocking calls, which otherwise start when they are needed.
+
+    While an agent's command has used up the processes that a container may have, none can start.
+    """
+    number = min(32, (os.cpu_count() or 1) + 4)
+    executor = ThreadPoolExecutor(number, "blocking")
+    started = threading.Barrier(number)
+    for _ in range(number):
+        executor.submit(started.wait)
+    return executor
 
 
 async def serve(
@@ -247,9 +264,10 @@ async def _poll(
 
 
 def _warm_up() -> None:
-    """Import what only an execution needs, so that the first execution starts faster."""
+    """Do what only an execution needs, so that the first execution starts faster."""
     try:
         importlib.import_module("worker.execution")
+        commands.prepare()
     except Exception:  # the worker goes on: each execution reports the error too
         _log.exception("the code that runs agents cannot be imported")
 

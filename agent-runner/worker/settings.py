@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graphton import Effort, ModelConfig, Provider
 from graphton.hosts import is_this_machine
+from graphton.isolation import Isolation
 from stigmer_stubs import backend, temporal
 from worker.endpoint import Endpoint
 
@@ -180,6 +181,7 @@ class Settings(BaseSettings):
 
     sandbox_type: SandboxType = SandboxType.FILESYSTEM
     sandbox_root_dir: Path = Path("~/.stigmer/data/workspace")
+    sandbox_isolation: Isolation = Isolation.AUTO
 
     temporal_service_address: HostPort = temporal.DEFAULT_ADDRESS
     temporal_address: HostPort | None = None
@@ -226,8 +228,8 @@ class Settings(BaseSettings):
     """The maximum length of a request and its reply together in tokens; Ollama's `num_ctx`."""
     stigmer_llm_api_key: Key = None
 
-    @field_validator("mode", "log_level", "log_format", "sandbox_type", "stigmer_llm_provider",
-                     "stigmer_llm_effort", mode="before")  # fmt: skip
+    @field_validator("mode", "log_level", "log_format", "sandbox_type", "sandbox_isolation",
+                     "stigmer_llm_provider", "stigmer_llm_effort", mode="before")  # fmt: skip
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value

@@ -4,6 +4,7 @@ The archive of a skill is untrusted. It cannot write outside of the skill's fold
 the disk.
 """
 
+import gzip
 import hashlib
 import io
 import re
@@ -11,11 +12,13 @@ import secrets
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO, Final, Protocol, TypeVar, cast
 
 from graphton.files import PRIVATE_FOLDER, FilesError, Folder
+
+T = TypeVar("T")
 
 SKILLS_FOLDER: Final = "bin/skills"
 PAGE_FILE: Final = "SKILL.md"
@@ -23,6 +26,12 @@ PAGE_FILE: Final = "SKILL.md"
 MAX_ENTRIES: Final = 5000
 MAX_BYTES: Final = 100_000_000
 """The maximum size of an unpacked skill."""
+
+MAX_HEADER_BYTES: Final = 1 << 17
+"""The maximum size of what describes one entry of a tar archive: long names, PAX records."""
+
+MAX_DIRECTORY_BYTES: Final = 2_000_000
+"""The maximum size of a zip archive's directory, which is read before the first entry."""
 
 _HASH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _CHUNK: Final = 1 << 20
@@ -47,13 +56,20 @@ class Skill:
     page: str
 
 
+class _Readable(Protocol):
+    """The content of an entry."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: str
     mode: int
     link: str | None = None
     folder: bool = False
-    content: IO[bytes] | None = None
+    content: _Readable | None = None
 
 
 def skill_folder(version_hash: str, content: str) -> str:
@@ -142,7 +158,7 @@ def _unpack(folder: Folder, target: str, artifact: bytes) -> None:
         raise SkillError(f"the archive cannot be read: {error}") from None
 
 
-def _read_limited(content: IO[bytes], left: int, name: str) -> bytes:
+def _read_limited(content: _Readable, left: int, name: str) -> bytes:
     """Read at most `left` bytes. The size in an entry's header cannot be trusted."""
     chunks, size = [], 0
     while chunk := content.read(_CHUNK):
@@ -184,6 +200,9 @@ def _entries(artifact: bytes) -> Iterator[_Entry]:
 
 
 def _zip_entries(artifact: bytes) -> Iterator[_Entry]:
+    end = artifact.rfind(b"PK\x05\x06")
+    if int.from_bytes(artifact[end + 12 : end + 16], "little") > MAX_DIRECTORY_BYTES:
+        raise SkillError(f"the archive has more than {MAX_ENTRIES} entries")
     with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
         for item in archive.infolist():
             mode = item.external_attr >> 16
@@ -200,14 +219,51 @@ def _zip_entries(artifact: bytes) -> Iterator[_Entry]:
                     raise SkillError(f"the archive contains `{item.filename}`, which is not a file")
 
 
+class _Unpacking:
+    """Unpacks gzip, and limits how much is read at a time.
+
+    A small archive can have a header of gigabytes, which `tarfile` reads into memory.
+    """
+
+    def __init__(self, artifact: bytes) -> None:
+        self._file = gzip.GzipFile(fileobj=io.BytesIO(artifact))
+        self._left = MAX_HEADER_BYTES
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes."""
+        data = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise SkillError(f"an entry has a header of more than {MAX_HEADER_BYTES >> 10} KiB")
+        return data
+
+    def allow(self, size: int, work: Callable[[], T]) -> T:
+        """Run `work`, which may read a header and `size` bytes of content."""
+        self._left = size + MAX_HEADER_BYTES
+        return work()
+
+
+class _Content:
+    """The content of an entry in an archive that is being unpacked."""
+
+    def __init__(self, source: _Unpacking, content: _Readable) -> None:
+        self._source, self._content = source, content
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        return self._source.allow(size, lambda: self._content.read(size))
+
+
 def _tar_entries(artifact: bytes) -> Iterator[_Entry]:
-    with tarfile.open(fileobj=io.BytesIO(artifact), mode="r|gz") as archive:
-        for item in archive:
+    source = _Unpacking(artifact)
+    with tarfile.open(fileobj=cast(IO[bytes], source), mode="r|") as archive:
+        while (item := source.allow(0, archive.next)) is not None:
             if item.isdir():
                 yield _Entry(item.name, item.mode, folder=True)
             elif item.issym():
                 yield _Entry(item.name, item.mode, link=item.linkname)
             elif item.isreg():
-                yield _Entry(item.name, item.mode, content=archive.extractfile(item))
+                content = archive.extractfile(item)
+                yield _Entry(item.name, item.mode, content=content and _Content(source, content))
             else:
                 raise SkillError(f"the archive contains `{item.name}`, which is not a file")

@@ -5,8 +5,16 @@ import os
 from pathlib import Path
 from typing import Final
 
+from graphton.access import restore_access
+
 LOCKS_FOLDER: Final = ".locks"
 """The folder for lock files, next to the sandboxes. A sandbox id cannot begin with a dot."""
+
+PRIVATE_FOLDER: Final = ".private"
+"""The folder for the worker's own files about sandboxes, such as conversations.
+
+It is next to the sandboxes, so that commands, which can write only to their sandbox, cannot change
+it."""
 
 _UNKNOWN_UID: Final = 65534
 """The owner that the kernel shows for a file whose owner does not exist in a user namespace."""
@@ -15,7 +23,8 @@ _UNKNOWN_UID: Final = 65534
 def find_problem(root: Path, sandbox: str = "") -> str:
     """Say why the worker cannot write to the workspace, and what helps. Empty if it can.
 
-    The folder is created if it does not exist.
+    The folder is created if it does not exist. If it belongs to the worker's user, and the user's
+    rights are missing, they are restored: an agent's command may have removed them.
 
     Args:
         root: The folder with all sandboxes.
@@ -33,10 +42,11 @@ def _find_problem(root: Path, sandbox: str) -> str:
     except OSError as error:
         nearest = next(path for path in (root, *root.parents) if os.path.lexists(path))
         return f"the workspace `{root}` cannot be created: " + _explain(nearest, error.errno, False)
-    used = [root, root / LOCKS_FOLDER]
+    used = [root, root / LOCKS_FOLDER, root / PRIVATE_FOLDER]
     if sandbox:
-        used += [root / sandbox, root / sandbox / ".graphton", root / sandbox / ".tmp"]
+        used += [root / sandbox, root / sandbox / ".tmp", root / PRIVATE_FOLDER / sandbox]
     for folder in used:
+        restore_access(folder)
         if folder == root or os.path.lexists(folder):
             code = _access_error(folder)
             if code:

@@ -10,18 +10,24 @@ or the new file is there.
 """
 
 import contextlib
+import functools
 import os
 import secrets
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, ParamSpec, Self, TypeVar
+
+from graphton.access import with_access
+from graphton.trees import remove_tree_at
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PRIVATE_FOLDER: Final = ".graphton"
-"""A folder inside the sandbox for the worker's own files. The agent's tools cannot use it."""
+"""The first component of the paths of the worker's own files. The agent's tools cannot use it."""
 
 _MAX_LINKS: Final = 40
 _MAX_DEPTH: Final = 100
@@ -31,6 +37,27 @@ _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXE
 
 class FilesError(Exception):
     """A path cannot be used. The message says why, for people and models."""
+
+
+class DeniedError(FilesError, PermissionError):
+    """The permissions of a file or folder do not allow the access."""
+
+
+def _restoring(method: Callable[P, T]) -> Callable[P, T]:
+    """Let a method on a private path restore the owner's rights if they are missing.
+
+    The first argument after `self` is the path.
+    """
+
+    @functools.wraps(method)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        folder = args[0]
+        assert isinstance(folder, Folder)  # noqa: S101 (for the type checker)
+        if not kwargs.get("private"):
+            return method(*args, **kwargs)
+        return with_access(folder._private_chain(str(args[1])), method, *args, **kwargs)
+
+    return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +80,24 @@ class Folder:
 
     Args:
         root: The absolute path of an existing folder.
+        private: An existing folder on the same file system for what is in PRIVATE_FOLDER. An
+            agent's commands cannot change it if it is outside of `root`. None means that it is in
+            `root`.
 
     Raises:
-        FilesError: if `root` does not exist, or is a link or a file.
+        PermissionError: if a folder may not be opened.
+        FilesError: if a folder does not exist, or is a link or a file.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, private: Path | None = None) -> None:
         self.root = root
+        self._private = private
+        self._fd = _open_folder(root)
         try:
-            self._fd = os.open(root, _OPEN_FOLDER)
-        except OSError as error:
-            raise FilesError(f"`{root}` is not a folder: {error.strerror}") from None
+            self._private_fd = None if private is None else _open_folder(private)
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def __enter__(self) -> Self:
         """Return the folder itself."""
@@ -81,7 +115,10 @@ class Folder:
     def close(self) -> None:
         """Close the folder."""
         os.close(self._fd)
+        if self._private_fd is not None:
+            os.close(self._private_fd)
 
+    @_restoring
     def read(self, path: str, limit: int, *, private: bool = False) -> bytes:
         """Return the first `limit` bytes of a file.
 
@@ -98,6 +135,7 @@ class Folder:
                     raise FilesError(f"`{path}` is not a regular file")
                 return file.read(limit)
 
+    @_restoring
     def write(
         self, path: str, content: bytes, *, mode: int | None = None, private: bool = False
     ) -> bool:
@@ -157,6 +195,7 @@ class Folder:
                 os.close(fd)
         return sorted(entries, key=lambda entry: entry.name)
 
+    @_restoring
     def is_folder(self, path: str, *, private: bool = False) -> bool:
         """Whether a path leads to a folder inside this folder."""
         try:
@@ -166,6 +205,7 @@ class Folder:
         except FilesError:
             return False
 
+    @_restoring
     def make_folder(self, path: str, *, private: bool = False) -> None:
         """Create a folder and its parents. It may exist already.
 
@@ -178,6 +218,7 @@ class Folder:
         ):
             os.mkdir(name, 0o755, dir_fd=parent)
 
+    @_restoring
     def make_link(self, path: str, target: str, *, private: bool = False) -> None:
         """Create a symbolic link. The target is not checked.
 
@@ -202,6 +243,7 @@ class Folder:
             os.rename(old, new, src_dir_fd=old_parent, dst_dir_fd=new_parent)
             os.fsync(new_parent)
 
+    @_restoring
     def remove(self, path: str, *, private: bool = False) -> None:
         """Remove a file, or a folder and everything in it. Links in it are not followed.
 
@@ -215,7 +257,7 @@ class Folder:
             if mode is None:
                 return
             if stat.S_ISDIR(mode):
-                shutil.rmtree(name, dir_fd=parent)
+                remove_tree_at(parent, name)
             else:
                 os.unlink(name, dir_fd=parent)
 
@@ -233,6 +275,15 @@ class Folder:
         with self._open_parent(path) as (parent, name):
             os.lstat(name, dir_fd=parent)
         return "/".join([".", *self._components(path)])
+
+    def _private_chain(self, path: str) -> list[Path]:
+        """A private path and the folders that it is in, parents first."""
+        if self._private is None:
+            return []
+        inside = PurePosixPath(path).relative_to(PRIVATE_FOLDER)
+        parents = [self._private / parent for parent in reversed(inside.parents)]
+        folders = [self._private.parent.parent, self._private.parent, *parents]
+        return [*folders, self._private / "partial", self._private / inside]
 
     def _components(self, path: str) -> list[str]:
         if "\0" in path:
@@ -257,7 +308,11 @@ class Folder:
         not a link, need not exist, and is `.` for this folder itself. An OSError inside the `with`
         block is raised as FilesError; its message names `reported_path`, or else `path`.
         """
-        remaining, opened, links = self._components(path), [os.dup(self._fd)], 0
+        remaining, links = self._components(path), 0
+        start = self._fd
+        if private and self._private_fd is not None and remaining[:1] == [PRIVATE_FOLDER]:
+            start, remaining = self._private_fd, remaining[1:]
+        opened = [os.dup(start)]
         name = "."
         try:
             while remaining:
@@ -282,6 +337,8 @@ class Folder:
                     if len(remaining) > _MAX_DEPTH:
                         raise FilesError(f"`{path}` is too deep")
                     if target.startswith("/"):
+                        if start != self._fd:
+                            raise FilesError(f"`{path}` leads out of the worker's own files")
                         while len(opened) > 1:
                             os.close(opened.pop())
                     continue
@@ -293,8 +350,11 @@ class Folder:
                         os.mkdir(part, 0o755, dir_fd=opened[-1])
                 opened.append(os.open(part, _OPEN_FOLDER, dir_fd=opened[-1]))
             yield opened[-1], name
+        except FilesError:
+            raise
         except OSError as error:
-            raise FilesError(f"`{reported_path or path}`: {error.strerror or error}") from None
+            kind = DeniedError if isinstance(error, PermissionError) else FilesError
+            raise kind(f"`{reported_path or path}`: {error.strerror or error}") from None
         finally:
             for fd in opened:
                 os.close(fd)
@@ -320,6 +380,15 @@ class Folder:
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=folder)
                 raise
+
+
+def _open_folder(path: Path) -> int:
+    try:
+        return os.open(path, _OPEN_FOLDER)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise FilesError(f"`{path}` is not a folder: {error.strerror}") from None
 
 
 _KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}

@@ -330,7 +330,9 @@ class SandboxTools:
         if done.exit_code == 0:
             return output or "(no output)"
         ended = f"exit code {done.exit_code}"
-        if done.exit_code is None:
+        if done.excess:
+            ended = f"ended because {done.excess}"
+        elif done.exit_code is None:
             ended = f"ended after {arguments.timeout_seconds} s"
         elif done.exit_code < 0:
             ended = f"ended by signal {-done.exit_code}"
