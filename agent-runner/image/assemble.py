@@ -125,7 +125,8 @@ STDLIB_EXCLUDED = {
 """Names in the standard library that are not copied, and what they are for."""
 
 STDLIB_WITH_BYTECODE = (
-    "argparse ast asyncio base64 bz2 collections concurrent.futures configparser contextlib "
+    "argparse ast asyncio base64 bz2 collections concurrent.futures concurrent.futures.thread "
+    "configparser contextlib "
     "contextvars copy csv ctypes dataclasses datetime decimal email.message email.parser "
     "encodings.cp437 encodings.idna encodings.raw_unicode_escape encodings.unicode_escape enum "
     "fnmatch fractions functools getpass glob gzip hashlib hmac http.client http.cookiejar "
