@@ -13,8 +13,11 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MAX_ATTEMPTS: Final = 100
-"""A command may take the rights away again and again, so one attempt can fail by chance."""
+MAX_ATTEMPTS: Final = 10_000
+"""A command may take the rights away again and again, so many attempts can fail by chance."""
+
+MAX_ATTEMPTS_WITHOUT_EFFECT: Final = 100
+"""Whoever restores nothing in so many attempts in a row cannot help."""
 
 
 def restore_access(path: Path) -> bool:
@@ -55,10 +58,13 @@ def with_access(
         PermissionError: if permission is still denied.
     """
     paths = tuple(paths)
+    without_effect = 0
     for _ in range(MAX_ATTEMPTS):
         try:
             return work(*args, **kwargs)
         except PermissionError:
-            for path in paths:
-                restore_access(path)
+            restored = [restore_access(path) for path in paths]
+            without_effect = 0 if any(restored) else without_effect + 1
+            if without_effect > MAX_ATTEMPTS_WITHOUT_EFFECT:
+                raise
     return work(*args, **kwargs)
