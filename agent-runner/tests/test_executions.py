@@ -285,6 +285,30 @@ async def test_a_session_chooses_its_sandbox(shared: Stack) -> None:
     assert (shared.sandbox("chooser") / "b.txt").read_text() == "y\n"
 
 
+async def test_the_list_of_what_to_do_is_in_the_status(shared: Stack) -> None:
+    todos = [{"id": "1", "content": "read it", "status": "in_progress"}]
+    later = [
+        {"id": "1", "content": "read it", "status": "completed"},
+        {"id": "2", "content": "write it", "status": "pending"},
+    ]
+    message = (
+        tool("write_todos", todos=todos)
+        + "!sleep 1.2\n"
+        + tool("write_todos", todos=later)
+        + "!say ok"
+    )
+    execution_id = await shared.create(message, "todos")
+    await until(lambda: "1" in shared.status(execution_id).todos, 5)
+    assert shared.status(execution_id).todos["1"].status == pb.TODO_IN_PROGRESS
+    returned = await shared.server.workflow(execution_id).result()
+    status = await shared.ended(execution_id)
+    assert status == returned
+    assert {key: (item.content, item.status) for key, item in status.todos.items()} == {
+        "1": ("read it", pb.TODO_COMPLETED),
+        "2": ("write it", pb.TODO_PENDING),
+    }
+
+
 async def test_unsupported_parts_of_an_agent_are_reported(shared: Stack) -> None:
     agent = add_agent(shared, "mcp")
     agent.spec.mcp_servers.add(name="github")

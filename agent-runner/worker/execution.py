@@ -17,6 +17,7 @@ from graphton.chat import ModelError
 from graphton.files import FilesError, Folder
 from graphton.memory import ThreadMemory
 from graphton.providers import connect
+from graphton.todos import TodoList
 from graphton.tools import SandboxTools
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
@@ -294,7 +295,10 @@ class Execution:
     ) -> Outcome:
         installed = [await self._install(folder, skill) for skill in resolved.skills]
         prompt = system_prompt(resolved.agent.spec.instructions, installed, resolved.environment)
-        tools = SandboxTools(folder, resolved.environment, redactor, redactor.placeholders).all
+        sandbox_tools = SandboxTools(
+            folder, resolved.environment, redactor, redactor.placeholders
+        ).all
+        tools = (*sandbox_tools, TodoList(self._progress.todos_changed).tool)
         names = frozenset(tool.name for tool in tools)
         memory = ThreadMemory(folder, self._thread_id)
         chat = connect(model)

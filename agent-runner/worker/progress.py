@@ -1,13 +1,14 @@
 """The status of an execution while the agent works."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from graphton.agent import Observer
 from graphton.chat import ModelError, Reply, ToolUse
 from graphton.text import truncate_middle
+from graphton.todos import Todo, TodoStatus
 from stigmer_stubs import agentexecution_pb2 as pb
 from worker.redaction import Redactor
 from worker.status import (
@@ -19,6 +20,13 @@ from worker.status import (
 
 CANCELLED_TEXT: Final = "cancelled"
 """The error of an execution that somebody cancelled."""
+
+_TODO_STATUS: Final[dict[TodoStatus, pb.TodoStatus]] = {
+    "pending": pb.TODO_PENDING,
+    "in_progress": pb.TODO_IN_PROGRESS,
+    "completed": pb.TODO_COMPLETED,
+    "cancelled": pb.TODO_CANCELLED,
+}
 
 
 def now() -> str:
@@ -123,6 +131,18 @@ class Progress(Observer):
             self._top_level_call(use).result = shown
         message = self._add_message(pb.MESSAGE_TOOL, shown)
         message.metadata.update({"tool_call_id": use.id, "tool_name": use.name})
+
+    def todos_changed(self, todos: Sequence[Todo]) -> None:
+        """Show the list of what the model has to do. Items are never removed from a status."""
+        for todo in todos:
+            key = self.redactor(todo.id)
+            content, status = self.redactor(todo.content), _TODO_STATUS[todo.status]
+            item = self.status.todos[key]
+            if (item.content, item.status) != (content, status):
+                item.id, item.content, item.status = key, content, status
+                item.updated_at = now()
+                item.created_at = item.created_at or item.updated_at
+        self.changed.set()
 
     def _find_calls(self, use: ToolUse) -> Iterator[pb.ToolCall]:
         """Yield both copies of a tool call: the one in the message, and the top-level one."""

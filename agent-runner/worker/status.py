@@ -92,6 +92,8 @@ def _truncate_texts(status: pb.AgentExecutionStatus, longest: int) -> None:
     for number, message in enumerate(status.messages):
         if number != last:  # the last one is the agent's answer
             message.content = truncate_middle(message.content, longest)
+    for key in status.todos:
+        status.todos[key].content = truncate_middle(status.todos[key].content, longest)
     for call in all_tool_calls(status):
         call.result = truncate_middle(call.result, longest)
         call.error = truncate_middle(call.error, longest)
