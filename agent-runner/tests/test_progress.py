@@ -11,7 +11,13 @@ from graphton.todos import Todo
 from stigmer_stubs import agentexecution_pb2 as pb
 from worker.progress import Progress
 from worker.redaction import Redactor
-from worker.status import MAX_STATUS_BYTES, json_size, shrink_to_fit, wire_size
+from worker.status import (
+    MAX_STATUS_BYTES,
+    MAX_STATUS_RESULT_CHARACTERS,
+    json_size,
+    shrink_to_fit,
+    wire_size,
+)
 
 
 def begin(request: str, redactor: Redactor) -> Progress:
@@ -175,3 +181,16 @@ def test_todos_are_shortened_if_a_status_is_too_large() -> None:
     small = shrink_to_fit(progress.status, json_size)
     assert json_size(small) <= MAX_STATUS_BYTES
     assert len(small.todos) == 600
+
+
+def test_large_texts_of_sub_agents_are_shortened() -> None:
+    progress = begin("go", Redactor([("P", "hunter2")]))
+    for number in range(100):
+        run = progress.sub_agent_started(f"helper {number}", "use hunter2 " + "\1" * 20_000)
+        run.ended("\1" * 20_000, "" if number % 2 else "\1" * 20_000)
+    first = progress.status.sub_agent_executions[0]
+    assert first.input.startswith("use [secret P]")
+    assert len(first.output) < 2 * MAX_STATUS_RESULT_CHARACTERS
+    small = shrink_to_fit(progress.status, json_size)
+    assert json_size(small) <= MAX_STATUS_BYTES
+    assert len(small.sub_agent_executions) == 100

@@ -1,12 +1,14 @@
 """The status of an execution while the agent works."""
 
 import asyncio
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from graphton.agent import Observer
 from graphton.chat import ModelError, Reply, ToolUse
+from graphton.subagents import SubAgentObserver
 from graphton.text import truncate_middle
 from graphton.todos import Todo, TodoStatus
 from stigmer_stubs import agentexecution_pb2 as pb
@@ -56,6 +58,7 @@ class Progress(Observer):
         self.status = pb.AgentExecutionStatus(phase=pb.EXECUTION_IN_PROGRESS, started_at=now())
         self._partial_text = ""
         self._request: str | None = request
+        self._running = ""
         self.changed.set()
 
     def _add_message(self, kind: pb.MessageType, content: str) -> pb.AgentMessage:
@@ -114,6 +117,7 @@ class Progress(Observer):
 
     def tool_started(self, use: ToolUse) -> None:
         """See Observer."""
+        self._running = use.id
         for call in self._find_calls(use):
             call.status = pb.TOOL_CALL_RUNNING
             call.started_at = now()
@@ -121,7 +125,7 @@ class Progress(Observer):
 
     def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
         """See Observer."""
-        shown = truncate_middle(self.redactor(result), MAX_STATUS_RESULT_CHARACTERS)
+        shown = self._shortened(result)
         for call in self._find_calls(use):
             call.completed_at = now()
             call.status = pb.TOOL_CALL_FAILED if failed else pb.TOOL_CALL_COMPLETED
@@ -144,6 +148,22 @@ class Progress(Observer):
                 item.created_at = item.created_at or item.updated_at
         self.changed.set()
 
+    def sub_agent_started(self, name: str, task: str) -> "SubAgentProgress":
+        """Add the run of a sub-agent, which the tool call that is running has asked for."""
+        run = self.status.sub_agent_executions.add(
+            id=f"sub-agent-{uuid.uuid4().hex}",
+            name=name,
+            input=self._shortened(task),
+            status=pb.SUB_AGENT_IN_PROGRESS,
+            started_at=now(),
+        )
+        run.metadata.update({"tool_call_id": self._running})
+        self.changed.set()
+        return SubAgentProgress(run, self._shortened, self.changed)
+
+    def _shortened(self, text: str) -> str:
+        return truncate_middle(self.redactor(text), MAX_STATUS_RESULT_CHARACTERS)
+
     def _find_calls(self, use: ToolUse) -> Iterator[pb.ToolCall]:
         """Yield both copies of a tool call: the one in the message, and the top-level one."""
         for message in reversed(self.status.messages):
@@ -157,7 +177,7 @@ class Progress(Observer):
         return next(call for call in reversed(self.status.tool_calls) if call.id == use.id)
 
     def end(self, phase: pb.ExecutionPhase, error: str = "") -> None:
-        """Set the final phase. Tool calls that have not finished become failed.
+        """Set the final phase. Tool calls and sub-agents that have not finished become failed.
 
         A reply that is not complete is added as far as it has arrived.
         """
@@ -170,7 +190,61 @@ class Progress(Observer):
                 call.status = pb.TOOL_CALL_FAILED
                 call.error = call.error or "the execution ended before this tool finished"
                 call.completed_at = now()
+        for run in self.status.sub_agent_executions:
+            if run.status == pb.SUB_AGENT_IN_PROGRESS:
+                run.status = pb.SUB_AGENT_FAILED
+                run.error = "the execution ended before this sub-agent finished"
+                run.completed_at = now()
         self.status.phase = phase
         self.status.error = self.redactor(error)
         self.status.completed_at = now()
         self.changed.set()
+
+
+class SubAgentProgress(SubAgentObserver):
+    """The run of a sub-agent in a status.
+
+    Args:
+        run: The part of the status. Its `metadata` counts replies, tool calls and tokens.
+        shortened: Removes secrets from a text, and shortens it.
+        changed: Set whenever the status changes.
+    """
+
+    def __init__(
+        self, run: pb.SubAgentExecution, shortened: Callable[[str], str], changed: asyncio.Event
+    ) -> None:
+        self._run = run
+        self._shortened = shortened
+        self._changed = changed
+
+    def _count(self, name: str, number: int) -> None:
+        fields = self._run.metadata.fields
+        before = fields[name].number_value if name in fields else 0
+        self._run.metadata.update({name: before + number})
+        self._changed.set()
+
+    def text_received(self, text: str) -> None:
+        """See Observer."""
+
+    def retrying(self, error: ModelError, pause: float) -> None:
+        """See Observer."""
+
+    def reply_received(self, reply: Reply) -> None:
+        """See Observer."""
+        self._count("rounds", 1)
+        self._count("tokens", reply.usage.total)
+
+    def tool_started(self, use: ToolUse) -> None:
+        """See Observer."""
+
+    def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
+        """See Observer."""
+        self._count("tool_calls", 1)
+
+    def ended(self, output: str, error: str) -> None:
+        """See SubAgentObserver."""
+        self._run.status = pb.SUB_AGENT_FAILED if error else pb.SUB_AGENT_COMPLETED
+        self._run.output = self._shortened(output)
+        self._run.error = self._shortened(error)
+        self._run.completed_at = now()
+        self._changed.set()
