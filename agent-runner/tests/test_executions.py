@@ -410,12 +410,18 @@ async def test_a_sub_agent_has_skills_of_its_own(shared: Stack) -> None:
     assert "`knitting`" not in reader.output
 
 
-async def test_unsupported_parts_of_an_agent_are_reported(shared: Stack) -> None:
+@pytest.mark.image
+async def test_an_agent_that_needs_mcp_servers_fails_before_the_model_is_asked(
+    shared: Stack,
+) -> None:
     agent = add_agent(shared, "mcp")
-    agent.spec.mcp_servers.add(name="github")
+    agent.spec.mcp_servers.add(name="github").http.url = "https://example.com/mcp"
+    asked = len(shared.model.requests)
     status = await shared.run("hello", "mcp")
-    notes = [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM]
-    assert notes == ["This agent-runner does not support MCP servers. Ignored: github"]
+    assert status.phase == pb.EXECUTION_FAILED
+    assert "this agent-runner has no MCP client: `github` (http). " in status.error
+    assert [m.content for m in status.messages] == ["hello"]
+    assert len(shared.model.requests) == asked
 
 
 @pytest.mark.image

@@ -117,7 +117,7 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     assert shown.messages[-1].content.startswith("last \x01")
     many = begin("first", Redactor())
     for _ in range(20_000):
-        many.add_note("x" * 100)
+        many.reply_received(Reply((Text("x" * 100),)))
     assert (
         len(MessageToJson(shrink_to_fit(many.status, json_size), indent=None)) <= MAX_STATUS_BYTES
     )

@@ -25,6 +25,7 @@ from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
+from worker.mcp import McpError, refuse_servers
 from worker.metrics import CountingObserver, CountingSubAgentObserver, Metrics
 from worker.progress import CANCELLED_TEXT, Progress
 from worker.prompt import system_prompt
@@ -67,7 +68,7 @@ class WorkspaceError(Exception):
 
 
 _EXPECTED_ERRORS: Final = (
-    *(BackendError, LimitError, ModelError, ResolveError),
+    *(BackendError, LimitError, McpError, ModelError, ResolveError),
     *(WorkspaceError, skills.SkillError),
 )
 """The errors whose messages are for the user."""
@@ -278,7 +279,7 @@ class Execution:
             model.provider,
             model.model,
         )
-        self._report_unsupported(resolved)
+        refuse_servers(resolved.agent.spec)
         self._sandbox = name
         async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
             with sandbox.open_sandbox(root, name) as folder:
@@ -385,20 +386,6 @@ class Execution:
             return await run_blocking(skills.install, folder, name, path, page, archive)
         except (skills.SkillError, FilesError) as error:
             raise skills.SkillError(f"skill `{name}`: {error}") from None
-
-    def _report_unsupported(self, resolved: ResolvedExecution) -> None:
-        """Tell the user which parts of the agent this runner does not support."""
-        spec = resolved.agent.spec
-        unsupported = {
-            "MCP servers": [server.name or "one without a name" for server in spec.mcp_servers],
-        }
-        for what, names in unsupported.items():
-            if names:
-                listed = ", ".join(names)
-                _log.warning("execution %s: %s are not supported: %s", self._id, what, listed)
-                self._progress.add_note(
-                    f"This agent-runner does not support {what}. Ignored: {listed}"
-                )
 
 
 def _names(tools: Iterable[Tool]) -> frozenset[str]:

@@ -83,10 +83,6 @@ class Progress(Observer):
             self._add_message(pb.MESSAGE_HUMAN, self.redactor(self._request))
             self._request = None
 
-    def add_note(self, text: str) -> None:
-        """Add a message that comes from the runner itself."""
-        self._add_message(pb.MESSAGE_SYSTEM, self.redactor(text))
-
     def text_received(self, text: str) -> None:
         """See Observer.
 
