@@ -285,12 +285,143 @@ async def test_a_session_chooses_its_sandbox(shared: Stack) -> None:
     assert (shared.sandbox("chooser") / "b.txt").read_text() == "y\n"
 
 
-async def test_unsupported_parts_of_an_agent_are_reported(shared: Stack) -> None:
+async def test_the_list_of_what_to_do_is_in_the_status(shared: Stack) -> None:
+    todos = [{"id": "1", "content": "read it", "status": "in_progress"}]
+    later = [
+        {"id": "1", "content": "read it", "status": "completed"},
+        {"id": "2", "content": "write it", "status": "pending"},
+    ]
+    message = (
+        tool("write_todos", todos=todos)
+        + "!sleep 1.2\n"
+        + tool("write_todos", todos=later)
+        + "!say ok"
+    )
+    execution_id = await shared.create(message, "todos")
+    await until(lambda: "1" in shared.status(execution_id).todos, 5)
+    assert shared.status(execution_id).todos["1"].status == pb.TODO_IN_PROGRESS
+    returned = await shared.server.workflow(execution_id).result()
+    status = await shared.ended(execution_id)
+    assert status == returned
+    assert {key: (item.content, item.status) for key, item in status.todos.items()} == {
+        "1": ("read it", pb.TODO_COMPLETED),
+        "2": ("write it", pb.TODO_PENDING),
+    }
+
+
+def add_sub_agents(stack: Stack, agent_name: str) -> None:
+    """Add an agent with two sub-agents."""
+    agent = add_agent(stack, agent_name)
+    agent.spec.sub_agents.add(
+        name="writer", description="Writes files.", instructions="You are a writer."
+    )
+    agent.spec.sub_agents.add(name="reader", instructions="You are a reader.")
+
+
+async def test_a_sub_agent_works_in_the_same_sandbox(shared: Stack) -> None:
+    add_sub_agents(shared, "delegating")
+    command = 'printf %s "$A_SECRET" > a.txt; cat a.txt'
+    task = tool("run_command", command=command) + "!say {system} It is {result}"
+    message = tool("task", agent="writer", prompt=task) + tool("list_files") + "!say ok"
+    execution_id = await shared.create(message, "delegating", A_SECRET="hunter2")  # noqa: S106
+    returned = await shared.server.workflow(execution_id).result()
+    status = await shared.ended(execution_id)
+    assert status == returned
+    assert answer(status) == "ok"
+    assert (shared.sandbox("delegating") / "a.txt").read_text() == "hunter2"
+    (run,) = status.sub_agent_executions
+    assert (run.name, run.status, run.error) == ("writer", pb.SUB_AGENT_COMPLETED, "")
+    assert run.input == task.strip()
+    assert run.output.startswith("You are a writer.")
+    assert run.output.endswith("It is [secret A_SECRET]")
+    assert "You are delegating" not in run.output
+    assert status.started_at <= run.started_at <= run.completed_at <= status.completed_at
+    call, listing = status.tool_calls
+    assert (call.name, listing.name) == ("task", "list_files"), "only those of the agent itself"
+    assert call.result == run.output
+    metadata = dict(run.metadata.items())
+    assert metadata.pop("tool_call_id") == call.id
+    assert metadata == {"rounds": 2, "tool_calls": 1, "tokens": 30}
+    assert "hunter2" not in str(status)
+
+
+async def test_the_failure_of_a_sub_agent_is_an_error_of_the_tool(shared: Stack) -> None:
+    add_sub_agents(shared, "failing-sub-agent")
+    message = tool("task", agent="reader", prompt="!fail 400\n!say no") + "!say It was: {result}"
+    status = await shared.run(message, "failing-sub-agent")
+    assert answer(status).startswith("It was: the sub-agent `reader` failed: ")
+    (run,) = status.sub_agent_executions
+    assert (run.status, run.output) == (pb.SUB_AGENT_FAILED, "")
+    assert "400" in run.error
+    assert run.completed_at
+    assert status.tool_calls[0].status == pb.TOOL_CALL_FAILED
+
+
+async def test_a_sub_agent_has_no_sub_agents(shared: Stack) -> None:
+    add_sub_agents(shared, "nested")
+    inner = tool("task", agent="reader", prompt="!say never") + "!say {result}"
+    status = await shared.run(
+        tool("task", agent="writer", prompt=inner) + "!say {result}", "nested"
+    )
+    assert answer(status).startswith("there is no tool `task`; there are: read_file")
+    assert [run.name for run in status.sub_agent_executions] == ["writer"]
+
+
+async def test_a_sub_agent_ends_with_the_execution(shared: Stack) -> None:
+    add_sub_agents(shared, "cancelled-sub-agent")
+    loop = "while :; do date +%N > clock; sleep 0.05; done"
+    message = tool("task", agent="writer", prompt=tool("run_command", command=loop))
+    execution_id = await shared.create(message, "cancelled-sub-agent")
+    clock = shared.sandbox("cancelled-sub-agent") / "clock"
+    await until(clock.exists)
+    await until(lambda: len(shared.status(execution_id).sub_agent_executions) == 1, 5)
+    assert shared.status(execution_id).sub_agent_executions[0].status == pb.SUB_AGENT_IN_PROGRESS
+    handle = shared.server.workflow(execution_id)
+    await handle.cancel()
+    status = await handle.result()
+    assert status.phase == pb.EXECUTION_CANCELLED
+    (run,) = status.sub_agent_executions
+    assert (run.status, run.error) == (
+        pb.SUB_AGENT_FAILED,
+        "the execution ended before this sub-agent finished",
+    )
+    assert run.completed_at
+    before = clock.read_text()
+    await asyncio.sleep(0.3)
+    assert clock.read_text() == before
+
+
+async def test_a_sub_agent_has_skills_of_its_own(shared: Stack) -> None:
+    add_sub_agents(shared, "skilled")
+    agent = shared.server.store.get(Agent, "skilled")
+    skill = Skill()
+    skill.metadata.id = skill.metadata.slug = "knitting"
+    skill.spec.skill_md = "# Knitting\n"
+    shared.server.store.add(skill)
+    assert agent
+    agent.spec.sub_agents[0].skill_refs.add(slug="knitting")
+    prompt = "!say {system}"
+    status = await shared.run(
+        tool("task", agent="writer", prompt=prompt) + tool("task", agent="reader", prompt=prompt),
+        "skilled",
+    )
+    writer, reader = status.sub_agent_executions
+    assert "`knitting`" in writer.output
+    assert "`knitting`" not in reader.output
+
+
+@pytest.mark.image
+async def test_an_agent_that_needs_mcp_servers_fails_before_the_model_is_asked(
+    shared: Stack,
+) -> None:
     agent = add_agent(shared, "mcp")
-    agent.spec.mcp_servers.add(name="github")
+    agent.spec.mcp_servers.add(name="github").http.url = "https://example.com/mcp"
+    asked = len(shared.model.requests)
     status = await shared.run("hello", "mcp")
-    notes = [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM]
-    assert notes == ["This agent-runner does not support MCP servers. Ignored: github"]
+    assert status.phase == pb.EXECUTION_FAILED
+    assert "this agent-runner has no MCP client: `github` (http). " in status.error
+    assert [m.content for m in status.messages] == ["hello"]
+    assert len(shared.model.requests) == asked
 
 
 @pytest.mark.image

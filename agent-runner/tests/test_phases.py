@@ -265,7 +265,7 @@ async def test_a_reply_without_a_phase_does_not_repeat_the_phase(
 
     for count in range(1, 4):
         await until(lambda count=count: len(sent()) == count)  # type: ignore[misc]
-        status.add_note("more")
+        status.todos_changed([])
     status.end(pb.EXECUTION_COMPLETED)
     await reporter.finish(5)
     assert sent()[0] == pb.EXECUTION_IN_PROGRESS

@@ -2,14 +2,22 @@
 
 import json
 import math
+import time
 
 from google.protobuf.json_format import MessageToDict, MessageToJson
 
 from graphton.chat import ModelError, Reply, Text, ToolUse
+from graphton.todos import Todo
 from stigmer_stubs import agentexecution_pb2 as pb
 from worker.progress import Progress
 from worker.redaction import Redactor
-from worker.status import MAX_STATUS_BYTES, json_size, shrink_to_fit, wire_size
+from worker.status import (
+    MAX_STATUS_BYTES,
+    MAX_STATUS_RESULT_CHARACTERS,
+    json_size,
+    shrink_to_fit,
+    wire_size,
+)
 
 
 def begin(request: str, redactor: Redactor) -> Progress:
@@ -109,7 +117,7 @@ def test_a_status_is_never_too_large_for_temporal() -> None:
     assert shown.messages[-1].content.startswith("last \x01")
     many = begin("first", Redactor())
     for _ in range(20_000):
-        many.add_note("x" * 100)
+        many.reply_received(Reply((Text("x" * 100),)))
     assert (
         len(MessageToJson(shrink_to_fit(many.status, json_size), indent=None)) <= MAX_STATUS_BYTES
     )
@@ -147,3 +155,42 @@ def test_numbers_that_a_struct_cannot_hold_become_texts() -> None:
         "ok": 2**53,
         "t": True,
     }
+
+
+def test_todos_are_shown_as_they_change() -> None:
+    progress = begin("go", Redactor([("P", "hunter2")]))
+    progress.todos_changed([Todo("a", "use hunter2", "in_progress"), Todo("b", "test", "pending")])
+    first = pb.AgentExecutionStatus()
+    first.CopyFrom(progress.status)
+    item = first.todos["a"]
+    assert (item.id, item.content, item.status) == ("a", "use [secret P]", pb.TODO_IN_PROGRESS)
+    assert item.created_at == item.updated_at != ""
+    progress.changed.clear()
+    time.sleep(0.01)
+    progress.todos_changed([Todo("a", "use hunter2", "completed"), Todo("b", "test", "pending")])
+    assert progress.changed.is_set()
+    done = progress.status.todos["a"]
+    assert (done.status, done.created_at) == (pb.TODO_COMPLETED, item.created_at)
+    assert done.updated_at > item.updated_at
+    assert progress.status.todos["b"] == first.todos["b"], "it has not changed"
+
+
+def test_todos_are_shortened_if_a_status_is_too_large() -> None:
+    progress = begin("go", Redactor())
+    progress.todos_changed([Todo(f"{n}", "\1" * 500, "pending") for n in range(600)])
+    small = shrink_to_fit(progress.status, json_size)
+    assert json_size(small) <= MAX_STATUS_BYTES
+    assert len(small.todos) == 600
+
+
+def test_large_texts_of_sub_agents_are_shortened() -> None:
+    progress = begin("go", Redactor([("P", "hunter2")]))
+    for number in range(100):
+        run = progress.sub_agent_started(f"helper {number}", "use hunter2 " + "\1" * 20_000)
+        run.ended("\1" * 20_000, "" if number % 2 else "\1" * 20_000)
+    first = progress.status.sub_agent_executions[0]
+    assert first.input.startswith("use [secret P]")
+    assert len(first.output) < 2 * MAX_STATUS_RESULT_CHARACTERS
+    small = shrink_to_fit(progress.status, json_size)
+    assert json_size(small) <= MAX_STATUS_BYTES
+    assert len(small.sub_agent_executions) == 100

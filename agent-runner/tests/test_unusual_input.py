@@ -53,17 +53,15 @@ async def test_any_text_is_accepted_as_a_message(shared: Stack, session: str, me
 
 
 @needs_temporal
-async def test_unsupported_parts_without_a_name_are_reported_too(shared: Stack) -> None:
+@pytest.mark.parametrize("names", [["helper", ""], ["helper", "helper"]], ids=["none", "twice"])
+async def test_each_sub_agent_needs_a_name_of_its_own(shared: Stack, names: list[str]) -> None:
     agent = add_agent(shared, "nameless")
-    agent.spec.mcp_servers.add()
-    agent.spec.sub_agents.add(name="helper")
-    agent.spec.sub_agents.add()
+    for name in names:
+        agent.spec.sub_agents.add(name=name)
     status = await shared.run("hello", "nameless")
-    assert answer(status) == "You said: hello"
-    assert [m.content for m in status.messages if m.type == pb.MESSAGE_SYSTEM] == [
-        "This agent-runner does not support MCP servers. Ignored: one without a name",
-        "This agent-runner does not support sub-agents. Ignored: helper, one without a name",
-    ]
+    assert status.phase == pb.EXECUTION_FAILED
+    assert status.error.startswith("each sub-agent of an agent needs a name of its own")
+    assert [m.content for m in status.messages] == ["hello"], "the model was not asked"
 
 
 @needs_temporal

@@ -5,24 +5,28 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from graphton import ModelConfig
-from graphton.agent import Agent, LimitError, Limits, Outcome
+from graphton.agent import Agent, Consumption, LimitError, Limits, Outcome
 from graphton.blocking import run_blocking
 from graphton.chat import ModelError
 from graphton.files import FilesError, Folder
 from graphton.memory import ThreadMemory
 from graphton.providers import connect
-from graphton.tools import SandboxTools
+from graphton.subagents import SubAgent, SubAgentObserver, SubAgentTool
+from graphton.todos import TodoList
+from graphton.tools import SandboxTools, Tool
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
-from worker.metrics import CountingObserver, Metrics
+from worker.mcp import McpError, refuse_servers
+from worker.metrics import CountingObserver, CountingSubAgentObserver, Metrics
 from worker.progress import CANCELLED_TEXT, Progress
 from worker.prompt import system_prompt
 from worker.redaction import CURRENT_REDACTOR, Redactor
@@ -64,7 +68,7 @@ class WorkspaceError(Exception):
 
 
 _EXPECTED_ERRORS: Final = (
-    *(BackendError, LimitError, ModelError, ResolveError),
+    *(BackendError, LimitError, McpError, ModelError, ResolveError),
     *(WorkspaceError, skills.SkillError),
 )
 """The errors whose messages are for the user."""
@@ -275,7 +279,7 @@ class Execution:
             model.provider,
             model.model,
         )
-        self._report_unsupported(resolved)
+        refuse_servers(resolved.agent.spec)
         self._sandbox = name
         async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
             with await run_blocking(sandbox.open_sandbox, root, name) as folder:
@@ -292,31 +296,75 @@ class Execution:
     async def _run_in_sandbox(
         self, folder: Folder, resolved: ResolvedExecution, redactor: Redactor, model: ModelConfig
     ) -> Outcome:
-        installed = [await self._install(folder, skill) for skill in resolved.skills]
-        prompt = system_prompt(resolved.agent.spec.instructions, installed, resolved.environment)
-        tools = SandboxTools(folder, resolved.environment, redactor, redactor.placeholders).all
-        names = frozenset(tool.name for tool in tools)
+        prompt = await self._prompt(
+            folder, resolved, resolved.agent.spec.instructions, resolved.skills
+        )
+        sandbox_tools = SandboxTools(
+            folder, resolved.environment, redactor, redactor.placeholders
+        ).all
+        sub_agents = [
+            SubAgent(
+                name=sub_agent.definition.name,
+                description=redactor(sub_agent.definition.description),
+                system=redactor(
+                    await self._prompt(
+                        folder, resolved, sub_agent.definition.instructions, sub_agent.skills
+                    )
+                ),
+            )
+            for sub_agent in resolved.sub_agents
+        ]
+        limits = Limits(
+            rounds=self._settings.agent_max_rounds, tokens=self._settings.agent_max_tokens
+        )
+        consumed = Consumption()
+        tools = [*sandbox_tools, TodoList(self._progress.todos_changed).tool]
         memory = ThreadMemory(folder, self._thread_id)
         chat = connect(model)
+        if sub_agents:
+            tools.append(
+                SubAgentTool(
+                    model=chat,
+                    agents=sub_agents,
+                    tools=sandbox_tools,
+                    limits=limits,
+                    consumed=consumed,
+                    observe=partial(self._observe_sub_agent, _names(sandbox_tools)),
+                    redact=redactor,
+                ).tool
+            )
         try:
             agent = Agent(
                 chat,
                 system=redactor(prompt),
                 tools=tools,
-                limits=Limits(
-                    rounds=self._settings.agent_max_rounds,
-                    tokens=self._settings.agent_max_tokens,
-                ),
+                limits=limits,
                 redact=redactor,
+                consumed=consumed,
             )
             return await agent.run(
                 await run_blocking(memory.load),
                 redactor(resolved.execution.spec.message),
-                CountingObserver(self._progress, self._metrics, names),
+                CountingObserver(self._progress, self._metrics, _names(tools)),
                 memory.save,
             )
         finally:
             await chat.close()
+
+    async def _prompt(
+        self,
+        folder: Folder,
+        resolved: ResolvedExecution,
+        instructions: str,
+        found: Sequence[SkillResource],
+    ) -> str:
+        """Install the skills of an agent or a sub-agent, and return its system prompt."""
+        installed = [await self._install(folder, skill) for skill in found]
+        return system_prompt(instructions, installed, resolved.environment)
+
+    def _observe_sub_agent(self, tools: frozenset[str], name: str, task: str) -> SubAgentObserver:
+        progress = self._progress.sub_agent_started(name, task)
+        return CountingSubAgentObserver(progress, self._metrics, tools)
 
     @contextmanager
     def _wait_for_session(self) -> Iterator[None]:
@@ -339,20 +387,9 @@ class Execution:
         except (skills.SkillError, FilesError) as error:
             raise skills.SkillError(f"skill `{name}`: {error}") from None
 
-    def _report_unsupported(self, resolved: ResolvedExecution) -> None:
-        """Tell the user which parts of the agent this runner does not support."""
-        spec = resolved.agent.spec
-        unsupported = {
-            "MCP servers": [server.name or "one without a name" for server in spec.mcp_servers],
-            "sub-agents": [agent.name or "one without a name" for agent in spec.sub_agents],
-        }
-        for what, names in unsupported.items():
-            if names:
-                listed = ", ".join(names)
-                _log.warning("execution %s: %s are not supported: %s", self._id, what, listed)
-                self._progress.add_note(
-                    f"This agent-runner does not support {what}. Ignored: {listed}"
-                )
+
+def _names(tools: Iterable[Tool]) -> frozenset[str]:
+    return frozenset(tool.name for tool in tools)
 
 
 def _describe_end(phase: pb.ExecutionPhase) -> StopError:

@@ -4,6 +4,7 @@ from temporalio.common import MetricMeter
 
 from graphton.agent import Observer
 from graphton.chat import ModelError, Reply, ToolUse
+from graphton.subagents import SubAgentObserver
 from stigmer_stubs import agentexecution_pb2 as pb
 
 
@@ -91,3 +92,21 @@ class CountingObserver(Observer):
         """See Observer."""
         self._metrics.tool_finished(use.name if use.name in self._tools else "unknown", failed)
         self._observer.tool_finished(use, result, failed)
+
+
+class CountingSubAgentObserver(CountingObserver, SubAgentObserver):
+    """The same for a sub-agent.
+
+    Args:
+        observer: The observer to pass it on to.
+        metrics: The counters.
+        tools: The names of the tools that exist.
+    """
+
+    def __init__(self, observer: SubAgentObserver, metrics: Metrics, tools: frozenset[str]) -> None:
+        super().__init__(observer, metrics, tools)
+        self._sub_agent = observer
+
+    def ended(self, output: str, error: str) -> None:
+        """See SubAgentObserver."""
+        self._sub_agent.ended(output, error)

@@ -1,13 +1,16 @@
 """The status of an execution while the agent works."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from graphton.agent import Observer
 from graphton.chat import ModelError, Reply, ToolUse
+from graphton.subagents import SubAgentObserver
 from graphton.text import truncate_middle
+from graphton.todos import Todo, TodoStatus
 from stigmer_stubs import agentexecution_pb2 as pb
 from worker.redaction import Redactor
 from worker.status import (
@@ -19,6 +22,13 @@ from worker.status import (
 
 CANCELLED_TEXT: Final = "cancelled"
 """The error of an execution that somebody cancelled."""
+
+_TODO_STATUS: Final[dict[TodoStatus, pb.TodoStatus]] = {
+    "pending": pb.TODO_PENDING,
+    "in_progress": pb.TODO_IN_PROGRESS,
+    "completed": pb.TODO_COMPLETED,
+    "cancelled": pb.TODO_CANCELLED,
+}
 
 
 def now() -> str:
@@ -48,6 +58,7 @@ class Progress(Observer):
         self.status = pb.AgentExecutionStatus(phase=pb.EXECUTION_IN_PROGRESS, started_at=now())
         self._partial_text = ""
         self._request: str | None = request
+        self._running = ""
         self.changed.set()
 
     def _add_message(self, kind: pb.MessageType, content: str) -> pb.AgentMessage:
@@ -71,10 +82,6 @@ class Progress(Observer):
         if self._request is not None:
             self._add_message(pb.MESSAGE_HUMAN, self.redactor(self._request))
             self._request = None
-
-    def add_note(self, text: str) -> None:
-        """Add a message that comes from the runner itself."""
-        self._add_message(pb.MESSAGE_SYSTEM, self.redactor(text))
 
     def text_received(self, text: str) -> None:
         """See Observer.
@@ -106,6 +113,7 @@ class Progress(Observer):
 
     def tool_started(self, use: ToolUse) -> None:
         """See Observer."""
+        self._running = use.id
         for call in self._find_calls(use):
             call.status = pb.TOOL_CALL_RUNNING
             call.started_at = now()
@@ -113,7 +121,7 @@ class Progress(Observer):
 
     def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
         """See Observer."""
-        shown = truncate_middle(self.redactor(result), MAX_STATUS_RESULT_CHARACTERS)
+        shown = self._shortened(result)
         for call in self._find_calls(use):
             call.completed_at = now()
             call.status = pb.TOOL_CALL_FAILED if failed else pb.TOOL_CALL_COMPLETED
@@ -123,6 +131,34 @@ class Progress(Observer):
             self._top_level_call(use).result = shown
         message = self._add_message(pb.MESSAGE_TOOL, shown)
         message.metadata.update({"tool_call_id": use.id, "tool_name": use.name})
+
+    def todos_changed(self, todos: Sequence[Todo]) -> None:
+        """Show the list of what the model has to do. Items are never removed from a status."""
+        for todo in todos:
+            key = self.redactor(todo.id)
+            content, status = self.redactor(todo.content), _TODO_STATUS[todo.status]
+            item = self.status.todos[key]
+            if (item.content, item.status) != (content, status):
+                item.id, item.content, item.status = key, content, status
+                item.updated_at = now()
+                item.created_at = item.created_at or item.updated_at
+        self.changed.set()
+
+    def sub_agent_started(self, name: str, task: str) -> "SubAgentProgress":
+        """Add the run of a sub-agent, which the tool call that is running has asked for."""
+        run = self.status.sub_agent_executions.add(
+            id=f"sub-agent-{uuid.uuid4().hex}",
+            name=name,
+            input=self._shortened(task),
+            status=pb.SUB_AGENT_IN_PROGRESS,
+            started_at=now(),
+        )
+        run.metadata.update({"tool_call_id": self._running})
+        self.changed.set()
+        return SubAgentProgress(run, self._shortened, self.changed)
+
+    def _shortened(self, text: str) -> str:
+        return truncate_middle(self.redactor(text), MAX_STATUS_RESULT_CHARACTERS)
 
     def _find_calls(self, use: ToolUse) -> Iterator[pb.ToolCall]:
         """Yield both copies of a tool call: the one in the message, and the top-level one."""
@@ -137,7 +173,7 @@ class Progress(Observer):
         return next(call for call in reversed(self.status.tool_calls) if call.id == use.id)
 
     def end(self, phase: pb.ExecutionPhase, error: str = "") -> None:
-        """Set the final phase. Tool calls that have not finished become failed.
+        """Set the final phase. Tool calls and sub-agents that have not finished become failed.
 
         A reply that is not complete is added as far as it has arrived.
         """
@@ -150,7 +186,61 @@ class Progress(Observer):
                 call.status = pb.TOOL_CALL_FAILED
                 call.error = call.error or "the execution ended before this tool finished"
                 call.completed_at = now()
+        for run in self.status.sub_agent_executions:
+            if run.status == pb.SUB_AGENT_IN_PROGRESS:
+                run.status = pb.SUB_AGENT_FAILED
+                run.error = "the execution ended before this sub-agent finished"
+                run.completed_at = now()
         self.status.phase = phase
         self.status.error = self.redactor(error)
         self.status.completed_at = now()
         self.changed.set()
+
+
+class SubAgentProgress(SubAgentObserver):
+    """The run of a sub-agent in a status.
+
+    Args:
+        run: The part of the status. Its `metadata` counts replies, tool calls and tokens.
+        shortened: Removes secrets from a text, and shortens it.
+        changed: Set whenever the status changes.
+    """
+
+    def __init__(
+        self, run: pb.SubAgentExecution, shortened: Callable[[str], str], changed: asyncio.Event
+    ) -> None:
+        self._run = run
+        self._shortened = shortened
+        self._changed = changed
+
+    def _count(self, name: str, number: int) -> None:
+        fields = self._run.metadata.fields
+        before = fields[name].number_value if name in fields else 0
+        self._run.metadata.update({name: before + number})
+        self._changed.set()
+
+    def text_received(self, text: str) -> None:
+        """See Observer."""
+
+    def retrying(self, error: ModelError, pause: float) -> None:
+        """See Observer."""
+
+    def reply_received(self, reply: Reply) -> None:
+        """See Observer."""
+        self._count("rounds", 1)
+        self._count("tokens", reply.usage.total)
+
+    def tool_started(self, use: ToolUse) -> None:
+        """See Observer."""
+
+    def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
+        """See Observer."""
+        self._count("tool_calls", 1)
+
+    def ended(self, output: str, error: str) -> None:
+        """See SubAgentObserver."""
+        self._run.status = pb.SUB_AGENT_FAILED if error else pb.SUB_AGENT_COMPLETED
+        self._run.output = self._shortened(output)
+        self._run.error = self._shortened(error)
+        self._run.completed_at = now()
+        self._changed.set()

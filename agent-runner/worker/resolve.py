@@ -6,12 +6,12 @@ instance.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from stigmer_stubs import backend as contract
-from stigmer_stubs.agent_pb2 import Agent, AgentId
+from stigmer_stubs.agent_pb2 import Agent, AgentId, SubAgent
 from stigmer_stubs.agentexecution_pb2 import AgentExecution, AgentExecutionId
 from stigmer_stubs.agentinstance_pb2 import AgentInstance, AgentInstanceId
 from stigmer_stubs.apiresource_pb2 import ApiResourceReference
@@ -27,7 +27,15 @@ DOWNLOAD_TIMEOUT_SECONDS: Final = 60.0
 
 
 class ResolveError(Exception):
-    """An execution refers to no agent."""
+    """An execution refers to no agent, or to one that cannot be run. The message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedSubAgent:
+    """A sub-agent and its skills, as stored by the server."""
+
+    definition: SubAgent
+    skills: tuple[SkillResource, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class ResolvedExecution:
         secrets: The names and values of all secret variables, including those whose value another
             variable of the same name replaces.
         skills: The agent's skills, as stored by the server.
+        sub_agents: The agent's sub-agents.
     """
 
     execution: AgentExecution
@@ -50,13 +59,15 @@ class ResolvedExecution:
     environment: Mapping[str, str] = field(repr=False)
     secrets: Sequence[tuple[str, str]] = field(repr=False)
     skills: tuple[SkillResource, ...]
+    sub_agents: tuple[ResolvedSubAgent, ...]
 
 
 async def resolve(server: Backend, execution: AgentExecution) -> ResolvedExecution:
     """Get everything that an execution refers to.
 
     Raises:
-        ResolveError: if the execution refers to no agent, directly or by its session.
+        ResolveError: if the execution refers to no agent, directly or by its session, or the
+            agent's sub-agents do not each have a name of their own.
         BackendError: if the server does not have a resource, or is unavailable.
     """
     if not execution.HasField("spec") and execution.metadata.id:
@@ -74,9 +85,12 @@ async def resolve(server: Backend, execution: AgentExecution) -> ResolvedExecuti
             for reference in instance.spec.environment_refs
         )
     )
-    skills = await asyncio.gather(
-        *(server.call(contract.GET_SKILL, reference) for reference in agent.spec.skill_refs)
-    )
+    _check_names(agent)
+    skills = await _find_skills(server, agent.spec.skill_refs)
+    sub_agents = [
+        ResolvedSubAgent(sub_agent, await _find_skills(server, sub_agent.skill_refs))
+        for sub_agent in agent.spec.sub_agents
+    ]
     variables = _Variables()
     for specification in (agent.spec.env_spec, *(found.spec for found in environments)):
         for name, variable in specification.data.items():
@@ -84,8 +98,32 @@ async def resolve(server: Backend, execution: AgentExecution) -> ResolvedExecuti
     for name, given in spec.runtime_env.items():
         variables.add(name, given.value, given.is_secret)
     return ResolvedExecution(
-        execution, session, agent, variables.values, variables.secrets, tuple(skills)
+        execution,
+        session,
+        agent,
+        variables.values,
+        variables.secrets,
+        skills,
+        tuple(sub_agents),
     )
+
+
+def _check_names(agent: Agent) -> None:
+    """Check that the model can name each sub-agent."""
+    names = [sub_agent.name for sub_agent in agent.spec.sub_agents]
+    if not all(names) or len(set(names)) < len(names):
+        listed = ", ".join(f"`{name}`" if name else "one without a name" for name in names)
+        raise ResolveError(
+            f"each sub-agent of an agent needs a name of its own, but they are: {listed}. "
+            "Change `sub_agents` in the agent's definition"
+        )
+
+
+async def _find_skills(
+    server: Backend, references: Iterable[ApiResourceReference]
+) -> tuple[SkillResource, ...]:
+    calls = (server.call(contract.GET_SKILL, reference) for reference in references)
+    return tuple(await asyncio.gather(*calls))
 
 
 def _without_kind(reference: ApiResourceReference) -> ApiResourceReference:

@@ -84,6 +84,7 @@ def shrink_to_fit(
         half = max(1, len(small.messages) // 2)
         del small.messages[1 : 1 + half]
         del small.tool_calls[: len(small.tool_calls) // 2]
+        del small.sub_agent_executions[: len(small.sub_agent_executions) // 2]
     return small
 
 
@@ -92,6 +93,12 @@ def _truncate_texts(status: pb.AgentExecutionStatus, longest: int) -> None:
     for number, message in enumerate(status.messages):
         if number != last:  # the last one is the agent's answer
             message.content = truncate_middle(message.content, longest)
+    for key in status.todos:
+        status.todos[key].content = truncate_middle(status.todos[key].content, longest)
+    for run in status.sub_agent_executions:
+        run.input = truncate_middle(run.input, longest)
+        run.output = truncate_middle(run.output, longest)
+        run.error = truncate_middle(run.error, longest)
     for call in all_tool_calls(status):
         call.result = truncate_middle(call.result, longest)
         call.error = truncate_middle(call.error, longest)

@@ -5,7 +5,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from graphton.blocking import run_blocking
@@ -47,6 +47,24 @@ class Limits:
     seconds: float | None = None
 
 
+@dataclass(slots=True)
+class Consumption:
+    """What a run has consumed of its limits.
+
+    Attributes:
+        rounds: The number of replies.
+        usage: The tokens of all requests and replies together.
+    """
+
+    rounds: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+    def add(self, reply: Reply) -> None:
+        """Add a reply and its request."""
+        self.rounds += 1
+        self.usage += reply.usage
+
+
 class Observer(Protocol):
     """Follows a run. The methods must neither block nor raise."""
 
@@ -72,8 +90,8 @@ class Outcome:
 
     Attributes:
         text: The model's final answer.
-        usage: The tokens of all requests and replies together.
-        rounds: The number of replies.
+        usage: The tokens of all requests and replies together, also those of sub-agents.
+        rounds: The number of replies, also of those to sub-agents.
     """
 
     text: str
@@ -90,9 +108,10 @@ class Agent:
         tools: The tools that the model may use.
         limits: The limits of each run.
         redact: Removes secrets from a text before it is stored or shown.
+        consumed: What counts as consumed when the next run begins. Tools can add to it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the last two have defaults)
         self,
         model: ChatModel,
         *,
@@ -100,12 +119,14 @@ class Agent:
         tools: Sequence[Tool],
         limits: Limits,
         redact: Callable[[str], str] = str,
+        consumed: Consumption | None = None,
     ) -> None:
         self._model = model
         self._system = system
         self._tools = tools
         self._limits = limits
         self._redact = redact
+        self._consumed = consumed
 
     async def run(
         self,
@@ -129,7 +150,7 @@ class Agent:
             FilesError: from `save`.
         """
         messages = [*history, Message.user(request)]
-        usage, rounds = Usage(), 0
+        consumed = self._consumed or Consumption()
         client = ModelClient(
             self._model,
             self._system,
@@ -142,10 +163,9 @@ class Agent:
             async with time_limit:
                 await run_blocking(save, tuple(messages))
                 while True:
-                    self._check_limits(rounds, usage)
+                    self._check_limits(consumed)
                     reply, messages = await client.ask(messages)
-                    rounds += 1
-                    usage += reply.usage
+                    consumed.add(reply)
                     reply = _sanitize(reply, messages)
                     observer.reply_received(reply)
                     parts = _redact_parts(reply.parts, self._redact)
@@ -166,7 +186,7 @@ class Agent:
                                 "the model's answer exceeded the maximum length: ask for a "
                                 "shorter one, or raise STIGMER_LLM_MAX_TOKENS"
                             )
-                        return Outcome(reply.text, usage, rounds)
+                        return Outcome(reply.text, consumed.usage, consumed.rounds)
         except TimeoutError:
             if not time_limit.expired():
                 raise
@@ -174,12 +194,12 @@ class Agent:
                 f"stopped after {self._limits.seconds:.0f} s: the time limit is reached"
             ) from None
 
-    def _check_limits(self, rounds: int, usage: Usage) -> None:
-        if rounds >= self._limits.rounds:
-            raise LimitError(f"stopped after {rounds} rounds without a final answer")
-        if usage.total >= self._limits.tokens:
+    def _check_limits(self, consumed: Consumption) -> None:
+        if consumed.rounds >= self._limits.rounds:
+            raise LimitError(f"stopped after {consumed.rounds} rounds without a final answer")
+        if consumed.usage.total >= self._limits.tokens:
             raise LimitError(
-                f"stopped after {usage.total} tokens: the limit is {self._limits.tokens}"
+                f"stopped after {consumed.usage.total} tokens: the limit is {self._limits.tokens}"
             )
 
     async def _run_tool(self, use: ToolUse, truncated: bool, observer: Observer) -> Message:

@@ -51,10 +51,9 @@ class Tool:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The JSON schema of the arguments."""
-        schema = _without_titles(self.arguments.model_json_schema())
-        del schema["description"]  # the docstring is for developers
-        return schema
+        """The JSON schema of the arguments, without references: not every service reads them."""
+        schema = self.arguments.model_json_schema()
+        return _simplified(schema, schema.pop("$defs", {}))
 
     async def call(self, arguments: Mapping[str, Any]) -> str:
         """Validate the arguments and run the tool.
@@ -76,23 +75,32 @@ class Tool:
             raise ToolError(str(error)) from None
 
 
-def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """Remove the generated titles from a schema. They only cost tokens."""
+def _simplified(schema: dict[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema with its definitions in the places that refer to them.
+
+    The generated titles go, as they only cost tokens, and the docstrings, which are for developers.
+    """
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if "properties" in schema:
+        schema = {key: value for key, value in schema.items() if key != "description"}
     return {
-        key: _without_titles(value) if isinstance(value, dict) else value
+        key: _simplified(value, definitions) if isinstance(value, dict) else value
         for key, value in schema.items()
         if not (key == "title" and isinstance(value, str))
     }
 
 
-class _Arguments(BaseModel):
+class ToolArguments(BaseModel):
+    """The arguments of a tool. A name that the tool does not know is an error."""
+
     model_config = ConfigDict(extra="forbid")
 
 
 PathArgument = Annotated[str, Field(description="relative to the working folder", min_length=1)]
 
 
-class ReadFile(_Arguments):
+class ReadFile(ToolArguments):
     """Arguments of read_file."""
 
     path: PathArgument
@@ -100,14 +108,14 @@ class ReadFile(_Arguments):
     limit: Annotated[int, Field(description="how many lines to read", ge=1)] = 2000
 
 
-class WriteFile(_Arguments):
+class WriteFile(ToolArguments):
     """Arguments of write_file."""
 
     path: PathArgument
     content: Annotated[str, Field(description="the whole text of the file")]
 
 
-class EditFile(_Arguments):
+class EditFile(ToolArguments):
     """Arguments of edit_file."""
 
     path: PathArgument
@@ -116,13 +124,13 @@ class EditFile(_Arguments):
     replace_all: Annotated[bool, Field(description="replace every occurrence")] = False
 
 
-class ListFiles(_Arguments):
+class ListFiles(ToolArguments):
     """Arguments of list_files."""
 
     path: PathArgument = "."
 
 
-class SearchFiles(_Arguments):
+class SearchFiles(ToolArguments):
     """Arguments of search_files."""
 
     pattern: Annotated[str, Field(description="an extended regular expression", min_length=1)]
@@ -130,7 +138,7 @@ class SearchFiles(_Arguments):
     name: Annotated[str, Field(description="only files with matching names, such as *.py")] = ""
 
 
-class RunCommand(_Arguments):
+class RunCommand(ToolArguments):
     """Arguments of run_command."""
 
     command: Annotated[str, Field(description="a bash command", min_length=1)]
