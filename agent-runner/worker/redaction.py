@@ -13,7 +13,6 @@ MIN_SECRET_CHARACTERS: Final = 4
 _MIN_LINE_CHARACTERS: Final = 16
 """In a secret of several lines, such as a private key, a line of this length is a secret too."""
 
-
 _BASE64_LINE_CHARACTERS: Final = 76
 """The length of the lines that `base64` and MIME write."""
 

@@ -9,7 +9,9 @@ from worker.endpoint import Endpoint
 from worker.settings import Settings
 
 _SHARED_PORTS = frozenset({22, 80, 443})
-"""Ports of so many other servers that commands keep them, also where one is the worker's."""
+"""Ports that are never denied, even if Temporal or stigmer-server uses them.
+
+Too many other servers have them too."""
 
 
 def configure_commands(settings: Settings, connection: Connection) -> None:

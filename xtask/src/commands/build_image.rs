@@ -135,7 +135,7 @@ pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     let again = match &done {
         Ok(_) => is_outdated(cx, &facts, args)?.then_some("there is a newer base image"),
         Err(_) => lost_its_start(cx, &facts, args)
-            .then_some("the layers that it started from were removed"),
+            .then_some("the image that the build started from was removed"),
     };
     match (again, done) {
         (None, done) => {
@@ -161,8 +161,8 @@ fn is_outdated(cx: &Context, facts: &BuildFacts, args: &BuildImage) -> Result<bo
     }
 }
 
-/// Whether somebody removed the image that a failed build was to start from, such as a build with `--no-cache` in
-/// another checkout.
+/// Whether the image that a failed build was to start from does not exist any more. For example, a build with
+/// `--no-cache` in another checkout removes it.
 fn lost_its_start(cx: &Context, facts: &BuildFacts, args: &BuildImage) -> bool {
     let Ok(build) = requested(cx.settings, facts, args) else {
         return false;

@@ -70,7 +70,7 @@ impl Command for PushMultiarch {
 
     fn run(&self, cx: &Context) -> Result<()> {
         preflight::may_publish(cx.settings)?;
-        // Both have the same order.
+        // `there` has the same images in the same order.
         let flavours = self.flavours(cx.settings)?;
         let mut there = Vec::new();
         for settings in &flavours {

@@ -66,8 +66,8 @@ impl Key {
         self
     }
 
-    /// The environment variable that sets the key, such as `XTASK_RUN_LIMITS_MEMORY`. None sets a channel's
-    /// key.
+    /// The environment variable that sets the key, such as `XTASK_RUN_LIMITS_MEMORY`. None sets a key of a
+    /// channel or a flavour.
     pub fn env(&self) -> String {
         match self.path {
             "engine.prefer" => format!("{ENV_PREFIX}ENGINE"),

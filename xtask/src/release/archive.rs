@@ -169,7 +169,7 @@ pub fn plan(
     Ok(ArchivePlan::new(preparation, steps, archive))
 }
 
-/// Those of the archives that hold images of the settings' flavour.
+/// The archives, of those given, whose images have the settings' flavour; for the plain image, no flavour.
 ///
 /// # Errors
 /// When an archive cannot be read, and when there is none of the flavour.

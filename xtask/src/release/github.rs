@@ -32,8 +32,9 @@ impl Drop for Group {
     }
 }
 
-/// Sets the step's outputs (`image`, `digest`, `tags`, `version`), if they are to be those of this image, and adds
-/// it to the step's summary. Returns the failures: what imitates GitHub Actions may name files that do not exist.
+/// Adds the image to the step's summary. With `with_outputs`, also sets the step's outputs to those of this image:
+/// `image`, `digest`, `tags`, `version`. Returns the failures: a program that imitates GitHub Actions may name files
+/// that do not exist.
 pub fn report(env: &Env, receipt: &Receipt, with_outputs: bool) -> Vec<Error> {
     let outputs = with_outputs.then(|| append(env, "GITHUB_OUTPUT", &outputs(receipt)));
     let summary = append(env, "GITHUB_STEP_SUMMARY", &summary(receipt));

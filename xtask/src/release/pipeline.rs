@@ -185,7 +185,7 @@ impl<'a> Publication<'a> {
         })
     }
 
-    /// What can be asked before anything is built.
+    /// Checks what can be checked before anything is built, and finds what the registry already has.
     fn begin(&mut self) -> Result<Existing> {
         let released = self.preflight()?;
         let digest = self.request.digest.clone();
@@ -378,7 +378,8 @@ impl<'a> Held<'a> {
 }
 
 impl Complete<'_> {
-    /// Gives the image its tags, and writes the receipt. The first image of a release is that of the job's outputs.
+    /// Gives the image its tags, and writes the receipt. The outputs of the job are set for the first image of a
+    /// release only.
     fn promote(self, is_first: bool) -> Result<()> {
         let Self {
             mut publication,

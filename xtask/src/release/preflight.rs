@@ -302,9 +302,9 @@ impl From<Vec<String>> for ReleasedVersions {
     }
 }
 
-/// The released versions of this flavour: the registry's tags, without those of other flavours. If their list cannot be read to its end, they are the git
-/// tags, and the versions of the images that the tags of this version name now. Empty if this version has no
-/// tag but its own.
+/// The released versions of this flavour: the registry's tags, without those of other flavours. If the registry's list
+/// cannot be read to its end, they are the git tags, and the versions of the images that the tags of this version name
+/// now. Empty if this version has no tag but its own.
 ///
 /// # Errors
 /// When the registry's list cannot be read, and git's tags or an image's label are missing too.

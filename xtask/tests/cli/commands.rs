@@ -341,7 +341,7 @@ fn a_build_is_repeated_if_the_image_that_it_starts_from_was_removed() {
         let sandbox = podman_with_foundation(&answers);
         let output = sandbox.run(&["build-image", "--version", "dev-me"]);
         assert_eq!(output.code, code, "{output:?}");
-        let again = "Building again: the layers that it started from were removed\n";
+        let again = "Building again: the image that the build started from was removed\n";
         assert_eq!(output.stderr.contains(again), is_removed, "{output:?}");
         let calls = sandbox.calls();
         let calls = calls.iter().filter(|call| call.contains("podman build"));

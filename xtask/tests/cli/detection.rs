@@ -176,7 +176,7 @@ fn run_local_says_that_our_container_runs_in_the_other_engine() {
             .engine("podman", &[podman_version(), podman]);
         let output = sandbox.run(&["run-local", "--version", "dev-me", "--no-wait"]);
         assert_eq!(output.code, 0, "{output:?}");
-        let warning = "warning: our container box runs in Podman too\n\
+        let warning = "warning: a container `box` that xtask started also runs in Podman\n\
             hint: stop that one: `cargo xtask stop --engine podman`\n";
         assert_eq!(output.stderr.contains(warning), warns, "{output:?}");
     }

@@ -228,9 +228,9 @@ class Agent:
 def _sanitize(reply: Reply, messages: Sequence[Message]) -> Reply:
     """Make a reply safe to store and to send back.
 
-    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. What the
-    provider wants back unchanged is left out if it has any. A tool use whose id already occurs in
-    the conversation gets a new id.
+    Characters that UTF-8 cannot encode and numbers that JSON does not know are replaced. Data
+    that the provider wants back unchanged is left out if it contains any of them. A tool use whose
+    id already occurs in the conversation gets a new id.
     """
     taken = {use.id for message in messages for use in message.tool_uses}
     parts: list[Part] = []
@@ -260,7 +260,7 @@ def _is_valid(data: dict[str, Any]) -> bool:
 
 
 def _redact_parts(parts: Sequence[Part], redact: Callable[[str], str]) -> tuple[Part, ...]:
-    """Redact the texts of a reply. Reasoning that is bound to a text which has changed goes."""
+    """Redact the texts of a reply, and remove reasoning that is bound to a text that changed."""
     redacted: list[Part] = []
     changed = False
     for part in parts:

@@ -33,7 +33,9 @@ START_SECONDS: Final = 5.0
 """How long starting a command is tried again if there are too many processes."""
 
 FIRST_DISK_SECONDS: Final = 1.0
-"""When the size of the sandbox is measured first. Later, measuring takes a tenth of the time."""
+"""The shortest time between two measurements of the sandbox's size, and before the first one.
+
+If a measurement takes long, the next pause is ten times as long as it took."""
 
 INHERITED_VARIABLES: Final = ("LANG", "LC_ALL", "PATH", "TZ")
 """The variables that a command inherits from this process. The others may hold keys."""
@@ -100,7 +102,7 @@ _wall = cache(find_wall)
 def refusal() -> str:
     """Why commands must not run; empty if they may."""
     if _configuration.isolation is Isolation.REQUIRE and (missing := wall().missing):
-        return f"SANDBOX_ISOLATION is `require`, but {missing}"
+        return f"SANDBOX_ISOLATION is `require`, but {missing}; with `auto`, commands run without"
     return ""
 
 
@@ -294,7 +296,8 @@ class _Command:
                 async with asyncio.timeout(END_SECONDS):
                     await self._process.wait()
         finally:
-            # If it still runs, it goes on killing. Without it, its processes would be free.
+            # A supervisor that still runs goes on killing. If a command killed it, nobody else ends
+            # the command's processes.
             if self._process.returncode == -signal.SIGKILL:
                 await run_blocking(_end_orphans)
 
@@ -355,7 +358,8 @@ def _end_orphans() -> None:
     while time.monotonic() < deadline:
         children = [one for one in limits.list_processes() if one.parent == os.getpid()]
         ended = {one.pid for one in children if one.ended}
-        # Whoever started a process takes its status at once. What nobody takes is an orphan's.
+        # asyncio or the thread that started a process reaps it at once. A process that has ended
+        # and is still there in the next round is an orphan.
         for pid in ended & ended_before:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""What of a conversation a model is told, if not all of it fits."""
+"""Shortens a conversation that does not fit into a model's context."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -33,10 +33,14 @@ RECENT_ROUNDS: Final = 3
 """How many of the newest replies keep their tool results as long as possible."""
 
 _SLACK_CHARACTERS: Final = 100
-"""What is longer by no more than this stays: a text that was shortened has a note."""
+"""A text may exceed its limit by this much.
+
+A shortened text does, because it contains a note, and it must not be shortened again."""
 
 LONG_CHARACTERS: Final = 8000
-"""To how many characters those of the newest replies are shortened before anything is left out."""
+"""To how many characters the newest tool results and arguments are shortened.
+
+This happens before anything is left out."""
 
 _LAST_RESORT_CHARACTERS: Final = (2000, 400)
 
@@ -72,9 +76,9 @@ def fit(messages: Sequence[Message], budget: int) -> list[Message]:
     newest request and the last reply stay; if they alone are too long, their texts are shortened
     too.
 
-    It does more than needed, so that it is needed rarely: the services cache the beginning of a
-    conversation, and a change makes that worthless. Reasoning that is bound to what was before it
-    goes with the first change.
+    The result is much shorter than the budget, so that shortening is needed rarely: services cache
+    the beginning of a conversation, and a change makes the cache useless. After the first change,
+    reasoning that is bound to the messages before it is removed.
 
     Args:
         messages: The conversation. It begins with a user's message.

@@ -120,8 +120,8 @@ def restrict_files(folder: str, readable: list[str], abi: int, *, own_mounts: bo
     ruleset = _check(
         _libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(size), 0), "landlock"
     )
-    # Without a mount namespace, other commands of this user have files there. Nobody can list
-    # their names, which are random.
+    # Without a mount namespace, other commands of this user have files in /dev/shm. No command can
+    # list their names, which are usually random.
     allowed = [(folder, everything), (SHARED_MEMORY, everything & ~_READ_DIR)]
     if own_mounts:
         allowed += [(SHARED_MEMORY, everything), ("/tmp", everything)]
@@ -458,8 +458,8 @@ def _end_everything(find: Callable[[], list[int]]) -> None:
     """Kill all descendants. They stay descendants, because this process is their subreaper.
 
     Args:
-        find: Finds those to kill. With the first process of a PID namespace all others in it end;
-            their ids in /proc are those of that namespace.
+        find: Finds the processes to kill. In a PID namespace this is only the first process: the
+            kernel ends the others with it.
     """
     pause = 0.001
     while True:

@@ -20,7 +20,9 @@ MAX_MEMORY_BYTES: Final = 4 << 30
 """The most memory that a command gets, however much the machine has. See `memory_limit`."""
 
 MAX_CPU_SECONDS: Final = 3600
-"""Seconds of all processors together: several of them, for as long as a command may last."""
+"""Seconds of processor time, added up over all processors.
+
+A command can use several processors for as long as it may last."""
 
 MAX_DISK_BYTES: Final = 8 << 30
 """The size of the sandbox. A command may make a larger one smaller."""

@@ -1,4 +1,4 @@
-"""Stores the messages of a thread (a conversation) in the sandbox, for later executions."""
+"""Stores the messages of a thread (a conversation) in a private folder, for later executions."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ MAX_STORED_BYTES: Final = 20_000_000
 """The maximum size of the file."""
 
 _MAX_STORED_TOKENS: Final = 1_000_000
-"""What is kept if the file would be larger."""
+"""The size to which a conversation is shortened if the file would be larger than that."""
 
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

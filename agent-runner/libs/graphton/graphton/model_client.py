@@ -27,7 +27,9 @@ FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.5, 20.0
 """Seconds between two attempts to ask a model. See `graphton.backoff`."""
 
 MAX_ATTEMPTS: Final = 6
-"""How often the same request is sent before the run fails. All attempts take about 30 s."""
+"""How often the same request is sent before the run fails. The pauses take 8 to 16 s in all.
+
+A service can ask for longer ones."""
 
 MAX_EMPTY_ANSWERS: Final = 2
 """How often a request is sent if the model answers with nothing."""

@@ -23,7 +23,7 @@ _CHOICES: Final = (_ALL_NAMESPACES, _ALL_NAMESPACES & ~confine.NEW_PIDS)
 
 A container in which a part of /proc is hidden allows no second /proc, and so no PID namespace."""
 
-_PORTS_SINCE, _SIGNALS_SINCE = 4, 6
+_PORTS_SINCE = 4
 """The versions of Landlock that restrict TCP ports, and signals."""
 
 _CONNECT_TCP: Final = 2
@@ -48,7 +48,10 @@ class Wall:
 
     @property
     def own_mounts(self) -> bool:
-        """Whether a command sees only its sandbox and the system, and not only cannot open more."""
+        """Whether a command sees only its sandbox and the system.
+
+        Otherwise it sees other files too, and Landlock keeps it from opening them.
+        """
         return bool(self.namespaces & confine.NEW_MOUNTS)
 
     @property
@@ -122,7 +125,7 @@ class Wall:
 def find_wall() -> Wall:
     """Try once what this machine allows. This takes a tenth of a second."""
     if sys.platform != "linux":
-        return Wall(0, "", 0, "only Linux has them")
+        return Wall(0, "", 0, "namespaces exist on Linux only")
     basis = Wall(confine.landlock_version(), seccomp.architecture() if _has_seccomp() else "", 0)
     refusal = ""
     for namespaces in _CHOICES:
@@ -169,7 +172,7 @@ def allow_ports(denied: Collection[int]) -> int | None:
 
 def _has_seccomp() -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
-    # Without a program the call fails, but in different ways.
+    # Without a program the call always fails. EFAULT means that the kernel supports filters.
     return libc.prctl(22, 2, None, 0, 0) != 0 and ctypes.get_errno() == 14  # EFAULT
 
 
@@ -190,4 +193,4 @@ def _try(wall: Wall) -> str:
             return ""
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         return last[0].removeprefix("the command cannot be confined: ")
-    return "no answer"
+    return "a test command did not end within 10 s"
