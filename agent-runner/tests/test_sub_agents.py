@@ -140,8 +140,22 @@ async def test_a_bug_in_a_tool_is_seen_by_the_sub_agent(server: ModelServer) -> 
 async def test_an_unknown_sub_agent_is_named(server: ModelServer) -> None:
     end, _, lines = await run(server, task("x", agent="nobody") + "!say {result}", Limits())
     assert isinstance(end, Outcome)
-    assert "wrong arguments for task: agent: Input should be 'helper'" in end.text
+    assert end.text == "there is no sub-agent `nobody`; there are: helper"
     assert not lines
+
+
+def test_the_model_is_told_the_names() -> None:
+    sub_agents = SubAgentTool(
+        model=BrokenModel(),
+        agents=[SubAgent(name="helper", description="Helps.", system="You help.")],
+        tools=[],
+        limits=Limits(),
+        consumed=Consumption(),
+        observe=lambda _name, _task: RecordingSubAgent(),
+    )
+    agent = sub_agents.tool.schema["properties"]["agent"]
+    assert agent == {"type": "string", "enum": ["helper"]}
+    assert "- `helper`: Helps." in sub_agents.tool.description
 
 
 class BrokenModel:
