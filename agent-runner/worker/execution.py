@@ -302,18 +302,7 @@ class Execution:
         sandbox_tools = SandboxTools(
             folder, resolved.environment, redactor, redactor.placeholders
         ).all
-        sub_agents = [
-            SubAgent(
-                name=sub_agent.definition.name,
-                description=redactor(sub_agent.definition.description),
-                system=redactor(
-                    await self._prompt(
-                        folder, resolved, sub_agent.definition.instructions, sub_agent.skills
-                    )
-                ),
-            )
-            for sub_agent in resolved.sub_agents
-        ]
+        sub_agents = await self._sub_agents(folder, resolved, redactor)
         limits = Limits(
             rounds=self._settings.agent_max_rounds, tokens=self._settings.agent_max_tokens
         )
@@ -350,6 +339,23 @@ class Execution:
             )
         finally:
             await chat.close()
+
+    async def _sub_agents(
+        self, folder: Folder, resolved: ResolvedExecution, redactor: Redactor
+    ) -> list[SubAgent]:
+        """Install the skills of the sub-agents, and return the sub-agents."""
+        found = []
+        for sub_agent in resolved.sub_agents:
+            definition = sub_agent.definition
+            prompt = await self._prompt(folder, resolved, definition.instructions, sub_agent.skills)
+            found.append(
+                SubAgent(
+                    name=definition.name,
+                    description=redactor(definition.description),
+                    system=redactor(prompt),
+                )
+            )
+        return found
 
     async def _prompt(
         self,

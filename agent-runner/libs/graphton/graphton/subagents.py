@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from pydantic import Field, create_model
 
@@ -77,7 +77,10 @@ class SubAgentTool:
         listed = "\n".join(
             f"- `{agent.name}`: {agent.description or 'no description'}" for agent in self.agents
         )
-        names: Any = Literal[tuple(agent.name for agent in self.agents)]
+        # Not a Literal: with one name it becomes `const`, which not every service reads.
+        names: Any = Annotated[
+            str, Field(json_schema_extra={"enum": [agent.name for agent in self.agents]})
+        ]
         return Tool(
             name="task",
             description="Give a task to a sub-agent. It works in the same folder, and answers when "
@@ -88,7 +91,10 @@ class SubAgentTool:
         )
 
     async def _run(self, arguments: Task) -> str:
-        agent = next(agent for agent in self.agents if agent.name == arguments.agent)
+        agent = next((agent for agent in self.agents if agent.name == arguments.agent), None)
+        if agent is None:
+            known = ", ".join(agent.name for agent in self.agents)
+            raise ToolError(f"there is no sub-agent `{arguments.agent}`; there are: {known}")
         limits = self._limits()
         observer = self.observe(agent.name, arguments.prompt)
         worker = Agent(
