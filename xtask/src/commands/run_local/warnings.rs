@@ -35,8 +35,9 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
     }
     if let Some(other) = facts.runs_in {
         let name = &run.container;
-        cx.ui
-            .warn(&format!("a container `{name}` that xtask started also runs in {other}"));
+        cx.ui.warn(&format!(
+            "a container `{name}` that xtask started also runs in {other}"
+        ));
         cx.ui.hint(&format!(
             "stop that one: `cargo xtask stop --engine {}`",
             other.program()
