@@ -144,9 +144,11 @@ async def test_a_busy_session_does_not_hold_up_others(shared: Stack) -> None:
     """The worker has three slots. Five executions of one session are created first."""
     ids = []
     for number in range(5):
-        ids.append(await shared.create(f"run: echo {number} >> order; sleep 1", "crowd"))
+        wait = f"until test -e go; do sleep 0.1; done; echo {number} >> order"
+        ids.append(await shared.create(f"run: {wait}", "crowd"))
     assert "free" in answer(await shared.run("run: echo free", "alone"))
     assert shared.status(ids[-1]).phase == pb.EXECUTION_IN_PROGRESS
+    (shared.sandbox("crowd") / "go").touch()
     for execution_id in ids:
         answer(await shared.ended(execution_id))
     assert (shared.sandbox("crowd") / "order").read_text().split() == list("01234")
