@@ -329,11 +329,11 @@ async def _measure(folder: Path) -> int:
 
 
 def _worker_threads() -> set[int]:
-    """The threads of this process, and the processes that it depends on.
+    """The threads of this process, its process group, and the processes that it depends on.
 
     A signal to any thread reaches its process.
     """
-    found = {1, os.getppid(), os.getpid()}
+    found = {1, os.getppid(), os.getpid(), os.getpgrp()}
     with contextlib.suppress(OSError):
         found |= {int(name) for name in os.listdir("/proc/self/task")}  # noqa: PTH208
     return found - {0}

@@ -14,7 +14,7 @@ use crate::{
         },
         stack::{Names, Ports, belongs_to_stack, scripted_model, serves},
     },
-    engine::container::{Container, Owner, STIGMER_CLI_CONTAINER},
+    engine::container::{self, Container, Owner, STIGMER_CLI_CONTAINER},
     exec::Finished,
     facts::{
         context::{Context, EngineQuery, EngineState},
@@ -89,7 +89,7 @@ impl RunFacts {
             network: network_state(cx, &state)?,
             log_driver: log_driver(cx, &state),
             stigmer_cli_runs: stigmer_cli_runs(cx, &state)?,
-            runs_in: runs_in(cx, &state)?,
+            runs_in: runs_in(cx, &state),
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file,
             state,
@@ -127,14 +127,26 @@ fn stigmer_cli_runs(cx: &Context, state: &EngineState) -> Result<bool> {
     Ok(found.is_some_and(|found| found.is_of_stigmer_cli() && found.state.is_up()))
 }
 
-/// Another engine in which our container of this name runs. `--engine` leads there.
-fn runs_in(cx: &Context, state: &EngineState) -> Result<Option<EngineKind>> {
-    let here = state.engine.engine.kind;
-    let found = cx.search(&cx.settings.run.container)?.found;
-    let mut elsewhere = found.into_iter().filter(|(engine, container)| {
-        engine.kind != here && container.owner() == Owner::Xtask && container.state.is_up()
-    });
-    Ok(elsewhere.next().map(|(engine, _)| engine.kind))
+/// Another engine in which our container of this name runs. An engine that does not answer is left out.
+fn runs_in(cx: &Context, state: &EngineState) -> Option<EngineKind> {
+    let name = &cx.settings.run.container;
+    let here = state.container.as_ref().map(|container| &container.id);
+    let ask = |program| {
+        let answer = cx.ask(&container::inspect_cmd(program, name));
+        container::read_inspect(program, &answer)
+    };
+    let mut others = cx.candidates().into_iter();
+    others.find_map(|program| {
+        if program == state.engine.engine.kind.program() {
+            return None;
+        }
+        let (engine, found) = cx.ask_one(program, ask).ok()?;
+        let found = found?;
+        // Two programs can be clients of the same engine.
+        let is_another = here != Some(&found.id);
+        let runs = found.owner() == Owner::Xtask && found.state.is_up();
+        (is_another && runs).then_some(engine.kind)
+    })
 }
 
 /// How the container relates to the stack of `up`.
