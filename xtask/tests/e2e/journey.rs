@@ -52,7 +52,7 @@ fn build(checkout: &Checkout) {
     assert_eq!(built.code, 0, "{}", built.stderr);
     assert_eq!(built.stdout, format!("{}\n", checkout.reference()));
     if let Some(sent) = context_bytes(&built.stderr) {
-        assert!(sent < 1_000_000, "{sent} bytes of context were sent");
+        assert!(sent < 2_000_000, "{sent} bytes of context were sent");
     }
 
     let image = checkout
