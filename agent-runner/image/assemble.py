@@ -591,8 +591,9 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
                 member = tarfile.TarInfo(str(inside))
                 member.size, member.mtime = len(source.encode()), TIMESTAMP
                 archive.addfile(member, io.BytesIO(source.encode()))
-    reader = shutil.copy(Path(__file__).with_name("sitecustomize.py"), folder)
-    compile_sources(folder, runtime_path, [*beside, Path(reader)])
+    reader = folder / "sitecustomize.py"
+    shutil.copyfile(Path(__file__).with_name(reader.name), reader)  # without its mode
+    compile_sources(folder, runtime_path, [*beside, reader])
 
 
 def without_docstrings(source: str) -> str:
