@@ -2,7 +2,7 @@
 # What engines and registries store: images, containers, build caches. No engine may run meanwhile.
 
 # For the stores at the end of a run of the whole CI, and what it compiles.
-NEEDED_GIGABYTES=40
+NEEDED_GIGABYTES=30
 
 # The rootless user's store is in the home folder, the others are in one folder.
 stores() {
