@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +140,22 @@ async def test_the_time_in_the_queue_of_the_session_counts(tmp_path: Path) -> No
         assert await runner.end() == 0
 
 
+def is_in_progress(stack: Stack, execution_id: str) -> bool:
+    return stack.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
+
+
 @needs_temporal
 async def test_a_busy_session_does_not_hold_up_others(shared: Stack) -> None:
     """The worker has three slots. Five executions of one session are created first."""
     ids = []
     for number in range(5):
         wait = f"until test -e go; do sleep 0.1; done; echo {number} >> order"
-        ids.append(await shared.create(f"run: {wait}", "crowd"))
+        created = await shared.create(f"run: {wait}", "crowd")
+        ids.append(created)
+        # Temporal may dispatch the next one first.
+        await until(partial(is_in_progress, shared, created))
     assert "free" in answer(await shared.run("run: echo free", "alone"))
-    assert shared.status(ids[-1]).phase == pb.EXECUTION_IN_PROGRESS
+    assert is_in_progress(shared, ids[-1])
     (shared.sandbox("crowd") / "go").touch()
     for execution_id in ids:
         answer(await shared.ended(execution_id))
