@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Older and newer versions of engines, and rootless Docker, in addition to the installed ones. Each has a folder in AGES
-# with a program that uses it. The tests put this folder first in PATH.
+# Older and newer versions of engines, and rootless Docker, in addition to the installed ones. Each has a
+# folder in AGES with a program that uses it. The tests put this folder first in PATH.
 #
 #   docker-20             daemon 20.10, with the installed client and buildx
 #   docker-20-client      the same daemon, with its own client
@@ -12,7 +12,8 @@
 #   podman-6              Podman of Debian's experimental suite
 
 AGES=$STATE/ages
-AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd docker-29 docker-rootless podman-5 podman-6)
+AGES_NAMES=(docker-20 docker-20-client docker-26 docker-26-containerd docker-29 docker-rootless
+    podman-5 podman-6)
 AGES_PACKAGES=$CACHE/ages
 
 start_ages() {

@@ -66,6 +66,15 @@ impl Foundation {
     pub fn is_outdated(&self, cx: &Context, engine: &EngineFacts) -> Result<bool> {
         Ok(base_id(cx, engine)?.is_some_and(|id| id != self.base_id))
     }
+
+    /// Whether the image existed and does not any more. For example, a build with `--no-cache` in another checkout
+    /// removes it.
+    pub fn was_removed(&self, cx: &Context, engine: &EngineFacts) -> bool {
+        let found = self
+            .exists
+            .then(|| cx.images_of(&engine.engine, &[&self.reference]));
+        found.is_some_and(|found| found.is_ok_and(|found| found.is_empty()))
+    }
 }
 
 /// The id of the base image, if the engine has it.

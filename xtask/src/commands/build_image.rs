@@ -132,46 +132,27 @@ pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     if let Ok(Ran::No) = done {
         return Ok(None);
     }
-    let again = match &done {
-        Ok(_) => is_outdated(cx, &facts, args)?.then_some("there is a newer base image"),
-        Err(_) => lost_its_start(cx, &facts, args)
+    let build = requested(cx.settings, &facts, args)?;
+    let start = request::foundation_of(&facts, &build);
+    let again = match (&done, start) {
+        (Ok(_), Some(start)) => start
+            .is_outdated(cx, &facts.engine)?
+            .then_some("there is a newer base image"),
+        (Err(_), Some(start)) => start
+            .was_removed(cx, &facts.engine)
             .then_some("the image that the build started from was removed"),
+        (_, None) => None,
     };
-    match (again, done) {
-        (None, done) => {
-            done?;
-        }
-        (Some(why), _) => {
-            cx.ui.status("Building", &format!("again: {why}"));
-            facts = BuildFacts::gather(cx)?;
-            let mut again = args.clone();
-            (again.check.check, again.check.no_check) = (false, true);
-            cx.run_or_print(&plan(cx.settings, &facts, &again)?)?;
-        }
+    if let Some(why) = again {
+        cx.ui.status("Building", &format!("again: {why}"));
+        facts = BuildFacts::gather(cx)?;
+        let mut again = args.clone();
+        (again.check.check, again.check.no_check) = (false, true);
+        cx.run_or_print(&plan(cx.settings, &facts, &again)?)?;
+    } else {
+        done?;
     }
     report(cx, &facts, clock).map(Some)
-}
-
-/// Whether the build started from an image that was made from an older base image.
-fn is_outdated(cx: &Context, facts: &BuildFacts, args: &BuildImage) -> Result<bool> {
-    let build = requested(cx.settings, facts, args)?;
-    match request::foundation_of(facts, &build) {
-        Some(foundation) => foundation.is_outdated(cx, &facts.engine),
-        None => Ok(false),
-    }
-}
-
-/// Whether the image that a failed build was to start from does not exist any more. For example, a build with
-/// `--no-cache` in another checkout removes it.
-fn lost_its_start(cx: &Context, facts: &BuildFacts, args: &BuildImage) -> bool {
-    let Ok(build) = requested(cx.settings, facts, args) else {
-        return false;
-    };
-    let start = request::foundation_of(facts, &build).filter(|known| known.exists);
-    start.is_some_and(|start| {
-        let found = cx.images_of(&facts.engine.engine, &[&start.reference]);
-        found.is_ok_and(|found| found.is_empty())
-    })
 }
 
 /// Prints what was built, and returns its reference.

@@ -24,7 +24,7 @@ _CHOICES: Final = (_ALL_NAMESPACES, _ALL_NAMESPACES & ~confine.NEW_PIDS)
 A container in which a part of /proc is hidden allows no second /proc, and so no PID namespace."""
 
 _PORTS_SINCE = 4
-"""The versions of Landlock that restrict TCP ports, and signals."""
+"""The version of Landlock that restricts TCP ports."""
 
 _CONNECT_TCP: Final = 2
 _PORT_RULE: Final = 2

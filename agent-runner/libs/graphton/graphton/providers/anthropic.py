@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from graphton.chat import Message, Omission, Part, Reasoning, Reply, Role, Text, ToolUse, Usage
 from graphton.model import ModelConfig
+from graphton.providers.base import HttpChat
 from graphton.providers.fields import OptionalFields
-from graphton.providers.http import ModelHttpClient, ModelResponse
+from graphton.providers.http import ModelResponse
 from graphton.providers.ids import safe_id
 from graphton.tools import Tool
 
@@ -28,7 +29,7 @@ _THINKING: Final = frozenset({"thinking", "redacted_thinking"})
 _OPTIONAL_FIELDS: Final = {"temperature": ""}  # newer models refuse it
 
 
-class AnthropicChat:
+class AnthropicChat(HttpChat):
     """A client for `POST {base_url}/v1/messages`.
 
     Whether a model thinks is its own default. The newer ones think always, and how much depends on
@@ -40,14 +41,8 @@ class AnthropicChat:
         if config.api_key:
             headers["x-api-key"] = config.api_key
         self._path = "/messages" if config.base_url.endswith("/v1") else "/v1/messages"
-        self._config = config
-        self._client = ModelHttpClient(config, headers)
+        super().__init__(config, headers)
         self._fields = OptionalFields(_OPTIONAL_FIELDS)
-
-    @property
-    def identity(self) -> str:
-        """See ChatModel."""
-        return self._client.identity
 
     async def context_tokens(self) -> int:
         """See ChatModel."""
@@ -85,10 +80,6 @@ class AnthropicChat:
             return await (
                 _read_stream(response, on_text) if response.is_stream else _read_reply(response)
             )
-
-    async def close(self) -> None:
-        """See ChatModel."""
-        await self._client.close()
 
 
 def _with_cache(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

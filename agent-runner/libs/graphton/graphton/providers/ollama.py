@@ -17,7 +17,7 @@ from graphton.chat import (
     Usage,
 )
 from graphton.model import ModelConfig
-from graphton.providers.http import ModelHttpClient
+from graphton.providers.base import HttpChat, bearer
 from graphton.providers.openai import OpenAIChat, function_tools
 from graphton.providers.text_calls import CAPABLE_MODEL, find_text_calls
 from graphton.tools import Tool
@@ -84,7 +84,7 @@ def choose_context(details: ModelDetails, configured: int | None, server: int | 
     return min(wanted, details.max_context or wanted)
 
 
-class OllamaChat:
+class OllamaChat(HttpChat):
     """A client for `POST {base_url}/api/chat`.
 
     If the server does not have this path, it uses the OpenAI-compatible API instead.
@@ -92,17 +92,10 @@ class OllamaChat:
 
     def __init__(self, config: ModelConfig) -> None:
         # A hosted Ollama or a proxy in front of one may need a key.
-        headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._config = config
-        self._client = ModelHttpClient(config, headers)
+        super().__init__(config, bearer(config))
         self._openai_chat: OpenAIChat | None = None
         self._details: ModelDetails | None = None
         self._context = 0
-
-    @property
-    def identity(self) -> str:
-        """See ChatModel."""
-        return self._client.identity
 
     async def context_tokens(self) -> int:
         """See ChatModel."""
@@ -221,7 +214,7 @@ class OllamaChat:
 
     async def close(self) -> None:
         """See ChatModel."""
-        await self._client.close()
+        await super().close()
         if self._openai_chat is not None:
             await self._openai_chat.close()
 

@@ -21,8 +21,9 @@ from graphton.chat import (
     Usage,
 )
 from graphton.model import ModelConfig
+from graphton.providers.base import HttpChat, bearer
 from graphton.providers.fields import OptionalFields
-from graphton.providers.http import ModelHttpClient, ModelResponse
+from graphton.providers.http import ModelResponse
 from graphton.providers.text_calls import find_text_calls
 from graphton.text import compact_json
 from graphton.tools import Tool
@@ -56,22 +57,15 @@ _FILTERED: Final = frozenset(
 """Reasons to stop that are no success. All but the first are Gemini's."""
 
 
-class OpenAIChat:
+class OpenAIChat(HttpChat):
     """A client for `POST {base_url}/chat/completions`."""
 
     def __init__(self, config: ModelConfig) -> None:
-        headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._config = config
-        self._client = ModelHttpClient(config, headers)
+        super().__init__(config, bearer(config))
         self._fields = OptionalFields(_OPTIONAL_FIELDS)
         self._filled: set[str] = set()
         self._path = "/chat/completions"
         self._url_has_no_path = urlsplit(config.base_url).path == ""
-
-    @property
-    def identity(self) -> str:
-        """See ChatModel."""
-        return self._client.identity
 
     async def context_tokens(self) -> int:
         """See ChatModel."""
@@ -132,10 +126,6 @@ class OpenAIChat:
             return await (
                 _read_stream(response, on_text) if response.is_stream else _read_reply(response)
             )
-
-    async def close(self) -> None:
-        """See ChatModel."""
-        await self._client.close()
 
 
 def function_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from graphton.chat import Message, Part, Reasoning, Reply, Role, Text, ToolUse, Usage
 from graphton.model import ModelConfig
+from graphton.providers.base import HttpChat, bearer
 from graphton.providers.fields import OptionalFields
-from graphton.providers.http import ModelHttpClient, ModelResponse
+from graphton.providers.http import ModelResponse
 from graphton.providers.ids import safe_id
 from graphton.providers.openai import DEFAULT_CONTEXT_TOKENS
 from graphton.text import compact_json
@@ -25,21 +26,14 @@ _OPTIONAL_FIELDS: Final = {
 _TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
-class OpenAIResponses:
+class OpenAIResponses(HttpChat):
     """A client for `POST {base_url}/responses`."""
 
     def __init__(self, config: ModelConfig) -> None:
-        headers = {"authorization": f"Bearer {config.api_key}"} if config.api_key else {}
-        self._config = config
-        self._client = ModelHttpClient(config, headers)
+        super().__init__(config, bearer(config))
         self._fields = OptionalFields(_OPTIONAL_FIELDS)
         # The `/v1` at the end of a URL is easily forgotten.
         self._path = "/responses" if urlsplit(config.base_url).path else "/v1/responses"
-
-    @property
-    def identity(self) -> str:
-        """See ChatModel."""
-        return self._client.identity
 
     async def context_tokens(self) -> int:
         """See ChatModel."""
@@ -84,10 +78,6 @@ class OpenAIResponses:
             if response.is_stream:
                 return await _read_stream(response, on_text)
             return _decode(await response.read_object(), response)
-
-    async def close(self) -> None:
-        """See ChatModel."""
-        await self._client.close()
 
 
 def _encode_message(message: Message) -> list[dict[str, Any]]:
