@@ -2,7 +2,7 @@
 # The agent-runner's image: Python 3.11, a shell with its tools, and the worker.
 #
 #   python      python:3.11-slim for the target platform; other stages copy from it
-#   scripts     python:3.11-slim for the build platform, with what the following stages run
+#   scripts     python:3.11-slim for the build platform, with what the stages below run, except app
 #   tools       uv, which installs packages
 #   base        the part of `python` that the runner needs, copied by agent-runner/image/assemble.py
 #   packages    the locked packages for the target, compiled, without unneeded files
@@ -102,11 +102,12 @@ WORKDIR /app
 COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
 
 
-FROM scripts AS app
+# Not from `scripts`: Podman would look again whether its files have changed.
+FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS app
 COPY agent-runner /agent-runner
 RUN mkdir /app && cd /agent-runner \
  && cp -r libs/graphton/graphton libs/stigmer-stubs/stigmer_stubs worker main.py /app \
- && PYTHONHASHSEED=0 python3 /image/assemble.py app /app /app
+ && PYTHONHASHSEED=0 python3 -S image/compile_app.py /app /app
 
 
 # All packages, including those for development, for the build platform.

@@ -5,10 +5,12 @@ used. A workspace that cannot be written does not end the worker: its owner can 
 while the worker runs.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
 import platform
+import resource
 import signal
 import sys
 import threading
@@ -21,6 +23,9 @@ from worker.settings import Settings, SettingsError
 from worker.unused import describe_unused
 from worker.workspace import find_problem
 
+MAX_FILES = 65536
+"""Open files. Where more are allowed, programs that try to close all of them take long."""
+
 
 def main() -> int:
     """Check the configuration and the imports, write the health file, and serve."""
@@ -32,6 +37,7 @@ def main() -> int:
         logs.configure(settings.log_level, settings.log_format, Redactor(settings.secrets.items()))
         problem = find_problem(settings.sandbox_root_dir)
         hide_environment()
+        raise_file_limit()
 
         from graphton import commands
 
@@ -43,11 +49,10 @@ def main() -> int:
         from worker.walls import configure_commands
 
         connection = find_connection(settings, os.environ)
-        # The key for Temporal may come from a file.
-        secrets = [*settings.secrets.items(), ("TEMPORAL_API_KEY", connection.api_key or "")]
+        secrets = [*settings.secrets.items(), *connection.secrets]
         logs.configure(settings.log_level, settings.log_format, Redactor(secrets))
         packages = health.check_imports()
-        configure_commands(settings, connection)
+        configure_commands(settings, connection, os.environ)
         health_file = health.HealthFile.publish(settings, packages, problem)
     except SettingsError as error:
         return report(error)
@@ -56,7 +61,7 @@ def main() -> int:
     log.info("starting", extra={"fields": startup_fields(settings)})
     if problem:
         # The worker polls all the same, so that each execution fails at once with this reason.
-        log.error("executions fail until this is mended: %s", problem)
+        log.error("executions fail until this is fixed: %s", problem)
     for warning in connection.warnings:
         log.warning("%s", warning)
     if unused := describe_unused(os.environ, settings):
@@ -105,6 +110,7 @@ def startup_fields(settings: Settings) -> dict[str, object]:
         "mode": settings.mode.value,
         "sandboxes": settings.sandbox_root_dir,
         "commands": commands.wall().describe(),
+        "network": commands.wall().describe_network(settings.agent_network),
         "server": settings.stigmer_backend_endpoint,
         **model_fields(settings),
         "concurrency": settings.temporal_max_concurrency,
@@ -138,6 +144,15 @@ def hide_environment() -> None:
     if sys.platform == "linux":
         pr_set_dumpable = 4
         ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+
+
+def raise_file_limit() -> None:
+    """Allow more open files than the usual 1024: each connection of a command needs two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def exit_process(code: int) -> NoReturn:

@@ -62,7 +62,6 @@ def _parser() -> argparse.ArgumentParser:
         help="the id of the session to continue; if there is none, the name of a new session",
     )
     ask.add_argument("--agent", default="dev-agent", help="the id of the agent")
-    ask.add_argument("--org", default="local", help="the organization of the agent")
     ask.add_argument("--model", default="", help="a model to use instead of the runner's default")
     ask.add_argument(
         "--workspace", default="", help="the folder of the runner's sandboxes, to show in paths"
@@ -134,7 +133,6 @@ def main() -> int:
                     arguments.message,
                     session=arguments.session,
                     agent=arguments.agent,
-                    org=arguments.org,
                     model=arguments.model,
                     workspace=arguments.workspace,
                     api_key=os.environ.get("STIGMER_API_KEY", ""),

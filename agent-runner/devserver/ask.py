@@ -22,6 +22,9 @@ REQUEST_FAILED: Final = 4
 
 API_VERSION: Final = "agentic.stigmer.ai/v1"
 
+DEFAULT_ORGANIZATION: Final = "local"
+"""The organization for an agent that has none. Only the devserver has such agents."""
+
 
 def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
     make = channel.unary_stream if method.streams else channel.unary_unary
@@ -33,7 +36,7 @@ def _call(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
 
 
 async def find_session(
-    channel: grpc.aio.Channel, metadata: list[tuple[str, str]], name: str, agent: str, org: str
+    channel: grpc.aio.Channel, metadata: list[tuple[str, str]], name: str, agent: agent_pb2.Agent
 ) -> str:
     """Find a session by its id, or create one of this name for the agent. Return its id.
 
@@ -46,13 +49,16 @@ async def find_session(
     except grpc.aio.AioRpcError as error:
         if error.code() != grpc.StatusCode.NOT_FOUND:
             raise
-    wanted_agent = agent_pb2.AgentId(value=agent)
-    found = await _call(channel, contract.GET_AGENT)(wanted_agent, metadata=metadata)
     session = session_pb2.Session(api_version=API_VERSION, kind="Session")
-    session.metadata.name, session.metadata.org = name, org
-    session.spec.agent_instance_id = found.status.default_instance_id
+    session.metadata.name, session.metadata.org = name, organization_of(agent)
+    session.spec.agent_instance_id = agent.status.default_instance_id
     created = await _call(channel, CREATE_SESSION)(session, metadata=metadata)
     return str(created.metadata.id)
+
+
+def organization_of(agent: agent_pb2.Agent) -> str:
+    """The organization of an agent. Its executions and sessions belong to the same one."""
+    return agent.metadata.org or DEFAULT_ORGANIZATION
 
 
 async def ask(
@@ -61,7 +67,6 @@ async def ask(
     *,
     session: str,
     agent: str,
-    org: str,
     model: str,
     workspace: str,
     api_key: str,
@@ -72,15 +77,18 @@ async def ask(
         The exit code: 0 for a completed execution, else EXECUTION_FAILED or REQUEST_FAILED.
     """
     execution = pb.AgentExecution(api_version=API_VERSION, kind="AgentExecution")
-    execution.metadata.name, execution.metadata.org = f"ask-{uuid.uuid4().hex[:12]}", org
+    execution.metadata.name = f"ask-{uuid.uuid4().hex[:12]}"
     execution.spec.agent_id = agent
     execution.spec.message = message
     execution.spec.execution_config.model_name = model
     metadata = [("authorization", f"Bearer {api_key}")] if api_key else []
     async with grpc.aio.insecure_channel(server) as channel:
         try:
+            wanted = agent_pb2.AgentId(value=agent)
+            found = await _call(channel, contract.GET_AGENT)(wanted, metadata=metadata)
+            execution.metadata.org = organization_of(found)
             if session:
-                session = await find_session(channel, metadata, session, agent, org)
+                session = await find_session(channel, metadata, session, found)
                 execution.spec.session_id = session
             created = await _call(channel, contract.CREATE_EXECUTION)(execution, metadata=metadata)
             suffix = f" of session {session}" if session else ""

@@ -105,7 +105,10 @@ def chosen_packages(simulation: str) -> list[str]:
             if not any(fnmatch.fnmatchcase(name, one) for one in PACKAGES_EXCLUDED):
                 chosen.append(f"{name}:{arch}={version}")
     if not chosen:
-        raise AssembleError(f"apt would install none of {', '.join(PACKAGES)}")
+        raise AssembleError(
+            f"apt would install none of {', '.join(PACKAGES)}: the base image has them already, or "
+            "apt did not find them in its sources"
+        )
     return chosen
 
 
@@ -162,7 +165,9 @@ class Apt:
                 text=True,
             )
         except FileNotFoundError:
-            raise AssembleError("the base image has no apt: it is not based on Debian") from None
+            raise AssembleError(
+                "the image that the build runs in has no apt: it is not based on Debian"
+            ) from None
         if done.returncode:
             raise AssembleError(f"`apt-get {args[0]}` failed:\n{done.stdout}")
         return done.stdout

@@ -2,7 +2,6 @@
 
 `assemble.py base`      copies what the runner needs from an unpacked python:3.11-slim
 `assemble.py packages`  removes unneeded files from installed packages, and compiles the rest
-`assemble.py app`       compiles the runner's own code
 `assemble.py verify`    checks that every native file is for the target and finds its libraries
 
 If the base image has an unknown layout, this program fails with a message and does not guess. It
@@ -14,17 +13,18 @@ import ast
 import fnmatch
 import importlib.util
 import io
-import marshal
 import os
-import py_compile
 import shutil
 import stat
 import sys
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from typing import TypeAlias
 
 import elf
+from compile_app import TIMESTAMP, bytecode, compile_module
 
 PYTHON = "python3.11"
 
@@ -66,10 +66,11 @@ OPTIONAL_FILES = [
     "/etc/services",
     "/etc/ssl/openssl.cnf",
     "/etc/timezone",
-    "/lib/terminfo",  # for a shell in a terminal
+    "/lib/terminfo",  # for a shell in a terminal; further below are the other places
     "/usr/lib/locale/C.utf8",
     "/usr/lib/ssl/openssl.cnf",
     "/usr/lib/terminfo",
+    "/usr/share/terminfo",  # since Debian 13
 ]
 """Files that are copied if the base image has them."""
 
@@ -211,10 +212,6 @@ FOLDERS = {
     "/var/tmp": 0o1777,  # noqa: S108
 }
 """Folders that are created even if they are empty."""
-
-TIMESTAMP = 315532800
-"""The modification time of all files: the beginning of 1980, the earliest that a zip archive can
-store. Builds are reproducible only if all files have the same time."""
 
 
 class AssembleError(Exception):
@@ -544,12 +541,7 @@ def strip_packages(folder: Path) -> None:
 
 
 def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) -> None:
-    """Compile modules to bytecode, in `__pycache__`.
-
-    Without it, every start of the worker would take twice the CPU time, because the bytecode cannot
-    be written at run time. The bytecode contains no timestamp and is not compared with the source
-    when it is loaded, because the source does not change in an image. Tracebacks show
-    `runtime_path` as the folder.
+    """Compile modules to bytecode, in `__pycache__`. Tracebacks show `runtime_path` as the folder.
 
     Raises:
         AssembleError: if a module cannot be compiled.
@@ -557,14 +549,9 @@ def compile_sources(folder: Path, runtime_path: str, sources: Iterable[Path]) ->
     for source in sorted(sources):
         inside = source.relative_to(folder)
         try:
-            py_compile.compile(
-                str(source),
-                dfile=f"{runtime_path}/{inside}",
-                doraise=True,
-                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-            )
-        except py_compile.PyCompileError as error:
-            raise AssembleError(f"`{inside}` cannot be compiled: {error.msg}") from None
+            compile_module(str(source), f"{runtime_path}/{inside}")
+        except (SyntaxError, ValueError) as error:
+            raise AssembleError(f"`{inside}` cannot be compiled: {error}") from None
 
 
 def compile_packages(folder: Path, runtime_path: str) -> None:
@@ -574,23 +561,26 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
         AssembleError: if a module cannot be compiled.
     """
     beside = [path for path in (folder / p for p in PACKAGES_SOURCES_BESIDE) if path.exists()]
-    with tarfile.open(folder / PACKAGES_SOURCES, "w:xz", format=tarfile.USTAR_FORMAT) as archive:
+    archived = []
+    # Sources are compressed in a thread, while the next ones are compiled.
+    with (
+        tarfile.open(folder / PACKAGES_SOURCES, "w:xz", format=tarfile.USTAR_FORMAT) as archive,
+        ThreadPoolExecutor(max_workers=1) as thread,
+    ):
         for path in sorted({*folder.rglob("*.py")} - set(beside)):
             inside = path.relative_to(folder)
             try:
                 source = without_docstrings(importlib.util.decode_source(path.read_bytes()))
-                code = compile(source, f"{runtime_path}/{inside}", "exec", dont_inherit=True)
+                path.with_suffix(".pyc").write_bytes(bytecode(source, f"{runtime_path}/{inside}"))
             except (SyntaxError, ValueError) as error:
                 raise AssembleError(f"`{inside}` cannot be compiled: {error}") from None
-            # The flags say that a hash of the source follows, and that it is not checked.
-            header = importlib.util.MAGIC_NUMBER + (0b01).to_bytes(4, "little")
-            digest = importlib.util.source_hash(source.encode())
-            path.with_suffix(".pyc").write_bytes(header + digest + marshal.dumps(code))
             path.unlink()
             if not path.match(PACKAGES_WITHOUT_SOURCES):
                 member = tarfile.TarInfo(str(inside))
                 member.size, member.mtime = len(source.encode()), TIMESTAMP
-                archive.addfile(member, io.BytesIO(source.encode()))
+                archived.append(thread.submit(archive.addfile, member, io.BytesIO(source.encode())))
+        for written in archived:
+            written.result()
     reader = folder / "sitecustomize.py"
     shutil.copyfile(Path(__file__).with_name(reader.name), reader)  # without its mode
     compile_sources(folder, runtime_path, [*beside, reader])
@@ -606,9 +596,7 @@ def without_docstrings(source: str) -> str:
         SyntaxError, ValueError: if it is not valid Python.
     """
     lines = source.encode().splitlines(keepends=True)  # ast counts columns in bytes
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
+    for node in _definitions(ast.parse(source)):
         decorated_class = isinstance(node, ast.ClassDef) and node.decorator_list
         if ast.get_docstring(node, clean=False) is not None and not decorated_class:
             text = node.body[0]
@@ -617,6 +605,23 @@ def without_docstrings(source: str) -> str:
             lines[first] = lines[first][: text.col_offset] + b"pass" + rest
             lines[first + 1 : last + 1] = [b"\n"] * (last - first)
     return b"".join(lines).decode()
+
+
+_Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def _definitions(module: ast.Module) -> Iterator[_Definition]:
+    """Return the functions and classes.
+
+    It does not look into expressions, which have none. `ast.walk` does, and takes 4 times as long.
+    """
+    pending: list[ast.AST] = [module]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, _Definition):
+            yield node
+        for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+            pending.extend(getattr(node, part, ()))
 
 
 def stdlib_with_bytecode() -> set[Path]:
@@ -680,26 +685,12 @@ def set_timestamps(folder: Path) -> None:
         os.utime(path, (TIMESTAMP, TIMESTAMP), follow_symlinks=False)
 
 
-def make_readable(folder: Path, is_executable: Callable[[Path], bool]) -> None:
-    """Make a folder readable for everyone. In a checkout it may be readable only for its owner."""
+def make_readable(folder: Path) -> None:
+    """Make a folder readable for everyone. Files that their owner may execute stay executable."""
     for path in [*folder.rglob("*"), folder]:
         if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or is_executable(path) else 0o644)
-
-
-def has_execute_bit(path: Path) -> bool:
-    """Tell whether the owner may execute a file."""
-    return bool(path.stat().st_mode & stat.S_IXUSR)
-
-
-def is_script(path: Path) -> bool:
-    """Tell whether a file begins with `#!`.
-
-    Where the file system has no modes, git sets the execute bit of all files or of none:
-    https://git-scm.com/docs/git-config#Documentation/git-config.txt-corefileMode
-    """
-    with path.open("rb") as file:
-        return file.read(2) == b"#!"
+            executable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod(0o755 if executable else 0o644)
 
 
 def main() -> int:
@@ -712,9 +703,6 @@ def main() -> int:
     packages = commands.add_parser("packages")
     packages.add_argument("folder", type=Path)
     packages.add_argument("runtime_path", help="where the folder will be in the image")
-    app = commands.add_parser("app")
-    app.add_argument("folder", type=Path)
-    app.add_argument("runtime_path", help="where the folder will be in the image")
     check = commands.add_parser("verify")
     check.add_argument("root", type=Path, help="the output of `base`")
     check.add_argument("packages", type=Path)
@@ -734,13 +722,7 @@ def main() -> int:
             case "packages":
                 strip_packages(args.folder)
                 compile_packages(args.folder, args.runtime_path)
-                make_readable(args.folder, has_execute_bit)
-                set_timestamps(args.folder)
-            case "app":
-                for stub in args.folder.rglob("*.pyi"):
-                    stub.unlink()
-                compile_sources(args.folder, args.runtime_path, args.folder.rglob("*.py"))
-                make_readable(args.folder, is_script)
+                make_readable(args.folder)
                 set_timestamps(args.folder)
             case "verify":
                 count = verify(args.root, args.packages, args.arch)

@@ -1,9 +1,11 @@
 """What an agent's command could try, and which wall stops it.
 
 Each attack is a Python program. It has these variables: `outside`, a folder outside of the sandbox
-with a file `secret`; `worker`, `thread` and `other`, the ids of the worker, of one of its threads,
-and of a process of the same user that belongs to somebody else; `port`, a denied TCP port;
-`libc`; and `reached()`, which says that the attack has succeeded. It may raise OSError.
+with a file `secret`, a FIFO `pipe` and a Unix socket `socket`; `abstract`, the name of an abstract
+Unix socket; `memory_key`, the key of a segment of shared memory; `shared`, the path of a file in
+/dev/shm; `worker`, `thread` and `other`, the ids of the worker, of one of its threads, and of a
+process of the same user that belongs to somebody else; `port`, a denied TCP port; `libc`; and
+`reached()`, which says that the attack has succeeded. It may raise OSError.
 """
 
 from dataclasses import dataclass
@@ -24,7 +26,8 @@ class Kind(StrEnum):
 N, M, L, P, O, S = Kind  # noqa: E741
 ALL = frozenset(Kind)
 UNSEEN = frozenset({N, M})
-"""What only a mount namespace stops: Landlock restricts neither `stat` nor `chmod`."""
+"""What only a mount namespace stops: Landlock restricts neither `stat` nor `chmod` nor `chown`, and
+commands need /dev/shm, for example for semaphores."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,23 @@ ATTACKS = (
     ),
     Attack(
         "take a file by a hard link",
-        "os.link(f'{outside}/secret', 'mine'); open('mine').read(); reached()",
+        "os.link(f'{outside}/secret', 'linked'); open('linked').read(); reached()",
         FILES,
+    ),
+    Attack(
+        "open a FIFO outside",
+        "os.open(f'{outside}/pipe', os.O_RDWR | os.O_NONBLOCK); reached()",
+        FILES,
+    ),
+    Attack("make a device", "os.mknod('device', 0o20666, os.makedev(1, 1)); reached()", ALL),
+    Attack(
+        "make a file of 1 TB, without content",
+        """
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+open('sparse', 'w').truncate(1 << 40)
+reached()
+""",
+        ALL,
     ),
     Attack(
         "follow a symbolic link",
@@ -127,7 +145,7 @@ for name in os.listdir(own):
     Attack("signal everybody", "os.kill(-1, 0); reached()", ALL),
     Attack(
         "signal the worker by tgkill",
-        "syscall(234 if x86 else 131, worker, worker, 0) or reached()",
+        "must(syscall(234 if x86 else 131, worker, worker, 0))",
         ALL,
     ),
     Attack(
@@ -137,14 +155,12 @@ for name in os.listdir(own):
     ),
     Attack("signal the init", "os.kill(1, 0); reached()", ALL),
     Attack("signal another command", "os.kill(other, 0); reached()", frozenset({N, M, L})),
-    Attack(
-        "trace another process", "syscall(101 if x86 else 117, 16, other, 0, 0) or reached()", ALL
-    ),
+    Attack("trace another process", "must(syscall(101 if x86 else 117, 16, other, 0, 0))", ALL),
     Attack(
         "read another process's memory",
         """
 here, there = (ctypes.c_size_t * 2)(0, 0), (ctypes.c_size_t * 2)(0, 0)
-syscall(310 if x86 else 270, other, here, 1, there, 1, 0) >= 0 and reached()
+must(syscall(310 if x86 else 270, other, here, 1, there, 1, 0))
 """,
         ALL,
     ),
@@ -179,7 +195,7 @@ reached()
     ),
     Attack(
         "connect to an abstract Unix socket",
-        "socket.socket(socket.AF_UNIX).connect(f'\\0{outside}'); reached()",
+        "socket.socket(socket.AF_UNIX).connect(f'\\0{abstract}'); reached()",
         ALL,
     ),
     Attack(
@@ -209,12 +225,23 @@ reached()
     Attack("reach the machine's host", "socket.socket(40, socket.SOCK_STREAM); reached()", ALL),
     Attack(
         "attach shared memory",
-        "libc.shmget(memory_key, 0, 0) >= 0 and reached()",
+        "must(libc.shmget(memory_key, 0, 0))",
         ALL,
     ),
     Attack("list shared memory", "os.listdir('/dev/shm') and reached()", FILES),
-    Attack("make a user namespace", "libc.unshare(0x10000000) or reached()", ALL),
-    Attack("mount", "libc.mount(b'none', b'.', b'tmpfs', 0, None) or reached()", ALL),
+    Attack("read shared memory by its name", "open(shared).read(); reached()", UNSEEN),
+    Attack(
+        "write into /dev/shm",
+        """
+os.stat(shared)  # a mount namespace has another /dev/shm
+with open(f'{shared}-{os.getpid()}', 'w') as file: file.write('x')
+os.unlink(file.name)
+reached()
+""",
+        UNSEEN,
+    ),
+    Attack("make a user namespace", "must(libc.unshare(0x10000000))", ALL),
+    Attack("mount", "must(libc.mount(b'none', b'.', b'tmpfs', 0, None))", ALL),
     Attack(
         "use io_uring", "syscall(425, 0, None) < 0 and ctypes.get_errno() == 38 or reached()", ALL
     ),
@@ -234,6 +261,38 @@ reached()
     ),
     Attack("type into a terminal", "libc.ioctl(0, 0x5412, b'x') and errno_is(1) or reached()", ALL),
     Attack("signal the supervisor", "os.kill(os.getppid(), 0); reached()", frozenset({N, M, L})),
+    Attack(
+        "change the group of a file",
+        "os.chown(f'{outside}/secret', os.getuid(), os.getgid()); reached()",
+        UNSEEN,
+    ),
+    Attack(
+        "write an attribute of a file",
+        "os.setxattr(f'{outside}/secret', 'user.note', b'x'); reached()",
+        ALL,
+    ),
+    Attack(
+        "write an attribute of a file by setxattrat",
+        """
+class Value(ctypes.Structure):
+    _fields_ = [('data', ctypes.c_char_p), ('size', ctypes.c_uint32), ('flags', ctypes.c_uint32)]
+value, path = Value(b'x', 1, 0), f'{outside}/secret'.encode()
+must(syscall(463, -100, path, 0, b'user.note', ctypes.byref(value), 16))
+""",
+        ALL,
+    ),
+    Attack(
+        "give a folder an access control list",
+        """
+entries = ((1, 7, -1), (2, 7, os.getuid()), (4, 0, -1), (16, 7, -1), (32, 0, -1))
+access = struct.pack('<I', 2) + b''.join(
+    struct.pack('<HHI', kind, rights, who & 0xFFFFFFFF) for kind, rights, who in entries
+)
+os.setxattr(outside, 'system.posix_acl_access', access)
+reached()
+""",
+        ALL,
+    ),
     Attack(
         "take all rights from a folder outside",
         "os.chmod(outside, 0); reached()",
@@ -263,36 +322,52 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-PRELUDE = """
-import ctypes, errno, os, resource, signal, socket, sys, threading, time
+VICTIMS = """
+import ctypes, json, os, socket, sys, uuid
+
+root, number, memory_key = sys.argv[1], int(sys.argv[2]), 0x47525054 + os.getpid()
+# Containers on the host's network share its abstract sockets, so their names must differ.
+shared, abstract = f'/dev/shm/attack-{os.getpid()}', uuid.uuid4().hex
 libc = ctypes.CDLL(None, use_errno=True)
-syscall = libc.syscall
+memory = libc.shmget(memory_key, 4096, 0o1600)
+assert memory >= 0
+open(shared, 'w').write('x')
+sockets, definitions = [], []
+for n in range(number):
+    outside = f'{root}/outside-{n}'
+    os.mkdir(outside)
+    os.chdir(outside)  # the path of a socket has at most 107 characters
+    open('secret', 'w').write('not yours')
+    os.mkfifo('pipe')
+    sockets.append(socket.create_server('socket', family=socket.AF_UNIX))
+    definitions.append(
+        f'outside, abstract, memory_key = {(outside, abstract, memory_key)!r}\\n'
+        f'shared, other = {(shared, os.getpid())!r}\\n'
+    )
+sockets.append(socket.create_server(f'\\0{abstract}', family=socket.AF_UNIX))
+print(json.dumps(definitions), flush=True)
+sys.stdin.read()
+os.unlink(shared)
+libc.shmctl(memory, 0, None)
+for n in range(number): os.chmod(f'{root}/outside-{n}', 0o700)
+"""
+"""Makes what the attacks are aimed at, and keeps it until its standard input is closed.
+
+Its arguments are a folder and the number of attacks. It prints a JSON list with the definitions of
+variables for each attack, which are without `worker`, `thread` and `port`.
+"""
+
+PRELUDE = """
+import ctypes, errno, os, resource, signal, socket, struct, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
 x86 = os.uname().machine == 'x86_64'
 def reached(): print('REACHED')
 def errno_is(number): return ctypes.get_errno() == number
+def syscall(*words):
+    # Without a type, only half of each number is passed.
+    return libc.syscall(*(ctypes.c_long(word) if type(word) is int else word for word in words))
+def must(result):
+    if result < 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    reached()
 """
-
-SUITE = """
-import json, os, signal, sys
-prelude, definitions, attacks = json.loads(sys.stdin.read())
-for name, program in attacks:
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        signal.alarm(20)
-        os.dup2(writing, 1)
-        os.close(reading)
-        os.close(writing)
-        try:
-            exec(prelude + definitions + program)
-        except OSError:
-            pass
-        sys.stdout.flush()
-        os._exit(0)
-    os.close(writing)
-    with open(reading) as output:
-        text = output.read()
-    _, status = os.waitpid(child, 0)
-    print(name, 'REACHED' in text, os.waitstatus_to_exitcode(status), sep='\\t', flush=True)
-"""
-"""A program that tries attacks and prints, for each, whether it succeeded, and its exit code."""

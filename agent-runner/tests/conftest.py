@@ -8,8 +8,8 @@ from _pytest.logging import LogCaptureHandler
 
 from worker.settings import Settings
 
-PREFIXES = ("AGENT_MAX_", "ANTHROPIC_", "LOG_", "OPENAI_", "SANDBOX_", "STIGMER_", "TEMPORAL_",
-            "OLLAMA_", "METRICS_")  # fmt: skip
+PREFIXES = ("AGENT_MAX_", "AGENT_NETWORK", "ANTHROPIC_", "LOG_", "OPENAI_", "SANDBOX_", "STIGMER_",
+            "TEMPORAL_", "OLLAMA_", "METRICS_")  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,13 @@
 """The worker under test: a process from this checkout, or a container from an image.
 
-To test a container, set AGENT_RUNNER_TEST_ENGINE (docker or podman) and AGENT_RUNNER_TEST_IMAGE.
+To test a container, set AGENT_RUNNER_TEST_ENGINE (docker or podman) and AGENT_RUNNER_TEST_IMAGE. If
+root runs the tests, AGENT_RUNNER_TEST_USER can name a user whose rootless Podman has the image, and
+XDG_RUNTIME_DIR is that user's.
 """
 
 import asyncio
 import os
+import pwd
 import re
 import signal
 import sys
@@ -19,11 +22,15 @@ import pytest
 ORIGINAL_ENVIRONMENT = dict(os.environ)
 ENGINE = ORIGINAL_ENVIRONMENT.get("AGENT_RUNNER_TEST_ENGINE", "")
 IMAGE = ORIGINAL_ENVIRONMENT.get("AGENT_RUNNER_TEST_IMAGE", "")
+ROOTLESS_USER = ORIGINAL_ENVIRONMENT.get("AGENT_RUNNER_TEST_USER", "")
 if bool(ENGINE) != bool(IMAGE):
     raise pytest.UsageError("set both AGENT_RUNNER_TEST_ENGINE and AGENT_RUNNER_TEST_IMAGE")
 
 CONTAINER_WORKSPACE = Path("/workspace")
 IMAGE_USER = 1000
+
+WORKSPACE_OWNER = pwd.getpwnam(ROOTLESS_USER).pw_uid if ROOTLESS_USER else IMAGE_USER
+"""The uid on the host of the container's user."""
 
 # The options of `cargo xtask run-local`, with the host's network to reach the tests' servers.
 RUN_OPTIONS = (
@@ -68,7 +75,7 @@ class Runner:
             polls = any("polling `" in line for line in self.log[lines_before:])
             return polls or self.process.returncode is not None
 
-        await until(polls_or_ended, what="polling")
+        await until(polls_or_ended, 60, what="polling")
         assert self.process.returncode is None, "".join(self.log)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
@@ -101,6 +108,10 @@ class Runner:
         """Return the pid of the worker, as its commands see it."""
         return self.process.pid
 
+    async def thread(self) -> int:
+        """Return the id of a thread of the worker, which is not its first."""
+        return max(int(task.name) for task in Path(f"/proc/{self.process.pid}/task").iterdir())
+
     async def peak_memory(self) -> float:
         """Return the peak memory in MB of the worker, without the commands that it started."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -108,32 +119,47 @@ class Runner:
         return int(kib) * 1024 / 1e6
 
 
+def engine_command() -> tuple[str, ...]:
+    """The beginning of a command line of the engine."""
+    if not ROOTLESS_USER:
+        return (ENGINE,)
+    home = pwd.getpwnam(ROOTLESS_USER).pw_dir
+    variables = (f"HOME={home}", f"XDG_RUNTIME_DIR={ORIGINAL_ENVIRONMENT['XDG_RUNTIME_DIR']}")
+    # The rest of the environment is passed on, so that values are on no command line.
+    return ("runuser", "-u", ROOTLESS_USER, "--", "env", "--chdir=/", *variables, ENGINE)
+
+
 class ContainerRunner(Runner):
     """A worker in a container. `process` is the engine's client, attached to the container."""
+
+    options: tuple[str, ...] = RUN_OPTIONS
+    workspace_owner = WORKSPACE_OWNER
 
     def __init__(self, root: Path, environment: dict[str, str]) -> None:
         super().__init__(root, {})
         self.name = f"proof-{uuid.uuid4().hex}"
         self.settings = environment
-        self.command = [ENGINE, "start", "--attach", self.name]
+        self.command = [*engine_command(), "start", "--attach", self.name]
         self.environment = ORIGINAL_ENVIRONMENT
         self._created = False
 
     async def start(self) -> None:
         """Start the worker. The container is created the first time only."""
         if not self._created:
-            os.chown(self.root, IMAGE_USER, IMAGE_USER)
+            os.chown(self.root, self.workspace_owner, self.workspace_owner)
             # Names only: other users could read the values on the command line.
             names = [word for name in self.settings for word in ("--env", name)]
             mount = ("--volume", f"{self.root}:{CONTAINER_WORKSPACE}")
             self._created = True  # set first, so that a partly created container is removed too
-            await self.engine("create", "--name", self.name, *RUN_OPTIONS, *mount, *names, IMAGE)
+            mapping = ("--userns", f"keep-id:uid={IMAGE_USER},gid={IMAGE_USER}")
+            options = (*self.options, *(mapping if ROOTLESS_USER else ()))
+            await self.engine("create", "--name", self.name, *options, *mount, *names, IMAGE)
         await super().start()
 
     async def engine(self, *words: str) -> str:
         """Run a command of the engine, and return its output."""
         process = await asyncio.create_subprocess_exec(
-            *(ENGINE, *words),
+            *(*engine_command(), *words),
             env=ORIGINAL_ENVIRONMENT | self.settings,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -164,8 +190,27 @@ class ContainerRunner(Runner):
         children = await self.engine("exec", self.name, "cat", "/proc/1/task/1/children")
         return int(children.split()[0])
 
+    async def thread(self) -> int:
+        """See Runner."""
+        tasks = await self.engine("exec", self.name, "ls", f"/proc/{await self.pid()}/task")
+        return max(int(task) for task in tasks.split())
+
     async def peak_memory(self) -> float:
         """Return the peak memory in MB of the container, including its files in memory."""
         files = ("memory.peak", "memory/memory.max_usage_in_bytes")  # cgroup v2, v1
         words = " || ".join(f"cat /sys/fs/cgroup/{file} 2>/dev/null" for file in files)
         return int(await self.engine("exec", self.name, "sh", "-c", words)) / 1e6
+
+
+class CliRunner(ContainerRunner):
+    """A worker in a container that is started as stigmer's own CLI does it on Linux.
+
+    The workspace belongs to the person who typed `stigmer server`, who is not the image's user.
+    """
+
+    workspace_owner = IMAGE_USER + 1
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        super().__init__(root, environment)
+        logs = f"{root.parent / 'logs'}:/logs"
+        self.options = ("--restart", "unless-stopped", "--network", "host", "--volume", logs)

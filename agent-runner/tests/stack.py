@@ -45,9 +45,10 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
     runners: list[Runner] = field(default_factory=list)
 
-    async def runner(self, **environment: str) -> Runner:
-        """Start a worker, and wait until it polls."""
-        base = {
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment of a worker."""
+        return {
             "LOG_LEVEL": "debug",
             "OPENAI_API_KEY": MODEL_KEY,
             "STIGMER_API_KEY": WORKER_KEY,
@@ -56,9 +57,13 @@ class Stack:
             "STIGMER_LLM_PROVIDER": "openai",
             "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE": self.queue,
             "TEMPORAL_SERVICE_ADDRESS": TEMPORAL,
+            **self.environment,
         }
+
+    async def runner(self, **environment: str) -> Runner:
+        """Start a worker, and wait until it polls."""
         kind = ContainerRunner if ENGINE else Runner
-        runner = kind(self.root, base | self.environment | environment)
+        runner = kind(self.root, self.variables | environment)
         self.runners.append(runner)
         await runner.start()
         return runner

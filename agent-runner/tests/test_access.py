@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from graphton import confine
 from graphton.access import restore_access, with_access
 
 AGENT_RUNNER = Path(__file__).parent.parent
@@ -30,6 +31,7 @@ def as_uid_1234(folder: Path, code: str) -> str:
     start = (
         "import asyncio, os, sys\n"
         "from pathlib import Path\n"
+        "from graphton import commands, confine\n"
         "from worker import health, probe, sandbox\n"
         "from worker.settings import Settings\n"
         "root = Path(sys.argv[1])\n"
@@ -158,3 +160,48 @@ finally:
     os.kill(attack, signal.SIGKILL)
 """
     assert as_uid_1234(folder, code).split() == ["0", "1", "2", "3"] * 2
+
+
+@needs_root
+def test_a_wall_is_built_around_a_folder_without_rights(folder: Path) -> None:
+    """Between the start of a command's supervisor and its wall, others can use `chmod`."""
+    code = """
+own = root / 'thread-x'
+(own / '.tmp').mkdir(parents=True)
+abi = confine.landlock_version()
+for build in (
+    lambda: confine.with_folder_access(str(own), lambda: os.chdir(own)),
+    lambda: confine.open_own(str(own)),
+    lambda: confine.open_own(str(own), '/.tmp'),
+    lambda: confine.restrict_files(str(own), ['/usr'], abi, own_mounts=False),
+)[: 4 if abi else 3]:
+    for path in (own, root):
+        os.chmod(path, 0)
+    build()
+    (own / 'file').write_text('x')
+    print((own / 'file').read_text())
+"""
+    count = 4 if confine.landlock_version() else 3
+    assert as_uid_1234(folder, code).split() == ["x"] * count
+
+
+@needs_root
+def test_hidden_files_count(folder: Path) -> None:
+    code = """
+hidden = root / 'hidden/below'
+hidden.mkdir(parents=True)
+(hidden / 'file').write_bytes(bytes(3 << 20))
+(hidden / 'file').chmod(0)
+hidden.chmod(0)
+hidden.parent.chmod(0o600)
+os.chdir(root)
+for _ in range(20):  # deeper than a path can be
+    os.mkdir('d' * 255)
+    os.chdir('d' * 255)
+with open('file', 'wb') as file:
+    file.write(bytes(2 << 20))
+os.chmod('.', 0)
+os.chdir('/')
+print(asyncio.run(commands._measure(root)) >> 20)
+"""
+    assert as_uid_1234(folder, code) == "5"

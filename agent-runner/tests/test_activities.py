@@ -46,6 +46,24 @@ async def test_an_unavailable_server_is_reported_in_the_status(
     assert status.completed_at >= status.started_at > "2020"
 
 
+async def test_the_workers_own_secrets_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path))
+    monkeypatch.setenv("STIGMER_BACKEND_ENDPOINT", "127.0.0.1:1")
+    monkeypatch.setenv("OPENAI_API_KEY", "key-of-the-model")
+    monkeypatch.setattr(
+        "worker.backend.Backend.call.__kwdefaults__", {"retry_for": 0.2, "attempt_timeout": 1}
+    )
+    activities = Activities(Settings.load(), secrets=[("TEMPORAL_API_KEY", "key-of-a-profile")])
+    execution = AgentExecution()
+    execution.spec.message = "key-of-a-profile key-of-the-model"
+    status = await ActivityEnvironment().run(activities.execute_graphton, execution, "t")
+    assert [message.content for message in status.messages] == [
+        "[secret TEMPORAL_API_KEY] [secret OPENAI_API_KEY]"
+    ]
+
+
 async def test_a_bug_at_the_end_does_not_leave_the_activity(
     activities: Activities, monkeypatch: pytest.MonkeyPatch
 ) -> None:

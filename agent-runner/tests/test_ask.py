@@ -39,7 +39,7 @@ def test_a_failed_execution_has_an_exit_code_of_its_own(capsys: pytest.CaptureFi
 
 def test_a_server_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
     server = "127.0.0.1:1"
-    asked = ask(server, "hello", session="", agent="", org="o", model="", workspace="", api_key="")
+    asked = ask(server, "hello", session="", agent="a", model="", workspace="", api_key="")
     assert asyncio.run(asked) == REQUEST_FAILED
     assert re.match(f"{server}: {grpc.StatusCode.UNAVAILABLE.name}: ", capsys.readouterr().err)
 
@@ -53,10 +53,6 @@ def test_the_server_chooses_the_id_of_a_new_session(monkeypatch: pytest.MonkeyPa
             if method is contract.GET_SESSION:
                 none = grpc.aio.Metadata()
                 raise grpc.aio.AioRpcError(grpc.StatusCode.NOT_FOUND, none, none)
-            if method is contract.GET_AGENT:
-                agent = agent_pb2.Agent()
-                agent.status.default_instance_id = "ins-1"
-                return agent
             session = session_pb2.Session()
             session.metadata.id = "ses-1"
             return session
@@ -65,7 +61,10 @@ def test_the_server_chooses_the_id_of_a_new_session(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(devserver.ask, "_call", call)
     channel: Any = None
-    assert asyncio.run(find_session(channel, [], "mine", "agt-1", "local")) == "ses-1"
+    agent = agent_pb2.Agent()
+    agent.metadata.org = "acme"
+    agent.status.default_instance_id = "ins-1"
+    assert asyncio.run(find_session(channel, [], "mine", agent)) == "ses-1"
     created = sent[-1]
-    assert (created.metadata.name, created.metadata.org) == ("mine", "local")
+    assert (created.metadata.name, created.metadata.org) == ("mine", "acme")
     assert created.spec.agent_instance_id == "ins-1"

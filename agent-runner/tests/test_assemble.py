@@ -1,6 +1,7 @@
 """Assembles images from small artificial base images."""
 
 import os
+import py_compile
 import re
 import shutil
 import struct
@@ -11,6 +12,7 @@ import textwrap
 from pathlib import Path, PurePosixPath
 
 import assemble
+import compile_app
 import elf
 import pytest
 from assemble import AssembleError, Source, Tree
@@ -536,7 +538,7 @@ def test_the_modes_do_not_depend_on_the_checkout(tmp_path: Path, mode: int) -> N
     put(app, "empty", "", mode)
     for folder in (app, app / "worker"):
         folder.chmod(mode | 0o100)
-    subprocess.run([sys.executable, assemble.__file__, "app", str(app), "/app"], check=True)
+    subprocess.run([sys.executable, "-S", compile_app.__file__, str(app), "/app"], check=True)
     modes = {str(p.relative_to(app)): oct(p.stat().st_mode & 0o777) for p in app.rglob("*")}
     assert oct(app.stat().st_mode & 0o777) == "0o755"
     assert modes == {
@@ -547,7 +549,44 @@ def test_the_modes_do_not_depend_on_the_checkout(tmp_path: Path, mode: int) -> N
         "worker/__pycache__": "0o755",
         "worker/__pycache__/probe.cpython-311.pyc": "0o644",
     }
-    assert {p.stat().st_mtime for p in [app, *app.rglob("*")]} == {assemble.TIMESTAMP}
+    assert {p.stat().st_mtime for p in [app, *app.rglob("*")]} == {compile_app.TIMESTAMP}
+
+
+def test_bytecode_is_that_of_py_compile(tmp_path: Path) -> None:
+    put(tmp_path, "app/module.py", "def f(x):\n    return {'a', 'b'} | x\n")
+    compile_app.assemble(str(tmp_path / "app"), "/app")
+    ours = tmp_path / "app/__pycache__/module.cpython-311.pyc"
+    theirs = py_compile.compile(
+        str(tmp_path / "app/module.py"),
+        str(tmp_path / "theirs.pyc"),
+        dfile="/app/module.py",
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    assert ours.read_bytes() == Path(str(theirs)).read_bytes()
+
+
+def test_compiling_the_app_imports_only_what_the_interpreter_contains() -> None:
+    """Everything else would have to be compiled first."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules)\n"
+        "import compile_app\n"
+        "new = {name: sys.modules[name].__spec__.origin for name in set(sys.modules) - before}\n"
+        "print([name for name, origin in new.items() if origin not in ('built-in', 'frozen')])\n"
+    )
+    image = str(Path(compile_app.__file__).parent)
+    command = [sys.executable, "-S", "-c", code, image]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "['compile_app']\n"
+
+
+def test_code_that_cannot_be_compiled(tmp_path: Path) -> None:
+    put(tmp_path, "app/worker/a.py", "def\n")
+    command = [sys.executable, compile_app.__file__, str(tmp_path / "app"), "/app"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "compile_app.py: `worker/a.py` cannot be compiled: invalid syntax (a.py, line 1)\n"
+    )
 
 
 def test_a_module_that_cannot_be_compiled(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsSt
 from pydantic import BaseModel, TypeAdapter
 from typing_extensions import get_type_hints
 
-from graphton.agent import Agent, LimitError, Limits
+from graphton.agent import Agent, LimitError, RunLimits
 from graphton.chat import ModelError
 from graphton.files import Folder
 from graphton.memory import ThreadMemory
@@ -105,7 +105,7 @@ async def play(model: ModelConfig, request: str, folder: Folder) -> dict[str, An
     """Run an agent, and return what became of it, in the form of a cassette's outcome."""
     chat, observer = connect(model), RecordingObserver()
     memory = ThreadMemory(folder, "t")
-    agent = Agent(chat, system="Be brief.", tools=SandboxTools(folder).all, limits=Limits())
+    agent = Agent(chat, system="Be brief.", tools=SandboxTools(folder).all, limits=RunLimits())
     result: dict[str, Any]
     try:
         outcome = await agent.run(memory.load(), request, observer, memory.save)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from temporalio.service import TLSConfig
 
-from tests.runners import ENGINE, until
-from tests.stack import TEMPORAL, Proxy, answer, needs_temporal, start_stack
+from stigmer_stubs import agentexecution_pb2 as pb
+from tests.runners import until
+from tests.stack import TEMPORAL, WORKER_KEY, Proxy, answer, needs_temporal, start_stack
 from worker.connection import Connection, find_connection
 from worker.settings import Settings, SettingsError
 
@@ -76,6 +77,23 @@ def test_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (other.address, other.namespace, other.warnings) == ("other:1", "default", ())
 
 
+def test_the_secrets_of_a_profile_are_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "temporal.toml"
+    file.write_text(
+        '[profile.default]\naddress = "file:1"\napi_key = "key-of-a-profile"\n'
+        '[profile.default.grpc_meta]\nauthorization = "Bearer 12345"\nplace = "somewhere"\n'
+        '[profile.default.tls]\nclient_cert_data = "cert"\nclient_key_data = "private-key"\n'
+    )
+    assert find(monkeypatch, TEMPORAL_CONFIG_FILE=str(file)).secrets == [
+        ("TEMPORAL_API_KEY", "key-of-a-profile"),
+        ("TEMPORAL_TLS_CLIENT_KEY", "private-key"),
+        ("TEMPORAL_GRPC_META_AUTHORIZATION", "Bearer 12345"),
+    ]
+    assert find(monkeypatch, TEMPORAL_PROFILE="", TEMPORAL_API_KEY="local").secrets == []
+
+
 def test_variables_replace_the_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = write_profile(tmp_path)
     found = find(
@@ -139,31 +157,38 @@ class Certificates:
 
     @property
     def server(self) -> ssl.SSLContext:
-        """For a server that only accepts clients with a certificate of the CA."""
+        """For a server that accepts every client."""
         context = ssl.create_default_context(
             ssl.Purpose.CLIENT_AUTH, cafile=str(self.folder / "ca.pem")
         )
         context.load_cert_chain(self.folder / "server.pem", self.folder / "server.key")
-        context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["h2"])
         return context
 
+    @property
+    def strict_server(self) -> ssl.SSLContext:
+        """For a server that only accepts clients with a certificate of the CA."""
+        context = self.server
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
+
+@pytest.mark.image
 @needs_temporal
-@pytest.mark.skipif(bool(ENGINE), reason="the certificates are files of this machine")
 async def test_a_temporal_that_requires_a_client_certificate(tmp_path: Path) -> None:
-    certificates = Certificates(tmp_path)
     async with start_stack(tmp_path / "workspace") as stack:
-        proxy = Proxy(TEMPORAL, certificates.server)
+        certificates = Certificates(stack.root)
+        in_worker = stack.sandbox_in_worker("x").parent
+        proxy = Proxy(TEMPORAL, certificates.strict_server)
         await proxy.start()
         address = {
             "TEMPORAL_SERVICE_ADDRESS": "",
             "TEMPORAL_ADDRESS": f"localhost:{proxy.port}",
         }
-        ca = {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": str(tmp_path / "ca.pem")}
+        ca = {"TEMPORAL_TLS_SERVER_CA_CERT_PATH": str(in_worker / "ca.pem")}
         client = {
-            "TEMPORAL_TLS_CLIENT_CERT_PATH": str(tmp_path / "client.pem"),
-            "TEMPORAL_TLS_CLIENT_KEY_DATA": (tmp_path / "client.key").read_text(),
+            "TEMPORAL_TLS_CLIENT_CERT_PATH": str(in_worker / "client.pem"),
+            "TEMPORAL_TLS_CLIENT_KEY_DATA": (stack.root / "client.key").read_text(),
         }
         for count, wrong in enumerate((address, address | ca, address | client)):
             starting = asyncio.create_task(stack.runner(**wrong))
@@ -176,7 +201,37 @@ async def test_a_temporal_that_requires_a_client_certificate(tmp_path: Path) -> 
         runner = await stack.runner(**address, **ca, **client)
         assert any(f"localhost:{proxy.port} with TLS, namespace" in line for line in runner.log)
         assert "PRIVATE KEY" not in "".join(runner.log)
-        assert "hello" in answer(await stack.run("run: echo hello", "tls"))
+        line = client["TEMPORAL_TLS_CLIENT_KEY_DATA"].splitlines()[1]
+        status = await stack.run(f"run: echo hello {line}", "tls")
+        assert "hello [secret TEMPORAL_TLS_CLIENT_KEY]" in answer(status)
+        assert line not in str(status) + "".join(runner.log)
+        assert await runner.end() == 0
+        await proxy.stop()
+
+
+@pytest.mark.image
+@needs_temporal
+async def test_a_stigmer_server_with_tls_and_a_key(tmp_path: Path) -> None:
+    async with start_stack(tmp_path / "workspace") as stack:
+        certificates = Certificates(stack.root)
+        proxy = Proxy(f"127.0.0.1:{stack.server.port}", certificates.server)
+        await proxy.start()
+        cloud = {
+            "MODE": "cloud",
+            "SSL_CERT_FILE": str(stack.sandbox_in_worker("x").parent / "ca.pem"),
+            "STIGMER_BACKEND_ENDPOINT": f"https://localhost:{proxy.port}",
+        }
+        refused = await stack.runner(**cloud, STIGMER_API_KEY="another-key")
+        execution_id = await stack.create("run: echo hello")
+        returned = await stack.server.workflow(execution_id).result()
+        assert returned.phase == pb.EXECUTION_FAILED
+        assert "UNAUTHENTICATED" in returned.error
+        await refused.remove()
+        runner = await stack.runner(**cloud)
+        assert "hello" in answer(await stack.run("run: echo hello"))
+        log = "".join(refused.log + runner.log)
+        assert "another-key" not in log
+        assert WORKER_KEY not in log
         assert await runner.end() == 0
         await proxy.stop()
 

@@ -1,5 +1,6 @@
 """Assembles the tools of the flavour from small artificial packages."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,6 +74,32 @@ def test_packages_that_apt_would_install_are_read() -> None:
     ]
     with pytest.raises(AssembleError, match="would install none of git, curl"):
         debian_tools.chosen_packages("Reading package lists...\n")
+
+
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt")
+def test_packages_without_a_signature_are_refused(tmp_path: Path) -> None:
+    packages = tmp_path / "repository/dists/stable/main/binary-arm64/Packages"
+    packages.parent.mkdir(parents=True)
+    packages.touch()
+    release = (
+        "Suite: stable\nComponents: main\nDate: Thu, 01 Jan 2026 00:00:00 UTC\nSHA256:\n"
+        f" {hashlib.sha256().hexdigest()} 0 main/binary-arm64/Packages\n"
+    )
+    (tmp_path / "repository/dists/stable/Release").write_text(release)
+    (tmp_path / "status").touch()
+    apt = debian_tools.Apt(tmp_path / "status", "arm64", tmp_path / "work", mirror="")
+    (tmp_path / "work/etc/sources.list").unlink(missing_ok=True)
+    shutil.rmtree(tmp_path / "work/etc/sources.list.d")
+    (tmp_path / "work/etc/sources.list.d").mkdir()
+
+    def update(option: str) -> None:
+        line = f"deb {option} file:{tmp_path}/repository stable main\n"
+        (tmp_path / "work/etc/sources.list").write_text(line)
+        apt.run("update")
+
+    with pytest.raises(AssembleError, match=r"`apt-get update` failed:(\n|.)* is not signed"):
+        update("")
+    update("[trusted=yes]")  # it was the signature
 
 
 def test_a_copy_of_a_program_becomes_a_link(source: Source, tmp_path: Path) -> None:

@@ -31,7 +31,14 @@ from stigmer_stubs.agentinstance_pb2 import AgentInstance
 from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
-from tests.runners import ENGINE, IMAGE_USER, ContainerRunner, until
+from tests.runners import (
+    ENGINE,
+    IMAGE_USER,
+    WORKSPACE_OWNER,
+    CliRunner,
+    ContainerRunner,
+    until,
+)
 from tests.stack import (
     MODEL_KEY,
     TEMPORAL,
@@ -42,7 +49,7 @@ from tests.stack import (
     needs_temporal,
     start_stack,
 )
-from tests.test_skills import tarred, zipped
+from tests.test_skills import HEADERS, gzipped_header, tarred, zipped
 from worker import probe
 
 pytestmark = [
@@ -123,15 +130,18 @@ def add_agent(stack: Stack, name: str) -> Agent:
 
 
 async def test_ask_creates_the_session_that_it_names(
-    shared: Stack, capsys: pytest.CaptureFixture[str]
+    shared: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    agent = shared.server.store.get(Agent, "dev-agent")
+    assert agent
+    monkeypatch.setattr(agent.metadata, "org", "acme")
+
     async def ask_in(session: str) -> int:
         return await ask(
             f"127.0.0.1:{shared.server.port}",
             "run: echo works",
             session=session,
             agent="dev-agent",
-            org="o",
             model="",
             workspace="/w",
             api_key=WORKER_KEY,
@@ -140,9 +150,10 @@ async def test_ask_creates_the_session_that_it_names(
     assert await ask_in("asked") == 0
     session = shared.server.store.get(Session, "asked")
     assert session is not None
-    agent = shared.server.store.get(Agent, "dev-agent")
-    assert agent and session.spec.agent_instance_id == agent.status.default_instance_id
-    assert (session.metadata.name, session.metadata.org) == ("asked", "o")
+    assert session.spec.agent_instance_id == agent.status.default_instance_id
+    assert (session.metadata.name, session.metadata.org) == ("asked", "acme")
+    (asked,) = (e for e in shared.server.store.executions.values() if e.metadata.org == "acme")
+    assert asked.spec.session_id == "asked"
     assert await ask_in("asked") == 0, "the session exists"
     assert await ask_in("") == 0
     out, err = capsys.readouterr()
@@ -174,18 +185,58 @@ async def test_a_skill_is_installed_and_used(shared: Stack, pack: object) -> Non
     assert "greetings from bin/skills/abc123/tools/greet.sh" in answer(ran)
 
 
-async def test_a_skill_with_a_path_that_leads_out_fails_the_execution(shared: Stack) -> None:
-    add_agent(shared, "evil").spec.skill_refs.add(slug="evil")
+def add_agent_with_skill(stack: Stack, name: str, archive: bytes) -> None:
+    """Add an agent and its only skill, both with this name."""
+    add_agent(stack, name).spec.skill_refs.add(slug=name)
     skill = Skill()
-    skill.metadata.slug = skill.metadata.name = "evil"
-    skill.status.version_hash, skill.status.artifact_storage_key = "evil", "evil"
-    shared.server.store.add(skill)
-    shared.server.store.artifacts["evil"] = zipped({"../../../../evil": b"x"})
+    skill.metadata.slug = skill.metadata.name = name
+    skill.status.version_hash, skill.status.artifact_storage_key = name, name
+    stack.server.store.add(skill)
+    stack.server.store.artifacts[name] = archive
+
+
+async def test_a_skill_with_a_path_that_leads_out_fails_the_execution(shared: Stack) -> None:
+    add_agent_with_skill(shared, "evil", zipped({"../../../../evil": b"x"}))
     status = await shared.run("hello", "evil")
     assert status.phase == pb.EXECUTION_FAILED
     assert status.error == (
         "skill `evil`: the archive contains `../../../../evil`, which leads out of it"
     )
+
+
+@pytest.mark.image
+@pytest.mark.parametrize("header", HEADERS)
+async def test_a_skill_that_is_a_bomb_fails_the_execution(shared: Stack, header: str) -> None:
+    slug = f"bomb-{list(HEADERS).index(header)}"
+    kind, content = HEADERS[header]
+    add_agent_with_skill(shared, slug, gzipped_header(kind, 60_000_000, content * 1000))
+    status = await shared.run("hello", slug)
+    assert status.phase == pb.EXECUTION_FAILED
+    assert status.error == f"skill `{slug}`: an entry has a header of more than 128 KiB"
+
+
+@pytest.mark.image
+async def test_variables_of_an_execution_have_no_effect_before_the_walls(shared: Stack) -> None:
+    """The dynamic loader uses some variables. With LD_PRELOAD it runs code."""
+    folder = shared.sandbox_in_worker("x").parent
+    given = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": f"{folder}/trace"}
+    status = await shared.run("run: echo =$LD_DEBUG=", "loader", **given)
+    assert "=files=" in answer(status)
+    assert list(shared.root.glob("trace*")) == []
+
+
+async def test_other_executions_go_on_while_a_sandbox_is_tidied(shared: Stack) -> None:
+    """A worker that is killed while it writes leaves a file. There may be many of them."""
+    await shared.run("run: true", "littered")
+    partial = shared.root / ".private/thread-littered/partial"
+    partial.mkdir(exist_ok=True)
+    for n in range(100_000):
+        (partial / str(n)).touch()
+    created = await shared.create("run: echo tidy", "littered")
+    assert answer(await shared.run("run: echo here", "beside")) == "The command says: here\n"
+    assert any(partial.iterdir()), "it waited until the sandbox was tidy"
+    assert answer(await shared.ended(created, 120)) == "The command says: tidy\n"
+    assert list(partial.iterdir()) == []
 
 
 @pytest.mark.image
@@ -310,16 +361,26 @@ async def test_the_list_of_what_to_do_is_in_the_status(shared: Stack) -> None:
 
 
 @pytest.mark.image
-async def test_an_agent_that_needs_mcp_servers_fails_before_the_model_is_asked(
+async def test_an_agent_whose_mcp_servers_cannot_be_used_fails_before_the_model_is_asked(
     shared: Stack,
 ) -> None:
     agent = add_agent(shared, "mcp")
-    agent.spec.mcp_servers.add(name="github").http.url = "https://example.com/mcp"
     asked = len(shared.model.requests)
+    agent.spec.mcp_servers.add(name="db").docker.image = "postgres-mcp"
     status = await shared.run("hello", "mcp")
     assert status.phase == pb.EXECUTION_FAILED
-    assert "this agent-runner has no MCP client: `github` (http). " in status.error
+    assert "the MCP server `db` cannot be used: the runner has no container" in status.error
     assert [m.content for m in status.messages] == ["hello"]
+    del agent.spec.mcp_servers[:]
+    agent.spec.mcp_servers.add(name="files").stdio.command = "no-such-program"
+    agent.spec.mcp_servers.add(name="web").http.url = "http://127.0.0.1:9/mcp"
+    status = await shared.run("hello", "mcp")
+    assert status.phase == pb.EXECUTION_FAILED
+    assert (
+        "the MCP server `files` (stdio) cannot be used: the program `no-such-program` cannot be "
+        "executed: no-such-program: No such file or directory; the MCP server `web` (http) cannot "
+        "be used: it cannot be reached"
+    ) in status.error
     assert len(shared.model.requests) == asked
 
 
@@ -434,6 +495,22 @@ async def test_an_execution_ends_before_temporals_timeout(root: Path) -> None:
         assert await runner.end() == 0
 
 
+async def test_the_time_that_an_execution_waits_for_a_slot_counts(root: Path) -> None:
+    async with start_stack(root, RunnerOptions(workflow_run=20)) as stack:
+        runner = await stack.runner(TEMPORAL_MAX_CONCURRENCY="1")
+        first = await stack.create("run: until test -e go; do sleep 0.1; done", "first")
+        await until_file_exists(stack, "first", ".tmp")
+        second = await stack.create(tool("run_command", command="sleep 60"), "second")
+        await asyncio.sleep(4)
+        assert stack.status(second).phase == pb.EXECUTION_PENDING
+        (stack.sandbox("first") / "go").touch()
+        assert "The command says" in answer(await stack.ended(first))
+        status = await stack.ended(second)
+        assert status.phase == pb.EXECUTION_FAILED
+        assert status.error.startswith("no more time: stopped after ")
+        assert await runner.end() == 0
+
+
 @pytest.mark.image
 async def test_a_session_continues_after_a_restart(root: Path) -> None:
     async with start_stack(root) as stack:
@@ -470,7 +547,7 @@ async def test_a_workspace_that_cannot_be_used_fails_executions_at_once(root: Pa
 
 @pytest.mark.image
 @pytest.mark.skipif(not ENGINE, reason="the owner of the workspace matters to a container only")
-async def test_a_workspace_of_another_user_can_be_mended_while_the_worker_runs(root: Path) -> None:
+async def test_a_workspace_of_another_user_can_be_fixed_while_the_worker_runs(root: Path) -> None:
     async with start_stack(root) as stack:
         runner = await stack.runner()
         assert isinstance(runner, ContainerRunner)
@@ -482,16 +559,40 @@ async def test_a_workspace_of_another_user_can_be_mended_while_the_worker_runs(r
         assert "`/workspace` belongs to uid 1001, and the agent-runner runs as uid 1000" in (
             status.error
         )
-        assert "`sudo chown -R 1000:1000 ~/.stigmer/data/workspace`" in status.error
+        assert "`sudo chown -R 1000:1000 FOLDER`" in status.error
         assert "`docker run --user 1001:1002 …`" in status.error
-        await runner.until_logged("executions fail until this is mended", 8)
+        await runner.until_logged("executions fail until this is fixed", 8)
         with pytest.raises(AssertionError, match="unhealthy: the workspace `/workspace`"):
             await runner.engine(*check)
-        os.chown(root, IMAGE_USER, IMAGE_USER)
+        os.chown(root, WORKSPACE_OWNER, WORKSPACE_OWNER)
         assert "works" in answer(await stack.run("run: echo works", "owner"))
         await runner.until_logged("the workspace can be used again", 8)
         assert "healthy" in await runner.engine(*check)
         assert await runner.end() == 0
+
+
+@pytest.mark.image
+@pytest.mark.skipif(not ENGINE, reason="for a container")
+async def test_a_container_that_stigmers_cli_starts(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    # What `stigmer server` sets, apart from the addresses and the model.
+    environment = {"MODE": "local", "SANDBOX_TYPE": "filesystem", "LOG_LEVEL": "DEBUG"}
+    ignored = {"TASK_QUEUE": "agent_execution_runner", "WORKSPACE_ROOT": "/workspace"}
+    async with start_stack(root) as stack:
+        runner = CliRunner(root, stack.variables | environment | ignored)
+        stack.runners.append(runner)
+        await runner.start()
+        for name in ignored:
+            assert len([line for line in runner.log if f" {name} (" in line]) == 1, runner.log
+        status = await stack.run("run: echo works", "cli")
+        assert status.phase == pb.EXECUTION_FAILED
+        assert "`/workspace` belongs to uid 1001, and" in status.error
+        os.chown(root, IMAGE_USER, IMAGE_USER)  # as the message says
+        assert "works" in answer(await stack.run("run: echo works", "cli"))
+        restarts = await runner.engine("inspect", "--format", "{{.RestartCount}}", runner.name)
+        assert restarts == "0\n"
+        await runner.engine("stop", runner.name)
+        assert await runner.process.wait() == 0
 
 
 async def until_file_exists(stack: Stack, session: str, path: str = "started") -> None:

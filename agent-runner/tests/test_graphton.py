@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from devserver.model import ModelServer
-from graphton.agent import Agent, LimitError, Limits, Outcome
+from graphton.agent import Agent, LimitError, Outcome, RunLimits
 from graphton.chat import ModelError, Reply, ToolUse
 from graphton.files import Folder
 from graphton.memory import ThreadMemory
@@ -68,7 +68,7 @@ async def run(
     request: str,
     observer: RecordingObserver | None = None,
     *,
-    limits: Limits | None = None,
+    limits: RunLimits | None = None,
     thread: str = "t",
     redact: Callable[[str], str] = str,
 ) -> Outcome:
@@ -77,7 +77,7 @@ async def run(
         chat,
         system="You are a test.",
         tools=SandboxTools(folder, {}, redact).all,
-        limits=limits or Limits(),
+        limits=limits or RunLimits(),
         redact=redact,
     )
     memory = ThreadMemory(folder, thread)
@@ -272,15 +272,15 @@ async def test_a_service_that_omits_optional_fields(server: ModelServer, folder:
 async def test_limits(server: ModelServer, folder: Folder) -> None:
     endless = "\n".join(["!tool list_files {}"] * 10)
     for limits, words in (
-        (Limits(rounds=3), "after 3 rounds"),
-        (Limits(tokens=40), "after 45 tokens: the limit is 40"),
+        (RunLimits(rounds=3), "after 3 rounds"),
+        (RunLimits(tokens=40), "after 45 tokens: the limit is 40"),
     ):
         with pytest.raises(LimitError, match=words):
             await run(config(server), folder, endless, limits=limits)
     started = time.monotonic()
     slow = '!tool run_command {"command": "sleep 30"}\n!say x'
     with pytest.raises(LimitError, match="stopped after 1 s"):
-        await run(config(server), folder, slow, limits=Limits(seconds=1))
+        await run(config(server), folder, slow, limits=RunLimits(seconds=1))
     assert time.monotonic() - started < 5
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ from worker import probe
 MAIN = Path(__file__).parent.parent / "main.py"
 UNUSED_ADDRESS = "127.0.0.1:1"  # nothing listens on this port
 
+WORKER = (sys.executable, str(MAIN))
+
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -24,17 +28,25 @@ Start = Callable[..., subprocess.Popen[str]]
 def start(tmp_path: Path) -> Iterator[Start]:
     started = []
 
-    def run(**environment: str) -> subprocess.Popen[str]:
+    def run(
+        *, command: Sequence[str] = WORKER, files: int | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        def limit_files() -> None:
+            if files is not None:
+                hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+
         base = {"PATH": os.environ["PATH"], "TEMPORAL_SERVICE_ADDRESS": UNUSED_ADDRESS}
         base["SANDBOX_ROOT_DIR"] = str(tmp_path / "workspace")
         base["AGENT_RUNNER_HEALTH_FILE"] = os.environ["AGENT_RUNNER_HEALTH_FILE"]
         process = subprocess.Popen(
-            [sys.executable, str(MAIN)],
+            command,
             env=base | environment,
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=limit_files,  # noqa: PLW1509 (a limit of the worker only)
         )
         started.append(process)
         return process
@@ -81,6 +93,32 @@ def test_it_is_healthy_without_temporal_and_stops_at_once(
     assert out == ""
     assert "waiting for Temporal" not in err
     assert not Path(probe.health_file()).exists()
+
+
+def test_run_sh_finds_a_python_with_the_dependencies(start: Start, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "dirname", "du", "true"):  # and no `poetry`
+        (programs / name).symlink_to(shutil.which(name) or name)
+    python = programs / "python3.11"  # no link: it would not find the virtual environment
+    python.write_text(f'#!/bin/sh\necho started >> "{tmp_path}/log"\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    process = start(command=[str(MAIN.with_name("run.sh"))], PATH=str(programs))
+    until_healthy()
+    if not (MAIN.parent / ".venv").exists():
+        assert (tmp_path / "log").read_text() == "started\n" * 2  # to look, and to run
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+def test_it_may_open_many_files(start: Start) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    process = start(files=256)
+    until_healthy()
+    lines = Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("Max open files"))
+    expected = 65536 if hard == resource.RLIM_INFINITY else min(65536, hard)
+    assert int(line.split()[3]) == expected
 
 
 def test_a_repeated_failure_is_logged_once(start: Start) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stigmer_stubs import agentexecution_pb2 as pb
-from tests.runners import Runner
+from tests.runners import Runner, until
 from tests.stack import answer, needs_temporal, start_stack
 from tests.test_executions import free_port
 
@@ -33,18 +33,20 @@ async def test_the_metrics_count_what_executions_do(tmp_path: Path) -> None:
         answer(await stack.run('!tool read_file {"path": "none"}\n!tool nonsense {}\n!say x', "a"))
         assert (await stack.run("!fail 400\n!say x", "b")).phase == pb.EXECUTION_FAILED
         answer(await stack.run("!fail 503 1\n!say x", "b"))
+        # An execution is counted after its final status was sent.
+        await until(lambda: read(address).get('agent_runner_executions_total result="completed"') == 3)
         found = read(address)
         assert {name: found[name] for name in found if "agent_runner" in name and "_b" not in name
                 and "seconds" not in name} == {
-            'agent_runner_executions result="completed"': 3,
-            'agent_runner_executions result="failed"': 1,
-            "agent_runner_model_rounds": 6,
-            "agent_runner_model_retries": 1,
-            'agent_runner_tokens direction="input"': 60,
-            'agent_runner_tokens direction="output"': 30,
-            'agent_runner_tool_calls result="completed" tool="run_command"': 1,
-            'agent_runner_tool_calls result="failed" tool="read_file"': 1,
-            'agent_runner_tool_calls result="failed" tool="unknown"': 1,
+            'agent_runner_executions_total result="completed"': 3,
+            'agent_runner_executions_total result="failed"': 1,
+            "agent_runner_model_rounds_total": 6,
+            "agent_runner_model_retries_total": 1,
+            'agent_runner_tokens_total direction="input"': 60,
+            'agent_runner_tokens_total direction="output"': 30,
+            'agent_runner_tool_calls_total result="completed" tool="run_command"': 1,
+            'agent_runner_tool_calls_total result="failed" tool="read_file"': 1,
+            'agent_runner_tool_calls_total result="failed" tool="unknown"': 1,
         }  # fmt: skip
         assert found['agent_runner_execution_seconds_count result="completed"'] == 3
         assert "temporal_activity_execution_latency_count" in " ".join(found)

@@ -86,12 +86,12 @@ def seconds(size: int) -> float:
     redact = Redactor([("KEY", "a" * size + "b"), ("LINES", "\n".join(["c" * 60] * (size // 60)))])
     text = "a" * size + "c" * size
     best = 1e9
-    for _ in range(3):
-        started = time.perf_counter()
+    for _ in range(5):
+        started = time.thread_time()  # other processes do not count
         redact(text)
         redact.redact_partial(text)
         redact.redact_partial("a" * size)
-        best = min(best, time.perf_counter() - started)
+        best = min(best, time.thread_time() - started)
     return best
 
 

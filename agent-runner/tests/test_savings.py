@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from devserver.model import ModelServer
-from graphton.agent import Agent, Limits
+from graphton.agent import Agent, RunLimits
 from graphton.compaction import estimate
 from graphton.files import Folder
 from graphton.model import ModelConfig, Provider
@@ -97,7 +97,9 @@ async def run_rounds(root: Path, context_tokens: int) -> tuple[list[dict[str, An
     chat = connect(replace(config, context_tokens=context_tokens))
     try:
         with Folder(root) as folder:
-            agent = Agent(chat, system="Be brief.", tools=SandboxTools(folder).all, limits=Limits())
+            agent = Agent(
+                chat, system="Be brief.", tools=SandboxTools(folder).all, limits=RunLimits()
+            )
             outcome = await agent.run(
                 [], "\n".join([*steps, "!say done"]), RecordingObserver(), lambda _: None
             )

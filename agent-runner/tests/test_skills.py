@@ -56,6 +56,19 @@ def install(folder: Folder, archive: bytes, page: str = "# Page") -> skills.Skil
     return skills.install(folder, "s", skills.skill_folder("h1", page), page, archive)
 
 
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_description_is_read_whatever_the_line_ends(
+    folder: Folder, start: str, end: str
+) -> None:
+    lines = ["---", "name: s", "description: Does it.", "license: MIT", "---", "How."]
+    page = start + end.join(lines)
+    assert install(folder, b"", page).description == "Does it."
+    assert folder.read("bin/skills/h1/SKILL.md", 1000).decode() == page
+    without = install(folder, b"", f"{start}{end}# Title{end}Text")
+    assert without.description == "Title"
+
+
 @both
 def test_files_links_and_the_page(folder: Folder, pack: Pack) -> None:
     archive = pack({"SKILL.md": b"of the archive", "a/b.txt": b"x", "a/l": "b.txt", "m": "a/l"})
@@ -208,7 +221,7 @@ def test_a_large_file_with_a_long_name_is_installed(folder: Folder) -> None:
 
 def test_a_zip_archive_with_a_huge_directory(folder: Folder) -> None:
     archive = zipped({f"{n}": b"" for n in range(40_000)})
-    with pytest.raises(SkillError, match="more than 5000 entries"):
+    with pytest.raises(SkillError, match="directory is larger than 2 MB"):
         install(folder, archive)
 
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from devserver.model import ModelServer
-from graphton.agent import Agent, Consumption, LimitError, Limits, Outcome
+from graphton.agent import Agent, Consumption, LimitError, Outcome, RunLimits
 from graphton.chat import Reply, Text, ToolUse
 from graphton.model import ModelConfig, Provider
 from graphton.providers import connect
@@ -62,7 +62,7 @@ def task(prompt: str, agent: str = "helper") -> str:
 
 
 async def run(
-    server: ModelServer, request: str, limits: Limits
+    server: ModelServer, request: str, limits: RunLimits
 ) -> tuple[Outcome | LimitError, list[str], list[str]]:
     """Run an agent with a sub-agent. Returns its end and the lines of both observers."""
     model = ModelConfig.resolve(
@@ -97,7 +97,7 @@ async def run(
 
 async def test_what_sub_agents_consume_counts(server: ModelServer) -> None:
     request = task("!tool nothing {}\n!say {system} {result}") + "!say {result}!"
-    end, _, lines = await run(server, request, Limits())
+    end, _, lines = await run(server, request, RunLimits())
     assert isinstance(end, Outcome)
     assert (end.text, end.rounds) == ("You help. nothing!", 4)
     assert (end.usage.input_tokens, end.usage.output_tokens) == (40, 20)
@@ -106,7 +106,7 @@ async def test_what_sub_agents_consume_counts(server: ModelServer) -> None:
 
 async def test_a_sub_agent_leaves_rounds_for_the_agent(server: ModelServer) -> None:
     request = task("!tool nothing {}\n" * 50) + "!say {result}"
-    end, _, lines = await run(server, request, Limits(rounds=11))
+    end, _, lines = await run(server, request, RunLimits(rounds=11))
     assert isinstance(end, Outcome)
     assert "`helper` failed: stopped after 5 rounds" in end.text
     assert end.rounds == 1 + 5 + 1
@@ -115,7 +115,7 @@ async def test_a_sub_agent_leaves_rounds_for_the_agent(server: ModelServer) -> N
 
 async def test_a_sub_agent_leaves_tokens_for_the_agent(server: ModelServer) -> None:
     request = task("!tool nothing {}\n" * 50) + "!say {result}"
-    end, _, _ = await run(server, request, Limits(tokens=215))
+    end, _, _ = await run(server, request, RunLimits(tokens=215))
     assert isinstance(end, Outcome)
     assert "stopped after 105 tokens: the limit is 100" in end.text
     assert end.usage.total == 15 + 105 + 15
@@ -123,7 +123,7 @@ async def test_a_sub_agent_leaves_tokens_for_the_agent(server: ModelServer) -> N
 
 async def test_many_sub_agents_do_not_exceed_the_limits(server: ModelServer) -> None:
     request = task("!tool nothing {}\n" * 50) * 50
-    end, seen, _ = await run(server, request, Limits(rounds=20))
+    end, seen, _ = await run(server, request, RunLimits(rounds=20))
     assert isinstance(end, LimitError)
     assert str(end) == "stopped after 20 rounds without a final answer"
     assert any("too little is left of the limits" in line for line in seen)
@@ -131,14 +131,14 @@ async def test_many_sub_agents_do_not_exceed_the_limits(server: ModelServer) -> 
 
 async def test_a_bug_in_a_tool_is_seen_by_the_sub_agent(server: ModelServer) -> None:
     end, _, _ = await run(
-        server, task("!tool broken {}\n!say {result}") + "!say {result}", Limits()
+        server, task("!tool broken {}\n!say {result}") + "!say {result}", RunLimits()
     )
     assert isinstance(end, Outcome)
     assert end.text == "the tool failed: RuntimeError"
 
 
 async def test_an_unknown_sub_agent_is_named(server: ModelServer) -> None:
-    end, _, lines = await run(server, task("x", agent="nobody") + "!say {result}", Limits())
+    end, _, lines = await run(server, task("x", agent="nobody") + "!say {result}", RunLimits())
     assert isinstance(end, Outcome)
     assert end.text == "there is no sub-agent `nobody`; there are: helper"
     assert not lines
@@ -149,7 +149,7 @@ def test_the_model_is_told_the_names() -> None:
         model=BrokenModel(),
         agents=[SubAgent(name="helper", description="Helps.", system="You help.")],
         tools=[],
-        limits=Limits(),
+        limits=RunLimits(),
         consumed=Consumption(),
         observe=lambda _name, _task: RecordingSubAgent(),
     )
@@ -186,11 +186,11 @@ async def test_a_bug_ends_the_sub_agent_and_not_the_run() -> None:
         model=model,
         agents=[SubAgent(name="helper", description="", system="You help.")],
         tools=[],
-        limits=Limits(),
+        limits=RunLimits(),
         consumed=Consumption(),
         observe=lambda _name, _task: seen,
     )
-    agent = Agent(model, system="You are a test.", tools=[sub_agents.tool], limits=Limits())
+    agent = Agent(model, system="You are a test.", tools=[sub_agents.tool], limits=RunLimits())
     outcome = await agent.run([], "go", RecordingObserver(), lambda _: None)
     assert outcome.text == "done"
     assert seen.lines == ["ended '' 'the sub-agent failed: RuntimeError'"]

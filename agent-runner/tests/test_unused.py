@@ -16,10 +16,10 @@ def test_unused_variables_are_named_without_their_values(
     )
     described = describe_unused(dict.fromkeys(names.split(), "hunter2"), Settings.load())
     assert described == (
-        "AUTH0_DOMAIN (nothing signs in with Auth0: STIGMER_API_KEY is the key for "
+        "AUTH0_DOMAIN (Auth0 is not used: STIGMER_API_KEY is the key for "
         "stigmer-server); "
-        f"DAYTONA_API_KEY (there is no sandbox of Daytona: agents run in the folder `{tmp_path}`); "
-        "REDIS_HOST, REDIS_PASSWORD (nothing is stored in Redis: sessions are stored in "
+        f"DAYTONA_API_KEY (Daytona is not supported: agents run in the folder `{tmp_path}`); "
+        "REDIS_HOST, REDIS_PASSWORD (Redis is not used: sessions are stored in "
         f"`{tmp_path}`); "
         f"STIGMER_EXECUTION_MODE, STIGMER_SANDBOX_IMAGE (agents run in the folder `{tmp_path}`); "
         "TASK_QUEUE (the task queue is `agent_execution_runner`); "

@@ -66,8 +66,9 @@ def test_a_folder_of_another_user(folder: Path) -> None:
     )
     mounted = "workspace.os.path.ismount = lambda path: True"
     assert problem_as_uid_1234(root, before=mounted) == (
-        f"{start}Give the folder of the host that is mounted there to the agent-runner: "
-        "`sudo chown -R 1234:1234 ~/.stigmer/data/workspace`, or its path if it is another one; "
+        f"{start}On the host, give the mounted folder to the agent-runner: "
+        "`sudo chown -R 1234:1234 FOLDER`; the stigmer CLI and `cargo xtask` mount "
+        "`~/.stigmer/data/workspace`; "
         "or start the container as the owner of the folder: `docker run --user 1001:1002 …`"
     )
     os.chown(root, 1234, 1234)

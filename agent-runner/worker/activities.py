@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
@@ -44,6 +44,7 @@ class Activities:
         settings: The worker's configuration.
         metrics: The worker's counters.
         while_waiting: Makes a context that is open while an execution waits for its session.
+        secrets: Pairs of a name and a value that must not be shown, besides those of the settings.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Activities:
         settings: Settings,
         metrics: "Metrics | None" = None,
         while_waiting: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        secrets: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._settings = settings
+        self._secrets = (*settings.secrets.items(), *secrets)
         self._metrics = metrics
         self._while_waiting = while_waiting
         self._connection: Backend | None = None
@@ -89,6 +92,7 @@ class Activities:
             thread_id,
             metrics=self._metrics,
             while_waiting=self._while_waiting,
+            secrets=self._secrets,
         )
         async with _heartbeats():
             try:

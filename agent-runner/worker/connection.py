@@ -13,7 +13,7 @@ from temporalio.envconfig import ClientConfigProfile
 from temporalio.service import TLSConfig
 
 from graphton.hosts import is_this_machine
-from worker.settings import Settings, SettingsError
+from worker.settings import MIN_KEY_CHARACTERS, Settings, SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,18 @@ class Connection:
     api_key: str | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> list[tuple[str, str]]:
+        """What must not be shown, by names. Some of it may come from a file."""
+        found = [("TEMPORAL_API_KEY", self.api_key or "")]
+        if isinstance(self.tls, TLSConfig) and self.tls.client_private_key:
+            key = self.tls.client_private_key.decode(errors="replace")
+            found.append(("TEMPORAL_TLS_CLIENT_KEY", key))
+        for name, value in self.metadata.items():
+            if name.lower() == "authorization":
+                found.append(("TEMPORAL_GRPC_META_AUTHORIZATION", value))
+        return [(name, value) for name, value in found if len(value) >= MIN_KEY_CHARACTERS]
 
     def __str__(self) -> str:
         """Describe the connection for the log."""

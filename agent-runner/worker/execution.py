@@ -5,27 +5,29 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from graphton import ModelConfig
-from graphton.agent import Agent, Consumption, LimitError, Limits, Outcome
+from graphton.agent import Agent, Consumption, LimitError, Outcome, RunLimits
 from graphton.blocking import run_blocking
 from graphton.chat import ModelError
 from graphton.files import FilesError, Folder
+from graphton.mcp import McpError, McpServer, Servers
+from graphton.mcp import connect as connect_servers
 from graphton.memory import ThreadMemory
 from graphton.providers import connect
-from graphton.subagents import SubAgent, SubAgentObserver, SubAgentTool
+from graphton.subagents import SUB_AGENT_TOOL, SubAgent, SubAgentObserver, SubAgentTool
 from graphton.todos import TodoList
 from graphton.tools import SandboxTools, Tool
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs.skill_pb2 import Skill as SkillResource
 from worker import sandbox, skills
 from worker.backend import Backend, BackendError
-from worker.mcp import McpError, refuse_servers
+from worker.mcp import find_servers, select_tools
 from worker.metrics import CountingObserver, CountingSubAgentObserver, Metrics
 from worker.progress import CANCELLED_TEXT, Progress
 from worker.prompt import system_prompt
@@ -113,9 +115,10 @@ class Execution:
         thread_id: The id of the thread (the conversation) that it continues.
         metrics: The worker's counters.
         while_waiting: Makes a context that is open while another execution of the session runs.
+        secrets: The worker's own secrets, as pairs of a name and a value.
     """
 
-    def __init__(  # noqa: PLR0913 (the last two have defaults)
+    def __init__(  # noqa: PLR0913 (the last three have defaults)
         self,
         settings: Settings,
         server: Backend,
@@ -124,6 +127,7 @@ class Execution:
         *,
         metrics: Metrics | None = None,
         while_waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        secrets: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._settings = settings
         self._metrics = metrics or Metrics()
@@ -134,8 +138,9 @@ class Execution:
         # A caller that gives no thread id gets a thread of its own.
         self._thread_id = thread_id or f"execution-{self._id or uuid.uuid4().hex}"
         given = execution.spec.runtime_env.items()
-        secrets = [(name, value.value) for name, value in given if value.is_secret]
-        redactor = Redactor([*secrets, *settings.secrets.items()])
+        own = [(name, value.value) for name, value in given if value.is_secret]
+        self._secrets = secrets
+        redactor = Redactor([*own, *secrets])
         self._progress = progress = Progress(execution.spec.message, redactor)
         CURRENT_REDACTOR.set(lambda text: progress.redactor(text))
         self._sandbox = ""
@@ -265,7 +270,7 @@ class Execution:
         if problem := await run_blocking(find_problem, root):
             raise WorkspaceError(problem)
         resolved = await resolve(self._server, self._execution)
-        redactor = Redactor([*resolved.secrets, *self._settings.secrets.items()])
+        redactor = Redactor([*resolved.secrets, *self._secrets])
         spec = resolved.execution.spec
         self._progress.set_redactor(redactor, spec.message)
         name = sandbox.sandbox_id(resolved.session.spec.sandbox_id, self._thread_id)
@@ -279,11 +284,11 @@ class Execution:
             model.provider,
             model.model,
         )
-        refuse_servers(resolved.agent.spec)
+        servers = find_servers(resolved.agent.spec, resolved.environment)
         self._sandbox = name
         async with sandbox.locked(root, name, self._caller.created, self._wait_for_session):
             with await run_blocking(sandbox.open_sandbox, root, name) as folder:
-                outcome = await self._run_in_sandbox(folder, resolved, redactor, model)
+                outcome = await self._run_in_sandbox(folder, resolved, redactor, model, servers)
         _log.info(
             "execution %s: %d rounds, %d input tokens (%d of them cached), %d output tokens",
             self._id or "without an id",
@@ -294,54 +299,72 @@ class Execution:
         )
 
     async def _run_in_sandbox(
-        self, folder: Folder, resolved: ResolvedExecution, redactor: Redactor, model: ModelConfig
+        self,
+        folder: Folder,
+        resolved: ResolvedExecution,
+        redactor: Redactor,
+        model: ModelConfig,
+        servers: Sequence[McpServer],
     ) -> Outcome:
         prompt = await self._prompt(
             folder, resolved, resolved.agent.spec.instructions, resolved.skills
         )
-        sandbox_tools = SandboxTools(
-            folder, resolved.environment, redactor, redactor.placeholders
-        ).all
-        sub_agents = await self._sub_agents(folder, resolved, redactor)
-        limits = Limits(
-            rounds=self._settings.agent_max_rounds, tokens=self._settings.agent_max_tokens
-        )
-        consumed = Consumption()
-        tools = [*sandbox_tools, TodoList(self._progress.todos_changed).tool]
-        memory = ThreadMemory(folder, self._thread_id)
-        chat = connect(model)
-        if sub_agents:
-            tools.append(
-                SubAgentTool(
-                    model=chat,
-                    agents=sub_agents,
-                    tools=sandbox_tools,
+        in_sandbox = SandboxTools(folder, resolved.environment, redactor, redactor.placeholders)
+        sandbox_tools, account = in_sandbox.all, in_sandbox.account
+        own_tools = [*sandbox_tools, TodoList(self._progress.todos_changed).tool]
+        reserved = {*(tool.name for tool in own_tools), SUB_AGENT_TOOL}
+        async with connect_servers(servers, folder.root, reserved, account, redactor) as started:
+            sub_agents = await self._sub_agents(folder, resolved, redactor, started)
+            limits = RunLimits(
+                rounds=self._settings.agent_max_rounds, tokens=self._settings.agent_max_tokens
+            )
+            consumed = Consumption()
+            memory = ThreadMemory(folder, self._thread_id)
+            chat = connect(model)
+            if sub_agents:
+                own_tools.append(
+                    SubAgentTool(
+                        model=chat,
+                        agents=sub_agents,
+                        tools=sandbox_tools,
+                        limits=limits,
+                        consumed=consumed,
+                        observe=partial(
+                            self._observe_sub_agent, _labels([*sandbox_tools, *started.all])
+                        ),
+                        redact=redactor,
+                    ).tool
+                )
+            tools: list[Tool] = []
+            labels: dict[str, str] = {}
+
+            def offer_tools() -> None:
+                tools[:] = [*own_tools, *started.all]
+                labels.clear()
+                labels.update(_labels(tools))
+
+            offer_tools()
+            started.on_change = offer_tools
+            try:
+                agent = Agent(
+                    chat,
+                    system=redactor(prompt),
+                    tools=tools,
                     limits=limits,
-                    consumed=consumed,
-                    observe=partial(self._observe_sub_agent, _names(sandbox_tools)),
                     redact=redactor,
-                ).tool
-            )
-        try:
-            agent = Agent(
-                chat,
-                system=redactor(prompt),
-                tools=tools,
-                limits=limits,
-                redact=redactor,
-                consumed=consumed,
-            )
-            return await agent.run(
-                await run_blocking(memory.load),
-                redactor(resolved.execution.spec.message),
-                CountingObserver(self._progress, self._metrics, _names(tools)),
-                memory.save,
-            )
-        finally:
-            await chat.close()
+                    consumed=consumed,
+                )
+                return await agent.run(
+                    await run_blocking(memory.load),
+                    redactor(resolved.execution.spec.message),
+                    CountingObserver(self._progress, self._metrics, labels),
+                    memory.save,
+                )
+            finally:
+                await chat.close()
 
     async def _sub_agents(
-        self, folder: Folder, resolved: ResolvedExecution, redactor: Redactor
+        self, folder: Folder, resolved: ResolvedExecution, redactor: Redactor, servers: Servers
     ) -> list[SubAgent]:
         """Install the skills of the sub-agents, and return the sub-agents."""
         found = []
@@ -353,6 +376,7 @@ class Execution:
                     name=definition.name,
                     description=redactor(definition.description),
                     system=redactor(prompt),
+                    tools=select_tools(definition, servers),
                 )
             )
         return found
@@ -368,9 +392,11 @@ class Execution:
         installed = [await self._install(folder, skill) for skill in found]
         return system_prompt(instructions, installed, resolved.environment)
 
-    def _observe_sub_agent(self, tools: frozenset[str], name: str, task: str) -> SubAgentObserver:
+    def _observe_sub_agent(
+        self, labels: Mapping[str, str], name: str, task: str
+    ) -> SubAgentObserver:
         progress = self._progress.sub_agent_started(name, task)
-        return CountingSubAgentObserver(progress, self._metrics, tools)
+        return CountingSubAgentObserver(progress, self._metrics, labels)
 
     @contextmanager
     def _wait_for_session(self) -> Iterator[None]:
@@ -394,8 +420,9 @@ class Execution:
             raise skills.SkillError(f"skill `{name}`: {error}") from None
 
 
-def _names(tools: Iterable[Tool]) -> frozenset[str]:
-    return frozenset(tool.name for tool in tools)
+def _labels(tools: Iterable[Tool]) -> dict[str, str]:
+    """What the metrics call each tool. Servers have too many tools for a name each."""
+    return {tool.name: tool.name if tool.given_schema is None else "mcp" for tool in tools}
 
 
 def _describe_end(phase: pb.ExecutionPhase) -> StopError:

@@ -1,5 +1,7 @@
 """Counters of the worker, beside those of Temporal's SDK."""
 
+from collections.abc import Mapping
+
 from temporalio.common import MetricMeter
 
 from graphton.agent import Observer
@@ -17,7 +19,7 @@ class Metrics:
 
     def __init__(self, meter: MetricMeter = MetricMeter.noop) -> None:
         self._executions = meter.create_counter(
-            "agent_runner_executions", "Executions that have ended, by result"
+            "agent_runner_executions_total", "Executions that have ended, by result"
         )
         self._seconds = meter.create_histogram_float(
             "agent_runner_execution_seconds", "The duration of executions", "s"
@@ -25,13 +27,13 @@ class Metrics:
         self._waiting_seconds = meter.create_histogram_float(
             "agent_runner_session_wait_seconds", "The time in the queue of a session", "s"
         )
-        self._rounds = meter.create_counter("agent_runner_model_rounds", "Replies of models")
+        self._rounds = meter.create_counter("agent_runner_model_rounds_total", "Replies of models")
         self._retries = meter.create_counter(
-            "agent_runner_model_retries", "Requests to models that were sent again"
+            "agent_runner_model_retries_total", "Requests to models that were sent again"
         )
-        self._tokens = meter.create_counter("agent_runner_tokens", "Tokens, by direction")
+        self._tokens = meter.create_counter("agent_runner_tokens_total", "Tokens, by direction")
         self._tool_calls = meter.create_counter(
-            "agent_runner_tool_calls", "Tool calls that have ended, by tool and result"
+            "agent_runner_tool_calls_total", "Tool calls that have ended, by tool and result"
         )
 
     def execution_ended(self, phase: pb.ExecutionPhase, seconds: float, waited: float) -> None:
@@ -62,13 +64,13 @@ class CountingObserver(Observer):
     Args:
         observer: The observer to pass it on to.
         metrics: The counters.
-        tools: The names of the tools that exist. A model can ask for others.
+        labels: What to call each tool that exists. A model can ask for others.
     """
 
-    def __init__(self, observer: Observer, metrics: Metrics, tools: frozenset[str]) -> None:
+    def __init__(self, observer: Observer, metrics: Metrics, labels: Mapping[str, str]) -> None:
         self._observer = observer
         self._metrics = metrics
-        self._tools = tools
+        self._labels = labels
 
     def text_received(self, text: str) -> None:
         """See Observer."""
@@ -90,7 +92,7 @@ class CountingObserver(Observer):
 
     def tool_finished(self, use: ToolUse, result: str, failed: bool) -> None:
         """See Observer."""
-        self._metrics.tool_finished(use.name if use.name in self._tools else "unknown", failed)
+        self._metrics.tool_finished(self._labels.get(use.name, "unknown"), failed)
         self._observer.tool_finished(use, result, failed)
 
 
@@ -100,11 +102,13 @@ class CountingSubAgentObserver(CountingObserver, SubAgentObserver):
     Args:
         observer: The observer to pass it on to.
         metrics: The counters.
-        tools: The names of the tools that exist.
+        labels: What to call each tool that exists.
     """
 
-    def __init__(self, observer: SubAgentObserver, metrics: Metrics, tools: frozenset[str]) -> None:
-        super().__init__(observer, metrics, tools)
+    def __init__(
+        self, observer: SubAgentObserver, metrics: Metrics, labels: Mapping[str, str]
+    ) -> None:
+        super().__init__(observer, metrics, labels)
         self._sub_agent = observer
 
     def ended(self, output: str, error: str) -> None:

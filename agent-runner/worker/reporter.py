@@ -104,7 +104,7 @@ class Reporter:
             found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
             self._note(found.status.phase or self.phase)
         except Exception as error:  # the next update reports a failure
-            _log.debug("execution %s: the server does not tell its phase: %s", self._id, error)
+            _log.debug("execution %s: no phase from the server: %s", self._id, error)
             return False
         return True
 

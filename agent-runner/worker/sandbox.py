@@ -8,7 +8,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -61,6 +61,8 @@ async def locked(
 ) -> AsyncIterator[None]:
     """Lock a sandbox during the `with` block, also against other workers on the same folder.
 
+    The time of modification of the lock file is that of the last use.
+
     Callers that wait get the lock in the order of their numbers, also across workers.
 
     Args:
@@ -73,17 +75,55 @@ async def locked(
         ValueError: if the id is invalid.
         OSError: if the lock file cannot be created.
     """
-    locks = root / LOCKS_FOLDER
-    path = locks / f"{sandbox_dir(root, name).name}.lock"
-    queue = locks / f"{path.name}.queue"
+    path = lock_file(root, name)
+    queue = _queue(path)
     fd = None if _waiting(queue) else _lock(path)
     if fd is None:
         with while_waiting():
             fd = await _wait_in_line(path, queue, order)
     try:
+        _record_use(fd)
         yield
     finally:
+        _record_use(fd)
         os.close(fd)
+
+
+@contextlib.contextmanager
+def locked_if_free(root: Path, name: str) -> Iterator[bool]:
+    """Lock a sandbox during the `with` block if nobody uses it or waits for it.
+
+    If the sandbox has a lock file, this does not count as a use. Yields whether it is locked.
+
+    Raises:
+        ValueError: if the id is invalid.
+        OSError: if the lock file cannot be created.
+    """
+    path = lock_file(root, name)
+    fd = None if _waiting(_queue(path)) else _lock(path)
+    try:
+        yield fd is not None
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def lock_file(root: Path, name: str) -> Path:
+    """The file whose lock is that of a sandbox. It need not exist.
+
+    Raises:
+        ValueError: if the id is invalid.
+    """
+    return root / LOCKS_FOLDER / f"{sandbox_dir(root, name).name}.lock"
+
+
+def _queue(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}.queue")
+
+
+def _record_use(fd: int) -> None:
+    with contextlib.suppress(OSError):  # a full disk, for example
+        os.utime(fd)
 
 
 async def _wait_in_line(path: Path, queue: Path, order: int) -> int:
@@ -92,7 +132,7 @@ async def _wait_in_line(path: Path, queue: Path, order: int) -> int:
     Each caller that waits has a file in the folder `queue`, and keeps it locked. The kernel
     releases the lock of a worker that was killed, so others recognise its file and remove it.
     """
-    ticket, held = with_access(_used(queue), _draw_ticket, queue, order)
+    ticket, held = _draw_ticket(queue, order)
     try:
         pauses = backoff(_FIRST_POLL_SECONDS, _MAX_POLL_SECONDS, factor=1.5)
         while True:
@@ -116,26 +156,23 @@ def _used(path: Path) -> tuple[Path, ...]:
     return (locks.parent, locks, *between, path)
 
 
-def _lock(path: Path) -> int | None:
-    return with_access(_used(path), _try_lock, path)
-
-
 def _draw_ticket(queue: Path, order: int) -> tuple[Path, int]:
     """Create a file in the queue. Returns its path, and the descriptor that locks it."""
     name = f"{order:020d}-{uuid.uuid4().hex}"
+    used = _used(queue)
     while True:
         # Not `exist_ok`, which fails if another worker removes the folder at the same moment.
         with contextlib.suppress(FileExistsError):
-            queue.mkdir(parents=True)
+            with_access(used, queue.mkdir, parents=True)
         # The file has another name until it is locked: others remove tickets that are not locked.
         new = queue / f".{name}"
         try:
-            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fd = with_access(used, os.open, new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:  # the last one that waited has just removed the folder
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return new.rename(queue / name), fd
+            return with_access(used, new.rename, queue / name), fd
         except BaseException:
             os.close(fd)
             raise
@@ -159,7 +196,7 @@ def _is_locked(ticket: Path) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        ticket.unlink(missing_ok=True)
+        with_access(_used(ticket), ticket.unlink, missing_ok=True)
     except BlockingIOError:
         return True
     finally:
@@ -167,13 +204,15 @@ def _is_locked(ticket: Path) -> bool:
     return False
 
 
-def _try_lock(path: Path) -> int | None:
-    path.parent.mkdir(exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _lock(path: Path) -> int | None:
+    used = _used(path)
+    with_access(used, path.parent.mkdir, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = with_access(used, os.open, path, flags, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # `remove_sandbox` may have removed the lock file meanwhile. Its lock is then worthless.
-        if os.fstat(fd).st_ino == path.stat().st_ino:
+        if os.fstat(fd).st_ino == with_access(used, path.stat).st_ino:
             return fd
     except (BlockingIOError, FileNotFoundError):
         pass
@@ -197,18 +236,14 @@ def open_sandbox(root: Path, name: str) -> Folder:
     """
     path, private = sandbox_dir(root, name), root / PRIVATE_FOLDER / name
     used = (root, private.parent, private, path, path / ".tmp")
-    return with_access(used, _open, path, private)
-
-
-def _open(path: Path, private: Path) -> Folder:
-    path.mkdir(exist_ok=True)
-    private.parent.mkdir(mode=0o700, exist_ok=True)
-    if not private.exists():
-        _adopt_old_files(path, private)
-    folder = Folder(path, private)
+    with_access(used, path.mkdir, exist_ok=True)
+    with_access(used, private.parent.mkdir, mode=0o700, exist_ok=True)
+    if not with_access(used, private.exists):
+        with_access(used, _adopt_old_files, path, private)
+    folder = with_access(used, Folder, path, private)
     try:
-        folder.remove_partial_files()
-        folder.make_folder(".tmp")
+        with_access(used, folder.remove_partial_files)
+        with_access(used, folder.make_folder, ".tmp")
     except BaseException:
         folder.close()
         raise
@@ -245,8 +280,19 @@ async def remove_sandbox(root: Path, name: str) -> bool:
         raise ValueError(f"`{folder}` is not a folder")
     # After all executions that wait now.
     async with locked(root, name, order=time.time_ns() // 1000):
-        for path in (root / PRIVATE_FOLDER / name, folder):
-            with contextlib.suppress(FileNotFoundError):
-                await run_blocking(with_access, (root, path.parent), remove_tree, path)
-        (root / LOCKS_FOLDER / f"{name}.lock").unlink(missing_ok=True)
+        await run_blocking(remove_locked, root, name)
     return True
+
+
+def remove_locked(root: Path, name: str) -> None:
+    """Remove a sandbox that the caller has locked, its private folder and its lock file.
+
+    Raises:
+        OSError: if something cannot be removed.
+    """
+    folder = sandbox_dir(root, name)
+    for path in (root / PRIVATE_FOLDER / name, folder):
+        with contextlib.suppress(FileNotFoundError):
+            with_access((root, path.parent), remove_tree, path)
+    lock = lock_file(root, name)
+    with_access(_used(lock), lock.unlink, missing_ok=True)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -52,6 +53,9 @@ MAX_RETRY_SECONDS = 15.0
 
 MAX_CLOSING_SECONDS = 5.0
 """See `_closing_seconds`."""
+
+LEFTOVERS_SECONDS = 3600.0
+"""Seconds between two searches for leftovers, and before the first one."""
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 """The time limit of one attempt."""
@@ -123,12 +127,17 @@ async def serve(
         asyncio.create_task(_record_heartbeats(health)),
         asyncio.create_task(_watch_workspace(settings, health)),
     }
+    end = threading.Event()
+    # A thread of its own, which does not keep the process from ending: removing can take minutes.
+    given = (settings.sandbox_root_dir, end)
+    threading.Thread(target=_remove_leftovers, args=given, name="leftovers", daemon=True).start()
     try:
         # The other tasks end only by an error. The worker must not continue without them.
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
     finally:
+        end.set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -151,9 +160,26 @@ async def _watch_workspace(settings: Settings, health: HealthFile) -> None:
             continue
         health.set_problem(problem)
         if problem:
-            _log.error("executions fail until this is mended: %s", problem)
+            _log.error("executions fail until this is fixed: %s", problem)
         else:
             _log.info("the workspace can be used again")
+
+
+def _remove_leftovers(root: Path, end: threading.Event) -> None:
+    """Remove what nobody needs any more from the workspace, again and again until `end` is set."""
+    from worker.leftovers import remove_leftovers
+
+    while not end.wait(LEFTOVERS_SECONDS):
+        try:
+            removed = remove_leftovers(root, end)
+        except OSError as error:  # `_watch_workspace` reports it
+            _log.debug("leftovers are not removed: %s", error)
+            continue
+        except Exception:
+            _log.exception("leftovers are not removed")
+            continue
+        for name, leftover in removed.items():
+            _log.info("sandbox `%s`: %s removed, not used for days", name, leftover.value)
 
 
 async def _connect_and_poll(
@@ -178,7 +204,7 @@ async def _connect_and_poll(
             )
             pauses, reason = backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS), ""
             slots = Slots(settings.temporal_max_concurrency)
-            activities = Activities(settings, metrics, slots.lend)
+            activities = Activities(settings, metrics, slots.lend, connection.secrets)
             try:
                 worker = _worker(client, settings, activities, slots)
                 await _poll(worker, slots, _closing_seconds(settings), health, stop)
@@ -269,7 +295,7 @@ def _warm_up() -> None:
         importlib.import_module("worker.execution")
         commands.prepare()
     except Exception:  # the worker goes on: each execution reports the error too
-        _log.exception("the code that runs agents cannot be imported")
+        _log.exception("preparing for the first execution failed")
 
 
 async def _run_until_stopped(stop: asyncio.Event, work: Awaitable[T]) -> T | None:

@@ -30,6 +30,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from graphton import Effort, ModelConfig, Provider
 from graphton.hosts import is_this_machine
 from graphton.isolation import Isolation
+from graphton.network import Network, Rule, parse_rules
 from stigmer_stubs import backend, temporal
 from worker.endpoint import Endpoint
 
@@ -97,6 +98,11 @@ def _host_port(value: str) -> str:
     return value
 
 
+def _host_list(value: str) -> str:
+    parse_rules(value)
+    return value
+
+
 def _bind_address(value: str) -> str:
     host, _, _ = _host_port(value).rpartition(":")
     try:
@@ -150,6 +156,9 @@ BindAddress = Annotated[
 ]
 EndpointText = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_endpoint)]
 HttpUrl = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_http_url)]
+HostList = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=100_000), AfterValidator(_host_list)
+]
 NonEmptyText = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)
 ]
@@ -202,6 +211,11 @@ class Settings(BaseSettings):
     agent_max_tokens: int = Field(default=2_000_000, ge=1)
     """The maximum number of tokens of all requests and replies of one execution together."""
 
+    agent_network: Network = Network.OPEN
+    """What commands reach outside of their sandbox."""
+    agent_network_allow: HostList = ""
+    """The hosts that commands reach with `allowlist`. See `network_rules`."""
+
     metrics_address: BindAddress | None = None
     """The address on which to serve metrics for Prometheus."""
 
@@ -229,10 +243,24 @@ class Settings(BaseSettings):
     stigmer_llm_api_key: Key = None
 
     @field_validator("mode", "log_level", "log_format", "sandbox_type", "sandbox_isolation",
-                     "stigmer_llm_provider", "stigmer_llm_effort", mode="before")  # fmt: skip
+                     "agent_network", "stigmer_llm_provider", "stigmer_llm_effort",
+                     mode="before")  # fmt: skip
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("agent_network_allow")
+    @classmethod
+    def _hosts_for_allowlist(cls, value: str, info: ValidationInfo) -> str:
+        if "agent_network" not in info.data:  # its value is invalid
+            return value
+        if info.data["agent_network"] is Network.ALLOWLIST and not parse_rules(value):
+            raise ValueError("should list hosts, such as pypi.org,.github.com, because "
+                             "AGENT_NETWORK is allowlist")  # fmt: skip
+        if info.data["agent_network"] is not Network.ALLOWLIST and value:
+            raise ValueError("has no effect unless AGENT_NETWORK is allowlist: set that, or remove "
+                             "this variable")  # fmt: skip
+        return value
 
     @field_validator("sandbox_root_dir")
     @classmethod
@@ -297,6 +325,11 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             raise SettingsError([_describe(item) for item in error.errors()]) from None
+
+    @property
+    def network_rules(self) -> tuple[Rule, ...]:
+        """The hosts that commands reach with AGENT_NETWORK=allowlist."""
+        return parse_rules(self.agent_network_allow)
 
     @property
     def provider(self) -> Provider:

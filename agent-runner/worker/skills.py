@@ -124,6 +124,7 @@ def install(folder: Folder, name: str, target: str, page: str, artifact: bytes) 
 
 def _description(page: str) -> str:
     """The description of a skill: `description:` in the page's front matter, or its first line."""
+    page = page.removeprefix("\ufeff").replace("\r\n", "\n")
     if match := re.match(r"---\n(.*?)\n---", page, re.S):
         line = re.search(r"^description:\s*(.+)$", match[1], re.M)
         return line[1].strip().strip("\"'")[:500] if line else ""
@@ -202,7 +203,7 @@ def _entries(artifact: bytes) -> Iterator[_Entry]:
 def _zip_entries(artifact: bytes) -> Iterator[_Entry]:
     end = artifact.rfind(b"PK\x05\x06")
     if int.from_bytes(artifact[end + 12 : end + 16], "little") > MAX_DIRECTORY_BYTES:
-        raise SkillError(f"the archive has more than {MAX_ENTRIES} entries")
+        raise SkillError("the archive's directory is larger than 2 MB")
     with zipfile.ZipFile(io.BytesIO(artifact)) as archive:
         for item in archive.infolist():
             mode = item.external_attr >> 16

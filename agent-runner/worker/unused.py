@@ -10,9 +10,9 @@ _UNUSED: Final = (
     (r"TASK_QUEUE", "the task queue is `{queue}`"),
     (r"WORKSPACE_ROOT", "the workspace is `{folder}`"),
     (r"STIGMER_EXECUTION_MODE|STIGMER_SANDBOX_\w+", "agents run in the folder `{folder}`"),
-    (r"DAYTONA_\w+", "there is no sandbox of Daytona: agents run in the folder `{folder}`"),
-    (r"REDIS_\w+", "nothing is stored in Redis: sessions are stored in `{folder}`"),
-    (r"AUTH0_\w+", "nothing signs in with Auth0: STIGMER_API_KEY is the key for stigmer-server"),
+    (r"DAYTONA_\w+", "Daytona is not supported: agents run in the folder `{folder}`"),
+    (r"REDIS_\w+", "Redis is not used: sessions are stored in `{folder}`"),
+    (r"AUTH0_\w+", "Auth0 is not used: STIGMER_API_KEY is the key for stigmer-server"),
 )
 """Patterns of names, and what the worker does instead."""
 

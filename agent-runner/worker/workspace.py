@@ -80,11 +80,10 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
     text = f"`{folder}` belongs to uid {owner.st_uid}, and the agent-runner runs as uid {uid}. "
     if not mounted:
         return text + f"Give it to the agent-runner: `{change_owner} {folder}`"
-    # The folder has another path on the host, which the worker cannot know. This is the path that
-    # the stigmer CLI and `cargo xtask` use.
+    # The folder has another path on the host, which the worker cannot know.
     text += (
-        "Give the folder of the host that is mounted there to the agent-runner: "
-        f"`{change_owner} ~/.stigmer/data/workspace`, or its path if it is another one"
+        f"On the host, give the mounted folder to the agent-runner: `{change_owner} FOLDER`; the "
+        "stigmer CLI and `cargo xtask` mount `~/.stigmer/data/workspace`"
     )
     if owner.st_uid in {0, _UNKNOWN_UID}:  # no container should run as root
         return text

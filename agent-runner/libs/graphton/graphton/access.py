@@ -4,6 +4,7 @@ An agent's commands run as the same user, and Landlock does not restrict `chmod`
 the owner's rights from a file that it cannot open. The owner can always give them back.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable
@@ -47,7 +48,8 @@ def with_access(
 
     Args:
         paths: Files and folders of this user, parents first.
-        work: What to run. It may run several times.
+        work: What to run. It may run several times. If a command takes the rights away all the
+            time, only short work succeeds, such as one system call.
         args: The arguments of `work`.
         kwargs: Its keyword arguments.
 
@@ -63,8 +65,13 @@ def with_access(
         try:
             return work(*args, **kwargs)
         except PermissionError:
-            restored = [restore_access(path) for path in paths]
-            without_effect = 0 if any(restored) else without_effect + 1
+            without_effect += 1
             if without_effect > MAX_ATTEMPTS_WITHOUT_EFFECT:
                 raise
+        for path in paths:
+            if restore_access(path):
+                without_effect = 0
+                # At once, before a command takes it away again.
+                with contextlib.suppress(PermissionError):
+                    return work(*args, **kwargs)
     return work(*args, **kwargs)

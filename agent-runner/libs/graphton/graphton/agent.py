@@ -33,12 +33,13 @@ class LimitError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class RunLimits:
     """The limits of a run.
 
     Attributes:
         rounds: The maximum number of requests to the model.
-        tokens: The maximum number of tokens of all requests and replies together.
+        tokens: The maximum number of tokens of all requests and replies together, as
+            `Usage.charged` counts them.
         seconds: The maximum duration, or None for no limit.
     """
 
@@ -105,7 +106,7 @@ class Agent:
     Args:
         model: The language model.
         system: The instructions for the model.
-        tools: The tools that the model may use.
+        tools: The tools that the model may use. They may change during a run.
         limits: The limits of each run.
         redact: Removes secrets from a text before it is stored or shown.
         consumed: What counts as consumed when the next run begins. Tools can add to it.
@@ -117,7 +118,7 @@ class Agent:
         *,
         system: str,
         tools: Sequence[Tool],
-        limits: Limits,
+        limits: RunLimits,
         redact: Callable[[str], str] = str,
         consumed: Consumption | None = None,
     ) -> None:
@@ -184,7 +185,8 @@ class Agent:
                         if reply.truncated:
                             raise LimitError(
                                 "the model's answer exceeded the maximum length: ask for a "
-                                "shorter one, or raise STIGMER_LLM_MAX_TOKENS"
+                                "shorter one; if the limit is not the model's own, raise "
+                                "STIGMER_LLM_MAX_TOKENS"
                             )
                         return Outcome(reply.text, consumed.usage, consumed.rounds)
         except TimeoutError:
@@ -197,9 +199,9 @@ class Agent:
     def _check_limits(self, consumed: Consumption) -> None:
         if consumed.rounds >= self._limits.rounds:
             raise LimitError(f"stopped after {consumed.rounds} rounds without a final answer")
-        if consumed.usage.total >= self._limits.tokens:
+        if consumed.usage.charged >= self._limits.tokens:
             raise LimitError(
-                f"stopped after {consumed.usage.total} tokens: the limit is {self._limits.tokens}"
+                f"stopped after {consumed.usage.charged} tokens: the limit is {self._limits.tokens}"
             )
 
     async def _run_tool(self, use: ToolUse, truncated: bool, observer: Observer) -> Message:

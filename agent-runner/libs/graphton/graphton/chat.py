@@ -201,6 +201,14 @@ class Usage:
         """The sum of input and output tokens."""
         return self.input_tokens + self.output_tokens
 
+    @property
+    def charged(self) -> int:
+        """The sum of tokens, in which ten tokens from a cache count as one.
+
+        This is what Anthropic, OpenAI and Gemini charge for them, at least for their newer models.
+        """
+        return self.total - self.cached_tokens * 9 // 10
+
     def __add__(self, other: "Usage") -> "Usage":
         """The usage of two requests together."""
         return Usage(

@@ -8,20 +8,26 @@ import os
 import secrets
 import signal
 import stat
+import struct
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from graphton import confine, limits
 from graphton.access import restore_access
 from graphton.blocking import run_blocking
+from graphton.gateway import Gateway, open_gateway
 from graphton.isolation import Isolation
-from graphton.wall import Wall, allow_ports, command_line, find_wall
+from graphton.network import Network
+from graphton.wall import Wall, allow_other_ports, command_line, find_wall, with_network
+
+if TYPE_CHECKING:
+    from graphton.proxy import Allowlist
 
 TERMINATION_GRACE_SECONDS: Final = 1.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -30,10 +36,11 @@ END_SECONDS: Final = 15.0
 """How long the supervisor of a command may take to end all of its processes."""
 
 START_SECONDS: Final = 5.0
-"""How long starting a command is tried again if there are too many processes."""
+"""How long starting a command is tried again if there are too many processes, or if another command
+has taken the rights from the sandbox."""
 
 FIRST_DISK_SECONDS: Final = 1.0
-"""The shortest time between two measurements of the sandbox's size, and before the first one.
+"""The shortest time between two measurements of the sandbox's size while a command runs.
 
 If a measurement takes long, the next pause is ten times as long as it took."""
 
@@ -52,11 +59,16 @@ class Configuration:
 
     Attributes:
         isolation: What happens without a wall.
-        denied_ports: TCP ports to which commands cannot connect, if the kernel can restrict them.
+        denied_ports: TCP ports to which commands cannot connect if the network is open, and the
+            kernel can restrict them.
+        network: What commands reach.
+        allowlist: What the proxy of Network.ALLOWLIST allows; None if it is not needed.
     """
 
     isolation: Isolation = Isolation.AUTO
     denied_ports: frozenset[int] = frozenset()
+    network: Network = Network.OPEN
+    allowlist: "Allowlist | None" = None
 
 
 _configuration = Configuration()
@@ -79,12 +91,14 @@ class CommandResult:
             is left out.
         dropped_bytes: The number of bytes left out.
         excess: Which limit ended it; empty if none. The exit code is then that of SIGKILL.
+        note: What has become too large at its end, for the model; usually empty.
     """
 
     exit_code: int | None
     output: bytes
     dropped_bytes: int
     excess: str = ""
+    note: str = ""
 
 
 _trying = threading.Lock()
@@ -93,16 +107,28 @@ _trying = threading.Lock()
 def wall() -> Wall:
     """The wall of commands. It is tried out once."""
     with _trying:
-        return _wall()
+        found = _wall()
+        return found if network() is Network.OPEN else _with_network(found)
 
 
 _wall = cache(find_wall)
+_with_network = cache(with_network)
+
+
+def network() -> Network:
+    """What commands reach outside of the sandbox."""
+    return _configuration.network
 
 
 def refusal() -> str:
     """Why commands must not run; empty if they may."""
     if _configuration.isolation is Isolation.REQUIRE and (missing := wall().missing):
         return f"SANDBOX_ISOLATION is `require`, but {missing}; with `auto`, commands run without"
+    if missing := wall().missing_for(network()):
+        return (
+            f"AGENT_NETWORK is `{network()}`, but {missing}; use a newer kernel, an engine that "
+            "allows user namespaces, or AGENT_NETWORK=open"
+        )
     return ""
 
 
@@ -116,7 +142,7 @@ def prepare() -> None:
 @cache
 def _port_ruleset() -> int | None:
     denied = _configuration.denied_ports
-    return allow_ports(denied) if denied else None
+    return allow_other_ports(denied) if denied and network() is Network.OPEN else None
 
 
 @cache
@@ -124,13 +150,14 @@ def _watch() -> limits.Watch:
     return limits.Watch()
 
 
-async def run(
+async def run(  # noqa: PLR0913 (the last has a default)
     arguments: Sequence[str],
     folder: Path,
     *,
     environment: Mapping[str, str],
     timeout: float,  # noqa: ASYNC109 (it ends the command, which a caller's timeout would not)
     output_limit: int,
+    account: limits.Account | None = None,
 ) -> CommandResult:
     """Run a program, and end every process that it started before returning.
 
@@ -140,57 +167,134 @@ async def run(
         environment: Variables in addition to INHERITED_VARIABLES.
         timeout: Seconds after which the program is ended.
         output_limit: Bytes of output to keep.
+        account: The account of the execution; None for a new one.
 
     Raises:
-        OSError: if the program cannot be started, or must not run without a wall.
+        OSError: if the program cannot be started, must not run without a wall, or the execution
+            has used up a limit.
     """
-    await run_blocking(prepare)
-    if reason := refusal():
-        raise OSError(errno.EPERM, reason)
-    allowed = limits.Limits(memory=limits.memory_limit(limits.available_memory()))
+    account = account or limits.Account()
     output, input_end = os.pipe()
     # With asyncio's own pipe, `wait` would also wait for background processes that keep it open.
-    pipe = os.fdopen(output, "rb", buffering=0)
+    pipe, end = os.fdopen(output, "rb", buffering=0), os.fdopen(input_end, "wb", buffering=0)
+    kept, timed_out = BoundedOutput(output_limit), False
+    reading = None
     try:
-        process = await _start(arguments, folder, environment, allowed, input_end)
-    except BaseException:
-        pipe.close()
-        raise
-    finally:
-        os.close(input_end)
-    kept = _BoundedOutput(output_limit)
-    reading = asyncio.create_task(_read(pipe, kept))
-    command = _Command(process, folder, allowed)
-    measuring = asyncio.create_task(command.watch_disk())
-    timed_out = False
-    try:
-        with _watch().watching(process.pid, allowed, command.exceeded):
+        async with running(
+            arguments, folder, environment, account, stdout=end, stderr=end
+        ) as command:
+            end.close()
+            reading = asyncio.create_task(_read(pipe, kept))
             try:
                 async with asyncio.timeout(timeout):
-                    await process.wait()
+                    await command.process.wait()
             except TimeoutError:
                 timed_out = True
                 await command.terminate()
     finally:
-        measuring.cancel()
-        # This ends background processes too, and the command itself if this task is cancelled.
-        await command.end()
-        # A process that hangs in the kernel may keep the pipe open.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TERMINATION_GRACE_SECONDS):
-                await asyncio.shield(reading)
-        reading.cancel()
-    code = None if timed_out and not command.excess else process.returncode
-    return CommandResult(code, kept.join(), kept.dropped_bytes, command.excess)
+        end.close()
+        if reading is None:
+            pipe.close()
+        else:
+            # A process that hangs in the kernel may keep the pipe open.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TERMINATION_GRACE_SECONDS):
+                    await asyncio.shield(reading)
+            reading.cancel()
+    code = None if timed_out and not command.excess else command.process.returncode
+    note = await command.note()
+    return CommandResult(code, kept.join(), kept.dropped_bytes, command.excess, note)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    account: limits.Account,
+    **pipes: Any,
+) -> AsyncIterator["Command"]:
+    """Start a program, and watch it during the `with` block. All its processes end with the block.
+
+    Args:
+        arguments: See `run`.
+        folder: See `run`.
+        environment: See `run`.
+        account: That of the execution. What the program uses is added to it.
+        pipes: Arguments for `create_subprocess_exec`.
+
+    Raises:
+        OSError: see `run`.
+    """
+    await run_blocking(prepare)
+    if reason := refusal():
+        raise OSError(errno.EPERM, reason)
+    if account.refusal:
+        raise OSError(errno.EDQUOT, account.refusal)
+    async with contextlib.AsyncExitStack() as exits:
+        gateway = await exits.enter_async_context(
+            open_gateway(network(), wall(), _configuration.allowlist, _port_ruleset())
+        )
+        report, report_end = os.pipe()
+        os.set_blocking(report, False)
+        reports = exits.enter_context(os.fdopen(report, "rb", buffering=0))
+        plan = _plan(folder, account, gateway, report_end)
+        try:
+            process = await _start(
+                [*command_line(plan), *arguments],
+                folder,
+                {**environment, **gateway.variables},
+                pass_fds=[*gateway.descriptors, report_end],
+                **pipes,
+            )
+        finally:
+            os.close(report_end)
+        command = Command(process, folder, account)
+        account.running.append(command.exceeded)
+        exits.callback(account.running.remove, command.exceeded)
+        measuring = asyncio.create_task(command.watch_disk())
+        with _watch().watching(process.pid, account, command.exceeded) as watched:
+            try:
+                yield command
+            finally:
+                measuring.cancel()
+                # This ends background processes too, and the command itself if this task is
+                # cancelled.
+                await command.end()
+                # The report lacks the processes that end together with a PID namespace.
+                reported = _parse_report(reports.read(_REPORT.size))
+                account.cpu_seconds += max(watched.cpu_seconds, reported)
+
+
+_REPORT: Final = struct.Struct("=d")
+
+
+def _parse_report(data: bytes | None) -> float:
+    """The processor time that a supervisor has reported; 0 if it was killed before."""
+    return float(_REPORT.unpack(data)[0]) if data and len(data) == _REPORT.size else 0.0
+
+
+def _plan(folder: Path, account: limits.Account, gateway: Gateway, report: int) -> str:
+    return wall().plan(
+        folder,
+        protected=_worker_threads(),
+        limits=account.of_each_process,
+        network=gateway.network,
+        ports=gateway.ports,
+        channel=None if gateway.channel is None else gateway.channel.fileno(),
+        report=report,
+    )
 
 
 async def _start(
     arguments: Sequence[str],
     folder: Path,
     environment: Mapping[str, str],
-    allowed: limits.Limits,
-    output: int,
+    *,
+    stdin: int = asyncio.subprocess.DEVNULL,
+    **pipes: Any,
 ) -> asyncio.subprocess.Process:
+    """Start a program. `pipes` are arguments for `create_subprocess_exec`."""
     base = {name: os.environ[name] for name in INHERITED_VARIABLES if name in os.environ}
     own = {"HOME": str(folder), "TMPDIR": f"{folder}/.tmp", "PWD": str(folder)}
     command_id = {COMMAND_ID_VARIABLE: secrets.token_hex(16)}
@@ -199,13 +303,6 @@ async def _start(
         for n, value in environment.items()
         if n != COMMAND_ID_VARIABLE
     }
-    ports = _port_ruleset()
-    plan = wall().plan(
-        folder,
-        protected=_worker_threads(),
-        limits=allowed.of_each_process,
-        ports=ports,
-    )
     _adopt_orphans()
     deadline = time.monotonic() + START_SECONDS
     while True:
@@ -215,15 +312,12 @@ async def _start(
         try:
             _make_temporary_folder(folder / ".tmp")
             return await asyncio.create_subprocess_exec(
-                *command_line(plan),
                 *arguments,
                 cwd=folder,
                 env=base | own | command_id | given,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdin=stdin,
                 start_new_session=True,
-                pass_fds=() if ports is None else (ports,),
+                **pipes,
             )
         except (BlockingIOError, PermissionError):  # too many processes, or `chmod` again
             if time.monotonic() > deadline:
@@ -244,49 +338,80 @@ def _make_temporary_folder(path: Path) -> None:
     path.mkdir()
 
 
-class _Command:
+class Command:
     """A command that runs.
 
     Args:
         process: Its supervisor: see `graphton.confine`.
         folder: The sandbox.
-        allowed: The limits.
+        account: That of the execution.
+
+    Attributes:
+        process: See above.
+        excess: Which limit ended it; empty if none.
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, folder: Path, allowed: limits.Limits
+        self, process: asyncio.subprocess.Process, folder: Path, account: limits.Account
     ) -> None:
-        self._process = process
+        self.process = process
         self._folder = folder
-        self._limits = allowed
+        self._account = account
+        self._exceeded_at = 0.0
         self.excess = ""
 
     def exceeded(self, excess: str) -> None:
         """End the command because of a limit."""
-        self.excess = self.excess or excess
-        self._signal(signal.SIGUSR1)
+        if not self.excess:
+            self.excess, self._exceeded_at = excess, time.monotonic()
+        # A command may stop its supervisor again and again. `end` then ends its processes.
+        late = time.monotonic() - self._exceeded_at > END_SECONDS
+        self._signal(signal.SIGKILL if late else signal.SIGUSR1)
 
     async def watch_disk(self) -> None:
-        """Measure the size of the sandbox again and again, and end the command if it is too large.
+        """Measure the size of the sandbox again and again, and end a command if it is too large.
 
-        If the sandbox was too large before, the command may make it smaller.
+        That is the one that has started last: which one has written is not known. If the sandbox
+        was too large before, commands may make it smaller.
         """
-        pause, before = FIRST_DISK_SECONDS, None
+        if self._account.disk is None:
+            await self._measure_disk()
         while True:
-            await asyncio.sleep(pause)
-            began = time.monotonic()
-            size = await _measure(self._folder)
-            pause = max(FIRST_DISK_SECONDS, 10 * (time.monotonic() - began))
-            if size > self._limits.disk and before is not None and size > before:
-                self.exceeded(f"the sandbox had more than {self._limits.disk >> 20} MiB")
-            before = size if before is None else min(before, size)
+            await asyncio.sleep(max(FIRST_DISK_SECONDS, 10 * self._account.measuring_seconds))
+            if (excess := await self._measure_disk()) and self._account.running:
+                self._account.running[-1](excess)
+
+    async def note(self) -> str:
+        """Measure the sandbox after the command, and say whether it is too large.
+
+        So many short commands cannot fill it. A measurement that took long is not repeated at
+        once, unless the sandbox was too large.
+        """
+        took = self._account.measuring_seconds
+        is_due = time.monotonic() - self._account.measured > 10 * took
+        if took < FIRST_DISK_SECONDS or is_due or self._account.is_disk_exceeded:
+            await self._measure_disk()
+        if not self._account.is_disk_exceeded:
+            return ""
+        return (
+            f"the sandbox has more than {self._account.limits.disk >> 20} MiB: remove files; "
+            "until then, commands cannot write files larger than "
+            f"{limits.MAX_FILE_BYTES_OVER_DISK >> 10} KiB"
+        )
+
+    async def _measure_disk(self) -> str:
+        began = time.monotonic()
+        size = await _measure(self._folder)
+        self._account.measured = time.monotonic()
+        self._account.measuring_seconds = self._account.measured - began
+        return "" if size is None else self._account.disk_excess(size)
 
     async def terminate(self) -> None:
         """Ask the command to end, and wait a moment."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TERMINATION_GRACE_SECONDS):
-                await self._process.wait()
+                await self.process.wait()
 
     async def end(self) -> None:
         """End all processes of the command, and wait for that."""
@@ -294,38 +419,70 @@ class _Command:
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(END_SECONDS):
-                    await self._process.wait()
+                    await self.process.wait()
+            if self.process.returncode is None:  # a command may have stopped it
+                self._signal(signal.SIGKILL)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TERMINATION_GRACE_SECONDS):
+                        await self.process.wait()
         finally:
-            # A supervisor that still runs goes on killing. If a command killed it, nobody else ends
-            # the command's processes.
-            if self._process.returncode == -signal.SIGKILL:
+            # A supervisor that still runs goes on killing. If it was killed, nobody else ends the
+            # command's processes.
+            if self.process.returncode == -signal.SIGKILL:
                 await run_blocking(_end_orphans)
 
     def _signal(self, number: signal.Signals) -> None:
         # Not if it has ended: another process may have its id by now.
-        if self._process.returncode is None:
+        if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, number)
+                os.kill(self.process.pid, number)
+                os.kill(self.process.pid, signal.SIGCONT)  # a command may have stopped it
 
 
-async def _measure(folder: Path) -> int:
-    """The bytes that a folder takes on the disk; 0 if they cannot be counted."""
-    # A program, because it also counts folders that are nested too deeply for a path.
-    with contextlib.suppress(OSError, ValueError):
+async def _measure(folder: Path) -> int | None:
+    """The bytes that a folder takes on the disk; None if they cannot be counted."""
+    # Programs, because they also count folders that are nested too deeply for a path.
+    count = ("du", "-skx", str(folder))
+    output, is_denied = await _run_own(*count)
+    if is_denied:
+        # A command may have hidden files in a folder from which it has taken its own rights.
+        await _run_own("chmod", "-R", "u+rX", str(folder))
+        output, _ = await _run_own(*count)
+    return int(output.split()[0]) << 10 if output else None
+
+
+async def _run_own(*arguments: str) -> tuple[bytes, bool]:
+    """Run a program of the worker. Returns its output, and whether it lacked a permission."""
+    try:
         process = await asyncio.create_subprocess_exec(
-            *("du", "-skx", str(folder)),
+            *arguments,
+            env={**os.environ, "LC_ALL": "C"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
         )
-        try:
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            raise
-        return int(output.split()[0]) << 10 if output else 0
-    return 0
+    except OSError:
+        return b"", False
+    assert process.stdout and process.stderr  # noqa: S101 (both are pipes)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            output = tasks.create_task(process.stdout.read())
+            denied = tasks.create_task(_contains(process.stderr, b"Permission denied"))
+        await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise
+    return output.result(), denied.result()
+
+
+async def _contains(stream: asyncio.StreamReader, words: bytes) -> bool:
+    """Read a stream to its end, without keeping it. Returns whether the words are in it."""
+    found, last = False, b""
+    while chunk := await stream.read(1 << 16):
+        found = found or words in last + chunk
+        last = chunk[-len(words) :]
+    return found
 
 
 def _worker_threads() -> set[int]:
@@ -347,10 +504,11 @@ def _adopt_orphans() -> None:
 
 
 def _end_orphans() -> None:
-    """End the processes of a command that has killed its supervisor.
+    """End the processes of a command whose supervisor was killed.
 
-    A command can do this only on a kernel whose Landlock does not restrict signals, and without a
-    PID namespace. Its processes become children of this one. They are recognised by their filter.
+    A command can kill or stop it only on a kernel whose Landlock does not restrict signals, and
+    without a PID namespace. The supervisor's processes become children of this one. They are
+    recognised by their filter.
     """
     deadline = time.monotonic() + END_SECONDS
     own = _count_filters(os.getpid())
@@ -382,7 +540,7 @@ def _count_filters(pid: int) -> int:
     return 0
 
 
-async def _read(pipe: BinaryIO, kept: "_BoundedOutput") -> None:
+async def _read(pipe: BinaryIO, kept: "BoundedOutput") -> None:
     loop, stream = asyncio.get_running_loop(), asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     try:
@@ -392,8 +550,15 @@ async def _read(pipe: BinaryIO, kept: "_BoundedOutput") -> None:
         transport.close()
 
 
-class _BoundedOutput:
-    """Keeps the first three quarters and the last quarter of `limit` bytes of output."""
+class BoundedOutput:
+    """Keeps the first three quarters and the last quarter of `limit` bytes of output.
+
+    Args:
+        limit: The number of bytes to keep.
+
+    Attributes:
+        dropped_bytes: The number of bytes left out.
+    """
 
     def __init__(self, limit: int) -> None:
         self._head, self._tail = bytearray(), bytearray()
@@ -401,6 +566,7 @@ class _BoundedOutput:
         self.dropped_bytes = 0
 
     def add(self, chunk: bytes) -> None:
+        """Add output, and leave out what is too much."""
         room = self._head_limit - len(self._head)
         self._head += chunk[:room]
         self._tail += chunk[room:]
@@ -410,6 +576,7 @@ class _BoundedOutput:
             self.dropped_bytes += excess
 
     def join(self) -> bytes:
+        """The output, with a line that says how much is left out."""
         if not self.dropped_bytes:
             return bytes(self._head + self._tail)
         note = f"\n[… {self.dropped_bytes} bytes left out …]\n".encode()

@@ -28,11 +28,12 @@ import json
 import os
 import resource
 import signal
+import stat
 import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 # The numbers of system calls that are the same on all architectures.
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT, _MOUNT_SETATTR = 444, 445, 446, 442
@@ -56,10 +57,15 @@ _SIGNALS_SINCE = 6
 """The version of Landlock that restricts signals."""
 
 NEW_MOUNTS, NEW_IPC, NEW_USER, NEW_PIDS = 0x00020000, 0x08000000, 0x10000000, 0x20000000
+NEW_NETWORK = 0x40000000
 """Flags of unshare(2)."""
+
+PROXY_PORT = 3128
+"""The port of the proxy in a network namespace, where no other program has it."""
 
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 32
 _MS_BIND, _MS_REC, _MS_PRIVATE = 4096, 16384, 1 << 18
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 _MNT_DETACH, _AT_RECURSIVE, _AT_FDCWD = 2, 0x8000, -100
 
 READABLE_PATHS = (
@@ -80,8 +86,10 @@ CANNOT_CONFINE, CANNOT_EXECUTE = 125, 127
 _NICENESS = 5
 """Commands yield to the worker, which has to end them if they exceed a limit."""
 
-_FORK_SECONDS = 5.0
-"""How long starting a process is tried again."""
+_PATIENCE_SECONDS = 5.0
+"""How long something that another command prevents is tried again."""
+
+T = TypeVar("T")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -100,6 +108,44 @@ def _reason(error: OSError | ValueError) -> str:
 def landlock_version() -> int:
     """The version of Landlock that the kernel supports; 0 if it has none."""
     return max(0, int(_libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)))
+
+
+# The sandbox's folder
+
+
+def with_folder_access(folder: str, work: Callable[[], T]) -> T:
+    """Do something that needs the sandbox's folder.
+
+    Another command of the same user may use `chmod` meanwhile. So if permission is denied, the
+    owner's rights are restored, and it is tried again. `graphton.access` does the same for the
+    worker; this program cannot import it.
+
+    Raises:
+        OSError: if `work` fails otherwise, or for too long.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return work()
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+        # The next attempt follows at once, before a command takes the rights away again.
+        for path in (os.path.dirname(folder), folder):
+            with contextlib.suppress(OSError):
+                mode = os.lstat(path).st_mode
+                if stat.S_ISDIR(mode):
+                    os.chmod(path, stat.S_IMODE(mode) | stat.S_IRWXU)
+
+
+def open_own(folder: str, name: str = "") -> int:
+    """Open the sandbox's folder, or a folder in it, to refer to it.
+
+    Raises:
+        OSError: if it does not exist, is a link, or cannot be reached.
+    """
+    flags = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+    return with_folder_access(folder, lambda: os.open(f"{folder}{name}", flags))
 
 
 # Landlock
@@ -122,7 +168,7 @@ def restrict_files(folder: str, readable: list[str], abi: int, *, own_mounts: bo
     )
     # Without a mount namespace, other commands of this user have files in /dev/shm. No command can
     # list their names, which are usually random.
-    allowed = [(folder, everything), (SHARED_MEMORY, everything & ~_READ_DIR)]
+    allowed = [(SHARED_MEMORY, everything & ~_READ_DIR)]
     if own_mounts:
         allowed += [(SHARED_MEMORY, everything), ("/tmp", everything)]
         readable = [*readable, "/dev"]
@@ -131,15 +177,13 @@ def restrict_files(folder: str, readable: list[str], abi: int, *, own_mounts: bo
         readable += [entry.path for entry in devices if entry.name not in ("shm", "mqueue")]
     allowed += [(path, _READ) for path in readable]
     allowed += [(path, _READ | _WRITE_FILE | 1 << 15) for path in WRITABLE_DEVICES.split()]
+    _allow(ruleset, folder, open_own(folder), everything)
     for path, rights in allowed:
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, PermissionError):
             continue  # not every system has all of these paths
-        mask = everything if os.path.isdir(path) else _FILE_ONLY
-        rule = struct.pack("=Qi", rights & mask & everything, fd)
-        _check(_libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock `{path}`")
-        os.close(fd)
+        _allow(ruleset, path, fd, rights & everything)
     restrict(ruleset)
     os.close(ruleset)
 
@@ -148,16 +192,25 @@ def restrict_ports(ruleset: int, folder: str) -> None:
     """Restrict the TCP ports to which this process can connect.
 
     Args:
-        ruleset: One of `graphton.wall.allow_ports`.
+        ruleset: One of `graphton.wall.allow_other_ports`.
         folder: The folder in which files may be moved. A ruleset that does not mention moving
             files to another folder forbids it.
     """
-    for path in (folder, f"{folder}/.tmp"):
-        fd = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
-        rule = struct.pack("=Qi", REFER, fd)
-        _check(_libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock `{path}`")
-        os.close(fd)
+    for name in ("", "/.tmp"):
+        _allow(ruleset, f"{folder}{name}", open_own(folder, name), REFER)
     restrict(ruleset)
+
+
+def _allow(ruleset: int, path: str, fd: int, rights: int) -> None:
+    """Add the rights to a path, which is open as `fd`. A file has no rights of a folder.
+
+    The descriptor is closed.
+    """
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        rights &= _FILE_ONLY
+    rule = struct.pack("=Qi", rights, fd)
+    _check(_libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock `{path}`")
+    os.close(fd)
 
 
 def restrict(ruleset: int) -> None:
@@ -204,6 +257,30 @@ def enter_namespaces(flags: int) -> None:
             file.write(text)
 
 
+def open_network(channel: int | None) -> None:
+    """Start the loopback device of a new network namespace, the only one that it has.
+
+    Args:
+        channel: See `graphton.wall.Wall.plan`.
+
+    Raises:
+        OSError: if this is not allowed here.
+    """
+    import fcntl
+    import socket
+
+    with socket.socket() as one:
+        up = struct.pack("=16sH22x", b"lo", _IFF_UP)
+        fcntl.ioctl(one, _SIOCSIFFLAGS, up)
+    if channel is None:
+        return
+    # A socket stays in the namespace in which it was made, whoever uses it.
+    with socket.socket() as listener, socket.socket(fileno=channel) as worker:
+        listener.bind(("127.0.0.1", PROXY_PORT))
+        listener.listen(128)
+        socket.send_fds(worker, [b"x"], [listener.fileno()])
+
+
 def _mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     result = _libc.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode())
     _check(result, f"mount `{target}`")
@@ -221,11 +298,11 @@ def build_root(folder: str, readable: list[str], *, own_pids: bool) -> None:
     # The new root hides the folder in which it is built, so everything is opened before.
     paths = [path for path in readable if path != "/proc"]
     opened = {}
-    for path in [*paths, *WRITABLE_DEVICES.split(), "/proc", folder]:
+    for path in [*paths, *WRITABLE_DEVICES.split(), "/proc"]:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             opened[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
     links = {path: os.readlink(path) for path in paths if os.path.islink(path)}
-    temporary = os.open(f"{folder}/.tmp", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    opened[folder], temporary = open_own(folder), open_own(folder, "/.tmp")
     root = "/tmp"
     _mount("tmpfs", root, "tmpfs", _MS_NOSUID | _MS_NODEV, "size=1m,mode=755")
     os.chdir(root)
@@ -320,7 +397,7 @@ def _run_command(
         os.setsid()
         if own_mounts:
             build_root(folder, readable, own_pids=bool(plan["namespaces"] & NEW_PIDS))
-            os.chdir(folder)
+            with_folder_access(folder, lambda: os.chdir(folder))
         os.nice(_NICENESS)
         for name, value in plan["limits"].items():
             kind = getattr(resource, f"RLIMIT_{name}")
@@ -397,7 +474,7 @@ _HANDLED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGUSR1}
 
 def _fork_patiently() -> int:
     """Fork, also if another command has used up all processes for a moment."""
-    deadline = time.monotonic() + _FORK_SECONDS
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
             return os.fork()
@@ -516,9 +593,13 @@ def main() -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("500")
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    if plan["report"] is not None:
+        os.set_inheritable(plan["report"], False)
     try:
         if plan["namespaces"]:
             enter_namespaces(plan["namespaces"])
+        if plan["namespaces"] & NEW_NETWORK:
+            open_network(plan["channel"])
     except OSError as error:
         print(f"the command cannot be confined: {_reason(error)}", file=sys.stderr)
         sys.exit(CANNOT_CONFINE)
@@ -535,6 +616,9 @@ def main() -> None:
         child = _fork(lambda: _run_command(plan, program, arguments, told))
         os.close(told[0])
         status = _supervise(child, is_init=False, telling=told[1])
+    if plan["report"] is not None:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        os.write(plan["report"], struct.pack("=d", used.ru_utime + used.ru_stime))
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -299,7 +299,7 @@ class Folder:
         return parts
 
     @contextlib.contextmanager
-    def _open_parent(  # noqa: PLR0912 (easier to review in one place)
+    def _open_parent(
         self, path: str, *, create: bool = False, private: bool = False, reported_path: str = ""
     ) -> Iterator[tuple[int, str]]:
         """Resolve a path, and open the folder that its last component is in.
@@ -308,62 +308,22 @@ class Folder:
         not a link, need not exist, and is `.` for this folder itself. An OSError inside the `with`
         block is raised as FilesError; its message names `reported_path`, or else `path`.
         """
-        remaining, links = self._components(path), 0
-        start = self._fd
-        if private and self._private_fd is not None and remaining[:1] == [PRIVATE_FOLDER]:
-            start, remaining = self._private_fd, remaining[1:]
-        opened = [os.dup(start)]
-        name = "."
+        components, start = self._components(path), self._fd
+        reserved = "" if private else PRIVATE_FOLDER
+        absolute: Callable[[str], list[str]] | None = self._components
+        if private and self._private_fd is not None and components[:1] == [PRIVATE_FOLDER]:
+            components, start, absolute = components[1:], self._private_fd, None
+        walk = _Walk(path, start, components, absolute, reserved)
         try:
-            while remaining:
-                part, remaining = remaining[0], remaining[1:]
-                name = "."
-                if part == "..":
-                    if len(opened) == 1:
-                        raise FilesError(f"`{path}` is outside of the working folder")
-                    os.close(opened.pop())
-                    continue
-                if part == PRIVATE_FOLDER and len(opened) == 1 and not private:
-                    raise FilesError(f"`{path}` is reserved for the worker")
-                mode = _mode(opened[-1], part)
-                if mode is not None and stat.S_ISLNK(mode):
-                    links += 1
-                    if links > _MAX_LINKS:
-                        raise FilesError(f"`{path}` contains a loop of links")
-                    target = os.readlink(part, dir_fd=opened[-1])
-                    remaining = [
-                        p for p in self._link_components(target, path) if p not in ("", ".")
-                    ] + remaining
-                    if len(remaining) > _MAX_DEPTH:
-                        raise FilesError(f"`{path}` is too deep")
-                    if target.startswith("/"):
-                        if start != self._fd:
-                            raise FilesError(f"`{path}` leads out of the worker's own files")
-                        while len(opened) > 1:
-                            os.close(opened.pop())
-                    continue
-                if not remaining:
-                    name = part
-                    break
-                if mode is None and create:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, 0o755, dir_fd=opened[-1])
-                opened.append(os.open(part, _OPEN_FOLDER, dir_fd=opened[-1]))
-            yield opened[-1], name
+            name = walk.resolve(create=create)
+            yield walk.folder, name
         except FilesError:
             raise
         except OSError as error:
             kind = DeniedError if isinstance(error, PermissionError) else FilesError
             raise kind(f"`{reported_path or path}`: {error.strerror or error}") from None
         finally:
-            for fd in opened:
-                os.close(fd)
-
-    def _link_components(self, target: str, path: str) -> list[str]:
-        try:
-            return self._components(target) if target.startswith("/") else target.split("/")
-        except FilesError:
-            raise FilesError(f"`{path}` leads out of the working folder") from None
+            walk.close()
 
     @contextlib.contextmanager
     def _temporary(self, path: str) -> Iterator[tuple[int, str]]:
@@ -380,6 +340,110 @@ class Folder:
                 with contextlib.suppress(OSError):
                     os.unlink(name, dir_fd=folder)
                 raise
+
+
+class _Walk:
+    """Resolves a path one component at a time, and keeps the folders on the way open.
+
+    Args:
+        path: The path, for messages.
+        start: An open folder, which the way does not leave. It stays open after `close`.
+        components: What is to be resolved, without empty components and `.`.
+        absolute: Returns the components of the absolute target of a link, relative to `start`. It
+            raises FilesError if the target is somewhere else. None if absolute targets are not
+            allowed.
+        reserved: The name of an entry of `start` that may not be used; empty if there is none.
+
+    Attributes:
+        folder: The folder that the way has reached, open.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        start: int,
+        components: list[str],
+        absolute: Callable[[str], list[str]] | None,
+        reserved: str,
+    ) -> None:
+        self._path = path
+        self._remaining = components
+        self._absolute = absolute
+        self._reserved = reserved
+        self._links = 0
+        self._opened = [os.dup(start)]
+
+    @property
+    def folder(self) -> int:
+        return self._opened[-1]
+
+    def close(self) -> None:
+        """Close the folders of the way."""
+        for fd in self._opened:
+            os.close(fd)
+
+    def resolve(self, *, create: bool) -> str:
+        """Go to the folder of the last component, and return the component's name.
+
+        The name is `.` if the path leads to the first folder or ends with `..`.
+
+        Args:
+            create: Whether to make folders that are missing.
+
+        Raises:
+            FilesError: if the path may not be used.
+            OSError: if a folder cannot be opened.
+        """
+        while self._remaining:
+            part, *self._remaining = self._remaining
+            if part == "..":
+                self._go_up()
+                continue
+            if part == self._reserved and len(self._opened) == 1:
+                raise FilesError(f"`{self._path}` is reserved for the worker")
+            mode = _mode(self.folder, part)
+            if mode is not None and stat.S_ISLNK(mode):
+                self._follow(part)
+            elif self._remaining:
+                self._enter(part, create=create and mode is None)
+            else:
+                return part
+        return "."
+
+    def _go_up(self) -> None:
+        if len(self._opened) == 1:
+            raise FilesError(f"`{self._path}` is outside of the working folder")
+        os.close(self._opened.pop())
+
+    def _enter(self, part: str, *, create: bool) -> None:
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(part, 0o755, dir_fd=self.folder)
+        self._opened.append(os.open(part, _OPEN_FOLDER, dir_fd=self.folder))
+
+    def _follow(self, link: str) -> None:
+        """Put the target of a link before what remains."""
+        self._links += 1
+        if self._links > _MAX_LINKS:
+            raise FilesError(f"`{self._path}` contains a loop of links")
+        target = os.readlink(link, dir_fd=self.folder)
+        if target.startswith("/"):
+            self._remaining = self._absolute_target(target) + self._remaining
+            while len(self._opened) > 1:
+                os.close(self._opened.pop())
+        else:
+            parts = [part for part in target.split("/") if part not in ("", ".")]
+            self._remaining = parts + self._remaining
+        if len(self._remaining) > _MAX_DEPTH:
+            raise FilesError(f"`{self._path}` is too deep")
+
+    def _absolute_target(self, target: str) -> list[str]:
+        if self._absolute is None:
+            raise FilesError(f"`{self._path}` leads out of the worker's own files")
+        try:
+            return self._absolute(target)
+        except FilesError:
+            raise FilesError(f"`{self._path}` leads out of the working folder") from None
 
 
 def _open_folder(path: Path) -> int:

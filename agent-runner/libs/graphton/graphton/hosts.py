@@ -1,7 +1,11 @@
-"""Which host names mean this machine."""
+"""Which host names and addresses mean this machine."""
 
-from ipaddress import ip_address
+import contextlib
+import socket
+from ipaddress import IPv4Address, ip_address
 from typing import Final
+
+from graphton.network import Address, unwrapped
 
 _NAMES: Final = frozenset({"localhost", "host.docker.internal", "host.containers.internal"})
 
@@ -18,3 +22,16 @@ def is_this_machine(host: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
+
+
+def is_own_address(address: Address) -> bool:
+    """Whether one of this machine's network devices has this address.
+
+    If so, the kernel also uses it as the sender. Nothing is sent.
+    """
+    inner = unwrapped(address)
+    family = socket.AF_INET if isinstance(inner, IPv4Address) else socket.AF_INET6
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as one:
+        one.connect((str(inner), 9))
+        return unwrapped(ip_address(one.getsockname()[0])) == inner
+    return False

@@ -1,26 +1,29 @@
-"""Limits on what an agent's command may use, together with all processes that it starts.
+"""Limits on what the commands of an execution may use, with all processes that they start.
 
 The limits of setrlimit(2) count single processes, or all of a user's. So the worker counts, and
-ends a command that exceeds a limit.
+ends a command if a limit is exceeded.
 """
 
 import contextlib
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+_log = logging.getLogger(__name__)
 
 MAX_TASKS: Final = 256
 """Processes and threads. `cargo xtask run-local` allows 512 for the whole container."""
 
 MAX_MEMORY_BYTES: Final = 4 << 30
-"""The most memory that a command gets, however much the machine has. See `memory_limit`."""
+"""The most memory that an execution gets, however much the machine has. See `memory_limit`."""
 
-MAX_CPU_SECONDS: Final = 3600
-"""Seconds of processor time, added up over all processors.
+MAX_CPU_SECONDS: Final = 4 * 3600
+"""Seconds of processor time, added up over all processors and all commands of an execution.
 
 A command can use several processors for as long as it may last."""
 
@@ -28,7 +31,11 @@ MAX_DISK_BYTES: Final = 8 << 30
 """The size of the sandbox. A command may make a larger one smaller."""
 
 MAX_FILE_BYTES: Final = 4 << 30
-"""The size of one file, with its holes."""
+"""The size of one file, including parts that were never written."""
+
+MAX_FILE_BYTES_OVER_DISK: Final = 64 << 10
+"""The same for commands that start while the sandbox is too large. They are meant to remove files.
+"""
 
 WATCH_SECONDS: Final = 0.2
 """Seconds between two counts."""
@@ -60,7 +67,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The limits of a command.
+    """The limits of an execution.
 
     Attributes:
         tasks: Processes and threads.
@@ -85,8 +92,63 @@ class Limits:
         }
 
 
+class Account:
+    """What the commands of an execution have used, and what they may use together.
+
+    Args:
+        allowed: The limits; None for the usual ones on this machine.
+
+    Attributes:
+        limits: The limits.
+        cpu_seconds: What the commands that have ended have used.
+        disk: The size of the sandbox in bytes when it was last measured; None before that.
+        measured: When that was, by `time.monotonic`.
+        measuring_seconds: How long it took.
+        running: For each command that runs, what ends it with a reason. The last one has started
+            last.
+    """
+
+    def __init__(self, allowed: Limits | None = None) -> None:
+        self.limits = allowed or Limits(memory=memory_limit(available_memory()))
+        self.cpu_seconds = 0.0
+        self.disk: int | None = None
+        self.measured = 0.0
+        self.measuring_seconds = 0.0
+        self.running: list[Callable[[str], None]] = []
+
+    @property
+    def is_disk_exceeded(self) -> bool:
+        """Whether the sandbox was too large when it was last measured."""
+        return (self.disk or 0) > self.limits.disk
+
+    @property
+    def refusal(self) -> str:
+        """Why no other command may start; empty if one may."""
+        if self.cpu_seconds > self.limits.cpu_seconds:
+            return _excess_text(self.limits, "cpu_seconds", alone=False)
+        return ""
+
+    @property
+    def of_each_process(self) -> dict[str, int]:
+        """The limits of setrlimit(2) for the next command."""
+        found = self.limits.of_each_process
+        if self.is_disk_exceeded:
+            found["FSIZE"] = min(found["FSIZE"], MAX_FILE_BYTES_OVER_DISK)
+        return found
+
+    def disk_excess(self, size: int) -> str:
+        """Take note of the size of the sandbox. Says what is exceeded if it is too large and grows.
+
+        If it was too large before, commands may make it smaller.
+        """
+        before, self.disk = self.disk, size
+        if size <= self.limits.disk or before is None or size <= before:
+            return ""
+        return f"the sandbox had more than {self.limits.disk >> 20} MiB"
+
+
 def memory_limit(available: int) -> int:
-    """How much memory a command gets: half of what there is, but not more than the maximum."""
+    """How much memory an execution gets: half of what there is, but not more than the maximum."""
     return min(MAX_MEMORY_BYTES, available // 2)
 
 
@@ -136,33 +198,72 @@ def descendants(processes: Iterable[Process], ancestor: int) -> list[Process]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A limit that is exceeded.
+
+    Attributes:
+        text: Which one, as the end of `ended because …`.
+        supervisor: The supervisor of the command that uses most of it.
+    """
+
+    text: str
+    supervisor: int
+
+
 def find_excess(
     processes: Iterable[Process],
-    supervisor: int,
+    supervisors: Collection[int],
     limits: Limits,
     count_memory: Callable[[Process], int],
-) -> str:
-    """Say which limit a command exceeds; empty if none.
+    cpu_seconds: float = 0.0,
+) -> Excess | None:
+    """Find a limit that the commands of an execution exceed together.
 
     Args:
         processes: All processes.
-        supervisor: The parent of the command's first process, and of those whose parent has ended.
+        supervisors: For each command that runs, the parent of its first process, and of those whose
+            parent has ended.
         limits: The limits.
         count_memory: Counts a process's share of what it has in memory. It is called only if the
             sum of all might be too large.
+        cpu_seconds: What the commands that have ended have used.
     """
     processes = list(processes)
-    own = descendants(processes, supervisor)
-    tasks = sum(process.threads for process in own)
-    if tasks > limits.tasks:
-        return f"it had more than {limits.tasks} processes and threads"
-    used = sum(process.memory for process in own)
-    if used > limits.memory and sum(count_memory(process) for process in own) > limits.memory:
-        return f"it used more than {limits.memory >> 20} MiB of memory"
-    with_ended = [*own, *(process for process in processes if process.pid == supervisor)]
-    if sum(process.cpu_seconds for process in with_ended) > limits.cpu_seconds:
-        return f"it used more than {limits.cpu_seconds:.0f} s of processor time"
-    return ""
+    own = {supervisor: descendants(processes, supervisor) for supervisor in supervisors}
+
+    def excess(name: str, used: dict[int, float]) -> Excess:
+        alone = len(used) == 1 and not (name == "cpu_seconds" and cpu_seconds)
+        most = max(used, key=lambda supervisor: used[supervisor])
+        return Excess(_excess_text(limits, name, alone=alone), most)
+
+    tasks = {one: float(sum(process.threads for process in own[one])) for one in own}
+    if sum(tasks.values()) > limits.tasks:
+        return excess("tasks", tasks)
+    if sum(process.memory for found in own.values() for process in found) > limits.memory:
+        memory = {one: float(sum(map(count_memory, own[one]))) for one in own}
+        if sum(memory.values()) > limits.memory:
+            return excess("memory", memory)
+    cpu = {one: count_cpu(processes, one) for one in own}
+    if cpu_seconds + sum(cpu.values()) > limits.cpu_seconds:
+        return excess("cpu_seconds", cpu)
+    return None
+
+
+def count_cpu(processes: Iterable[Process], supervisor: int) -> float:
+    """The processor time of a command in seconds, with that of its supervisor."""
+    processes = list(processes)
+    own = [*descendants(processes, supervisor), *(p for p in processes if p.pid == supervisor)]
+    return sum(process.cpu_seconds for process in own)
+
+
+def _excess_text(limits: Limits, name: str, *, alone: bool) -> str:
+    who = "it" if alone else "the commands of this execution together"
+    return {
+        "tasks": f"{who} had more than {limits.tasks} processes and threads",
+        "memory": f"{who} used more than {limits.memory >> 20} MiB of memory",
+        "cpu_seconds": f"{who} used more than {limits.cpu_seconds:.0f} s of processor time",
+    }[name]
 
 
 def count_memory(process: Process) -> int:
@@ -182,7 +283,7 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._commands: dict[int, tuple[Limits, Callable[[str], None]]] = {}
+        self._commands: dict[int, _Watched] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -194,31 +295,66 @@ class Watch:
 
     @contextlib.contextmanager
     def watching(
-        self, supervisor: int, limits: Limits, exceeded: Callable[[str], None]
-    ) -> Iterator[None]:
+        self, supervisor: int, account: Account, exceeded: Callable[[str], None]
+    ) -> Iterator["_Watched"]:
         """Watch a command during the `with` block.
 
         Args:
             supervisor: See `find_excess`.
-            limits: Its limits.
+            account: That of its execution.
             exceeded: Called in another thread with the reason, as often as an excess is found.
         """
+        watched = _Watched(account, exceeded)
         with self._changed:
-            self._commands[supervisor] = (limits, exceeded)
+            self._commands[supervisor] = watched
             self._changed.notify()
         try:
-            yield
+            yield watched
         finally:
             with self._changed:
                 del self._commands[supervisor]
 
     def _run(self) -> None:
+        failure = ""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._commands)
                 commands = dict(self._commands)
-            processes = list_processes()
-            for supervisor, (limits, exceeded) in commands.items():
-                if excess := find_excess(processes, supervisor, limits, count_memory):
-                    exceeded(excess)
+            try:
+                _count(commands)
+                failure = ""
+            except Exception as error:  # such as too many open files: the next count may succeed
+                if str(error) != failure:
+                    failure = str(error)
+                    _log.exception("what commands use cannot be counted")
             time.sleep(WATCH_SECONDS)
+
+
+def _count(commands: "Mapping[int, _Watched]") -> None:
+    """Count what commands use, by their supervisors, and end those that exceed a limit."""
+    processes = list_processes()
+    accounts: dict[Account, list[int]] = {}
+    for supervisor, watched in commands.items():
+        # It counts less after its supervisor was killed.
+        now = count_cpu(processes, supervisor)
+        watched.cpu_seconds = max(watched.cpu_seconds, now)
+        accounts.setdefault(watched.account, []).append(supervisor)
+    for account, supervisors in accounts.items():
+        spent = account.cpu_seconds
+        if excess := find_excess(processes, supervisors, account.limits, count_memory, spent):
+            commands[excess.supervisor].exceeded(excess.text)
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A command that is watched.
+
+    Attributes:
+        account: That of its execution.
+        exceeded: See `Watch.watching`.
+        cpu_seconds: What it has used, as far as it was counted.
+    """
+
+    account: Account
+    exceeded: Callable[[str], None]
+    cpu_seconds: float = 0.0

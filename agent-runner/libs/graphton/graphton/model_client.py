@@ -49,13 +49,13 @@ class ModelClient:
     Args:
         model: The language model.
         system: The instructions.
-        tools: The tools that the model may ask for.
+        tools: The tools that the model may ask for. They may change between two requests.
         on_text: Called with the whole text of a reply so far, each time more of it has arrived.
         on_retry: Called if a request failed, before it is sent again, with the pause in seconds.
 
     Attributes:
         author: The model. Its replies have it, so that their reasoning comes back only to it.
-        prompt: A digest of the instructions and tools. The replies have it too.
+        prompt: A digest of the instructions and tools of the last request. The reply has it too.
     """
 
     def __init__(
@@ -67,19 +67,16 @@ class ModelClient:
         on_text: Callable[[str], None],
         on_retry: Callable[[ModelError, float], None],
     ) -> None:
-        described = compact_json([[tool.name, tool.description, tool.schema] for tool in tools])
         self._model = model
         self._system = system
         self._tools = tools
         self._on_text = on_text
         self._on_retry = on_retry
-        self._overhead = estimate(system) + estimate(described)
+        self._overhead = 0
         self._limit: float | None = None
         self._scale = 1.0
         self.author = model.identity
-        self.prompt = hashlib.sha256(f"{system}\0{described}".encode(errors="replace")).hexdigest()[
-            :16
-        ]
+        self.prompt = ""
 
     async def ask(self, messages: Sequence[Message]) -> tuple[Reply, list[Message]]:
         """Ask the model. Returns its reply, and as much of the conversation as it was told.
@@ -87,6 +84,7 @@ class ModelClient:
         Raises:
             ModelError: if the model does not reply.
         """
+        self._describe_prompt()
         told = fit(messages, await self._budget())
         while True:
             try:
@@ -101,6 +99,13 @@ class ModelClient:
                 # Texts in some languages have more tokens than estimated.
                 self._scale = max(self._scale, reply.usage.input_tokens / self._estimate(told))
                 return reply, told
+
+    def _describe_prompt(self) -> None:
+        tools = [[tool.name, tool.description, tool.schema] for tool in self._tools]
+        described = compact_json(tools)
+        self._overhead = estimate(self._system) + estimate(described)
+        text = f"{self._system}\0{described}"
+        self.prompt = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
     async def _reduce(self, messages: list[Message], error: ModelError) -> list[Message]:
         """The messages without what a service refuses; all of them if it is something else."""
@@ -118,7 +123,7 @@ class ModelClient:
         reply = await self._model.reply(self._system, readable, self._tools, self._on_text)
         if not (reply.text.strip() or reply.tool_uses or reply.truncated):
             raise ModelError(
-                "the model answered with nothing: ask again, or use another model",
+                "the model sent an empty answer: ask again, or use another model",
                 transient=True,
                 max_attempts=MAX_EMPTY_ANSWERS,
             )

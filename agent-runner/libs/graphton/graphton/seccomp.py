@@ -2,13 +2,15 @@
 
 Landlock restricts files, but neither every signal nor kernel features that are often attacked. The
 filter closes what it can see: the number of a call and its arguments, but no path. So it cannot
-restrict `chmod`; see `graphton.access`.
+limit `chmod`, which agents need, to the sandbox; see `graphton.access`. Without capabilities,
+`chown` can only give a file to another group of the user.
 """
 
 import errno
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from graphton import bpf
@@ -33,8 +35,11 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "clone3": (435, 435),
     "delete_module": (176, 106),
     "fanotify_init": (300, 262),
+    "file_setattr": (469, 469),
     "finit_module": (313, 273),
+    "fremovexattr": (199, 16),
     "fsconfig": (431, 431),
+    "fsetxattr": (190, 7),
     "fsmount": (432, 432),
     "fsopen": (430, 430),
     "fspick": (433, 433),
@@ -51,6 +56,9 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "kexec_load": (246, 104),
     "keyctl": (250, 219),
     "kill": (62, 129),
+    "listen": (50, 201),
+    "lremovexattr": (198, 15),
+    "lsetxattr": (189, 6),
     "migrate_pages": (256, 238),
     "mount": (165, 40),
     "mount_setattr": (442, 442),
@@ -62,6 +70,7 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "open": (2, None),
     "open_by_handle_at": (304, 265),
     "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
     "openat": (257, 56),
     "openat2": (437, 437),
     "perf_event_open": (298, 241),
@@ -77,6 +86,8 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "quotactl": (179, 60),
     "quotactl_fd": (443, 443),
     "reboot": (169, 142),
+    "removexattr": (197, 14),
+    "removexattrat": (466, 466),
     "request_key": (249, 218),
     "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240),
@@ -90,10 +101,13 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "sendto": (44, 206),
     "setns": (308, 268),
     "setpriority": (141, 140),
+    "setxattr": (188, 5),
+    "setxattrat": (463, 463),
     "shmat": (30, 196),
     "shmctl": (31, 195),
     "shmget": (29, 194),
     "socket": (41, 198),
+    "socketpair": (53, 199),
     "swapoff": (168, 225),
     "swapon": (167, 224),
     "syslog": (103, 116),
@@ -109,19 +123,27 @@ _NEVER: Final = (
     *("acct", "add_key", "bpf", "chroot", "delete_module", "fanotify_init", "finit_module"),
     *("fsconfig", "fsmount", "fsopen", "fspick", "init_module", "kcmp", "kexec_file_load"),
     *("kexec_load", "keyctl", "migrate_pages", "mount", "mount_setattr", "move_mount"),
-    *("move_pages", "name_to_handle_at", "open_by_handle_at", "open_tree", "perf_event_open"),
-    *("pidfd_getfd", "pivot_root", "process_madvise", "process_mrelease", "process_vm_readv"),
-    *("process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot", "request_key", "setns"),
-    *("swapoff", "swapon", "syslog", "tkill", "umount2", "userfaultfd"),
+    *("move_pages", "name_to_handle_at", "open_by_handle_at", "open_tree", "open_tree_attr"),
+    *("perf_event_open", "pidfd_getfd", "pivot_root", "process_madvise", "process_mrelease"),
+    *("process_vm_readv", "process_vm_writev", "ptrace", "quotactl", "quotactl_fd", "reboot"),
+    *("request_key", "setns", "swapoff", "swapon", "syslog", "tkill", "umount2", "userfaultfd"),
 )
 """Calls that could reach other processes, or that have had many vulnerabilities."""
 
 _ABSENT: Final = (
-    *("clone3", "io_uring_enter", "io_uring_register", "io_uring_setup", "pidfd_send_signal"),
+    *("clone3", "file_setattr", "io_uring_enter", "io_uring_register", "io_uring_setup"),
+    *("pidfd_send_signal", "removexattrat", "setxattrat"),
 )
 """Calls for which programs have a fallback if the kernel is too old to have them.
 
 The filter cannot see the flags of clone3, the operations of io_uring and the process of a pidfd."""
+
+_ATTRIBUTES: Final = (
+    *("fremovexattr", "fsetxattr", "lremovexattr", "lsetxattr", "removexattr", "setxattr"),
+)
+"""Extended attributes, which are also the access control lists of files.
+
+Landlock does not restrict them. Programs work without them, because many file systems have none."""
 
 _SHARED_MEMORY: Final = ("mq_open", "msgget", "semget", "shmat", "shmctl", "shmget")
 """Calls that reach objects of other commands of the user, unless there is an IPC namespace."""
@@ -137,9 +159,18 @@ _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PROTOCOLS: Final = (0, 1, 6, 17, 58)
 """The default of a socket, ICMP, TCP, UDP and ICMPv6. Landlock does not restrict MPTCP or SCTP."""
 
+_SOCK_STREAM, _SOCKET_TYPE = 1, 0xF
 
 MAX_PROTECTED: Final = 300
 """How many threads fit into a filter."""
+
+
+class Sockets(Enum):
+    """Which sockets of the network a command may make."""
+
+    ALL = "all"  # those for TCP, UDP and ICMP, and those that ask for this machine's addresses
+    OUTGOING_TCP = "outgoing TCP"  # what Landlock restricts
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +183,14 @@ class Policy:
         own_mounts: Whether the command has a mount namespace. If not, it could connect to the
             Unix sockets of other programs, and watch the folders of other sandboxes.
         own_ipc: Whether it has an IPC namespace.
+        sockets: Which sockets of the network it may make.
     """
 
     protected: Sequence[int]
     landlock: int
     own_mounts: bool
     own_ipc: bool
+    sockets: Sockets = Sockets.ALL
 
 
 def architecture() -> str:
@@ -185,6 +218,7 @@ def program(policy: Policy, architecture: str) -> bpf.Code:
     """The filter for a command. Calls of other architectures fail."""
     denied = [bpf.fail(errno.EPERM)]
     absent = [bpf.fail(errno.ENOSYS)]
+    unsupported = [bpf.fail(errno.EOPNOTSUPP)]
     code = [
         bpf.load(bpf.ARCHITECTURE_OFFSET),
         *bpf.unless_equal([_AUDIT_ARCHITECTURES[architecture]], denied),
@@ -193,6 +227,7 @@ def program(policy: Policy, architecture: str) -> bpf.Code:
     if architecture == _X86_64:
         code += bpf.when_at_least(_X32_BIT, absent)
     blocks: dict[str, bpf.Code] = dict.fromkeys(_NEVER, denied) | dict.fromkeys(_ABSENT, absent)
+    blocks |= dict.fromkeys(_ATTRIBUTES, unsupported)
     blocks |= _signals(policy.protected) | _priorities(policy.protected) | _sockets(policy)
     blocks["clone"] = _argument(0, bpf.when_any_bit(_NEW_NAMESPACES, denied))
     blocks["unshare"] = _argument(
@@ -252,19 +287,48 @@ def _priorities(protected: Sequence[int]) -> dict[str, bpf.Code]:
 def _sockets(policy: Policy) -> dict[str, bpf.Code]:
     """Kinds of sockets, and connecting while sending, which Landlock does not see."""
     denied = [bpf.fail(errno.EACCES)]
-    families = [_AF_INET, _AF_INET6, _AF_NETLINK, *([_AF_UNIX] if policy.own_mounts else [])]
     unsupported = [bpf.fail(errno.EAFNOSUPPORT)]
     fastopen = bpf.when_any_bit(_FASTOPEN, [bpf.fail(errno.EOPNOTSUPP)])
-    return {
+    found = {
         "socket": [
-            *([] if policy.own_mounts else _argument(0, bpf.when_equal([_AF_UNIX], denied))),
-            *_argument(0, bpf.unless_equal(families, unsupported)),
+            *_argument(0, bpf.when_equal([_AF_UNIX], [] if policy.own_mounts else denied)),
+            *_internet_sockets(policy.sockets),
             *_argument(2, bpf.unless_equal(_PROTOCOLS, [bpf.fail(errno.EPROTONOSUPPORT)])),
         ],
+        "socketpair": _argument(0, bpf.unless_equal([_AF_UNIX], unsupported)),
         "sendto": _argument(3, fastopen),
         "sendmsg": _argument(2, fastopen),
         "sendmmsg": _argument(3, fastopen),
     }
+    if policy.sockets is Sockets.OUTGOING_TCP:
+        found["listen"] = denied
+    return found
+
+
+def _internet_sockets(sockets: Sockets) -> bpf.Code:
+    """Refuse the sockets that are not allowed. The accumulator has the family."""
+    denied = [bpf.fail(errno.EACCES)]
+    unsupported = [bpf.fail(errno.EAFNOSUPPORT)]
+    internet = [_AF_INET, _AF_INET6]
+    match sockets:
+        case Sockets.ALL:
+            return bpf.unless_equal([_AF_UNIX, *internet, _AF_NETLINK], unsupported)
+        case Sockets.NONE:
+            return [
+                *bpf.when_equal([*internet, _AF_NETLINK], denied),
+                *bpf.unless_equal([_AF_UNIX], unsupported),
+            ]
+        case Sockets.OUTGOING_TCP:
+            streams = [
+                bpf.load_argument(1),
+                bpf.mask(_SOCKET_TYPE),
+                *bpf.unless_equal([_SOCK_STREAM], denied),
+            ]
+            return [
+                *bpf.when_equal([_AF_NETLINK], denied),
+                *bpf.unless_equal([_AF_UNIX, *internet], unsupported),
+                *bpf.when_equal(internet, streams),
+            ]
 
 
 def _read_and_truncate(flags: int) -> bpf.Code:

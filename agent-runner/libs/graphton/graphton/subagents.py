@@ -6,9 +6,12 @@ from typing import Annotated, Any, Final, Protocol
 
 from pydantic import Field, create_model
 
-from graphton.agent import Agent, Consumption, LimitError, Limits, Observer
+from graphton.agent import Agent, Consumption, LimitError, Observer, RunLimits
 from graphton.chat import ChatModel, Message, ModelError, Reply, ToolUse
 from graphton.tools import Tool, ToolArguments, ToolError
+
+SUB_AGENT_TOOL: Final = "task"
+"""The name of the tool."""
 
 SHARE: Final = 2
 """A sub-agent may use one part in this many of what is left of the run's rounds and tokens.
@@ -31,11 +34,13 @@ class SubAgent:
         name: The name, different from those of the other sub-agents.
         description: What it is for, for the model that chooses it.
         system: Its instructions.
+        tools: Tools that it may use in addition to those of all sub-agents.
     """
 
     name: str
     description: str
     system: str
+    tools: Sequence[Tool] = ()
 
 
 class SubAgentObserver(Observer, Protocol):
@@ -55,7 +60,7 @@ class SubAgentTool:
     Attributes:
         model: The language model of the sub-agents.
         agents: The sub-agents, at least one.
-        tools: The tools that a sub-agent may use.
+        tools: The tools that all sub-agents may use.
         limits: The limits of the run that the sub-agents belong to.
         consumed: What this run has consumed. What sub-agents consume is added to it.
         observe: Returns the observer of a sub-agent that is about to run. It gets its name and its
@@ -66,7 +71,7 @@ class SubAgentTool:
     model: ChatModel
     agents: Sequence[SubAgent]
     tools: Sequence[Tool]
-    limits: Limits
+    limits: RunLimits
     consumed: Consumption
     observe: Callable[[str, str], SubAgentObserver]
     redact: Callable[[str], str] = str
@@ -82,7 +87,7 @@ class SubAgentTool:
             str, Field(json_schema_extra={"enum": [agent.name for agent in self.agents]})
         ]
         return Tool(
-            name="task",
+            name=SUB_AGENT_TOOL,
             description="Give a task to a sub-agent. It works in the same folder, and answers when "
             "it has finished. It does not know this conversation: the prompt has to say everything "
             f"it needs. The sub-agents are:\n{listed}",
@@ -98,7 +103,11 @@ class SubAgentTool:
         limits = self._limits()
         observer = self.observe(agent.name, arguments.prompt)
         worker = Agent(
-            self.model, system=agent.system, tools=self.tools, limits=limits, redact=self.redact
+            self.model,
+            system=agent.system,
+            tools=[*self.tools, *agent.tools],
+            limits=limits,
+            redact=self.redact,
         )
         try:
             outcome = await worker.run(
@@ -113,15 +122,15 @@ class SubAgentTool:
         observer.ended(outcome.text, "")
         return outcome.text
 
-    def _limits(self) -> Limits:
+    def _limits(self) -> RunLimits:
         rounds = (self.limits.rounds - self.consumed.rounds) // SHARE
-        tokens = (self.limits.tokens - self.consumed.usage.total) // SHARE
+        tokens = (self.limits.tokens - self.consumed.usage.charged) // SHARE
         if rounds < 1 or tokens < 1:
             raise ToolError(
                 "too little is left of the limits of this execution for a sub-agent: "
                 "finish the task without one"
             )
-        return Limits(rounds=rounds, tokens=tokens)
+        return RunLimits(rounds=rounds, tokens=tokens)
 
 
 def _forget(_: Sequence[Message]) -> None:

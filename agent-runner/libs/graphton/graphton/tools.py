@@ -9,9 +9,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from graphton import commands
+from graphton import commands, limits
 from graphton.blocking import run_blocking
 from graphton.files import PRIVATE_FOLDER, FilesError, Folder
+from graphton.network import Network
 from graphton.text import truncate_middle
 
 MAX_TOOL_RESULT_CHARACTERS: Final = 30_000
@@ -42,16 +43,20 @@ class Tool:
         description: What the tool does, for the model.
         arguments: The type of the arguments. Its JSON schema is sent to the model.
         run: Runs the tool and returns the result for the model.
+        given_schema: The JSON schema to send in place of that of `arguments`.
     """
 
     name: str
     description: str
     arguments: type[BaseModel]
     run: Callable[[Any], Awaitable[str]]
+    given_schema: Mapping[str, Any] | None = None
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON schema of the arguments, without references: not every service reads them."""
+        if self.given_schema is not None:
+            return dict(self.given_schema)
         schema = self.arguments.model_json_schema()
         return _simplified(schema, schema.pop("$defs", {}))
 
@@ -156,12 +161,14 @@ class SandboxTools:
         environment: Additional environment variables for commands.
         redact: Removes secrets from a text. It is applied to every result.
         placeholders: What `redact` puts in the place of secrets. They are not written into files.
+        account: What commands use, and may use, together.
     """
 
     folder: Folder
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     redact: Callable[[str], str] = str
     placeholders: frozenset[str] = frozenset()
+    account: limits.Account = field(default_factory=limits.Account, repr=False)
 
     @cached_property
     def all(self) -> Sequence[Tool]:
@@ -203,7 +210,7 @@ class SandboxTools:
                 name="run_command",
                 description="Run a bash command in the working folder; get its output and exit "
                 "code. Only the working folder and $TMPDIR can be written to. There is no input; "
-                "processes that are still running at the end are killed.",
+                f"processes that are still running at the end are killed.{_about_the_network()}",
                 arguments=RunCommand,
                 run=self._run,
             ),
@@ -251,7 +258,10 @@ class SandboxTools:
             if not count:
                 hint = ""
                 if any(placeholder in old for placeholder in self.placeholders):
-                    hint = ": it has a secret there; replace only what is around the secret"
+                    hint = (
+                        ": the file has the secret itself where you see the placeholder; "
+                        "replace only the text around it"
+                    )
                 raise ToolError(f"the text to replace is not in `{arguments.path}`{hint}")
             if count > 1 and not arguments.replace_all:
                 raise ToolError(
@@ -281,10 +291,10 @@ class SandboxTools:
         for placeholder in sorted(self.placeholders):
             if after.count(placeholder) > before.count(placeholder):
                 raise ToolError(
-                    f"nothing was written: `{placeholder}` stands for a secret that you do not "
-                    f"see, and would be in `{path}` in its place. Change only other parts of a "
-                    "file with edit_file, or write the file with run_command, which has the secret "
-                    "as an environment variable"
+                    f"nothing was written: `{placeholder}` stands for a secret that is hidden from "
+                    f"you; `{path}` would contain this text instead of the secret. Change only "
+                    "other parts of a file with edit_file, or write the file with run_command, "
+                    "which has the secret as an environment variable"
                 )
 
     async def _list(self, arguments: ListFiles) -> str:
@@ -304,13 +314,11 @@ class SandboxTools:
         # Not Python's `re`: a bad pattern can run forever, and it would block every other thread.
         path = await run_blocking(self.folder.relative_path, arguments.path)
         names = [f"--include={arguments.name}"] if arguments.name else []
-        done = await commands.run(
+        done = await self._run_program(
             [find_program("grep"), "-rInE", f"--exclude-dir={PRIVATE_FOLDER}", *names,
              "-e", arguments.pattern, "--", path],
-            self.folder.root,
-            environment={},
-            timeout=MAX_SEARCH_SECONDS,
-            output_limit=4 * MAX_TOOL_RESULT_CHARACTERS,
+            {},
+            MAX_SEARCH_SECONDS,
         )  # fmt: skip
         text = "\n" + self.redact(done.output.decode(errors="replace"))
         text = text.replace("\n./", "\n")[1:]
@@ -324,19 +332,15 @@ class SandboxTools:
         raise ToolError(text.strip())
 
     async def _run(self, arguments: RunCommand) -> str:
-        try:
-            done = await commands.run(
-                [find_program("bash"), "-c", arguments.command],
-                self.folder.root,
-                environment=self.environment,
-                timeout=arguments.timeout_seconds,
-                output_limit=4 * MAX_TOOL_RESULT_CHARACTERS,
-            )
-        except OSError as error:  # usually: the command or a variable is too long
-            raise ToolError(f"the command cannot be started: {error.strerror}") from None
+        done = await self._run_program(
+            [find_program("bash"), "-c", arguments.command],
+            self.environment,
+            arguments.timeout_seconds,
+        )
         output = self.redact(done.output.decode(errors="replace"))
         if done.exit_code == 0:
-            return output or "(no output)"
+            note = f"\n[{done.note}]" if done.note else ""
+            return (output or "(no output)") + note
         ended = f"exit code {done.exit_code}"
         if done.excess:
             ended = f"ended because {done.excess}"
@@ -347,7 +351,35 @@ class SandboxTools:
         text = truncate_middle(output, MAX_TOOL_RESULT_CHARACTERS)
         if text and not text.endswith("\n"):
             text += "\n"
-        raise ToolError(f"{text}[{ended}]")
+        raise ToolError(f"{text}[{ended}{'; ' if done.note else ''}{done.note}]")
+
+    async def _run_program(
+        self, arguments: Sequence[str], environment: Mapping[str, str], seconds: float
+    ) -> commands.CommandResult:
+        try:
+            return await commands.run(
+                arguments,
+                self.folder.root,
+                environment=environment,
+                timeout=seconds,
+                output_limit=4 * MAX_TOOL_RESULT_CHARACTERS,
+                account=self.account,
+            )
+        except OSError as error:  # usually: the command or a variable is too long
+            raise ToolError(f"the command cannot be started: {error.strerror}") from None
+
+
+def _about_the_network() -> str:
+    match commands.network():
+        case Network.OPEN:
+            return ""
+        case Network.NONE:
+            return " There is no network."
+        case Network.ALLOWLIST:
+            return (
+                " Only listed hosts can be reached, and only through the proxy in $HTTP_PROXY and "
+                "$HTTPS_PROXY. Other hosts answer with 403."
+            )
 
 
 @cache

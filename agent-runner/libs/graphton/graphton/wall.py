@@ -8,12 +8,14 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from graphton import confine, seccomp
+from graphton.network import Network
+from graphton.seccomp import Sockets
 
 _TRY_SECONDS: Final = 10.0
 
@@ -60,6 +62,11 @@ class Wall:
         return bool(self.namespaces & confine.NEW_PIDS)
 
     @property
+    def own_network(self) -> bool:
+        """Whether a command has a network of its own, which leads nowhere."""
+        return bool(self.namespaces & confine.NEW_NETWORK)
+
+    @property
     def missing(self) -> str:
         """What `SANDBOX_ISOLATION=require` needs and is not there; empty if nothing is missing."""
         missing = []
@@ -69,6 +76,34 @@ class Wall:
             missing.append("no seccomp filter restricts system calls")
         return "; ".join(missing)
 
+    def missing_for(self, network: Network) -> str:
+        """What a network policy needs and is not there; empty if nothing is missing."""
+        if network is Network.OPEN:
+            return ""
+        if not self.architecture:
+            return "no seccomp filter restricts sockets"
+        if network is Network.ALLOWLIST and not self.own_network and self.landlock < _PORTS_SINCE:
+            return (
+                "neither a network namespace nor Landlock 4 (Linux 6.7 or newer) "
+                "restricts connections"
+            )
+        return ""
+
+    def describe_network(self, network: Network) -> str:
+        """Say what enforces a network policy, for the log."""
+        if missing := self.missing_for(network):
+            return f"{network}: {missing}"
+        walls = ["a network namespace"] if self.own_network else []
+        match network:
+            case Network.NONE:
+                walls.append("seccomp")
+            case Network.ALLOWLIST if not self.own_network:
+                walls += [f"Landlock {self.landlock}", "seccomp"]
+            case Network.OPEN:
+                ports = self.landlock >= _PORTS_SINCE
+                return f"open, {'apart from some ports' if ports else 'also all ports'}"
+        return f"{network} ({', '.join(walls)})"
+
     def describe(self) -> str:
         """Say what holds and what does not, for the log."""
         kinds = {
@@ -76,6 +111,7 @@ class Wall:
             confine.NEW_MOUNTS: "mount",
             confine.NEW_IPC: "IPC",
             confine.NEW_PIDS: "PID",
+            confine.NEW_NETWORK: "network",
         }
         own = [kind for flag, kind in kinds.items() if self.namespaces & flag]
         parts = [
@@ -85,13 +121,16 @@ class Wall:
         ]
         return ", ".join(parts)
 
-    def plan(
+    def plan(  # noqa: PLR0913 (they have defaults)
         self,
         folder: Path,
         *,
         protected: Collection[int] = (),
         limits: Mapping[str, int] | None = None,
+        network: Network = Network.OPEN,
         ports: int | None = None,
+        channel: int | None = None,
+        report: int | None = None,
     ) -> str:
         """The plan of a command, for `graphton.confine`.
 
@@ -99,13 +138,19 @@ class Wall:
             folder: The folder to which the command may write. It has a folder `.tmp`.
             protected: The threads that the command may neither signal nor slow down.
             limits: Resource limits by the names of setrlimit(2), without RLIMIT_.
-            ports: The descriptor of a ruleset from `allow_ports`.
+            network: What the command reaches.
+            ports: The descriptor of a ruleset from `allow_other_ports` or `allow_port`.
+            channel: The descriptor of a Unix socket. The command's supervisor sends a socket over
+                it that listens at PROXY_PORT of the command's network namespace.
+            report: The descriptor of a pipe. The supervisor writes to it at the end how many
+                seconds of processor time the command has used, as a C double.
         """
         policy = seccomp.Policy(
             protected=sorted(protected)[: seccomp.MAX_PROTECTED],
             landlock=self.landlock,
             own_mounts=self.own_mounts,
             own_ipc=bool(self.namespaces & confine.NEW_IPC),
+            sockets=self._sockets(network),
         )
         program = seccomp.assemble(policy, self.architecture) if self.architecture else b""
         prefixes = sorted({sys.prefix, sys.base_prefix})  # so that it can run Python
@@ -114,12 +159,20 @@ class Wall:
             "readable": [*confine.READABLE_PATHS.split(), *prefixes],
             "landlock": self.landlock,
             "ports": ports if self.landlock >= _PORTS_SINCE else None,
+            "channel": channel,
+            "report": report,
             "filter": program.hex(),
             "namespaces": self.namespaces,
             "limits": dict(limits or {}),
             "worker": os.getpid(),
         }
         return json.dumps(plan)
+
+    def _sockets(self, network: Network) -> Sockets:
+        if network is Network.NONE:
+            return Sockets.NONE
+        proxy_outside = network is Network.ALLOWLIST and not self.own_network
+        return Sockets.OUTGOING_TCP if proxy_outside else Sockets.ALL
 
 
 def find_wall() -> Wall:
@@ -137,12 +190,20 @@ def find_wall() -> Wall:
     return Wall(basis.landlock, basis.architecture, 0, refusal)
 
 
+def with_network(wall: Wall) -> Wall:
+    """Try once whether commands can also have a network namespace. If not, nothing changes."""
+    if not wall.namespaces:
+        return wall
+    more = replace(wall, namespaces=wall.namespaces | confine.NEW_NETWORK)
+    return wall if _try(more) else more
+
+
 def command_line(plan: str) -> list[str]:
     """The beginning of a command line that runs a program according to a plan."""
     return [sys.executable, "-I", "-S", str(Path(confine.__file__)), plan]
 
 
-def allow_ports(denied: Collection[int]) -> int | None:
+def allow_other_ports(denied: Collection[int]) -> int | None:
     """Make a ruleset of Landlock that allows TCP connections to all ports but some.
 
     Apply it with `graphton.confine.restrict_ports`.
@@ -153,6 +214,15 @@ def allow_ports(denied: Collection[int]) -> int | None:
     Returns:
         A file descriptor, or None if this kernel cannot restrict ports.
     """
+    return _ports_ruleset(port for port in range(1 << 16) if port not in denied)
+
+
+def allow_port(port: int) -> int | None:
+    """Make a ruleset that allows TCP connections to one port only. See `allow_other_ports`."""
+    return _ports_ruleset([port])
+
+
+def _ports_ruleset(ports: Iterable[int]) -> int | None:
     if confine.landlock_version() < _PORTS_SINCE:
         return None
     libc = ctypes.CDLL(None, use_errno=True)
@@ -161,12 +231,11 @@ def allow_ports(denied: Collection[int]) -> int | None:
     if ruleset < 0:
         return None
     rule = ctypes.create_string_buffer(16)
-    for port in range(1 << 16):
-        if port not in denied:
-            struct.pack_into("=QQ", rule, 0, _CONNECT_TCP, port)
-            if libc.syscall(445, ruleset, _PORT_RULE, rule, 0):
-                os.close(ruleset)
-                return None
+    for port in ports:
+        struct.pack_into("=QQ", rule, 0, _CONNECT_TCP, port)
+        if libc.syscall(445, ruleset, _PORT_RULE, rule, 0):
+            os.close(ruleset)
+            return None
     return ruleset
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from graphton.agent import Agent, Limits
+from graphton.agent import Agent, LimitError, RunLimits
 from graphton.chat import Message, ModelError, Reasoning, Reply, Role, Text, ToolUse, Usage
 from graphton.model_client import ModelClient
 from graphton.tools import Tool
@@ -69,7 +69,7 @@ async def run(
     def save(messages: Sequence[Message]) -> None:
         stored[:] = messages
 
-    agent = Agent(model, system=system, tools=[], limits=Limits(), redact=redact)
+    agent = Agent(model, system=system, tools=[], limits=RunLimits(), redact=redact)
     with contextlib.suppress(ModelError):
         await agent.run(history, request, Quiet(), save)
     return stored
@@ -163,11 +163,25 @@ async def test_it_learns_how_many_tokens_texts_have() -> None:
     assert len(told) < len(messages)
 
 
+@pytest.mark.parametrize("cached", [0, 900])
+async def test_ten_tokens_from_a_cache_count_as_one(cached: int) -> None:
+    reply = Reply((ToolUse("1", "nothing", {}),), Usage(1000, 10, cached))
+    model = FakeModel(reply, answer())
+    agent = Agent(model, system="x", tools=[], limits=RunLimits(tokens=201))
+    running = agent.run([], "go", Quiet(), lambda _: None)
+    if cached:
+        assert reply.usage.charged == 200
+        assert (await running).text == "done"
+    else:
+        with pytest.raises(LimitError, match="stopped after 1010 tokens: the limit is 201"):
+            await running
+
+
 async def test_an_empty_answer_is_asked_for_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graphton.model_client.FIRST_RETRY_SECONDS", 0.01)
     model = FakeModel(Reply((BOUND, Text(" \n"))), answer())
     assert (await run(model))[-1].text == "done"
     model = FakeModel(Reply(()), Reply(()), answer())
-    agent = Agent(model, system="x", tools=[], limits=Limits())
-    with pytest.raises(ModelError, match=r"answered with nothing.*asked 2 times"):
+    agent = Agent(model, system="x", tools=[], limits=RunLimits())
+    with pytest.raises(ModelError, match=r"sent an empty answer.*asked 2 times"):
         await agent.run([], "go", Quiet(), lambda _: None)

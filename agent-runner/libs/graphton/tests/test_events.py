@@ -1,5 +1,6 @@
 """Tests the reading of streams, with every way to cut them into chunks."""
 
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -31,6 +32,28 @@ async def chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
 )  # fmt: skip
 async def test_server_sent_events(text: str, events: list[str], size: int) -> None:
     assert [data async for data in sse_data(chunks(text.encode(), size))] == events
+
+
+async def test_without_guesses_only_an_empty_line_ends_an_event() -> None:
+    text = 'data: {"a":1}\ndata: 2\n{"error":"x"}\n\ndata: 3'
+    found = [data async for data in sse_data(chunks(text.encode(), 7), lenient=False)]
+    assert found == ['{"a":1}\n2', "3"]
+
+
+@pytest.mark.parametrize("lenient", [True, False])
+@pytest.mark.parametrize("line", ["data: [", "data: {", 'data: "' + "x" * 100])
+async def test_many_lines_of_one_event_are_read_quickly(line: str, lenient: bool) -> None:
+    text = f"{line}\n" * 20_000
+    began = time.process_time()
+    found = [data async for data in sse_data(chunks(text.encode(), 65536), lenient=lenient)]
+    assert time.process_time() - began < 2
+    assert found == ["\n".join([line.removeprefix("data: ")] * 20_000)]
+
+
+async def test_a_value_that_is_nested_too_deeply_is_not_whole() -> None:
+    text = "data: " + "[" * 100_000
+    found = [data async for data in sse_data(chunks(f"{text}\n{text}".encode(), 65536))]
+    assert found == ["\n".join(["[" * 100_000] * 2)]
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

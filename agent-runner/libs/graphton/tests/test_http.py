@@ -13,6 +13,42 @@ from graphton.providers import connect
 from graphton.providers.errors import ServiceError
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ("retry-after: 7", 7),
+        ("retry-after: 0.5", 0.5),
+        ("retry-after: -1", 0),
+        ("retry-after: Wed, 21 Oct 2026 07:28:30 GMT\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT", 30),
+        ("retry-after: Wed, 21 Oct 2026 07:27:00 GMT\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        ("retry-after: Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        ("retry-after: soon", None),
+        ("retry-after: Wed, 99 Oct 2026 07:28:30 GMT", None),
+        ("x: y", None),
+    ],
+)
+async def test_when_a_service_asks_to_come_back(
+    monkeypatch: pytest.MonkeyPatch, headers: str, seconds: float | None
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        start = "HTTP/1.1 429 Too Many Requests\r\nconnection: close\r\ncontent-length: 0\r\n"
+        writer.write(f"{start}{headers}\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        model = connect(ModelConfig.resolve(Provider.ANTHROPIC, base_url=url))
+        with pytest.raises(ModelError) as caught:
+            await model.reply("x", [], [], lambda _: None)
+        await model.close()
+    assert (caught.value.status, caught.value.retry_after) == (429, seconds)
+
+
 @contextlib.asynccontextmanager
 async def silent_server() -> AsyncIterator[tuple[str, list[str]]]:
     """A server that accepts requests for a reply and does not answer them."""
@@ -66,7 +102,7 @@ async def test_silence_is_not_answered_with_the_same_question(
             await client.ask([])
         await model.close()
     assert len(seen) == asked
-    slow = "use a smaller or faster model, or let it read less with STIGMER_LLM_CONTEXT_TOKENS"
+    slow = "use a smaller or faster model, or lower STIGMER_LLM_CONTEXT_TOKENS"
     assert (slow in str(caught.value)) is (asked == 1)
 
 

@@ -3,10 +3,12 @@
 import errno
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from graphton import bpf, seccomp
+from graphton.seccomp import Sockets
 
 ARCHITECTURES = ("x86_64", "aarch64")
 ALLOWED = 0
@@ -110,6 +112,48 @@ def test_sockets(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
+def test_sockets_without_a_network(policy: seccomp.Policy, architecture: str) -> None:
+    none = replace(policy, sockets=Sockets.NONE)
+    for family in (2, 10, 16):  # IPv4, IPv6, netlink
+        for kind in (1, 2, 3, 1 | 0o4000, 5):
+            assert result(none, architecture, "socket", family, kind) == errno.EACCES
+            # The kernel ignores the upper half of an argument.
+            assert result(none, architecture, "socket", family + 2**40, kind) == errno.EACCES
+    for family in (0, 17, 30, 38, 40, 44):  # packets, TIPC, the kernel's ciphers, vsock, XDP
+        assert result(none, architecture, "socket", family, 1) == errno.EAFNOSUPPORT
+    unix = result(none, architecture, "socket", 1, 2)
+    assert unix == (ALLOWED if policy.own_mounts else errno.EACCES)
+    assert result(none, architecture, "socketpair", 1, 1) == ALLOWED
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
+def test_sockets_for_outgoing_tcp_only(policy: seccomp.Policy, architecture: str) -> None:
+    tcp = replace(policy, sockets=Sockets.OUTGOING_TCP)
+    non_blocking, close_on_exec = 0o4000, 0o2000000
+    for family in (2, 10):
+        for protocol in (0, 6):
+            kind = 1 | non_blocking | close_on_exec
+            assert result(tcp, architecture, "socket", family, kind, protocol) == ALLOWED
+        for kind in (2, 3, 5, 10, 2 | non_blocking):
+            assert result(tcp, architecture, "socket", family, kind) == errno.EACCES
+        for protocol in (132, 262):
+            failed = result(tcp, architecture, "socket", family, 1, protocol)
+            assert failed == errno.EPROTONOSUPPORT
+    assert result(tcp, architecture, "socket", 16, 3) == errno.EACCES
+    for family in (0, 17, 30, 38, 40, 44):
+        assert result(tcp, architecture, "socket", family, 1) == errno.EAFNOSUPPORT
+    for kind in (1, 2):
+        unix = result(tcp, architecture, "socket", 1, kind)
+        assert unix == (ALLOWED if policy.own_mounts else errno.EACCES)
+    assert result(tcp, architecture, "listen", 3, 1) == errno.EACCES
+    assert result(policy, architecture, "listen", 3, 1) == ALLOWED
+    for family in (2, 30):
+        assert result(policy, architecture, "socketpair", family, 1) == errno.EAFNOSUPPORT
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_truncating_without_a_right_to_write(architecture: str) -> None:
     read, write, truncate = 0, 1, 0o1000
     old = seccomp.Policy((), landlock=2, own_mounts=False, own_ipc=False)
@@ -135,9 +179,27 @@ def test_what_a_namespace_makes_harmless_is_allowed_in_it(architecture: str) -> 
 def test_other_calls(architecture: str) -> None:
     assert result(OPEN, architecture, "ioctl", 0, 0x5412) == errno.EPERM
     assert result(OPEN, architecture, "ioctl", 0, 0x5401) == ALLOWED
-    for name in ("ptrace", "bpf", "keyctl", "userfaultfd", "perf_event_open", "mount"):
+    for name in (
+        "ptrace",
+        "bpf",
+        "keyctl",
+        "userfaultfd",
+        "perf_event_open",
+        "mount",
+        "open_tree_attr",
+    ):
         assert result(OPEN, architecture, name) == errno.EPERM
-    assert result(OPEN, architecture, "io_uring_setup") == errno.ENOSYS
+    for name in ("io_uring_setup", "setxattrat", "removexattrat", "file_setattr"):
+        assert result(OPEN, architecture, name) == errno.ENOSYS
+    for name in (
+        "setxattr",
+        "lsetxattr",
+        "fsetxattr",
+        "removexattr",
+        "lremovexattr",
+        "fremovexattr",
+    ):
+        assert result(OPEN, architecture, name) == errno.EOPNOTSUPP
     # read, write, mmap, execve, wait4
     usual = {"x86_64": (0, 1, 9, 59, 61), "aarch64": (63, 64, 222, 221, 260)}
     for number in usual[architecture]:

@@ -12,6 +12,11 @@ from typing import Final
 END: Final = "[DONE]"
 """The data of the event that ends a stream of some services."""
 
+_MAX_GUESSED_LINES: Final = 20
+"""How many lines of data without an empty line may be events of their own.
+
+Each of them is read again with the next one, so without a limit the time would be quadratic."""
+
 _SSE_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _JSON_LINE_END: Final = re.compile(rb"\n")
 
@@ -23,22 +28,27 @@ async def json_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
             yield line
 
 
-async def sse_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+async def sse_data(chunks: AsyncIterator[bytes], *, lenient: bool = True) -> AsyncIterator[str]:
     """Yield the data of server-sent events.
 
-    https://html.spec.whatwg.org/multipage/server-sent-events.html is the format. Some services
-    leave out the empty line between events, and some the one after the last event; their events are
-    recognised because each is a whole JSON object.
+    https://html.spec.whatwg.org/multipage/server-sent-events.html is the format. The last event
+    need not have an empty line after it.
+
+    Args:
+        chunks: The stream.
+        lenient: Whether to read also what some model services send: events without an empty line
+            between them, which are recognised because each is a whole JSON value, and errors
+            without a field name.
     """
     data: list[str] = []
     async for line in _lines(chunks, _SSE_LINE_END):
         name, _, value = line.partition(":")
         if name == "data":
-            if data and _is_whole("\n".join(data)):
+            if lenient and 0 < len(data) <= _MAX_GUESSED_LINES and _is_whole("\n".join(data)):
                 yield "\n".join(data)
                 data = []
             data.append(value.removeprefix(" "))
-        elif line.startswith("{"):  # a line without a field name, as some services send errors
+        elif lenient and line.startswith("{"):
             yield line
         elif not line and data:
             yield "\n".join(data)
@@ -52,7 +62,7 @@ def _is_whole(text: str) -> bool:
         return True
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

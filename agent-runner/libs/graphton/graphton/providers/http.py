@@ -4,9 +4,9 @@ import contextlib
 import json
 import logging
 import re
-import ssl
 from collections.abc import AsyncIterator, Mapping
-from functools import cache
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from graphton.hosts import is_this_machine
 from graphton.model import ModelConfig, Provider
 from graphton.providers.errors import TRANSIENT_STATUSES, ServiceError
 from graphton.providers.events import END, json_lines, sse_data
+from graphton.tls import tls_context
 
 _log = logging.getLogger(__name__)
 
@@ -30,12 +31,6 @@ the request, which takes minutes without a GPU. Temporal usually gives an execut
 
 MAX_SILENCES: Final = 2
 """How often a request is sent to a hosted model that does not respond to it."""
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """Trust the system's certificates, or SSL_CERT_FILE. Cached: loading them takes 20 ms."""
-    return ssl.create_default_context()
 
 
 class ModelHttpClient:
@@ -62,7 +57,7 @@ class ModelHttpClient:
         self._client = httpx.AsyncClient(
             headers=dict(headers),
             timeout=httpx.Timeout(self._silence, connect=CONNECT_TIMEOUT_SECONDS),
-            verify=_tls() if url.scheme == "https" else False,
+            verify=tls_context() if url.scheme == "https" else False,
             # A proxy cannot resolve the names by which this machine knows itself.
             trust_env=not is_local,
         )
@@ -132,8 +127,8 @@ class ModelHttpClient:
         text = f"{self.name} did not respond for {self._silence:.0f} s"
         if self.is_slow:
             return ModelError(
-                f"{text}: use a smaller or faster model, or let it read less with "
-                "STIGMER_LLM_CONTEXT_TOKENS"
+                f"{text}: use a smaller or faster model, or lower "
+                "STIGMER_LLM_CONTEXT_TOKENS, so that it has less to read"
             )
         return ModelError(text, transient=True, max_attempts=MAX_SILENCES)
 
@@ -144,13 +139,10 @@ class ModelHttpClient:
         text = f"{self.name} refused the request for model {self._config.model}: {code} {reason}"
         if hint := _hint(code, problem, self._config.provider):
             text += f" ({hint})"
-        retry_after = None
-        with contextlib.suppress(ValueError):  # the header is missing or is a date
-            retry_after = max(0.0, float(response.headers.get("retry-after", "")))
         return ModelError(
             text,
             transient=code in TRANSIENT_STATUSES and "insufficient_quota" not in problem.kinds,
-            retry_after=retry_after,
+            retry_after=_retry_after(response.headers),
             status=code,
             field=problem.field,
             too_long=code in {400, 413, 422} and problem.is_too_long,
@@ -160,6 +152,19 @@ class ModelHttpClient:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds to wait before the next attempt; None if the service does not say."""
+    value = headers.get("retry-after", "")
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    with contextlib.suppress(ValueError):  # neither a number nor a date
+        until = parsedate_to_datetime(value)
+        # By the service's clock: this machine's may be wrong.
+        now = parsedate_to_datetime(headers.get("date") or format_datetime(datetime.now(UTC)))
+        return max(0.0, until.timestamp() - now.timestamp())
+    return None
 
 
 def _hint(code: int, problem: ServiceError, provider: Provider) -> str:
@@ -219,7 +224,7 @@ class ModelResponse:
     def _parse(self, text: str) -> dict[str, Any]:
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             raise ModelError(f"{self._name} did not send a JSON object: {text[:100]!r}")
