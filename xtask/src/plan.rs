@@ -142,8 +142,8 @@ pub struct Step {
     /// With `retry_for`: texts of failures that do not go away. If the last line of the output has
     /// one of them, the step is not repeated.
     pub give_up_on: &'static [&'static str],
-    /// If the step fails with this text in its output, it runs once more: the failure is temporary.
-    pub passing_failure: Option<&'static str>,
+    /// If the step fails with one of these texts in its output, it runs once more: the failure is temporary.
+    pub passing_failures: &'static [&'static str],
 }
 
 impl Step {
@@ -156,7 +156,7 @@ impl Step {
             limit: None,
             retry_for: None,
             give_up_on: &[],
-            passing_failure: None,
+            passing_failures: &[],
         }
     }
 

@@ -89,8 +89,8 @@ impl Ui {
     /// `--engine`.
     fn instruction(self, text: &str) -> String {
         let with_engine = match self.engine {
-            Some(engine) if !text.contains("--engine") => add_engine(text, engine),
-            Some(_) | None => text.to_owned(),
+            Some(engine) => add_engine(text, engine),
+            None => text.to_owned(),
         };
         self.invocation.adapt(&with_engine).into_owned()
     }
@@ -171,22 +171,32 @@ impl Ui {
     }
 }
 
-/// Adds `--engine` to each command of xtask that uses an engine.
+/// Adds `--engine` to each command of xtask that uses an engine and names none. A command stands between
+/// backticks, and variables or another program can stand before it.
 fn add_engine(text: &str, engine: &str) -> String {
-    const CALL: &str = "`cargo xtask ";
-    let mut parts = text.split(CALL);
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find([' ', '`']).unwrap_or(part.len());
-        let (command, rest) = part.split_at(end);
-        out.push_str(CALL);
-        out.push_str(command);
-        if !WITHOUT_ENGINE.contains(&command) {
-            let _ = write!(out, " --engine {engine}");
+    let parts = text.split('`').enumerate();
+    let parts = parts.map(|(number, part)| {
+        // Every second part is between backticks.
+        let is_code = number % 2 == 1;
+        if is_code && !part.contains("--engine") {
+            add_engine_to_command(part, engine)
+        } else {
+            part.to_owned()
         }
-        out.push_str(rest);
+    });
+    parts.collect::<Vec<_>>().join("`")
+}
+
+fn add_engine_to_command(line: &str, engine: &str) -> String {
+    const CALL: &str = "cargo xtask ";
+    let Some((before, after)) = line.split_once(CALL) else {
+        return line.to_owned();
+    };
+    let (command, rest) = after.split_at(after.find(' ').unwrap_or(after.len()));
+    if WITHOUT_ENGINE.contains(&command) {
+        return line.to_owned();
     }
-    out
+    format!("{before}{CALL}{command} --engine {engine}{rest}")
 }
 
 /// The terminal's width in columns; 80 if it is unknown.
@@ -260,6 +270,16 @@ mod tests {
         assert_eq!(
             with("next: `cargo xtask run-local --version dev-me` or `cargo xtask stop`"),
             "next: `cargo xtask run-local --engine podman --version dev-me` or `cargo xtask stop --engine podman`"
+        );
+        assert_eq!(
+            with("leave it out: `TEMPORAL_TLS=false cargo xtask up --version dev-me`"),
+            "leave it out: `TEMPORAL_TLS=false cargo xtask up --engine podman --version dev-me`"
+        );
+        let named = "stop that one: `cargo xtask stop --engine docker`";
+        assert_eq!(with(named), named);
+        assert_eq!(
+            with("use `--engine docker`, or `cargo xtask stop`"),
+            "use `--engine docker`, or `cargo xtask stop --engine podman`"
         );
         let explain = "see `cargo xtask explain daemon-down`";
         assert_eq!(with(explain), explain);

@@ -53,15 +53,22 @@ impl BuildFacts {
         // Most tags can be made without git, so their images are asked for at the same time.
         let without_git = cx.settings.references(&GitValues::default());
         let without_git = without_git.unwrap_or_default();
+        let base = &cx.settings.build.base_image;
+        let with_base: Vec<_> = without_git
+            .iter()
+            .chain((!base.is_empty()).then_some(base))
+            .cloned()
+            .collect();
         let (state, git) = thread::scope(|scope| {
             let git = scope.spawn(|| git::work_tree(cx.exec, &cx.settings.root));
             let state = cx.query_engine(EngineQuery {
                 container: None,
-                images: &without_git,
+                images: &with_base,
             });
             (state, git.join().unwrap_or_default())
         });
         let EngineState { engine, images, .. } = state?;
+        let known_base = images.iter().find(|image| image.has_tag(base)).cloned();
         let (references, images) = if without_git.is_empty() {
             let references = cx.settings.references(&git.values)?;
             let images = cx.images_of(&engine.engine, &references)?;
@@ -75,7 +82,7 @@ impl BuildFacts {
         let epoch = source_date_epoch(cx.env)?;
         let files = dockerfile::read(cx.settings);
         Ok(Self {
-            foundation: Foundation::find(cx, &engine, &files)?,
+            foundation: Foundation::find(cx, &engine, &files, known_base)?,
             files,
             foreign_references: foreign_references(&references, &images),
             newer: newer_references(&cx.settings.version.value, &references, &images),
@@ -85,6 +92,31 @@ impl BuildFacts {
             git,
             secrets: secrets(cx.settings, cx.env)?,
         })
+    }
+
+    /// Warns about files that do not have the effect that they seem to have, and about build arguments that
+    /// have no effect.
+    pub fn warn(&self, cx: &Context) {
+        for warning in &self.files.warnings {
+            cx.ui.warn(warning);
+        }
+    }
+
+    /// Leaves out the references that belong to a newer version in the engine's store. A tag such as
+    /// `latest` only moves forward, as in the registry.
+    pub fn retain_newest(&self, references: &mut Vec<String>) {
+        let is_newer = |reference: &String| self.newer.iter().any(|(newer, _)| newer == reference);
+        references.retain(|reference| !is_newer(reference));
+    }
+
+    /// Says which references stay where they are.
+    pub fn report_newer(&self, cx: &Context) {
+        for (reference, version) in &self.newer {
+            cx.ui.status(
+                "Stays",
+                &format!("{reference} at {version}, which is newer"),
+            );
+        }
     }
 }
 
@@ -110,14 +142,8 @@ fn newer_references(
     images: &[Image],
 ) -> Vec<(String, Version)> {
     let version_of = |reference: &&String| {
-        let has = |image: &&Image| {
-            image
-                .repo_tags
-                .iter()
-                .flatten()
-                .any(|tag| tag == *reference)
-        };
-        let version = images.iter().find(has)?.label(VERSION_LABEL)?;
+        let named = images.iter().find(|image| image.has_tag(reference))?;
+        let version = named.label(VERSION_LABEL)?;
         let version = Version::parse(version).ok()?;
         let newer = version.is_newer_than(ours);
         newer.then(|| ((*reference).clone(), version))

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     base::image::Platform,
-    engine::{EngineFacts, capabilities::Capability, image::Image},
+    engine::{EngineFacts, capabilities::Capability, image::Image, labelled::changes_the_escape},
     facts::context::Context,
     oci::digest::{Digesting, sha256},
     settings::Settings,
@@ -36,18 +36,30 @@ pub struct Foundation {
 
 impl Foundation {
     /// The image that the next build can start from. None if the engine cannot do that, if it has no base image
-    /// yet, or if the key cannot be known.
+    /// yet, or if the key cannot be known. A base image that is known already is not asked for.
     ///
     /// # Errors
     /// When the engine does not answer, and when a signal interrupts.
-    pub fn find(cx: &Context, engine: &EngineFacts, files: &BuildFiles) -> Result<Option<Self>> {
+    pub fn find(
+        cx: &Context,
+        engine: &EngineFacts,
+        files: &BuildFiles,
+        known_base: Option<Image>,
+    ) -> Result<Option<Self>> {
         if !engine.can(Capability::StageFromImage) {
             return Ok(None);
         }
         let Some(inputs) = inputs(cx.settings, files) else {
             return Ok(None);
         };
-        let Some(base_id) = base_id(cx, engine)? else {
+        let known_id = known_base
+            .filter(|image| is_usable(engine, image))
+            .map(|image| image.id);
+        let base_id = match known_id {
+            Some(id) => Some(id),
+            None => base_id(cx, engine)?,
+        };
+        let Some(base_id) = base_id else {
             return Ok(None);
         };
         let reference = reference(cx.settings, &inputs, &engine.platform, &base_id);
@@ -83,13 +95,16 @@ fn base_id(cx: &Context, engine: &EngineFacts) -> Result<Option<String>> {
     if base.is_empty() {
         return Ok(None);
     }
-    let found = cx.images_of(&engine.engine, &[base])?;
-    // A build for another platform moves the name to the image of that platform.
-    let mut found = found.into_iter();
-    let platform = engine.platform.to_string();
-    // Instructions that the base image adds are not in the Dockerfile.
-    let is_usable = |image: &Image| image.platform() == platform && !image.config.has_triggers();
-    Ok(found.find(is_usable).map(|image| image.id))
+    let mut found = cx.images_of(&engine.engine, &[base])?.into_iter();
+    Ok(found
+        .find(|image| is_usable(engine, image))
+        .map(|image| image.id))
+}
+
+/// Whether a build can start from a stage of this base image. A build for another platform moves the name to the
+/// image of that platform, and instructions that the base image adds are not in the Dockerfile.
+fn is_usable(engine: &EngineFacts, image: &Image) -> bool {
+    image.platform() == engine.platform.to_string() && !image.config.has_triggers()
 }
 
 /// The repository of the images. They are used on this machine only.
@@ -110,7 +125,11 @@ fn reference(settings: &Settings, inputs: &str, platform: &Platform, base_id: &s
 fn inputs(settings: &Settings, files: &BuildFiles) -> Option<String> {
     let build = &settings.build;
     let context = settings.root.join(&build.context);
-    let all = Instructions::of(files.text.as_deref()?);
+    let text = files.text.as_deref()?;
+    if changes_the_escape(text) {
+        return None;
+    }
+    let all = Instructions::of(text);
     let part = all.up_to_the_end_of(STAGE, &build.target)?;
     let base = &build.base_image_arg;
     let known = [
@@ -277,6 +296,7 @@ mod tests {
         };
         assert!(with("COPY tools", "COPY missing").is_none());
         assert!(with("COPY tools", "COPY .").is_none());
+        assert!(with("ARG BASE=b", "# escape=`\nARG BASE=b").is_none());
         assert!(with("$BASE AS tools", "docker.io/library/busybox AS tools").is_none());
         assert!(with("COPY tools", "COPY --from=alpine").is_none());
         let special = |change: &dyn Fn(&Path)| reference_with(change, "", "amd64");

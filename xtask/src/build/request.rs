@@ -24,7 +24,7 @@ use crate::{
 /// image.
 ///
 /// # Errors
-/// When a template needs a value that is missing.
+/// When a build argument looks like a secret, or a template needs a value that is missing.
 pub fn build_for_engine_platform(
     settings: &Settings,
     facts: &BuildFacts,
@@ -35,13 +35,12 @@ pub fn build_for_engine_platform(
 /// The build of a version for one platform.
 ///
 /// # Errors
-/// When the configuration does not list the platform, or a template needs a value that is missing.
+/// When the configuration does not list the platform, and as [`build_for_engine_platform`].
 pub fn build_for_platform(
     settings: &Settings,
     facts: &BuildFacts,
     platform: &Platform,
 ) -> Result<Build, Failure> {
-    settings.refuse_secret_build_args()?;
     let known = settings.platforms();
     if !known.is_empty() && !known.contains(platform) {
         let names: Vec<_> = known.iter().map(ToString::to_string).collect();
@@ -62,6 +61,7 @@ fn build_request(
     facts: &BuildFacts,
     platform: &Platform,
 ) -> Result<Build, Failure> {
+    settings.refuse_secret_build_args()?;
     let git = &facts.git.values;
     let absolute = |path: &str| settings.root.join(path).to_string_lossy().into_owned();
     let mut args = settings.build.args.clone();

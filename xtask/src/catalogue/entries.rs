@@ -115,10 +115,10 @@ pub const ENTRIES: &[Entry] = &[
         section: Section::Engine,
         title: "the engine did not answer in time",
         patterns: &[&["did not answer within"]],
-        cause: "The daemon hangs, is busy, or has a slow connection. xtask waits for `engine.timeout`. Then a command that builds or starts something uses the next engine, with a warning. A command that looks for a container, such as `stop`, fails, because the engine may have it.",
+        cause: "The daemon hangs, is busy, or has a slow connection. xtask waits for `engine.timeout`. Then a command that builds or starts something uses the next engine, with a warning. A command that looks for a container, such as `stop`, `ask` or `up`, fails, because the engine may have it.",
         fixes: &[
             "restart the engine, or increase the timeout: `engine.timeout` in `xtask.local.toml`, or `XTASK_ENGINE_TIMEOUT=15s`",
-            "stay with the other engine: `--engine podman` or `XTASK_ENGINE=podman`",
+            "use only the other engine: `--engine podman`",
         ],
         retry: Retry::Later,
         links: &[],

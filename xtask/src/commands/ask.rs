@@ -58,8 +58,8 @@ struct AskFacts {
     server_port: u16,
     /// The key of a stigmer-server that `up` did not start.
     api_key: Option<String>,
-    /// The session if `--session` is not given; none to let the server choose one.
-    new_session: Option<String>,
+    /// The session if `--session` is not given. The client creates it.
+    new_session: String,
     /// The runner's workspace on this machine.
     workspace: Option<String>,
 }
@@ -77,15 +77,15 @@ enum Client {
 }
 
 impl Ask {
-    fn session<'a>(&'a self, facts: &'a AskFacts) -> Option<&'a str> {
-        self.session.as_deref().or(facts.new_session.as_deref())
+    fn session<'a>(&'a self, facts: &'a AskFacts) -> &'a str {
+        self.session.as_deref().unwrap_or(&facts.new_session)
     }
 
     /// The arguments of the devserver's program.
     fn command(&self, server: String, facts: &AskFacts) -> Vec<String> {
         let mut command = vec!["ask".to_owned(), "--server".to_owned(), server];
         for (flag, value) in [
-            ("--session", self.session(facts)),
+            ("--session", Some(self.session(facts))),
             ("--agent", self.agent.as_deref()),
             ("--model", self.model.as_deref()),
             ("--workspace", facts.workspace.as_deref()),
@@ -155,23 +155,28 @@ impl AskFacts {
         let server_port = Ports::of(&runner)?.server;
         let server = Names::for_runner(&settings.run.container).server;
         let search = cx.search(&server)?;
-        let ours = search.found.into_iter().find(|(_, found)| {
+        let ours = search.found.iter().find(|(_, found)| {
             belongs_to_stack(settings, found) && found.state.running && serves(found, server_port)
         });
         if let Some((engine, _)) = ours {
+            let engine = engine.clone();
             return Ok(Self {
                 client: Client::InServer { engine, server },
                 server_port,
                 api_key: None,
-                new_session: Some(new_session()),
+                new_session: new_session(),
                 workspace: workspace(cx),
             });
         }
+        search.fail_if_silent()?;
         if !cx.dry_run && !host::listens(&format!("localhost:{server_port}")) {
             return Err(Failure::new(format!(
                 "nothing answers on localhost:{server_port}: no stigmer-server is running"
             ))
-            .hint("start the stack: `cargo xtask up`")
+            .hint(format!(
+                "start the stack: `cargo xtask up{}`",
+                cx.settings.given_version_options()
+            ))
             .into());
         }
         let build = BuildFacts::gather(cx)?;
@@ -183,7 +188,7 @@ impl AskFacts {
             },
             server_port,
             api_key: runner.value(API_KEY).map(str::to_owned),
-            new_session: None,
+            new_session: new_session(),
             workspace: workspace(cx),
         })
     }
@@ -207,18 +212,23 @@ fn workspace(cx: &Context) -> Option<String> {
 }
 
 /// The failure of a client that did not end with an answer.
-fn failure(client: &Finished, engine_command: &str) -> Failure {
+fn failure(client: &Finished, engine_command: &str, settings: &Settings) -> Failure {
+    let again = format!(
+        "start the stack again: `cargo xtask up{}`",
+        settings.given_version_options()
+    );
     match client.code {
-        EXECUTION_FAILED => {
-            Failure::new("the execution failed: the reason is the last line above")
-                .hint("look at the runner: `cargo xtask logs`, `cargo xtask status`")
-        }
+        EXECUTION_FAILED => Failure::new("the execution failed: the reason is the last line above")
+            .hint("look at the runner: `cargo xtask logs`, `cargo xtask status`"),
         REQUEST_FAILED => Failure::new(
             "the stigmer-server did not accept the request: its answer is the last line above",
         )
-        .hint("look at the server: `cargo xtask logs server`; start the stack again: `cargo xtask up`"),
-        code => Failure::new(format!("`{engine_command}` failed with exit code {code}"))
-            .hint("start the stack again: `cargo xtask up`"),
+        .hint(format!(
+            "look at the server: `cargo xtask logs server`; {again}"
+        )),
+        code => {
+            Failure::new(format!("`{engine_command}` failed with exit code {code}")).hint(again)
+        }
     }
 }
 
@@ -240,9 +250,11 @@ impl Command for Ask {
         // The failure is made from the exit code below, so the step must not fail by itself.
         let answer = cx.exec.step(&client.clone().ignore_failure())?;
         if !answer.ok() {
-            return Err(failure(&answer, &client.cmd.summary()).into());
+            return Err(failure(&answer, &client.cmd.summary(), cx.settings).into());
         }
-        if let (Some(session), None) = (self.session(&facts), &self.session) {
+        // Another stigmer-server chooses the id of a session itself. The client has printed it.
+        if self.session.is_none() && matches!(facts.client, Client::InServer { .. }) {
+            let session = self.session(&facts);
             cx.ui.hint(&format!(
                 "continue this session: `cargo xtask ask --session {session} \"…\"`"
             ));
@@ -260,7 +272,7 @@ impl crate::commands::testing::Examples for Ask {
             client,
             server_port: 7234,
             api_key: None,
-            new_session: Some("ask-1".to_owned()),
+            new_session: "ask-1".to_owned(),
             workspace: Some("/home/me/work".to_owned()),
         };
         let in_server = || Client::InServer {

@@ -1,5 +1,7 @@
 //! `build-image`: the image for one platform, under all the version's tags.
 
+use std::thread;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -13,7 +15,7 @@ use crate::{
     cli::{BuildOptions, CheckOption, FlavourOption, VersionOption, parse_platform},
     commands::command::Command,
     config::layer::Override,
-    engine::build::Build,
+    engine::{EngineFacts, build::Build, image::Image},
     facts::context::{Context, Ran},
     plan::Plan,
     settings::{CheckFirst, Settings},
@@ -112,9 +114,7 @@ fn requested(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resu
     let platform = platform.as_ref().unwrap_or(&facts.engine.platform);
     let mut build = request::build_for_platform(settings, facts, platform)?;
     build.no_cache = args.build.no_cache;
-    // A tag such as `latest` only moves forward, as in the registry.
-    let is_newer = |reference: &String| facts.newer.iter().any(|(newer, _)| newer == reference);
-    build.references.retain(|reference| !is_newer(reference));
+    facts.retain_newest(&mut build.references);
     Ok(build)
 }
 
@@ -125,50 +125,73 @@ fn requested(settings: &Settings, facts: &BuildFacts, args: &BuildImage) -> Resu
 pub fn build(cx: &Context, args: &BuildImage) -> Result<Option<String>> {
     let clock = Clock::start();
     let mut facts = BuildFacts::gather(cx)?;
-    for warning in &facts.files.warnings {
-        cx.ui.warn(warning);
-    }
+    facts.warn(cx);
     let done = cx.run_or_print(&plan(cx.settings, &facts, args)?);
     if let Ok(Ran::No) = done {
         return Ok(None);
     }
+    let reference = cx.settings.reference(&facts.git.values)?;
     let build = requested(cx.settings, &facts, args)?;
-    let start = request::foundation_of(&facts, &build);
-    let again = match (&done, start) {
-        (Ok(_), Some(start)) => start
-            .is_outdated(cx, &facts.engine)?
-            .then_some("there is a newer base image"),
-        (Err(_), Some(start)) => start
-            .was_removed(cx, &facts.engine)
-            .then_some("the image that the build started from was removed"),
-        (_, None) => None,
-    };
-    if let Some(why) = again {
-        cx.ui.status("Building", &format!("again: {why}"));
-        facts = BuildFacts::gather(cx)?;
-        let mut again = args.clone();
-        (again.check.check, again.check.no_check) = (false, true);
-        cx.run_or_print(&plan(cx.settings, &facts, &again)?)?;
-    } else {
-        done?;
+    let engine = facts.engine.clone();
+    let find = || find_built(cx, &engine, &reference);
+    // Each answer takes Podman a third of a second if its store has many images.
+    let (again, mut built) = thread::scope(|scope| {
+        let is_done = done.is_ok();
+        let built = scope.spawn(move || is_done.then(find));
+        let again = why_again(cx, &facts, &build, is_done);
+        (again, built.join().expect("the thread does not panic"))
+    });
+    match (again?, done) {
+        (None, done) => _ = done?,
+        (Some(why), _) => {
+            cx.ui.status("Building", &format!("again: {why}"));
+            facts = BuildFacts::gather(cx)?;
+            let mut again = args.clone();
+            (again.check.check, again.check.no_check) = (false, true);
+            cx.run_or_print(&plan(cx.settings, &facts, &again)?)?;
+            built = None;
+        }
     }
-    report(cx, &facts, clock).map(Some)
+    let built = built.unwrap_or_else(find)?;
+    report(cx, &facts, &reference, &built, clock);
+    Ok(Some(reference))
 }
 
-/// Prints what was built, and returns its reference.
-fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
-    let reference = cx.settings.reference(&facts.git.values)?;
-    // Podman 4.3 exits with 0 when a signal ends its build, so only the image itself is proof.
-    let found = cx.images_of(&facts.engine.engine, &[&reference]);
+/// Why the build must be repeated.
+fn why_again(
+    cx: &Context,
+    facts: &BuildFacts,
+    build: &Build,
+    succeeded: bool,
+) -> Result<Option<&'static str>> {
+    let Some(start) = request::foundation_of(facts, build) else {
+        return Ok(None);
+    };
+    Ok(if succeeded {
+        start
+            .is_outdated(cx, &facts.engine)?
+            .then_some("there is a newer base image")
+    } else {
+        start
+            .was_removed(cx, &facts.engine)
+            .then_some("the image that the build started from was removed")
+    })
+}
+
+/// The built image. Podman 4.3 exits with 0 when a signal ends its build, so only the image itself is proof.
+fn find_built(cx: &Context, engine: &EngineFacts, reference: &str) -> Result<Image> {
+    let found = cx.images_of(&engine.engine, &[reference]);
     cx.exec.fail_if_interrupted()?;
-    let built = found
-        .ok()
-        .and_then(|found| found.into_iter().next())
-        .ok_or_else(|| {
-            Failure::new(format!(
-                "the build ended, but there is no image `{reference}`"
-            ))
-        })?;
+    let image = found.ok().and_then(|found| found.into_iter().next());
+    Ok(image.ok_or_else(|| {
+        Failure::new(format!(
+            "the build ended, but there is no image `{reference}`"
+        ))
+    })?)
+}
+
+/// Prints what was built.
+fn report(cx: &Context, facts: &BuildFacts, reference: &str, built: &Image, clock: Clock) {
     let ui = cx.ui;
     ui.status(
         "Built",
@@ -178,16 +201,10 @@ fn report(cx: &Context, facts: &BuildFacts, clock: Clock) -> Result<String> {
             built.platform()
         ),
     );
-    for (reference, version) in &facts.newer {
-        ui.status(
-            "Stays",
-            &format!("{reference} at {version}, which is newer"),
-        );
-    }
+    facts.report_newer(cx);
     if let Err(warning) = work_tree::check(cx.settings, &facts.git, Uncommitted::Refused) {
         ui.warn(&warning.to_string());
     }
-    Ok(reference)
 }
 
 #[cfg(test)]

@@ -80,9 +80,7 @@ impl Command for BuildMultiarch {
         }
         let clock = Clock::start();
         let facts = MultiarchFacts::gather(cx)?;
-        for warning in builder::warnings(cx.settings, &facts) {
-            cx.ui.warn(&warning);
-        }
+        builder::warn(cx, &facts);
         if self.load {
             return self.load(cx, &facts, clock);
         }
@@ -142,6 +140,7 @@ impl BuildMultiarch {
                 "Built",
                 &format!("{reference} for all platforms in {clock}"),
             );
+            facts.build.report_newer(cx);
             cx.ui.print(&format!("{reference}\n"))?;
         }
         Ok(())
@@ -167,7 +166,8 @@ impl BuildMultiarch {
         }
         ownership::check_tags(settings, &facts.build)?;
         let request = self.request(settings, None);
-        let build = request.build(settings, facts)?;
+        let mut build = request.build(settings, facts)?;
+        facts.build.retain_newest(&mut build.references);
         let mut plan = request.preparation(settings, facts)?;
         let steps = facts.build.engine.build_and_load(&build, &multi);
         plan.steps.extend(steps);

@@ -43,6 +43,7 @@ impl Command for Check {
     fn run(&self, cx: &Context) -> Result<()> {
         let clock = Clock::start();
         let facts = BuildFacts::gather(cx)?;
+        facts.warn(cx);
         if cx.run_or_print(&self.plan(cx.settings, &facts)?)? == Ran::Yes {
             cx.ui.status(
                 "Checked",

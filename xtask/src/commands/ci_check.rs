@@ -218,7 +218,9 @@ fn released(cx: &Context, registry: &RegistryClient, git: &WorkTree) -> Finding 
     if settings.version.value.semver().is_none() {
         return ok(
             what,
-            format!("`{tag}` is not a release: its tag may name another image each time"),
+            format!(
+                "`{tag}` is not a release: publishing it again may move its tag to another image"
+            ),
         );
     }
     let released = match preflight::released(settings, registry, git, None) {

@@ -20,13 +20,17 @@ use crate::{
         command::Command,
         findings::{self, Finding, failure, ok, warning},
         run_local::{
+            facts::engines_that_run,
             mounts::{folder_steps, mount},
             warnings::{STOP_STIGMER_CLI, how_to_start},
         },
     },
     credentials::find::find,
     engine::{
-        EngineFacts, Location, container::STIGMER_CLI_CONTAINER, detect, diagnosis::EndpointEnv,
+        EngineFacts, Location,
+        container::{Container, STIGMER_CLI_CONTAINER},
+        detect,
+        diagnosis::EndpointEnv,
     },
     exec::{Finished, NoAnswer},
     facts::{
@@ -79,7 +83,7 @@ impl Command for Doctor {
             findings.extend(disk(cx, engine));
             findings.extend(workspace(cx, engine));
             findings.push(credentials(cx, engine));
-            findings.extend(stigmer_cli(cx, engine));
+            findings.extend(stigmer_cli(cx));
         }
         findings.extend(environment(cx));
         findings.push(git(cx));
@@ -281,21 +285,21 @@ fn environment(cx: &Context) -> Vec<Finding> {
     let warnings = warnings.map(|why| warning("env file", why, "write plain `NAME=value` lines"));
     let addresses = runner.addresses().into_iter();
     let ports = addresses.filter_map(|(name, value)| {
-        let (host, port) = host::host_and_port(value)?;
+        let address = host::printable_address(value)?;
         Some(if host::listens(value) {
-            ok("port", format!("{host}:{port} answers ({name})"))
+            ok("port", format!("{address} answers ({name})"))
         } else {
             warning(
                 "port",
-                format!("nothing listens at {host}:{port} ({name})"),
-                how_to_start(name),
+                format!("nothing listens at {address} ({name})"),
+                how_to_start(name, cx.settings),
             )
         })
     });
     warnings.chain(ports).collect()
 }
 
-/// Whether the mounted folders can be written by the container.
+/// How the container can use the mounted folders.
 fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
     let what = "workspace";
     let mounts = cx.settings.mounts().into_iter();
@@ -320,6 +324,9 @@ fn workspace(cx: &Context, engine: &EngineFacts) -> Vec<Finding> {
                         what,
                         format!("{} is a file, which is mounted as it is", mount.host),
                     ),
+                    (Ok(_), Folder::Exists { .. }) if mount.is_read_only() => {
+                        ok(what, format!("{} is mounted read-only", mount.host))
+                    }
                     (Ok(_), Folder::Exists { .. }) => ok(
                         what,
                         format!("{} can be written by the container", mount.host),
@@ -351,14 +358,17 @@ fn credentials(cx: &Context, engine: &EngineFacts) -> Finding {
 }
 
 /// Whether the stigmer CLI's runner is there, which also takes executions.
-fn stigmer_cli(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
+fn stigmer_cli(cx: &Context) -> Option<Finding> {
     if !Model::is_used_by(cx.settings) {
         return None;
     }
-    let found = cx.container_of(&engine.engine, STIGMER_CLI_CONTAINER);
-    let found = found.ok()??;
-    let runs = found.is_of_stigmer_cli() && found.state.is_up();
-    runs.then(|| warning(
+    let engines = engines_that_run(
+        cx,
+        STIGMER_CLI_CONTAINER,
+        None,
+        Container::is_of_stigmer_cli,
+    );
+    (!engines.is_empty()).then(|| warning(
             "stigmer CLI",
             "its runner `stigmer-agent-runner` runs: a runner of yours with the same task queue shares the executions with it",
             STOP_STIGMER_CLI,
@@ -396,9 +406,13 @@ fn proxy_and_ca(cx: &Context) -> Finding {
         "HTTP_PROXY",
         "http_proxy",
         "ALL_PROXY",
+        "all_proxy",
     ];
-    let proxy = names.iter().find(|name| cx.env.get(name).is_some());
-    let address = proxy.and_then(|name| cx.env.get(name));
+    let proxies: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((*name, cx.env.get(name)?)))
+        .collect();
+    let silent = proxies.iter().find(|(_, address)| !host::listens(address));
     let own_ca = [
         "SSL_CERT_FILE",
         "REQUESTS_CA_BUNDLE",
@@ -413,9 +427,8 @@ fn proxy_and_ca(cx: &Context) -> Finding {
         .secrets
         .iter()
         .any(|secret| secret.id == "ca");
-    let proxy = match proxy {
-        Some(name) => {
-            let value = cx.env.get(name).unwrap_or_default();
+    let proxy = match silent.or(proxies.first()) {
+        Some((name, value)) => {
             let shown = if secret::looks_like_secret(value) {
                 secret::MASK
             } else {
@@ -425,7 +438,7 @@ fn proxy_and_ca(cx: &Context) -> Finding {
         }
         None => "no proxy".to_owned(),
     };
-    if address.is_some_and(|address| !host::listens(address)) {
+    if silent.is_some() {
         return warning(
             what,
             format!("{proxy}: nothing answers there"),

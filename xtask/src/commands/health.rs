@@ -66,10 +66,6 @@ impl Wait<'_> {
 
     fn exited(&self) -> Option<Container> {
         let container = self.cx.container_of(self.engine, self.container);
-        container.ok().flatten().filter(|container| {
-            // With `run.restart`, Docker says that a container which exits again and again is running.
-            let state = &container.state;
-            state.status == "restarting" || (!state.is_up() && state.status != "created")
-        })
+        container.ok().flatten().filter(has_ended)
     }
 }

@@ -72,7 +72,10 @@ impl Command for Logs {
     fn run(&self, cx: &Context) -> Result<()> {
         let name = self.container_name(cx.settings);
         let search = cx.search(&name)?;
-        let found = search.one_of_ours(cx)?;
+        let found = search.one_of_ours(cx).map_err(|foreign| {
+            let program = search.found.first().map(|(engine, _)| &engine.program);
+            foreign.hints(program.map(|program| format!("read its log: `{program} logs {name}`")))
+        })?;
         if let Some((engine, container)) = &found
             && !container.has_log()
         {

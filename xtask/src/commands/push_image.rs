@@ -76,6 +76,7 @@ impl PushImage {
         let reference = cx.reference()?;
         if !self.no_build {
             let build = BuildFacts::gather(cx)?;
+            build.warn(cx);
             return Ok(PushFacts {
                 engine: build.engine.clone(),
                 platform: build.engine.platform.clone(),
@@ -97,7 +98,10 @@ impl PushImage {
         let image = state.images.into_iter().next().ok_or_else(|| {
             Failure::new(format!("there is no image `{reference}` to push"))
                 .hint("build it first: leave out `--no-build`")
-                .hint("build and push all platforms at once: `cargo xtask push-multiarch`")
+                .hint(format!(
+                    "build and push all platforms at once: `cargo xtask push-multiarch{}`",
+                    cx.settings.given_version_options()
+                ))
         })?;
         Ok(PushFacts {
             engine: state.engine,
@@ -170,7 +174,7 @@ impl Command for PushImage {
             return Ok(());
         }
         let mut expected = expected(settings, &facts.git);
-        expected.platforms = vec![facts.platform];
+        expected.platforms = vec![facts.platform.clone()];
         let request = PublishRequest {
             git: facts.git,
             options: self.publishing,
@@ -196,6 +200,13 @@ impl Command for PushImage {
         })?;
         // The image itself is in the engine's store.
         let _ = std::fs::remove_file(&archive.archive);
+        if settings.platforms().len() > 1 {
+            cx.ui.hint(&format!(
+                "this image is for {} alone; for all platforms: `cargo xtask push-multiarch{}`",
+                facts.platform,
+                settings.given_version_options()
+            ));
+        }
         Ok(())
     }
 }

@@ -147,9 +147,7 @@ impl PushMultiarch {
         for (number, cx) in here.iter().enumerate() {
             let facts = MultiarchFacts::gather(cx)?;
             if number == 0 {
-                for warning in builder::warnings(cx.settings, &facts) {
-                    cx.ui.warn(&warning);
-                }
+                builder::warn(cx, &facts);
             }
             plans.push((cx.settings, self.plan(cx.settings, &facts, number == 0)?));
             all_facts.push(facts);

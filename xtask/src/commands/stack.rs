@@ -64,6 +64,7 @@ impl Ports {
 pub const TEMPORAL_ADDRESS: &str = "TEMPORAL_SERVICE_ADDRESS";
 pub const SERVER_ADDRESS: &str = "STIGMER_BACKEND_ENDPOINT";
 pub const NAMESPACE: &str = "TEMPORAL_NAMESPACE";
+pub const TEMPORAL_TLS: &str = "TEMPORAL_TLS";
 pub const TASK_QUEUE: &str = "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE";
 
 fn port_on_this_machine(runner: &RunnerEnv, name: &str, default: u16) -> Result<u16, Failure> {
@@ -71,17 +72,21 @@ fn port_on_this_machine(runner: &RunnerEnv, name: &str, default: u16) -> Result<
         return Ok(default);
     };
     let place = runner.place_of(source);
-    let what = match host::host_and_port(value.trim()) {
-        Some((host, port)) if is_this_machine(&host) => return Ok(port),
-        // The address may have a password.
-        Some((host, port)) => format!("is {host}:{port}"),
-        None => "has no port that can be read".to_owned(),
-    };
+    if let Some((host, port)) = host::host_and_port(value.trim())
+        && is_this_machine(&host)
+    {
+        return Ok(port);
+    }
+    let what = host::printable_address(value.trim()).map_or_else(
+        || "has no port that can be read".to_owned(),
+        |address| format!("is {address}"),
+    );
     Err(Failure::usage(format!(
         "`{name}` in {place} {what}; the servers of `up` and `ask` must be on this machine"
     ))
     .hint(format!(
-        "set `{name}` to `localhost:PORT`, or start only the runner: `cargo xtask run-local`"
+        "set `{name}` to `localhost:PORT`, or start only the runner: `cargo xtask run-local{}`",
+        runner.settings.given_version_options()
     )))
 }
 

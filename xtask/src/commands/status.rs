@@ -66,19 +66,17 @@ impl Command for Status {
         let name = &cx.settings.run.container;
         let search = cx.search(name)?;
         let found = search.one_of_ours(cx)?;
-        if let (true, Some(engine)) = (cx.dry_run, search.any_engine()) {
-            let engine = found.map_or(engine, |(engine, _)| engine);
+        let engine = found.as_ref().map(|(engine, _)| engine.clone());
+        let engine = engine.or_else(|| search.any_engine());
+        if let (true, Some(engine)) = (cx.dry_run, &engine) {
             let cmd = container::inspect_cmd(&engine.program, name);
             let plan = vec![Step::new(cmd, Output::Result)].into();
             return cx.run_or_print(&plan).map(|_| ());
         }
         let mut report = report(cx, &search, found.as_ref())?;
         if self.json.json {
-            let engine = match &found {
-                Some((engine, _)) => cx.facts_of(engine)?,
-                None => cx.engine_and_rejected()?.0,
-            };
-            report.engine = Some((&engine).into());
+            let engine = engine.map(|engine| cx.facts_of(&engine)).transpose()?;
+            report.engine = engine.as_ref().map(Into::into);
             json::print(cx.ui, &report)?;
         } else {
             cx.ui.print(&table(&report))?;
@@ -154,7 +152,7 @@ fn report(cx: &Context, search: &Search, found: Option<&(Engine, Container)>) ->
     if container.state.is_paused() {
         return Ok(report);
     }
-    if !container.state.running {
+    if !container.state.running || health::has_ended(container) {
         report.exit_code = Some(container.state.exit_code);
         return Ok(report);
     }

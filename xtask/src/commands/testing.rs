@@ -236,6 +236,7 @@ impl Machine {
             reference: self.reference(settings),
             mounts: settings.mounts().iter().map(mount).collect(),
             network: NetworkState::Usable,
+            used_ports: Vec::new(),
             log_driver: "json-file".to_owned(),
             stigmer_cli_runs: false,
             runs_in: None,

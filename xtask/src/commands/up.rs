@@ -17,12 +17,12 @@ use crate::{
         },
         stack::{
             NAMESPACE, Names, Ports, SERVER_ADDRESS, Server, TASK_QUEUE, TEMPORAL_ADDRESS,
-            belongs_to_stack, build_devserver_steps, devserver_image, find_devserver_image,
-            origin_of_address, server, serves, show_logs_on_failure, temporal, wait_for_devserver,
-            wait_for_temporal,
+            TEMPORAL_TLS, belongs_to_stack, build_devserver_steps, devserver_image,
+            find_devserver_image, origin_of_address, server, serves, show_logs_on_failure,
+            temporal, wait_for_devserver, wait_for_temporal,
         },
     },
-    engine::{EngineFacts, Location, container::Container, image::Image},
+    engine::{Engine, EngineFacts, Location, container::Container, image::Image},
     facts::{
         context::{Context, refuse_foreign},
         environment::{RunnerEnv, read_env_file},
@@ -53,6 +53,8 @@ struct UpFacts {
     ports: Ports,
     /// The server's flags of [`SHARED_WITH_RUNNER`].
     shared: Vec<String>,
+    /// Where the runner's variable is set that turns TLS on for Temporal; none if it is not.
+    tls_from: Option<String>,
     /// Temporal's namespace, if the runner has one of its own.
     namespace: Option<String>,
     temporal: ServerFacts,
@@ -159,6 +161,10 @@ impl UpFacts {
                 find_devserver_image(cx, engine)?,
             )?,
             has_runner_image: find(&cx.reference()?)?.is_some(),
+            tls_from: runner
+                .get(TEMPORAL_TLS)
+                .filter(|(value, _)| is_on(value))
+                .map(|(_, source)| runner.place_of(source)),
             namespace: runner.value(NAMESPACE).map(str::to_owned),
             shared: SHARED_WITH_RUNNER
                 .iter()
@@ -210,27 +216,41 @@ impl UpFacts {
     }
 }
 
-/// Refuses a stack that runs in another engine: its servers have the ports, and its runner the task queue.
+/// Refuses a stack that runs in another engine: its servers have the ports, and its runner the task queue. An engine
+/// that does not answer may have one, unless the stack is known to run in this engine.
 fn refuse_second_stack(cx: &Context, ours: &EngineFacts, names: &Names) -> Result<()> {
+    let mut silent = None;
+    let mut runs_here = false;
     for name in [&names.runner, &names.server, &names.temporal] {
-        for (engine, container) in &cx.search(name)?.found {
-            if engine.kind != ours.engine.kind
-                && belongs_to_stack(cx.settings, container)
-                && container.state.running
-            {
-                let program = engine.kind.program();
-                return Err(Failure::new(format!(
-                    "the stack runs in {} already: `{name}`",
-                    engine.kind
-                ))
-                .hint(format!(
-                    "continue there: `cargo xtask --engine {program} up`; or remove it first: `cargo xtask down`"
-                ))
-                .into());
+        let search = cx.search(name)?;
+        let members = search.found.iter().filter(|(_, container)| {
+            belongs_to_stack(cx.settings, container) && container.state.running
+        });
+        for (engine, _) in members {
+            if engine.kind != ours.engine.kind {
+                return Err(second_stack_failure(cx.settings, engine, name).into());
             }
+            runs_here = true;
+        }
+        if !search.silent.is_empty() {
+            silent.get_or_insert(search);
         }
     }
+    match silent {
+        Some(search) if runs_here => search.warn_of_silence(cx),
+        Some(search) => search.fail_if_silent()?,
+        None => {}
+    }
     Ok(())
+}
+
+fn second_stack_failure(settings: &Settings, engine: &Engine, name: &str) -> Failure {
+    let kind = engine.kind;
+    Failure::new(format!("the stack runs in {kind} already: `{name}`")).hint(format!(
+        "continue there: `cargo xtask up --engine {}{}`; or remove it first: `cargo xtask down`",
+        kind.program(),
+        settings.given_version_options()
+    ))
 }
 
 /// Refuses a network of the runner from which it cannot reach the servers. They listen on the loopback only,
@@ -242,18 +262,41 @@ fn check_network(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<
     if uses_others || engine.reaches_servers_on(network) {
         return Ok(());
     }
+    let options = settings.given_version_options();
     if let Location::Remote(endpoint) = &engine.location {
         let why = format!(
             "the engine is on another machine ({endpoint}), whose containers cannot reach the servers of `up` here"
         );
-        return Err(Failure::usage(why)
-            .hint("run `cargo xtask up` on that machine, or choose an engine of this one"));
+        return Err(Failure::usage(why).hint(format!(
+            "run `cargo xtask up{options}` on that machine, or choose an engine of this one"
+        )));
     }
     let why = format!(
         "the runner on the network `{}` could not reach the servers of `up`, which listen on the loopback only",
         network.word()
     );
-    Err(Failure::usage(why).hint("give the runner the host's network: `XTASK_RUN_NETWORK=auto cargo xtask up`, or `run.network = \"auto\"` in `xtask.local.toml`"))
+    Err(Failure::usage(why).hint(format!("give the runner the host's network: `XTASK_RUN_NETWORK=auto cargo xtask up{options}`, or `run.network = \"auto\"` in `xtask.local.toml`")))
+}
+
+/// Refuses TLS for the runner if `up` starts Temporal. The runner would wait for Temporal for ever. A key alone does not
+/// turn TLS on for a server of this machine.
+fn check_tls(settings: &Settings, facts: &UpFacts, names: &Names) -> Result<(), Failure> {
+    let (temporal, _) = facts.fates(settings, names);
+    match &facts.tls_from {
+        Some(place) if temporal != Fate::Other => Err(Failure::usage(format!(
+            "`{TEMPORAL_TLS}` in {place} turns TLS on, which the Temporal of `up` does not have"
+        ))
+        .hint(format!(
+            "leave it out for this command: `{TEMPORAL_TLS}=false cargo xtask up{}`",
+            settings.given_version_options()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the worker takes the value of a variable for true.
+fn is_on(value: &str) -> bool {
+    ["1", "on", "t", "true", "y", "yes"].contains(&value.trim().to_lowercase().as_str())
 }
 
 /// Pulls and builds the images that are needed. The stigmer-server's image is built even if it
@@ -375,6 +418,7 @@ impl Command for Up {
         let names = Names::for_runner(&settings.run.container);
         let mut facts = UpFacts::gather(cx, &names)?;
         check_network(settings, &facts, &names)?;
+        check_tls(settings, &facts, &names)?;
         cx.run_or_print(&plan_images(settings, &facts, &names)?)?;
         // The build decides whether a server that runs is replaced.
         update_images(cx, &mut facts)?;
@@ -383,18 +427,28 @@ impl Command for Up {
         let engine = &facts.build.engine;
         let containers = [names.temporal.as_str(), names.server.as_str()];
         show_logs_on_failure(cx, engine, &containers, cx.run_or_print(&servers))?;
-        let started_by = StartedBy::Up {
-            has_own_server: facts.fates(settings, &names).1 != Fate::Other,
-        };
+        let has_own_server = facts.fates(settings, &names).1 != Fate::Other;
+        let started_by = StartedBy::Up { has_own_server };
         if cx.dry_run {
             return preview(cx, started_by);
         }
         start(cx, BACKGROUND, started_by)?;
-        cx.ui.hint(
-            "next: `cargo xtask ask \"write a haiku into haiku.txt\"`, and `cargo xtask down`",
-        );
+        cx.ui.hint(&next(settings, has_own_server));
         Ok(())
     }
+}
+
+/// What to do with the stack. For a server that `up` did not start, `ask` builds an image of the
+/// development server, so the hint names the version.
+fn next(settings: &Settings, has_own_server: bool) -> String {
+    let version = if has_own_server {
+        String::new()
+    } else {
+        settings.given_version_option()
+    };
+    format!(
+        "next: `cargo xtask ask{version} \"write a haiku into haiku.txt\"`, and `cargo xtask down`"
+    )
 }
 
 /// Looks the images up again, because the plan may have pulled or built them.
@@ -426,6 +480,7 @@ impl crate::commands::testing::Examples for Up {
                 build: machine.build_facts(),
                 ports: Ports::DEFAULT,
                 shared: vec!["--namespace".to_owned(), "mine".to_owned()],
+                tls_from: None,
                 namespace: Some("mine".to_owned()),
                 temporal: missing(),
                 server: missing(),

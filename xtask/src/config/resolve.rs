@@ -60,6 +60,22 @@ pub fn resolve(files: &Files, env: &Env) -> Result<Layer, Failure> {
     }
 }
 
+/// The text of a key in the project's file, or its default: without the personal file, the environment and flags. None
+/// if the key has no text.
+///
+/// # Errors
+/// The problems of the file.
+pub fn shared_text(project: &str, path: &str) -> Result<Option<String>, Failure> {
+    let mut merged = Layer::default();
+    for (name, text) in [(DEFAULTS_FILE, DEFAULTS), (FILE, project)] {
+        merged.overlay(read_document(Source { name, text }).map_err(|found| report(&found))?);
+    }
+    Ok(match merged.get(path).map(|found| &found.value) {
+        Some(Value::Text(text)) => Some(text.clone()),
+        _ => None,
+    })
+}
+
 fn report(problems: &[Problem]) -> Failure {
     let count = match problems.len() {
         1 => "the configuration has a problem".to_owned(),

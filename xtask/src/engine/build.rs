@@ -84,10 +84,11 @@ impl EngineFacts {
     /// The step that runs the command of a build.
     pub fn build_step(&self, cmd: Cmd) -> Step {
         let mut step = Step::new(cmd, Output::Progress);
-        step.passing_failure = match self.engine.kind {
-            EngineKind::Docker => None,
-            // Buildah looks at all images of the store, and fails if another process removes one meanwhile.
-            EngineKind::Podman => Some("layer not known"),
+        step.passing_failures = match self.engine.kind {
+            EngineKind::Docker => &[],
+            // Buildah looks at all images of the store, and takes those of earlier steps from it. It fails if
+            // another process removes one meanwhile.
+            EngineKind::Podman => &["layer not known", "image not known"],
         };
         step
     }
@@ -134,6 +135,12 @@ impl EngineFacts {
                 // The OCI image format has no HEALTHCHECK. Buildah drops it, with a warning only if the
                 // step is not cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
+                // Stages that do not depend on each other are built side by side, as BuildKit does. With several
+                // platforms, Buildah would build these side by side too. Each pulls the base image under the same
+                // name, and fails if it finds the image of another platform there.
+                if let [_] = build.platforms[..] {
+                    cmd = cmd.args(["--jobs", "0"]);
+                }
                 if let Some(file) = &build.ignore_file_for_podman {
                     cmd = cmd.args(["--ignorefile", file]);
                 }

@@ -1,6 +1,9 @@
 //! What an engine reports about a container, and the commands that act on containers.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Deserialize;
 
@@ -49,6 +52,14 @@ pub struct State {
 #[serde(rename_all = "PascalCase", default)]
 struct HostConfig {
     log_config: LogConfig,
+    /// The host's ports of each port of the container, such as `80/tcp`.
+    port_bindings: Option<BTreeMap<String, Option<Vec<PortBinding>>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase", default)]
+struct PortBinding {
+    host_port: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -129,6 +140,10 @@ impl Container {
         }
     }
 
+    pub fn name(&self) -> &str {
+        self.name.trim_start_matches('/')
+    }
+
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }
@@ -136,6 +151,15 @@ impl Container {
     /// Whether the engine keeps a log of it. With every other log driver, both engines can show the log.
     pub fn has_log(&self) -> bool {
         self.host_config.log_config.r#type != "none"
+    }
+
+    /// The ports of the host that it publishes while it runs.
+    pub fn published_ports(&self) -> BTreeSet<u16> {
+        let bindings = self.host_config.port_bindings.iter().flatten();
+        let bindings = bindings.flat_map(|(_, bindings)| bindings.iter().flatten());
+        bindings
+            .filter_map(|binding| binding.host_port.parse().ok())
+            .collect()
     }
 
     /// The reference of the container's image.
@@ -157,7 +181,7 @@ impl Container {
     pub fn is_of_stigmer_cli(&self) -> bool {
         let mut env = self.config.env.iter().flatten();
         self.owner() == Owner::Other
-            && self.name.trim_start_matches('/') == STIGMER_CLI_CONTAINER
+            && self.name() == STIGMER_CLI_CONTAINER
             && env.any(|variable| variable.starts_with(STIGMER_CLI_VARIABLE))
     }
 
@@ -206,9 +230,15 @@ impl LogOptions {
     }
 }
 
+/// Inspects containers by name or id.
+pub fn inspect_all_cmd(program: &str, names: &[&str]) -> Cmd {
+    let cmd = Cmd::new(program).args(["container", "inspect"]);
+    cmd.args(names.iter().copied())
+}
+
 /// Inspects a container by name. The answer also identifies the engine.
 pub fn inspect_cmd(program: &str, name: &str) -> Cmd {
-    Cmd::new(program).args(["container", "inspect", name])
+    inspect_all_cmd(program, &[name])
 }
 
 /// Reads the answer to [`inspect_cmd`]: the engine, and the container if it exists.
@@ -279,6 +309,11 @@ impl Engine {
             EngineKind::Docker => ["running", "paused"].contains(&container.state.status.as_str()),
             EngineKind::Podman => true,
         }
+    }
+
+    /// Lists the ids of all containers.
+    pub fn list_containers(&self) -> Cmd {
+        self.cmd().args(["ps", "--all", "--quiet", "--no-trunc"])
     }
 
     /// Stops a container with SIGTERM, and with SIGKILL after the grace period. Both engines accept a

@@ -61,6 +61,11 @@ impl Image {
             .command()
     }
 
+    /// Whether the engine has it under this reference, which is complete: `docker.io/library/python:3.11-slim`.
+    pub fn has_tag(&self, reference: &str) -> bool {
+        self.repo_tags.iter().flatten().any(|tag| tag == reference)
+    }
+
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config.labels.as_ref()?.get(name).map(String::as_str)
     }

@@ -73,7 +73,7 @@ fn quoted(word: &str) -> String {
 
 /// Whether the Dockerfile has another escape character than the backslash.
 /// <https://docs.docker.com/reference/dockerfile/#escape>
-fn changes_the_escape(text: &str) -> bool {
+pub fn changes_the_escape(text: &str) -> bool {
     let mut directives = text.lines().take_while(|line| line.starts_with('#'));
     directives.any(|line| {
         let directive: String = line.chars().filter(|c| !c.is_whitespace()).collect();

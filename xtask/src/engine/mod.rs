@@ -10,7 +10,7 @@ pub mod container;
 pub mod detect;
 pub mod diagnosis;
 pub mod image;
-mod labelled;
+pub mod labelled;
 pub mod login;
 pub mod multiarch;
 pub mod run;

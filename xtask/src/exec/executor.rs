@@ -246,18 +246,16 @@ impl Exec {
         finished.took = began.elapsed();
         self.fail_if_interrupted()?;
         let has_text =
-            |text: &&str| finished.stdout.contains(text) || finished.stderr.contains(text);
-        if let Some(passing) = step
-            .passing_failure
-            .filter(has_text)
-            .filter(|_| !finished.ok())
+            |text: &&str| finished.stdout.contains(*text) || finished.stderr.contains(*text);
+        if !finished.ok()
+            && let Some(passing) = step.passing_failures.iter().copied().find(has_text)
         {
             let what = step.cmd.summary();
             self.ui.warn(&format!(
                 "`{what}` failed with `{passing}`: trying once more"
             ));
             return self.step(&Step {
-                passing_failure: None,
+                passing_failures: &[],
                 ..step.clone()
             });
         }
@@ -701,18 +699,18 @@ mod tests {
                 log.display()
             )
         };
-        let runs = |succeeds_at: &str, text| {
+        let runs = |succeeds_at: &str, texts| {
             std::fs::write(&log, "").unwrap();
             let cmd = Cmd::new("sh").args(["-c", &script(succeeds_at)]);
             let mut step = Step::new(cmd, Output::Quiet);
-            step.passing_failure = Some(text);
+            step.passing_failures = texts;
             let ok = Exec::silent().step(&step).is_ok();
             (ok, std::fs::read_to_string(&log).unwrap().lines().count())
         };
-        assert_eq!(runs("1", "layer"), (true, 1));
-        assert_eq!(runs("2", "layer"), (true, 2));
-        assert_eq!(runs("3", "layer"), (false, 2));
-        assert_eq!(runs("2", "another"), (false, 1));
+        assert_eq!(runs("1", &["layer"]), (true, 1));
+        assert_eq!(runs("2", &["another", "layer"]), (true, 2));
+        assert_eq!(runs("3", &["layer"]), (false, 2));
+        assert_eq!(runs("2", &["another"]), (false, 1));
     }
 
     #[test]

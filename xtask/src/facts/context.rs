@@ -11,6 +11,7 @@ use anyhow::Result;
 
 use crate::{
     base::{
+        engine_kind::EngineKind,
         env::{Env, Os},
         error::Failure,
         ui::Ui,
@@ -214,6 +215,19 @@ impl Context<'_> {
         kinds.iter().map(|kind| kind.program()).collect()
     }
 
+    /// The programs of the engines that may have a container of ours, the preferred ones first. A preference may
+    /// be newer than the container, so only `--engine` leaves an installed engine out.
+    pub fn engines_to_search(&self) -> Vec<&'static str> {
+        let mut programs = self.candidates();
+        if !self.settings.is_engine_typed() {
+            let all = EngineKind::ALL.iter().map(|kind| kind.program());
+            let others = all.filter(|program| self.find_program(program).is_some());
+            let others: Vec<_> = others.filter(|one| !programs.contains(one)).collect();
+            programs.extend(others);
+        }
+        programs
+    }
+
     /// Asks one engine, unless it has already timed out in this process.
     ///
     /// # Errors
@@ -369,8 +383,10 @@ fn no_engine_failure(env: &Env, prefer: EngineChoice, rejected: &[RejectedEngine
         .map(|one| format!("  {} {}", one.program, one.why))
         .collect();
     let what = match prefer {
-        EngineChoice::Auto => "no container engine answers".to_owned(),
-        EngineChoice::Only(kind) => format!("{kind} was asked for and does not answer"),
+        EngineChoice::Only(kind) if rejected.len() == 1 => {
+            format!("{kind} was asked for and does not answer")
+        }
+        EngineChoice::Auto | EngineChoice::Only(_) => "no container engine answers".to_owned(),
     };
     let failure = Failure::new(format!("{what}\n{}", lines.join("\n")));
     match rejected

@@ -122,6 +122,23 @@ pub fn host_and_port(address: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
+/// An address as `host:port`, for a message: without its user, its password and its path. None if it has no
+/// port that can be read, or if an `@` follows the host, because that may be the end of a password.
+pub fn printable_address(address: &str) -> Option<String> {
+    let (host, port) = host_and_port(address)?;
+    let bare = address.split_once("://").map_or(address, |(_, rest)| rest);
+    if let Some(end) = bare.find(['/', '?', '#'])
+        && bare[end..].contains('@')
+    {
+        return None;
+    }
+    Some(if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    })
+}
+
 fn port_of_scheme(scheme: &str) -> Option<u16> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" => Some(80),
@@ -179,6 +196,20 @@ mod tests {
         for unreadable in ["localhost", "", ":7233", "localhost:", "a:70000", "tcp://a"] {
             assert_eq!(host_and_port(unreadable), None, "{unreadable}");
         }
+    }
+
+    #[test]
+    fn a_printed_address_has_no_login() {
+        let is = |text: &str, expected: Option<&str>| {
+            assert_eq!(printable_address(text).as_deref(), expected, "{text}");
+        };
+        is("http://me:pw@box:1/v1?key=x", Some("box:1"));
+        is("https://api.example.com/v1", Some("api.example.com:443"));
+        is("http://[::1]:1/v1", Some("[::1]:1"));
+        is("http://me:p/w@box:1", None);
+        is("http://me:12/34@box:1", None);
+        is("http://me:12#34@box:1", None);
+        is("localhost", None);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //! `worker/settings.py`.
 
 use crate::{
-    facts::environment::{RunnerEnv, Source},
+    facts::{
+        environment::{RunnerEnv, Source},
+        host,
+    },
     settings::Settings,
 };
 
@@ -43,8 +46,8 @@ pub struct Model {
     is_scripted: bool,
     provider: Option<Chosen>,
     name: Option<Chosen>,
-    /// The variable of the model's address and its place.
-    address: Option<String>,
+    /// The host and the port of the model. The rest of its address, which may have a password, is never kept.
+    address: Option<Chosen>,
     /// Those of the deciding keys that are set but not used, because an earlier one decides.
     other_keys: Vec<&'static str>,
 }
@@ -89,7 +92,11 @@ impl Model {
             is_scripted: matches!(runner.get(PROVIDER), Some((_, Source::Scripted))),
             provider,
             name: set(MODEL),
-            address: url.map(|url| format!("{} in {}", url.variable, url.place)),
+            address: url.map(|url| Chosen {
+                value: host::printable_address(url.value.trim())
+                    .unwrap_or_else(|| "an address whose port cannot be read".to_owned()),
+                ..url
+            }),
             other_keys,
         }
     }
@@ -99,11 +106,17 @@ impl Model {
         self.provider.is_some() || self.name.is_some() || self.address.is_some()
     }
 
-    /// One line: the provider, the model and the address, each with the variable that it comes from.
+    /// One line: the provider, the model and the address, each with the variable that it comes from. Only the runner
+    /// knows the defaults of a provider.
     pub fn describe(&self) -> String {
+        let address = self
+            .address
+            .as_ref()
+            .map_or_else(|| "its default address".to_owned(), Chosen::describe);
         if self.is_scripted {
-            return "scripted, because none is configured; it needs no key and knows only a few prompts"
-                .to_owned();
+            return format!(
+                "scripted, at {address}, because none is configured; it needs no key and knows only a few prompts"
+            );
         }
         let provider = self.provider.as_ref().map_or_else(
             || format!("{DEFAULT_PROVIDER}, because no provider and no key is set"),
@@ -113,10 +126,7 @@ impl Model {
             .name
             .as_ref()
             .map_or_else(|| "its default model".to_owned(), Chosen::describe);
-        let mut line = format!("{provider}, {name}");
-        if let Some(address) = &self.address {
-            line += &format!(", at the address of {address}");
-        }
+        let mut line = format!("{provider}, {name}, at {address}");
         for key in &self.other_keys {
             line += &format!("; {key} is set too: set {PROVIDER} to choose");
         }
@@ -159,28 +169,28 @@ mod tests {
                 "{file} {passed:?}"
             );
         };
-        let nothing = "ollama, because no provider and no key is set, its default model";
+        let nothing = "ollama, because no provider and no key is set, its default model, at its default address";
         is("", &[], nothing);
         is("STIGMER_LLM_API_KEY=x\nOPENAI_API_KEY=\n", &[], nothing);
         is(
             "OPENAI_API_KEY=sk-1\n",
             &[],
-            "openai (OPENAI_API_KEY in .env), its default model",
+            "openai (OPENAI_API_KEY in .env), its default model, at its default address",
         );
         is(
             "",
             &[("ANTHROPIC_API_KEY", "sk-1")],
-            "anthropic (ANTHROPIC_API_KEY in your environment), its default model",
+            "anthropic (ANTHROPIC_API_KEY in your environment), its default model, at its default address",
         );
         is(
             "OPENAI_API_KEY=sk-1\n",
             &[("ANTHROPIC_API_KEY", "sk-1")],
-            "openai (OPENAI_API_KEY in .env), its default model; ANTHROPIC_API_KEY is set too: set STIGMER_LLM_PROVIDER to choose",
+            "openai (OPENAI_API_KEY in .env), its default model, at its default address; ANTHROPIC_API_KEY is set too: set STIGMER_LLM_PROVIDER to choose",
         );
         is(
             "OPENAI_API_KEY=sk-1\nSTIGMER_LLM_MODEL=m\nSTIGMER_LLM_BASE_URL=http://me:pw@h/v1\n",
             &[("STIGMER_LLM_PROVIDER", "Anthropic ")],
-            "anthropic (STIGMER_LLM_PROVIDER in your environment), m (STIGMER_LLM_MODEL in .env), at the address of STIGMER_LLM_BASE_URL in .env",
+            "anthropic (STIGMER_LLM_PROVIDER in your environment), m (STIGMER_LLM_MODEL in .env), at h:80 (STIGMER_LLM_BASE_URL in .env)",
         );
     }
 
@@ -189,11 +199,14 @@ mod tests {
         let describe = |file: &str| model(file, &[]).describe();
         let ollama = describe("OLLAMA_BASE_URL=http://h\n");
         assert!(
-            ollama.ends_with(", at the address of OLLAMA_BASE_URL in .env"),
+            ollama.ends_with(", at h:80 (OLLAMA_BASE_URL in .env)"),
             "{ollama}"
         );
         let both = describe("OLLAMA_BASE_URL=http://h\nSTIGMER_LLM_BASE_URL=http://i\n");
-        assert!(both.ends_with(" of STIGMER_LLM_BASE_URL in .env"), "{both}");
+        assert!(
+            both.ends_with(", at i:80 (STIGMER_LLM_BASE_URL in .env)"),
+            "{both}"
+        );
         let openai = describe("OLLAMA_BASE_URL=http://h\nOPENAI_API_KEY=x\n");
         assert!(!openai.contains("OLLAMA"), "{openai}");
     }
@@ -213,8 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_kept() {
-        let model = model("OPENAI_API_KEY=sk-1\nANTHROPIC_API_KEY=sk-2\n", &[]);
-        assert!(!format!("{model:?}").contains("sk-"));
+    fn no_key_and_no_login_is_kept() {
+        let keys = model("OPENAI_API_KEY=sk-1\nANTHROPIC_API_KEY=sk-2\n", &[]);
+        assert!(!format!("{keys:?}").contains("sk-"));
+        for url in ["http://me:sk-3@h/v1?key=sk-4", "http://me:sk-3/x@h"] {
+            let model = model(&format!("STIGMER_LLM_BASE_URL={url}\n"), &[]);
+            assert!(!format!("{model:?}").contains("sk-"), "{model:?}");
+        }
     }
 }

@@ -29,12 +29,12 @@ pub struct Search {
 }
 
 impl Context<'_> {
-    /// Looks for a container on every engine that may be used. The questions run side by side.
+    /// Looks for a container on every engine that may have it. The questions run side by side.
     ///
     /// # Errors
     /// When no engine answers, and when a signal interrupts.
     pub fn search(&self, name: &str) -> Result<Search, Failure> {
-        let answers = self.ask_all(|program| {
+        let answers = self.ask_all(&self.engines_to_search(), |program| {
             let answer = self.ask(&container::inspect_cmd(program, name));
             container::read_inspect(program, &answer)
         })?;
@@ -72,7 +72,9 @@ impl Context<'_> {
             let answer = self.ask(&image::inspect_cmd(program, &[reference]));
             image::read_inspect(&answer).map(|found| (program, !found.is_empty()))
         };
-        let answers = self.ask_all(ask).unwrap_or_default();
+        let answers = self
+            .ask_all(&self.engines_to_search(), ask)
+            .unwrap_or_default();
         let others = answers.into_iter().flatten();
         let others =
             others.filter(|(program, has)| *has && *program != state.engine.engine.program);
@@ -83,15 +85,15 @@ impl Context<'_> {
         })
     }
 
-    /// Asks all engines that may be used, at the same time. Those that are not installed are left out.
+    /// Asks these engines at the same time. Those that are not installed are left out.
     ///
     /// # Errors
     /// When none answers, and when a signal interrupts.
     pub fn ask_all<T: Send>(
         &self,
+        programs: &[&'static str],
         ask: impl Fn(&'static str) -> Result<T, String> + Sync,
     ) -> Result<Vec<Result<T, RejectedEngine>>, Failure> {
-        let programs: Vec<_> = self.candidates();
         let answers: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = programs
                 .iter()
@@ -119,13 +121,14 @@ impl Context<'_> {
 }
 
 impl RejectedEngine {
-    /// Whether it may have containers of ours. A daemon that does not run has no container.
+    /// Whether it may have containers of ours. A daemon that does not run has no container. One that the user
+    /// may not use most likely has none of theirs.
     pub fn may_have_containers(&self) -> bool {
         let known = catalogue::find_in_output(&self.why).map(|entry| entry.code);
-        let is_down = matches!(known, Some("daemon-down" | "podman-down"));
+        let has_none = matches!(known, Some("daemon-down" | "podman-down" | "socket-denied"));
         // A daemon on another machine may run, although the connection fails.
         let is_elsewhere = self.why.contains("timeout") || self.why.contains("no route to host");
-        self.is_installed() && (!is_down || is_elsewhere)
+        self.is_installed() && (!has_none || is_elsewhere)
     }
 }
 
@@ -210,16 +213,19 @@ impl Search {
         let Some(silence) = self.silence() else {
             return Ok(());
         };
-        let others: Vec<_> = self
-            .without
-            .iter()
+        let found = self.found.iter().map(|(engine, _)| engine);
+        let others = self.without.iter().chain(found);
+        let others: Vec<_> = others
             .map(|one| format!("`--engine {}`", one.kind.program()))
             .collect();
-        Err(Failure::new(format!(
-            "there is no container `{}` in {}, but {silence}, so it may have one",
-            self.name,
-            self.without_names()
-        ))
+        let name = &self.name;
+        let what = if self.without.is_empty() {
+            format!("{silence}, so it may have a container `{name}` too")
+        } else {
+            let names = self.without_names();
+            format!("there is no container `{name}` in {names}, but {silence}, so it may have one")
+        };
+        Err(Failure::new(what)
         .hint(
             "run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=15s`",
         )

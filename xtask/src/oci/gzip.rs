@@ -4,8 +4,9 @@ use std::io::{self, BufReader, Read, Write};
 
 use flate2::{Compression, GzBuilder, bufread::MultiGzDecoder, write::GzEncoder};
 
-/// The level that `gzip` and the engines use by default.
-const LEVEL: u32 = 6;
+/// At this level, zlib-rs makes the image 1 % larger than `gzip -6`; at 6, 2 % larger in two thirds of the time; at 9,
+/// 1 % smaller in twice the time.
+const LEVEL: u32 = 7;
 /// How many bytes are compressed or decompressed at once.
 const CHUNK: usize = 64 * 1024;
 

@@ -88,6 +88,9 @@ pub struct Manifest {
     pub layers: Vec<Descriptor>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub manifests: Vec<Descriptor>,
+    /// The manifest that this one describes; for an attestation, its image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }

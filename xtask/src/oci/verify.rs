@@ -306,11 +306,18 @@ impl ImageCheck<'_> {
         // Engines take every number for a user id, however it is written.
         let is_root_id = user.parse() == Ok(0_i64);
         let is_root = is_root_id || matches!(user, "" | "root");
+        let is_id = user
+            .trim_start_matches('+')
+            .bytes()
+            .all(|byte| byte.is_ascii_digit());
         match self.expected.user {
             ExpectedUser::NotRoot | ExpectedUser::Uid(1..) if is_root => {
                 problems.push("it runs as root".to_owned());
             }
-            ExpectedUser::Uid(uid) if user.parse().is_ok_and(|other: u32| other != uid) => {
+            // A name other than `root` can have every id but 0.
+            ExpectedUser::Uid(uid)
+                if !is_root && (uid == 0 || (is_id && user.parse() != Ok(uid))) =>
+            {
                 problems.push(format!("it runs as user {user}, not {uid}"));
             }
             ExpectedUser::Any | ExpectedUser::NotRoot | ExpectedUser::Uid(_) => {}

@@ -115,6 +115,8 @@ mod tests {
             count
         };
         assert_eq!(attempts(false), ATTEMPTS_TO_RESOLVE);
+        // A name that could be resolved before will be found again.
+        assert_eq!(attempts(true), ATTEMPTS);
     }
 
     #[test]

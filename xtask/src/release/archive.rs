@@ -186,10 +186,10 @@ pub fn archives_of(settings: &Settings, archives: &[PathBuf]) -> Result<Vec<Path
     }
     if found.is_empty() {
         let what = match &ours {
-            Some(name) => format!("of the flavour `{name}`"),
-            None => "of the plain image".to_owned(),
+            Some(name) => format!("the flavour `{name}`"),
+            None => "the plain image".to_owned(),
         };
-        return Err(Failure::usage(format!("none of the archives of `--merge` is {what}"))
+        return Err(Failure::usage(format!("none of the archives of `--merge` holds {what}"))
             .hint(format!(
                 "build it too, for each platform: `cargo xtask build-multiarch {} --shard OS/ARCH`",
                 settings.version_options()

@@ -135,16 +135,15 @@ fn cache(settings: &Settings, facts: &MultiarchFacts, platform: Option<&Platform
     )
 }
 
-/// Warnings about what the build leaves out or does in another way than configured.
-pub fn warnings(settings: &Settings, facts: &MultiarchFacts) -> Vec<String> {
-    let mut warnings = facts.build.files.warnings.clone();
+/// Warns about what the build leaves out or does in another way than configured.
+pub fn warn(cx: &Context, facts: &MultiarchFacts) {
+    facts.build.warn(cx);
     let missing = &facts.missing_github_cache_variables;
-    if settings.build.cache == Cache::GitHub && !missing.is_empty() {
-        warnings.push(format!(
+    if cx.settings.build.cache == Cache::GitHub && !missing.is_empty() {
+        cx.ui.warn(&format!(
             "build.cache = \"gha\" needs {}, which GitHub does not give to a `run:` step: expose them in a step \
              before it (`actions/github-script`, see docs/publishing.md); the registry's cache is used instead",
             missing.join(", ")
         ));
     }
-    warnings
 }

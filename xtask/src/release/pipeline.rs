@@ -128,7 +128,7 @@ pub fn publish_all(parts: Vec<Part>) -> Result<()> {
         let done = one.promote(number == 0);
         if number > 0 {
             done.with_context(|| {
-                format!("{number} of {count} images have their tags; the same command continues")
+                format!("{number} of {count} images have their tags; run the same command again to continue")
             })?;
         } else {
             done?;
@@ -202,7 +202,7 @@ impl<'a> Publication<'a> {
                     "this commit's image is in the registry already: nothing is built or pushed",
                 );
                 let hint = if self.request.digest.is_some() {
-                    "build an archive that is as the settings say, and release it under a new version (no tag was moved)"
+                    "build an archive that matches the settings, and release it under a new version (no tag was moved)"
                 } else {
                     "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
                 };

@@ -24,10 +24,17 @@ const SIDE_BY_SIDE: usize = 4;
 /// What an image consists of.
 #[derive(Default)]
 struct Contents {
-    /// Each with its manifest or index, a child before its parent.
-    manifests: Vec<(Descriptor, RawManifest)>,
+    /// A child before its parent.
+    manifests: Vec<ArchiveManifest>,
     /// Each digest once.
     blobs: Vec<Descriptor>,
+}
+
+/// A manifest or index of an archive.
+struct ArchiveManifest {
+    digest: String,
+    manifest: RawManifest,
+    has_subject: bool,
 }
 
 /// Pushes an archive by digest: the blobs that the registry lacks, then the manifests, then the index.
@@ -41,14 +48,22 @@ pub fn push(cx: &Context, registry: &RegistryClient, archive: &Archive) -> Resul
     parallel::map(SIDE_BY_SIDE, &contents.blobs, |blob| {
         push_blob(cx, registry, archive, blob)
     })?;
-    let (_, root) = contents
+    let root = contents
         .manifests
         .pop()
-        .context("the archive holds no manifest")?;
-    parallel::map(SIDE_BY_SIDE, &contents.manifests, |(child, manifest)| {
-        cx.exec.fail_if_interrupted()?;
-        registry.put_manifest(&child.digest, manifest)
-    })?;
+        .context("the archive holds no manifest")?
+        .manifest;
+    // Some registries refuse a manifest whose `subject` they do not have yet.
+    let (later, first): (Vec<_>, Vec<_>) = contents
+        .manifests
+        .into_iter()
+        .partition(|content| content.has_subject);
+    for contents in [first, later] {
+        parallel::map(SIDE_BY_SIDE, &contents, |content| {
+            cx.exec.fail_if_interrupted()?;
+            registry.put_manifest(&content.digest, &content.manifest)
+        })?;
+    }
     registry.put_manifest(&archive.root.digest, &root)?;
     Ok(root)
 }
@@ -79,7 +94,11 @@ fn list(archive: &Archive, descriptor: &Descriptor, contents: &mut Contents) -> 
         media_type,
         content,
     };
-    contents.manifests.push((descriptor.clone(), raw));
+    contents.manifests.push(ArchiveManifest {
+        digest: descriptor.digest.clone(),
+        manifest: raw,
+        has_subject: manifest.subject.is_some(),
+    });
     Ok(())
 }
 

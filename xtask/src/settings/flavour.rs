@@ -155,6 +155,25 @@ impl Settings {
             None => version,
         }
     }
+
+    /// The same options with a space before them, if the user named a version or a flavour; else empty.
+    pub fn given_version_options(&self) -> String {
+        let is_given = matches!(self.version.origin, Origin::Flag(_)) || self.flavour.is_some();
+        if is_given {
+            format!(" {}", self.version_options())
+        } else {
+            String::new()
+        }
+    }
+
+    /// `--version` with a space before it, for a command without flavours; empty if the user named no version.
+    pub fn given_version_option(&self) -> String {
+        if matches!(self.version.origin, Origin::Flag(_)) {
+            format!(" --version {}", self.version.value.argument())
+        } else {
+            String::new()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -263,7 +282,7 @@ mod tests {
         assert_eq!(
             refusal(&same, "1.2.3", None),
             "the flavours `more` and `tools` have the same suffix `-tools`, so their images would have the same tags\n\
-             give one of them another: `flavour.tools.suffix`"
+             set another suffix: `flavour.tools.suffix`"
         );
         let none = "[flavour.x]\nsuffix = '-x'\n";
         assert!(refusal(none, "1.2.3", None).contains("the flavour `x` has no `target`"));

@@ -346,6 +346,12 @@ impl Settings {
         found.is_some_and(|found| found.origin != Origin::Default)
     }
 
+    /// Whether `--engine` was typed, so that no other engine may be asked.
+    pub fn is_engine_typed(&self) -> bool {
+        let found = self.layer.get("engine.prefer");
+        found.is_some_and(|found| matches!(found.origin, Origin::Flag(_)))
+    }
+
     /// The reference under which the image is run and tested: that of its first tag.
     ///
     /// # Errors

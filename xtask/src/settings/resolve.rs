@@ -265,7 +265,7 @@ fn read_flavours(layer: &Layer) -> Result<Vec<Flavour>, Failure> {
                 "the flavours `{}` and `{name}` have the same suffix `{}`, so their images would have the same tags",
                 other.name, flavour.suffix
             ))
-            .hint(format!("give one of them another: `flavour.{name}.suffix`")));
+            .hint(format!("set another suffix: `flavour.{name}.suffix`")));
         }
         flavours.push(flavour);
     }

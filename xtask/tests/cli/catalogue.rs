@@ -8,13 +8,13 @@
 
 use std::{io::Write as _, os::unix::fs::symlink, process::Command};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     registry::fake::{Auth, FakeRegistry, Oddities},
     sandbox::{
-        CommandOutput, PROJECT, Sandbox, answer, container, docker_version, image, no_container,
-        no_container_at_first, no_image, podman_version,
+        CommandOutput, PROJECT, Sandbox, answer, container, docker_version, hung, image,
+        no_container, no_container_at_first, no_image, podman_version,
     },
 };
 
@@ -699,7 +699,7 @@ fn each_failure_is_recognised_by_its_command() {
 
 #[test]
 fn a_hung_engine_is_explained() {
-    let hung = json!({ "args": "container inspect box", "sleep_ms": 20_000 });
+    let hung = hung("container inspect box");
     let output = Sandbox::new(PROJECT)
         .engine("docker", &[hung])
         .env("XTASK_ENGINE_TIMEOUT", "300ms")

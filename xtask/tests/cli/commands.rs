@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_version, image, no_container,
+    PROJECT, Sandbox, answer, container, docker_version, image, image_of, no_container,
     no_container_at_first, no_image, podman_container, podman_version,
 };
 
@@ -192,16 +192,9 @@ fn a_build_prints_only_the_reference_to_standard_output() {
 
 #[test]
 fn a_build_does_not_move_the_tags_of_a_newer_version() {
-    let found = |version: &str, tags: &[&str]| {
-        json!({
-            "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
-            "RepoTags": tags.iter().map(|tag| format!("ghcr.io/x/y:{tag}")).collect::<Vec<_>>(),
-            "Config": { "Labels": { "ai.stigmer.xtask.image": "ghcr.io/x/y", "org.opencontainers.image.version": version } },
-        })
-    };
     let here = json!([
-        found("1.2.2", &["1.2.2"]),
-        found("1.2.3", &["1.2.3", "1.2", "1", "latest"])
+        image_of("1.2.2", &["1.2.2"]),
+        image_of("1.2.3", &["1.2.3", "1.2", "1", "latest"])
     ]);
     let tagged_by = |version: &str| {
         let sandbox = docker(&[
@@ -323,14 +316,15 @@ fn a_build_is_repeated_if_the_image_that_it_starts_from_was_removed() {
         json!({ "ai.stigmer.xtask.image": "localhost/y" }),
     );
     let removed = "Error: localhost/y-foundation: image not known\n";
-    for (is_removed, code, builds) in [(true, 0, 3), (false, 125, 1)] {
+    // The first failure may be temporary, so the build is tried twice.
+    for (is_removed, code, builds) in [(true, 0, 4), (false, 125, 2)] {
         let mut first = answer("image inspect", 0, &ours, "");
         if is_removed {
             // Asked before the build: for the tags and for the image that it starts from.
             first["times"] = 2.into();
         }
         let mut failing = answer("build", 125, "", removed);
-        failing["times"] = 1.into();
+        failing["times"] = 2.into();
         let mut answers = vec![podman_version(), base.clone(), first, failing, ok("build")];
         // Asked after the failed build and before the next one, in which both are missing; then for the result.
         if is_removed {
@@ -611,6 +605,10 @@ fn no_command_changes_a_foreign_container() {
             "{line}: {}",
             output.stderr
         );
+        let is_named = output
+            .stderr
+            .contains("hint: read its log: `docker logs box`\n");
+        assert_eq!(is_named, line == "logs", "{}", output.stderr);
         let acted = sandbox.calls().into_iter().find(|call| {
             ![" inspect ", " version ", " info "]
                 .iter()
@@ -707,6 +705,22 @@ fn status_with_exit_code_fails_if_the_runner_is_unhealthy() {
     assert_eq!(code(&[no_container("docker")], &["status"]), 0);
     assert_eq!(code(&[no_container("docker")], &flag), 1);
     assert_eq!(code(&[container("exited", true)], &flag), 1);
+    // With a restart policy, Docker says of a container that ends again and again that it is running.
+    let mut restarting = container("restarting", true);
+    let told = restarting["stdout"].as_str().unwrap();
+    restarting["stdout"] = told.replace("\"Running\":false", "\"Running\":true").into();
+    let other = format!("{PROJECT}[require]\nhealth-check = false\n");
+    let output = Sandbox::new(&other)
+        .engine("docker", &[restarting])
+        .run(&flag);
+    assert_eq!(output.code, 1);
+    assert!(
+        output
+            .stdout
+            .contains("state      restarting with exit code 3\n"),
+        "{}",
+        output.stdout
+    );
     let health = "[health]\ncommand = ['probe']\n";
     for (exit, expected) in [(0, 0), (1, 1)] {
         let answers = [container("running", true), answer("exec", exit, "", "")];
@@ -1024,6 +1038,34 @@ fn an_image_in_the_other_engine_is_found() {
             )
         );
     }
+}
+
+#[test]
+fn clean_keeps_an_image_that_somebody_else_uses() {
+    let theirs = r#"[{"Id":"c1","Name":"/stigmer-agent-runner","Image":"sha256:0123456789abcdef","Config":{"Image":"ghcr.io/x/y:dev-me","Env":["WORKSPACE_ROOT=/workspace"]}}]"#;
+    let sandbox = docker(&[
+        docker_version(),
+        no_container("docker"),
+        answer("image ls", 0, "sha256:0123456789abcdef\n", ""),
+        image(),
+        answer("ps --all --quiet --no-trunc", 0, "c1\n", ""),
+        answer("container inspect c1", 0, theirs, ""),
+        ok("buildx inspect"),
+    ]);
+    let warning = "warning: image ghcr.io/x/y:dev-me stays: the container `stigmer-agent-runner` uses it, created by the stigmer CLI\n";
+    for line in [
+        &["clean", "--all", "--dry-run"][..],
+        &["clean", "--version", "dev-me", "--yes"],
+    ] {
+        let output = sandbox.run(line);
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(output.stderr.contains(warning), "{}", output.stderr);
+    }
+    let removed = sandbox
+        .calls()
+        .into_iter()
+        .find(|call| call.contains("image rm"));
+    assert_eq!(removed, None);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Which engine is chosen, and the error if none answers.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_down, docker_version, image, no_container,
+    PROJECT, Sandbox, answer, container, docker_down, docker_version, hung, image, no_container,
     podman_container, podman_version,
 };
 
@@ -47,9 +50,23 @@ fn a_daemon_that_does_not_run_has_no_container() {
     );
 }
 
+/// Docker is installed for other users. A user who may not use it has no container there.
+#[test]
+fn an_engine_that_the_user_may_not_use_has_no_container_of_theirs() {
+    let denied = "permission denied while trying to connect to the Docker daemon socket at \
+                  unix:///var/run/docker.sock: dial unix /var/run/docker.sock: connect: permission denied\n";
+    let sandbox = Sandbox::new(PROJECT)
+        .engine("docker", &[answer("container inspect", 1, "", denied)])
+        .engine("podman", &[no_container("podman")]);
+    let output = sandbox.run(&["stop"]);
+    assert_eq!(
+        (output.code, output.stderr.as_str()),
+        (0, "     Nothing to stop: there is no container box\n")
+    );
+}
+
 /// A Docker that sleeps, and a Podman without the container.
 fn asleep() -> Sandbox {
-    let hung = |args: &str| json!({ "args": args, "sleep_ms": 20_000 });
     Sandbox::new(PROJECT)
         .engine("docker", &[hung("container inspect"), hung("version")])
         .engine("podman", &[no_container("podman"), podman_version()])
@@ -118,6 +135,77 @@ fn a_container_is_found_in_the_engine_that_has_it() {
     assert_eq!(sandbox("running").run(&["shell", "true"]).code, 0);
     let status = sandbox("running").run(&["status"]).stdout;
     assert!(status.contains("engine     Podman"), "{status}");
+}
+
+/// The container runs in Podman; the settings prefer Docker.
+fn started_in_podman() -> Sandbox {
+    let podman = [
+        podman_container("running"),
+        podman_version(),
+        answer("stop", 0, "", ""),
+        answer("rm", 0, "", ""),
+        answer("logs", 0, "a line\n", ""),
+        answer("exec", 0, "", ""),
+    ];
+    Sandbox::new(PROJECT)
+        .engine("docker", &[no_container("docker"), docker_version()])
+        .engine("podman", &podman)
+}
+
+#[test]
+fn a_container_is_found_in_an_engine_that_the_settings_do_not_prefer() {
+    let preferred = || started_in_podman().env("XTASK_ENGINE", "docker");
+    let configured = || {
+        let sandbox = started_in_podman();
+        let local = sandbox.path("src/xtask.local.toml");
+        fs::write(local, "schema = 1\n[engine]\nprefer = 'docker'\n").unwrap();
+        sandbox
+    };
+    for sandbox in [preferred(), configured()] {
+        let output = sandbox.run(&["stop"]);
+        let done = "     Stopped and removed box in ";
+        assert!(output.stderr.contains(done), "{output:?}");
+        let calls = sandbox.calls();
+        assert!(
+            calls.contains(&"podman stop -t 10 box".to_owned()),
+            "{calls:?}"
+        );
+    }
+    assert_eq!(preferred().run(&["logs"]).stdout, "a line\n");
+    assert_eq!(preferred().run(&["shell", "true"]).code, 0);
+    let status = preferred().run(&["status"]).stdout;
+    assert!(status.contains("engine     Podman"), "{status}");
+    let down = preferred().run(&["down"]);
+    let warning = "warning: `box` in Podman stays: `up` did not start it\n";
+    assert!(down.stderr.starts_with(warning), "{down:?}");
+}
+
+#[test]
+fn only_a_typed_engine_leaves_the_others_out_of_the_search() {
+    let sandbox = started_in_podman();
+    let output = sandbox.run(&["stop", "--engine", "docker"]);
+    assert_eq!(
+        (output.code, output.stderr.as_str()),
+        (0, "     Nothing to stop: there is no container box\n")
+    );
+    assert_eq!(sandbox.calls(), ["docker container inspect box"]);
+}
+
+/// The settings prefer an engine that does not run, so the other one is described.
+#[test]
+fn status_describes_an_engine_that_answered() {
+    let output = Sandbox::new(PROJECT)
+        .engine(
+            "docker",
+            &[docker_down("container inspect"), docker_down("version")],
+        )
+        .engine("podman", &[no_container("podman"), podman_version()])
+        .env("XTASK_ENGINE", "docker")
+        .run(&["status", "--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(report["state"], "missing");
+    assert_eq!(report["engine"]["kind"], "podman", "{report}");
 }
 
 #[test]
@@ -236,13 +324,7 @@ fn a_paused_container_is_told_from_a_stopped_one() {
 #[test]
 fn an_engine_that_replaces_a_late_one_is_named() {
     let sandbox = Sandbox::new(PROJECT)
-        .engine(
-            "docker",
-            &[
-                json!({ "args": "version", "sleep_ms": 20_000 }),
-                json!({ "args": "image inspect", "sleep_ms": 20_000 }),
-            ],
-        )
+        .engine("docker", &[hung("version"), hung("image inspect")])
         .engine("podman", &[podman_version()])
         .env("XTASK_ENGINE_TIMEOUT", "300ms");
     let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
@@ -455,11 +537,19 @@ fn doctor_names_a_proxy_at_which_nothing_answers() {
         alive.contains(&format!("ok   proxy and CA   HTTPS_PROXY={address};")),
         "{alive}"
     );
+    let one_dead = sandbox()
+        .env("HTTPS_PROXY", &address)
+        .env("http_proxy", "http://127.0.0.1:1")
+        .run(&["doctor"])
+        .stdout;
+    assert!(
+        one_dead.contains("http_proxy=http://127.0.0.1:1: nothing answers there\n"),
+        "{one_dead}"
+    );
 }
 
 #[test]
 fn doctor_has_a_line_for_a_question_without_an_answer() {
-    let hung = |args: &str| json!({ "args": args, "sleep_ms": 60_000 });
     let sandbox = Sandbox::new(PROJECT).engine(
         "docker",
         &[docker_version(), hung("buildx version"), hung("info")],

@@ -278,7 +278,7 @@ fn a_failure_between_two_images_says_how_many_have_their_tags() {
     release.add_tools(Image::default());
     let output = release.push();
     assert_eq!(output.code, 1);
-    let message = "1 of 2 images have their tags; the same command continues";
+    let message = "1 of 2 images have their tags; run the same command again to continue";
     assert!(output.stderr.contains(message), "{}", output.stderr);
     let plain = release.receipt("1.2.3.json");
     let tags = release.registry.tags();
@@ -293,7 +293,7 @@ fn an_archive_belongs_to_its_flavour() {
     assert_eq!(output.code, 2);
     assert!(
         output.stderr.ends_with(
-            "error: none of the archives of `--merge` is of the flavour `tools`\n\
+            "error: none of the archives of `--merge` holds the flavour `tools`\n\
              hint: build it too, for each platform: `cargo xtask build-multiarch --version 1.2.3 --flavour tools --shard OS/ARCH`\n"
         ),
         "{}",

@@ -94,6 +94,20 @@ fn the_formula_has_the_newest_stable_version() {
 }
 
 #[test]
+fn the_formulas_name_is_that_of_the_project() {
+    let sandbox = Sandbox::new(PROJECT).env("XTASK_RUN_CONTAINER", "mine");
+    let output = formula(&sandbox, "1.2.3");
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, format!("/{VERSIONS}\n/{FORMULA}\n").as_str()),
+        "{output:?}"
+    );
+    let text = fs::read_to_string(sandbox.path(FORMULA)).unwrap();
+    assert!(text.contains("class StigmerAgentRunner "), "{text}");
+    assert!(!text.contains("mine"), "{text}");
+}
+
+#[test]
 fn a_formula_without_a_receipt_is_an_error() {
     let sandbox = Sandbox::new(PROJECT);
     let output = sandbox.run(&["formula", "--version", "1.2.3"]);

@@ -1,10 +1,12 @@
 //! Publishing, up to the first build or request to a registry.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     registry::fake::{Auth, FakeRegistry, Oddities},
-    sandbox::{PROJECT, Sandbox, answer, docker_version, image, no_image, podman_version},
+    sandbox::{
+        PROJECT, Sandbox, answer, docker_version, image, image_of, no_image, podman_version,
+    },
 };
 
 const CONTAINERD: &str = "overlayfs [[\"driver-type\",\"io.containerd.snapshotter.v1\"]]\n";
@@ -171,6 +173,31 @@ fn podman_rejects_options_that_it_does_not_support() {
     );
 }
 
+#[test]
+fn load_leaves_a_moving_tag_to_a_newer_version() {
+    let here = json!([image_of("1.2.3", &["1.2.3", "latest"])]);
+    let engine = [
+        docker_version(),
+        answer("info", 0, CONTAINERD, ""),
+        answer("image inspect", 0, &here.to_string(), ""),
+    ];
+    let output = Sandbox::new(PROJECT).engine("docker", &engine).run(&[
+        "build-multiarch",
+        "--load",
+        "--dry-run",
+        "--version",
+        "1.2.2",
+    ]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!output.stdout.contains(":latest"), "{output:?}");
+    let tags = output.stdout.matches(" ghcr.io/x/y:").count();
+    assert_eq!(
+        (tags, output.stdout.contains(":1.2.2 ")),
+        (3, true),
+        "{output:?}"
+    );
+}
+
 /// Podman's services set `BUILDPLATFORM` themselves. A platform without a machine is built on this one.
 #[test]
 fn podman_builds_on_the_configured_machines() {
@@ -281,7 +308,7 @@ fn a_missing_image_cannot_be_pushed() {
             1,
             "error: there is no image `ghcr.io/x/y:dev-me` to push\n\
              hint: build it first: leave out `--no-build`\n\
-             hint: build and push all platforms at once: `cargo xtask push-multiarch`\n"
+             hint: build and push all platforms at once: `cargo xtask push-multiarch --version dev-me`\n"
         )
     );
 }

@@ -145,6 +145,10 @@ fn files_that_an_unnamed_volume_would_hold_are_announced() {
     assert_eq!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains(warning), "{}", output.stderr);
     assert!(!output.stderr.contains("`/workspace`"), "{}", output.stderr);
+    let foreground = sandbox.run(&["run-local", "--version", "dev-me", "--foreground"]);
+    let warning =
+        "a volume of the image: when the container ends, the engine removes the files in it\n";
+    assert!(foreground.stderr.contains(warning), "{foreground:?}");
     let output = sandbox.run(&[
         "run-local",
         "--version",
@@ -494,10 +498,8 @@ fn a_link_that_leads_nowhere_is_named_before_the_old_container_is_stopped() {
 #[test]
 fn a_missing_file_does_not_become_a_folder() {
     let sandbox = sandbox("docker", "");
-    local(
-        &sandbox,
-        "[run]\nvolumes = ['~/models.json:/etc/models.json:ro']\n",
-    );
+    let models = "[run]\nvolumes = ['~/models.json:/etc/models.json:ro']\n";
+    local(&sandbox, models);
     let output = dry_run(&sandbox, &[]);
     assert_eq!(output.code, 1, "{output:?}");
     assert_eq!(
@@ -506,6 +508,13 @@ fn a_missing_file_does_not_become_a_folder() {
          hint: create the file; if a folder is meant, create it: `mkdir -p /home/models.json`\n"
     );
     fs::write(sandbox.path("home/models.json"), "{}").unwrap();
+    fs::create_dir(sandbox.path("home/shared")).unwrap();
+    let read_only = "[run]\nvolumes = ['~/shared:/shared:ro']\n";
+    local(&sandbox, read_only);
+    let report = sandbox.run(&["doctor"]).stdout;
+    let finding = "ok   workspace      /home/shared is mounted read-only\n";
+    assert!(report.contains(finding), "{report}");
+    local(&sandbox, models);
     let volumes = values(
         &dry_run(&sandbox, &["-v", "~/x.d:/etc/x.d", "-v", "~/v1.2:/v"]),
         "--volume",
@@ -675,7 +684,7 @@ fn the_images_own_user_has_no_options_and_its_files_are_announced() {
 
 #[test]
 fn only_a_build_refuses_an_argument_that_looks_like_a_secret() {
-    let sandbox = sandbox("docker", "");
+    let sandbox = sandbox("docker", "").env("XTASK_BUILD_CHECK_TARGET", "checks");
     local(
         &sandbox,
         "[build.args]\nMONKEY = 'a'\nSIGNING_PUBLIC_KEY = 'ssh-ed25519 AAAA'\nKMS_KEY_ALIAS = 'alias/x'\nPASSWORD_MIN_LENGTH = '12'\nCACHE_KEY = '2026-11'\n",
@@ -685,6 +694,21 @@ fn only_a_build_refuses_an_argument_that_looks_like_a_secret() {
         &["run-local", "--version", "dev-me", "--dry-run"],
     ] {
         assert_eq!(sandbox.run(line).code, 0, "{line:?}");
+    }
+    for line in [
+        &["check"][..],
+        &["build-multiarch", "--version", "dev-me"],
+        &["push-image", "--version", "dev-me"],
+        &["push-multiarch", "--version", "dev-me"],
+    ] {
+        let output = sandbox.run(&[line, &["--dry-run"]].concat());
+        assert_eq!(output.code, 2, "{line:?}: {output:?}");
+        assert!(
+            output
+                .stderr
+                .starts_with("error: the build argument `CACHE_KEY` in "),
+            "{line:?}: {output:?}"
+        );
     }
     let build = ["build-image", "--version", "dev-me", "--dry-run"];
     let output = sandbox.run(&build);
@@ -798,6 +822,19 @@ fn the_runner_of_the_stigmer_cli_is_recognised() {
     let report = beside.run(&["doctor"]);
     let finding = "warn stigmer CLI ";
     assert!(report.stdout.contains(finding), "{}", report.stdout);
+
+    // The CLI uses Docker. Our container is in Podman, under whatever name.
+    let podman = [podman_version(), image(), no_container("podman"), ok("run")];
+    for project in [&project, &same_name] {
+        let both = Sandbox::new(project)
+            .engine("docker", &engine)
+            .engine("podman", &podman);
+        let started = both.run(&[&["--engine", "podman"][..], &run].concat());
+        assert_eq!(started.code, 0, "{started:?}");
+        assert!(started.stderr.contains(warning), "{}", started.stderr);
+        let report = both.run(&["doctor", "--engine", "podman"]);
+        assert!(report.stdout.contains(finding), "{}", report.stdout);
+    }
 }
 
 #[test]
@@ -847,6 +884,75 @@ fn ports_and_the_command_reach_the_container() {
             .contains("must be `HOST:CONTAINER`, two ports such as `8080:80`"),
         "{}",
         wrong.stderr
+    );
+}
+
+/// A busy port is found before our earlier container is removed, unless that container itself has the port.
+#[test]
+fn a_used_port_does_not_cost_the_earlier_container() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let with_earlier = |published: &Value| {
+        let earlier = json!([{
+            "Id": "0123456789abcdef", "Name": "/box",
+            "State": { "Status": "running", "Running": true },
+            "HostConfig": { "PortBindings": published },
+            "Config": {
+                "Image": "ghcr.io/x/y:dev-me",
+                "Labels": { "ai.stigmer.xtask.container": "run" },
+            },
+        }]);
+        let inspect = answer("container inspect box", 0, &earlier.to_string(), "");
+        let answers = [docker_version(), image(), inspect];
+        let project = format!("{PROJECT}ports = ['{port}:80']\n");
+        let sandbox = Sandbox::new(&project).engine("docker", &answers);
+        dry_run(&sandbox, &["--network", "bridge"])
+    };
+    let refused = with_earlier(&Value::Null);
+    assert_eq!((refused.code, refused.stdout.as_str()), (1, ""));
+    let error = format!(
+        "error: another program listens on 127.0.0.1:{port}, which `run.ports` publishes\n\
+         hint: stop the program that uses the port"
+    );
+    assert!(refused.stderr.contains(&error), "{}", refused.stderr);
+    let replaced = json!({ "80/tcp": [{ "HostIp": "127.0.0.1", "HostPort": port.to_string() }], "81/tcp": null });
+    let started = with_earlier(&replaced);
+    assert_eq!(
+        values(&started, "--publish"),
+        [format!("127.0.0.1:{port}:80")]
+    );
+}
+
+/// Without a health check, a program that fails after it has read its configuration seems to run at first.
+#[test]
+fn a_container_that_ends_at_once_is_reported_also_without_a_health_check() {
+    let mut missing = no_container("docker");
+    let mut running = container("running", true);
+    missing["times"] = 1.into();
+    running["times"] = 1.into();
+    let found = json!([{
+        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
+        "RepoTags": ["ghcr.io/x/y:dev-me"], "Config": { "User": "1000" },
+    }]);
+    let sandbox = Sandbox::new(PROJECT).engine(
+        "docker",
+        &[
+            docker_version(),
+            missing,
+            running,
+            container("exited", true),
+            answer("image inspect", 0, &found.to_string(), ""),
+            ok("run"),
+            answer("logs", 0, "", "no such setting\n"),
+        ],
+    );
+    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    assert_eq!(
+        (output.code, output.stderr.as_str()),
+        (
+            1,
+            "no such setting\nerror: the container `box` exited with code 3 before it was healthy\nhint: read its whole log: `cargo xtask logs`\n"
+        )
     );
 }
 

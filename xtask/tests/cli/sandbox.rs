@@ -187,6 +187,11 @@ pub fn answer(args: &str, code: i32, stdout: &str, stderr: &str) -> Value {
     json!({ "args": args, "code": code, "stdout": stdout, "stderr": stderr })
 }
 
+/// No answer for longer than any test waits.
+pub fn hung(args: &str) -> Value {
+    json!({ "args": args, "sleep_ms": 20_000 })
+}
+
 /// Docker 28.5.2's answer to `version`.
 pub fn docker_version() -> Value {
     answer(
@@ -283,6 +288,17 @@ pub fn image() -> Value {
         },
     }]);
     answer("image inspect", 0, &found.to_string(), "")
+}
+
+/// An image of xtask with this version and these tags, as one element of what `image inspect` prints.
+pub fn image_of(version: &str, tags: &[&str]) -> Value {
+    json!({
+        "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
+        "RepoTags": tags.iter().map(|tag| format!("ghcr.io/x/y:{tag}")).collect::<Vec<_>>(),
+        "Config": { "Labels": {
+            "ai.stigmer.xtask.image": "ghcr.io/x/y", "org.opencontainers.image.version": version,
+        } },
+    })
 }
 
 pub fn no_image() -> Value {

@@ -1,11 +1,11 @@
 //! The whole stack: `up`, `ask` and `down`, and `run-local` after `up`.
 
-use std::{fs, time::Instant};
+use std::{fs, net::TcpListener, time::Instant};
 
 use serde_json::{Value, json};
 
 use crate::sandbox::{
-    PROJECT, Sandbox, answer, container, docker_version, image, no_container, podman_version,
+    PROJECT, Sandbox, answer, container, docker_version, hung, image, no_container, podman_version,
 };
 
 /// Addresses at which nothing listens.
@@ -79,6 +79,35 @@ fn a_model_in_the_environment_file_is_used_and_not_mixed_with_the_scripted_one()
 }
 
 #[test]
+fn tls_for_temporal_is_refused() {
+    let more = "pass-env = ['TEMPORAL_TLS', 'TEMPORAL_API_KEY']\n";
+    let up = |line: &str| sandbox(&format!("{ADDRESSES}{line}\n"), more, &[image()]);
+    let refused = up("TEMPORAL_TLS=True").run(&UP);
+    assert_eq!(
+        (refused.code, refused.stderr.as_str()),
+        (
+            2,
+            "error: `TEMPORAL_TLS` in .env turns TLS on, which the Temporal of `up` does not have\n\
+             hint: leave it out for this command: `TEMPORAL_TLS=false cargo xtask up --version dev-me`\n"
+        )
+    );
+    let typed = up("TEMPORAL_TLS=True").run(&[&UP[..], &["--engine", "docker"]].concat());
+    assert!(
+        typed
+            .stderr
+            .ends_with("`TEMPORAL_TLS=false cargo xtask up --engine docker --version dev-me`\n"),
+        "{}",
+        typed.stderr
+    );
+    let off = up("TEMPORAL_TLS=true")
+        .env("TEMPORAL_TLS", "false")
+        .run(&UP);
+    assert_eq!(off.code, 0, "{off:?}");
+    let key = up("TEMPORAL_API_KEY=made-up").run(&UP);
+    assert_eq!(key.code, 0, "{key:?}");
+}
+
+#[test]
 fn the_model_and_its_reason_are_one_line() {
     let answers = [no_container("docker"), image(), ok("run"), ok("exec")];
     let env = format!("{ADDRESSES}OPENAI_API_KEY=sk-made-up\n");
@@ -86,7 +115,15 @@ fn the_model_and_its_reason_are_one_line() {
     let more = "pass-env = ['STIGMER_LLM_PROVIDER']\n";
     let output = sandbox(&env, more, &answers).run(&["run-local", "--version", "dev-me"]);
     assert_eq!(output.code, 0, "{output:?}");
-    let line = "       Model openai (OPENAI_API_KEY in .env), its default model\n";
+    let line =
+        "       Model openai (OPENAI_API_KEY in .env), its default model, at its default address\n";
+    assert!(output.stderr.contains(line), "{}", output.stderr);
+    assert!(!output.stderr.contains("made-up"));
+    let env = format!(
+        "{env}STIGMER_LLM_MODEL=m\nSTIGMER_LLM_BASE_URL=http://me:made-up@box:8080/v1?key=made-up\n"
+    );
+    let output = sandbox(&env, more, &answers).run(&["run-local", "--version", "dev-me"]);
+    let line = "       Model openai (OPENAI_API_KEY in .env), m (STIGMER_LLM_MODEL in .env), at box:8080 (STIGMER_LLM_BASE_URL in .env)\n";
     assert!(output.stderr.contains(line), "{}", output.stderr);
     assert!(!output.stderr.contains("made-up"));
 }
@@ -395,11 +432,120 @@ fn a_stack_in_another_engine_is_not_doubled() {
     assert!(
         output.stderr.ends_with(
             "error: the stack runs in Podman already: `box-server`\n\
-             hint: continue there: `cargo xtask --engine podman up`; or remove it first: `cargo xtask down`\n"
+             hint: continue there: `cargo xtask up --engine podman --version dev-me`; or remove it first: `cargo xtask down`\n"
         ),
         "{}",
         output.stderr
     );
+}
+
+/// A Docker that sleeps and may have the stack, and a Podman that could make another one.
+fn asleep(env_file: &str) -> Sandbox {
+    let podman = [podman_version(), no_container("podman"), image()];
+    let project = format!("{PROJECT}env-file = '.env'\n");
+    let sandbox = Sandbox::new(&project)
+        .engine("docker", &[hung("version"), hung("container inspect")])
+        .engine("podman", &podman)
+        .env("XTASK_STACK_SERVER_TARGET", "devserver")
+        .env("XTASK_ENGINE_TIMEOUT", "2s");
+    fs::write(sandbox.path("src/.env"), env_file).unwrap();
+    sandbox
+}
+
+#[test]
+fn hints_keep_the_version_and_the_flavour_that_were_typed() {
+    let flavour = "[flavour.tools]\ntarget = 'tools'\n";
+    let typed = ["--version", "dev-me", "--flavour", "tools"];
+    let stderr = |sandbox: &Sandbox, command: &str| {
+        let output = sandbox.run(&[&[command][..], &typed].concat());
+        assert_ne!(output.code, 0, "{output:?}");
+        output.stderr
+    };
+    let elsewhere = sandbox("STIGMER_BACKEND_ENDPOINT=box:1\n", flavour, &[]);
+    let network = sandbox(
+        ADDRESSES,
+        &format!("network = 'bridge'\n{flavour}"),
+        &[image()],
+    );
+    let remote = sandbox(ADDRESSES, flavour, &[image()]).env("DOCKER_HOST", "ssh://me@box");
+    for (sandbox, command) in [
+        (elsewhere, "run-local"),
+        (network, "XTASK_RUN_NETWORK=auto cargo xtask up"),
+        (remote, "cargo xtask up"),
+    ] {
+        let stderr = stderr(&sandbox, "up");
+        let expected = format!("{command} --version dev-me --flavour tools`");
+        assert!(stderr.contains(&expected), "{stderr}");
+    }
+}
+
+#[test]
+fn run_local_names_the_stack_of_the_same_version() {
+    let answers = [no_container("docker"), image(), ok("run"), ok("exec")];
+    let more = "addresses = ['TEMPORAL_SERVICE_ADDRESS', 'STIGMER_BACKEND_ENDPOINT']\n";
+    let output = sandbox(ADDRESSES, more, &answers).run(&["run-local", "--version", "dev-me"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    for hint in [
+        "hint: start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up --version dev-me`; the worker waits for it\n",
+        "hint: start stigmer-server: `stigmer server`, or the whole stack: `cargo xtask up --version dev-me`; executions fail until it runs\n",
+    ] {
+        assert!(output.stderr.contains(hint), "{}", output.stderr);
+    }
+}
+
+/// `up` did not start the server that answers, so `ask` builds an image of this version.
+#[test]
+fn up_names_the_version_for_ask_if_it_found_another_server() {
+    let listener = || TcpListener::bind("127.0.0.1:0").unwrap();
+    let (temporal, server) = (listener(), listener());
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    let env = format!(
+        "TEMPORAL_SERVICE_ADDRESS=127.0.0.1:{}\nSTIGMER_BACKEND_ENDPOINT=127.0.0.1:{}\n",
+        port(&temporal),
+        port(&server)
+    );
+    let answers = [no_container("docker"), image(), ok("run"), ok("exec")];
+    let output = sandbox(&env, "", &answers).run(&["up", "--version", "dev-me"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let hint = "hint: next: `cargo xtask ask --version dev-me \"write a haiku into haiku.txt\"`, and `cargo xtask down`\n";
+    assert!(output.stderr.ends_with(hint), "{}", output.stderr);
+}
+
+#[test]
+fn an_engine_that_sleeps_may_have_the_stack() {
+    for (command, container) in [
+        (&["ask", "hello"][..], "box-server"),
+        (&["ask", "hello", "--dry-run"], "box-server"),
+        (&["up", "--version", "dev-me"], "box"),
+        (&UP, "box"),
+    ] {
+        let sandbox = asleep(ADDRESSES);
+        let output = sandbox.run(command);
+        assert_eq!(output.code, 1, "{command:?}: {output:?}");
+        let error = format!(
+            "error: there is no container `{container}` in Podman, but `docker` did not answer within 2s, so it may have one\n\
+             hint: run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=15s`\n\
+             hint: ask only the other engine: `--engine podman`\n"
+        );
+        assert!(output.stderr.ends_with(&error), "{}", output.stderr);
+        let calls = sandbox.calls();
+        let changes = |call: &String| call.contains(" run ") || call.contains(" build ");
+        assert!(!calls.iter().any(changes), "{calls:?}");
+    }
+    let podman = asleep(ADDRESSES).run(&[&UP[..], &["--engine", "podman"]].concat());
+    assert_eq!(podman.code, 0, "{podman:?}");
+}
+
+#[test]
+fn up_continues_a_stack_that_runs_here_while_the_other_engine_sleeps() {
+    let server = member("box-server", &["serve", "--port", "2"]);
+    let output = sandbox(ADDRESSES, "", &[server, image()])
+        .engine("podman", &[hung("container inspect")])
+        .env("XTASK_ENGINE_TIMEOUT", "2s")
+        .run(&UP);
+    assert_eq!(output.code, 0, "{output:?}");
+    let warning = "warning: `podman` did not answer within 2s; it may have a container `box` too\n";
+    assert!(output.stderr.contains(warning), "{}", output.stderr);
 }
 
 #[test]
@@ -418,7 +564,6 @@ fn a_remote_engine_cannot_have_the_stack() {
 
 #[test]
 fn down_fails_if_an_engine_does_not_answer() {
-    let hung = |args: &str| json!({ "args": args, "sleep_ms": 20_000 });
     let output = Sandbox::new(PROJECT)
         .engine("docker", &[hung("version"), hung("container inspect")])
         .engine("podman", &[podman_version(), no_container("podman")])

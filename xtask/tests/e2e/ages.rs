@@ -86,6 +86,14 @@ fn run_and_stop(checkout: &Checkout) {
     assert_eq!(status["state"], "running");
     assert_eq!(status["health"], "healthy", "{status}");
     assert_eq!(status["version"], checkout.version.as_str());
+    assert_eq!(
+        checkout.ok(&["shell", "echo", "from inside"]),
+        "from inside\n"
+    );
+    let log = checkout.run(&["logs", "--no-follow"]);
+    assert_eq!(log.code, 0, "{}", log.stderr);
+    let lines = format!("{}{}", log.stdout, log.stderr);
+    assert!(lines.contains("Temporal"), "{lines}");
     let start = Instant::now();
     checkout.ok(&["stop", "--keep"]);
     let took = start.elapsed();

@@ -196,7 +196,7 @@ impl RealEngine {
         }
     }
 
-    fn id(&self, which: &str) -> u32 {
+    pub fn id(&self, which: &str) -> u32 {
         match &self.user {
             None if which == "-u" => effective_uid(),
             None => command_output(&Command::new("id").arg(which).output().unwrap())
@@ -399,6 +399,11 @@ impl<'a> Checkout<'a> {
 
     pub fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, &[])
+    }
+
+    /// Runs a command that is written as one line, without quotes.
+    pub fn run_line(&self, line: &str, env: &[(&str, &str)]) -> CommandOutput {
+        self.run_with(&line.split(' ').collect::<Vec<_>>(), env)
     }
 
     /// Runs a command that must succeed. Returns its standard output.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     engines::{Checkout, CommandOutput, PODMAN, command_output},
     remote::needed,
+    stack::{OwnStack, remove_server_image},
 };
 
 /// The time that a container has to become healthy.
@@ -117,6 +118,64 @@ pub fn compose(checkout: &Checkout) {
     assert_eq!(down.code, 0, "{}", down.stderr);
     let container = checkout.engine.inspect("container", &checkout.container);
     assert!(container.is_none());
+}
+
+/// An agent works in a runner that Compose or Podman started from what `export` printed.
+pub fn executions(checkout: &Checkout) {
+    let names = [
+        "XTASK_E2E_COMPOSE",
+        "XTASK_E2E_TEMPORAL",
+        "XTASK_STACK_TEMPORAL_IMAGE",
+    ];
+    let Some([plugin, ..]) = needed(names) else {
+        return;
+    };
+    let stack = OwnStack::new(checkout, 7233);
+    stack.ok(&["up"]);
+    // The server stays, with its model.
+    let runner = checkout.engine.inspect("container", &checkout.container);
+    let runner = runner.unwrap()["Config"]["Env"].take();
+    let variables = runner.as_array().unwrap().iter().filter_map(Value::as_str);
+    let is_ours = |one: &&str| one.starts_with("STIGMER_") || one.starts_with("TEMPORAL_");
+    let options: Vec<_> = variables
+        .filter(is_ours)
+        .flat_map(|one| ["-e", one])
+        .collect();
+    stack.ok(&["stop"]);
+
+    let with_podman = checkout.engine.name == PODMAN;
+    let format = if with_podman { "kubernetes" } else { "compose" };
+    let exported = stack.ok(&[&["export", format], &options[..]].concat());
+    let file = write(checkout, "exported.yaml", &exported.stdout);
+    let path = file.to_str().unwrap();
+    let _played = with_podman.then(|| Played {
+        checkout,
+        file: file.clone(),
+    });
+    let program = if with_podman { "podman" } else { &plugin };
+    let run = |args: &[&str]| command_output(&Command::new(program).args(args).output().unwrap());
+    let started = if with_podman {
+        run(&["kube", "play", "--network=host", path])
+    } else {
+        run(&["-f", path, "up", "--detach", "--wait"])
+    };
+    assert_eq!(started.code, 0, "{started:?}");
+    let ask = |message: &str| stack.run(&["ask", "--session", "one", message]);
+    let asked = ask("write a haiku into haiku.txt");
+    assert_eq!(asked.stdout, "I wrote haiku into haiku.txt.\n", "{asked:?}");
+    // The file is kept, and the session remembers.
+    let asked = ask("read haiku.txt");
+    assert!(asked.stdout.contains("Worker wakes and polls"), "{asked:?}");
+    let asked = ask("what did I ask before?");
+    assert!(asked.stdout.contains("write a haiku"), "{asked:?}");
+    let ended = if with_podman {
+        run(&["kube", "down", path])
+    } else {
+        run(&["-f", path, "down"])
+    };
+    assert_eq!(ended.code, 0, "{ended:?}");
+    stack.ok(&["down"]);
+    remove_server_image(checkout);
 }
 
 fn with_input(command: &mut Command, input: &str) -> CommandOutput {

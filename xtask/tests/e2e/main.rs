@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods)] // tests start processes and read the environment
 
 mod ages;
+mod builds;
 mod capabilities;
 mod engines;
 mod export;
@@ -108,9 +109,16 @@ on_engines!(
 // Tests that do not depend on how an engine runs, with one engine of each kind that supports them.
 on_engines!(promises::check_finds_errors: docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(promises::foundation: podman = PODMAN, podman_rootless = PODMAN_ROOTLESS, podman_6 = PODMAN_6);
+on_engines!(builds::build_arguments: docker = DOCKER, podman = PODMAN);
+on_engines!(builds::debians_layout: docker = DOCKER);
+on_engines!(builds::ignore_files: docker = DOCKER, podman = PODMAN);
+on_engines!(builds::plain_build: docker = DOCKER, podman = PODMAN);
 on_engines!(foreign::another_project: docker = DOCKER, podman = PODMAN);
+on_engines!(foreign::only_a_program: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::failing_container: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::broken_images: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(promises::any_user: docker = DOCKER, podman = PODMAN, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(promises::environment: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::unnamed_volume: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::interrupted_test: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::published_is_pulled: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
@@ -142,6 +150,7 @@ on_engines!(secrets::not_exposed: docker_containerd = DOCKER_CONTAINERD, podman_
 on_engines!(stack::smoke_fails_for_a_broken_image: docker = DOCKER);
 
 on_engines!(export::compose: docker = DOCKER);
+on_engines!(export::executions: docker = DOCKER, podman = PODMAN);
 on_engines!(export::manifests: docker = DOCKER);
 // Podman 6 has no cgroups on the machines of the CI, and then refuses to share a pod's processes.
 on_engines!(export::kube_play: podman = PODMAN, podman_5 = PODMAN_5);

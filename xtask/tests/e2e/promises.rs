@@ -1,12 +1,20 @@
 //! Guarantees of single commands, for every engine.
 
 use std::{
-    collections::BTreeSet, fs, io::Write as _, path::Path, process::Child, thread, time::Duration,
+    collections::BTreeSet,
+    env::consts::ARCH,
+    fs,
+    io::Write as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
+    path::Path,
+    process::Child,
+    thread,
+    time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::engines::{Checkout, CommandOutput, command_output, var};
+use crate::engines::{Checkout, CommandOutput, PODMAN_ROOTLESS, command_output, var};
 
 /// `check` passes for the committed sources, and fails with the messages of ruff and mypy.
 pub fn check_finds_errors(checkout: &Checkout) {
@@ -159,6 +167,8 @@ pub fn broken_images(checkout: &Checkout) {
     let budget = [
         ("XTASK_BUDGET_COMPRESSED", "1MB"),
         ("XTASK_BUDGET_UNPACKED", "1MB"),
+        // The image has no volume /other.
+        ("XTASK_REQUIRE_VOLUMES", "/workspace,/other"),
         // Two of the images never become healthy.
         ("XTASK_HEALTH_BUDGET", "10s"),
     ];
@@ -173,13 +183,7 @@ pub fn broken_images(checkout: &Checkout) {
         build.push(folder);
         let built = engine.run(&build);
         assert_eq!(built.code, 0, "{built:?}");
-        let tested = checkout.run_with(&["test-image", "--json"], &budget);
-        assert_eq!(tested.code, 1, "{tested:?}");
-        let report: Value = serde_json::from_str(&tested.stdout).unwrap();
-        let checks = report["checks"].as_array().unwrap();
-        let failed = checks.iter().filter(|check| check["ok"] == false);
-        let names = failed.map(|check| check["name"].as_str().unwrap().to_owned());
-        names.collect::<Vec<_>>()
+        failed_checks(checkout, &budget)
     };
     let all = failed(
         "LABEL org.opencontainers.image.title=other\nENV API_TOKEN=abcdef\nSTOPSIGNAL SIGURG\nCOPY sparc /usr/local/bin/sparc",
@@ -187,6 +191,7 @@ pub fn broken_images(checkout: &Checkout) {
     assert_eq!(
         all,
         [
+            "volumes",
             "stops on SIGTERM",
             "labels",
             "no secrets",
@@ -195,10 +200,89 @@ pub fn broken_images(checkout: &Checkout) {
             "size unpacked"
         ]
     );
+    if engine.program == "docker" {
+        checkout.ok(&["build-image"]);
+        read_only_root_fails(checkout);
+    }
     assert!(failed("USER 0").contains(&"user".to_owned()));
     assert!(failed("HEALTHCHECK NONE").contains(&"health check".to_owned()));
     assert!(failed("HEALTHCHECK CMD false").contains(&"health check".to_owned()));
     engine.run(&["image", "rm", &good]);
+}
+
+/// With a client that ignores `--read-only`, the root file system can be written.
+fn read_only_root_fails(checkout: &Checkout) {
+    let folder = checkout.src().join("target/forgetful");
+    fs::create_dir_all(&folder).unwrap();
+    let real = which::which("docker").unwrap();
+    let text = format!(
+        "#!/bin/sh\nfor word do shift; [ \"$word\" = --read-only ] || set -- \"$@\" \"$word\"; done\nexec {} \"$@\"\n",
+        real.display()
+    );
+    let client = folder.join("docker");
+    fs::write(&client, text).unwrap();
+    fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.display(), var("PATH").unwrap());
+    assert_eq!(
+        failed_checks(checkout, &[("PATH", &path)]),
+        ["read-only root"]
+    );
+}
+
+/// The names of the checks with which `test-image` fails.
+fn failed_checks(checkout: &Checkout, env: &[(&str, &str)]) -> Vec<String> {
+    let tested = checkout.run_with(&["test-image", "--json"], env);
+    assert_eq!(tested.code, 1, "{tested:?}");
+    let report: Value = serde_json::from_str(&tested.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let failed = checks.iter().filter(|check| check["ok"] == false);
+    let names = failed.map(|check| check["name"].as_str().unwrap().to_owned());
+    names.collect()
+}
+
+/// A container gets what the environment and the file say, whatever else is set.
+pub fn environment(checkout: &Checkout) {
+    let file = checkout.src().join("env");
+    let lines = "PLAIN=a b\r\nQUOTED=\"c d\"\nTWICE=1\nTWICE=2\nGIVEN\nEMPTY=\n# NONE=x\n";
+    fs::write(&file, lines).unwrap();
+    let other = match ARCH {
+        "x86_64" => "linux/arm64",
+        _ => "linux/amd64",
+    };
+    let env = [
+        ("XTASK_RUN_ENV_FILE", file.to_str().unwrap()),
+        ("XTASK_RUN_PASS_ENV", "HTTPS_PROXY"),
+        ("HTTPS_PROXY", "http://127.0.0.1:9"),
+        ("HTTP_PROXY", "http://127.0.0.1:9"),
+        ("GIVEN", "given"),
+        ("DOCKER_DEFAULT_PLATFORM", other),
+    ];
+    let run = |line: &str| {
+        let done = checkout.run_line(line, &env);
+        assert_eq!(done.code, 0, "{line}: {done:?}");
+    };
+    run("build-image --no-check");
+    run("run-local");
+    let inside = checkout.inside("uname -m; env");
+    let lines: Vec<_> = inside.stdout.lines().collect();
+    for line in [
+        ARCH,
+        "PLAIN=a b",
+        "QUOTED=\"c d\"",
+        "TWICE=2",
+        "GIVEN=given",
+        "EMPTY=",
+        "HTTPS_PROXY=http://127.0.0.1:9",
+    ] {
+        assert!(lines.contains(&line), "{line}: {inside:?}");
+    }
+    for name in ["NONE=", "HTTP_PROXY=", "http_proxy="] {
+        assert!(
+            !lines.iter().any(|line| line.starts_with(name)),
+            "{inside:?}"
+        );
+    }
+    run("stop");
 }
 
 /// `run-local` shows the log of a container that exits at once, and fails.
@@ -449,4 +533,30 @@ pub fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
         .filter(is_xtask)
         .filter_map(|pid| libc::pid_t::try_from(pid).ok())
         .collect()
+}
+
+/// The runner works as a user that the image does not know.
+pub fn any_user(checkout: &Checkout) {
+    const UID: u32 = 12_345;
+    // Rootless Podman maps the container's user to the one who runs Podman.
+    let owner = if checkout.engine.name == PODMAN_ROOTLESS {
+        checkout.engine.id("-u")
+    } else {
+        UID
+    };
+    let workspace = checkout.src().join("target/of-12345");
+    fs::create_dir_all(&workspace).unwrap();
+    chown(&workspace, Some(owner), Some(owner)).unwrap();
+    checkout.ok(&["build-image"]);
+    let env = [
+        ("XTASK_RUN_USER", "12345:12345"),
+        ("XTASK_RUN_WORKSPACE", workspace.to_str().unwrap()),
+    ];
+    let started = checkout.run_with(&["run-local"], &env);
+    assert_eq!(started.code, 0, "{started:?}");
+    assert!(started.stderr.contains("Healthy"), "{started:?}");
+    let inside = checkout.inside("id -u && touch /workspace/file");
+    assert_eq!(inside.stdout, "12345\n", "{inside:?}");
+    assert_eq!(fs::metadata(workspace.join("file")).unwrap().uid(), owner);
+    checkout.ok(&["stop"]);
 }

@@ -67,7 +67,7 @@ pub fn smoke_fails_for_a_broken_image(checkout: &Checkout) {
     remove_server_image(checkout);
 }
 
-fn remove_server_image(checkout: &Checkout) {
+pub fn remove_server_image(checkout: &Checkout) {
     let image = format!("localhost/agent-runner-devserver:{}", checkout.version);
     checkout.engine.run(&["image", "rm", &image]);
 }
@@ -101,14 +101,31 @@ pub fn free_pair() -> u16 {
         .unwrap()
 }
 
-/// A checkout with its own ports, because engines are tested in parallel.
-struct Day<'a> {
+/// A checkout whose stack has its own ports and task queue, because engines are tested in parallel.
+pub struct OwnStack<'a> {
     checkout: &'a Checkout<'a>,
     env: [(&'static str, String); 3],
 }
 
-impl Day<'_> {
-    fn run(&self, args: &[&str]) -> CommandOutput {
+impl<'a> OwnStack<'a> {
+    /// `temporal` is the port of Temporal.
+    pub fn new(checkout: &'a Checkout<'a>, temporal: u16) -> Self {
+        let env = [
+            ("TEMPORAL_SERVICE_ADDRESS", format!("localhost:{temporal}")),
+            (
+                "STIGMER_BACKEND_ENDPOINT",
+                format!("localhost:{}", free_pair()),
+            ),
+            // The server must use the same queue.
+            (
+                "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
+                format!("queue-{}", checkout.container),
+            ),
+        ];
+        Self { checkout, env }
+    }
+
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
         let env: Vec<_> = self
             .env
             .iter()
@@ -117,7 +134,7 @@ impl Day<'_> {
         self.checkout.run_with(args, &env)
     }
 
-    fn ok(&self, args: &[&str]) -> CommandOutput {
+    pub fn ok(&self, args: &[&str]) -> CommandOutput {
         let output = self.run(args);
         assert_eq!(
             output.code, 0,
@@ -129,21 +146,7 @@ impl Day<'_> {
 }
 
 fn day(on: &Checkout, temporal: u16) {
-    let checkout = Day {
-        checkout: on,
-        env: [
-            ("TEMPORAL_SERVICE_ADDRESS", format!("localhost:{temporal}")),
-            (
-                "STIGMER_BACKEND_ENDPOINT",
-                format!("localhost:{}", free_pair()),
-            ),
-            // The server must use the same queue.
-            (
-                "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
-                format!("queue-{}", on.container),
-            ),
-        ],
-    };
+    let checkout = OwnStack::new(on, temporal);
     let parts = ["", "-server", "-temporal"].map(|part| format!("{}{part}", on.container));
     let running = |name: &str| {
         let found = on.engine.inspect("container", name);

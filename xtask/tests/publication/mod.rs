@@ -24,6 +24,8 @@ pub struct Image<'a> {
     pub size: usize,
     pub types: Types,
     pub compression: Compression,
+    /// Each platform has an attestation as BuildKit 0.32 writes it: an artifact whose `subject` is the image.
+    pub is_attested: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,7 @@ impl Default for Image<'_> {
             size: 200_000,
             types: Types::Docker,
             compression: Compression::Gzip,
+            is_attested: false,
         }
     }
 }
@@ -145,7 +148,7 @@ impl Publication {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut archive = Blobs(tar::Builder::new(fs::File::create(path).unwrap()));
         let types = MediaTypes::of(image);
-        let images: Vec<_> = [("amd64", 62), ("arm64", 183)]
+        let mut images: Vec<_> = [("amd64", 62), ("arm64", 183)]
             .map(|(arch, machine)| {
                 let mut config = json!({
                     "architecture": arch, "os": "linux",
@@ -178,6 +181,11 @@ impl Publication {
                 manifest
             })
             .into();
+        if image.is_attested {
+            // Listed before the images, so that the index's order alone does not make the test pass.
+            let attestations: Vec<_> = images.iter().map(|one| archive.attest(one)).collect();
+            images.splice(0..0, attestations);
+        }
         let index = json!({ "schemaVersion": 2, "mediaType": types.index, "manifests": images });
         let root = archive.add(types.index, index.to_string().as_bytes());
         let top = json!({ "schemaVersion": 2, "manifests": [root] });
@@ -230,6 +238,29 @@ impl Blobs {
         let digest = digest(content);
         self.file(&format!("blobs/{}", digest.replace(':', "/")), content);
         json!({ "mediaType": media_type, "digest": digest, "size": content.len() })
+    }
+
+    fn attest(&mut self, image: &Value) -> Value {
+        let mut subject = image.clone();
+        subject.as_object_mut().unwrap().remove("platform");
+        let statement = json!({ "subject": image["digest"] }).to_string();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/vnd.docker.attestation.manifest.v1+json",
+            "config": self.add("application/vnd.oci.empty.v1+json", b"{}"),
+            "layers": [self.add("application/vnd.in-toto+json", statement.as_bytes())],
+            "subject": subject,
+        });
+        let mut added = self.add(
+            "application/vnd.oci.image.manifest.v1+json",
+            manifest.to_string().as_bytes(),
+        );
+        added["platform"] = json!({ "architecture": "unknown", "os": "unknown" });
+        added["annotations"] = json!({
+            "vnd.docker.reference.type": "attestation-manifest",
+            "vnd.docker.reference.digest": image["digest"],
+        });
+        added
     }
 }
 

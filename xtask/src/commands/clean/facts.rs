@@ -11,9 +11,10 @@ use crate::{
     engine::{
         Engine,
         cache::{self, CacheMount, read_cache_mounts},
-        container::{Container, Owner},
+        container::{Container, Owner, inspect_all_cmd, read_containers},
         image::{self, Image},
     },
+    exec::Finished,
     facts::{
         context::{Context, EngineQuery, EngineState},
         git,
@@ -42,6 +43,15 @@ pub struct Removal {
     pub has_other_references: bool,
 }
 
+/// An image that stays, because somebody else uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    pub references: Vec<String>,
+    /// The name of a container that was made from it, and that xtask did not start.
+    pub container: String,
+    pub creator: String,
+}
+
 /// What the plan needs to know of an engine.
 #[derive(Clone, Debug)]
 pub struct CleanFacts {
@@ -50,6 +60,7 @@ pub struct CleanFacts {
     /// References of manifest lists.
     pub lists: Vec<String>,
     pub images: Vec<Removal>,
+    pub in_use: Vec<InUse>,
     pub caches: Vec<CacheMount>,
     /// The builders that xtask created.
     pub builders: Vec<String>,
@@ -113,7 +124,7 @@ pub fn gather(cx: &Context, all: bool) -> Result<Vec<CleanFacts>> {
         container: Some(&cx.settings.run.container),
         images: &[],
     };
-    let answers = cx.ask_all(|program| cx.query_program(program, query))?;
+    let answers = cx.ask_all(&cx.candidates(), |program| cx.query_program(program, query))?;
     let mut states: Vec<EngineState> = Vec::new();
     for answer in answers {
         match answer {
@@ -171,9 +182,17 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
         cx.exec.fail_if_interrupted()?;
         image::read_inspect(&answer).map_err(Failure::new)?
     };
+    let images = removals(selection, &images, &lists, &other_lists);
+    let containers = if images.is_empty() {
+        Vec::new()
+    } else {
+        all_containers(cx, &engine)?
+    };
+    let (images, in_use) = split_off_images_of_others(images, &containers);
     Ok(CleanFacts {
         container: state.container,
-        images: removals(selection, &images, &lists, &other_lists),
+        images,
+        in_use,
         lists,
         caches: if selection.all {
             caches(cx, &engine, cache_folder)
@@ -245,6 +264,20 @@ fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failu
     })
 }
 
+/// All containers. Empty if the engine does not list them. The engine itself refuses to remove an image that a
+/// container uses.
+fn all_containers(cx: &Context, engine: &Engine) -> Result<Vec<Container>> {
+    let answer = |cmd: &Cmd| cx.exec.capture(cmd, LIST_LIMIT).ok();
+    let listed = answer(&engine.list_containers()).filter(Finished::ok);
+    let listed = listed.map(|done| done.stdout).unwrap_or_default();
+    let ids: Vec<_> = listed.split_whitespace().collect();
+    // A container that was removed in the meantime is not in the answer.
+    let found = (!ids.is_empty()).then(|| answer(&inspect_all_cmd(&engine.program, &ids)));
+    cx.exec.fail_if_interrupted()?;
+    let found = found.flatten().map(|done| read_containers(&done.stdout));
+    Ok(found.and_then(Result::ok).unwrap_or_default())
+}
+
 /// The builders that xtask created and that exist.
 fn builders(cx: &Context, engine: &Engine) -> Vec<String> {
     engine
@@ -305,6 +338,29 @@ fn cache_prefix(cx: &Context) -> Option<String> {
     )
 }
 
+/// Splits off the images that a container of somebody else uses.
+fn split_off_images_of_others(
+    images: Vec<Removal>,
+    containers: &[Container],
+) -> (Vec<Removal>, Vec<InUse>) {
+    let (mut free, mut in_use) = (Vec::new(), Vec::new());
+    for image in images {
+        let id = image.id.trim_start_matches("sha256:");
+        let user = containers
+            .iter()
+            .find(|one| one.owner() == Owner::Other && one.image_id() == id);
+        match user {
+            Some(user) => in_use.push(InUse {
+                references: image.references,
+                container: user.name().to_owned(),
+                creator: user.likely_creator(),
+            }),
+            None => free.push(image),
+        }
+    }
+    (free, in_use)
+}
+
 /// Chooses the images to remove, and their references.
 fn removals(
     selection: &Selection,
@@ -336,4 +392,34 @@ fn removals(
         }
     }
     by_id.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_others_use_stay() {
+        let text = r#"[
+            {"Name":"/cli","Image":"sha256:2","Config":{}},
+            {"Name":"ours","Image":"3","Config":{"Labels":{"ai.stigmer.xtask.container":"run"}}}
+        ]"#;
+        let containers = read_containers(text).unwrap();
+        let image = |id: &str| Removal {
+            id: format!("sha256:{id}"),
+            references: vec![format!("x:{id}")],
+            has_other_references: false,
+        };
+        let (free, in_use) =
+            split_off_images_of_others(vec![image("1"), image("2"), image("3")], &containers);
+        assert_eq!(free, [image("1"), image("3")]);
+        assert_eq!(
+            in_use,
+            [InUse {
+                references: vec!["x:2".to_owned()],
+                container: "cli".to_owned(),
+                creator: "created manually or by an unknown tool".to_owned(),
+            }]
+        );
+    }
 }

@@ -91,6 +91,14 @@ impl Command for Clean {
             .into_iter()
             .map(|facts| (plan(cx.settings, &facts), facts))
             .collect();
+        for image in found.iter().flat_map(|(_, facts)| &facts.in_use) {
+            cx.ui.warn(&format!(
+                "image {} stays: the container `{}` uses it, {}",
+                image.references.join(", "),
+                image.container,
+                image.creator
+            ));
+        }
         if cx.dry_run {
             return found
                 .iter()
@@ -263,6 +271,7 @@ impl crate::commands::testing::Examples for Clean {
                     container: Some(machine.running_container()),
                     lists: Vec::new(),
                     images: vec![image],
+                    in_use: Vec::new(),
                     caches: vec![CacheMount {
                         location: "/var/tmp/buildah-cache/agent-runner-uv".to_owned(),
                         id: "agent-runner-uv".to_owned(),

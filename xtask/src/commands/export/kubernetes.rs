@@ -247,7 +247,7 @@ pub fn manifests(runner: &Runner, check: &[String]) -> Vec<Object> {
         spec: Spec::Deployment(Box::new(DeploymentSpec {
             replicas: 1,
             // A rolling update would start the new pod beside the old one. On another node it could not mount
-            // the claim, and both would take work from the task queue.
+            // the claim.
             strategy: Strategy { r#type: "Recreate" },
             selector: Selector {
                 match_labels: labels.clone(),

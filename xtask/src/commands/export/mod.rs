@@ -265,7 +265,7 @@ fn old_podman(cx: &Context) -> Option<Warning> {
     (podman.major_minor() < quadlet::FIRST_PODMAN).then(|| {
         Warning::new(
             format!("{} has no Quadlet, which Podman has since 4.4", podman.describe()),
-            "use the unit on a machine with a newer Podman, or start the container with `cargo xtask run-local`".to_owned(),
+            format!("use the unit on a machine with a newer Podman, or start the container with `cargo xtask run-local{}`", cx.settings.given_version_options()),
         )
     })
 }

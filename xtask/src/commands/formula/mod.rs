@@ -12,6 +12,7 @@ use crate::{
     build::work_tree,
     cli::VersionOption,
     commands::command::Command,
+    config::{files::FILE, resolve::shared_text},
     engine::run::options,
     facts::{context::Context, git},
     plan::quote_for_shell,
@@ -141,6 +142,7 @@ fn check_schema(path: &Path, schema: u32) -> Result<(), Failure> {
 /// <https://docs.brew.sh/Formula-Cookbook#names-of-formulae>
 fn class_name(name: &str) -> String {
     let capitalised = |word: &str| {
+        let word = word.to_ascii_lowercase();
         let mut letters = word.chars();
         let first = letters.next().map(|first| first.to_ascii_uppercase());
         first.into_iter().chain(letters).collect::<String>()
@@ -306,6 +308,19 @@ fn ruby(text: &str) -> String {
         .replace("#{", "\\#{")
 }
 
+/// The settings with the container's name of the project's file. The formula has this name, so a personal file or the
+/// environment of the machine that releases must not change it.
+fn shared_settings(settings: &Settings) -> Result<Settings> {
+    let file = settings.root.join(FILE);
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("`{}` cannot be read", file.display()))?;
+    let mut shared = settings.clone();
+    if let Some(name) = shared_text(&text, "run.container")? {
+        shared.run.container = name;
+    }
+    Ok(shared)
+}
+
 /// The paths of all files.
 struct Paths {
     receipt: PathBuf,
@@ -314,15 +329,15 @@ struct Paths {
 }
 
 impl Paths {
-    fn new(cx: &Context, args: &Formula) -> Self {
-        let release = cx.settings.root.join(paths::FOLDER);
+    fn new(cx: &Context, settings: &Settings, args: &Formula) -> Self {
+        let release = settings.root.join(paths::FOLDER);
         let output = args
             .output
             .as_ref()
             .map_or_else(|| release.clone(), |folder| cx.env.cwd.join(folder));
         Self {
-            receipt: release.join(format!("{}.json", cx.settings.version.value)),
-            formula: output.join(format!("{}.rb", cx.settings.run.container)),
+            receipt: release.join(format!("{}.json", settings.version.value)),
+            formula: output.join(format!("{}.rb", settings.run.container)),
             versions: output.join(VERSIONS),
         }
     }
@@ -342,7 +357,8 @@ impl Command for Formula {
             .hint("name one: `--version 1.2.3`")
             .into());
         }
-        let paths = Paths::new(cx, self);
+        let settings = &shared_settings(cx.settings)?;
+        let paths = Paths::new(cx, settings, self);
         let show = |path: &Path| paths::display(cx.settings, path);
         if cx.dry_run {
             let formula = if version.is_release() {
@@ -378,7 +394,7 @@ impl Command for Formula {
             let tags = git::tags(cx.exec, &cx.settings.root).names;
             let tag = work_tree::tag_of(cx.settings, &tags).cloned();
             let tag = tag.unwrap_or_else(|| version.git_tag());
-            Some(formula(cx.settings, &released, &tag)?)
+            Some(formula(settings, &released, &tag)?)
         } else {
             None
         };
@@ -565,6 +581,18 @@ mod tests {
             why("[run]\nvolumes = ['./data:/data']\n"),
             "the volume `./data:/data` is relative to this repository, and the formula's users don't have it"
         );
+    }
+
+    /// As Homebrew's `Formulary.class_s` does.
+    #[test]
+    fn classes_are_named_as_homebrew_names_them() {
+        for (name, class) in [
+            ("stigmer-agent-runner", "StigmerAgentRunner"),
+            ("myRunner", "Myrunner"),
+            ("a_b.c", "ABC"),
+        ] {
+            assert_eq!(class_name(name), class);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
         run_local::{
             mounts::{Mount, mount},
             network::{NetworkState, network_state},
+            ports::used_by_others,
         },
         stack::{Names, Ports, belongs_to_stack, scripted_model, serves},
     },
@@ -44,6 +45,8 @@ pub struct RunFacts {
     pub mounts: Vec<Mount>,
     pub selinux_enforcing: bool,
     pub network: NetworkState,
+    /// The ports to publish on which another program listens.
+    pub used_ports: Vec<u16>,
     pub env_file: Option<EnvFile>,
     /// Whether the container belongs to the stack of `up`, so that `down` removes it.
     pub is_in_stack: bool,
@@ -87,8 +90,9 @@ impl RunFacts {
             is_in_stack: stack.is_in_stack,
             scripted_model: scripted_model(&runner, stack.has_own_server),
             network: network_state(cx, &state)?,
+            used_ports: used_by_others(settings, &state.engine, state.container.as_ref()),
             log_driver: log_driver(cx, &state),
-            stigmer_cli_runs: stigmer_cli_runs(cx, &state)?,
+            stigmer_cli_runs: stigmer_cli_runs(cx, &state),
             runs_in: runs_in(cx, &state),
             selinux_enforcing: cx.env.os == Os::Linux && host::selinux_enforcing(),
             env_file,
@@ -116,37 +120,57 @@ fn log_driver(cx: &Context, state: &EngineState) -> String {
     answer.map_or_else(String::new, |done| done.stdout.trim().to_owned())
 }
 
-/// Whether the runner of the stigmer CLI runs beside the container that is started.
-fn stigmer_cli_runs(cx: &Context, state: &EngineState) -> Result<bool> {
+/// Whether the runner of the stigmer CLI runs beside the container that is started. The CLI uses Docker.
+fn stigmer_cli_runs(cx: &Context, state: &EngineState) -> bool {
     // A project without a model has nothing to do with stigmer.
-    let settings = cx.settings;
-    if settings.run.container == STIGMER_CLI_CONTAINER || !Model::is_used_by(settings) {
-        return Ok(false);
+    if !Model::is_used_by(cx.settings) {
+        return false;
     }
-    let found = cx.container_of(&state.engine.engine, STIGMER_CLI_CONTAINER)?;
-    Ok(found.is_some_and(|found| found.is_of_stigmer_cli() && found.state.is_up()))
+    // In this engine, a container of the same name is replaced or refused.
+    let has_its_name = cx.settings.run.container == STIGMER_CLI_CONTAINER;
+    let not_in = has_its_name.then_some(state);
+    !engines_that_run(
+        cx,
+        STIGMER_CLI_CONTAINER,
+        not_in,
+        Container::is_of_stigmer_cli,
+    )
+    .is_empty()
 }
 
-/// Another engine in which our container of this name runs. An engine that does not answer is left out.
+/// Another engine in which our container of this name runs.
 fn runs_in(cx: &Context, state: &EngineState) -> Option<EngineKind> {
-    let name = &cx.settings.run.container;
-    let here = state.container.as_ref().map(|container| &container.id);
+    let is_ours = |container: &Container| container.owner() == Owner::Xtask;
+    let found = engines_that_run(cx, &cx.settings.run.container, Some(state), is_ours);
+    found.into_iter().next()
+}
+
+/// The engines in which such a container of this name runs, but for one engine. It asks all engines of this machine,
+/// also those that the settings do not choose. An engine that does not answer is left out.
+pub fn engines_that_run(
+    cx: &Context,
+    name: &str,
+    not_in: Option<&EngineState>,
+    is_meant: impl Fn(&Container) -> bool,
+) -> Vec<EngineKind> {
     let ask = |program| {
         let answer = cx.ask(&container::inspect_cmd(program, name));
         container::read_inspect(program, &answer)
     };
-    let mut others = cx.candidates().into_iter();
-    others.find_map(|program| {
-        if program == state.engine.engine.kind.program() {
-            return None;
-        }
-        let (engine, found) = cx.ask_one(program, ask).ok()?;
-        let found = found?;
-        // Two programs can be clients of the same engine.
-        let is_another = here != Some(&found.id);
-        let runs = found.owner() == Owner::Xtask && found.state.is_up();
-        (is_another && runs).then_some(engine.kind)
-    })
+    let excluded = not_in.map(|state| state.engine.engine.kind.program());
+    // Two programs can be clients of the same engine.
+    let known = not_in.and_then(|state| Some(&state.container.as_ref()?.id));
+    let programs = EngineKind::ALL.iter().map(|kind| kind.program());
+    let others =
+        programs.filter(|program| Some(*program) != excluded && cx.find_program(program).is_some());
+    others
+        .filter_map(|program| {
+            let (engine, found) = cx.ask_one(program, ask).ok()?;
+            let found = found?;
+            let is_it = known != Some(&found.id) && found.state.is_up() && is_meant(&found);
+            is_it.then_some(engine.kind)
+        })
+        .collect()
 }
 
 /// How the container relates to the stack of `up`.

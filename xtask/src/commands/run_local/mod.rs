@@ -4,6 +4,7 @@ pub mod environment;
 pub mod facts;
 pub mod mounts;
 pub mod network;
+pub mod ports;
 pub mod start;
 pub mod warnings;
 

@@ -1,5 +1,7 @@
 //! Starts the runner's container. `run-local`, `watch` and `up` share it.
 
+use std::{thread, time::Duration};
+
 use anyhow::Result;
 
 use crate::{
@@ -17,11 +19,12 @@ use crate::{
             facts::{RunFacts, StartedBy},
             mounts::folder_steps,
             network::refuse_unusable_network,
+            ports::refuse_used_ports,
             warnings::warn,
         },
     },
     engine::{
-        Location,
+        Engine, Location,
         container::{Container, LogOptions, Owner},
         image::Image,
         label,
@@ -49,6 +52,9 @@ pub const BACKGROUND: StartOptions = StartOptions {
     wait: true,
     foreground: false,
 };
+
+/// When xtask looks for the second time whether a container without a health check has ended.
+const SECOND_LOOK: Duration = Duration::from_millis(700);
 
 /// How many lines of the log are shown when the container fails.
 const LAST_LINES: u64 = 20;
@@ -126,6 +132,7 @@ pub fn plan(
         refuse_foreign(name, container)?;
     }
     refuse_unusable_network(&settings.run.network, &facts.network, engine)?;
+    refuse_used_ports(&facts.used_ports)?;
     for mount in &facts.mounts {
         plan.steps
             .extend(folder_steps(mount, settings, env, engine)?);
@@ -195,7 +202,7 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
             let model = Model::of(&facts.runner_env(cx.settings, cx.env));
             cx.ui.status("Model", &model.describe());
         }
-        warn(cx, &facts);
+        warn(cx, &facts, options.foreground);
     }
     let engine = &facts.state.engine.engine;
     let name = &cx.settings.run.container;
@@ -216,8 +223,7 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
             &format!("{name} in {clock}, without waiting until it is healthy"),
         ),
         (true, None) => {
-            let found = cx.container_of(engine, name)?;
-            if let Some(ended) = found.filter(health::has_ended) {
+            if let Some(ended) = ended_at_once(cx, engine, name)? {
                 return Err(unhealthy(cx, &facts, Unhealthy::Exited(Box::new(ended))).into());
             }
             cx.ui.status("Started", &format!("{name} in {clock}"));
@@ -225,8 +231,10 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
                 cx.ui.warn(
                     "the engine reports no health check for the image, so the container's health is unknown",
                 );
-                cx.ui
-                    .hint("build it with `cargo xtask build-image`, or set `health.command`");
+                cx.ui.hint(&format!(
+                    "build it with `cargo xtask build-image {}`, or set `health.command`",
+                    cx.settings.version_options()
+                ));
             }
         }
         (true, Some(argv)) => {
@@ -245,6 +253,20 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
         }
     }
     Ok(cx.ui.print(&format!("{name}\n"))?)
+}
+
+/// A container without a health check, if its program has ended. A program that cannot work often ends only after it
+/// has read its configuration, so xtask looks a second time.
+fn ended_at_once(cx: &Context, engine: &Engine, name: &str) -> Result<Option<Container>> {
+    for pause in [Duration::ZERO, SECOND_LOOK] {
+        thread::sleep(pause);
+        cx.exec.fail_if_interrupted()?;
+        let found = cx.container_of(engine, name)?;
+        if let Some(ended) = found.filter(health::has_ended) {
+            return Ok(Some(ended));
+        }
+    }
+    Ok(None)
 }
 
 /// The health check to run. An image that was just pulled was not known before.

@@ -7,6 +7,7 @@ use crate::{
     commands::run_local::{facts::RunFacts, mounts::Mount, network::why_apart_from_host},
     engine::{Location, image::Image, run::IMAGE_USER},
     facts::{context::Context, environment::env_file_warnings, host},
+    settings::Settings,
 };
 
 /// The warning if the stigmer CLI's runner runs, too.
@@ -16,7 +17,9 @@ const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs 
 pub const STOP_STIGMER_CLI: &str = "stop the CLI's runner: `stigmer server stop`; or set another `TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`";
 
 /// Warns of what the user may not expect, such as an address at which nothing listens.
-pub fn warn(cx: &Context, facts: &RunFacts) {
+///
+/// With `is_removed_at_end`, the engine removes the container when it ends.
+pub fn warn(cx: &Context, facts: &RunFacts, is_removed_at_end: bool) {
     let run = &cx.settings.run;
     let engine = &facts.state.engine;
     for warning in facts.env_file.iter().flat_map(env_file_warnings) {
@@ -50,8 +53,13 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
     }
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {
+        let end = if is_removed_at_end {
+            "when the container ends, the engine removes the files in it"
+        } else {
+            "the next container does not get the files in it"
+        };
         cx.ui.warn(&format!(
-            "nothing is mounted at `{folder}`, a volume of the image: the next container does not get the files in it"
+            "nothing is mounted at `{folder}`, a volume of the image: {end}"
         ));
         cx.ui.hint(&format!(
             "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"
@@ -103,9 +111,9 @@ fn warn_of_addresses(cx: &Context, facts: &RunFacts) {
         if !host::listens(value) {
             cx.ui.warn(&format!(
                 "nothing listens at {} ({name})",
-                address_without_password(value)
+                host::printable_address(value).unwrap_or_else(|| "its address".to_owned())
             ));
-            cx.ui.hint(how_to_start(name));
+            cx.ui.hint(&how_to_start(name, cx.settings));
         }
     }
 }
@@ -126,20 +134,15 @@ fn unmounted_volumes<'a>(
         .filter(move |volume| !is_mounted(volume))
 }
 
-fn address_without_password(address: &str) -> String {
-    host::host_and_port(address).map_or_else(
-        || "its address".to_owned(),
-        |(host, port)| format!("{host}:{port}"),
-    )
-}
-
 /// The hint for an address at which nothing listens, by the name of its variable.
-pub fn how_to_start(name: &str) -> &'static str {
+pub fn how_to_start(name: &str, settings: &Settings) -> String {
+    let options = settings.given_version_options();
+    let stack = format!("or the whole stack: `cargo xtask up{options}`");
     if name.starts_with("TEMPORAL") {
-        "start Temporal: `temporal server start-dev`, or the whole stack: `cargo xtask up`; the worker waits for it"
+        format!("start Temporal: `temporal server start-dev`, {stack}; the worker waits for it")
     } else if name.starts_with("STIGMER_BACKEND") {
-        "start stigmer-server: `stigmer server`, or the whole stack: `cargo xtask up`; executions fail until it runs"
+        format!("start stigmer-server: `stigmer server`, {stack}; executions fail until it runs")
     } else {
-        "start what should listen there, or set the variable to another address"
+        "start what should listen there, or set the variable to another address".to_owned()
     }
 }

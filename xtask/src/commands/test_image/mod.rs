@@ -127,6 +127,7 @@ fn plan(settings: &Settings, facts: &TestFacts) -> TestPlans {
         stop_grace: settings.run.stop_grace,
         restart: Restart::No,
         log_options: Vec::new(),
+        command: settings.run.command.clone(),
         ..Run::restricted(&name, &facts.reference, facts.invoking_user, isolated)
     };
     let quiet = |cmd| Step::new(cmd, Output::Quiet);

@@ -174,6 +174,43 @@ fn root_and_a_missing_check_have_many_spellings() {
 }
 
 #[test]
+fn an_image_has_the_expected_user() {
+    let problem = |user: &str, expected_uid: u32| {
+        let config = GOOD.replace("stigmer", user);
+        let image = Image {
+            arch: "amd64",
+            machine: 62,
+            config: config.leak(),
+        };
+        let verified = verify_images(&[image], |expected| {
+            expected.platforms.truncate(1);
+            expected.user = ExpectedUser::Uid(expected_uid);
+        });
+        verified.err().map(|error| error.to_string())
+    };
+    for (user, uid) in [
+        ("1000", 1000),
+        ("01000", 1000),
+        ("app", 1000),
+        ("0", 0),
+        ("root", 0),
+    ] {
+        assert_eq!(problem(user, uid), None, "{user}");
+    }
+    for (user, uid) in [
+        ("1001", 1000),
+        ("99999999999", 1000),
+        ("1000", 0),
+        ("app", 0),
+    ] {
+        let expected = format!("linux/amd64: it runs as user {user}, not {uid}");
+        assert_eq!(problem(user, uid), Some(expected));
+    }
+    let expected = "linux/amd64: it runs as root".to_owned();
+    assert_eq!(problem("root", 1000), Some(expected));
+}
+
+#[test]
 fn an_unexpected_platform_is_reported() {
     let error = verify_images(&[image("amd64", 62), image("arm64", 183)], |expected| {
         expected.platforms.truncate(1);

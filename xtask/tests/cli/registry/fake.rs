@@ -42,6 +42,8 @@ pub struct Oddities {
     /// The first manifest is refused as `DIGEST_INVALID`. distribution 2 does this while another
     /// push writes the same blobs.
     pub doubts_first_manifest: bool,
+    /// A manifest is refused while its `subject` is not there.
+    pub needs_subject: bool,
     /// Even writing the same image to a tag again is refused.
     pub refuses_same_tag: bool,
     /// How long what was written cannot be read.
@@ -715,6 +717,11 @@ impl Server {
             .all(|child| store.manifests.contains_key(child));
         if !known {
             return refusal(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+        }
+        let subject = manifest["subject"]["digest"].as_str();
+        let is_early = subject.is_some_and(|subject| !store.manifests.contains_key(subject));
+        if oddities.needs_subject && is_early {
+            return refusal(404, "MANIFEST_UNKNOWN", "the subject is unknown");
         }
         if reference.starts_with("sha256:") {
             if reference != name {

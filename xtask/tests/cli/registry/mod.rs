@@ -362,6 +362,20 @@ fn a_manifest_is_sent_again_after_another_push_of_its_blobs() {
 }
 
 #[test]
+fn an_attestation_is_sent_after_its_image() {
+    let oddities = Oddities {
+        needs_subject: true,
+        ..Oddities::default()
+    };
+    let image = Image {
+        types: Types::Oci,
+        is_attested: true,
+        ..Image::default()
+    };
+    Fixture::of(oddities, image).assert_publishes();
+}
+
+#[test]
 fn refusals_say_what_to_do() {
     let oddities = Oddities {
         max_upload: Some(1_000_000),
