@@ -1,27 +1,37 @@
 # shellcheck shell=bash
 # Builds replacements for docker.io/library/python:3.11-slim, for machines that cannot pull it.
 #
-#   3.11-slim         amd64 and arm64, with the layout of the official image: Debian slim, Python in
-#                     /usr/local, a shared libpython, pip in site-packages.
-#   3.11-slim-debian  amd64, from Debian's packages: Python in /usr, links in /usr/local/bin. This is
+#   3.11-slim         amd64 and arm64, made like the official image: Debian 13 slim, and Python compiled
+#                     from its source, in /usr/local, with a shared libpython and pip.
+#   3.11-slim-debian  amd64, from Debian 12's packages: Python in /usr, links in /usr/local/bin. This is
 #                     another layout that a build must support.
 #
-# Only Python's short main program is compiled. The interpreter, the standard library and the
-# extension modules come from Debian's packages. The few files that Debian patches for its own
-# layout come from the upstream source.
+# Python's source comes from Debian 12, whose 3.11.2 is the newest 3.11 that a package mirror has. The
+# official image differs in four ways. It is optimized with a profile (--enable-optimizations
+# --with-lto), which takes many minutes. It has tkinter, which needs X11. It has Berkeley DB, whose
+# headers (libdb-dev) can be installed for only one architecture. For arm64 it is compiled with
+# -mbranch-protection=standard, whose signed addresses QEMU 7.2 computes so slowly that a program takes
+# 13 times as long.
 
 BASE_REPOSITORY=$REGISTRY/library/python
+BASE_PYTHON=3.11.2
 
-# The packages of the official image other than Python.
-SLIM_PACKAGES=ca-certificates,netbase,tzdata,libbz2-1.0,libdb5.3,libexpat1,libffi8,liblzma5
-SLIM_PACKAGES+=,libncursesw6,libnsl2,libreadline8,libsqlite3-0,libssl3,libuuid1,zlib1g
-PYTHON_PACKAGES=python3.11,python3.11-venv,python3-venv,libpython3.11
+# The packages of the official image: three for every program, and the libraries that Python is linked
+# with.
+SLIM_PACKAGES=ca-certificates,netbase,tzdata
+SLIM_PACKAGES+=,libbz2-1.0,libffi8,libgdbm6t64,libgdbm-compat4t64,liblzma5,libncursesw6
+SLIM_PACKAGES+=,libreadline8t64,libsqlite3-0,libssl3t64,libuuid1,zlib1g
+# Compilers for both architectures.
+COMPILER_PACKAGES=gcc,libc6-dev,make,gcc-aarch64-linux-gnu,libc6-dev-arm64-cross
+DEVELOPMENT_LIBRARIES=(libbz2-dev libffi-dev libgdbm-dev libgdbm-compat-dev liblzma-dev
+    libncurses-dev libreadline-dev libsqlite3-dev libssl-dev uuid-dev zlib1g-dev)
 # The versions in the official image.
 PIP_PACKAGES=(pip==24.0 setuptools==79.0.1 wheel==0.45.1)
+DEBIAN_LAYOUT_PACKAGES=ca-certificates,netbase,tzdata,python3.11,python3.11-venv,python3-venv
 
 push_base_images() {
     local key folder
-    key=$(cat "$LIB/base-image.sh" "$LIB/python-main.c" | sha256sum | cut -c 1-12)
+    key=$(sha256sum "$LIB/base-image.sh" | cut -c 1-12)
     folder=$CACHE/base/$key
     if [[ -e $DATA/registry/base-$key ]] && has_tag 3.11-slim && has_tag 3.11-slim-debian; then
         return
@@ -51,7 +61,7 @@ push_base() {
         --platform "$platform" \
         --change 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' \
         --change 'ENV LANG=C.UTF-8' \
-        --change 'ENV PYTHON_VERSION=3.11.2' \
+        --change "ENV PYTHON_VERSION=$BASE_PYTHON" \
         --change 'CMD ["python3"]' \
         "$tarball" "$image"
     quietly "$STATE/log/base-push.log" docker -H "unix://$DOCKER_SOCKET" push "$image"
@@ -60,89 +70,153 @@ push_base() {
 
 make_base_tarballs() {
     local folder=$1 work
-    say "building the base images (takes a few minutes, once)"
-    [[ -n $(missing_packages gcc gcc-aarch64-linux-gnu libc6-dev-arm64-cross) ]] &&
-        apt_install gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    say "building the base images (takes several minutes, once)"
     # Left over from a run that was interrupted.
     rm -rf "$DATA"/base.??????
     work=$(mktemp -d "$DATA/base.XXXXXX")
     rm -rf "$CACHE/base"
     mkdir -p "$folder"
 
+    # The other root file systems are unpacked while Python is compiled.
+    unpack_roots "$work" &
+    local roots=$!
     fetch_python_source "$work"
-    unpack_debian "$work"
+    make_build_root "$work"
+    compile_python "$work" amd64
+    compile_python "$work" arm64
     fetch_pip "$work"
+    wait "$roots"
 
     make_official_amd64 "$work"
     make_official_arm64 "$work"
-    make_debian_layout "$work/full-amd64"
+    make_debian_layout "$work/debian"
 
     pack "$work/amd64" "$folder/amd64.tar.gz" &
     local first=$!
     pack "$work/arm64" "$folder/arm64.tar.gz"
-    pack "$work/full-amd64" "$folder/debian.tar.gz"
+    pack "$work/debian" "$folder/debian.tar.gz"
     wait "$first"
     rm -rf "$work"
     touch "$folder/done"
 }
 
-# Downloads the upstream source, as Debian distributes it, and the headers. apt verifies both.
+unpack_roots() {
+    local work=$1
+    bootstrap "$work" trixie amd64 "$work/amd64" "$SLIM_PACKAGES"
+    # For arm64, only download and unpack: the second stage would take minutes under emulation.
+    bootstrap "$work" trixie arm64 "$work/arm64" "$SLIM_PACKAGES" --foreign
+    bootstrap "$work" bookworm amd64 "$work/debian" "$DEBIAN_LAYOUT_PACKAGES"
+}
+
+bootstrap() {
+    local work=$1 suite=$2 arch=$3 target=$4 packages=$5
+    shift 5
+    local name
+    name=$(basename "$target")
+    mkdir -p "$work/debs-$name"
+    quietly "$STATE/log/base-$name.log" debootstrap "$@" --variant=minbase \
+        --arch="$arch" --keyring="$DEBIAN_KEYRING" --cache-dir="$work/debs-$name" \
+        --include="$packages" "$suite" "$target" "$DEBIAN_MIRROR"
+}
+
+# Downloads the upstream source, as Debian distributes it. apt verifies it.
 fetch_python_source() {
     local work=$1
-    mkdir -p "$work/source/lists/partial"
-    printf "%s [signed-by=$DEBIAN_KEYRING] $DEBIAN_MIRROR bookworm main\n" deb deb-src \
-        >"$work/source/list"
+    mkdir -p "$work/source/lists/partial" "$work/python"
+    echo "deb-src [signed-by=$DEBIAN_KEYRING] $DEBIAN_MIRROR bookworm main" >"$work/source/list"
     local apt=(apt-get -o "Dir::Etc::sourcelist=$work/source/list"
         -o Dir::Etc::sourceparts=/dev/null -o "Dir::State::lists=$work/source/lists"
-        -o 'APT::Architectures=amd64,arm64' -o APT::Sandbox::User=root)
+        -o APT::Sandbox::User=root)
     quietly "$STATE/log/base-source.log" "${apt[@]}" update
     (
         cd "$work/source" # apt downloads to the working folder
         quietly "$STATE/log/base-source.log" "${apt[@]}" source --download-only python3.11
-        quietly "$STATE/log/base-source.log" "${apt[@]}" download \
-            libpython3.11-dev:amd64 libpython3.11-dev:arm64
-        tar -xzf python3.11_*.orig.tar.gz --strip-components=1 --wildcards '*/Lib/*'
+        tar -xzf "python3.11_$BASE_PYTHON.orig.tar.gz" --strip-components=1 -C "$work/python"
     )
 }
 
-unpack_debian() {
-    local work=$1
-    mkdir -p "$work/debs-amd64" "$work/debs-arm64"
-    # For arm64, only download and unpack: the second stage would take minutes under emulation.
-    bootstrap "$work" arm64 "$work/arm64" "$SLIM_PACKAGES,$PYTHON_PACKAGES" --foreign &
-    local foreign=$!
-    bootstrap "$work" amd64 "$work/full-amd64" "$SLIM_PACKAGES,$PYTHON_PACKAGES"
-    bootstrap "$work" amd64 "$work/amd64" "$SLIM_PACKAGES"
-    wait "$foreign"
+# Unpacks a Debian 13 with compilers for both architectures, and the source in /source.
+make_build_root() {
+    local work=$1 root=$1/build package both=()
+    bootstrap "$work" trixie amd64 "$root" "$COMPILER_PACKAGES"
+    cp -L /etc/resolv.conf "$root/etc/"
+    for package in "${DEVELOPMENT_LIBRARIES[@]}"; do both+=("$package:amd64" "$package:arm64"); done
+    quietly "$STATE/log/base-build-root.log" chroot "$root" dpkg --add-architecture arm64
+    quietly "$STATE/log/base-build-root.log" chroot "$root" apt-get update
+    DEBIAN_FRONTEND=noninteractive quietly "$STATE/log/base-build-root.log" chroot "$root" \
+        apt-get install -y --no-install-recommends "${both[@]}"
+    mv "$work/python" "$root/source"
 }
 
-bootstrap() {
-    local work=$1 arch=$2 target=$3 packages=$4
-    shift 4
-    quietly "$STATE/log/base-$(basename "$target").log" debootstrap "$@" --variant=minbase \
-        --arch="$arch" --keyring="$DEBIAN_KEYRING" --cache-dir="$work/debs-$arch" \
-        --include="$packages" bookworm "$target" "$DEBIAN_MIRROR"
+# compile_python WORK ARCH: compiles Python in the build root, and installs it in /install-ARCH.
+# arm64 is cross-compiled, with the help of amd64's Python.
+compile_python() {
+    local work=$1 arch=$2
+    # --mount: the mounts end with the command, so deleting the root cannot delete what is mounted.
+    # configure needs /dev/shm, to find out whether semaphores work.
+    # shellcheck disable=SC2016 # expanded by the inner shells
+    quietly "$STATE/log/base-compile-$arch.log" unshare --mount --propagation private \
+        bash -euo pipefail -c '
+            mount --rbind /dev "$1/dev"
+            mount --rbind /proc "$1/proc"
+            exec chroot "$1" env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+                bash -euxo pipefail -c "$2" compile "$3"' compile "$work/build" "$COMPILE_PYTHON" "$arch"
 }
+
+# shellcheck disable=SC2016 # expanded by the shell in the build root
+COMPILE_PYTHON='
+    mkdir "/build-$1" && cd "/build-$1"
+    # -O2 and what follows are the flags of the official build, without the debug information that it
+    # strips.
+    flags="-O2 -g0 -fstack-protector-strong -fstack-clash-protection -Wformat -Werror=format-security"
+    flags+=" -fno-omit-frame-pointer -mno-omit-leaf-frame-pointer"
+    case $1 in
+    amd64)
+        flags+=" -fcf-protection"
+        options=(--build=x86_64-linux-gnu)
+        ;;
+    arm64)
+        # The answers to the checks that would have to run an arm64 program.
+        options=(--build=x86_64-linux-gnu --host=aarch64-linux-gnu
+            --with-build-python=/usr/local/bin/python3.11 --enable-ipv6
+            ac_cv_file__dev_ptmx=yes ac_cv_file__dev_ptc=no ac_cv_working_tzset=yes)
+        ;;
+    esac
+    /source/configure "${options[@]}" --enable-loadable-sqlite-extensions \
+        --enable-option-checking=fatal --enable-shared --with-ensurepip
+    make -j"$(nproc)" EXTRA_CFLAGS="$flags" LDFLAGS=-Wl,--strip-all
+    rm python
+    make EXTRA_CFLAGS="$flags" LDFLAGS="-Wl,--strip-all,-rpath=\\\$\$ORIGIN/../lib" python
+    # The official versions of pip and setuptools are installed later.
+    make install DESTDIR="/install-$1" EXTRA_CFLAGS="$flags" LDFLAGS=-Wl,--strip-all ENSUREPIP=no
+    if [[ $1 == amd64 ]]; then
+        cp -a /install-amd64/. /
+        ldconfig
+    fi
+'
 
 # Runs pip from its own wheel, so that this machine does not need pip.
 fetch_pip() {
     local work=$1 wheel
-    wheel=$(echo "$work"/source/Lib/ensurepip/_bundled/pip-*.whl)
+    wheel=$(echo "$work"/build/source/Lib/ensurepip/_bundled/pip-*.whl)
     quietly "$STATE/log/base-pip.log" python3 "$wheel/pip" download --no-deps \
         --only-binary :all: --dest "$work/wheels" "${PIP_PACKAGES[@]}"
 }
 
 make_official_amd64() {
-    local work=$1 root=$1/amd64
-    add_python "$work" amd64 x86_64-linux-gnu gcc
+    local work=$1 root=$1/amd64 missing
+    add_python "$work" amd64
     mkdir "$root/tmp/wheels"
     cp "$work"/wheels/*.whl "$root/tmp/wheels"
     chroot "$root" ldconfig
     # shellcheck disable=SC2016 # expanded by the inner shell
-    quietly "$STATE/log/base-pip.log" chroot "$root" env -i PATH=/usr/local/bin:/usr/bin:/bin \
+    quietly "$STATE/log/base-pip.log" chroot "$root" \
+        env -i PATH=/usr/local/bin:/usr/bin:/bin PYTHONDONTWRITEBYTECODE=1 \
         sh -c 'cd /tmp/wheels && python3 "$(echo pip-*.whl)/pip" install --no-index --no-compile \
             --no-cache-dir --root-user-action=ignore *.whl'
     rm -r "$root/tmp/wheels"
+    missing=$(chroot "$root" find /usr/local -name '*.so' -exec ldd {} + | grep 'not found') || true
+    [[ -z $missing ]] || die "SLIM_PACKAGES in .ci/lib/base-image.sh has no package for: $missing"
     trim "$root"
 }
 
@@ -156,14 +230,11 @@ make_official_arm64() {
     mkdir -p "$root/proc" "$root/var/lib/dpkg/info"
     echo 1 >"$root/var/lib/dpkg/info/format"
     for deb in "$work"/debs-arm64/*.deb; do
-        # Only the packages that the amd64 image has, and therefore not Python's.
-        [[ -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package).list ||
-            -e $work/amd64/var/lib/dpkg/info/$(dpkg-deb -f "$deb" Package):amd64.list ]] || continue
         unpack_deb "$deb" "$root"
         register_deb "$deb" "$root"
     done
     copy_configured "$work/amd64" "$root"
-    add_python "$work" arm64 aarch64-linux-gnu aarch64-linux-gnu-gcc
+    add_python "$work" arm64
     cp -a "$work"/amd64/usr/local/lib/python3.11/site-packages "$root/usr/local/lib/python3.11/"
     cp -an "$work"/amd64/usr/local/bin/. "$root/usr/local/bin/"
     chroot "$root" ldconfig
@@ -197,42 +268,13 @@ copy_configured() {
         tar -C "$to" --skip-old-files --keep-directory-symlink -xp
 }
 
-# add_python WORK ARCH TRIPLET COMPILER: installs Python in /usr/local.
+# add_python WORK ARCH: copies the compiled Python, without the files that the official image removes.
 add_python() {
-    local work=$1 arch=$2 triplet=$3 compiler=$4
-    local root=$work/$arch/usr/local package debian name
-    debian=$work/python-$arch
-    mkdir "$debian"
-    for package in python3.11-minimal libpython3.11-minimal libpython3.11-stdlib libpython3.11; do
-        unpack_deb "$(echo "$work/debs-$arch/${package}"_*.deb)" "$debian"
+    local work=$1 arch=$2 name root=$1/$2/usr/local
+    cp -a "$work/build/install-$arch/usr/local/." "$root/"
+    for name in idle3 pydoc3 python3 python3-config; do
+        ln -s "$name" "$root/bin/${name/3/}"
     done
-    unpack_deb "$(echo "$work"/source/libpython3.11-dev_*_"$arch.deb")" "$debian"
-
-    # Upstream's standard library first: it has the modules that Debian moves to other packages.
-    cp -a "$work/source/Lib" "$root/lib/python3.11"
-    cp -a "$debian/usr/lib/python3.11/." "$root/lib/python3.11/"
-    # Debian's site.py and sysconfig.py add dist-packages and a second prefix. Use upstream's.
-    for name in site.py sysconfig.py; do
-        cp -a "$work/source/Lib/$name" "$root/lib/python3.11/$name"
-    done
-    # Debian's marker against installing with pip, and its link to settings in /etc.
-    rm -f "$root"/lib/python3.11/{EXTERNALLY-MANAGED,sitecustomize.py}
-    rm -f "$root"/lib/python3.11/site-packages/*
-    # Replace the prefix that Debian's build recorded.
-    sed -i -E "s#^( '(prefix|exec_prefix|BINDIR|BINLIBDEST|DESTDIRS|DESTLIB|DESTSHARED|INCLUDEDIR|INCLUDEPY|LIBDEST|LIBDIR|LIBPL|MACHDESTLIB|SCRIPTDIR)': ')/usr#\1/usr/local#" \
-        "$root"/lib/python3.11/_sysconfigdata__*.py
-
-    cp -a "$debian/usr/lib/$triplet"/libpython3.11.so.1* "$root/lib/"
-    ln -s libpython3.11.so.1.0 "$root/lib/libpython3.11.so"
-    mv "$debian/usr/include/python3.11" "$root/include/"
-    cp -a "$debian/usr/include/$triplet/python3.11/pyconfig.h" "$root/include/python3.11/"
-    # shellcheck disable=SC2016 # expanded by the dynamic linker
-    "$compiler" -O2 -s -o "$root/bin/python3.11" "$LIB/python-main.c" \
-        -I"$root/include/python3.11" -L"$root/lib" -lpython3.11 \
-        -Wl,--unresolved-symbols=ignore-in-shared-libs -Wl,-rpath,'$ORIGIN/../lib'
-    ln -s python3.11 "$root/bin/python3"
-    ln -s python3 "$root/bin/python"
-
     find "$root" -depth \
         \( -type d \( -name test -o -name tests -o -name idle_test -o -name __pycache__ \) \
         -o -type f \( -name '*.pyc' -o -name 'libpython*.a' \) \) -exec rm -rf {} +

@@ -9,6 +9,8 @@ export POETRY_NO_INTERACTION=1
 # Poetry uses PyPI's JSON API, which most proxies and mirrors of PyPI do not have. With the plugin it
 # uses the simple index, as pip does, and the lock file stays the same.
 export POETRY_PYPI_MIRROR_URL=https://pypi.org/simple/
+# Kept between runs: without its cache, mypy takes half a minute.
+export MYPY_CACHE_DIR=$CACHE/mypy
 
 poetry_install() {
     local python
@@ -30,7 +32,6 @@ poetry_install() {
     "$POETRY" sync
 }
 
-in_agent_runner() {
-    cd agent-runner
-    "$POETRY" run "$@"
-}
+in_agent_runner() (
+    cd agent-runner && "$POETRY" run "$@"
+)

@@ -35,10 +35,14 @@ mounts_below() {
     awk -v "folder=$1/" 'index($5, folder) == 1 { print $5 }' /proc/self/mountinfo | sort --reverse
 }
 
+free_gigabytes() {
+    df --output=avail --block-size=1G "$DATA" | sed -n '2{s/ //g;p}'
+}
+
 # On a full disk dozens of tests fail, and few of them say why.
 check_disk() {
     local free
-    free=$(df --output=avail --block-size=1G "$DATA" | tail -n 1)
+    free=$(free_gigabytes)
     ((free >= NEEDED_GIGABYTES)) ||
-        die "the disk of $DATA has ${free// /} GB free, and the tests need $NEEDED_GIGABYTES GB: remove files, or set CI_DATA to a folder on another disk"
+        die "the disk of $DATA has $free GB free, and the tests need $NEEDED_GIGABYTES GB: remove files, or set CI_DATA to a folder on another disk"
 }
