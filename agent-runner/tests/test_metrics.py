@@ -34,11 +34,12 @@ async def test_the_metrics_count_what_executions_do(tmp_path: Path) -> None:
         assert (await stack.run("!fail 400\n!say x", "b")).phase == pb.EXECUTION_FAILED
         answer(await stack.run("!fail 503 1\n!say x", "b"))
         # An execution is counted after its final status was sent.
-        await until(lambda: read(address).get('agent_runner_executions_total result="completed"') == 3)
+        completed = 'agent_runner_executions_total result="completed"'
+        await until(lambda: read(address).get(completed) == 3)
         found = read(address)
         assert {name: found[name] for name in found if "agent_runner" in name and "_b" not in name
                 and "seconds" not in name} == {
-            'agent_runner_executions_total result="completed"': 3,
+            completed: 3,
             'agent_runner_executions_total result="failed"': 1,
             "agent_runner_model_rounds_total": 6,
             "agent_runner_model_retries_total": 1,
