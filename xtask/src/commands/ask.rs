@@ -112,7 +112,7 @@ impl Ask {
         let name = format!("{}-ask-{run_id}", settings.run.container);
         Run {
             labels: vec![(label::CONTAINER.to_owned(), "ask".to_owned())],
-            mode: Mode::Foreground { tty: false },
+            mode: Mode::Once,
             env_by_name: facts
                 .api_key
                 .iter()

@@ -79,10 +79,12 @@ impl Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Detached,
-    /// Connected to xtask's terminal. The container is removed when it exits.
+    /// Connected to xtask's terminal. The container stays when it has ended.
     Foreground {
         tty: bool,
     },
+    /// Connected to xtask's output. When the container ends, the engine removes it and its unnamed volumes.
+    Once,
 }
 
 /// The user of a container, and the owner of its files on the host.
@@ -224,8 +226,10 @@ impl EngineFacts {
                     Restart::UnlessStopped => cmd.args(["--restart", "unless-stopped"]),
                 }
             }
-            Mode::Foreground { tty: true } => cmd.args(["--rm", "--interactive", "--tty"]),
-            Mode::Foreground { tty: false } => cmd.arg("--rm"),
+            // Never restarted: Ctrl-C ends it.
+            Mode::Foreground { tty: true } => cmd.args(["--interactive", "--tty"]),
+            Mode::Foreground { tty: false } => cmd,
+            Mode::Once => cmd.arg("--rm"),
         };
         cmd = cmd.args(["--name", &run.name]);
         // Without this option, Podman tries for three seconds to pull an image that was built locally.

@@ -146,9 +146,12 @@ fn files_that_an_unnamed_volume_would_hold_are_announced() {
     assert!(output.stderr.contains(warning), "{}", output.stderr);
     assert!(!output.stderr.contains("`/workspace`"), "{}", output.stderr);
     let foreground = sandbox.run(&["run-local", "--version", "dev-me", "--foreground"]);
-    let warning =
-        "a volume of the image: when the container ends, the engine removes the files in it\n";
     assert!(foreground.stderr.contains(warning), "{foreground:?}");
+    let calls = sandbox.calls().join("\n");
+    assert!(
+        !calls.contains("--rm"),
+        "the engine would remove the volume: {calls}"
+    );
     let output = sandbox.run(&[
         "run-local",
         "--version",
@@ -861,7 +864,7 @@ fn the_log_and_the_restarts_are_limited_as_the_engine_can() {
     assert!(log.is_empty(), "Docker refuses the options: {log:?}");
     let (log, restarts) = options("podman", "", &[]);
     assert_eq!((log, restarts), (vec!["max-size=30mb".to_owned()], restart));
-    // Engines refuse `--restart` with `--rm`.
+    // Ctrl-C would end the container, and the engine would start it again.
     let (_, restarts) = options("docker", "local\n", &["--foreground"]);
     assert!(restarts.is_empty());
 }

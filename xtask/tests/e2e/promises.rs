@@ -9,7 +9,7 @@ use std::{
     path::Path,
     process::Child,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -305,8 +305,8 @@ pub fn failing_container(checkout: &Checkout) {
     );
 }
 
-/// Without a mount at `/workspace`, the engine makes a volume without a name. It outlives the container, unless
-/// the engine itself removes the container (`--rm`).
+/// Without a mount at `/workspace`, the engine makes a volume without a name. It outlives the container, also one
+/// that ran in the foreground and was interrupted.
 pub fn unnamed_volume(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
     let local = "schema = 1\n[run]\nworkspace = ''\n";
@@ -342,19 +342,30 @@ pub fn unnamed_volume(checkout: &Checkout) {
         engine.run(&["volume", "rm", &volume]);
     }
 
-    let name = checkout.container.as_str();
-    let reference = checkout.reference();
-    let options = ["--rm", "--detach", "--pull=never", "--network=none"];
-    engine.run(&[&["run"], &options[..], &["--name", name, &reference]].concat());
-    let third = volume();
-    engine.run(&["stop", "-t", "1", name]);
-    for _ in 0..50 {
-        if !exists(&third) {
-            return;
-        }
+    let line = ["run-local", "--foreground"];
+    let without_workspace = [("XTASK_RUN_WORKSPACE", "")];
+    let child = checkout.command(&line, &without_workspace).spawn().unwrap();
+    let state = || {
+        let container = engine.inspect("container", &checkout.container);
+        container.map(|found| found["State"]["Status"].clone())
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while state() != Some("running".into()) {
+        assert!(Instant::now() < deadline, "{:?}", state());
         thread::sleep(Duration::from_millis(100));
     }
-    panic!("{third} outlives a container with `--rm`");
+    let third = volume();
+    let ended = interrupt(child, engine.program, libc::SIGINT);
+    assert_eq!(state(), Some("exited".into()), "{ended:?}");
+    let log = checkout.run(&["logs", "--no-follow"]);
+    assert!(
+        (log.stdout.clone() + &log.stderr).contains("starting"),
+        "{log:?}"
+    );
+    run(&["stop"]);
+    assert_eq!(state(), None);
+    assert!(exists(&third), "{third} is gone");
+    engine.run(&["volume", "rm", &third]);
 }
 
 /// A build that a signal interrupts exits with the signal's code, even though Podman exits with 0.
@@ -364,7 +375,7 @@ pub fn interrupted_build(checkout: &Checkout) {
         .spawn()
         .unwrap();
     thread::sleep(Duration::from_secs(3));
-    let ended = interrupt(child, libc::SIGTERM);
+    let ended = interrupt(child, "xtask", libc::SIGTERM);
     assert_eq!(ended.code, 143, "{ended:?}");
     assert!(
         ended.stderr.ends_with("error: interrupted\n"),
@@ -382,7 +393,7 @@ pub fn interrupted_release(checkout: &Checkout) {
     let line = ["build-multiarch", "--no-cache", "--progress", "plain"];
     let child = checkout.command(&line, &[]).spawn().unwrap();
     thread::sleep(Duration::from_secs(3));
-    let ended = interrupt(child, libc::SIGINT);
+    let ended = interrupt(child, "xtask", libc::SIGINT);
     assert_eq!(ended.code, 130, "{ended:?}");
     let left: Vec<_> = fs::read_dir(checkout.src().join("target/dist"))
         .unwrap()
@@ -415,7 +426,7 @@ pub fn interrupted_test(checkout: &Checkout) {
         }
         thread::sleep(Duration::from_millis(25));
     }
-    let ended = interrupt(child, libc::SIGINT);
+    let ended = interrupt(child, "xtask", libc::SIGINT);
     assert_eq!(ended.code, 130, "{ended:?}");
     assert_eq!(listed().trim(), "");
 }
@@ -500,9 +511,9 @@ pub fn published_is_pulled(checkout: &Checkout) {
     run(&["clean", "--yes"]);
 }
 
-/// Sends a signal to xtask, and waits until it exits.
-pub fn interrupt(child: Child, signal: i32) -> CommandOutput {
-    for pid in xtask_pids(child.id()) {
+/// Sends a signal to a program, which is the child or a descendant of it, and waits until the child exits.
+pub fn interrupt(child: Child, program: &str, signal: i32) -> CommandOutput {
+    for pid in pids_of(child.id(), program) {
         #[allow(unsafe_code)]
         // SAFETY: takes two numbers and touches no memory; the process is ours.
         unsafe {
@@ -512,8 +523,8 @@ pub fn interrupt(child: Child, signal: i32) -> CommandOutput {
     command_output(&child.wait_with_output().unwrap())
 }
 
-/// The processes of xtask among a child and its descendants: the child may be `runuser`.
-pub fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
+/// The processes of a program among a child and its descendants: the child may be `runuser`.
+pub fn pids_of(child: u32, program: &str) -> Vec<libc::pid_t> {
     let mut found = vec![child];
     let mut at = 0;
     while at < found.len() {
@@ -525,12 +536,12 @@ pub fn xtask_pids(child: u32) -> Vec<libc::pid_t> {
         );
         at += 1;
     }
-    let is_xtask = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "xtask")
+    let is_program = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == program)
     };
     found
         .into_iter()
-        .filter(is_xtask)
+        .filter(is_program)
         .filter_map(|pid| libc::pid_t::try_from(pid).ok())
         .collect()
 }

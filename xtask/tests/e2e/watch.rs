@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     engines::Checkout,
-    promises::{interrupt, xtask_pids},
+    promises::{interrupt, pids_of},
 };
 
 /// The time limit of a round on a busy machine.
@@ -77,10 +77,10 @@ pub fn rounds(checkout: &Checkout) {
         "the container was not replaced after the fix"
     );
 
-    let pids = xtask_pids(child.id());
+    let pids = pids_of(child.id(), "xtask");
     assert!(!pids.is_empty());
     wait_until(|| stderr().matches("Watching").count() == 4, &stderr);
-    let ended = interrupt(child, libc::SIGINT);
+    let ended = interrupt(child, "xtask", libc::SIGINT);
     assert_eq!(ended.code, 130, "{}", stderr());
     assert!(
         stderr().ends_with("ends it\nerror: interrupted\n"),

@@ -34,7 +34,7 @@ pub struct RunLocal {
     /// Don't wait until the container is healthy
     #[arg(long)]
     no_wait: bool,
-    /// Keep the terminal: Ctrl-C stops the container, which is removed when it ends
+    /// Keep the terminal: Ctrl-C stops the container
     #[arg(long, conflicts_with = "no_wait")]
     foreground: bool,
     #[command(flatten)]

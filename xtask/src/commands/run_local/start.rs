@@ -202,7 +202,7 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
             let model = Model::of(&facts.runner_env(cx.settings, cx.env));
             cx.ui.status("Model", &model.describe());
         }
-        warn(cx, &facts, options.foreground);
+        warn(cx, &facts);
     }
     let engine = &facts.state.engine.engine;
     let name = &cx.settings.run.container;

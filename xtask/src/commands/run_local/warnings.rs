@@ -17,9 +17,7 @@ const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs 
 pub const STOP_STIGMER_CLI: &str = "stop the CLI's runner: `stigmer server stop`; or set another `TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`";
 
 /// Warns of what the user may not expect, such as an address at which nothing listens.
-///
-/// With `is_removed_at_end`, the engine removes the container when it ends.
-pub fn warn(cx: &Context, facts: &RunFacts, is_removed_at_end: bool) {
+pub fn warn(cx: &Context, facts: &RunFacts) {
     let run = &cx.settings.run;
     let engine = &facts.state.engine;
     for warning in facts.env_file.iter().flat_map(env_file_warnings) {
@@ -53,13 +51,8 @@ pub fn warn(cx: &Context, facts: &RunFacts, is_removed_at_end: bool) {
     }
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {
-        let end = if is_removed_at_end {
-            "when the container ends, the engine removes the files in it"
-        } else {
-            "the next container does not get the files in it"
-        };
         cx.ui.warn(&format!(
-            "nothing is mounted at `{folder}`, a volume of the image: {end}"
+            "nothing is mounted at `{folder}`, a volume of the image: the next container does not get the files in it"
         ));
         cx.ui.hint(&format!(
             "mount a folder: `run.volumes = [\"~/FOLDER:{folder}\"]` in `xtask.local.toml`"
@@ -111,7 +104,7 @@ fn warn_of_addresses(cx: &Context, facts: &RunFacts) {
         if !host::listens(value) {
             cx.ui.warn(&format!(
                 "nothing listens at {} ({name})",
-                host::printable_address(value).unwrap_or_else(|| "its address".to_owned())
+                host::describe_address(value)
             ));
             cx.ui.hint(&how_to_start(name, cx.settings));
         }
