@@ -155,7 +155,7 @@ async def test_a_server_that_does_not_answer_is_reported(monkeypatch: pytest.Mon
         started = time.monotonic()
         with pytest.raises(BackendError, match=r"did not answer|DEADLINE_EXCEEDED"):
             await server.call(backend.GET_AGENT, AgentId(), retry_for=1)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
         server.close()
 
 

@@ -100,9 +100,9 @@ async def test_an_execution_writes_a_file(shared: Stack) -> None:
 
 
 async def test_progress_is_reported_during_an_execution(shared: Stack) -> None:
-    message = tool("list_files") + "!sleep 1.5\n!say done"
+    message = tool("list_files") + "!sleep 3\n!say done"
     execution_id = await shared.create(message, "progress")
-    await until(lambda: len(shared.status(execution_id).tool_calls) == 1, 5)
+    await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
     assert shared.status(execution_id).phase == pb.EXECUTION_IN_PROGRESS
     await shared.ended(execution_id)
     count = len([1 for i, _ in shared.server.store.updates if i == execution_id])
@@ -344,12 +344,12 @@ async def test_the_list_of_what_to_do_is_in_the_status(shared: Stack) -> None:
     ]
     message = (
         tool("write_todos", todos=todos)
-        + "!sleep 1.2\n"
+        + "!sleep 3\n"
         + tool("write_todos", todos=later)
         + "!say ok"
     )
     execution_id = await shared.create(message, "todos")
-    await until(lambda: "1" in shared.status(execution_id).todos, 5)
+    await until(lambda: "1" in shared.status(execution_id).todos)
     assert shared.status(execution_id).todos["1"].status == pb.TODO_IN_PROGRESS
     returned = await shared.server.workflow(execution_id).result()
     status = await shared.ended(execution_id)
@@ -535,7 +535,7 @@ async def test_a_workspace_that_cannot_be_used_fails_executions_at_once(root: Pa
         started = time.monotonic()
         execution_id = await stack.create("run: echo works", "broken")
         returned = await stack.server.workflow(execution_id).result()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
         assert (returned.phase, returned.error) == (pb.EXECUTION_FAILED, problem)
         assert await stack.ended(execution_id) == returned
         root.unlink()

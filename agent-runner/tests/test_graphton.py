@@ -281,7 +281,7 @@ async def test_limits(server: ModelServer, folder: Folder) -> None:
     slow = '!tool run_command {"command": "sleep 30"}\n!say x'
     with pytest.raises(LimitError, match="stopped after 1 s"):
         await run(config(server), folder, slow, limits=RunLimits(seconds=1))
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 async def test_tools_that_are_not_there_and_arguments_that_are_wrong(

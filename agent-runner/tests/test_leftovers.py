@@ -225,7 +225,7 @@ def test_a_stop_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def remove(root: Path, stop: threading.Event) -> dict[str, Leftover]:
         began.set()
-        end.wait(5)
+        end.wait(20)
         return {}
 
     async def until_it_begins(*_: object) -> None:
@@ -240,5 +240,5 @@ def test_a_stop_does_not_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
     health = HealthFile.publish(settings, {}, "")
     started = time.monotonic()
     asyncio.run(service.serve(settings, None, health, asyncio.Event()))  # type: ignore[arg-type] # nothing connects
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     end.set()

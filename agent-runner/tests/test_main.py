@@ -88,7 +88,7 @@ def test_it_is_healthy_without_temporal_and_stops_at_once(
     asked = time.monotonic()
     process.send_signal(number)
     out, err = process.communicate(timeout=10)
-    assert time.monotonic() - asked < 2
+    assert time.monotonic() - asked < 5
     assert process.returncode == 0
     assert out == ""
     assert "waiting for Temporal" not in err

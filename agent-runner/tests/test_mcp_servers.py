@@ -245,7 +245,7 @@ async def test_a_server_of_the_sdk(
             assert ("mcp-session-id" in headers) is not stateless
             began = time.monotonic()
             assert "did not answer" in await failed(found["slow"], seconds=30)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 15
             if not stateless:
                 assert server.cancelled
     check_messages(sent)

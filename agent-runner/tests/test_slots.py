@@ -41,5 +41,5 @@ async def test_closing_waits_for_tasks_that_still_arrive(monkeypatch: pytest.Mon
     supplier.mark_slot_used(CONTEXT)
     supplier.mark_slot_used(CONTEXT)
     await closing
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
     assert supplier.try_reserve_slot(CONTEXT) is None

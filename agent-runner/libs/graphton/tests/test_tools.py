@@ -169,7 +169,7 @@ async def test_a_command_that_takes_too_long_is_ended(use: Use, root: Path) -> N
     started = time.monotonic()
     with pytest.raises(ToolError, match=r"started\n\[ended after 1 s\]"):
         await use("run_command", command="echo started; trap '' TERM; sleep 60", timeout_seconds=1)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 15
 
 
 async def test_every_process_of_a_command_is_ended(use: Use, root: Path) -> None:
@@ -183,7 +183,7 @@ async def test_every_process_of_a_command_is_ended(use: Use, root: Path) -> None
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     await asyncio.sleep(0.1)
     before = (root / "clock").read_text()
     await asyncio.sleep(0.2)
