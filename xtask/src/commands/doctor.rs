@@ -284,17 +284,21 @@ fn environment(cx: &Context) -> Vec<Finding> {
     let warnings = file.iter().flat_map(env_file_warnings);
     let warnings = warnings.map(|why| warning("env file", why, "write plain `NAME=value` lines"));
     let addresses = runner.addresses().into_iter();
-    let ports = addresses.filter_map(|(name, value)| {
-        let address = host::printable_address(value)?;
-        Some(if host::listens(value) {
+    let ports = addresses.map(|(name, value)| {
+        let address = host::describe_address(value);
+        if host::host_and_port(value).is_none() {
+            let hint = format!("set `{name}` to `HOST:PORT`");
+            warning("port", format!("{name} is {address}"), hint)
+        } else if host::listens(value) {
             ok("port", format!("{address} answers ({name})"))
         } else {
+            let hint = how_to_start(name, cx.settings);
             warning(
                 "port",
                 format!("nothing listens at {address} ({name})"),
-                how_to_start(name, cx.settings),
+                hint,
             )
-        })
+        }
     });
     warnings.chain(ports).collect()
 }

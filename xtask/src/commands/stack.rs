@@ -77,12 +77,9 @@ fn port_on_this_machine(runner: &RunnerEnv, name: &str, default: u16) -> Result<
     {
         return Ok(port);
     }
-    let what = host::printable_address(value.trim()).map_or_else(
-        || "has no port that can be read".to_owned(),
-        |address| format!("is {address}"),
-    );
+    let address = host::describe_address(value.trim());
     Err(Failure::usage(format!(
-        "`{name}` in {place} {what}; the servers of `up` and `ask` must be on this machine"
+        "`{name}` in {place} is {address}; the servers of `up` and `ask` must be on this machine"
     ))
     .hint(format!(
         "set `{name}` to `localhost:PORT`, or start only the runner: `cargo xtask run-local{}`",

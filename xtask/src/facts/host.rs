@@ -122,21 +122,24 @@ pub fn host_and_port(address: &str) -> Option<(String, u16)> {
     (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
-/// An address as `host:port`, for a message: without its user, its password and its path. None if it has no
-/// port that can be read, or if an `@` follows the host, because that may be the end of a password.
-pub fn printable_address(address: &str) -> Option<String> {
-    let (host, port) = host_and_port(address)?;
+/// An address for a message: `host:port`, without its user, its password and its path. If that cannot be shown, the
+/// words say why.
+pub fn describe_address(address: &str) -> String {
+    let Some((host, port)) = host_and_port(address) else {
+        return "an address whose port cannot be read".to_owned();
+    };
     let bare = address.split_once("://").map_or(address, |(_, rest)| rest);
     if let Some(end) = bare.find(['/', '?', '#'])
         && bare[end..].contains('@')
     {
-        return None;
+        return "an address that is not shown, because what precedes its `@` may be a password"
+            .to_owned();
     }
-    Some(if host.contains(':') {
+    if host.contains(':') {
         format!("[{host}]:{port}")
     } else {
         format!("{host}:{port}")
-    })
+    }
 }
 
 fn port_of_scheme(scheme: &str) -> Option<u16> {
@@ -200,16 +203,19 @@ mod tests {
 
     #[test]
     fn a_printed_address_has_no_login() {
-        let is = |text: &str, expected: Option<&str>| {
-            assert_eq!(printable_address(text).as_deref(), expected, "{text}");
+        let is = |text: &str, expected: &str| {
+            assert_eq!(describe_address(text), expected, "{text}");
         };
-        is("http://me:pw@box:1/v1?key=x", Some("box:1"));
-        is("https://api.example.com/v1", Some("api.example.com:443"));
-        is("http://[::1]:1/v1", Some("[::1]:1"));
-        is("http://me:p/w@box:1", None);
-        is("http://me:12/34@box:1", None);
-        is("http://me:12#34@box:1", None);
-        is("localhost", None);
+        is("http://me:pw@box:1/v1?key=x", "box:1");
+        is("https://api.example.com/v1", "api.example.com:443");
+        is("http://[::1]:1/v1", "[::1]:1");
+        let hidden =
+            "an address that is not shown, because what precedes its `@` may be a password";
+        is("http://me:12/34@box:1", hidden);
+        is("http://me:12#34@box:1", hidden);
+        for unreadable in ["http://me:p/w@box:1", "localhost"] {
+            is(unreadable, "an address whose port cannot be read");
+        }
     }
 
     #[test]

@@ -93,8 +93,7 @@ impl Model {
             provider,
             name: set(MODEL),
             address: url.map(|url| Chosen {
-                value: host::printable_address(url.value.trim())
-                    .unwrap_or_else(|| "an address whose port cannot be read".to_owned()),
+                value: host::describe_address(url.value.trim()),
                 ..url
             }),
             other_keys,

@@ -191,7 +191,7 @@ fn an_address_that_is_not_on_this_machine_is_refused() {
         (
             "TEMPORAL_SERVICE_ADDRESS",
             "localhost",
-            "has no port that can be read",
+            "is an address whose port cannot be read",
         ),
     ] {
         for command in [&["up"][..], &["ask", "hello"]] {

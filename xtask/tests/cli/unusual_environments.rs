@@ -600,16 +600,25 @@ fn standalone_commands_work_in_any_folder() {
     }
 }
 
-/// A sandbox in which every call succeeds, with a Temporal on this port.
-fn working_sandbox(temporal: u16) -> Sandbox {
+/// A sandbox in which every call succeeds, with a Temporal on this port. The container runs when the engine is first
+/// asked, or only later.
+fn working_sandbox(temporal: u16, runs_at_first: bool) -> Sandbox {
     let ok = |args: &str| answer(args, 0, "", "");
-    let address = format!("env = {{ TEMPORAL_SERVICE_ADDRESS = 'localhost:{temporal}' }}\n");
-    Sandbox::new(&format!("{PROJECT}{address}")).engine(
+    let settings = format!(
+        "env = {{ TEMPORAL_SERVICE_ADDRESS = 'localhost:{temporal}' }}\n[health]\ncommand = ['probe']\n"
+    );
+    let runs = container("running", true);
+    let at_first = if runs_at_first {
+        runs.clone()
+    } else {
+        no_container_at_first()
+    };
+    Sandbox::new(&format!("{PROJECT}{settings}")).engine(
         "docker",
         &[
             docker_version(),
-            no_container_at_first(),
-            container("running", true),
+            at_first,
+            runs,
             image(),
             answer("run", 0, "0123456789abcdef\n", ""),
             ok("exec"),
@@ -635,31 +644,30 @@ fn an_interruption_at_any_call_ends_at_once() {
     let port = temporal.local_addr().unwrap().port();
     let (mut moments, mut started) = (0, 0);
     for line in [
-        &["check"][..],
-        &["build-image"],
-        &["run-local"],
-        &["test-image"],
-        &["stop"],
-        &["up"],
-        &["down"],
-        &["smoke"],
-        &["clean", "--yes"],
-        &["build-multiarch"],
+        "check --version dev-me",
+        "build-image --version dev-me",
+        "run-local --version dev-me",
+        "test-image --version dev-me",
+        "status --exit-code",
+        "doctor",
+        "stop",
+        "up --version dev-me",
+        "down",
+        "smoke --version dev-me",
+        "clean --yes --version dev-me",
+        "build-multiarch --version dev-me",
     ] {
-        let line = [line, &["--version", "dev-me"]].concat();
-        let line = if matches!(line[0], "stop" | "down") {
-            &line[..line.len() - 2]
-        } else {
-            &line[..]
-        };
+        let line: Vec<_> = line.split(' ').collect();
+        let line = &line[..];
+        let runs_at_first = matches!(line[0], "status" | "doctor" | "stop" | "down");
         let (count, usual) = {
-            let sandbox = working_sandbox(port);
+            let sandbox = working_sandbox(port, runs_at_first);
             let ran = sandbox.run(line);
             (sandbox.calls().len(), ran.code)
         };
         assert!(count > 0, "{line:?}");
         for number in 1..=count {
-            let sandbox = working_sandbox(port);
+            let sandbox = working_sandbox(port, runs_at_first);
             fs::write(sandbox.path("bin/hang"), number.to_string()).unwrap();
             let child = sandbox.start(line);
             let begin = Instant::now();

@@ -15,6 +15,7 @@ mod foreign;
 mod journey;
 mod keyless;
 mod lookalikes;
+mod networks;
 mod promises;
 mod proxy;
 #[path = "../publication/mod.rs"]
@@ -23,6 +24,7 @@ mod publish;
 mod registries;
 mod registry;
 mod remote;
+mod search;
 mod secrets;
 mod stack;
 mod temporal;
@@ -120,6 +122,8 @@ on_engines!(promises::broken_images: docker = DOCKER, podman_rootless = PODMAN_R
 on_engines!(promises::any_user: docker = DOCKER, podman = PODMAN, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::environment: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::unnamed_volume: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
+on_engines!(networks::of_all_kinds: docker = DOCKER, podman = PODMAN);
+on_engines!(search::silent_daemon: podman = PODMAN);
 on_engines!(promises::interrupted_test: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::published_is_pulled: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 // `secrets::not_exposed` covers publishing with the other engines.
