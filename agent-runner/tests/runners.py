@@ -40,7 +40,7 @@ RUN_OPTIONS = (
 
 
 async def until(
-    condition: Callable[[], bool], seconds: float = 20, what: str = "the condition"
+    condition: Callable[[], bool], seconds: float = 60, what: str = "the condition"
 ) -> None:
     """Wait until a condition is true."""
     deadline = time.monotonic() + seconds
@@ -83,7 +83,7 @@ class Runner:
         async for line in process.stderr:
             self.log.append(line.decode())
 
-    async def until_logged(self, words: str, seconds: float = 20) -> None:
+    async def until_logged(self, words: str, seconds: float = 60) -> None:
         """Wait until a line of the log contains these words."""
         await until(lambda: any(words in line for line in self.log), seconds, words)
 
@@ -95,7 +95,7 @@ class Runner:
         """Send a signal and wait until the worker ends. Returns the exit code, -9 for SIGKILL."""
         if self.process.returncode is None:
             await self.send(number)
-        code = await asyncio.wait_for(self.process.wait(), 20)
+        code = await asyncio.wait_for(self.process.wait(), 60)
         await self._reading
         return code
 
@@ -182,7 +182,7 @@ class ContainerRunner(Runner):
         if self._created:
             await self.engine("rm", "--force", "--volumes", self.name)
         if hasattr(self, "process"):
-            await asyncio.wait_for(self.process.wait(), 20)
+            await asyncio.wait_for(self.process.wait(), 60)
             await self._reading
 
     async def pid(self) -> int:

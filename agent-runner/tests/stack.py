@@ -84,7 +84,7 @@ class Stack:
         """Return the status of an execution, as the server has it."""
         return self.server.store.executions[execution_id].status
 
-    async def ended(self, execution_id: str, seconds: float = 30) -> pb.AgentExecutionStatus:
+    async def ended(self, execution_id: str, seconds: float = 90) -> pb.AgentExecutionStatus:
         """Wait until an execution has ended, and return its status."""
         await until(lambda: self.status(execution_id).phase in FINAL_PHASES, seconds, execution_id)
         return self.status(execution_id)

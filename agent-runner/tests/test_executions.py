@@ -410,7 +410,7 @@ async def test_a_terminated_workflow_ends_the_run_too(shared: Stack) -> None:
     execution_id = await shared.create(tool("run_command", command="sleep 60"), "terminated")
     await until(lambda: len(shared.status(execution_id).tool_calls) == 1)
     await shared.server.workflow(execution_id).terminate()
-    status = await shared.ended(execution_id, 8)
+    status = await shared.ended(execution_id, 20)
     assert status.phase == pb.EXECUTION_FAILED  # nobody asked for a cancellation
     assert status.error.startswith("Temporal does not wait for this execution any more")
 
@@ -540,7 +540,7 @@ async def test_a_workspace_that_cannot_be_used_fails_executions_at_once(root: Pa
         assert await stack.ended(execution_id) == returned
         root.unlink()
         assert "works" in answer(await stack.run("run: echo works", "broken"))
-        await until(lambda: probe.check(health)[0], 8)
+        await until(lambda: probe.check(health)[0])
         await runner.until_logged("the workspace can be used again")
         assert await runner.end() == 0
 
@@ -561,12 +561,12 @@ async def test_a_workspace_of_another_user_can_be_fixed_while_the_worker_runs(ro
         )
         assert "`sudo chown -R 1000:1000 FOLDER`" in status.error
         assert "`docker run --user 1001:1002 …`" in status.error
-        await runner.until_logged("executions fail until this is fixed", 8)
+        await runner.until_logged("executions fail until this is fixed")
         with pytest.raises(AssertionError, match="unhealthy: the workspace `/workspace`"):
             await runner.engine(*check)
         os.chown(root, WORKSPACE_OWNER, WORKSPACE_OWNER)
         assert "works" in answer(await stack.run("run: echo works", "owner"))
-        await runner.until_logged("the workspace can be used again", 8)
+        await runner.until_logged("the workspace can be used again")
         assert "healthy" in await runner.engine(*check)
         assert await runner.end() == 0
 

@@ -34,7 +34,7 @@ async def create_all(stack: Stack) -> dict[tuple[str, int], str]:
     for number in range(ROUNDS):
         for session in SESSIONS:
             ids[session, number] = await stack.create(request(session, number), session)
-        await until(lambda: sum(len(taken(r)) for r in stack.runners) == len(ids), 30, "all taken")
+        await until(lambda: sum(len(taken(r)) for r in stack.runners) == len(ids), 120, "all taken")
     return ids
 
 
@@ -53,7 +53,7 @@ async def test_three_workers_keep_the_order_of_each_session(tmp_path: Path) -> N
         runners = await asyncio.gather(*(stack.runner() for _ in range(3)))
         ids = await create_all(stack)
         for (session, number), execution_id in ids.items():
-            said = answer(await stack.ended(execution_id, 60))
+            said = answer(await stack.ended(execution_id, 180))
             # The script of an earlier request spans two lines; its second one has its number.
             before = re.findall(rf"!say ({session} \d): ", said)
             assert before == [f"{session} {n}" for n in range(number)]
@@ -70,7 +70,7 @@ async def test_three_workers_keep_the_order_of_each_session(tmp_path: Path) -> N
 
 @pytest.mark.image
 async def test_only_the_executions_of_a_killed_worker_fail(tmp_path: Path) -> None:
-    async with start_stack(tmp_path / "workspace", RunnerOptions(heartbeat=4)) as stack:
+    async with start_stack(tmp_path / "workspace", RunnerOptions(heartbeat=8)) as stack:
         runners = await asyncio.gather(*(stack.runner() for _ in range(3)))
         ids = await create_all(stack)
 
@@ -80,13 +80,13 @@ async def test_only_the_executions_of_a_killed_worker_fail(tmp_path: Path) -> No
         def unfinished(runner: Runner) -> set[str]:
             return {i for i in taken(runner) if stack.status(i).phase not in FINAL_PHASES}
 
-        await until(lambda: count(pb.EXECUTION_COMPLETED) >= 10, 30, "some ended")
+        await until(lambda: count(pb.EXECUTION_COMPLETED) >= 10, 120, "some ended")
         killed = max(runners, key=lambda runner: len(unfinished(runner)))
         assert await killed.end(signal.SIGKILL) == -signal.SIGKILL
         left = unfinished(killed)
         assert left, "the worker was killed in the middle"
 
-        await until(lambda: count(*FINAL_PHASES) == len(ids), 60, "the end of all")
+        await until(lambda: count(*FINAL_PHASES) == len(ids), 180, "the end of all")
         failed = {i for i in ids.values() if stack.status(i).phase != pb.EXECUTION_COMPLETED}
         # It may have reported the end to the server, but not yet to Temporal.
         assert left <= failed <= taken(killed)
@@ -122,7 +122,7 @@ async def test_a_rolling_update_fails_no_execution(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             await stack.runner(SHUTDOWN_GRACE_SECONDS="30")
             await old.send(signal.SIGTERM)
-            assert await asyncio.wait_for(old.process.wait(), 40) == 0
+            assert await asyncio.wait_for(old.process.wait(), 90) == 0
         asking.cancel()
         for execution_id in ids:
-            answer(await stack.ended(execution_id, 60))
+            answer(await stack.ended(execution_id, 180))

@@ -116,7 +116,7 @@ async def test_a_cancelled_execution_cancels_the_call(shared: Stack) -> None:
         await handle.cancel()
         status = await handle.result()
         assert status.phase == pb.EXECUTION_CANCELLED
-        await until(lambda: server.cancelled, 5)
+        await until(lambda: server.cancelled)
 
 
 async def test_a_program_ends_with_the_execution(shared: Stack) -> None:

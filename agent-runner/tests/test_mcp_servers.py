@@ -300,7 +300,7 @@ async def test_a_server_changes_its_tools(tmp_path: Path) -> None:
         before = by_name(servers)
         assert sorted(before) == ["locked", "unlock"]
         assert await before["unlock"].call({}) == "done"
-        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.wait_for(changed.wait(), 20)
         after = by_name(servers)
         assert sorted(after) == ["unlock", "unlocked"]
         assert await after["unlocked"].call({}) == "unlocked"

@@ -38,12 +38,12 @@ async def test_a_lock_is_released_when_its_process_ends(tmp_path: Path) -> None:
         async with sandbox.locked(tmp_path, name):
             pass
 
-    await asyncio.wait_for(lock("s2"), 5)
+    await asyncio.wait_for(lock("s2"), 20)
     waiting = asyncio.create_task(lock("s1"))
     await asyncio.sleep(0.3)
     assert not waiting.done()
     holder.kill()  # the kernel releases its lock
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 20)
     await holder.wait()
 
 

@@ -95,7 +95,7 @@ async def test_the_activities_answer_through_temporal(
             Calls.run, args=[queue, session], id=queue, task_queue=f"{queue}-workflows"
         )
     stop.set()
-    await asyncio.wait_for(serving, 15)
+    await asyncio.wait_for(serving, 40)
     assert not (tmp_path / session).exists()
     assert status.phase == EXECUTION_FAILED
     assert status.error == "neither the execution nor its session names an agent"
@@ -164,7 +164,7 @@ async def test_a_running_activity_may_finish_within_the_grace_period(
             else:
                 with pytest.raises(WorkflowFailureError):
                     await handle.result()
-        _, err = await asyncio.wait_for(process.communicate(), 15)
+        _, err = await asyncio.wait_for(process.communicate(), 40)
     finally:
         if process.returncode is None:
             process.kill()

@@ -264,7 +264,7 @@ async def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await ask(port, connect)).startswith(b"HTTP/1.1 503 ")
         for one in waiting:  # nothing is sent, so they end
             assert (await one).startswith(b"HTTP/1.1 200 ")
-        await asyncio.wait_for(ended.wait(), 5)
+        await asyncio.wait_for(ended.wait(), 20)
         assert (await ask(port, connect)).startswith(b"HTTP/1.1 200 ")
 
 
@@ -281,8 +281,8 @@ async def test_all_connections_end_with_the_command() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"CONNECT 127.0.0.1:{server} HTTP/1.1\r\n\r\n".encode())
             await reader.readuntil(b"\r\n\r\n")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
-        await asyncio.wait_for(ended.wait(), 5)
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        await asyncio.wait_for(ended.wait(), 20)
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         writer.close()
