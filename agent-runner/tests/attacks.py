@@ -153,6 +153,27 @@ for name in os.listdir(own):
         "signal.pidfd_send_signal(os.pidfd_open(worker), 0); reached()",
         ALL,
     ),
+    Attack(
+        "have a descriptor signal the worker",
+        """
+import fcntl
+own, _ = socket.socketpair()
+fcntl.fcntl(own, fcntl.F_SETOWN, worker)
+if fcntl.fcntl(own, fcntl.F_GETOWN) == worker:
+    reached()
+""",
+        ALL,
+    ),
+    Attack(
+        "have a descriptor signal the worker by ioctl",
+        """
+import fcntl
+own, _ = socket.socketpair()
+fcntl.ioctl(own, 0x8901, struct.pack('i', worker))
+reached()
+""",
+        ALL,
+    ),
     Attack("signal the init", "os.kill(1, 0); reached()", ALL),
     Attack("signal another command", "os.kill(other, 0); reached()", frozenset({N, M, L})),
     Attack("trace another process", "must(syscall(101 if x86 else 117, 16, other, 0, 0))", ALL),

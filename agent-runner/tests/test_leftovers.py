@@ -202,6 +202,24 @@ async def test_several_workers_do_not_disturb_each_other(tmp_path: Path) -> None
     assert list((tmp_path / ".locks").glob("*.lock")) == []
 
 
+def test_a_sandbox_that_cannot_be_read_keeps_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command may have removed the rights of the sandbox's folder. Root would see all."""
+    for name in ("thread-a", "thread-b"):
+        make(tmp_path, name, 2)
+    is_dir = Path.is_dir
+
+    def fail(path: Path) -> bool:
+        if path == tmp_path / "thread-a/.tmp":
+            raise PermissionError
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", fail)
+    assert set(remove_leftovers(tmp_path)) == {"thread-a", "thread-b"}
+    assert not (tmp_path / "thread-a/.tmp").exists()
+
+
 async def test_the_worker_does_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make(tmp_path, EPHEMERAL, 8)
     monkeypatch.setenv("SANDBOX_ROOT_DIR", str(tmp_path))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import textwrap
 import time
 from urllib.parse import quote
 
@@ -55,11 +56,13 @@ def test_base64_is_found_with_a_newline_and_in_lines(secret: str, end: str) -> N
     redact = Redactor([("TOKEN", secret)])
     data = (secret + end).encode()
     in_lines = base64.encodebytes(data).decode()
+    short_lines = "\n".join(textwrap.wrap(base64.b64encode(data).decode(), 64))
     for form in (
         base64.b64encode(data).decode(),
         base64.urlsafe_b64encode(data).decode(),
         in_lines,
         in_lines.replace("\n", "\n    "),
+        short_lines,
     ):
         shown = redact(f"a {form} b")
         assert "[secret TOKEN]" in shown

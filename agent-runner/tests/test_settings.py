@@ -62,6 +62,13 @@ def test_metrics_need_an_ip_address(monkeypatch: pytest.MonkeyPatch, address: st
     assert [problem.split()[:2] for problem in problems()] == [["METRICS_ADDRESS", "should"]]
 
 
+@pytest.mark.parametrize("path", ["/opt/agents", "/usr/local/share/agents", "/etc"])
+def test_commands_must_not_see_all_sandboxes(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("SANDBOX_ROOT_DIR", path)
+    (problem,) = problems()
+    assert problem.startswith(f"SANDBOX_ROOT_DIR is in `/{path.split('/')[1]}`, where agents'")
+
+
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPORAL_MAX_CONCURRENCY", "")
     monkeypatch.setenv("STIGMER_LLM_PROVIDER", "")

@@ -92,9 +92,12 @@ def _find_sandbox(root: Path, name: str) -> SandboxUse:
     used = sandbox.lock_file(root, name).stat().st_mtime  # see `sandbox.locked`
     temporary = sandbox.sandbox_dir(root, name) / _TEMPORARY_FOLDER
     has_files = False
-    if temporary.is_dir() and not temporary.is_symlink():
-        with contextlib.suppress(OSError), os.scandir(temporary) as entries:
-            has_files = next(entries, None) is not None
+    try:
+        if temporary.is_dir() and not temporary.is_symlink():
+            with os.scandir(temporary) as entries:
+                has_files = next(entries, None) is not None
+    except PermissionError:
+        has_files = True  # perhaps: a command has removed the rights, and `_remove` restores them
     return SandboxUse(name, used, has_files)
 
 

@@ -13,8 +13,8 @@ MIN_SECRET_CHARACTERS: Final = 4
 _MIN_LINE_CHARACTERS: Final = 16
 """In a secret of several lines, such as a private key, a line of this length is a secret too."""
 
-_BASE64_LINE_CHARACTERS: Final = 76
-"""The length of the lines that `base64` and MIME write."""
+_BASE64_LINE_CHARACTERS: Final = (76, 64)
+"""The lengths of the lines that `base64` and MIME write, and `openssl` and PEM."""
 
 
 class Redactor:
@@ -143,11 +143,12 @@ def _encoded_forms(value: str) -> list[str]:
 
 
 def _base64_forms(data: bytes) -> list[str]:
-    """The data as base64: in one line, in lines of 76 characters as programs write it, for URLs."""
+    """The data as base64: in one line, in lines as programs write it, for URLs."""
     text = base64.b64encode(data).decode()
     forms = [text, text.rstrip("="), base64.urlsafe_b64encode(data).decode().rstrip("=")]
-    if len(text) > _BASE64_LINE_CHARACTERS:
-        size = _BASE64_LINE_CHARACTERS
+    for size in _BASE64_LINE_CHARACTERS:
         lines = [text[start : start + size] for start in range(0, len(text), size)]
-        forms += ["\n".join(lines), *(line for line in lines if len(line) >= _MIN_LINE_CHARACTERS)]
+        if len(lines) > 1:
+            long_lines = (line for line in lines if len(line) >= _MIN_LINE_CHARACTERS)
+            forms += ["\n".join(lines), *long_lines]
     return forms

@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from graphton import Effort, ModelConfig, Provider
+from graphton.confine import READABLE_PATHS
 from graphton.hosts import is_this_machine
 from graphton.isolation import Isolation
 from graphton.network import Network, Rule, parse_rules
@@ -266,9 +267,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         try:
-            return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 (keeps symlinks)
+            path = Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 (keeps symlinks)
         except RuntimeError as error:  # there is no home folder for `~`
             raise ValueError(str(error)) from None
+        for readable in READABLE_PATHS.split():
+            if path.is_relative_to(readable):
+                raise ValueError(f"is in `{readable}`, where agents' commands could read all "
+                                 "sandboxes: choose another folder")  # fmt: skip
+        return path
 
     @field_validator("stigmer_backend_endpoint")
     @classmethod

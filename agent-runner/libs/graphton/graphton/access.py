@@ -18,7 +18,7 @@ MAX_ATTEMPTS: Final = 10_000
 """A command may take the rights away again and again, so many attempts can fail by chance."""
 
 MAX_ATTEMPTS_WITHOUT_EFFECT: Final = 100
-"""Whoever restores nothing in so many attempts in a row cannot help."""
+"""Give up after this many attempts in a row in which no right was missing."""
 
 
 def restore_access(path: Path) -> bool:

@@ -456,7 +456,8 @@ async def _run_own(*arguments: str) -> tuple[bytes, bool]:
     try:
         process = await asyncio.create_subprocess_exec(
             *arguments,
-            env={**os.environ, "LC_ALL": "C"},
+            # Without the worker's keys: other commands may be able to read this environment.
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -70,7 +70,7 @@ _MNT_DETACH, _AT_RECURSIVE, _AT_FDCWD = 2, 0x8000, -100
 
 READABLE_PATHS = (
     "/bin /lib /lib32 /lib64 /sbin /usr /etc /opt /proc /sys/devices/system/cpu "
-    "/var/lib/dpkg /run/systemd/resolve"
+    "/var/lib/dpkg /run/systemd/resolve/resolv.conf /run/systemd/resolve/stub-resolv.conf"
 )
 WRITABLE_DEVICES = (
     "/dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /dev/ptmx /dev/pts"
@@ -87,7 +87,7 @@ _NICENESS = 5
 """Commands yield to the worker, which has to end them if they exceed a limit."""
 
 _PATIENCE_SECONDS = 5.0
-"""How long something that another command prevents is tried again."""
+"""How long a call is tried again that fails because of another command, for example a `chmod`."""
 
 T = TypeVar("T")
 
@@ -380,7 +380,7 @@ def drop_capabilities() -> None:
 
 
 def _run_command(
-    plan: dict[str, Any], program: str, arguments: list[str], told: tuple[int, int] | None
+    plan: dict[str, Any], program: str, arguments: list[str], kill_pipe: tuple[int, int] | None
 ) -> NoReturn:
     """Build the wall around this process, and become the program.
 
@@ -388,7 +388,7 @@ def _run_command(
         plan: The plan.
         program: The program.
         arguments: Its arguments.
-        told: See `_start_killer`; None in a PID namespace.
+        kill_pipe: See `_start_killer`; None in a PID namespace.
     """
     folder, readable = plan["folder"], plan["readable"]
     own_mounts = bool(plan["namespaces"] & NEW_MOUNTS)
@@ -410,8 +410,8 @@ def _run_command(
             if plan["ports"] is not None:
                 restrict_ports(plan["ports"], folder)
                 os.set_inheritable(plan["ports"], False)
-        if plan["landlock"] >= _SIGNALS_SINCE and told is not None:
-            _start_killer(told, plan["worker"])
+        if plan["landlock"] >= _SIGNALS_SINCE and kill_pipe is not None:
+            _start_killer(kill_pipe, plan["worker"])
         if plan["filter"]:
             install_filter(bytes.fromhex(plan["filter"]))
         for ignored_by_python in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -437,14 +437,14 @@ def _run_command(
         os._exit(CANNOT_EXECUTE)
 
 
-def _start_killer(told: tuple[int, int], worker: int) -> None:
+def _start_killer(kill_pipe: tuple[int, int], worker: int) -> None:
     """Start a process that kills all others behind this wall, when the supervisor says so.
 
     Landlock lets it signal only processes behind the same wall. The kernel kills all of them at
     once, so not even a fork bomb is faster. If the supervisor ends, they are killed too.
 
     Args:
-        told: A pipe of the supervisor: the ends for reading and writing.
+        kill_pipe: A pipe of the supervisor: the ends for reading and writing.
         worker: The worker's pid, to make sure that it is out of reach.
     """
     first = _fork_patiently()
@@ -460,8 +460,8 @@ def _start_killer(told: tuple[int, int], worker: int) -> None:
             try:
                 os.kill(worker, 0)
             except PermissionError:
-                os.close(told[1])
-                os.read(told[0], 1)
+                os.close(kill_pipe[1])
+                os.read(kill_pipe[0], 1)
                 os.kill(-1, signal.SIGKILL)
     finally:
         os._exit(0)
@@ -494,13 +494,13 @@ def _fork(work: Callable[[], NoReturn]) -> int:
     return child
 
 
-def _supervise(child: int, *, is_init: bool, telling: int | None = None) -> int:
+def _supervise(child: int, *, is_init: bool, kill_pipe: int | None = None) -> int:
     """Wait until the child ends, then end everything that it has left behind.
 
     Args:
         child: The process whose status counts.
         is_init: Whether it is the first process of a PID namespace, else it leads a process group.
-        telling: The end of a pipe to close so that a process of `_start_killer` acts.
+        kill_pipe: The end of a pipe. If it is closed, a process of `_start_killer` kills the rest.
 
     Returns:
         Its status as that of waitpid.
@@ -515,8 +515,8 @@ def _supervise(child: int, *, is_init: bool, telling: int | None = None) -> int:
                 status = int(signal.SIGKILL)
             case _:
                 status = _reap(child)
-    if telling is not None:
-        os.close(telling)
+    if kill_pipe is not None:
+        os.close(kill_pipe)
     _end_everything((lambda: [child]) if is_init else _descendants)
     return status
 
@@ -612,10 +612,10 @@ def main() -> None:
         if len(reported) == 4:
             status = int.from_bytes(reported, "little")
     else:
-        told = os.pipe()
-        child = _fork(lambda: _run_command(plan, program, arguments, told))
-        os.close(told[0])
-        status = _supervise(child, is_init=False, telling=told[1])
+        kill_pipe = os.pipe()
+        child = _fork(lambda: _run_command(plan, program, arguments, kill_pipe))
+        os.close(kill_pipe[0])
+        status = _supervise(child, is_init=False, kill_pipe=kill_pipe[1])
     if plan["report"] is not None:
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         os.write(plan["report"], struct.pack("=d", used.ru_utime + used.ru_stime))

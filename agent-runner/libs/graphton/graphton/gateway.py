@@ -47,7 +47,7 @@ class Gateway:
 async def open_gateway(
     network: Network, wall: Wall, allowlist: "Allowlist | None", ports: int | None
 ) -> AsyncIterator[Gateway]:
-    """Make what a command needs for the network, and take it away at the end of the `with` block.
+    """Start the proxy of a command if the policy needs one, and stop it after the `with` block.
 
     Args:
         network: The policy.

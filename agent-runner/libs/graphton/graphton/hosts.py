@@ -27,7 +27,8 @@ def is_this_machine(host: str) -> bool:
 def is_own_address(address: Address) -> bool:
     """Whether one of this machine's network devices has this address.
 
-    If so, the kernel also uses it as the sender. Nothing is sent.
+    Connecting a UDP socket sends nothing. For an address of its own, the kernel chooses the same
+    address as the sender's.
     """
     inner = unwrapped(address)
     family = socket.AF_INET if isinstance(inner, IPv4Address) else socket.AF_INET6

@@ -30,6 +30,9 @@ A command can use several processors for as long as it may last."""
 MAX_DISK_BYTES: Final = 8 << 30
 """The size of the sandbox. A command may make a larger one smaller."""
 
+MAX_OPEN_FILES: Final = 4096
+"""Descriptors of one process. This bounds the memory in pipes and sockets, which is not counted."""
+
 MAX_FILE_BYTES: Final = 4 << 30
 """The size of one file, including parts that were never written."""
 
@@ -89,6 +92,7 @@ class Limits:
             "CPU": int(self.cpu_seconds),
             "DATA": self.memory,
             "FSIZE": min(MAX_FILE_BYTES, self.disk),
+            "NOFILE": MAX_OPEN_FILES,
         }
 
 
@@ -104,8 +108,8 @@ class Account:
         disk: The size of the sandbox in bytes when it was last measured; None before that.
         measured: When that was, by `time.monotonic`.
         measuring_seconds: How long it took.
-        running: For each command that runs, what ends it with a reason. The last one has started
-            last.
+        running: A function for each command that runs, in the order of their start. It ends the
+            command; its argument is the reason.
     """
 
     def __init__(self, allowed: Limits | None = None) -> None:
@@ -222,8 +226,8 @@ def find_excess(
 
     Args:
         processes: All processes.
-        supervisors: For each command that runs, the parent of its first process, and of those whose
-            parent has ended.
+        supervisors: The pids of the commands' supervisors. Processes whose parent has ended belong
+            to them too.
         limits: The limits.
         count_memory: Counts a process's share of what it has in memory. It is called only if the
             sum of all might be too large.

@@ -9,10 +9,11 @@ import base64
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Final
@@ -45,7 +46,10 @@ MAX_CONNECTIONS: Final = 64
 """Connections of one command at the same time."""
 
 _RESOLVERS: Final = 4
-"""The number of threads that resolve names for one command."""
+"""How many names are resolved for one command at the same time."""
+
+_ALL_RESOLVERS: Final = 16
+"""The number of threads that resolve names for all commands."""
 
 _UNRESOLVED: Final = (OSError, UnicodeError, RuntimeError)
 """The errors of resolving a name. The last one means that no other thread can start."""
@@ -87,8 +91,8 @@ class Proxy:
 
     def __init__(self, allowlist: Allowlist) -> None:
         self._allowlist = allowlist
-        # Not the threads of the event loop: a command can ask for names that take long.
-        self._resolvers = ThreadPoolExecutor(_RESOLVERS, "resolver")
+        _resolver_threads()  # they start before the command
+        self._resolving = asyncio.Semaphore(_RESOLVERS)
         self._connections: set[asyncio.Task[None]] = set()
         self._logged: set[tuple[Target, str]] = set()
 
@@ -107,7 +111,6 @@ class Proxy:
             for connection in list(self._connections):
                 connection.cancel()
             await asyncio.gather(*self._connections, return_exceptions=True)
-            self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.create_task(self._run(reader, writer))
@@ -163,7 +166,7 @@ class Proxy:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 if proxy := self._own_proxy(request):
-                    streams = await _open_through(proxy, request, self._resolvers)
+                    streams = await _open_through(proxy, request, self._resolve)
                 else:
                     streams = await self._connect(target)
                     if not request.is_tunnel:
@@ -183,13 +186,13 @@ class Proxy:
 
     async def _connect(self, target: Target) -> Streams:
         try:
-            found = await _resolve(target.host, self._resolvers)
+            found = await self._resolve(target.host)
         except _UNRESOLVED:
             raise _Refusal(HTTPStatus.BAD_GATEWAY, f"`{target.host}` has no address") from None
         denied = [address for address in found if is_own_address(address)]
         for host in self._allowlist.own_servers:
             try:
-                denied += await _resolve(host, self._resolvers)
+                denied += await self._resolve(host)
             except _UNRESOLVED:
                 raise _Refusal(
                     HTTPStatus.BAD_GATEWAY,
@@ -210,19 +213,41 @@ class Proxy:
             text = f"`{target}` does not accept the connection"
             raise _Refusal(HTTPStatus.BAD_GATEWAY, text) from None
 
+    async def _resolve(self, host: str) -> list[Address]:
+        async with self._resolving:
+            return await _resolve(host)
+
     def _record(self, what: str, target: Target) -> None:
         if (target, what) not in self._logged and len(self._logged) < _MAX_LOGGED:
             self._logged.add((target, what))
             _log.info("network: %s: %s", target, what)
 
 
-async def _resolve(host: str, threads: ThreadPoolExecutor) -> list[Address]:
+async def _resolve(host: str) -> list[Address]:
     look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-    found = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+    found = await asyncio.get_running_loop().run_in_executor(_resolver_threads(), look_up)
     return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
 
 
-async def _open_through(proxy: str, request: Request, threads: ThreadPoolExecutor) -> Streams:
+@cache
+def _resolver_threads() -> ThreadPoolExecutor:
+    """The threads that resolve names. Names can take long, so they are not those of the event loop.
+
+    All start at once: a command's filter protects only the threads that exist when it starts.
+    """
+    threads = ThreadPoolExecutor(_ALL_RESOLVERS, "resolver")
+    all_run = threading.Barrier(_ALL_RESOLVERS)
+    try:
+        for _ in range(_ALL_RESOLVERS):
+            threads.submit(all_run.wait)
+    except RuntimeError:  # no more threads can be started
+        all_run.abort()
+    return threads
+
+
+async def _open_through(
+    proxy: str, request: Request, resolve: Callable[[str], Awaitable[list[Address]]]
+) -> Streams:
     """Connect through the worker's own proxy, which resolves the name."""
     failed = _Refusal(HTTPStatus.BAD_GATEWAY, "the runner's own proxy does not connect")
     url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
@@ -232,7 +257,7 @@ async def _open_through(proxy: str, request: Request, threads: ThreadPoolExecuto
         credentials = f"Basic {base64.b64encode(pair.encode()).decode()}"
     try:
         is_tls, host = url.scheme == "https", url.hostname or ""
-        addresses = await _resolve(host, threads)
+        addresses = await resolve(host)
         port = url.port or (443 if is_tls else 80)
         options = {"ssl": True, "server_hostname": host} if is_tls else {}
         reader, writer = await _open_one(addresses, port, **options)

@@ -35,6 +35,7 @@ _NUMBERS: Final[dict[str, tuple[int | None, int | None]]] = {
     "clone3": (435, 435),
     "delete_module": (176, 106),
     "fanotify_init": (300, 262),
+    "fcntl": (72, 25),
     "file_setattr": (469, 469),
     "finit_module": (313, 273),
     "fremovexattr": (199, 16),
@@ -155,6 +156,13 @@ _ACCESS_MODE, _TRUNCATE = 0o3, 0o1000
 _FASTOPEN: Final = 0x20000000
 _TERMINAL_INPUT: Final = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
 
+_FCNTL_OWNER: Final = (8, 15)  # F_SETOWN, F_SETOWN_EX
+_IOCTL_OWNER: Final = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
+"""Calls that choose which process gets a signal when a descriptor is ready, such as SIGKILL."""
+
+_FCNTL_NOTIFY: Final = 0x402  # F_NOTIFY
+"""Asks for a signal when a folder changes. It is older than inotify."""
+
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK = 1, 2, 10, 16
 _PROTOCOLS: Final = (0, 1, 6, 17, 58)
 """The default of a socket, ICMP, TCP, UDP and ICMPv6. Landlock does not restrict MPTCP or SCTP."""
@@ -180,9 +188,11 @@ class Policy:
     Attributes:
         protected: The threads that a command may neither signal nor slow down.
         landlock: The version of Landlock; 0 if there is none.
-        own_mounts: Whether the command has a mount namespace. If not, it could connect to the
-            Unix sockets of other programs, and watch the folders of other sandboxes.
+        own_mounts: Whether the command has a mount namespace. If not, it could watch the folders
+            of other sandboxes.
         own_ipc: Whether it has an IPC namespace.
+        unix_sockets: Whether it may make Unix sockets: other walls must keep it from those of
+            other programs.
         sockets: Which sockets of the network it may make.
     """
 
@@ -190,6 +200,7 @@ class Policy:
     landlock: int
     own_mounts: bool
     own_ipc: bool
+    unix_sockets: bool = False
     sockets: Sockets = Sockets.ALL
 
 
@@ -233,7 +244,8 @@ def program(policy: Policy, architecture: str) -> bpf.Code:
     blocks["unshare"] = _argument(
         0, bpf.when_any_bit(_NEW_NAMESPACES | _NEW_TIME_NAMESPACE, denied)
     )
-    blocks["ioctl"] = _argument(1, bpf.when_equal(_TERMINAL_INPUT, denied))
+    blocks["ioctl"] = _argument(1, bpf.when_equal([*_TERMINAL_INPUT, *_IOCTL_OWNER], denied))
+    blocks["fcntl"] = _argument(1, bpf.when_equal([*_FCNTL_OWNER, _FCNTL_NOTIFY], denied))
     if policy.landlock < 3:  # older versions do not restrict truncating
         blocks["truncate"], blocks["openat2"] = denied, absent
         blocks["open"], blocks["openat"] = _read_and_truncate(1), _read_and_truncate(2)
@@ -291,7 +303,7 @@ def _sockets(policy: Policy) -> dict[str, bpf.Code]:
     fastopen = bpf.when_any_bit(_FASTOPEN, [bpf.fail(errno.EOPNOTSUPP)])
     found = {
         "socket": [
-            *_argument(0, bpf.when_equal([_AF_UNIX], [] if policy.own_mounts else denied)),
+            *_argument(0, bpf.when_equal([_AF_UNIX], [] if policy.unix_sockets else denied)),
             *_internet_sockets(policy.sockets),
             *_argument(2, bpf.unless_equal(_PROTOCOLS, [bpf.fail(errno.EPROTONOSUPPORT)])),
         ],

@@ -217,7 +217,10 @@ class SandboxTools:
         )
 
     async def _read(self, arguments: ReadFile) -> str:
-        text = await run_blocking(self._read_text, arguments.path)
+        return await run_blocking(self._read_lines, arguments)
+
+    def _read_lines(self, arguments: ReadFile) -> str:
+        text = self._read_text(arguments.path)
         lines = _LINE_END.split(text.removesuffix("\n").removesuffix("\r")) if text else []
         first = arguments.offset - 1
         chosen = lines[first : first + arguments.limit]

@@ -28,6 +28,9 @@ A container in which a part of /proc is hidden allows no second /proc, and so no
 _PORTS_SINCE = 4
 """The version of Landlock that restricts TCP ports."""
 
+_SOCKETS_SINCE = 6
+"""The version of Landlock that restricts abstract Unix sockets."""
+
 _CONNECT_TCP: Final = 2
 _PORT_RULE: Final = 2
 
@@ -65,6 +68,15 @@ class Wall:
     def own_network(self) -> bool:
         """Whether a command has a network of its own, which leads nowhere."""
         return bool(self.namespaces & confine.NEW_NETWORK)
+
+    @property
+    def _has_own_unix_sockets(self) -> bool:
+        """Whether a command cannot connect to the Unix sockets of other programs.
+
+        A mount namespace hides those that are files. Abstract ones belong to a network namespace.
+        """
+        scoped = self.landlock >= _SOCKETS_SINCE
+        return self.own_mounts and (scoped or self.own_network)
 
     @property
     def missing(self) -> str:
@@ -150,6 +162,7 @@ class Wall:
             landlock=self.landlock,
             own_mounts=self.own_mounts,
             own_ipc=bool(self.namespaces & confine.NEW_IPC),
+            unix_sockets=self._has_own_unix_sockets,
             sockets=self._sockets(network),
         )
         program = seccomp.assemble(policy, self.architecture) if self.architecture else b""

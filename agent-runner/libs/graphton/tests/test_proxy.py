@@ -66,7 +66,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, **names: str) -> list[str]:
     """Let names have these addresses. Returns a list of what is resolved."""
     asked: list[str] = []
 
-    async def resolve(host: str, _: object) -> list[Address]:
+    async def resolve(host: str) -> list[Address]:
         asked.append(host)
         if host.endswith(".invalid"):
             raise OSError
@@ -222,6 +222,24 @@ async def test_slow_names_delay_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
     for one in waiting:
         one.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_names_are_resolved_by_threads_that_exist_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The filter of a command protects the threads that exist when it starts."""
+
+    def nothing(*_: object, **__: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", nothing)
+    async with proxying(listing(".example")) as first, proxying(listing(".example")) as second:
+        before = {thread.ident for thread in threading.enumerate()}
+        head = b"CONNECT %d.example:80 HTTP/1.1\r\n\r\n"
+        for port in (first, second):
+            answers = await asyncio.gather(*(ask(port, head % number) for number in range(8)))
+            assert all(b"has no address" in answer for answer in answers)
+        assert {thread.ident for thread in threading.enumerate()} == before
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -14,7 +14,9 @@ ARCHITECTURES = ("x86_64", "aarch64")
 ALLOWED = 0
 WORKER, THREAD = 4242, 4250
 
-OPEN = seccomp.Policy(protected=(1, WORKER, THREAD), landlock=7, own_mounts=True, own_ipc=True)
+OPEN = seccomp.Policy(
+    protected=(1, WORKER, THREAD), landlock=7, own_mounts=True, own_ipc=True, unix_sockets=True
+)
 CLOSED = seccomp.Policy(protected=(1, WORKER, THREAD), landlock=0, own_mounts=False, own_ipc=False)
 
 
@@ -113,6 +115,17 @@ def test_sockets(architecture: str) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("policy", [OPEN, CLOSED])
+def test_descriptors_send_no_signals_to_others(policy: seccomp.Policy, architecture: str) -> None:
+    for command in (8, 15, 0x402):  # F_SETOWN, F_SETOWN_EX, F_NOTIFY
+        assert result(policy, architecture, "fcntl", 3, command, WORKER) == errno.EPERM
+    for command in (1, 4, 10, 1030):  # F_GETFD, F_SETFL, F_SETSIG, F_DUPFD_CLOEXEC
+        assert result(policy, architecture, "fcntl", 3, command) == ALLOWED
+    for command in (0x8901, 0x8902):  # FIOSETOWN, SIOCSPGRP
+        assert result(policy, architecture, "ioctl", 3, command) == errno.EPERM
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("policy", [OPEN, CLOSED])
 def test_sockets_without_a_network(policy: seccomp.Policy, architecture: str) -> None:
     none = replace(policy, sockets=Sockets.NONE)
     for family in (2, 10, 16):  # IPv4, IPv6, netlink
@@ -123,7 +136,7 @@ def test_sockets_without_a_network(policy: seccomp.Policy, architecture: str) ->
     for family in (0, 17, 30, 38, 40, 44):  # packets, TIPC, the kernel's ciphers, vsock, XDP
         assert result(none, architecture, "socket", family, 1) == errno.EAFNOSUPPORT
     unix = result(none, architecture, "socket", 1, 2)
-    assert unix == (ALLOWED if policy.own_mounts else errno.EACCES)
+    assert unix == (ALLOWED if policy.unix_sockets else errno.EACCES)
     assert result(none, architecture, "socketpair", 1, 1) == ALLOWED
 
 
@@ -146,7 +159,7 @@ def test_sockets_for_outgoing_tcp_only(policy: seccomp.Policy, architecture: str
         assert result(tcp, architecture, "socket", family, 1) == errno.EAFNOSUPPORT
     for kind in (1, 2):
         unix = result(tcp, architecture, "socket", 1, kind)
-        assert unix == (ALLOWED if policy.own_mounts else errno.EACCES)
+        assert unix == (ALLOWED if policy.unix_sockets else errno.EACCES)
     assert result(tcp, architecture, "listen", 3, 1) == errno.EACCES
     assert result(policy, architecture, "listen", 3, 1) == ALLOWED
     for family in (2, 30):

@@ -1,6 +1,7 @@
 """Tests the tools on a real folder, with real commands."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -225,3 +226,16 @@ async def test_too_long_variables_are_reported(root: Path) -> None:
         run = next(t for t in SandboxTools(folder, {"LONG": "x" * 200_000}).all if "run" in t.name)
         with pytest.raises(ToolError, match="cannot be started: Argument list too long"):
             await run.call({"command": "true"})
+
+
+async def test_the_worker_measures_without_its_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Landlock, a command can read the environment of the worker's programs."""
+    program = tmp_path / "du"
+    program.write_text('#!/bin/sh\nenv > "$2/environment"\necho 3 "$2"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("OPENAI_API_KEY", "hunter2")
+    assert await commands._measure(tmp_path) == 3 << 10
+    assert "hunter2" not in (tmp_path / "environment").read_text()

@@ -10,8 +10,7 @@ from graphton.text import compact_json
 VERSIONS: Final = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 """The versions that this client speaks, the newest first.
 
-Later versions have no `initialize`. A server that speaks one of them and also one of these answers
-`initialize` with one of these."""
+Later versions have no `initialize`. A server that also supports one of these still answers it."""
 
 MAX_MESSAGE_BYTES: Final = 10_000_000
 """The maximum size of a message, and of the whole answer to an HTTP request."""
@@ -30,10 +29,10 @@ METHOD_NOT_FOUND: Final = -32601
 
 CLIENT: Final = {"name": "agent-runner", "version": "1"}
 
-# What services refuse at the top of a schema, or do not read.
+# Keys that model services refuse or ignore at the top level of a tool's schema.
 _UNSUPPORTED_KEYS: Final = frozenset({"$schema", "allOf", "anyOf", "enum", "not", "oneOf"})
 
-# A service refuses a schema in which these have other values, and they are not texts.
+# Their values are identifiers. Redacting them would make the schema invalid.
 _KEYS_OF_NAMES: Final = frozenset({"$ref", "format", "pattern", "required", "type"})
 
 
