@@ -35,16 +35,32 @@ fn text(sandbox: &Sandbox, format: &str, more: &[&str]) -> String {
 
 fn service(sandbox: &Sandbox, more: &[&str]) -> Value {
     let file: Value = serde_json::from_str(&text(sandbox, "compose", more)).unwrap();
-    file["services"]["agent-runner"].clone()
+    file["services"]["y"].clone()
+}
+
+/// The claims and the Deployment.
+fn manifests(sandbox: &Sandbox, more: &[&str]) -> Vec<Value> {
+    let text = text(sandbox, "kubernetes", more);
+    let documents = text.split("---\n").skip(1);
+    documents
+        .map(|document| serde_json::from_str(document).unwrap())
+        .collect()
 }
 
 /// The Deployment's pod.
 fn pod(sandbox: &Sandbox, more: &[&str]) -> Value {
-    let manifests = text(sandbox, "kubernetes", more);
-    let last = manifests.rsplit("---\n").next().unwrap();
-    let deployment: Value = serde_json::from_str(last).unwrap();
+    let deployment = manifests(sandbox, more).pop().unwrap();
     assert_eq!(deployment["kind"], "Deployment");
     deployment["spec"]["template"]["spec"].clone()
+}
+
+/// The lines of a section of the unit.
+fn section(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let unit = text(sandbox, "quadlet", &[]);
+    let mut sections = unit.split("\n\n");
+    let head = format!("[{name}]\n");
+    let found = sections.find_map(|section| section.strip_prefix(&head));
+    found.unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -332,4 +348,236 @@ fn an_older_podman_is_reported_and_the_unit_is_printed() {
     new["stdout"] = version.into();
     let output = export(&sandbox("").engine("podman", &[new]), "quadlet", &[]);
     assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+}
+
+#[test]
+fn ports_are_published_for_this_machine_only() {
+    let ports = "ports = ['9464:80', '8081:80', '443:8443']\n";
+    let sandbox_on = |network: &str| sandbox_with_check(&format!("{ports}network = '{network}'\n"));
+    let published = |sandbox: &Sandbox| -> Vec<String> {
+        let lines = section(sandbox, "Container").into_iter();
+        lines
+            .filter(|line| line.starts_with("PublishPort="))
+            .collect()
+    };
+    let warning = "warning: `run.ports` has no effect: on this network, the container has no ports of its own\n\
+                   hint: export with another network: `XTASK_RUN_NETWORK=bridge`\n";
+    for network in ["bridge", "mine"] {
+        let sandbox = sandbox_on(network);
+        assert_eq!(
+            service(&sandbox, &[])["ports"],
+            json!([
+                "127.0.0.1:9464:80",
+                "127.0.0.1:8081:80",
+                "127.0.0.1:443:8443"
+            ])
+        );
+        assert_eq!(
+            published(&sandbox),
+            [
+                "PublishPort=127.0.0.1:9464:80",
+                "PublishPort=127.0.0.1:8081:80",
+                "PublishPort=127.0.0.1:443:8443",
+            ]
+        );
+        for format in FORMATS {
+            let output = export(&sandbox, format, &[]);
+            assert!(!output.stderr.contains("run.ports"), "{output:?}");
+        }
+    }
+    for network in ["host", "none", "container:db"] {
+        let sandbox = sandbox_on(network);
+        assert_eq!(service(&sandbox, &[])["ports"], Value::Null, "{network}");
+        assert_eq!(published(&sandbox), [""; 0], "{network}");
+        for format in ["compose", "quadlet"] {
+            let output = export(&sandbox, format, &[]);
+            assert!(output.stderr.contains(warning), "{}", output.stderr);
+        }
+        // The network is the cluster's.
+        assert_eq!(
+            pod(&sandbox, &[])["containers"][0]["ports"],
+            json!([{ "containerPort": 80 }, { "containerPort": 8443 }])
+        );
+        let output = export(&sandbox, "kubernetes", &[]);
+        assert!(!output.stderr.contains("run.ports"), "{output:?}");
+    }
+}
+
+#[test]
+fn the_entry_point_gets_the_configured_arguments() {
+    let command = r#"command = ['serve', '--rate=100%', '$HOME $(HOME) $$', 'a "b" c\']"#;
+    let sandbox = sandbox_with_check(&format!("{command}\n"));
+    assert_eq!(
+        service(&sandbox, &[])["command"],
+        json!([
+            "serve",
+            "--rate=100%",
+            "$$HOME $$(HOME) $$$$",
+            r#"a "b" c\"#
+        ])
+    );
+    assert_eq!(
+        pod(&sandbox, &[])["containers"][0]["args"],
+        json!(["serve", "--rate=100%", "$HOME $$(HOME) $$$", r#"a "b" c\"#])
+    );
+    let exec = r#"Exec="serve" "--rate=100%%" "$$HOME $$(HOME) $$$$" "a \"b\" c\\""#;
+    let lines = section(&sandbox, "Container");
+    assert!(lines.iter().any(|line| line == exec), "{lines:?}");
+
+    let images = sandbox_with_check("");
+    assert_eq!(service(&images, &[])["command"], Value::Null);
+    assert_eq!(pod(&images, &[])["containers"][0]["args"], Value::Null);
+    let unit = text(&images, "quadlet", &[]);
+    assert!(!unit.contains("\nExec="), "{unit}");
+}
+
+#[test]
+fn probes_run_the_health_check_as_it_is_configured() {
+    let sandbox =
+        sandbox("[health]\ncommand = ['sh', '-c', 'kill -0 $$ && probe $(cat $HOME/x)']\n");
+    let container = pod(&sandbox, &[])["containers"][0].clone();
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        assert_eq!(
+            container[probe]["exec"]["command"],
+            json!(["sh", "-c", "kill -0 $$$ && probe $$(cat $HOME/x)"])
+        );
+    }
+}
+
+#[test]
+fn a_volume_has_one_claim_and_different_volumes_have_different_ones() {
+    let sandbox = sandbox_with_check(
+        "volumes = ['cache:/a', 'cache:/b:ro', 'data_1:/c', 'data-1:/d', 'plain:/e']\n\
+         [run.hardening]\ntmpfs = []\n",
+    );
+    let manifests = manifests(&sandbox, &[]);
+    let claims = manifests.iter().filter(|it| it["kind"] != "Deployment");
+    let claims: Vec<_> = claims
+        .map(|claim| claim["metadata"]["name"].as_str().unwrap())
+        .collect();
+    let [workspace, cache, data, other_data, plain] = claims[..] else {
+        panic!("{claims:?}");
+    };
+    assert_eq!(
+        [workspace, cache, plain],
+        ["box-workspace", "box-volume-cache", "box-volume-plain"]
+    );
+    assert_ne!(data, other_data);
+    for name in [data, other_data] {
+        assert!(name.starts_with("box-volume-data-1-"), "{name}");
+    }
+    let pod = pod(&sandbox, &[]);
+    let volumes: Vec<_> = claims
+        .iter()
+        .map(|name| json!({ "name": name, "persistentVolumeClaim": { "claimName": name } }))
+        .collect();
+    assert_eq!(pod["volumes"], Value::from(volumes));
+    assert_eq!(
+        pod["containers"][0]["volumeMounts"],
+        json!([
+            { "name": workspace, "mountPath": "/workspace" },
+            { "name": cache, "mountPath": "/a" },
+            { "name": cache, "mountPath": "/b", "readOnly": true },
+            { "name": data, "mountPath": "/c" },
+            { "name": other_data, "mountPath": "/d" },
+            { "name": plain, "mountPath": "/e" },
+        ])
+    );
+}
+
+#[test]
+fn volumes_of_a_container_with_a_long_name_have_different_names() {
+    let name = "a".repeat(70);
+    let project = PROJECT.replace("'box'", &format!("'{name}'"));
+    let sandbox = Sandbox::new(&format!("{project}[health]\ncommand = ['probe']\n"));
+    let pod = pod(&sandbox, &[]);
+    let mut names: Vec<_> = pod["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|volume| volume["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names.len(), 2);
+    for name in &names {
+        assert!(name.len() <= 63, "{name}");
+    }
+    names.dedup();
+    assert_eq!(names.len(), 2);
+}
+
+#[test]
+fn the_service_has_the_name_of_the_image() {
+    for (repository, name) in [
+        ("ghcr.io/stigmer/agent-runner", "agent-runner"),
+        ("localhost/web_server", "web-server"),
+    ] {
+        let project = PROJECT.replace("ghcr.io/x/y", repository);
+        let sandbox = Sandbox::new(&format!("{project}[health]\ncommand = ['probe']\n"));
+        let file: Value = serde_json::from_str(&text(&sandbox, "compose", &[])).unwrap();
+        assert_eq!(file["name"], "box");
+        let services = file["services"].as_object().unwrap();
+        assert_eq!(services.keys().collect::<Vec<_>>(), [name]);
+        assert_eq!(services[name]["container_name"], "box");
+        let manifests = manifests(&sandbox, &[]);
+        for manifest in &manifests {
+            assert_eq!(
+                manifest["metadata"]["labels"],
+                json!({ "app.kubernetes.io/name": name, "app.kubernetes.io/instance": "box" })
+            );
+        }
+        assert_eq!(pod(&sandbox, &[])["containers"][0]["name"], name);
+    }
+}
+
+#[test]
+fn in_a_cluster_an_image_can_have_its_own_user() {
+    let security = |user: &str, required: &str| {
+        let sandbox = sandbox_with_check(&format!(
+            "user = '{user}'\n[require]\nuser = '{required}'\n"
+        ));
+        let security = pod(&sandbox, &[])["securityContext"].clone();
+        let keys = ["runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup"];
+        keys.map(|key| security[key].clone())
+    };
+    let of = |non_root: Option<bool>, user: Option<u32>, group: u32| {
+        [json!(non_root), json!(user), json!(user), json!(group)]
+    };
+    assert_eq!(security("image", "any"), of(None, None, 1000));
+    assert_eq!(security("image", "0"), of(None, None, 1000));
+    assert_eq!(security("image", "not-root"), of(Some(true), None, 1000));
+    assert_eq!(security("image", "1000"), of(Some(true), None, 1000));
+    assert_eq!(security("auto", "any"), of(Some(true), Some(1000), 1000));
+    assert_eq!(security("7:7", "any"), of(Some(true), Some(7), 7));
+    assert_eq!(security("0:0", "any"), of(Some(false), Some(0), 0));
+}
+
+#[test]
+fn systemd_waits_for_a_pull_and_between_restarts() {
+    for (restart, lines) in [
+        (
+            "no",
+            &["Restart=no", "TimeoutStartSec=900", "TimeoutStopSec=20"][..],
+        ),
+        (
+            "on-failure",
+            &[
+                "Restart=on-failure",
+                "RestartSec=5",
+                "TimeoutStartSec=900",
+                "TimeoutStopSec=20",
+            ],
+        ),
+        (
+            "unless-stopped",
+            &[
+                "Restart=always",
+                "RestartSec=5",
+                "TimeoutStartSec=900",
+                "TimeoutStopSec=20",
+            ],
+        ),
+    ] {
+        let sandbox = sandbox(&format!("restart = '{restart}'\n"));
+        assert_eq!(section(&sandbox, "Service"), lines);
+    }
 }

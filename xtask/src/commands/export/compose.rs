@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug, Serialize)]
 pub struct ComposeFile {
     name: String,
-    services: BTreeMap<&'static str, Service>,
+    services: BTreeMap<String, Service>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     networks: BTreeMap<&'static str, External>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -42,10 +42,14 @@ struct Named {
 struct Service {
     image: String,
     container_name: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    command: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     network_mode: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     extra_hosts: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -107,8 +111,10 @@ pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile
     let service = Service {
         image: literal(runner.image),
         container_name: literal(&run.container),
+        command: run.command.iter().map(|word| literal(word)).collect(),
         user: engine.identity(&run.user, user).user,
         network_mode: network_mode(&network),
+        ports: runner.published_ports(engine),
         extra_hosts: if engine.has_host_name_on(&run.network) {
             vec![format!("{}:host-gateway", engine.host_name())]
         } else {
@@ -151,7 +157,7 @@ pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile
     };
     ComposeFile {
         name: dns_label(&run.container),
-        services: [("agent-runner", service)].into(),
+        services: [(runner.program(), service)].into(),
         networks: created
             .map(|name| {
                 let external = External {

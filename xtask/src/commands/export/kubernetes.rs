@@ -1,17 +1,20 @@
 //! Kubernetes manifests: a Deployment, and the claims for its volumes.
 //! <https://kubernetes.io/docs/reference/kubernetes-api/>
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 
 use crate::{
     commands::{
-        export::runner::{Runner, Warning, dns_label, tmpfs_parts},
+        export::runner::{Runner, Warning, distinct_labels, dns_label, tmpfs_parts},
         run_local::mounts::Mount,
     },
     engine::run::IMAGE_USER,
-    settings::{Limits, RunUser},
+    settings::{Limits, Port, RequiredUser, RunUser},
 };
 
 /// The storage that a claim requests. Whoever needs more changes the claim.
@@ -94,9 +97,12 @@ struct PodSpec {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSecurity {
-    run_as_non_root: bool,
-    run_as_user: u32,
-    run_as_group: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_non_root: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_user: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_as_group: Option<u32>,
     fs_group: u32,
     fs_group_change_policy: &'static str,
     seccomp_profile: SeccompProfile,
@@ -110,9 +116,13 @@ struct SeccompProfile {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Container {
-    name: &'static str,
+    name: String,
     image: String,
     image_pull_policy: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    args: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<ContainerPort>,
     env: Vec<Variable>,
     env_from: [EnvFrom; 1],
     resources: Resources,
@@ -121,6 +131,12 @@ struct Container {
     readiness_probe: Probe,
     security_context: Security,
     volume_mounts: Vec<VolumeMount>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerPort {
+    container_port: u16,
 }
 
 #[derive(Debug, Serialize)]
@@ -215,11 +231,67 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
+/// A volume of the pod.
+struct Storage<'a> {
+    name: String,
+    source: Source<'a>,
+}
+
+/// Where the files of a volume are.
+enum Source<'a> {
+    /// In a claim. Holds the mounts of a volume, of which there is at least one.
+    Claim(Vec<&'a Mount>),
+    /// In memory. Holds an item of `run.hardening.tmpfs`.
+    Memory(&'a str),
+}
+
+impl Storage<'_> {
+    fn is_claim(&self) -> bool {
+        matches!(self.source, Source::Claim(_))
+    }
+
+    fn volume(&self) -> Volume {
+        let name = self.name.clone();
+        match &self.source {
+            Source::Claim(_) => Volume {
+                name: name.clone(),
+                empty_dir: None,
+                persistent_volume_claim: Some(ClaimRef { claim_name: name }),
+            },
+            Source::Memory(item) => Volume {
+                name,
+                empty_dir: Some(EmptyDir {
+                    medium: "Memory",
+                    size_limit: tmpfs_parts(item)
+                        .1
+                        .find_map(|option| quantity(option.strip_prefix("size=")?)),
+                }),
+                persistent_volume_claim: None,
+            },
+        }
+    }
+
+    fn mounts(&self) -> Vec<VolumeMount> {
+        let mount = |folder: &str, read_only| VolumeMount {
+            name: self.name.clone(),
+            mount_path: folder.to_owned(),
+            read_only,
+        };
+        match &self.source {
+            Source::Claim(mounts) => mounts
+                .iter()
+                .map(|it| mount(it.target(), it.is_read_only()))
+                .collect(),
+            Source::Memory(item) => vec![mount(tmpfs_parts(item).0, false)],
+        }
+    }
+}
+
 /// Makes the manifests of the runner. `check` is the command of its health check.
 pub fn manifests(runner: &Runner, check: &[String]) -> Vec<Object> {
     let name = name(runner);
     let labels: Labels = [
-        ("app.kubernetes.io/name", "agent-runner".to_owned()),
+        ("app.kubernetes.io/name", runner.program()),
         ("app.kubernetes.io/instance", name.clone()),
     ]
     .into();
@@ -227,11 +299,12 @@ pub fn manifests(runner: &Runner, check: &[String]) -> Vec<Object> {
         name,
         labels: labels.clone(),
     };
-    let mounts = || runner.mounts.iter().filter(|it| has_claim(runner, it));
-    let claims = mounts().map(|mount| Object {
+    let storage = storage(runner);
+    let claims = storage.iter().filter(|it| it.is_claim());
+    let claims = claims.map(|claim| Object {
         api_version: "v1",
         kind: "PersistentVolumeClaim",
-        metadata: metadata(claim_name(runner, mount)),
+        metadata: metadata(claim.name.clone()),
         spec: Spec::Claim(ClaimSpec {
             access_modes: ["ReadWriteOnce"],
             resources: Resources {
@@ -254,7 +327,7 @@ pub fn manifests(runner: &Runner, check: &[String]) -> Vec<Object> {
             },
             template: Template {
                 metadata: metadata(String::new()),
-                spec: pod(runner, check, mounts()),
+                spec: pod(runner, check, &storage),
             },
         })),
     };
@@ -266,71 +339,57 @@ pub fn name(runner: &Runner) -> String {
     dns_label(&runner.settings.run.container)
 }
 
-fn pod<'a>(runner: &Runner, check: &[String], mounts: impl Iterator<Item = &'a Mount>) -> PodSpec {
-    let run = &runner.settings.run;
-    let (user, group) = match run.user {
-        RunUser::Ids(user, group) => (user, group),
-        RunUser::Auto | RunUser::Image => (IMAGE_USER, IMAGE_USER),
-    };
-    let mut volumes = Vec::new();
-    let mut volume_mounts = Vec::new();
-    for mount in mounts {
-        let claim_name = claim_name(runner, mount);
-        volume_mounts.push(VolumeMount {
-            name: claim_name.clone(),
-            mount_path: mount.target().to_owned(),
-            read_only: mount.is_read_only(),
-        });
-        volumes.push(Volume {
-            name: claim_name.clone(),
-            empty_dir: None,
-            persistent_volume_claim: Some(ClaimRef { claim_name }),
-        });
-    }
-    for (number, item) in run.hardening.tmpfs.iter().enumerate() {
-        let (folder, mut options) = tmpfs_parts(item);
-        // Podman 4.3 makes a volume of this name, which other pods would share without the prefix.
-        let name = dns_label(&format!("{}-tmpfs-{number}", name(runner)));
-        volume_mounts.push(VolumeMount {
-            name: name.clone(),
-            mount_path: folder.to_owned(),
-            read_only: false,
-        });
-        volumes.push(Volume {
-            name,
-            empty_dir: Some(EmptyDir {
-                medium: "Memory",
-                size_limit: options.find_map(|option| quantity(option.strip_prefix("size=")?)),
-            }),
-            persistent_volume_claim: None,
-        });
-    }
+fn pod(runner: &Runner, check: &[String], storage: &[Storage]) -> PodSpec {
+    let settings = runner.settings;
+    let run = &settings.run;
+    let volume_mounts = storage.iter().flat_map(Storage::mounts).collect();
     PodSpec {
         automount_service_account_token: false,
         enable_service_links: false,
         // The pause container then is the first process, which collects ended processes, as `--init` does.
         share_process_namespace: run.hardening.init,
         termination_grace_period_seconds: run.stop_grace.as_secs(),
-        security_context: PodSecurity {
-            run_as_non_root: user != 0,
-            run_as_user: user,
-            run_as_group: group,
-            fs_group: group,
-            fs_group_change_policy: "OnRootMismatch",
-            seccomp_profile: SeccompProfile {
-                r#type: "RuntimeDefault",
-            },
-        },
+        security_context: pod_security(&run.user, settings.require.user),
         containers: vec![container(runner, check, volume_mounts)],
-        volumes,
+        volumes: storage.iter().map(Storage::volume).collect(),
     }
+}
+
+/// The pod's user. That of `image` is left to the image, which may need it.
+fn pod_security(user: &RunUser, required: RequiredUser) -> PodSecurity {
+    let image_may_be_root = matches!(required, RequiredUser::Any | RequiredUser::Uid(0));
+    let (ids, non_root) = match user {
+        RunUser::Auto => (Some((IMAGE_USER, IMAGE_USER)), Some(true)),
+        RunUser::Image => (None, (!image_may_be_root).then_some(true)),
+        RunUser::Ids(uid, gid) => (Some((*uid, *gid)), Some(*uid != 0)),
+    };
+    PodSecurity {
+        run_as_non_root: non_root,
+        run_as_user: ids.map(|(uid, _)| uid),
+        run_as_group: ids.map(|(_, gid)| gid),
+        // The group of the claims' files. Kubernetes adds it to the groups of any user.
+        fs_group: ids.map_or(IMAGE_USER, |(_, gid)| gid),
+        fs_group_change_policy: "OnRootMismatch",
+        seccomp_profile: SeccompProfile {
+            r#type: "RuntimeDefault",
+        },
+    }
+}
+
+/// The ports of the container, each once: the API tells the entries of the list apart by them.
+fn container_ports(ports: &[Port]) -> Vec<ContainerPort> {
+    let numbers: BTreeSet<_> = ports.iter().map(|port| port.container).collect();
+    numbers
+        .into_iter()
+        .map(|container_port| ContainerPort { container_port })
+        .collect()
 }
 
 fn container(runner: &Runner, check: &[String], volume_mounts: Vec<VolumeMount>) -> Container {
     let run = &runner.settings.run;
     let probe = |period: Duration, failures| Probe {
         exec: Exec {
-            command: check.to_vec(),
+            command: literals(check),
         },
         period_seconds: period.as_secs(),
         timeout_seconds: 10,
@@ -339,9 +398,11 @@ fn container(runner: &Runner, check: &[String], volume_mounts: Vec<VolumeMount>)
     let budget = runner.settings.health.budget.as_secs();
     let shown = runner.variables.shown.iter();
     Container {
-        name: "agent-runner",
+        name: runner.program(),
         image: runner.image.to_owned(),
         image_pull_policy: "IfNotPresent",
+        args: literals(&run.command),
+        ports: container_ports(&run.ports),
         env: shown
             .map(|(name, value)| Variable {
                 name: name.clone(),
@@ -396,12 +457,45 @@ fn has_claim(runner: &Runner, mount: &Mount) -> bool {
     mount.folder.is_none() || runner.settings.is_workspace(&mount.rest)
 }
 
-/// The name of the claim and of the pod's volume.
-fn claim_name(runner: &Runner, mount: &Mount) -> String {
-    if runner.settings.is_workspace(&mount.rest) {
-        dns_label(&format!("{}-workspace", name(runner)))
+/// The volumes of the pod: one for each volume with a claim, however often it is mounted, and those in memory. The
+/// API refuses two volumes of one name.
+fn storage<'a>(runner: &Runner<'a>) -> Vec<Storage<'a>> {
+    let tmpfs = runner.settings.run.hardening.tmpfs.iter().enumerate();
+    // Podman 4.3 makes a volume of such a name, which other pods would share without the prefix.
+    let name = name(runner);
+    let in_memory = tmpfs.map(|(number, item)| {
+        let source = Source::Memory(item.as_str());
+        (format!("{name}-tmpfs-{number}"), source)
+    });
+    let claims = claims(runner).into_iter();
+    let claims = claims.map(|mounts| (claim_title(runner, mounts[0]), Source::Claim(mounts)));
+    let (titles, sources): (Vec<_>, Vec<_>) = claims.chain(in_memory).unzip();
+    distinct_labels(&titles)
+        .into_iter()
+        .zip(sources)
+        .map(|(name, source)| Storage { name, source })
+        .collect()
+}
+
+/// The mounts with claims, by their volumes.
+fn claims<'a>(runner: &Runner<'a>) -> Vec<Vec<&'a Mount>> {
+    let mut claims: Vec<Vec<&Mount>> = Vec::new();
+    for mount in runner.mounts.iter().filter(|it| has_claim(runner, it)) {
+        match claims.iter_mut().find(|it| it[0].host == mount.host) {
+            Some(claim) => claim.push(mount),
+            None => claims.push(vec![mount]),
+        }
+    }
+    claims
+}
+
+/// What a claim is named after. The workspace is the first mount of its volume.
+fn claim_title(runner: &Runner, first: &Mount) -> String {
+    let name = name(runner);
+    if runner.settings.is_workspace(&first.rest) {
+        format!("{name}-workspace")
     } else {
-        dns_label(&format!("{}-volume-{}", name(runner), mount.host))
+        format!("{name}-volume-{}", first.host)
     }
 }
 
@@ -435,6 +529,11 @@ fn literal(value: &str) -> String {
         }
     }
     out
+}
+
+/// The words of a command. Kubernetes replaces variables in those of probes too.
+fn literals(words: &[String]) -> Vec<String> {
+    words.iter().map(|word| literal(word)).collect()
 }
 
 /// `64m` of a tmpfs as Kubernetes writes it. None for a share of the memory, such as `50%`.

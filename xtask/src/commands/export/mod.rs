@@ -222,6 +222,7 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
                     .as_ref()
                     .and_then(compose::env_file_differences),
             );
+            all.extend(runner::ports_left_out(runner, &docker(cx.env)));
             all.extend(runner::missing_folders(runner.mounts));
             all.extend(runner::withheld(
                 &runner.variables,
@@ -231,6 +232,7 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
         Format::Quadlet => {
             all.extend(quotes);
             all.extend(old_podman(cx));
+            all.extend(runner::ports_left_out(runner, &podman(cx.env)));
             all.extend(runner::missing_folders(runner.mounts));
             all.extend(runner::withheld(&runner.variables, &env_file));
             all.extend(runner::not_passed(&runner.variables, &env_file));

@@ -18,6 +18,12 @@ pub const FIRST_PODMAN: (u32, u32) = (4, 4);
 
 /// What systemd waits for `podman` after the container's own grace.
 const MORE_TIME: Duration = Duration::from_secs(10);
+/// What systemd waits until the container has started. Podman may pull the image first, and systemd's default of 90
+/// seconds would end the pull.
+const START_TIME: Duration = Duration::from_secs(15 * 60);
+/// What systemd waits before it restarts the container. It gives up after five starts in ten seconds, which its own
+/// pause of 100 ms allows.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Makes the unit of the runner. What Quadlet of Podman 4.4 has no key for is an option of `podman run`.
 pub fn unit(runner: &Runner, engine: &EngineFacts, user: User) -> String {
@@ -44,6 +50,9 @@ pub fn unit(runner: &Runner, engine: &EngineFacts, user: User) -> String {
         Network::Named(name) => unit.set_or_pass("Network", Some("--network"), &name),
         Network::Auto | Network::Bridge => {}
     }
+    for port in runner.published_ports(engine) {
+        unit.set("PublishPort", port);
+    }
     for (volume, mount) in runner.volumes().zip(runner.mounts) {
         if mount.host.ends_with(".volume") {
             unit.pass("--volume", &volume);
@@ -60,6 +69,10 @@ pub fn unit(runner: &Runner, engine: &EngineFacts, user: User) -> String {
     hardening(&mut unit, runner);
     // Podman would pass the proxies of systemd's environment, with their passwords.
     unit.pass("--http-proxy", "false");
+    if !run.command.is_empty() {
+        let words: Vec<_> = run.command.iter().map(|it| word(it)).collect();
+        unit.set("Exec", words.join(" "));
+    }
     unit.section("Service");
     let restart = match run.restart {
         Restart::No => "no",
@@ -67,11 +80,19 @@ pub fn unit(runner: &Runner, engine: &EngineFacts, user: User) -> String {
         Restart::UnlessStopped => "always",
     };
     unit.set("Restart", restart);
+    if run.restart != Restart::No {
+        unit.set("RestartSec", seconds(RESTART_PAUSE));
+    }
+    unit.set("TimeoutStartSec", seconds(START_TIME));
     let stop = run.stop_grace + MORE_TIME;
-    unit.set("TimeoutStopSec", stop.as_secs().to_string());
+    unit.set("TimeoutStopSec", seconds(stop));
     unit.section("Install");
     unit.set("WantedBy", "default.target");
     unit.text
+}
+
+fn seconds(time: Duration) -> String {
+    time.as_secs().to_string()
 }
 
 fn identity(unit: &mut Unit, identity: &Identity) {

@@ -10,9 +10,13 @@ use crate::{
         environment::{EnvFile, RunnerEnv, Source},
         host::Folder,
     },
+    oci::digest,
     plan::quote_for_shell,
-    settings::{Relabel, Settings},
+    settings::{Port, Relabel, Settings},
 };
+
+/// The longest DNS label.
+const LABEL_LENGTH: usize = 63;
 
 /// What this machine has of what the settings name. No engine is needed to find it out.
 #[derive(Clone, Debug)]
@@ -91,6 +95,26 @@ impl<'a> Runner<'a> {
     pub fn volumes(&self) -> impl Iterator<Item = String> {
         self.mounts.iter().map(|mount| mount.volume(self.relabel))
     }
+
+    /// The name of what runs in the container, for formats that distinguish it from the container's own name: the
+    /// last part of the image's repository.
+    pub fn program(&self) -> String {
+        let repository = self.settings.image.repository.as_str();
+        dns_label(repository.rsplit('/').next().unwrap_or_default())
+    }
+
+    /// The ports as the engines' option `--publish` has them, on the loopback only, as with `run-local`. Engines refuse
+    /// or ignore the option on a network on which the container has no ports of its own.
+    pub fn published_ports(&self, engine: &EngineFacts) -> Vec<String> {
+        let run = &self.settings.run;
+        if !engine.has_own_ports_on(&run.network) {
+            return Vec::new();
+        }
+        let ports = run.ports.iter();
+        ports
+            .map(|Port { host, container }| format!("127.0.0.1:{host}:{container}"))
+            .collect()
+    }
 }
 
 /// The runner's environment on this machine.
@@ -145,6 +169,19 @@ pub fn loopback_addresses<'a>(runner: &RunnerEnv<'a>) -> Vec<&'a str> {
         .collect()
 }
 
+/// Warns of ports that the format does not publish.
+pub fn ports_left_out(runner: &Runner, engine: &EngineFacts) -> Option<Warning> {
+    let run = &runner.settings.run;
+    let have_effect = run.ports.is_empty() || engine.has_own_ports_on(&run.network);
+    (!have_effect).then(|| {
+        Warning::new(
+            "`run.ports` has no effect: on this network, the container has no ports of its own"
+                .to_owned(),
+            "export with another network: `XTASK_RUN_NETWORK=bridge`".to_owned(),
+        )
+    })
+}
+
 /// Warns of folders that `run-local` would create.
 pub fn missing_folders(mounts: &[Mount]) -> Vec<Warning> {
     let is_missing = |mount: &&Mount| mount.folder == Some(Folder::Missing);
@@ -187,11 +224,36 @@ pub fn dns_label(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-    let label: String = words.join("-").chars().take(63).collect();
-    match label.trim_end_matches('-') {
-        "" => "agent-runner".to_owned(),
+    match cut(&words.join("-"), LABEL_LENGTH) {
+        "" => "container".to_owned(),
         label => label.to_owned(),
     }
+}
+
+/// The label of each text. Texts whose labels would be the same get a part of their digest: a number would depend on
+/// the order of the texts, and a new text could take the name of an old one.
+pub fn distinct_labels(texts: &[String]) -> Vec<String> {
+    let label_of = |text: &String| {
+        let label = dns_label(text);
+        let mut others = texts.iter().filter(|other| *other != text);
+        if others.any(|other| dns_label(other) == label) {
+            with_digest(&label, text)
+        } else {
+            label
+        }
+    };
+    texts.iter().map(label_of).collect()
+}
+
+fn with_digest(label: &str, text: &str) -> String {
+    let digest = digest::sha256(text.as_bytes());
+    let end = digest::short(&digest);
+    format!("{}-{end}", cut(label, LABEL_LENGTH - end.len() - 1))
+}
+
+/// The beginning of a label. The label has ASCII letters only.
+fn cut(label: &str, length: usize) -> &str {
+    label.get(..length).unwrap_or(label).trim_end_matches('-')
 }
 
 /// The folder and the options of `FOLDER[:OPTIONS]`, an item of `run.hardening.tmpfs`.
@@ -218,11 +280,35 @@ mod tests {
             ("stigmer-agent-runner", "stigmer-agent-runner"),
             ("My_Runner.2", "my-runner-2"),
             ("-a--b-", "a-b"),
-            ("___", "agent-runner"),
+            ("___", "container"),
         ] {
             assert_eq!(dns_label(text), label);
         }
         let long = format!("{}-b", "a".repeat(62));
         assert_eq!(dns_label(&long), "a".repeat(62));
+    }
+
+    #[test]
+    fn different_texts_have_different_labels() {
+        let labels = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|&text| text.to_owned()).collect();
+            distinct_labels(&texts)
+        };
+        assert_eq!(labels(&["a_1", "b", "A"]), ["a-1", "b", "a"]);
+        let both = labels(&["a_1", "a-1"]);
+        assert_ne!(both[0], both[1]);
+        for label in &both {
+            assert!(label.starts_with("a-1-"), "{label}");
+        }
+        let mut other_order = labels(&["a-1", "b", "a_1"]);
+        assert_eq!(other_order.remove(1), "b");
+        other_order.reverse();
+        assert_eq!(both, other_order);
+        let long = "a".repeat(70);
+        let cut = labels(&[&format!("{long}b"), &format!("{long}c")]);
+        assert_ne!(cut[0], cut[1]);
+        for label in &cut {
+            assert_eq!(label.len(), 63, "{label}");
+        }
     }
 }
