@@ -73,8 +73,8 @@ assemble_docker_29() {
     ln -sfn "$BUILDX_29" "$folder/usr/libexec/docker/cli-plugins/docker-buildx"
 }
 
-# start_unpacked_docker NAME PACKAGES: starts a daemon without a bridge network, so that it does not
-# change the firewall. Its builds and containers use the host's network.
+# start_unpacked_docker NAME PACKAGES: starts a daemon that does not change the firewall. Its builds and containers use
+# the host's network. With `--bridge=none`, it would delete the bridge of the installed daemon.
 start_unpacked_docker() {
     local name=$1 packages=$2
     docker_answers "$STATE/$name.sock" && return
@@ -90,7 +90,7 @@ start_unpacked_docker() {
         "$AGES_PACKAGES/$packages/usr/sbin/dockerd" \
         --config-file "$STATE/$name.json" --data-root "$DATA/$name" --exec-root "$STATE/$name" \
         --pidfile "$STATE/$name.pid" -H "unix://$STATE/$name.sock" \
-        --bridge=none --iptables=false --ip6tables=false
+        --bridge "$BRIDGE" --iptables=false --ip6tables=false
 }
 
 # The socket is where a user has it, in the folder for the user's sockets.

@@ -25,6 +25,7 @@ pub fn of_all_kinds(checkout: &Checkout) {
     };
 
     let own = format!("{}-network", checkout.container);
+    engine.run(&["network", "rm", &own]); // a failed run may have left it
     assert_eq!(engine.run(&["network", "create", &own]).code, 0);
     assert_ne!(start(&own), address);
     let reached = checkout.run(&["shell", "--", "python", "-c", CONNECT]);
