@@ -135,6 +135,40 @@ def test_a_key_without_tls_stays_on_this_machine(monkeypatch: pytest.MonkeyPatch
     assert (found.api_key, found.tls) == ("k-12345678", False)
 
 
+@pytest.mark.parametrize(
+    "name", ["authorization", "Proxy-Authorization", "x-api-key", "x_auth_token", "client-secret"]
+)
+def test_a_credential_in_metadata_is_treated_as_the_key(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / "temporal.toml"
+    metadata = f'[profile.default.grpc_meta]\n{name} = "Bearer 12345"\n'
+    file.write_text(f'[profile.default]\naddress = "t:1"\n{metadata}')
+    sent = name.lower().replace("_", "-")
+    refusal = (
+        f"TEMPORAL_TLS must be true: the metadata `{sent}` for Temporal would be sent without TLS"
+    )
+    variables = {"TEMPORAL_CONFIG_FILE": str(file)}
+    assert problem(monkeypatch, **variables) == refusal
+    assert problem(monkeypatch, **variables, TEMPORAL_TLS="false") == refusal
+    found = find(monkeypatch, **variables, TEMPORAL_TLS="true")
+    variable = f"TEMPORAL_GRPC_META_{sent.upper().replace('-', '_')}"
+    assert found.secrets == [(variable, "Bearer 12345")]
+    file.write_text(f'[profile.default]\naddress = "localhost:1"\n{metadata}')
+    assert find(monkeypatch, **variables, TEMPORAL_TLS="false").metadata == {sent: "Bearer 12345"}
+
+
+def test_other_metadata_needs_no_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find(
+        monkeypatch,
+        TEMPORAL_ADDRESS="t:1",
+        TEMPORAL_GRPC_META_TEMPORAL_NAMESPACE="mine",
+        TEMPORAL_GRPC_META_AUTHOR="somebody",
+    )
+    assert found.metadata == {"temporal-namespace": "mine", "author": "somebody"}
+    assert (found.tls, found.secrets) == (False, [])
+
+
 @dataclass
 class Certificates:
     """The files of a CA, and of a server and a client that it has certified."""

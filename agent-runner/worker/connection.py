@@ -4,9 +4,11 @@ Temporal's own are the variables TEMPORAL_… and the profiles in a file that al
 https://docs.temporal.io/develop/environment-configuration
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from temporalio.envconfig import ClientConfigProfile
@@ -14,6 +16,13 @@ from temporalio.service import TLSConfig
 
 from graphton.hosts import is_this_machine
 from worker.settings import MIN_KEY_CHARACTERS, Settings, SettingsError
+
+_CREDENTIAL: Final = re.compile(
+    r"(?:.*[-_.])?(?:auth|authorization|cookie|jwt|(?:api)?key|(?:token|secret|password|credential)s?)"
+    r"(?:[-_.].*)?",
+    re.IGNORECASE,
+)
+"""Names of metadata that is probably a credential, such as `authorization` and `x-api-key`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +52,9 @@ class Connection:
         if isinstance(self.tls, TLSConfig) and self.tls.client_private_key:
             key = self.tls.client_private_key.decode(errors="replace")
             found.append(("TEMPORAL_TLS_CLIENT_KEY", key))
-        for name, value in self.metadata.items():
-            if name.lower() == "authorization":
-                found.append(("TEMPORAL_GRPC_META_AUTHORIZATION", value))
+        for name in _find_credentials(self.metadata):
+            variable = f"TEMPORAL_GRPC_META_{name.upper().replace('-', '_')}"
+            found.append((variable, self.metadata[name]))
         return [(name, value) for name, value in found if len(value) >= MIN_KEY_CHARACTERS]
 
     def __str__(self) -> str:
@@ -88,7 +97,18 @@ def find_connection(settings: Settings, environment: Mapping[str, str]) -> Conne
         raise SettingsError(
             ["TEMPORAL_TLS must not be false: the key for Temporal would be sent without TLS"]
         )
+    credentials = _find_credentials(profile.grpc_meta)
+    if credentials and not tls and not local:
+        raise SettingsError(
+            [f"TEMPORAL_TLS must be true: the metadata `{credentials[0]}` for Temporal would be "
+             "sent without TLS"]
+        )  # fmt: skip
     return Connection(address, namespace, tls, key, profile.grpc_meta, tuple(warnings))
+
+
+def _find_credentials(metadata: Mapping[str, str]) -> list[str]:
+    """The names of the metadata that must be neither shown nor sent without TLS."""
+    return [name for name, value in metadata.items() if value and _CREDENTIAL.fullmatch(name)]
 
 
 def _load_profile(
