@@ -77,6 +77,30 @@ def test_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (other.address, other.namespace, other.warnings) == ("other:1", "default", ())
 
 
+@pytest.mark.parametrize(
+    "address", ["[::1:7233", "::1:7233", "host", "host:0", "host:x", "http://host:7233", "[1.2]:1"]
+)
+def test_the_address_of_a_profile_is_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
+    file = tmp_path / "temporal.toml"
+    file.write_text(f'[profile.default]\naddress = "{address}"\n')
+    assert problem(monkeypatch, TEMPORAL_CONFIG_FILE=str(file)) == (
+        "the address of Temporal's profile should be host:port, such as localhost:7233"
+    )
+    # It does not matter if it is replaced.
+    assert find(monkeypatch, TEMPORAL_SERVICE_ADDRESS="mine:1").address == "mine:1"
+
+
+def test_an_address_of_a_profile_that_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "temporal.toml"
+    file.write_text('[profile.default]\naddress = " [::1]:7233 "\napi_key = "k-12345678"\n')
+    found = find(monkeypatch, TEMPORAL_CONFIG_FILE=str(file))
+    assert (found.address, found.tls) == ("[::1]:7233", False)
+
+
 def test_the_secrets_of_a_profile_are_known(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -113,6 +137,8 @@ def test_variables_replace_the_profile(monkeypatch: pytest.MonkeyPatch, tmp_path
     [
         ({"TEMPORAL_CONFIG_FILE": "/nope"}, "TEMPORAL_CONFIG_FILE `/nope` does not exist"),
         ({"TEMPORAL_PROFILE": "nope"}, "TEMPORAL_… Profile 'nope' not found"),
+        ({"TEMPORAL_SERVICE_ADDRESS": "[1.2]:1"}, "TEMPORAL_SERVICE_ADDRESS should be host:port"),
+        ({"TEMPORAL_ADDRESS": "[1.2]:1"}, "TEMPORAL_ADDRESS should be host:port"),
         ({"TEMPORAL_TLS": "maybe"}, "TEMPORAL_TLS input should be a valid boolean"),
         ({"TEMPORAL_TLS": "false", "TEMPORAL_API_KEY": "k", "TEMPORAL_ADDRESS": "t:1"},
          "TEMPORAL_TLS must not be false: the key for Temporal would be sent without TLS"),

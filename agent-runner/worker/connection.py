@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter
 from temporalio.envconfig import ClientConfigProfile
 from temporalio.service import TLSConfig
 
 from graphton.hosts import is_this_machine
-from worker.settings import MIN_KEY_CHARACTERS, Settings, SettingsError
+from worker.settings import MIN_KEY_CHARACTERS, HostPort, Settings, SettingsError
 
 _CREDENTIAL: Final = re.compile(
     r"(?:.*[-_.])?(?:auth|authorization|cookie|jwt|(?:api)?key|(?:token|secret|password|credential)s?)"
@@ -75,6 +76,9 @@ def find_connection(settings: Settings, environment: Mapping[str, str]) -> Conne
     profile, tls = _load_profile(settings, environment)
     given = settings.model_fields_set
     address, warnings = profile.address, list[str]()
+    source = (
+        "TEMPORAL_ADDRESS" if settings.temporal_address else "the address of Temporal's profile"
+    )
     if "temporal_service_address" in given or not address:
         own = settings.temporal_service_address
         if settings.temporal_address not in {None, own}:
@@ -85,12 +89,13 @@ def find_connection(settings: Settings, environment: Mapping[str, str]) -> Conne
             warnings.append(
                 f"TEMPORAL_SERVICE_ADDRESS replaces the address of the profile: using {own}"
             )
-        address = own
+        address, source = own, "TEMPORAL_SERVICE_ADDRESS"
+    address, host = _check_address(address, source)
     namespace = profile.namespace
     if "temporal_namespace" in given or not namespace:
         namespace = settings.temporal_namespace
     key = profile.api_key.strip() if profile.api_key else None
-    local = is_this_machine(urlsplit(f"//{address}").hostname or "")
+    local = is_this_machine(host)
     if local and profile.tls is None:
         tls = False  # only the key turned it on, and a development server has no TLS
     if key and not tls and not local:
@@ -104,6 +109,16 @@ def find_connection(settings: Settings, environment: Mapping[str, str]) -> Conne
              "sent without TLS"]
         )  # fmt: skip
     return Connection(address, namespace, tls, key, profile.grpc_meta, tuple(warnings))
+
+
+def _check_address(address: str, source: str) -> tuple[str, str]:
+    """Return an address without white space around it, and its host without brackets."""
+    try:
+        checked: str = TypeAdapter(HostPort).validate_python(address)
+        return checked, urlsplit(f"//{checked}").hostname or ""  # checks what is in brackets
+    except ValueError:
+        text = f"{source} should be host:port, such as localhost:7233"
+        raise SettingsError([text]) from None
 
 
 def _find_credentials(metadata: Mapping[str, str]) -> list[str]:
