@@ -1,12 +1,14 @@
 """Sends the status of an execution to the server."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
+from grpclib.const import Status
+
+from graphton.backoff import backoff, jitter
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
 from worker.backend import Backend, BackendError
@@ -27,13 +29,20 @@ SILENT_SECONDS: Final = 2.0
 UPDATE_RETRY_SECONDS: Final = 5.0
 """How long an update is retried. Longer is not useful: the next one contains it."""
 
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 0.2, 5.0
+"""Seconds between two attempts to send the final status. See `graphton.backoff`."""
+
+LAST_ROUND_SECONDS: Final = 2.0
+"""The time for asking the server a last time, and for sending the final status."""
+
 
 class Reporter:
     """Sends the status of an execution to the server, while it runs and at its end.
 
     The server merges what it is sent: a phase replaces the phase that it has. So a phase is sent
     only if the server has another one, and never if the server's phase is final. Otherwise an
-    update would undo a cancellation.
+    update would undo a cancellation. The server is asked right before each attempt to send a
+    phase, because somebody may have cancelled the execution since the last answer.
 
     Args:
         server: The client for stigmer-server.
@@ -57,7 +66,6 @@ class Reporter:
         self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        await self._look()  # the execution may have been cancelled before it began
         while not self._stopping.is_set():
             await _wait_for_any(
                 self._progress.changed.wait(), self._stopping.wait(), asyncio.sleep(SILENT_SECONDS)
@@ -70,14 +78,16 @@ class Reporter:
                 if not succeeded:
                     self._progress.changed.set()
             else:
-                succeeded = await self._look()
+                succeeded = await self._look(UPDATE_RETRY_SECONDS)
             pause = UPDATE_SECONDS if succeeded else FAILED_UPDATE_SECONDS
             await _wait_for_any(self._stopping.wait(), asyncio.sleep(pause))
 
     async def _report(self) -> bool:
         """Send the status. A failure is logged, but only the first of several in a row."""
         try:
-            await self._send(UPDATE_RETRY_SECONDS)
+            if self._has_new_phase:
+                await self._ask(UPDATE_RETRY_SECONDS)
+            await self._send(0 if self._has_new_phase else UPDATE_RETRY_SECONDS)
         except Exception as error:  # the execution goes on, whatever is wrong with the server
             if not self._failing:
                 self._failing = True
@@ -95,27 +105,48 @@ class Reporter:
             exc_info=not isinstance(error, BackendError),
         )
 
-    async def _look(self) -> bool:
-        """Ask for the phase that the server has. Returns whether it answered."""
+    @property
+    def _has_new_phase(self) -> bool:
+        """Whether the server should get a phase, as far as its own is known."""
+        return self.phase not in {self._progress.status.phase, *contract.FINAL_PHASES}
+
+    async def _ask(self, seconds: float) -> None:
+        """Learn the phase that the server has.
+
+        If the server does not return the execution, it is sent an update without a phase. The
+        reply has the server's phase.
+
+        Args:
+            seconds: About how long this may last.
+
+        Raises:
+            BackendError: if the server does not accept the update either.
+        """
+        if not await self._look(seconds / 2):
+            await self._send(seconds / 2, with_phase=False)
+
+    async def _look(self, seconds: float) -> bool:
+        """Get the execution from the server. Returns whether it answered in time."""
         if not self._id:
             return True
         request = pb.AgentExecutionId(value=self._id)
         try:
-            found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
+            async with asyncio.timeout(seconds):
+                found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
             self._note(found.status.phase or self.phase)
         except Exception as error:  # the next update reports a failure
             _log.debug("execution %s: no phase from the server: %s", self._id, error)
             return False
         return True
 
-    async def _send(self, retry_for: float) -> None:
+    async def _send(self, retry_for: float, *, with_phase: bool = True) -> None:
         if not self._id:
             return
         update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
         update.status.CopyFrom(self._progress.snapshot(wire_size))
-        if self.ended.is_set() and self.phase != pb.EXECUTION_CANCELLED:
-            update.status.ClearField("error")  # the server has a better one
-        if self.phase in {update.status.phase, *contract.FINAL_PHASES}:
+        if not with_phase or (self.ended.is_set() and self.phase != pb.EXECUTION_CANCELLED):
+            update.status.ClearField("error")  # the server may have a better one
+        if not with_phase or not self._has_new_phase:
             update.status.ClearField("phase")
         reply = await self._server.call(
             contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
@@ -144,21 +175,55 @@ class Reporter:
     async def finish(self, retry_for: float) -> None:
         """Send the final status. If the execution was cancelled meanwhile, it stays cancelled.
 
+        Until the server has told its phase, it gets no final phase. Only the last attempt sends one
+        in any case: without it, the execution would seem to run for ever, and its clients would
+        wait for ever. If it replaces a cancellation, the phase still says truly how the work ended.
+
         Args:
             retry_for: How long this is retried if the server is unavailable, in seconds.
         """
         until = time.monotonic() + retry_for
         await self.stop(retry_for / 2)
-        with contextlib.suppress(TimeoutError):  # the rest of the time is for sending
-            async with asyncio.timeout((until - time.monotonic()) / 2):
-                await self._look()
-        cancelled = pb.EXECUTION_CANCELLED
-        if self.phase == cancelled and self._progress.status.phase != cancelled:
-            self._progress.end(pb.EXECUTION_CANCELLED, CANCELLED_TEXT)
+        patience = 0.0
+        for pause in map(jitter, backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)):
+            is_last = until - time.monotonic() <= LAST_ROUND_SECONDS
+            try:
+                await self._ask_before_the_end(until, must_answer=not is_last)
+                left = max(0.0, until - time.monotonic())
+                can_retry = is_last or not self._has_new_phase
+                await self._send(left if can_retry else min(left, patience))
+                return
+            except Exception as error:
+                if is_last or not _is_transient(error):
+                    self._log_failure("final status", error)  # Temporal gets it nevertheless
+                    return
+                # With 0, the phase is sent once, and again only after the server was asked again.
+                # But this attempt is short. A slow server gets more time, also for a retry.
+                slow = isinstance(error, BackendError) and error.code is Status.DEADLINE_EXCEEDED
+                patience = UPDATE_RETRY_SECONDS if slow else 0.0
+            left = until - time.monotonic() - LAST_ROUND_SECONDS
+            await asyncio.sleep(min(pause, max(0.0, left)))
+
+    async def _ask_before_the_end(self, until: float, *, must_answer: bool) -> None:
+        """Learn the server's phase in half of the time that is left. Accept a cancellation."""
+        seconds = min(UPDATE_RETRY_SECONDS, max(0.0, until - time.monotonic()) / 2)
         try:
-            await self._send(max(0.0, until - time.monotonic()))
-        except Exception as error:  # Temporal gets the status nevertheless
-            self._log_failure("final status", error)
+            async with asyncio.timeout(seconds):
+                await self._ask(seconds)
+        except Exception:
+            if must_answer:
+                raise
+        finally:
+            cancelled = pb.EXECUTION_CANCELLED
+            if self.phase == cancelled and self._progress.status.phase != cancelled:
+                self._progress.end(cancelled, CANCELLED_TEXT)
+
+
+def _is_transient(error: Exception) -> bool:
+    """Whether the server may accept later what has failed now."""
+    if isinstance(error, BackendError):
+        return error.code in {Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED}
+    return isinstance(error, TimeoutError)
 
 
 async def _wait_for_any(*awaitables: Awaitable[Any]) -> None:
