@@ -74,7 +74,8 @@ assemble_docker_29() {
 }
 
 # start_unpacked_docker NAME PACKAGES: starts a daemon that does not change the firewall. Its builds and containers use
-# the host's network. With `--bridge=none`, it would delete the bridge of the installed daemon.
+# the host's network. `--bridge=none` would make dockerd delete `docker0`, which the installed daemon uses. So it gets the
+# bridge of the daemon with the containerd image store.
 start_unpacked_docker() {
     local name=$1 packages=$2
     docker_answers "$STATE/$name.sock" && return

@@ -28,7 +28,9 @@ class Server:
         update_error: What an update fails with.
         refuses: The updates that fail: those with a phase (True), without one (False), or all.
         replies: Whether the reply to an update has the phase.
+        update_seconds: How long an update lasts.
         sent: The phases of the updates that arrived, including those that failed.
+        retried: The phases of the updates that could have been retried without asking again.
     """
 
     def __init__(self, phase: pb.ExecutionPhase = pb.EXECUTION_PENDING) -> None:
@@ -38,9 +40,13 @@ class Server:
         self.update_error: Exception | None = None
         self.refuses: set[bool] = {True, False}
         self.replies = True
+        self.update_seconds = 0.0
         self.sent: list[pb.ExecutionPhase] = []
+        self.retried: list[pb.ExecutionPhase] = []
 
-    async def call(self, _: object, request: Any, **__: object) -> pb.AgentExecution:
+    async def call(
+        self, _: object, request: Any, *, retry_for: float, attempt_timeout: float
+    ) -> pb.AgentExecution:
         reply = pb.AgentExecution()
         if isinstance(request, pb.AgentExecutionId):
             await asyncio.sleep(self.get_seconds)
@@ -48,8 +54,14 @@ class Server:
                 raise self.get_error
             reply.status.phase = self.phase
             return reply
-        await asyncio.sleep(0)
         self.sent.append(request.status.phase)
+        if retry_for and request.status.phase:
+            self.retried.append(request.status.phase)
+        try:
+            async with asyncio.timeout(attempt_timeout):
+                await asyncio.sleep(self.update_seconds)
+        except TimeoutError:
+            raise BackendError(Status.DEADLINE_EXCEEDED, "slow") from None
         if self.update_error and bool(request.status.phase) in self.refuses:
             raise self.update_error
         self.phase = request.status.phase or self.phase
@@ -117,10 +129,33 @@ async def test_all_phases_are_sent_if_no_look_succeeds(how: str) -> None:
     progress.end(pb.EXECUTION_COMPLETED)
     await reporter.finish(5)
     assert server.phase == pb.EXECUTION_COMPLETED
+    assert server.retried == []
     assert [phase for phase in server.sent if phase] == [
         pb.EXECUTION_IN_PROGRESS,
         pb.EXECUTION_COMPLETED,
     ]
+
+
+async def test_a_server_that_refuses_all_but_phases_gets_them() -> None:
+    server = Server()
+    server.get_error = server.update_error = REFUSED
+    server.refuses = {False}
+    progress, reporter = server.report()
+    progress.end(pb.EXECUTION_COMPLETED)
+    started = time.monotonic()
+    await reporter.finish(20)
+    assert time.monotonic() - started < 10
+    assert server.phase == pb.EXECUTION_COMPLETED
+
+
+async def test_a_slow_server_gets_all_phases() -> None:
+    server = Server()
+    server.update_seconds = 0.3  # of UPDATE_RETRY_SECONDS
+    progress, reporter = server.report()
+    await until(lambda: server.phase == pb.EXECUTION_IN_PROGRESS)
+    progress.end(pb.EXECUTION_COMPLETED)
+    await reporter.finish(5)
+    assert server.phase == pb.EXECUTION_COMPLETED
 
 
 async def test_a_cancellation_while_updates_fail_counts() -> None:
@@ -171,7 +206,7 @@ async def test_the_error_of_an_operator_stays_if_no_look_succeeds() -> None:
     errors: list[str] = []
 
     class WithErrors(Server):
-        async def call(self, _: object, request: Any, **__: object) -> pb.AgentExecution:
+        async def call(self, _: object, request: Any, **__: Any) -> pb.AgentExecution:
             if isinstance(request, pb.AgentExecutionUpdateStatusInput):
                 errors.append(request.status.error)
             return await super().call(_, request, **__)

@@ -75,8 +75,8 @@ class Backend:
         Args:
             method: The method.
             request: The request.
-            retry_for: Seconds after which the call is not retried any more. At least one attempt
-                is made.
+            retry_for: Seconds after which the call is not retried any more. With 0, one attempt is
+                made, which may take all of `attempt_timeout`.
             attempt_timeout: Seconds after which one attempt fails.
 
         Raises:
@@ -84,9 +84,9 @@ class Backend:
         """
         deadline = time.monotonic() + retry_for
         for pause in map(jitter, backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)):
-            left = deadline - time.monotonic()
+            left = max(deadline - time.monotonic(), 1.0) if retry_for else attempt_timeout
             try:
-                return await self._attempt(method, request, min(attempt_timeout, max(left, 1.0)))
+                return await self._attempt(method, request, min(attempt_timeout, left))
             except BackendError as error:
                 if error.code not in _TRANSIENT or time.monotonic() + pause >= deadline:
                     raise

@@ -19,7 +19,7 @@ from graphton.hosts import is_this_machine
 from worker.settings import MIN_KEY_CHARACTERS, HostPort, Settings, SettingsError
 
 _CREDENTIAL: Final = re.compile(
-    r"(?:.*[-_.])?(?:auth|authorization|cookie|jwt|(?:api)?key|(?:token|secret|password|credential)s?)"
+    r"(?:.*[-_.])?(?:auth|authorization|cookie|jwt|(?:api|access|private|secret)[-_]?key|(?:token|secret|password|credential)s?)"
     r"(?:[-_.].*)?",
     re.IGNORECASE,
 )

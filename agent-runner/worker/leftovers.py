@@ -98,6 +98,8 @@ def _find_sandbox(root: Path, name: str) -> SandboxUse:
                 has_files = next(entries, None) is not None
     except PermissionError:
         has_files = True  # perhaps: a command has removed the rights, and `_remove` restores them
+    except NotADirectoryError:
+        pass  # a command has just replaced it
     return SandboxUse(name, used, has_files)
 
 

@@ -11,7 +11,7 @@ from grpclib.const import Status
 from graphton.backoff import backoff, jitter
 from stigmer_stubs import agentexecution_pb2 as pb
 from stigmer_stubs import backend as contract
-from worker.backend import Backend, BackendError
+from worker.backend import ATTEMPT_TIMEOUT_SECONDS, Backend, BackendError
 from worker.progress import CANCELLED_TEXT, Progress
 from worker.status import wire_size
 
@@ -87,7 +87,9 @@ class Reporter:
         try:
             if self._has_new_phase:
                 await self._ask(UPDATE_RETRY_SECONDS)
-            await self._send(0 if self._has_new_phase else UPDATE_RETRY_SECONDS)
+                await self._send_once(UPDATE_RETRY_SECONDS)
+            else:
+                await self._send(UPDATE_RETRY_SECONDS)
         except Exception as error:  # the execution goes on, whatever is wrong with the server
             if not self._failing:
                 self._failing = True
@@ -132,14 +134,26 @@ class Reporter:
         request = pb.AgentExecutionId(value=self._id)
         try:
             async with asyncio.timeout(seconds):
-                found = await self._server.call(contract.GET_EXECUTION, request, retry_for=0)
+                found = await self._server.call(
+                    contract.GET_EXECUTION, request, retry_for=0, attempt_timeout=seconds
+                )
             self._note(found.status.phase or self.phase)
         except Exception as error:  # the next update reports a failure
             _log.debug("execution %s: no phase from the server: %s", self._id, error)
             return False
         return True
 
-    async def _send(self, retry_for: float, *, with_phase: bool = True) -> None:
+    async def _send_once(self, seconds: float) -> None:
+        """Send the status without a retry: before another attempt, the server must be asked."""
+        await self._send(0, attempt_timeout=seconds)
+
+    async def _send(
+        self,
+        retry_for: float,
+        *,
+        attempt_timeout: float = ATTEMPT_TIMEOUT_SECONDS,
+        with_phase: bool = True,
+    ) -> None:
         if not self._id:
             return
         update = pb.AgentExecutionUpdateStatusInput(execution_id=self._id)
@@ -149,7 +163,10 @@ class Reporter:
         if not with_phase or not self._has_new_phase:
             update.status.ClearField("phase")
         reply = await self._server.call(
-            contract.UPDATE_EXECUTION_STATUS, update, retry_for=retry_for
+            contract.UPDATE_EXECUTION_STATUS,
+            update,
+            retry_for=retry_for,
+            attempt_timeout=attempt_timeout,
         )
         # Without a phase in the reply, the server has the one that it was sent last.
         self._note(reply.status.phase or update.status.phase or self.phase)
@@ -175,43 +192,52 @@ class Reporter:
     async def finish(self, retry_for: float) -> None:
         """Send the final status. If the execution was cancelled meanwhile, it stays cancelled.
 
-        Until the server has told its phase, it gets no final phase. Only the last attempt sends one
-        in any case: without it, the execution would seem to run for ever, and its clients would
-        wait for ever. If it replaces a cancellation, the phase still says truly how the work ended.
+        As long as the server may still tell its phase, it gets no final phase. Only the last
+        attempt sends one in any case: without it, the execution would seem to run for ever, and its
+        clients would wait for ever. If it replaces a cancellation, the phase still says truly how
+        the work ended.
 
         Args:
             retry_for: How long this is retried if the server is unavailable, in seconds.
         """
         until = time.monotonic() + retry_for
         await self.stop(retry_for / 2)
-        patience = 0.0
+
+        def left() -> float:
+            return max(0.0, until - time.monotonic())
+
         for pause in map(jitter, backoff(FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS)):
-            is_last = until - time.monotonic() <= LAST_ROUND_SECONDS
+            is_last = left() <= LAST_ROUND_SECONDS
             try:
-                await self._ask_before_the_end(until, must_answer=not is_last)
-                left = max(0.0, until - time.monotonic())
-                can_retry = is_last or not self._has_new_phase
-                await self._send(left if can_retry else min(left, patience))
+                await self._ask_before_the_end(left() / 2, is_last=is_last)
+                if is_last:
+                    await self._send(left())
+                else:
+                    seconds = max(0.5, left() - LAST_ROUND_SECONDS)
+                    await self._send_once(min(UPDATE_RETRY_SECONDS, seconds))
                 return
             except Exception as error:
                 if is_last or not _is_transient(error):
                     self._log_failure("final status", error)  # Temporal gets it nevertheless
                     return
-                # With 0, the phase is sent once, and again only after the server was asked again.
-                # But this attempt is short. A slow server gets more time, also for a retry.
-                slow = isinstance(error, BackendError) and error.code is Status.DEADLINE_EXCEEDED
-                patience = UPDATE_RETRY_SECONDS if slow else 0.0
-            left = until - time.monotonic() - LAST_ROUND_SECONDS
-            await asyncio.sleep(min(pause, max(0.0, left)))
+            await asyncio.sleep(min(pause, max(0.0, left() - LAST_ROUND_SECONDS)))
 
-    async def _ask_before_the_end(self, until: float, *, must_answer: bool) -> None:
-        """Learn the server's phase in half of the time that is left. Accept a cancellation."""
-        seconds = min(UPDATE_RETRY_SECONDS, max(0.0, until - time.monotonic()) / 2)
+    async def _ask_before_the_end(self, seconds: float, *, is_last: bool) -> None:
+        """Learn the server's phase, and accept a cancellation.
+
+        Raises:
+            BackendError: if asking again may help.
+            TimeoutError: the same.
+        """
         try:
+            if is_last:
+                await self._look(seconds)
+                return
+            seconds = min(UPDATE_RETRY_SECONDS, seconds)
             async with asyncio.timeout(seconds):
                 await self._ask(seconds)
-        except Exception:
-            if must_answer:
+        except Exception as error:
+            if _is_transient(error):
                 raise
         finally:
             cancelled = pb.EXECUTION_CANCELLED

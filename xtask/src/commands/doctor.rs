@@ -287,7 +287,11 @@ fn environment(cx: &Context) -> Vec<Finding> {
     let ports = addresses.map(|(name, value)| {
         let address = host::describe_address(value);
         if host::host_and_port(value).is_none() {
-            let hint = format!("set `{name}` to `HOST:PORT`");
+            let hint = if name.ends_with("_URL") {
+                format!("set `{name}` to `http://HOST:PORT`")
+            } else {
+                format!("set `{name}` to `HOST:PORT`")
+            };
             warning("port", format!("{name} is {address}"), hint)
         } else if host::listens(value) {
             ok("port", format!("{address} answers ({name})"))

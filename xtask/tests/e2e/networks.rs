@@ -34,6 +34,7 @@ pub fn of_all_kinds(checkout: &Checkout) {
     assert_eq!(engine.run(&["network", "rm", &own]).code, 0);
 
     let other = format!("{}-foreign", checkout.container);
+    engine.run(&["rm", "-f", &other]); // the same
     let reference = checkout.reference();
     let options = [
         "--detach",

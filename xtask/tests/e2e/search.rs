@@ -13,10 +13,14 @@ pub fn silent_daemon(checkout: &Checkout) {
     let _listener = UnixListener::bind(&socket).unwrap();
     let host = format!("unix://{}", socket.display());
     let run = |line: &str| {
-        let env = [("XTASK_ENGINE", "auto"), ("DOCKER_HOST", host.as_str())];
+        let env = [
+            ("XTASK_ENGINE", "auto"),
+            ("DOCKER_HOST", host.as_str()),
+            ("XTASK_ENGINE_TIMEOUT", "10s"), // Podman answers in time on a busy machine
+        ];
         checkout.run_line(line, &env)
     };
-    let silence = "`docker` did not answer within 3s";
+    let silence = "`docker` did not answer within 10s";
     let has = |output: &CommandOutput, code: i32, words: &str| {
         assert_eq!(output.code, code, "{output:?}");
         assert!(output.stderr.contains(words), "{words}: {output:?}");

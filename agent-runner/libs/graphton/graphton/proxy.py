@@ -214,8 +214,7 @@ class Proxy:
             raise _Refusal(HTTPStatus.BAD_GATEWAY, text) from None
 
     async def _resolve(self, host: str) -> list[Address]:
-        async with self._resolving:
-            return await _resolve(host)
+        return await _resolve(host, self._resolving)
 
     def _record(self, what: str, target: Target) -> None:
         if (target, what) not in self._logged and len(self._logged) < _MAX_LOGGED:
@@ -223,10 +222,30 @@ class Proxy:
             _log.info("network: %s: %s", target, what)
 
 
-async def _resolve(host: str) -> list[Address]:
+async def _resolve(host: str, slots: asyncio.Semaphore) -> list[Address]:
+    """Look a name up.
+
+    Args:
+        host: The name.
+        slots: How many threads a command may still use. A name that takes long keeps its thread,
+            and so its slot, also after the command has given up or ended.
+    """
+    await slots.acquire()
+    loop = asyncio.get_running_loop()
     look_up = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-    found = await asyncio.get_running_loop().run_in_executor(_resolver_threads(), look_up)
+    try:
+        future = _resolver_threads().submit(look_up)
+    except RuntimeError:
+        slots.release()
+        raise
+    future.add_done_callback(lambda _: _release(slots, loop))
+    found = await asyncio.wrap_future(future)
     return list(dict.fromkeys(ip_address(entry[4][0]) for entry in found))
+
+
+def _release(slots: asyncio.Semaphore, loop: asyncio.AbstractEventLoop) -> None:
+    with contextlib.suppress(RuntimeError):  # the worker has ended meanwhile
+        loop.call_soon_threadsafe(slots.release)
 
 
 @cache

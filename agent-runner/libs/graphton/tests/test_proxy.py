@@ -66,7 +66,7 @@ def resolving(monkeypatch: pytest.MonkeyPatch, **names: str) -> list[str]:
     """Let names have these addresses. Returns a list of what is resolved."""
     asked: list[str] = []
 
-    async def resolve(host: str) -> list[Address]:
+    async def resolve(host: str, _: object) -> list[Address]:
         asked.append(host)
         if host.endswith(".invalid"):
             raise OSError
@@ -224,6 +224,25 @@ async def test_slow_names_delay_nothing_else(monkeypatch: pytest.MonkeyPatch) ->
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_slow_names_of_a_command_keep_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    end, asked = threading.Event(), list[str]()
+
+    def slow(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        end.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(proxy, "CONNECT_SECONDS", 0.1)
+    async with proxying(listing(".example")) as port:
+        head = b"CONNECT %d.example:80 HTTP/1.1\r\n\r\n"
+        for number in range(proxy._RESOLVERS + 4):
+            answer = await ask(port, head % number)
+            assert answer.startswith(b"HTTP/1.1 504 Gateway Timeout\r\n")
+        assert len(asked) == proxy._RESOLVERS
+        end.set()
+
+
 async def test_names_are_resolved_by_threads_that_exist_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -232,14 +251,20 @@ async def test_names_are_resolved_by_threads_that_exist_before(
     def nothing(*_: object, **__: object) -> None:
         raise OSError
 
+    def resolvers() -> set[int | None]:
+        threads = threading.enumerate()
+        return {thread.ident for thread in threads if thread.name.startswith("resolver")}
+
     monkeypatch.setattr(socket, "getaddrinfo", nothing)
+    proxy._resolver_threads.cache_clear()
     async with proxying(listing(".example")) as first, proxying(listing(".example")) as second:
-        before = {thread.ident for thread in threading.enumerate()}
+        before = resolvers()
+        assert len(before) >= proxy._ALL_RESOLVERS
         head = b"CONNECT %d.example:80 HTTP/1.1\r\n\r\n"
         for port in (first, second):
             answers = await asyncio.gather(*(ask(port, head % number) for number in range(8)))
             assert all(b"has no address" in answer for answer in answers)
-        assert {thread.ident for thread in threading.enumerate()} == before
+        assert resolvers() == before
 
 
 @pytest.mark.parametrize("ends", [False, True])

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{
     commands::{
-        export::runner::{Runner, Warning, distinct_labels, dns_label, tmpfs_parts},
+        export::runner::{Runner, Warning, distinct_label, dns_label, tmpfs_parts},
         run_local::mounts::Mount,
     },
     engine::run::IMAGE_USER,
@@ -469,11 +469,12 @@ fn storage<'a>(runner: &Runner<'a>) -> Vec<Storage<'a>> {
     });
     let claims = claims(runner).into_iter();
     let claims = claims.map(|mounts| (claim_title(runner, mounts[0]), Source::Claim(mounts)));
-    let (titles, sources): (Vec<_>, Vec<_>) = claims.chain(in_memory).unzip();
-    distinct_labels(&titles)
-        .into_iter()
-        .zip(sources)
-        .map(|(name, source)| Storage { name, source })
+    claims
+        .chain(in_memory)
+        .map(|(title, source)| Storage {
+            name: distinct_label(&title),
+            source,
+        })
         .collect()
 }
 

@@ -21,8 +21,8 @@ const MORE_TIME: Duration = Duration::from_secs(10);
 /// What systemd waits until the container has started. Podman may pull the image first, and systemd's default of 90
 /// seconds would end the pull.
 const START_TIME: Duration = Duration::from_secs(15 * 60);
-/// What systemd waits before it restarts the container. It gives up after five starts in ten seconds, which its own
-/// pause of 100 ms allows.
+/// What systemd waits before it restarts the container. It gives up after five starts in ten seconds. With its default
+/// pause of 100 ms, a container that fails at once reaches that limit.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// Makes the unit of the runner. What Quadlet of Podman 4.4 has no key for is an option of `podman run`.

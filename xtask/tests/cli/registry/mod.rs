@@ -389,7 +389,13 @@ fn refusals_say_what_to_do() {
     let output = fixture.assert_fails(
         "REGISTRY does not accept an upload of 1.5 MB: status 413, 413 Request Entity Too Large\n",
     );
-    assert!(!output.stderr.contains("trying again"), "{}", output.stderr);
+    // A busy machine may miss the early answer once, and try again for that reason.
+    let mut lines = output.stderr.lines();
+    assert!(
+        !lines.any(|line| line.contains("413") && line.contains("trying again")),
+        "{}",
+        output.stderr
+    );
     assert!(
         output.stderr.contains("`client_max_body_size "),
         "{}",
