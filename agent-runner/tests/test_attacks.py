@@ -538,6 +538,25 @@ def test_the_filter_knows_this_architecture() -> None:
     assert seccomp.architecture() == MACHINE.architecture
 
 
+@pytest.mark.parametrize(
+    ("landlock", "namespaces", "allowed"),
+    [
+        (6, confine.NEW_MOUNTS, True),
+        (5, confine.NEW_MOUNTS, False),
+        (5, confine.NEW_MOUNTS | confine.NEW_NETWORK, True),
+        (6, 0, False),
+    ],
+)
+def test_unix_sockets_need_walls_for_files_and_for_abstract_ones(
+    landlock: int, namespaces: int, allowed: bool, tmp_path: Path
+) -> None:
+    wall = Wall(landlock, "x86_64", namespaces)
+    own_mounts = bool(namespaces)
+    policy = seccomp.Policy((), landlock, own_mounts, own_ipc=False, unix_sockets=allowed)
+    expected = seccomp.assemble(policy, "x86_64").hex()
+    assert json.loads(wall.plan(tmp_path))["filter"] == expected
+
+
 def test_the_documentation_has_the_table() -> None:
     page = Path(__file__).parent.parent.parent / "docs/docker.md"
     assert table() in page.read_text()

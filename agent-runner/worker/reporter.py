@@ -41,8 +41,9 @@ class Reporter:
 
     The server merges what it is sent: a phase replaces the phase that it has. So a phase is sent
     only if the server has another one, and never if the server's phase is final. Otherwise an
-    update would undo a cancellation. The server is asked right before each attempt to send a
-    phase, because somebody may have cancelled the execution since the last answer.
+    update would undo a cancellation. The server is asked before each attempt to send a phase,
+    because somebody may have cancelled the execution since the last answer. Only the end of
+    `finish` does not wait for that answer.
 
     Args:
         server: The client for stigmer-server.

@@ -149,6 +149,17 @@ impl EngineFacts {
         self.network(network) != Network::Host && !network.is_apart_from_host()
     }
 
+    /// The values of `--publish` for a container on this network. Empty if it has no ports of its own.
+    pub fn published_ports(&self, network: &Network, ports: &[Port]) -> Vec<String> {
+        if !self.has_own_ports_on(network) {
+            return Vec::new();
+        }
+        let ports = ports.iter();
+        ports
+            .map(|Port { host, container }| format!("127.0.0.1:{host}:{container}"))
+            .collect()
+    }
+
     /// Whether a container on this network can reach the servers of `up`, which listen on the loopback only.
     pub fn reaches_servers_on(&self, network: &Network) -> bool {
         match (self.network(network), &self.location) {
@@ -243,10 +254,8 @@ impl EngineFacts {
             EngineKind::Podman => cmd.arg("--http-proxy=false"),
         };
         cmd = self.network_args(cmd, &run.network);
-        if self.has_own_ports_on(&run.network) {
-            for Port { host, container } in &run.ports {
-                cmd = cmd.args(["--publish", &format!("127.0.0.1:{host}:{container}")]);
-            }
+        for port in self.published_ports(&run.network, &run.ports) {
+            cmd = cmd.args(["--publish", &port]);
         }
         if let Some(userns) = userns {
             cmd = cmd.arg(format!("--userns={userns}"));

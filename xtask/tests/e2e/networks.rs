@@ -34,7 +34,7 @@ pub fn of_all_kinds(checkout: &Checkout) {
     assert_eq!(engine.run(&["network", "rm", &own]).code, 0);
 
     let other = format!("{}-foreign", checkout.container);
-    engine.run(&["rm", "-f", &other]); // the same
+    engine.run(&["rm", "-f", &other]); // a failed run may have left it
     let reference = checkout.reference();
     let options = [
         "--detach",

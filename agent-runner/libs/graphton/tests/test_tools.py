@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from graphton import commands
+from graphton import commands, limits
 from graphton.files import Folder
 from graphton.text import truncate_middle
 from graphton.tools import MAX_TOOL_RESULT_CHARACTERS, SandboxTools, ToolError
@@ -226,6 +226,10 @@ async def test_too_long_variables_are_reported(root: Path) -> None:
         run = next(t for t in SandboxTools(folder, {"LONG": "x" * 200_000}).all if "run" in t.name)
         with pytest.raises(ToolError, match="cannot be started: Argument list too long"):
             await run.call({"command": "true"})
+
+
+async def test_the_number_of_open_files_is_limited(use: Use) -> None:
+    assert int(await use("run_command", command="ulimit -n")) <= limits.MAX_OPEN_FILES
 
 
 async def test_the_worker_measures_without_its_keys(

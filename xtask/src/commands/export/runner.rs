@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use crate::{
     base::{env::Env, secret},
-    commands::run_local::{environment::rewrite_localhost, mounts::Mount},
+    commands::run_local::{
+        environment::rewrite_localhost, mounts::Mount, warnings::PORTS_WITHOUT_EFFECT,
+    },
     engine::EngineFacts,
     facts::{
         environment::{EnvFile, RunnerEnv, Source},
@@ -12,7 +14,7 @@ use crate::{
     },
     oci::digest,
     plan::quote_for_shell,
-    settings::{Port, Relabel, Settings},
+    settings::{Relabel, Settings},
 };
 
 /// The longest DNS label.
@@ -103,17 +105,10 @@ impl<'a> Runner<'a> {
         dns_label(repository.rsplit('/').next().unwrap_or_default())
     }
 
-    /// The ports as the engines' option `--publish` has them, on the loopback only, as with `run-local`. Engines refuse
-    /// or ignore the option on a network on which the container has no ports of its own.
+    /// The ports as with `run-local`.
     pub fn published_ports(&self, engine: &EngineFacts) -> Vec<String> {
         let run = &self.settings.run;
-        if !engine.has_own_ports_on(&run.network) {
-            return Vec::new();
-        }
-        let ports = run.ports.iter();
-        ports
-            .map(|Port { host, container }| format!("127.0.0.1:{host}:{container}"))
-            .collect()
+        engine.published_ports(&run.network, &run.ports)
     }
 }
 
@@ -175,8 +170,7 @@ pub fn ports_left_out(runner: &Runner, engine: &EngineFacts) -> Option<Warning> 
     let have_effect = run.ports.is_empty() || engine.has_own_ports_on(&run.network);
     (!have_effect).then(|| {
         Warning::new(
-            "`run.ports` has no effect: on this network, the container has no ports of its own"
-                .to_owned(),
+            PORTS_WITHOUT_EFFECT.to_owned(),
             "export with another network: `XTASK_RUN_NETWORK=bridge`".to_owned(),
         )
     })

@@ -10,6 +10,10 @@ use crate::{
     settings::Settings,
 };
 
+/// The warning if the container has no ports of its own.
+pub const PORTS_WITHOUT_EFFECT: &str =
+    "`run.ports` has no effect: on this network, the container has no ports of its own";
+
 /// The warning if the stigmer CLI's runner runs, too.
 const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs too: an execution goes to either of the two, if both have the same task queue";
 
@@ -45,9 +49,7 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
         ));
     }
     if !run.ports.is_empty() && !engine.has_own_ports_on(&run.network) {
-        cx.ui.warn(
-            "`run.ports` has no effect: on this network, the container has no ports of its own",
-        );
+        cx.ui.warn(PORTS_WITHOUT_EFFECT);
     }
     let image = facts.state.images.first();
     for folder in unmounted_volumes(image, &run.hardening.tmpfs, &facts.mounts) {
