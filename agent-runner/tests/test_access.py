@@ -9,6 +9,7 @@ import pytest
 
 from graphton import confine
 from graphton.access import restore_access, with_access
+from tests.folders import open_to_everyone
 
 AGENT_RUNNER = Path(__file__).parent.parent
 
@@ -18,8 +19,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can act as a
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder of uid 1234, whose parents are accessible to everyone."""
-    for path in (tmp_path, *tmp_path.parents[:2]):  # not /tmp itself
-        path.chmod(0o755)
+    open_to_everyone(tmp_path)
     folder = tmp_path / "own"
     folder.mkdir()
     os.chown(folder, 1234, 1234)

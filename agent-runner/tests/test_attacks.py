@@ -34,6 +34,7 @@ from tests.attack_suite import (
     successes,
 )
 from tests.attacks import ATTACKS, PRELUDE, VICTIMS, Attack, Kind, table
+from tests.folders import open_to_everyone
 from tests.runners import (
     ENGINE,
     IMAGE,
@@ -568,8 +569,7 @@ def test_the_documentation_has_the_table() -> None:
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     root = tmp_path / "workspace"
-    for path in (tmp_path, *tmp_path.parents[:2]):  # not /tmp itself
-        path.chmod(0o755)
+    open_to_everyone(tmp_path)
     async with start_stack(root) as stack:
         yield stack
 

@@ -394,7 +394,7 @@ async def test_a_cancelled_execution_ends_soon(shared: Stack) -> None:
     handle = shared.server.workflow(execution_id)
     await handle.cancel()
     returned = await handle.result()
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 25
     status = await shared.ended(execution_id)
     assert status == returned
     assert (status.phase, status.error) == (pb.EXECUTION_CANCELLED, "cancelled")
@@ -535,7 +535,7 @@ async def test_a_workspace_that_cannot_be_used_fails_executions_at_once(root: Pa
         started = time.monotonic()
         execution_id = await stack.create("run: echo works", "broken")
         returned = await stack.server.workflow(execution_id).result()
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 30
         assert (returned.phase, returned.error) == (pb.EXECUTION_FAILED, problem)
         assert await stack.ended(execution_id) == returned
         root.unlink()
@@ -604,7 +604,8 @@ async def until_file_exists(stack: Stack, session: str, path: str = "started") -
 async def test_a_stopped_worker_drains(root: Path, grace: str, finishes: bool) -> None:
     async with start_stack(root) as stack:
         runner = await stack.runner(SHUTDOWN_GRACE_SECONDS=grace)
-        command = "touch started; sleep 2; echo finished"
+        seconds = 2 if finishes else 60
+        command = f"touch started; sleep {seconds}; echo finished"
         execution_id = await stack.create(f"run: {command}", "drain")
         await until_file_exists(stack, "drain")
         asked = time.monotonic()
@@ -614,7 +615,7 @@ async def test_a_stopped_worker_drains(root: Path, grace: str, finishes: bool) -
         if finishes:
             assert answer(returned) == "The command says: finished\n"
         else:
-            assert time.monotonic() - asked < 4
+            assert time.monotonic() - asked < 30
             assert returned.phase == pb.EXECUTION_FAILED
             assert returned.error == "the agent-runner was stopped before the agent had finished"
 

@@ -87,8 +87,8 @@ def test_it_is_healthy_without_temporal_and_stops_at_once(
     assert waiting.endswith(f"at {UNUSED_ADDRESS}, namespace `default`: Connection refused")
     asked = time.monotonic()
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
-    assert time.monotonic() - asked < 5
+    out, err = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 20
     assert process.returncode == 0
     assert out == ""
     assert "waiting for Temporal" not in err

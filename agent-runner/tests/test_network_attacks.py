@@ -23,6 +23,7 @@ from graphton.proxy import Allowlist
 from graphton.tools import SandboxTools, ToolError
 from graphton.wall import Wall, find_wall, with_network
 from tests.attack_suite import Result, run_suite, run_suite_here, successes
+from tests.folders import open_to_everyone
 from tests.network_attacks import ATTACKS, DIRECT, PRELUDE, Barrier, NetworkAttack, table
 from tests.stack import Stack, needs_temporal, start_stack
 
@@ -376,8 +377,7 @@ def test_the_documentation_has_the_table() -> None:
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    for path in (tmp_path, *tmp_path.parents[:2]):  # not /tmp itself
-        path.chmod(0o755)
+    open_to_everyone(tmp_path)
     async with start_stack(tmp_path / "workspace") as stack:
         yield stack
 

@@ -69,8 +69,8 @@ async def test_a_cancellation_stops_a_silent_tool(shared: Stack) -> None:
     await asyncio.sleep(1)  # all of it has been reported
     await shared.server.store.update(execution_id, CANCELLED)
     started = time.monotonic()
-    returned = await asyncio.wait_for(shared.server.workflow(execution_id).result(), 10)
-    assert time.monotonic() - started < 5
+    returned = await asyncio.wait_for(shared.server.workflow(execution_id).result(), 60)
+    assert time.monotonic() - started < 30
     assert (returned.phase, returned.error) == (pb.EXECUTION_CANCELLED, "cancelled")
     assert shared.status(execution_id) == returned
     assert phases(shared, execution_id) == [pb.EXECUTION_IN_PROGRESS, pb.EXECUTION_CANCELLED]
@@ -178,7 +178,7 @@ async def test_a_stopped_worker_returns_a_status_that_the_server_does_not_get(
         await asyncio.sleep(2.5)  # the agent has finished, and the server does not know it
         started = time.monotonic()
         assert await runner.end(signal.SIGTERM) == 0
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
         returned = await stack.server.workflow(execution_id).result()
         assert answer(returned) == "The command says: here\n"
         await proxy.start()
@@ -305,8 +305,8 @@ async def test_cancelling_again_does_not_lose_the_status(
     for _ in range(3):
         task.cancel()
         await asyncio.sleep(0.2)
-    status = await asyncio.wait_for(task, 10)
-    assert time.monotonic() - started < 4
+    status = await asyncio.wait_for(task, 60)
+    assert time.monotonic() - started < 15
     assert (status.phase, status.error) == (pb.EXECUTION_CANCELLED, "cancelled 0")
 
 

@@ -143,8 +143,8 @@ async def test_a_server_that_refuses_all_but_phases_gets_them() -> None:
     progress, reporter = server.report()
     progress.end(pb.EXECUTION_COMPLETED)
     started = time.monotonic()
-    await reporter.finish(20)
-    assert time.monotonic() - started < 10
+    await reporter.finish(60)
+    assert time.monotonic() - started < 30
     assert server.phase == pb.EXECUTION_COMPLETED
 
 
@@ -228,7 +228,7 @@ async def test_the_last_attempt_sends_the_phase_in_any_case(seconds: float) -> N
     progress.end(pb.EXECUTION_COMPLETED)
     started = time.monotonic()
     await reporter.finish(seconds)
-    assert time.monotonic() - started < seconds + 3
+    assert time.monotonic() - started < seconds + 20
     assert server.phase == pb.EXECUTION_COMPLETED
 
 

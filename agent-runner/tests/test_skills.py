@@ -235,7 +235,9 @@ def test_a_false_size_in_a_header(folder: Folder, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "archive", [b"none", b"PK\x03\x04broken", b"\x1f\x8bbroken", zipped({"a": os.urandom(99)})[:60]]
+    "archive",
+    [b"none", b"PK\x03\x04broken", b"\x1f\x8bbroken", zipped({"a": os.urandom(99)})[:60]],
+    ids=["text", "zip", "gzip", "half a zip"],
 )
 def test_broken_archives(folder: Folder, archive: bytes) -> None:
     with pytest.raises(SkillError, match="the archive"):

@@ -35,11 +35,11 @@ async def test_closing_waits_for_tasks_that_still_arrive(monkeypatch: pytest.Mon
         await supplier.close(5)  # it does not wait: no task has arrived lately
     supplier.mark_slot_used(CONTEXT)
     started = time.monotonic()
-    closing = asyncio.create_task(supplier.close(5))
+    closing = asyncio.create_task(supplier.close(60))
     await asyncio.sleep(0.05)
     assert not closing.done()
     supplier.mark_slot_used(CONTEXT)
     supplier.mark_slot_used(CONTEXT)
     await closing
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
     assert supplier.try_reserve_slot(CONTEXT) is None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.folders import open_to_everyone
 from worker.workspace import find_problem
 
 AGENT_RUNNER = Path(__file__).parent.parent
@@ -32,8 +33,7 @@ def problem_as_uid_1234(root: Path, sandbox: str = "", before: str = "pass") -> 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder whose parents are accessible to everyone."""
-    for path in (tmp_path, *tmp_path.parents[:2]):  # not /tmp itself
-        path.chmod(0o755)
+    open_to_everyone(tmp_path)
     return tmp_path
 
 

@@ -493,14 +493,14 @@ async def test_only_a_part_of_a_huge_result_is_searched_for_secrets(box: Path) -
 async def test_servers_start_side_by_side_and_all_failures_are_named(
     box: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "START_SECONDS", 1)
+    monkeypatch.setattr(session, "START_SECONDS", 4)
     waiting = StdioServer(arguments=["sleep", "60"])
     servers = [McpServer(name=f"s{number}", endpoint=waiting) for number in range(3)]
     began = time.monotonic()
     with pytest.raises(McpError) as caught:
         async with connect(servers, box):
             pass
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10  # one after the other would take 12 s
     assert all(f"`s{number}` (stdio) cannot be used" in str(caught.value) for number in range(3))
 
 
@@ -526,7 +526,7 @@ async def test_a_server_that_does_not_end_by_itself_is_ended(box: Path) -> None:
     began = time.monotonic()
     async with serving(box, stubborn + sleeping):
         pass
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.skipif(

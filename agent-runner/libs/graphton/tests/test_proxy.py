@@ -264,7 +264,7 @@ async def test_names_are_resolved_by_threads_that_exist_before(
         for port in (first, second):
             answers = await asyncio.gather(*(ask(port, head % number) for number in range(8)))
             assert all(b"has no address" in answer for answer in answers)
-        assert resolvers() == before
+        assert resolvers() <= before  # threads of earlier tests may end meanwhile
 
 
 @pytest.mark.parametrize("ends", [False, True])
