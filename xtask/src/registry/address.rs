@@ -154,11 +154,25 @@ fn path_and_query(url: &str) -> &str {
 
 /// The target of the link with `rel="next"` among the `Link` headers of a response.
 /// <https://www.rfc-editor.org/rfc/rfc8288#section-3>
-pub fn next_link<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let mut links = headers.into_iter().flat_map(links);
-    links
-        .find(|(_, parameters)| is_next(parameters))
-        .map(|(target, _)| target)
+///
+/// # Errors
+/// The header that does not say what its links are. One of them may lead to the next page.
+pub fn next_link<'a>(
+    headers: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<&'a str>, &'a str> {
+    let mut unclear = None;
+    for header in headers {
+        let links = links(header);
+        let is_clear = !links.is_empty()
+            && links
+                .iter()
+                .all(|(_, parameters)| relations(parameters).count() > 0);
+        if let Some((target, _)) = links.iter().find(|(_, parameters)| is_next(parameters)) {
+            return Ok(Some(target));
+        }
+        unclear = unclear.or((!is_clear).then_some(header));
+    }
+    unclear.map_or(Ok(None), Err)
 }
 
 /// The links of one header: target and parameters.
@@ -176,16 +190,16 @@ fn links(header: &str) -> Vec<(&str, &str)> {
 }
 
 fn is_next(parameters: &str) -> bool {
-    parameters.split([';', ',']).any(|parameter| {
-        let Some((name, value)) = parameter.split_once('=') else {
-            return false;
-        };
-        let value = value.trim().trim_matches(['"', '\'']);
-        name.trim().eq_ignore_ascii_case("rel")
-            && value
-                .split_whitespace()
-                .any(|word| word.eq_ignore_ascii_case("next"))
-    })
+    relations(parameters).any(|relation| relation.eq_ignore_ascii_case("next"))
+}
+
+/// The words of the parameter `rel`.
+fn relations(parameters: &str) -> impl Iterator<Item = &str> {
+    let values = parameters.split([';', ',']).filter_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("rel").then_some(value)
+    });
+    values.flat_map(|value| value.trim().trim_matches(['"', '\'']).split_whitespace())
 }
 
 /// Adds a parameter to a URL; its value is percent-encoded here.
@@ -300,17 +314,27 @@ mod tests {
             format!("<{page}>; title=\"a\"; rel=\"last next\""),
             format!("</first>; rel=\"first\", <{page}>; rel=\"next\""),
         ] {
-            assert_eq!(next_link([link.as_str()]), Some(page), "{link}");
+            assert_eq!(next_link([link.as_str()]), Ok(Some(page)), "{link}");
         }
         let both = ["</x>; rel=\"prev\"", "</y>; rel=\"next\""];
-        assert_eq!(next_link(both), Some("/y"));
+        assert_eq!(next_link(both), Ok(Some("/y")));
+        assert_eq!(next_link(["</x>", both[1]]), Ok(Some("/y")));
+        for link in ["</x>; rel=\"prev\"", "</x>; rel=nextish"] {
+            assert_eq!(next_link([link]), Ok(None), "{link}");
+        }
+    }
+
+    #[test]
+    fn a_link_that_may_lead_to_the_next_page_is_an_error() {
         for link in [
-            "</x>; rel=\"prev\"",
             "</next>",
             "rel=next",
-            "</x>; rel=nextish",
+            "/v2/a/tags/list?last=b; rel=\"next\"",
+            "\u{2039}/v2/a/tags/list?last=b\u{203a}; rel=\"next\"",
+            "</x>; rel=\"prev\", </y>",
+            "</x",
         ] {
-            assert_eq!(next_link([link]), None, "{link}");
+            assert_eq!(next_link([link]), Err(link), "{link}");
         }
     }
 

@@ -35,6 +35,9 @@ impl RegistryClient<'_> {
         if let Some(storage) = redirect(&question, &response) {
             // The registry has it, in a storage that may not answer a HEAD.
             let response = self.send(&Request::new("HEAD", storage))?;
+            if matches!(response.status, 404 | 410) {
+                return Ok(None); // only the registry's note of it is left
+            }
             let size = response.is_success().then(|| size_in(&response)).flatten();
             return Ok(Some(StoredBlob { size }));
         }
@@ -77,7 +80,7 @@ impl RegistryClient<'_> {
             Ok(Response {
                 status: head.status,
                 headers: head.headers,
-                body: Vec::new(),
+                ..Response::default()
             })
         })?;
         let Some(mut content) = content else {
@@ -117,7 +120,7 @@ impl RegistryClient<'_> {
         }
         let (mut response, url) = self.upload(digest, upload, started)?;
         // A token may expire while a large blob is uploaded. Beginning the upload again renews it.
-        if response.status == 401 && self.is_registry(&url) {
+        if response.status == 401 && self.authorization_for_upload(&url).is_some() {
             let started = self.start_upload(digest)?;
             (response, _) = self.upload(digest, upload, started)?;
         }
@@ -133,10 +136,20 @@ impl RegistryClient<'_> {
     /// the related repository.
     /// <https://github.com/opencontainers/distribution-spec/blob/main/spec.md#mounting-a-blob-from-another-repository>
     fn start_upload(&self, digest: &str) -> Result<Response> {
-        let mut url = self.url("blobs/uploads/")?;
-        if let Some(related) = &self.related {
-            url = with_parameter(&url, "mount", digest);
-            url = with_parameter(&url, "from", related);
+        let url = self.url("blobs/uploads/")?;
+        if let Some(related) = self
+            .related
+            .as_ref()
+            .filter(|_| self.refuses_mount.get().is_none())
+        {
+            let mount = with_parameter(&url, "mount", digest);
+            let mount = with_parameter(&mount, "from", related);
+            let response = self.send(&Request::new("POST", mount))?;
+            if matches!(response.status, 201 | 202) {
+                return Ok(response);
+            }
+            // Harbor and Docker Hub refuse instead of beginning an upload.
+            let _ = self.refuses_mount.set(());
         }
         self.send(&Request::new("POST", url))
     }
@@ -216,9 +229,14 @@ impl RegistryClient<'_> {
     }
 
     fn attempt_authorized(&self, request: &Request) -> Result<Response, NoResponse> {
-        let authorization = self.authorization_for(&request.url);
+        let authorization = self.authorization_for_upload(&request.url);
         self.attempt(request, authorization, &mut ResponseHead::read)
     }
+}
+
+/// Whether a request asks to take a blob over from the related repository.
+pub(super) fn is_mount(url: &str) -> bool {
+    url.contains("/blobs/uploads/?mount=")
 }
 
 fn time_limit(upload: Upload) -> Duration {

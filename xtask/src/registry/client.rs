@@ -3,17 +3,18 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use anyhow::{Context as _, Result};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     address::{Origin, next_link, resolve},
     authentication::{Access, Challenge, basic, parse_token, token_request},
+    blobs::is_mount,
     http::Http,
     refusal::{self, Action},
     request::{Authorization, Body, Request},
@@ -22,7 +23,12 @@ use super::{
     transfers::Transfers,
 };
 use crate::{
-    base::{env::Env, error::Failure, image::Repository, ui::Ui},
+    base::{
+        env::Env,
+        error::Failure,
+        image::Repository,
+        ui::{Ui, single_line},
+    },
     catalogue,
     credentials::found::Found,
     exec::Exec,
@@ -51,6 +57,8 @@ pub struct RegistryClient<'a> {
     login: Found,
     /// The authorization that was obtained last; the registry may refuse it.
     authorization: Mutex<Option<Authorization>>,
+    /// The same for taking blobs over from the related repository, which needs a token for both.
+    mount_authorization: Mutex<Option<Authorization>>,
     /// Whether any server responded.
     has_answered: AtomicBool,
     /// A repository of the same registry that may have our blobs already.
@@ -58,6 +66,8 @@ pub struct RegistryClient<'a> {
     pub(super) transfers: Transfers,
     /// Whether the registry refuses a blob in a single request.
     pub(super) needs_patch: OnceLock<()>,
+    /// Whether the registry does not let us take blobs over from the related repository.
+    pub(super) refuses_mount: OnceLock<()>,
 }
 
 /// How a repository is spoken to.
@@ -83,11 +93,6 @@ impl RawManifest {
     }
 }
 
-#[derive(Deserialize)]
-struct TagList {
-    tags: Option<Vec<String>>,
-}
-
 impl<'a> RegistryClient<'a> {
     pub fn new(
         exec: &'a Exec,
@@ -106,10 +111,12 @@ impl<'a> RegistryClient<'a> {
             access: options.access,
             login: options.login,
             authorization: Mutex::new(None),
+            mount_authorization: Mutex::new(None),
             has_answered: AtomicBool::new(false),
             related: options.related.map(|other| other.path().to_owned()),
             transfers: Transfers::new(ui),
             needs_patch: OnceLock::new(),
+            refuses_mount: OnceLock::new(),
             host,
         }
     }
@@ -130,27 +137,41 @@ impl<'a> RegistryClient<'a> {
         }
         let with_tls = Origin::of_registry(&self.host)
             .ok_or_else(|| Failure::new(format!("`{}` is no address of a registry", self.host)))?;
-        let is_plain = self.http.is_insecure(&with_tls) && self.is_without_tls(&with_tls)?;
-        let origin = if is_plain {
-            with_tls.without_tls()
+        let origin = if self.http.is_insecure(&with_tls) {
+            self.ask_for_tls(with_tls)?
         } else {
             with_tls
         };
         Ok(self.origin.get_or_init(|| origin))
     }
 
-    /// Whether an insecure registry answers only without TLS.
-    fn is_without_tls(&self, with_tls: &Origin) -> Result<bool, Failure> {
-        let ask = |origin: &Origin| {
-            let question = Request::new("GET", format!("{origin}/v2/"));
-            match self.http.send(&question) {
-                // A server with TLS answers a plain request with 400.
-                Ok(head) => Ok(head.status != 400),
-                Err(NoResponse::Interrupted(signal)) => Err(Failure::signal(signal)),
-                Err(_) => Ok(false),
-            }
+    /// The origin at which an insecure registry answers: with TLS, else without.
+    fn ask_for_tls(&self, with_tls: Origin) -> Result<Origin, Failure> {
+        let without_tls = with_tls.without_tls();
+        let question = |origin: &Origin| Request::new("GET", format!("{origin}/v2/"));
+        let ask = |origin| self.attempt(&question(origin), None, &mut ResponseHead::read);
+        // A server with TLS answers a plain request with 400.
+        let is_answer = |response: &Result<Response, NoResponse>| {
+            response
+                .as_ref()
+                .is_ok_and(|response| response.status != 400)
         };
-        Ok(!ask(with_tls)? && ask(&with_tls.without_tls())?)
+        let mut is_plain = false;
+        self.retry(&question(&with_tls), || {
+            let encrypted = ask(&with_tls);
+            if is_answer(&encrypted) || matches!(encrypted, Err(NoResponse::Interrupted(_))) {
+                return encrypted;
+            }
+            let plain = ask(&without_tls);
+            is_plain = is_answer(&plain);
+            match encrypted {
+                // The server is not there at the moment, or answers without TLS.
+                Err(NoResponse::NoTls) => plain,
+                _ if is_plain => plain,
+                _ => encrypted,
+            }
+        })?;
+        Ok(if is_plain { without_tls } else { with_tls })
     }
 
     /// The URL of something in the repository.
@@ -171,9 +192,13 @@ impl<'a> RegistryClient<'a> {
     ) -> Result<Response> {
         let mut request = request.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send_to_server(&request, &mut read)?;
+            let mut response = self.send_to_server(&request, &mut read)?;
             match redirect(&request, &response) {
-                None => return Ok(response),
+                None => {
+                    let is_elsewhere = !self.is_same_origin(&request.url);
+                    response.storage = is_elsewhere.then(|| self.host_of(&request.url));
+                    return Ok(response);
+                }
                 Some(url) => request.url = url,
             }
         }
@@ -234,11 +259,17 @@ impl<'a> RegistryClient<'a> {
         let has_answered = self.has_answered.load(Ordering::Relaxed);
         // While another push writes the link of the same blob, distribution 2 can read it
         // half-written. It then calls the manifest's digest invalid. We computed the digest, so the
-        // same request can succeed.
+        // same request can succeed. Other registries do not see yet what was pushed a moment ago.
         let may_pass = |response: &Response| {
             response.is_transient_error()
                 || matches!(request.body, Body::Manifest { .. })
-                    && response.error_code() == "DIGEST_INVALID"
+                    && matches!(
+                        response.error_code().as_str(),
+                        "DIGEST_INVALID"
+                            | "MANIFEST_BLOB_UNKNOWN"
+                            | "BLOB_UNKNOWN"
+                            | "MANIFEST_UNKNOWN"
+                    )
         };
         retry(self.exec, has_answered, may_pass, warn, attempt)
             .map_err(|why| refusal::no_response(&host, why))
@@ -252,22 +283,37 @@ impl<'a> RegistryClient<'a> {
         }
     }
 
-    fn authorization(&self) -> Option<Authorization> {
-        let current = self.authorization.lock();
-        current.unwrap_or_else(PoisonError::into_inner).clone()
+    fn authorization(&self, url: &str) -> MutexGuard<'_, Option<Authorization>> {
+        let authorization = if is_mount(url) {
+            &self.mount_authorization
+        } else {
+            &self.authorization
+        };
+        authorization.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The authorization for a URL. Registries redirect to other hosts, and to their storage, which
     /// must not learn ours.
     pub(super) fn authorization_for(&self, url: &str) -> Option<Authorization> {
-        self.is_registry(url).then(|| self.authorization())?
+        self.is_registry(url)
+            .then(|| self.authorization(url).clone())?
+    }
+
+    /// The authorization for the address that the registry gave for an upload. Some are not below `/v2/`.
+    pub(super) fn authorization_for_upload(&self, url: &str) -> Option<Authorization> {
+        self.is_same_origin(url)
+            .then(|| self.authorization(url).clone())?
+    }
+
+    fn is_same_origin(&self, url: &str) -> bool {
+        let origin = Origin::of(url);
+        origin.is_some() && origin.as_ref() == self.origin.get()
     }
 
     /// Whether a URL is of the registry itself, not of its storage or another host.
     pub(super) fn is_registry(&self, url: &str) -> bool {
-        let origin = Origin::of(url);
         let path = url.splitn(4, '/').nth(3).unwrap_or_default();
-        origin.is_some() && origin.as_ref() == self.origin.get() && path.starts_with("v2/")
+        self.is_same_origin(url) && path.starts_with("v2/")
     }
 
     /// Gets the authorization that the registry demands in its response to a request for the URL,
@@ -281,25 +327,30 @@ impl<'a> RegistryClient<'a> {
         if !self.is_registry(url) {
             return Ok(false);
         }
-        let mut current = self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.authorization(url);
         if current.as_ref() != used {
             // Another thread was faster.
             return Ok(true);
         }
         let login = self.login.credentials.as_ref().map(|found| &found.login);
-        let new = match Challenge::of(response.headers("www-authenticate")) {
+        let challenges = response.headers("www-authenticate");
+        let new = match Challenge::of(challenges.iter().map(String::as_str)) {
             Some(Challenge::Basic) => login.and_then(basic),
             Some(Challenge::Bearer { realm, service }) => {
                 let realm = self.token_server(url, &realm, login.is_some())?;
-                let related = self.related.as_deref();
-                let request =
-                    token_request(&realm, &service, &self.path, self.access, related, login);
-                let response = self.retry(&request, || {
-                    self.attempt(&request, None, &mut ResponseHead::read)
-                })?;
+                let ask = |related| {
+                    let request =
+                        token_request(&realm, &service, &self.path, self.access, related, login);
+                    self.retry(&request, || {
+                        self.attempt(&request, None, &mut ResponseHead::read)
+                    })
+                };
+                let related = self.related.as_deref().filter(|_| is_mount(url));
+                let mut response = ask(related)?;
+                if related.is_some() && !response.is_success() {
+                    // There may be no such repository, or not for us.
+                    response = ask(None)?;
+                }
                 if !response.is_success() {
                     return Err(self.refused(Action::SignIn, &response).into());
                 }
@@ -439,19 +490,27 @@ impl<'a> RegistryClient<'a> {
             url = self.url("tags/list")?;
             response = self.send(&Request::new("GET", &url))?;
         }
-        if response.status == 404 && response.error_code() == "NAME_UNKNOWN" {
+        // Harbor has a code of its own.
+        let is_missing = matches!(response.error_code().as_str(), "NAME_UNKNOWN" | "NOT_FOUND");
+        if response.status == 404 && is_missing {
             return Ok(tags);
         }
         loop {
             if !response.is_success() {
                 return Err(self.refused(Action::ListTags, &response).into());
             }
-            let list: TagList = serde_json::from_slice(&response.body)
-                .with_context(|| format!("cannot read the list of tags that {} sent", self.host))?;
-            tags.extend(list.tags.unwrap_or_default());
+            let page = parse_tags(&response.body).with_context(|| {
+                let answer = response.error_text();
+                format!(
+                    "cannot read the list of tags that {} sent: {answer}",
+                    self.host
+                )
+            })?;
+            tags.extend(page);
             // Some registries cut the list without a link. If no size is asked for, they send all of it.
             let whole = (pages.is_empty() && tags.len() == 1000).then_some("list");
-            let Some(link) = next_link(response.headers("link")).or(whole) else {
+            let links = response.headers("link");
+            let Some(link) = self.next_page(&links, "tags")?.or(whole) else {
                 return Ok(tags);
             };
             let next = resolve(&url, link)
@@ -467,8 +526,32 @@ impl<'a> RegistryClient<'a> {
         }
     }
 
+    /// The address of the next page of a list.
+    pub(super) fn next_page<'b>(
+        &self,
+        links: &'b [String],
+        list: &str,
+    ) -> Result<Option<&'b str>, Failure> {
+        next_link(links.iter().map(String::as_str)).map_err(|header| {
+            Failure::new(format!(
+                "the list of {list} that {} sent may have more pages: its header `Link: {}` is malformed",
+                self.host,
+                single_line(header)
+            ))
+        })
+    }
+
     pub(super) fn refused(&self, action: Action, response: &Response) -> Failure {
         refusal::refused(&self.host, &self.path, &self.login, action, response)
+    }
+}
+
+/// The tags in one page of the list. `None` if the text is no such page.
+fn parse_tags(body: &[u8]) -> Option<Vec<String>> {
+    let page: Value = serde_json::from_slice(body).ok()?;
+    match page.get("tags")? {
+        Value::Null => Some(Vec::new()),
+        tags => serde_json::from_value(tags.clone()).ok(),
     }
 }
 

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io::{self, Cursor, Read},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,9 @@ pub struct Http {
     /// The registries whose certificates are not checked.
     insecure: Vec<Origin>,
     agents: Arc<Mutex<HashMap<Origin, Agent>>>,
+    /// Whether a server, or a proxy before it, refused to be asked whether it takes a body.
+    /// <https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1>
+    refuses_expect: AtomicBool,
     /// Ends all requests after a signal.
     _watch: StopWatch,
 }
@@ -73,6 +79,7 @@ impl Http {
                 .filter_map(|registry| Origin::of_registry(registry))
                 .collect(),
             agents,
+            refuses_expect: AtomicBool::new(false),
             _watch: exec.when_stopped(end),
         }
     }
@@ -143,7 +150,8 @@ impl Http {
         builder = builder
             .header(header::CONTENT_TYPE, media_type)
             .header(header::CONTENT_LENGTH, size);
-        if size >= ASK_FIRST {
+        let asks_first = size >= ASK_FIRST && !self.refuses_expect.load(Ordering::Relaxed);
+        if asks_first {
             builder = builder.header(header::EXPECT, "100-continue");
         }
         let body = builder.body(SendBody::from_reader(&mut content));
@@ -151,7 +159,11 @@ impl Http {
         if let Some(why) = content.failed {
             return Err(NoResponse::Content(why));
         }
-        self.head(&origin, sent)
+        let head = self.head(&origin, sent)?;
+        if asks_first && head.status == 417 {
+            self.refuses_expect.store(true, Ordering::Relaxed);
+        }
+        Ok(head)
     }
 
     fn head(
@@ -183,8 +195,11 @@ impl Http {
         let proxy = match self.proxies.for_origin(origin) {
             None => None,
             Some(url) => Some(Proxy::new(url).map_err(|_| {
-                let why = "this is no address of a proxy".to_owned();
-                NoResponse::Proxy(without_password(url), why)
+                proxy_failure(
+                    without_password(url),
+                    "this is no address of a proxy",
+                    false,
+                )
             })?),
         };
         let config = Agent::config_builder()
@@ -238,15 +253,29 @@ impl Http {
                     (None, Some(proxy))
                         if why.kind() == io::ErrorKind::ConnectionRefused || is_lookup(&why) =>
                     {
-                        NoResponse::Proxy(proxy, why.to_string())
+                        proxy_failure(proxy, why, true)
                     }
                     (None, None) if is_lookup(&why) => NoResponse::UnknownHost(origin.host.clone()),
                     (None, _) => NoResponse::Network(why.to_string()),
                 }
             }
-            (ureq::Error::ConnectProxyFailed(why), Some(proxy)) => NoResponse::Proxy(proxy, why),
+            (ureq::Error::ConnectProxyFailed(why), Some(proxy)) => {
+                // The status is known only from the text.
+                let status = why.rsplit('/').next().unwrap_or_default();
+                match status.parse::<u16>() {
+                    Ok(status) => {
+                        let is_refusal = (400..500).contains(&status);
+                        proxy_failure(
+                            proxy,
+                            format!("it answers with status {status}"),
+                            !is_refusal,
+                        )
+                    }
+                    Err(_) => proxy_failure(proxy, why, true),
+                }
+            }
             (ureq::Error::HostNotFound, Some(proxy)) => {
-                NoResponse::Proxy(proxy, "its name cannot be resolved".to_owned())
+                proxy_failure(proxy, "its name cannot be resolved", true)
             }
             (ureq::Error::HostNotFound, None) => NoResponse::UnknownHost(origin.host.clone()),
             (ureq::Error::Timeout(Timeout::Connect | Timeout::Resolve), _) => {
@@ -255,6 +284,14 @@ impl Http {
             (ureq::Error::Timeout(_), _) => NoResponse::Network("no response in time".to_owned()),
             (why, _) => NoResponse::Network(why.to_string()),
         }
+    }
+}
+
+fn proxy_failure(address: String, why: impl std::fmt::Display, may_pass: bool) -> NoResponse {
+    NoResponse::Proxy {
+        address,
+        why: why.to_string(),
+        may_pass,
     }
 }
 

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{
-    address::{next_link, resolve},
+    address::resolve,
     client::{RawManifest, RegistryClient},
     refusal::Action,
     request::Request,
@@ -34,7 +34,8 @@ impl RegistryClient<'_> {
                 _ => return Err(self.refused(Action::Read, &response).into()),
             }
             found.extend(manifests_of(&response.body)?);
-            let next = next_link(response.headers("link"));
+            let links = response.headers("link");
+            let next = self.next_page(&links, "referrers")?;
             match next.and_then(|link| resolve(&url, link)) {
                 Some(next) => url = next,
                 None => break,

@@ -45,8 +45,20 @@ pub fn refused(
     let repository = format!("{registry}/{repository_path}");
     let verb = action.verb();
     let why = response.error_text();
+    // Without a login, 401 says nothing more.
+    let refused = if response.status == 401 {
+        repository.clone()
+    } else {
+        format!("{repository} ({why})")
+    };
     match (response.status, &login.credentials, action) {
-        (401, None, _) | (403, None, Action::SignIn) => Failure::new(login.not_signed_in(registry, verb, &repository))
+        // Artifact Registry gives a token to everybody, and then answers 403.
+        (401, None, _)
+        | (
+            403,
+            None,
+            Action::SignIn | Action::Push | Action::PushBlob(_) | Action::PushManifest(_),
+        ) => Failure::new(login.not_signed_in(registry, verb, &refused))
         .hints(login.fixes())
         .hint(format!("sign in: `{}`", login.sign_in))
         .hint(login.in_ci)
@@ -132,8 +144,8 @@ pub fn no_response(host: &str, why: NoResponse) -> Failure {
         NoResponse::NoTls => unreachable("it does not speak TLS").hint(format!(
             "if that is intended, set `registry.insecure = [\"{host}\"]` in xtask.local.toml"
         )),
-        NoResponse::Proxy(proxy, why) => Failure::new(format!(
-            "{host} cannot be reached through the proxy {proxy}: {why}"
+        NoResponse::Proxy { address, why, .. } => Failure::new(format!(
+            "{host} cannot be reached through the proxy {address}: {why}"
         ))
         .hint(format!(
             "correct HTTPS_PROXY (or HTTP_PROXY), or reach {host} directly: add it to NO_PROXY"

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use ureq::http::HeaderMap;
+use ureq::http::{HeaderMap, HeaderValue};
 
 use crate::base::ui::single_line;
 
@@ -17,6 +17,8 @@ pub struct Response {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
+    /// The host that the registry redirected to, if the response is from there.
+    pub storage: Option<String>,
 }
 
 /// A response whose body has not been read yet.
@@ -41,6 +43,7 @@ impl ResponseHead {
             status: self.status,
             headers: self.headers,
             body,
+            storage: None,
         })
     }
 }
@@ -56,8 +59,13 @@ pub enum NoResponse {
     Certificate(String),
     /// The server does not speak TLS.
     NoTls,
-    /// The proxy refused, or cannot be reached: its address, and why.
-    Proxy(String, String),
+    /// There is no connection through the proxy.
+    Proxy {
+        address: String,
+        why: String,
+        /// Whether the same request may succeed a little later.
+        may_pass: bool,
+    },
     /// The content to be sent cannot be read.
     Content(String),
     /// A signal told us to stop: its number.
@@ -78,10 +86,11 @@ impl Response {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// All headers of a name.
-    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+    /// All headers of a name. What is no UTF-8 is replaced.
+    pub fn headers(&self, name: &str) -> Vec<String> {
         let values = self.headers.get_all(name).into_iter();
-        values.filter_map(|value| value.to_str().ok())
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        values.map(text).collect()
     }
 
     /// The code of the registry's error, such as `NAME_UNKNOWN`; empty if there is none.
@@ -107,27 +116,41 @@ impl Response {
         if reason.is_empty() {
             reason = self.plain_text();
         }
+        let from = self.storage.as_ref().map(|host| format!(" from {host}"));
+        let status = format!("status {}{}", self.status, from.unwrap_or_default());
         if reason.is_empty() {
-            format!("status {}", self.status)
+            status
         } else {
-            format!("status {}, {reason}", self.status)
+            format!("{status}, {reason}")
         }
     }
 
-    /// The beginning of a body that is text. Of a page of a proxy only its title.
+    /// The beginning of a body that is text. Of a page of a proxy only its title, of the XML of a
+    /// storage (S3, Google, Azure) its code and message.
     fn plain_text(&self) -> String {
         let text = String::from_utf8_lossy(&self.body);
-        let text = match text.split_once("<title>") {
-            Some((_, rest)) => rest.split("</title>").next().unwrap_or_default(),
-            None if text.trim_start().starts_with('<') => "",
-            None => &text,
+        let element = |name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>"))?;
+            let (content, _) = rest.split_once(&format!("</{name}>"))?;
+            Some(content.trim()).filter(|content| !content.is_empty())
         };
-        single_line(text).chars().take(MAX_SHOWN).collect()
+        let text = match element("title") {
+            Some(title) => title.to_owned(),
+            None if text
+                .trim_start_matches(['\u{feff}', ' ', '\r', '\n', '\t'])
+                .starts_with('<') =>
+            {
+                let parts = ["Code", "Message"].into_iter().filter_map(element);
+                parts.collect::<Vec<_>>().join(": ")
+            }
+            None => text.into_owned(),
+        };
+        single_line(&text).chars().take(MAX_SHOWN).collect()
     }
 
-    /// Whether the same request may succeed a little later.
+    /// Whether the same request may succeed a little later. After 417 it is sent without `Expect`.
     pub fn is_transient_error(&self) -> bool {
-        matches!(self.status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
+        matches!(self.status, 408 | 417 | 425 | 429 | 500 | 502 | 503 | 504)
     }
 }
 
@@ -165,7 +188,15 @@ mod tests {
             text("<html><head><title>403 Forbidden</title></head></html>"),
             "status 403, 403 Forbidden"
         );
-        assert_eq!(text("<Error><Code>x</Code></Error>"), "status 403");
+        assert_eq!(text("<Error></Error>"), "status 403");
+        let xml = "\u{feff}<?xml version=\"1.0\"?>\n<Error><Code>RequestTimeTooSkewed</Code>\
+                   <Message>The difference is too large.</Message></Error>";
+        let mut of_storage = response(403, xml);
+        of_storage.storage = Some("s3.example.com".to_owned());
+        assert_eq!(
+            of_storage.error_text(),
+            "status 403 from s3.example.com, RequestTimeTooSkewed: The difference is too large."
+        );
         assert!(text(&"long ".repeat(999)).len() < 300);
     }
 

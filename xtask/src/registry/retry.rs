@@ -7,8 +7,9 @@ use crate::{base::ui::human_time, exec::Exec};
 
 /// How often a request is sent at most.
 const ATTEMPTS: u32 = 5;
-/// The same, if the host's name cannot be resolved and never was: it may be misspelled.
-const ATTEMPTS_TO_RESOLVE: u32 = 3;
+/// The same, if the host's name cannot be resolved, or its proxy not be reached, and never could: the name may be
+/// misspelled.
+const ATTEMPTS_TO_CONNECT: u32 = 3;
 /// The pause before the second attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause that a registry may ask for with `Retry-After`.
@@ -29,6 +30,11 @@ pub fn retry(
     mut on_retry: impl FnMut(&str),
     mut attempt: impl FnMut() -> Result<Response, NoResponse>,
 ) -> Result<Response, NoResponse> {
+    let attempts_to_connect = if is_known_host {
+        ATTEMPTS
+    } else {
+        ATTEMPTS_TO_CONNECT
+    };
     let mut pause = FIRST_PAUSE;
     let mut number = 1;
     loop {
@@ -41,13 +47,17 @@ pub fn retry(
             }
             Err(NoResponse::Network(why)) => (why.clone(), pause, ATTEMPTS),
             Err(NoResponse::UnknownHost(host)) => {
-                let attempts = if is_known_host {
-                    ATTEMPTS
-                } else {
-                    ATTEMPTS_TO_RESOLVE
-                };
-                (cannot_resolve(host), pause, attempts)
+                (cannot_resolve(host), pause, attempts_to_connect)
             }
+            Err(NoResponse::Proxy {
+                address,
+                why,
+                may_pass: true,
+            }) => (
+                format!("the proxy {address}: {why}"),
+                pause,
+                attempts_to_connect,
+            ),
             Ok(_) | Err(_) => return result,
         };
         if number >= attempts {
@@ -114,7 +124,7 @@ mod tests {
             assert!(done.is_err());
             count
         };
-        assert_eq!(attempts(false), ATTEMPTS_TO_RESOLVE);
+        assert_eq!(attempts(false), ATTEMPTS_TO_CONNECT);
         // A name that could be resolved before will be found again.
         assert_eq!(attempts(true), ATTEMPTS);
     }

@@ -72,7 +72,7 @@ pub fn login(input: &[u8]) {
 /// The next page is an HTTP URL.
 pub fn page(input: &[u8]) {
     let text = text(input);
-    if let Some(link) = next_link([text.as_ref()]) {
+    if let Ok(Some(link)) = next_link([text.as_ref()]) {
         assert!(text.contains(link) && text.to_lowercase().contains("next"));
         if let Some(page) = resolve("https://r.io/v2/a/tags/list", link) {
             assert_http_url(&page);

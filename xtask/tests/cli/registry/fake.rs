@@ -46,10 +46,19 @@ pub struct Oddities {
     pub needs_subject: bool,
     /// Even writing the same image to a tag again is refused.
     pub refuses_same_tag: bool,
-    /// How long what was written cannot be read.
+    /// The registry redirects to the storage for blobs that it does not have.
+    pub redirects_missing_blobs: bool,
+    /// The storage's answer to every GET.
+    pub storage_refusal: Option<(u16, &'static str)>,
+    /// The answer to a request to take a blob over from another repository.
+    pub mount_refusal: Option<u16>,
+    /// How long what was written cannot be read, also by the registry's own checks.
     pub lag: Duration,
     /// How the list of tags is written.
     pub pages: Pages,
+    /// The code of the answer to a request for the tags of a repository that does not exist, in place of
+    /// `NAME_UNKNOWN`.
+    pub code_of_missing: Option<&'static str>,
     /// A larger `n` in a request for tags is refused.
     pub max_page: Option<usize>,
     /// The first two uploads are refused with 429 and this `Retry-After`.
@@ -64,10 +73,20 @@ pub struct Oddities {
     pub auth: Auth,
     /// The token server answers 403 to anonymous requests.
     pub forbids_anonymous: bool,
+    /// The token server gives tokens for one repository only.
+    pub refuses_second_scope: bool,
+    /// The answer to a push with a token that does not allow it is 403.
+    pub forbids_weak_token: bool,
+    /// `Expect: 100-continue` is refused with 417.
+    pub refuses_expect: bool,
+    /// So many requests for a tunnel are refused with 503.
+    pub refused_tunnels: usize,
     /// The connection is closed in the middle of a download, this many times.
     pub drops_downloads: usize,
     /// A download cannot be continued: `Range` is ignored.
     pub ignores_range: bool,
+    /// It does not speak TLS.
+    pub is_plain: bool,
     /// Its certificate is an authority itself, as that of `openssl req -x509`.
     pub is_self_signed: bool,
     /// It accepts only clients with a certificate of its authority.
@@ -94,6 +113,8 @@ pub enum Location {
     /// `http://`, behind a TLS proxy.
     WithoutTls,
     OtherHost,
+    /// Not below `/v2/`.
+    OtherPath,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -147,6 +168,7 @@ struct Store {
     tags: BTreeMap<String, (String, Instant)>,
     written: BTreeMap<String, Instant>,
     refused_uploads: usize,
+    refused_tunnels: usize,
     dropped: usize,
     requests: Vec<String>,
     connections: usize,
@@ -169,7 +191,10 @@ struct Server {
 
 impl FakeRegistry {
     pub fn start(oddities: Oddities) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), oddities)
+    }
+
+    pub fn listen(listener: TcpListener, oddities: Oddities) -> Self {
         let address = listener.local_addr().unwrap().to_string();
         let mut params = CertificateParams::new(vec!["ghcr.io".to_owned()]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -314,6 +339,9 @@ impl Server {
     fn accept(&self, client: TcpStream) -> std::io::Result<()> {
         let mut first = [0];
         client.peek(&mut first)?;
+        if first[0] == 0x16 && self.oddities.is_plain {
+            return (&client).write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+        }
         if first[0] == 0x16 {
             let name = self
                 .address
@@ -380,6 +408,12 @@ impl Server {
                 self.respond(&mut stream, &request)?;
                 continue;
             }
+            if self.refuses_tunnel() {
+                stream
+                    .get_mut()
+                    .write_all(b"HTTP/1.1 503 x\r\nContent-Length: 0\r\n\r\n")?;
+                continue;
+            }
             let line = format!("CONNECT {} 200", request.path);
             self.store.lock().unwrap().requests.push(line);
             let mut stream = stream.into_inner();
@@ -388,6 +422,13 @@ impl Server {
             return self.serve_tls(stream, host, &format!("https://{host}"));
         }
         Ok(())
+    }
+
+    fn refuses_tunnel(&self) -> bool {
+        let mut store = self.store.lock().unwrap();
+        let refuses = store.refused_tunnels < self.oddities.refused_tunnels;
+        store.refused_tunnels += usize::from(refuses);
+        refuses
     }
 
     fn next_request(
@@ -407,6 +448,9 @@ impl Server {
             return Ok(Some(request));
         }
         if request.header("expect") == "100-continue" {
+            if self.oddities.refuses_expect {
+                return Ok(Some(request));
+            }
             stream
                 .get_mut()
                 .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -473,6 +517,9 @@ impl Server {
         if request.path == "/token" {
             return self.token(request);
         }
+        if oddities.refuses_expect && !request.header("expect").is_empty() {
+            return answer(417);
+        }
         if let Some(refused) = self.authenticate(request) {
             return refused;
         }
@@ -480,7 +527,8 @@ impl Server {
         if is_post && request.header("content-length").is_empty() {
             return refusal(411, "", "");
         }
-        let Some(rest) = request.path.strip_prefix("/v2/") else {
+        let path = request.path.replace("/uploads-of/", "/v2/");
+        let Some(rest) = path.strip_prefix("/v2/") else {
             return match request.path.strip_prefix("/storage/") {
                 Some(digest) => self.storage(request, digest),
                 None => answer(404),
@@ -538,6 +586,9 @@ impl Server {
                 request.base
             )),
             Auth::Bearer if shown == "Bearer push" || (shown == "Bearer pull" && !writes) => None,
+            Auth::Bearer if shown == "Bearer pull" && self.oddities.forbids_weak_token => {
+                Some(refusal(403, "DENIED", "unauthenticated request"))
+            }
             Auth::Bearer => unauthorized(format!(
                 "Bearer realm=\"{}/token\",service=\"fake\"",
                 request.base
@@ -554,6 +605,9 @@ impl Server {
             return refusal(401, "UNAUTHORIZED", "wrong password");
         }
         let scope = request.query.get("scope").map_or("", String::as_str);
+        if self.oddities.refuses_second_scope && scope.contains(' ') {
+            return refusal(400, "UNSUPPORTED", "one repository at a time");
+        }
         let may_push = scope.split(' ').any(|scope| scope.ends_with(":pull,push")) && shown == USER;
         let mut answer = answer(200);
         let number = self.numbers.fetch_add(1, Ordering::SeqCst).to_string();
@@ -580,17 +634,23 @@ impl Server {
         let store = self.store.lock().unwrap();
         let visible = self.is_visible(store.written.get(digest));
         let key = (name.to_owned(), digest.to_owned());
-        let Some(content) = store.blobs.get(&key).filter(|_| visible) else {
+        let content = store.blobs.get(&key).filter(|_| visible);
+        if content.is_none() && !self.oddities.redirects_missing_blobs {
             return refusal(404, "BLOB_UNKNOWN", "blob unknown to registry");
-        };
+        }
         if self.oddities.redirects_blobs {
             let storage = request.base.replace("127.0.0.1", "localhost");
             return answer(307).with("Location", format!("{storage}/storage/{digest}?signed=1"));
         }
-        part(request, content, self.oddities.ignores_range)
+        part(request, content.unwrap(), self.oddities.ignores_range)
     }
 
     fn storage(&self, request: &Request, digest: &str) -> Answer {
+        if let Some((status, body)) = self.oddities.storage_refusal
+            && request.method == "GET"
+        {
+            return with_body(status, body);
+        }
         if request.method == "HEAD" && self.oddities.storage_refuses_head {
             return answer(403);
         }
@@ -616,6 +676,7 @@ impl Server {
             let path = format!("/v2/{name}/blobs/uploads/{id}?_state=x%3D");
             let location = match oddities.location {
                 Location::Path => path,
+                Location::OtherPath => path.replace("/v2/", "/uploads-of/"),
                 Location::Relative => format!("{id}?_state=x%3D"),
                 Location::DefaultPort => format!("{}:443{path}", request.base),
                 Location::WithoutTls => {
@@ -630,6 +691,9 @@ impl Server {
         match request.method.as_str() {
             "POST" => {
                 let mount = request.query.get("mount").zip(request.query.get("from"));
+                if let (Some(_), Some(status)) = (mount, oddities.mount_refusal) {
+                    return refusal(status, "DENIED", "no access to the other repository");
+                }
                 if let Some((digest, from)) = mount
                     && let Some(content) = store.blobs.get(&(from.clone(), digest.clone())).cloned()
                 {
@@ -712,9 +776,10 @@ impl Server {
             store
                 .blobs
                 .contains_key(&(repository.to_owned(), blob.clone()))
-        }) && digests(&manifest["manifests"])
-            .iter()
-            .all(|child| store.manifests.contains_key(child));
+                && self.is_visible(store.written.get(blob))
+        }) && digests(&manifest["manifests"]).iter().all(|child| {
+            store.manifests.contains_key(child) && self.is_visible(store.written.get(child))
+        });
         if !known {
             return refusal(404, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
         }
@@ -782,7 +847,8 @@ impl Server {
             );
         }
         if store.tags.is_empty() {
-            return refusal(404, "NAME_UNKNOWN", "repository name not known to registry");
+            let code = self.oddities.code_of_missing.unwrap_or("NAME_UNKNOWN");
+            return refusal(404, code, "repository name not known to registry");
         }
         let tags: Vec<_> = store.tags.keys().cloned().collect();
         let last = request.query.get("last").map_or("", String::as_str);

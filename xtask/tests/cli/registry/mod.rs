@@ -184,6 +184,17 @@ fn the_location_of_an_upload_has_many_forms() {
         });
         fixture.assert_publishes();
     }
+    // Artifactory's are not below `/v2/`, and need the login too.
+    for auth in [Auth::Basic, Auth::Bearer] {
+        let fixture = Fixture::new(Oddities {
+            location: Location::OtherPath,
+            auth,
+            ..Oddities::default()
+        });
+        let mut command = fixture.command();
+        sign_in(&mut command);
+        fixture.assert_published(&command_output(&command.output().unwrap()));
+    }
     for location in [Location::DefaultPort, Location::WithoutTls] {
         let fixture = Fixture::at_ghcr(Oddities {
             location,
@@ -235,6 +246,22 @@ fn what_was_written_may_be_visible_only_later() {
         ..Oddities::default()
     });
     fixture.assert_publishes();
+}
+
+/// Harbor's answer for a repository without images has another code than the specification's.
+#[test]
+fn a_repository_may_be_created_by_the_first_push() {
+    for code in ["NAME_UNKNOWN", "NOT_FOUND"] {
+        let fixture = Fixture::new(Oddities {
+            code_of_missing: Some(code),
+            ..Oddities::default()
+        });
+        // Git does not have all releases, as in a job that checks out a tag.
+        let head = fixture.publication.git(&["rev-parse", "HEAD"]);
+        std::fs::write(fixture.publication.path().join(".git/shallow"), head).unwrap();
+        let output = fixture.assert_publishes();
+        assert!(!output.stderr.contains("warning"), "{}", output.stderr);
+    }
 }
 
 /// `latest` never moves back because the list of tags is in an unusual form, or cannot be read.
@@ -289,11 +316,25 @@ fn a_list_of_tags_may_be_cut_without_a_link() {
 
 #[test]
 fn a_list_of_tags_without_an_end_is_not_used() {
-    for pages in [Pages::Endless, Pages::Broken, Pages::Missing] {
-        let fixture = Fixture::new(Oddities {
-            pages,
-            ..Oddities::default()
-        });
+    let of_pages = |pages| Oddities {
+        pages,
+        ..Oddities::default()
+    };
+    let unclear = [
+        "{}; rel=\"next\"",
+        "\u{2039}{}\u{203a}; rel=\"next\"",
+        "<{}>",
+        "<{}; rel=\"next\"",
+    ];
+    let mut all = vec![Pages::Endless, Pages::Broken, Pages::Missing];
+    all.extend(unclear.map(Pages::Linked));
+    let mut all: Vec<_> = all.into_iter().map(of_pages).collect();
+    all.push(Oddities {
+        list_refusal: Some((200, r#"{"errors":[{"code":"UNAVAILABLE"}]}"#)),
+        ..Oddities::default()
+    });
+    for oddities in all {
+        let fixture = Fixture::new(oddities);
         fixture
             .registry
             .add_tags(&["1.0.0", "2.0.0", "2", "latest"]);
@@ -336,6 +377,109 @@ fn a_mirror_takes_the_layers_over_from_its_repository() {
             .iter()
             .any(|line| line.starts_with("PUT /v2/mirror/agent-runner/blobs/"))
     );
+}
+
+/// A registry may not have the related repository, or not let us read it.
+#[test]
+fn a_layer_that_cannot_be_taken_over_is_uploaded() {
+    for (mount_refusal, refuses_second_scope) in [
+        (Some(401), false),
+        (Some(403), false),
+        (Some(404), false),
+        (None, true),
+    ] {
+        let fixture = Fixture::new(Oddities {
+            auth: Auth::Bearer,
+            mount_refusal,
+            refuses_second_scope,
+            ..Oddities::default()
+        });
+        let mirror = format!("{}/mirror/agent-runner", fixture.registry.address);
+        let mut command = fixture.command();
+        command.args(["--no-preflight", "--repository", &mirror]);
+        sign_in(&mut command);
+        fixture.assert_published(&command_output(&command.output().unwrap()));
+        let uploads = fixture
+            .registry
+            .count("PUT /v2/mirror/agent-runner/blobs/uploads/");
+        assert_eq!(uploads, 4);
+    }
+}
+
+/// A garbage collection that was interrupted leaves such notes.
+#[test]
+fn a_blob_that_the_storage_lost_is_uploaded_again() {
+    let fixture = Fixture::new(Oddities {
+        redirects_blobs: true,
+        redirects_missing_blobs: true,
+        ..Oddities::default()
+    });
+    fixture.assert_publishes();
+}
+
+#[test]
+fn a_refusal_of_the_storage_is_shown() {
+    let fixture = Fixture::new(Oddities {
+        redirects_blobs: true,
+        storage_refusal: Some((
+            403,
+            "<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code><Message>The clock \
+             differs.</Message></Error>",
+        )),
+        ..Oddities::default()
+    });
+    let output = fixture.publish();
+    assert_eq!(output.code, 1);
+    let port = fixture.registry.address.rsplit(':').next().unwrap();
+    let why = format!("status 403 from localhost:{port}, RequestTimeTooSkewed: The clock differs.");
+    assert!(output.stderr.contains(&why), "{}", output.stderr);
+}
+
+#[test]
+fn a_server_may_refuse_to_be_asked_first() {
+    let image = Image {
+        size: 1_500_000,
+        ..Image::default()
+    };
+    let oddities = Oddities {
+        refuses_expect: true,
+        ..Oddities::default()
+    };
+    Fixture::of(oddities, image).assert_publishes();
+}
+
+/// In CI, a registry is often started a moment before it is used.
+#[test]
+fn a_registry_may_start_late() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let repository = format!("{address}/team/agent-runner");
+    let publication = Publication::new(&repository, Image::default());
+    let child = publication.push_archive().spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let listener = std::net::TcpListener::bind(address).unwrap();
+    let oddities = Oddities {
+        is_plain: true,
+        ..Oddities::default()
+    };
+    let registry = FakeRegistry::listen(listener, oddities);
+    let output = command_output(&child.wait_with_output().unwrap());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stderr.contains("trying again"), "{}", output.stderr);
+    assert_eq!(registry.tags()["latest"], publication.digest);
+}
+
+#[test]
+fn a_proxy_that_fails_for_a_moment_is_asked_again() {
+    let fixture = Fixture::at_ghcr(Oddities {
+        refused_tunnels: 2,
+        ..Oddities::default()
+    });
+    let output = command_output(&fixture.command_through_proxy().output().unwrap());
+    fixture.assert_published(&output);
+    let why = "it answers with status 503; trying again in ";
+    assert!(output.stderr.contains(why), "{}", output.stderr);
 }
 
 #[test]
@@ -439,6 +583,17 @@ fn refusals_say_what_to_do() {
         ..Oddities::default()
     });
     fixture.assert_fails("not signed in to REGISTRY, which is needed to ");
+
+    // Artifact Registry gives a token to everybody.
+    let fixture = Fixture::new(Oddities {
+        auth: Auth::Bearer,
+        forbids_weak_token: true,
+        ..Oddities::default()
+    });
+    let output = fixture.assert_fails(
+        "not signed in to REGISTRY, which is needed to push to REGISTRY/team/agent-runner (status 403, denied: unauthenticated request)",
+    );
+    assert!(output.stderr.contains("sign in: `"), "{}", output.stderr);
 }
 
 /// As those of some base images.
