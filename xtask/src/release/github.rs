@@ -74,7 +74,11 @@ fn summary(receipt: &Receipt) -> String {
         receipt.tags.join(", ")
     );
     for kept in &receipt.kept {
-        let _ = writeln!(text, "| Kept | {} at {} |", kept.tag, kept.version);
+        let _ = writeln!(
+            text,
+            "| Kept | {}, because {} is newer |",
+            kept.tag, kept.version
+        );
     }
     for platform in &receipt.platforms {
         let _ = writeln!(text, "| {} | {} |", platform.platform, platform.sizes());

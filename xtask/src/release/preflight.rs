@@ -286,6 +286,18 @@ fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<ImageConf
     Ok(serde_json::from_reader(registry.blob(&config.digest)?)?)
 }
 
+/// The version in an image's labels. None if it names none, or one that is not `SemVer`.
+///
+/// # Errors
+/// When its configuration cannot be read.
+pub fn version_of(registry: &RegistryClient, manifest: &RawManifest) -> Result<Option<String>> {
+    let config = config_of(registry, manifest)?;
+    let version = config
+        .label(VERSION_LABEL)
+        .filter(|text| Version::parse(text).is_ok_and(|version| version.semver().is_some()));
+    Ok(version.map(str::to_owned))
+}
+
 /// The versions that are released.
 pub struct ReleasedVersions {
     pub names: Vec<String>,
@@ -343,22 +355,18 @@ pub fn released_versions(
             .hint("fetch them: `git fetch --tags --unshallow` (in GitHub Actions: `fetch-depth: 0` for actions/checkout)")
             .into());
     }
-    let version_of = |tag: &String| work_tree::version_of_tag(cx.settings, tag);
+    let of_tag = |tag: &String| work_tree::version_of_tag(cx.settings, tag);
     let mut released: Vec<_> = git
         .names
         .iter()
-        .filter_map(version_of)
+        .filter_map(of_tag)
         .map(|version| version.argument())
         .collect();
     for tag in &moving {
         let Some(manifest) = registry.manifest(tag)? else {
             continue;
         };
-        let config = config_of(registry, &manifest)?;
-        let version = config
-            .label(VERSION_LABEL)
-            .filter(|text| Version::parse(text).is_ok_and(|version| version.semver().is_some()));
-        let Some(version) = version else {
+        let Some(version) = version_of(registry, &manifest)? else {
             let reference = cx.settings.image.repository.tagged(tag);
             return Err(
                 unknown(&format!("the image of {reference} names no version"))
@@ -369,7 +377,7 @@ pub fn released_versions(
                     .into(),
             );
         };
-        released.push(version.to_owned());
+        released.push(version);
     }
     Ok(ReleasedVersions {
         names: released,

@@ -11,8 +11,8 @@ use crate::{
     oci::digest,
     registry::client::{RawManifest, RegistryClient},
     release::{
-        preflight,
-        promotion::{Answer, Goal, Next, Promotion, Request},
+        preflight::{self, ReleasedVersions},
+        promotion::{Answer, Goal, Next, Promotion, Request, UnsettledTag},
         tags::TagPlan,
     },
 };
@@ -49,29 +49,31 @@ pub fn promote(
         manifests: [(digest.clone(), image.clone())].into(),
         shown: BTreeMap::new(),
         outdated: BTreeMap::new(),
+        list_limit: LAG,
     };
     let mut promotion = Promotion::new(goal);
     let is_first_push =
         registry.host() == GITHUB_REGISTRY && registry.tags().is_ok_and(|tags| tags.is_empty());
-    let plan = loop {
+    let (plan, unsettled) = loop {
         cx.exec.fail_if_interrupted()?;
         let answer = match promotion.next(goal)? {
             Next::Send(Request::List) => {
                 if promotion.round() > 1 {
                     cx.exec.pause(PAUSE).map_err(Failure::signal)?;
                 }
-                let released = preflight::released_versions(cx, registry, git)?;
+                let released = tags.list(git)?;
                 if let (Some(warning), 0) = (released.warning, promotion.round()) {
                     cx.ui.warn(&warning);
                 }
                 Answer::Listed(released.names)
             }
             Next::Send(Request::Read(tag)) => Answer::Names(tags.read(&tag)?),
+            Next::Send(Request::Version(digest)) => Answer::IsVersion(tags.version(&digest)?),
             Next::Send(Request::Write { tag, digest }) => {
                 tags.write(&tag, &digest)?;
                 Answer::Written
             }
-            Next::Done(plan) => break plan,
+            Next::Done { plan, unsettled } => break (plan, unsettled),
             Next::Lost(found) => return Err(lost(cx, &digest, found.as_deref()).into()),
             Next::Busy => return Err(busy(cx).into()),
         };
@@ -82,16 +84,43 @@ pub fn promote(
         cx.ui.hint("the first push of a package: it is private until you make it public (the package's settings, Change visibility); the label `org.opencontainers.image.source` links it to its repository");
     }
     for kept in &plan.kept {
-        cx.ui.status(
-            "Kept",
-            &format!(
-                "{} at {}, which is newer",
-                cx.settings.image.repository.tagged(&kept.tag),
-                kept.version
-            ),
-        );
+        let reference = cx.settings.image.repository.tagged(&kept.tag);
+        let version = &kept.version;
+        let text = if kept.is_taken {
+            format!("{reference} at {version}, which is newer")
+        } else {
+            format!(
+                "{reference} as it is: a pre-release does not take it after {version}, which is newer"
+            )
+        };
+        cx.ui.status("Kept", &text);
+    }
+    for tag in &unsettled {
+        warn_of_unsettled(cx, tag);
     }
     Ok(plan)
+}
+
+/// The newer version is known from git's tags, or its own tag was removed a moment ago.
+fn warn_of_unsettled(cx: &Context, tag: &UnsettledTag) {
+    let repository = &cx.settings.image.repository;
+    let version = &tag.kept.version;
+    let owner = repository.tagged(&cx.settings.flavoured(version));
+    let names = tag.names.as_deref().unwrap_or("no image");
+    cx.ui.warn(&format!(
+        "{} still names {names}: it was left for {version}, which is newer, but {owner} names no image",
+        repository.tagged(&tag.kept.tag)
+    ));
+    let mut options = format!("--version {version}");
+    if let Some(flavour) = &cx.settings.flavour {
+        options.push_str(&format!(" --flavour {}", flavour.name));
+    }
+    if *repository != cx.settings.configured_repository {
+        options.push_str(&format!(" --repository {}", repository.as_str()));
+    }
+    cx.ui.hint(&format!(
+        "publish {version} from its commit: `cargo xtask push-multiarch {options}`"
+    ));
 }
 
 /// The tags of the repository.
@@ -104,15 +133,64 @@ struct Tags<'a> {
     shown: BTreeMap<String, Option<String>>,
     /// For each tag that was written: what it named before. A registry may return that for a while.
     outdated: BTreeMap<String, Option<String>>,
+    /// How long to wait for the version's own tag in the list; zero after that was in vain once.
+    list_limit: Duration,
 }
 
 impl Tags<'_> {
+    /// The released versions. If the registry's list lacks the version's own tag, which is set before, this waits:
+    /// other new versions could be missing too.
+    fn list(&mut self, git: &WorkTree) -> Result<ReleasedVersions> {
+        let cx = self.cx;
+        let own = cx.settings.version.value.as_str();
+        let lacks_own = |released: &ReleasedVersions| {
+            released.warning.is_none() && !released.names.iter().any(|name| name == own)
+        };
+        if !cx
+            .settings
+            .tags(&git.values)?
+            .contains(&cx.settings.own_tag())
+        {
+            self.list_limit = Duration::ZERO;
+        }
+        let pause = || Ok(cx.exec.pause(PAUSE).map_err(Failure::signal)?);
+        let released = read_while(self.list_limit, lacks_own, pause, || {
+            preflight::released_versions(cx, self.registry, git)
+        })?;
+        if !self.list_limit.is_zero() && lacks_own(&released) {
+            self.list_limit = Duration::ZERO;
+            cx.ui.warn(&format!(
+                "the registry's list of tags lacks `{}` after {} s: other new versions may be missing in it too",
+                cx.settings.own_tag(),
+                LAG.as_secs()
+            ));
+        }
+        Ok(released)
+    }
+
+    /// The version in the labels of an image that was read before. A broken image has none: the tag that names it
+    /// must not keep new versions from being published.
+    fn version(&self, digest: &str) -> Result<Option<String>> {
+        let Some(manifest) = self.manifests.get(digest) else {
+            return Err(not_read(digest).into());
+        };
+        let version = preflight::version_of(self.registry, manifest);
+        version.or_else(|why| {
+            self.cx.exec.fail_if_interrupted()?;
+            self.cx
+                .ui
+                .warn(&format!("cannot read the version of {digest}: {why:#}"));
+            Ok(None)
+        })
+    }
+
     /// The digest that the tag names. If the registry still shows what the tag named before it was written,
     /// this waits.
     fn read(&mut self, tag: &str) -> Result<Option<String>> {
         let outdated = self.outdated.remove(tag);
         let pause = || Ok(self.cx.exec.pause(PAUSE).map_err(Failure::signal)?);
-        let digest = shown(outdated.as_ref(), LAG, pause, || {
+        let is_outdated = |digest: &Option<String>| outdated.as_ref() == Some(digest);
+        let digest = read_while(LAG, is_outdated, pause, || {
             let Some(manifest) = self.registry.manifest(tag)? else {
                 return Ok(None);
             };
@@ -127,7 +205,7 @@ impl Tags<'_> {
     /// Sets the tag to an image that was read before.
     fn write(&mut self, tag: &str, digest: &str) -> Result<()> {
         let Some(manifest) = self.manifests.get(digest) else {
-            return Err(Failure::new(format!("internal error: {digest} was not read")).into());
+            return Err(not_read(digest).into());
         };
         self.registry.put_manifest(tag, manifest)?;
         let before = self.shown.get(tag).cloned().flatten();
@@ -144,21 +222,25 @@ impl Tags<'_> {
     }
 }
 
-/// Reads a tag until it no longer names `outdated`, at most for `limit`.
-fn shown(
-    outdated: Option<&Option<String>>,
+/// Reads something until it is no longer outdated, at most for `limit`.
+fn read_while<T>(
     limit: Duration,
+    is_outdated: impl Fn(&T) -> bool,
     pause: impl Fn() -> Result<()>,
-    mut read: impl FnMut() -> Result<Option<String>>,
-) -> Result<Option<String>> {
+    mut read: impl FnMut() -> Result<T>,
+) -> Result<T> {
     let clock = Clock::start();
     loop {
-        let digest = read()?;
-        if outdated != Some(&digest) || clock.elapsed() >= limit {
-            return Ok(digest);
+        let found = read()?;
+        if !is_outdated(&found) || clock.elapsed() >= limit {
+            return Ok(found);
         }
         pause()?;
     }
+}
+
+fn not_read(digest: &str) -> Failure {
+    Failure::new(format!("internal error: {digest} was not read"))
 }
 
 /// The version's own tag names another image.
@@ -189,9 +271,9 @@ mod tests {
         let ms = Duration::from_millis;
         let read_until = |outdated: Option<Option<String>>, limit, answers: &[Option<&str>]| {
             let mut answers = answers.iter().map(|digest| digest.map(str::to_owned));
-            let found = shown(
-                outdated.as_ref(),
+            let found = read_while(
                 limit,
+                |digest| outdated.as_ref() == Some(digest),
                 || Ok(()),
                 || Ok(answers.next().unwrap_or_default()),
             );

@@ -19,13 +19,17 @@ pub struct TagPlan {
     pub kept: Vec<KeptTag>,
 }
 
-/// A tag that a newer version keeps.
+/// A tag that stays, because of a newer version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeptTag {
     pub tag: String,
-    /// The newer version that has the tag.
+    /// The newer version.
     #[serde(rename = "with")]
     pub version: String,
+    /// Whether the newer version has the tag. A stable version keeps pre-releases from tags that it does not take
+    /// itself.
+    #[serde(skip)]
+    pub is_taken: bool,
 }
 
 /// Decides for each tag of the settings' version and flavour. `released` are versions that are released in this
@@ -54,17 +58,20 @@ pub fn plan(settings: &Settings, released: &[String], git: &GitValues) -> Result
         kept: Vec::new(),
     };
     for tag in settings.tags(git)? {
-        let keeps = |(other, channel): &&(Version, Channel)| {
-            makes(settings, channel, other, &tag, git)
+        let kept = newer.iter().find_map(|(other, channel)| {
+            let is_taken = makes(settings, channel, other, &tag, git);
+            let is_kept = is_taken
                 || (other.is_release()
                     && !ours.is_release()
-                    && makes(settings, &settings.channel, other, &tag, git))
-        };
-        match newer.iter().find(keeps) {
-            Some((other, _)) => plan.kept.push(KeptTag {
-                tag,
+                    && makes(settings, &settings.channel, other, &tag, git));
+            is_kept.then(|| KeptTag {
+                tag: tag.clone(),
                 version: other.to_string(),
-            }),
+                is_taken,
+            })
+        });
+        match kept {
+            Some(kept) => plan.kept.push(kept),
             None => plan.moves.push(tag),
         }
     }

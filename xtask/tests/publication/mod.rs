@@ -20,6 +20,8 @@ pub struct Image<'a> {
     pub flavour: Option<&'a str>,
     /// Two images with the same number share the layers of amd64.
     pub content: u32,
+    /// Each with the number of its machine in ELF.
+    pub architectures: &'a [(&'a str, u8)],
     /// The size of each layer's program in bytes.
     pub size: usize,
     pub types: Types,
@@ -47,6 +49,7 @@ impl Default for Image<'_> {
             version: "1.2.3",
             flavour: None,
             content: 1,
+            architectures: &[("amd64", 62), ("arm64", 183)],
             size: 200_000,
             types: Types::Docker,
             compression: Compression::Gzip,
@@ -142,14 +145,16 @@ impl Publication {
         self.command(&["push-archive", "--version", &self.version, archive])
     }
 
-    /// Writes an archive with both platforms. Each has its own program.
+    /// Writes an archive. Each platform has its own program.
     pub fn write_archive(&self, path: &Path, repository: &str, image: Image) -> String {
         let revision = self.git(&["rev-parse", "HEAD"]).trim().to_owned();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut archive = Blobs(tar::Builder::new(fs::File::create(path).unwrap()));
         let types = MediaTypes::of(image);
-        let mut images: Vec<_> = [("amd64", 62), ("arm64", 183)]
-            .map(|(arch, machine)| {
+        let mut images: Vec<_> = image
+            .architectures
+            .iter()
+            .map(|&(arch, machine)| {
                 let mut config = json!({
                     "architecture": arch, "os": "linux",
                     "config": {
@@ -180,7 +185,7 @@ impl Publication {
                 manifest["platform"] = json!({ "architecture": arch, "os": "linux" });
                 manifest
             })
-            .into();
+            .collect();
         if image.is_attested {
             // Listed before the images, so that the index's order alone does not make the test pass.
             let attestations: Vec<_> = images.iter().map(|one| archive.attest(one)).collect();

@@ -54,6 +54,10 @@ pub struct Oddities {
     pub mount_refusal: Option<u16>,
     /// How long what was written cannot be read, also by the registry's own checks.
     pub lag: Duration,
+    /// How long the list of tags lacks a tag that was written.
+    pub list_lag: Duration,
+    /// Another run gives this tag to another image, right after each time that it was written.
+    pub rival: Option<&'static str>,
     /// How the list of tags is written.
     pub pages: Pages,
     /// The code of the answer to a request for the tags of a repository that does not exist, in place of
@@ -166,12 +170,31 @@ struct Store {
     /// Media type and content by digest.
     manifests: BTreeMap<String, (String, Vec<u8>)>,
     tags: BTreeMap<String, (String, Instant)>,
+    /// The tags that the list does not show.
+    unlisted: BTreeSet<String>,
     written: BTreeMap<String, Instant>,
     refused_uploads: usize,
     refused_tunnels: usize,
     dropped: usize,
     requests: Vec<String>,
     connections: usize,
+}
+
+impl Store {
+    /// Adds an image that names no version, another one each time. Returns its digest.
+    fn add_other_image(&mut self) -> String {
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let number = self.manifests.len().to_string();
+        let other = json!({
+            "schemaVersion": 2, "mediaType": media_type, "manifests": [],
+            "annotations": { "number": number },
+        });
+        let content = other.to_string().into_bytes();
+        let name = digest(&content);
+        self.manifests
+            .insert(name.clone(), (media_type.to_owned(), content));
+        name
+    }
 }
 
 /// A running registry.
@@ -246,19 +269,38 @@ impl FakeRegistry {
             .collect()
     }
 
-    /// Gives a tag to some other image.
+    /// Gives tags to some other image.
     pub fn add_tags(&self, tags: &[&str]) {
+        let other = self.server.store.lock().unwrap().add_other_image();
+        self.set_tags(tags, &other);
+    }
+
+    /// Gives tags to an image, as if that had been done long ago.
+    pub fn set_tags(&self, tags: &[&str], digest: &str) {
         let mut store = self.server.store.lock().unwrap();
         let old = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-        let other = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
-        let media_type = "application/vnd.oci.image.index.v1+json".to_owned();
-        let name = digest(other);
-        store
-            .manifests
-            .insert(name.clone(), (media_type, other.to_vec()));
         for tag in tags {
-            store.tags.insert((*tag).to_owned(), (name.clone(), old));
+            store
+                .tags
+                .insert((*tag).to_owned(), (digest.to_owned(), old));
         }
+    }
+
+    pub fn remove_tags(&self, tags: &[&str]) {
+        let mut store = self.server.store.lock().unwrap();
+        store.tags.retain(|tag, _| !tags.contains(&tag.as_str()));
+    }
+
+    /// Lets the list of tags lack these.
+    pub fn hide_from_list(&self, tags: &[&str]) {
+        let mut store = self.server.store.lock().unwrap();
+        store.unlisted = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    }
+
+    /// A manifest or index.
+    pub fn manifest(&self, digest: &str) -> Value {
+        let store = self.server.store.lock().unwrap();
+        serde_json::from_slice(&store.manifests[digest].1).unwrap()
     }
 
     /// The requests so far: method, path, status, and `auth` if they had an `Authorization`.
@@ -799,7 +841,12 @@ impl Server {
             if let Some(status) = oddities.immutable_tags.filter(|_| is_refused) {
                 return refusal(status, "TAG_INVALID", "the tag is immutable");
             }
-            let tag = (name.clone(), Instant::now());
+            let named = if oddities.rival == Some(reference) {
+                store.add_other_image()
+            } else {
+                name.clone()
+            };
+            let tag = (named, Instant::now());
             store.tags.insert(reference.to_owned(), tag);
         }
         store
@@ -850,7 +897,13 @@ impl Server {
             let code = self.oddities.code_of_missing.unwrap_or("NAME_UNKNOWN");
             return refusal(404, code, "repository name not known to registry");
         }
-        let tags: Vec<_> = store.tags.keys().cloned().collect();
+        let lag = self.oddities.list_lag;
+        let is_listed = |tag: &String, written: &Instant| {
+            written.elapsed() >= lag && !store.unlisted.contains(tag)
+        };
+        let tags = store.tags.iter();
+        let tags = tags.filter(|(tag, (_, written))| is_listed(tag, written));
+        let tags: Vec<_> = tags.map(|(tag, _)| tag.clone()).collect();
         let last = request.query.get("last").map_or("", String::as_str);
         let size = match self.oddities.pages {
             Pages::Cut if request.query.contains_key("n") => wanted,

@@ -2,6 +2,7 @@
 //! real registry can do is tested with real ones, in tests/e2e.
 
 pub mod fake;
+mod promotion;
 
 use std::{
     process::Command,
