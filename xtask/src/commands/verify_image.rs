@@ -178,7 +178,7 @@ impl VerifyImage {
         let image =
             verify::in_registry(cx, &registry, &found.digest(), &expected, Depth::Deep, hint)?;
         let signature = match &signer {
-            Some(signer) => Some(verify_signature(cx, &registry, signer, &image.digest)?),
+            Some(signer) => Some(verify_signature(cx, &registry, signer, &image)?),
             None => None,
         };
         Ok(Found { image, signature })
@@ -189,18 +189,18 @@ fn verify_signature(
     cx: &Context,
     registry: &RegistryClient,
     signer: &Signer,
-    digest: &str,
+    verified: &Verified,
 ) -> Result<Signature> {
-    let reference = format!("{}@{digest}", cx.settings.image.repository.as_str());
+    let repository = cx.settings.image.repository.as_str();
+    let reference = format!("{repository}@{}", verified.digest);
     let image = Signed {
         reference: &reference,
         plain_http: registry.is_plain_http(),
     };
-    let plan = signer.verification(cx, image);
     cx.ui
         .status("Verifying", "the signature and the attestations");
-    cx.exec
-        .run(&plan)
+    signer
+        .verify(cx, image, verified)
         .map_err(|why| with_hint(why, cx))
         .with_context(|| {
             let channel = &cx.settings.channel.name;

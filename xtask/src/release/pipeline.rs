@@ -156,8 +156,10 @@ struct Held<'a> {
     publication: Publication<'a>,
     image: RawManifest,
     verified: Verified,
-    /// Those that this run made; none if the registry had the image.
+    /// Those that this run made; none if the version's tag named the image already.
     attestations: Option<Vec<Attestation>>,
+    /// Whether the registry had the image before this run: then it may be signed already.
+    was_there: bool,
 }
 
 /// An image that is complete but for its tags.
@@ -195,7 +197,7 @@ impl<'a> Publication<'a> {
     /// Makes the image and pushes it by digest, unless the registry has it; then verifies what the registry
     /// holds.
     fn bring(mut self, existing: Existing, make: Make) -> Result<Held<'a>> {
-        let (image, made, hint) = match existing {
+        let (image, made, was_there, hint) = match existing {
             Existing::Complete(image) => {
                 self.cx.ui.status(
                     "Resuming",
@@ -206,7 +208,7 @@ impl<'a> Publication<'a> {
                 } else {
                     "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
                 };
-                (image, None, hint)
+                (image, None, true, hint)
             }
             Existing::Nothing => {
                 let archive = make(&mut self)?;
@@ -218,9 +220,13 @@ impl<'a> Publication<'a> {
                         attestations,
                     })
                 })?;
+                let was_there = self.signer.is_some() && {
+                    let found = self.registry.manifest(&archive.root.digest);
+                    found.is_ok_and(|found| found.is_some())
+                };
                 let image = self.push(&archive)?;
                 let hint = "run the same command again; if it fails again, build with `--no-cache` (no tag was moved)";
-                (image, Some(made), hint)
+                (image, Some(made), was_there, hint)
             }
         };
         let digest = image.digest();
@@ -242,6 +248,7 @@ impl<'a> Publication<'a> {
             image,
             verified,
             attestations,
+            was_there,
         })
     }
 
@@ -302,30 +309,29 @@ impl<'a> Publication<'a> {
             .context("the push failed; no tag was moved")
     }
 
-    /// The signatures of the image and its attestations. What an interrupted run signed is not signed again.
+    /// The signatures of the image and its attestations. `made` are the attestations that this run made. What an
+    /// interrupted run signed is not signed again; that can only be if the registry had the image before this run.
     fn signatures(
         &mut self,
         signer: &Signer,
         image: Signed,
         verified: &Verified,
-        made: Option<&[Attestation]>,
+        made: Option<Vec<Attestation>>,
+        was_there: bool,
     ) -> Result<Signatures> {
         // A mirror has got the signatures of the repository that it mirrors.
-        let attestations = match made {
-            Some(made) if self.request.place(self.cx.settings) == Place::Own => made.to_vec(),
-            Some(_) | None if signer.has_signed(self.cx, image)? => {
-                let platforms = verified.platform_names();
-                return Ok(Signatures {
-                    verify: Some(signer.command(self.cx, image)),
-                    attestations: attest::planned(self.cx.settings, &platforms).len(),
-                });
-            }
-            Some(made) => made.to_vec(),
-            None => attest::write(self.cx, self.registry, verified)?,
+        let may_be_signed = was_there || self.request.place(self.cx.settings) == Place::Mirror;
+        let attestations = if may_be_signed && signer.has_signed(self.cx, image, verified)? {
+            attest::planned(self.cx.settings, &verified.platform_names())
+        } else {
+            let attestations = match made {
+                Some(made) => made,
+                None => attest::write(self.cx, self.registry, verified)?,
+            };
+            let plan = signer.plan(self.cx, image, &attestations);
+            self.cx.exec.run(&plan)?;
+            attestations
         };
-        self.cx
-            .exec
-            .run(&signer.plan(self.cx, image, &attestations))?;
         Ok(Signatures {
             verify: Some(signer.command(self.cx, image)),
             attestations: attestations.len(),
@@ -341,6 +347,7 @@ impl<'a> Held<'a> {
             image,
             verified,
             attestations,
+            was_there,
         } = self;
         let cx = publication.cx;
         let digest = image.digest();
@@ -348,6 +355,8 @@ impl<'a> Held<'a> {
         let git = &publication.request.git;
         let released = preflight::released(cx.settings, publication.registry, git, Some(&digest))?;
         publication.existing(released.as_ref(), Some(&digest))?;
+        // Without it, only the version's own tag could be set. A warning comes with the promotion.
+        preflight::released_versions(cx, publication.registry, &publication.request.git)?;
         if publication.request.place(cx.settings) == Place::Mirror {
             publication.phase("copy", |it| {
                 mirror::copy_from_source(it.cx, it.registry, &digest)
@@ -362,7 +371,7 @@ impl<'a> Held<'a> {
                 };
                 publication
                     .phase("sign", |it| {
-                        it.signatures(&signer, signed, &verified, attestations.as_deref())
+                        it.signatures(&signer, signed, &verified, attestations, was_there)
                     })
                     .context("the image is not signed; no tag was moved")?
             }

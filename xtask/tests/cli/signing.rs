@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use crate::{
     publication::{Image, Publication},
     registry::fake::{FakeRegistry, Oddities},
@@ -34,7 +36,11 @@ fn attesting(sign: &str) -> String {
 
 impl Signing {
     fn new(config: &str, cosign: &[serde_json::Value]) -> Self {
-        let registry = FakeRegistry::start(Oddities::default());
+        Self::with(Oddities::default(), config, cosign)
+    }
+
+    fn with(oddities: Oddities, config: &str, cosign: &[serde_json::Value]) -> Self {
+        let registry = FakeRegistry::start(oddities);
         let repository = format!("{}/team/agent-runner", registry.address);
         let publication = Publication::new(&repository, Image::default());
         let local = format!("schema = 1\n[sign]\n{config}");
@@ -73,6 +79,35 @@ impl Signing {
     fn publish(&self, env: &[(&str, &str)]) -> CommandOutput {
         let archive = self.publication.archive.to_str().unwrap();
         self.run(&["push-archive", "--version", "1.2.3", archive], env)
+    }
+
+    /// Replaces the answers of cosign.
+    fn answer(&self, cosign: &[serde_json::Value]) {
+        let answers = serde_json::json!(cosign).to_string();
+        fs::write(self.programs.path("bin/cosign.json"), answers).unwrap();
+    }
+
+    /// cosign finds the SBOMs of the first platforms of the published image, and all else.
+    fn find_sboms(&self, count: usize) {
+        let index = self.registry.manifest(&self.publication.digest);
+        let platforms = index["manifests"].as_array().unwrap();
+        let envelope = |platform: &serde_json::Value| {
+            let statement = serde_json::json!({
+                "subject": [{ "digest": { "sha256": self.publication.digest.replace("sha256:", "") } }],
+                "predicate": { "packages": [{ "versionInfo": platform["digest"] }] },
+            });
+            let payload = BASE64_STANDARD.encode(statement.to_string());
+            serde_json::json!({ "payload": payload }).to_string() + "\n"
+        };
+        let printed: String = platforms[..count].iter().map(envelope).collect();
+        let mut answers = vec![answer(
+            "verify-attestation --type spdxjson",
+            0,
+            &printed,
+            "",
+        )];
+        answers.extend(willing(V3.0));
+        self.answer(&answers);
     }
 
     /// The calls of cosign but those for its version.
@@ -322,6 +357,7 @@ fn attestations_are_made_before_the_push_and_stored_after_the_signature() {
     assert_eq!(definition["externalParameters"]["version"], "1.2.3");
 
     // A second run finds the signature and the attestations, and makes none.
+    signing.find_sboms(2);
     let before = signing.calls().len();
     let again = signing.publish(&[]);
     assert_eq!(again.code, 0, "{}", again.stderr);
@@ -345,6 +381,95 @@ fn no_tag_moves_if_an_attestation_is_missing() {
         let output = signing.publish(&[]);
         assert_eq!(output.code, 1, "{}", output.stderr);
         assert_eq!(signing.registry.tags().len(), 0);
+    }
+}
+
+/// A run that was killed between the signature and the first tag leaves this state.
+#[test]
+fn an_image_that_is_signed_and_has_no_tag_is_not_signed_again() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    assert_eq!(signing.publish(&[]).code, 0);
+    signing
+        .registry
+        .remove_tags(&["1", "1.2", "1.2.3", "latest"]);
+    for (sboms, signs) in [(2, false), (1, true)] {
+        signing.find_sboms(sboms);
+        let before = signing.calls().len();
+        let output = signing.publish(&[]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        let calls = signing.calls();
+        let has_signed = calls[before..]
+            .iter()
+            .any(|call| call.starts_with("cosign sign ") || call.starts_with("cosign attest "));
+        assert_eq!(has_signed, signs, "{:?}", &calls[before..]);
+        assert!(signing.registry.tags().contains_key("1.2.3"));
+    }
+}
+
+#[test]
+fn an_image_without_the_sbom_of_a_platform_is_not_verified() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    assert_eq!(signing.publish(&[]).code, 0);
+    signing.find_sboms(1);
+    let output = signing.run(&["verify-image", "--version", "1.2.3"], &[]);
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let expected = format!(
+        "error: {} is not signed as the channel `release` requires: it has no attestation `spdxjson` for linux/arm64\n\
+         hint: sign it again: run the command that published it once more\n\
+         hint: look at the image without its signature: `cargo xtask verify-image --version 1.2.3 --no-signature`\n",
+        signing.reference()
+    );
+    assert!(output.stderr.ends_with(&expected), "{}", output.stderr);
+}
+
+/// Another run can publish the version after the preflight.
+#[test]
+fn another_image_of_a_released_version_is_not_signed() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    assert_eq!(signing.publish(&[]).code, 0);
+    let before = (signing.calls().len(), signing.registry.tags());
+    let other = signing.publication.path().join("target/b.oci.tar");
+    let repository = format!("{}/team/agent-runner", signing.registry.address);
+    let image = Image {
+        content: 2,
+        ..Image::default()
+    };
+    let digest = signing
+        .publication
+        .write_archive(&other, &repository, image);
+    let push = ["push-archive", "--version", "1.2.3", "target/b.oci.tar"];
+    for more in [&[][..], &["--no-preflight"]] {
+        let output = signing.run(&[&push, more].concat(), &[]);
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        let ours = &signing.publication.digest;
+        for part in [
+            format!(":1.2.3 is released already, as {ours} from commit "),
+            format!(", which is not {digest}\n"),
+        ] {
+            assert!(output.stderr.contains(&part), "{}", output.stderr);
+        }
+        assert_eq!((signing.calls().len(), signing.registry.tags()), before);
+    }
+}
+
+#[test]
+fn nothing_is_signed_if_the_released_versions_are_unknown() {
+    let oddities = Oddities {
+        list_refusal: Some((403, "")),
+        ..Oddities::default()
+    };
+    let signing = Signing::with(oddities, &attesting(KEY), &willing(V3.0));
+    // This image names no version.
+    signing.registry.add_tags(&["latest"]);
+    let archive = signing.publication.archive.to_str().unwrap();
+    let push = ["push-archive", "--version", "1.2.3", archive];
+    for more in [&[][..], &["--no-preflight"]] {
+        let output = signing.run(&[&push, more].concat(), &[]);
+        assert_eq!(output.code, 1, "{}", output.stderr);
+        let why = "error: cannot find out which versions are released: the registry's list of tags cannot be read (";
+        assert!(output.stderr.contains(why), "{}", output.stderr);
+        assert_eq!(signing.calls(), [""; 0]);
+        assert_eq!(signing.registry.tags().len(), 1);
     }
 }
 
@@ -385,6 +510,7 @@ fn an_image_is_verified_with_its_signature_and_attestations() {
     assert_eq!(signing.publish(&[]).code, 0);
     let before = signing.calls().len();
     let verify = ["verify-image", "--version", "1.2.3"];
+    signing.find_sboms(2);
     let output = signing.run(&verify, &[]);
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stdout.starts_with(&signing.publication.digest));
@@ -435,8 +561,7 @@ fn an_image_is_verified_with_its_signature_and_attestations() {
         let stderr = format!("{warning}Error: {error}\n");
         let mut cosign = vec![answer(bad, 1, "", &stderr)];
         cosign.extend(willing(V2.0));
-        let answers = serde_json::json!(cosign).to_string();
-        fs::write(signing.programs.path("bin/cosign.json"), answers).unwrap();
+        signing.answer(&cosign);
         let failed = signing.run(&verify, &[]);
         assert_eq!(failed.code, 1, "{}", failed.stderr);
         let expected = format!(
@@ -469,6 +594,7 @@ fn a_mirror_is_signed_only_with_a_key() {
         let push = [&["push-archive"], &to[..], &[archive]].concat();
         let output = signing.run(&push, &[]);
         assert_eq!(output.code, 0, "{}", output.stderr);
+        signing.find_sboms(2);
         let verified = signing.run(&[&["verify-image"], &to[..]].concat(), &[]);
         assert_eq!(verified.code, 0, "{}", verified.stderr);
         assert_eq!(!signing.calls().is_empty(), signed, "{:?}", signing.calls());

@@ -8,6 +8,8 @@ mod sbom;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde_json::Value;
 
 use crate::{
     facts::context::Context,
@@ -117,6 +119,30 @@ pub fn write_sboms(cx: &Context, source: &dyn Source, image: &Verified) -> Resul
     Ok(())
 }
 
+/// The platforms without an attestation of this kind. `printed` is what `cosign verify-attestation` prints: a
+/// signed envelope in each line. The subject of each statement is the whole image, and an SBOM names the digest of its
+/// platform's image.
+pub fn platforms_without<'a>(kind: Kind, printed: &str, image: &'a Verified) -> Vec<&'a str> {
+    match kind {
+        // One is for all platforms, and cosign fails if there is none.
+        Kind::Provenance => Vec::new(),
+        Kind::Sbom => {
+            let statements: Vec<_> = printed.lines().filter_map(statement).collect();
+            let has_sbom =
+                |one: &&VerifiedPlatform| statements.iter().any(|text| text.contains(&one.digest));
+            let missing = image.platforms.iter().filter(|one| !has_sbom(one));
+            missing.map(|one| one.platform.as_str()).collect()
+        }
+    }
+}
+
+/// The statement in an envelope. <https://github.com/secure-systems-lab/dsse/blob/master/envelope.md>
+fn statement(line: &str) -> Option<String> {
+    let envelope: Value = serde_json::from_str(line).ok()?;
+    let payload = BASE64_STANDARD.decode(envelope["payload"].as_str()?).ok()?;
+    String::from_utf8(payload).ok()
+}
+
 fn read_image(source: &dyn Source, platform: &VerifiedPlatform) -> Result<(Manifest, ImageConfig)> {
     let content = verify::read_manifest(source, &platform.digest)?;
     let manifest: Manifest =
@@ -127,9 +153,48 @@ fn read_image(source: &dyn Source, platform: &VerifiedPlatform) -> Result<(Manif
     Ok((manifest, config))
 }
 
-fn write_file(cx: &Context, path: &std::path::Path, document: &serde_json::Value) -> Result<()> {
+fn write_file(cx: &Context, path: &std::path::Path, document: &Value) -> Result<()> {
     let text = serde_json::to_string_pretty(document)?;
     dist::write(path, &(text + "\n"))?;
     cx.ui.status("Wrote", &paths::display(cx.settings, path));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_platform_needs_an_sbom() {
+        let platform = |name: &str, digest: &str| VerifiedPlatform {
+            platform: name.to_owned(),
+            digest: digest.to_owned(),
+            base: None,
+            compressed: 1,
+            layers: None,
+        };
+        let image = Verified {
+            digest: "sha256:1".to_owned(),
+            media_type: String::new(),
+            platforms: vec![
+                platform("linux/amd64", "sha256:a2"),
+                platform("linux/arm64", "sha256:a3"),
+            ],
+        };
+        let line = |digest: &str| {
+            let statement = serde_json::json!({
+                "subject": [{ "digest": { "sha256": "1" } }],
+                "predicate": { "packages": [{ "versionInfo": digest }] },
+            });
+            let payload = BASE64_STANDARD.encode(statement.to_string());
+            serde_json::json!({ "payload": payload }).to_string() + "\n"
+        };
+        let without = |printed: &str| platforms_without(Kind::Sbom, printed, &image);
+        let (amd64, arm64) = (line("sha256:a2"), line("sha256:a3"));
+        assert!(without(&(amd64.clone() + &arm64)).is_empty());
+        assert_eq!(without(&amd64), ["linux/arm64"]);
+        assert_eq!(without(&(amd64.clone() + &amd64)), ["linux/arm64"]);
+        assert_eq!(without("no JSON\n{}\n"), ["linux/amd64", "linux/arm64"]);
+        assert!(platforms_without(Kind::Provenance, "", &image).is_empty());
+    }
 }

@@ -12,6 +12,7 @@ use self::{cosign::Cosign, trust::Trust};
 use crate::{
     base::error::Failure,
     facts::context::Context,
+    oci::verify::Verified,
     plan::{Output, Plan, Step},
     release::{
         attest::{self, Attestation},
@@ -151,16 +152,54 @@ impl Signer {
     ///
     /// # Errors
     /// When a signal interrupts.
-    pub fn has_signed(&self, cx: &Context, image: Signed) -> Result<bool> {
+    pub fn has_signed(&self, cx: &Context, image: Signed, verified: &Verified) -> Result<bool> {
+        let mut answers = Vec::new();
         for step in self.verification(cx, image).steps {
             let answer = cx.exec.capture(&step.cmd, ANSWER_LIMIT);
             cx.exec.fail_if_interrupted()?;
-            if !answer.is_ok_and(|answer| answer.ok()) {
-                return Ok(false);
+            match answer {
+                Ok(answer) if answer.ok() => answers.push(answer.stdout),
+                Ok(_) | Err(_) => return Ok(false),
             }
         }
-        Ok(true)
+        Ok(missing_attestations(cx.settings, &answers, verified).is_empty())
     }
+
+    /// Verifies the signature of an image, and that it has the attestations of the channel, for each platform.
+    ///
+    /// # Errors
+    /// When one is missing, or not by whom the settings name.
+    pub fn verify(&self, cx: &Context, image: Signed, verified: &Verified) -> Result<()> {
+        let answers = cx.exec.outputs(&self.verification(cx, image))?;
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.stdout).collect();
+        let missing = missing_attestations(cx.settings, &answers, verified);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.join(", ");
+        Err(Failure::new(format!("it has no attestation {missing}"))
+            .hint("sign it again: run the command that published it once more")
+            .into())
+    }
+}
+
+/// What [`Signer::verification`] did not find, of its answers.
+fn missing_attestations(
+    settings: &Settings,
+    answers: &[String],
+    verified: &Verified,
+) -> Vec<String> {
+    // The first answer is about the signature.
+    let of_kinds = attest::kinds(settings)
+        .into_iter()
+        .zip(answers.iter().skip(1));
+    let missing = of_kinds.flat_map(|(kind, answer)| {
+        let platforms = attest::platforms_without(kind, answer, verified);
+        platforms
+            .into_iter()
+            .map(move |platform| format!("`{}` for {platform}", kind.cosign_type()))
+    });
+    missing.collect()
 }
 
 /// Whether the channel signs at this place. An image at a mirror is signed only with a key: the identity of the
