@@ -288,11 +288,15 @@ impl<'a> Publication<'a> {
         match preflight::decide(released, digest, self.request.options.force) {
             Decision::Publish => Ok(Existing::Nothing),
             Decision::Resume(released) => Ok(Existing::Complete(released.manifest.clone())),
-            Decision::Refuse(released) => Err(preflight::already_released_failure(
-                self.cx.settings,
-                released,
-                digest,
-            )),
+            Decision::Refuse(released) => {
+                let why = preflight::already_released_failure(self.cx.settings, released, digest);
+                Err(match self.continuation(released) {
+                    Some(line) => {
+                        why.hint(format!("continue the run that built this image: `{line}`"))
+                    }
+                    None => why,
+                })
+            }
             Decision::Replace(released) => {
                 let replaced = released.manifest.digest();
                 if self.replaces.as_ref() != Some(&replaced) {
@@ -336,6 +340,31 @@ impl<'a> Publication<'a> {
             verify: Some(signer.command(self.cx, image)),
             attestations: attestations.len(),
         })
+    }
+
+    /// The command that continues with the archive of an earlier run, if that has the released image. With
+    /// uncommitted changes, the commit does not show that an image is the same.
+    fn continuation(&self, released: &Released) -> Option<String> {
+        if !self.request.git.dirty {
+            return None;
+        }
+        let mut settings = self.cx.settings.clone();
+        let there = settings.image.repository.clone();
+        settings.image.repository = settings.configured_repository.clone();
+        let repository = RepositoryOption {
+            repository: (there != settings.image.repository).then(|| there.as_str().to_owned()),
+        };
+        let platforms = &self.request.expected.platforms;
+        let of_one = |platform| (paths::archive(&settings, Some(platform)), Some(platform));
+        let mut archives = vec![(paths::archive(&settings, None), None)];
+        archives.extend(platforms.iter().map(of_one));
+        let digest = released.manifest.digest();
+        let (path, platform) = archives.into_iter().find(|(path, _)| {
+            Archive::open(path).is_ok_and(|archive| archive.root.digest == digest)
+        })?;
+        let options = self.request.options;
+        let line = push_line(&settings, &path, platform, options, &repository);
+        Some(line.trim_end().to_owned())
     }
 }
 

@@ -223,6 +223,11 @@ pub fn already_released_failure(
     released: &Released,
     digest: Option<&str>,
 ) -> Failure {
+    is_released(settings, released, digest)
+        .hint("overwrite it for all its users: pass `--force`, which asks you to type the tag")
+}
+
+fn is_released(settings: &Settings, released: &Released, digest: Option<&str>) -> Failure {
     let other = digest.map_or(String::new(), |digest| format!(", which is not {digest}"));
     Failure::new(format!(
         "{} is released already, {}{other}",
@@ -230,7 +235,6 @@ pub fn already_released_failure(
         released.description()
     ))
     .hint("release the change under a new version")
-    .hint("overwrite it for all its users: pass `--force`, which asks you to type the tag")
 }
 
 /// Asks the registry which image the version's tag names. A version that is not `SemVer` may be
@@ -394,8 +398,8 @@ pub fn released_versions(
 pub fn confirm_overwrite(cx: &Context, released: &Released) -> Result<(), Failure> {
     let tag = cx.settings.own_tag();
     if !cx.env.stdin_tty {
-        return Err(already_released_failure(cx.settings, released, None)
-            .hint("run it in a terminal: `--force` asks you to type the tag"));
+        return Err(is_released(cx.settings, released, None)
+            .hint("overwrite it for all its users: run the same command in a terminal, where `--force` asks you to type the tag; no option answers that question"));
     }
     let reference = cx.settings.image.repository.tagged(&tag);
     let typed = cx.exec.ask(&format!(

@@ -10,26 +10,54 @@ use crate::sandbox::{
     CommandOutput, PROJECT, Sandbox, XTASK, answer, container, docker_version, image, skipped,
 };
 
-/// Runs a command on a terminal, and types an answer as soon as a text is shown. None without `script`.
+/// Runs a command of a sandbox on a terminal, and types an answer as soon as a text is shown. None without `script`.
 fn on_terminal(
     sandbox: &Sandbox,
     line: &str,
     question: &str,
     typed: &[u8],
 ) -> Option<CommandOutput> {
-    let Ok(script) = which::which("script") else {
-        skipped("script");
-        return None;
-    };
-    let mut child = Command::new(script)
-        .args(["-qec", &format!("'{XTASK}' {line}"), "/dev/null"])
+    let mut command = script(&format!("'{XTASK}' {line}"))?;
+    command
         .current_dir(sandbox.path("src"))
         .env_clear()
         .env(
             "PATH",
             format!("{}:/usr/bin:/bin", sandbox.path("bin").display()),
         )
-        .env("HOME", sandbox.path("home"))
+        .env("HOME", sandbox.path("home"));
+    Some(answer_question(command, question, typed))
+}
+
+/// As [`on_terminal`], for any command.
+pub fn type_answer(command: &Command, question: &str, typed: &[u8]) -> Option<CommandOutput> {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mut script = script(&words.join(" "))?;
+    script.current_dir(command.get_current_dir().unwrap());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    Some(answer_question(script, question, typed))
+}
+
+fn script(line: &str) -> Option<Command> {
+    let Ok(script) = which::which("script") else {
+        skipped("script");
+        return None;
+    };
+    let mut command = Command::new(script);
+    command.args(["-qec", line, "/dev/null"]);
+    Some(command)
+}
+
+fn answer_question(mut script: Command, question: &str, typed: &[u8]) -> CommandOutput {
+    let mut child = script
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -47,11 +75,11 @@ fn on_terminal(
     }
     assert!(asked, "{}", String::from_utf8_lossy(&seen));
     let status = child.wait().unwrap();
-    Some(CommandOutput {
+    CommandOutput {
         code: status.code().unwrap_or(-1),
         stdout: String::from_utf8_lossy(&seen).into_owned(),
         stderr: String::new(),
-    })
+    }
 }
 
 fn with_container() -> Sandbox {

@@ -243,7 +243,10 @@ fn second_release(release: &Publisher, digest: &str) {
     release.refused(&words(&first), "is released already, as sha256:");
     let mut forced = words(&first);
     forced.push("--force");
-    release.refused(&forced, "run it in a terminal: `--force`");
+    release.refused(
+        &forced,
+        "run the same command in a terminal, where `--force` asks",
+    );
     assert_eq!(remote.digest("1.2.3").as_ref(), Some(&digest));
 
     // A patch of an older release line does not move the tags of a newer version.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::*;
+use crate::terminal;
 
 const MOVING: [&str; 3] = ["1", "1.2", "latest"];
 
@@ -166,4 +167,94 @@ fn a_run_gives_up_if_another_one_takes_latest_again_and_again() {
                  hint: wait until the other releases have ended, then run the same command again\n";
     assert!(output.stderr.ends_with(error), "{}", output.stderr);
     assert_eq!(releases.registry.tags()["1.2.3"], publication.digest);
+}
+
+/// With uncommitted changes, the commit does not tell whether the image is the same.
+#[test]
+fn an_interrupted_release_of_uncommitted_changes_is_continued_with_its_archive() {
+    let releases = Releases::new(Oddities::default());
+    let publication = releases.checkout("1.2.3");
+    std::fs::write(publication.path().join("new"), "").unwrap();
+    let push = ["push-multiarch", "--version", "1.2.3", "--allow-dirty"];
+    let push = [&push[..], &["--merge", "target/a.oci.tar"]].concat();
+    let output = releases.run(publication.command(&push));
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let digest = releases.registry.tags()["1.2.3"].clone();
+    releases.registry.remove_tags(&MOVING);
+    let output = releases.run(publication.command(&push));
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let (_, hint) = output
+        .stderr
+        .split_once("hint: continue the run that built this image: `cargo xtask ")
+        .unwrap_or_else(|| panic!("{}", output.stderr));
+    let line = hint.split_once('`').unwrap().0;
+    let archive = publication
+        .path()
+        .canonicalize()
+        .unwrap()
+        .join("target/dist/agent-runner-1.2.3.oci.tar");
+    let archive = archive.to_str().unwrap();
+    assert_eq!(
+        line,
+        format!("push-archive --version 1.2.3 --allow-dirty {archive}")
+    );
+    let line: Vec<_> = line.split(' ').collect();
+    let output = releases.run(publication.command(&line));
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    releases.assert_moving_tags_name(&digest);
+}
+
+/// `push-image` publishes one platform, as `push-archive --platform` does with its archive.
+#[test]
+fn all_platforms_replace_one_only_by_force() {
+    let releases = Releases::new(Oddities::default());
+    let publication = releases.checkout("1.2.3");
+    let one = publication.path().join("target/one.oci.tar");
+    let image = Image {
+        architectures: &[("amd64", 62)],
+        ..Image::default()
+    };
+    let one_digest = publication.write_archive(&one, &releases.repository(), image);
+    let to = ["push-archive", "--version", "1.2.3", "--platform"];
+    let push = [&to[..], &["linux/amd64", one.to_str().unwrap()]].concat();
+    let output = releases.run(publication.command(&push));
+    assert_eq!(output.code, 0, "{}", output.stderr);
+
+    let merge = ["push-multiarch", "--version", "1.2.3", "--merge"];
+    let merge = [&merge[..], &["target/a.oci.tar"]].concat();
+    let output = releases.run(publication.command(&merge));
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    assert!(
+        output.stderr.ends_with(
+            "hint: release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)\n"
+        ),
+        "{}",
+        output.stderr
+    );
+
+    let force = [&merge[..], &["--force"]].concat();
+    let output = releases.run(publication.command(&force));
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let revision = publication.git(&["rev-parse", "HEAD"]);
+    let refusal = format!(
+        "error: REGISTRY/team/agent-runner:1.2.3 is released already, as {one_digest} from commit {}\n\
+         hint: release the change under a new version\n\
+         hint: overwrite it for all its users: run the same command in a terminal, where `--force` asks you to type the tag; no option answers that question\n",
+        revision.trim()
+    );
+    assert!(output.stderr.ends_with(&refusal), "{}", output.stderr);
+    assert_eq!(releases.registry.tags()["latest"], one_digest);
+
+    for (typed, platforms) in [(&b"1.2\n"[..], 1), (b"1.2.3\n", 2)] {
+        let command = publication.command(&force);
+        let question = "Type the tag to overwrite it:";
+        let Some(output) = terminal::type_answer(&command, question, typed) else {
+            return;
+        };
+        assert_eq!(output.code == 0, platforms == 2, "{output:?}");
+        let digest = releases.registry.tags()["1.2.3"].clone();
+        releases.assert_moving_tags_name(&digest);
+        let index = releases.registry.manifest(&digest);
+        assert_eq!(index["manifests"].as_array().unwrap().len(), platforms);
+    }
 }
