@@ -463,3 +463,38 @@ fn the_table_of_variables_matches_pass_env() {
         }
     }
 }
+
+/// Each message in the table is one of xtask's: the texts between the `…` are in the code.
+#[test]
+fn the_messages_of_failed_publications_are_those_of_the_code() {
+    let sources = root().join("xtask/src/**/*.rs");
+    let sources = glob::glob(sources.to_str().unwrap()).unwrap();
+    let code: String = sources
+        .map(|path| fs::read_to_string(path.unwrap()).unwrap())
+        .map(|text| text.split("\n#[cfg(test)]\n").next().unwrap().to_owned())
+        .collect();
+    // Without the backticks in messages, and with a message of several lines in one.
+    let code: String = code
+        .replace('`', "")
+        .split("\\\n")
+        .fold(String::new(), |code, line| code + line.trim_start());
+    let page = page("docs/publishing.md");
+    let (_, table) = page.text.split_once("| You see | Why |").unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut count = 0;
+    for row in rows {
+        let message = row.split('`').nth(1).unwrap();
+        for part in message.split('…').map(str::trim) {
+            assert!(
+                code.contains(part),
+                "{}: no `{part}` of `{message}`",
+                page.name
+            );
+        }
+        count += 1;
+    }
+    assert!(count > 10, "{count} rows");
+}

@@ -370,6 +370,45 @@ fn of_two_racing_releases_the_newer_one_is_the_latest() {
     }
 }
 
+/// Two runs publish different images as the same version at the same time. All tags name the image of one run, and a
+/// run that fails says which image that is.
+#[test]
+fn of_two_racing_images_of_a_version_one_has_all_tags() {
+    for (registry, host) in registries() {
+        for race in 0..20_u64 {
+            let remote = Remote::at(&host, "same-version");
+            let racers = [1, 2]
+                .map(|content| Publication::new(&remote.repository(), image("1.2.4", content)));
+            let running = racers.each_ref().map(|racer| {
+                let child = racer.push_archive().spawn().unwrap();
+                thread::sleep(Duration::from_millis(race * 5));
+                child
+            });
+            let ended = running.map(|child| command_output(&child.wait_with_output().unwrap()));
+            let winner = remote.digest("1.2.4").unwrap();
+            for tag in ["1.2", "1", "latest"] {
+                let digest = remote.digest(tag);
+                assert_eq!(digest.as_ref(), Some(&winner), "{registry}, {race}: {tag}");
+            }
+            for (racer, done) in racers.iter().zip(&ended) {
+                if done.code == 0 {
+                    continue;
+                }
+                let stderr = &done.stderr;
+                assert_ne!(racer.digest, winner, "{registry}, {race}: {stderr}");
+                let refusals = [
+                    format!("names {winner}, not {}: another run", racer.digest),
+                    format!("is released already, as {winner} "),
+                ];
+                let is_named = refusals.iter().any(|refusal| stderr.contains(refusal));
+                assert!(is_named, "{registry}, {race}: {stderr}");
+            }
+            let has_won = ended.iter().any(|done| done.code == 0);
+            assert!(has_won, "{registry}, {race}");
+        }
+    }
+}
+
 /// Archives that engines built.
 pub fn built_archives(checkout: &Checkout) {
     let readers = Reader::all();
