@@ -14,6 +14,7 @@ use crate::{
     credentials::{
         environment::{GITHUB_REGISTRY, Tokens},
         find::find,
+        registry_name::Typed,
         stored::{self, Stored},
     },
     engine::{
@@ -72,10 +73,20 @@ impl TokenSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct LoginRequest {
     registry: String,
+    /// The namespace that the login is for; empty for the whole registry.
+    path: String,
     user: String,
     token: TokenSource,
     /// Whether `registry.insecure` names it.
     is_insecure: bool,
+}
+
+impl LoginRequest {
+    /// What the login is for, as a name for the engine and for people.
+    fn name(&self) -> String {
+        let (registry, path) = (self.registry.clone(), self.path.clone());
+        Typed { registry, path }.name()
+    }
 }
 
 /// Whether the GitHub CLI can give a token.
@@ -95,10 +106,9 @@ fn login_request(
     args: &DockerLogin,
     gh: GitHubCli,
 ) -> Result<LoginRequest, Failure> {
-    let registry = args
-        .registry
-        .clone()
-        .unwrap_or_else(|| settings.image.repository.registry().to_owned());
+    let typed = args.registry.as_deref();
+    let Typed { registry, path } =
+        Typed::parse(typed.unwrap_or(settings.image.repository.registry()));
     let github = registry == GITHUB_REGISTRY;
     let tokens = Tokens {
         env,
@@ -138,6 +148,7 @@ fn login_request(
         is_insecure: settings.registry.insecure.contains(&registry)
             || Origin::of_registry(&registry).is_some_and(|origin| origin.is_loopback()),
         registry,
+        path,
         user,
         token,
     })
@@ -148,8 +159,9 @@ fn plan(engine: &Engine, request: &LoginRequest, secret: String) -> Plan {
         text: secret,
         source_command: request.token.command(),
     };
-    let cmd = engine.login(&request.registry, &request.user, stdin, request.is_insecure);
-    let say = format!("in to {} as {}", request.registry, request.user);
+    let name = request.name();
+    let cmd = engine.login(&name, &request.user, stdin, request.is_insecure);
+    let say = format!("in to {name} as {}", request.user);
     vec![Step::new(cmd, Output::Quiet).status("Signing", say)].into()
 }
 
@@ -167,14 +179,14 @@ impl Command for DockerLogin {
             Ok(Ran::Yes | Ran::No) => {}
             Err(error) => return Err(explain(error, &engine, &request)),
         }
-        let stored = stored::find(engine.kind, cx.env, &request.registry);
+        let stored = stored::find(engine.kind, cx.env, &request.registry, &request.path);
         let kept = match &stored {
             Some(stored) => stored.to_string(),
             None => format!("kept by {}", engine.kind),
         };
         cx.ui.status(
             "Signed in",
-            &format!("to {} as {}: {kept}", request.registry, request.user),
+            &format!("to {} as {}: {kept}", request.name(), request.user),
         );
         if let Some(stored) = stored {
             warn_of_other_login(cx, &engine, &request, &stored);
@@ -190,24 +202,24 @@ fn warn_of_other_login(cx: &Context, engine: &Engine, request: &LoginRequest, st
     let path = if registry == repository.registry() {
         repository.path()
     } else {
-        ""
+        &request.path
     };
     let choice = engine_without_flags(cx);
     let (tokens, engines) = (destination::tokens(cx), destination::engines(cx, choice));
-    let Some(found) = find(cx.exec, tokens, &engines, registry, path).credentials else {
+    let found = find(cx.exec, tokens, &engines, registry, path);
+    let Some(source) = found.credentials.map(|it| it.source) else {
         return;
     };
-    let source = &found.source;
-    let variable = tokens.variable(registry);
-    let is_same_token = variable.is_some_and(|name| request.token == TokenSource::Env(name));
-    if is_same_token || stored.is_source(source) {
+    let token = tokens.variable(registry);
+    let is_same_token = token.is_some_and(|name| request.token == TokenSource::Env(name));
+    if is_same_token || stored.is_source(&source) {
         return;
     }
     cx.ui.warn(&format!(
         "a push to {registry} uses the login from {source}, not this one"
     ));
-    let hint = if variable == Some(source.as_str()) {
-        format!("unset {source} to use the new login")
+    let hint = if let Some(name) = found.variable {
+        format!("unset {name} to use the new login")
     } else if choice == EngineChoice::Only(engine.kind) {
         format!("remove the login from {source} to use the new one")
     } else {
@@ -243,7 +255,10 @@ fn github_cli(cx: &Context) -> GitHubCli {
 fn token(cx: &Context, request: &LoginRequest) -> Result<String> {
     let token = match &request.token {
         TokenSource::Stdin => std::io::read_to_string(std::io::stdin())?,
-        TokenSource::Env(name) => cx.env.get(name).unwrap_or_default().to_owned(),
+        TokenSource::Env(name) => destination::tokens(cx)
+            .token(name)
+            .unwrap_or_default()
+            .to_owned(),
         TokenSource::GitHubCli => {
             let cmd = Cmd::new("gh").args(["auth", "token", "--hostname", "github.com"]);
             cx.exec
@@ -341,6 +356,7 @@ mod tests {
             decided,
             LoginRequest {
                 registry: "ghcr.io".into(),
+                path: String::new(),
                 user: "me".into(),
                 token: TokenSource::Env("GITHUB_TOKEN"),
                 is_insecure: false,

@@ -7,6 +7,7 @@ use crate::{
     commands::command::Command,
     credentials::{
         find::find,
+        registry_name::Typed,
         stored::{self, Stored},
     },
     engine::Engine,
@@ -25,9 +26,9 @@ pub struct Logout {
 }
 
 impl Logout {
-    fn registry<'a>(&'a self, settings: &'a Settings) -> &'a str {
+    fn registry(&self, settings: &Settings) -> Typed {
         let default = settings.image.repository.registry();
-        self.registry.as_deref().unwrap_or(default)
+        Typed::parse(self.registry.as_deref().unwrap_or(default))
     }
 }
 
@@ -38,7 +39,9 @@ fn plan(engine: &Engine, registry: &str) -> Plan {
 
 impl Command for Logout {
     fn run(&self, cx: &Context) -> Result<()> {
-        let registry = self.registry(cx.settings);
+        let typed = self.registry(cx.settings);
+        let name = &typed.name();
+        let find = |kind| stored::find(kind, cx.env, &typed.registry, &typed.path);
         let kinds = destination::engines(cx, cx.settings.engine.prefer);
         let mut removed = false;
         for kind in &kinds {
@@ -48,26 +51,26 @@ impl Command for Logout {
             };
             // Podman's logout fails if it keeps no login. If both engines read the same file, the
             // login is gone after the first logout.
-            let Some(kept) = stored::find(*kind, cx.env, registry) else {
+            let Some(kept) = find(*kind) else {
                 continue;
             };
             if cx.find_program(kind.program()).is_none() {
                 continue;
             }
-            if cx.run_or_print(&plan(&engine, registry))? == Ran::No {
+            if cx.run_or_print(&plan(&engine, name))? == Ran::No {
                 continue;
             }
             removed = true;
-            report(cx, registry, &kept, stored::find(*kind, cx.env, registry));
+            report(cx, name, &kept, find(*kind));
         }
         if cx.dry_run {
             return Ok(());
         }
         if !removed {
-            let nothing = format!("to remove: no engine keeps a login for {registry}");
+            let nothing = format!("to remove: no engine keeps a login for {name}");
             cx.ui.status("Nothing", &nothing);
         }
-        warn_of_other_login(cx, registry);
+        warn_of_other_login(cx, &typed);
         Ok(())
     }
 }
@@ -94,27 +97,27 @@ fn report(cx: &Context, registry: &str, kept: &Stored, left: Option<Stored>) {
 }
 
 /// Warns if a push would still find a login.
-fn warn_of_other_login(cx: &Context, registry: &str) {
+fn warn_of_other_login(cx: &Context, typed: &Typed) {
     let repository = &cx.settings.image.repository;
+    let registry = &typed.registry;
     let path = if registry == repository.registry() {
         repository.path()
     } else {
-        ""
+        &typed.path
     };
     let tokens = destination::tokens(cx);
     let kinds = destination::engines(cx, cx.settings.engine.prefer);
-    let Some(found) = find(cx.exec, tokens, &kinds, registry, path).credentials else {
+    let found = find(cx.exec, tokens, &kinds, registry, path);
+    let Some(source) = found.credentials.map(|it| it.source) else {
         return;
     };
-    let source = &found.source;
     cx.ui.warn(&format!(
         "a push to {registry} still finds a login, from {source}"
     ));
-    if tokens.variable(registry) == Some(source.as_str()) {
-        cx.ui.hint(&format!("unset {source}"));
-    } else {
-        cx.ui.hint(&format!("remove the login from {source}"));
-    }
+    cx.ui.hint(&match found.variable {
+        Some(name) => format!("unset {name}"),
+        None => format!("remove the login from {source}"),
+    });
 }
 
 #[cfg(test)]
@@ -123,7 +126,10 @@ impl crate::commands::testing::Examples for Logout {
         machine: &crate::commands::testing::Machine,
     ) -> Vec<crate::commands::testing::Example> {
         machine.examples(&["logout"], |command: &Self, settings, _| {
-            Ok(plan(&machine.engine().engine, command.registry(settings)))
+            Ok(plan(
+                &machine.engine().engine,
+                &command.registry(settings).name(),
+            ))
         })
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         sign::{Place, Signed, Signer},
         verify,
     },
-    settings::Settings,
+    settings::{GitValues, Settings},
 };
 
 /// Check what the registry, or an archive, holds
@@ -136,10 +136,15 @@ impl VerifyImage {
             let path = cx.env.cwd.join(path);
             return Ok(cx.ui.print_plan(&format!("# read {}\n", path.display()))?);
         }
-        let reference = cx.reference()?;
+        let git = cx.git_values();
+        let reference = cx
+            .settings
+            .image
+            .repository
+            .tagged(&tag(cx.settings, &git)?);
         let mut text = format!("# read {reference}\n");
         if !self.no_signature
-            && let Some(signer) = Signer::for_dry_run(cx, &cx.git_values(), place)?
+            && let Some(signer) = Signer::for_dry_run(cx, &git, place)?
         {
             text.push_str(&signer.verification(cx, Signed::new(&reference)).render());
         }
@@ -168,9 +173,9 @@ impl VerifyImage {
             Signer::for_verifying(cx, &git, Place::of(cx.settings, built_for))?
         };
         let registry = destination::registry(cx, Access::Pull);
-        let tag = cx.settings.tags(&git)?;
-        let found = registry.manifest(&tag[0])?.ok_or_else(|| {
-            let reference = cx.settings.image.repository.tagged(&tag[0]);
+        let tag = tag(cx.settings, &git)?;
+        let found = registry.manifest(&tag)?.ok_or_else(|| {
+            let reference = cx.settings.image.repository.tagged(&tag);
             Failure::new(format!("there is no `{reference}`"))
                 .hint("the registry's page of the image lists the published versions; name one with `--version`")
         })?;
@@ -183,6 +188,17 @@ impl VerifyImage {
         };
         Ok(Found { image, signature })
     }
+}
+
+/// The tag whose image is verified: the version's own, because the others can name a newer version. If the channel
+/// does not give the version a tag of its own, it is the first tag.
+fn tag(settings: &Settings, git: &GitValues) -> Result<String, Failure> {
+    let (own, tags) = (settings.own_tag(), settings.tags(git)?);
+    Ok(if tags.contains(&own) {
+        own
+    } else {
+        tags[0].clone()
+    })
 }
 
 fn verify_signature(

@@ -2,6 +2,7 @@
 //! format.
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 
 use super::{login::Login, registry_name};
@@ -42,9 +43,21 @@ impl ConfigFile {
     /// The login that is in the file itself. Podman keeps logins for namespaces and repositories
     /// too: the longest name that matches is used. The path is the repository's name within the
     /// registry, and may be empty.
-    pub fn login(&self, registry: &str, path: &str) -> Option<Login> {
-        let entries = matching(self.0["auths"].as_object()?, registry, path);
-        entries.into_iter().find_map(entry_login)
+    ///
+    /// # Errors
+    /// Why an entry that matches is not a login.
+    pub fn login(&self, registry: &str, path: &str) -> Result<Option<Login>, String> {
+        let Some(auths) = self.0["auths"].as_object() else {
+            return Ok(None);
+        };
+        for entry in matching(auths, registry, path) {
+            let login =
+                entry_login(entry).map_err(|why| format!("the `auth` of {registry} {why}"))?;
+            if login.is_some() {
+                return Ok(login);
+            }
+        }
+        Ok(None)
     }
 
     /// The credential helper for a registry, if one is configured.
@@ -95,19 +108,29 @@ fn contains(namespace: &str, path: &str) -> bool {
 }
 
 /// The login of one entry. Clients leave an empty entry if a credential helper keeps the login.
-fn entry_login(entry: &Value) -> Option<Login> {
+///
+/// # Errors
+/// Why `auth` is not a login, as a predicate whose subject is `auth`.
+fn entry_login(entry: &Value) -> Result<Option<Login>, &'static str> {
     let text = |key: &str| entry[key].as_str().filter(|text| !text.is_empty());
     // With an identity token, `auth` has an empty password.
     if let Some(token) = text("identitytoken") {
-        return Some(Login::IdentityToken(token.to_owned()));
+        return Ok(Some(Login::IdentityToken(token.to_owned())));
     }
     if let Some(auth) = text("auth") {
-        return Some(Login::EncodedPassword(auth.to_owned()));
+        // Go's decoder ignores line breaks, so Docker and Podman do.
+        let auth = auth.replace(['\r', '\n'], "");
+        let decoded = BASE64_STANDARD.decode(&auth).map_err(|_| "is not base64")?;
+        if !decoded.contains(&b':') {
+            return Err("has no `:` between user and password");
+        }
+        return Ok(Some(Login::EncodedPassword(auth)));
     }
-    Some(Login::Password {
-        user: text("username")?.to_owned(),
-        password: text("password")?.to_owned(),
-    })
+    let password = text("username").zip(text("password"));
+    Ok(password.map(|(user, password)| Login::Password {
+        user: user.to_owned(),
+        password: password.to_owned(),
+    }))
 }
 
 #[cfg(test)]
@@ -116,29 +139,37 @@ mod tests {
 
     use super::*;
 
+    /// A login as credential files hold it, with the text as the password.
+    fn encoded(text: &str) -> String {
+        BASE64_STANDARD.encode(format!("me:{text}"))
+    }
+
     fn auth(text: &str) -> Login {
-        Login::EncodedPassword(text.to_owned())
+        Login::EncodedPassword(encoded(text))
     }
 
     /// The login for `ghcr.io/a/b` of a file with one entry.
     fn with_name(name: &str) -> Option<Login> {
-        ConfigFile(json!({ "auths": { name: { "auth": "x" } } })).login("ghcr.io", "a/b")
+        let file = json!({ "auths": { name: { "auth": encoded("x") } } });
+        ConfigFile(file).login("ghcr.io", "a/b").unwrap()
     }
 
     #[test]
     fn the_longest_name_that_matches_is_used() {
         let file = ConfigFile(json!({ "auths": {
-            "https://ghcr.io/v2/": { "auth": "url" }, "ghcr.io": { "auth": "all" },
-            "ghcr.io/a": { "auth": "a" }, "ghcr.io/a/b/": { "auth": "b" }, "ghcr.io/a/bc": {},
+            "https://ghcr.io/v2/": { "auth": encoded("url") }, "ghcr.io": { "auth": encoded("all") },
+            "ghcr.io/a": { "auth": encoded("a") }, "ghcr.io/a/b/": { "auth": encoded("b") },
+            "ghcr.io/a/bc": {},
         }}));
         let is = |path: &str, login: &str| {
-            assert_eq!(file.login("ghcr.io", path), Some(auth(login)), "{path}");
+            let found = file.login("ghcr.io", path).unwrap();
+            assert_eq!(found, Some(auth(login)), "{path}");
         };
         is("a/b", "b");
         is("a/bc", "a");
         is("b/c", "all");
         is("", "all");
-        assert_eq!(file.login("quay.io", "a/b"), None);
+        assert_eq!(file.login("quay.io", "a/b"), Ok(None));
     }
 
     #[test]
@@ -169,14 +200,15 @@ mod tests {
             "docker.io",
         ] {
             let file = ConfigFile(json!({
-                "auths": { name: { "auth": "hub" } }, "credHelpers": { name: "pass" },
+                "auths": { name: { "auth": encoded("hub") } }, "credHelpers": { name: "pass" },
             }));
             for registry in ["docker.io", "index.docker.io"] {
-                assert_eq!(file.login(registry, "a/b"), Some(auth("hub")), "{name}");
+                let login = file.login(registry, "a/b");
+                assert_eq!(login, Ok(Some(auth("hub"))), "{name}");
                 let helper = file.helper(registry).unwrap().program;
                 assert_eq!(helper, "docker-credential-pass", "{name}");
             }
-            assert_eq!(file.login("ghcr.io", "a/b"), None, "{name}");
+            assert_eq!(file.login("ghcr.io", "a/b"), Ok(None), "{name}");
         }
     }
 
@@ -185,16 +217,30 @@ mod tests {
         let login = |entry| ConfigFile(json!({ "auths": { "r.io": entry } })).login("r.io", "");
         let token = Login::IdentityToken("marked".into());
         let entry = json!({ "auth": "bWU6", "identitytoken": "marked" });
-        assert_eq!(login(entry), Some(token));
+        assert_eq!(login(entry), Ok(Some(token)));
         let password = Login::Password {
             user: "me".into(),
             password: "pw".into(),
         };
         let entry = json!({ "username": "me", "password": "pw" });
-        assert_eq!(login(entry), Some(password));
-        let entry = json!({ "username": "me", "password": "pw", "auth": "x" });
-        assert_eq!(login(entry), Some(auth("x")));
-        assert_eq!(login(json!({})), None);
+        assert_eq!(login(entry), Ok(Some(password)));
+        let entry = json!({ "username": "me", "password": "pw", "auth": encoded("x") });
+        assert_eq!(login(entry), Ok(Some(auth("x"))));
+        assert_eq!(login(json!({})), Ok(None));
+    }
+
+    #[test]
+    fn line_breaks_in_base64_are_ignored_and_other_texts_are_no_login() {
+        let login = |auth: &str| {
+            let file = json!({ "auths": { "r.io": { "auth": auth } } });
+            ConfigFile(file).login("r.io", "")
+        };
+        assert_eq!(login("bWU6\r\neA==\n"), Ok(Some(auth("x"))));
+        let why = |text: &str| login(text).unwrap_err();
+        assert_eq!(why("me:x"), "the `auth` of r.io is not base64");
+        let without_colon = "the `auth` of r.io has no `:` between user and password";
+        assert_eq!(why("bWU="), without_colon);
+        assert_eq!(why("\n"), without_colon);
     }
 
     #[test]

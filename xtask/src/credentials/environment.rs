@@ -40,7 +40,13 @@ impl<'a> Tokens<'a> {
     /// The first variable that is set and holds a token for a registry.
     pub fn variable(self, registry: &str) -> Option<&'static str> {
         let mut names = self.variables(registry).into_iter();
-        names.find(|name| self.env.get(name).is_some())
+        names.find(|name| self.token(name).is_some())
+    }
+
+    /// The token in a variable. Line breaks at its end come from the file or the command that it was read from.
+    pub fn token(self, name: &str) -> Option<&'a str> {
+        let token = self.env.get(name)?.trim_end_matches(['\r', '\n']);
+        Some(token).filter(|token| !token.is_empty())
     }
 
     /// The configured user; for ghcr.io otherwise `GITHUB_ACTOR`.
@@ -56,7 +62,7 @@ impl<'a> Tokens<'a> {
         Some(Credentials {
             login: Login::Password {
                 user: self.user(registry)?.to_owned(),
-                password: self.env.get(name)?.to_owned(),
+                password: self.token(name)?.to_owned(),
             },
             source: name.to_owned(),
         })
@@ -71,7 +77,7 @@ impl<'a> Tokens<'a> {
             None => lines.push(format!("{}: not set", self.variables(registry).join(", "))),
         }
         let is_for_another = !registry_name::is_same(registry, self.registry);
-        if is_for_another && self.env.get(REGISTRY_TOKEN).is_some() {
+        if is_for_another && self.token(REGISTRY_TOKEN).is_some() {
             lines.push(format!("{REGISTRY_TOKEN}: only for {}", self.registry));
         }
         lines

@@ -120,8 +120,9 @@ impl Search<'_> {
             }
         }
         match file.login(self.registry, self.path) {
-            Some(login) => Some(credentials(login, name)),
-            None => self.nothing(name, &format!("has no login for {}", self.registry)),
+            Ok(Some(login)) => Some(credentials(login, name)),
+            Ok(None) => self.nothing(name, &format!("has no login for {}", self.registry)),
+            Err(why) => self.problem(read::broken(name, &why)),
         }
     }
 
@@ -222,7 +223,7 @@ mod tests {
     const DOCKER: &[EngineKind] = &[EngineKind::Docker];
     const PODMAN: &[EngineKind] = &[EngineKind::Podman];
     const CONFIG: &str = ".docker/config.json";
-    const LOGIN: &str = r#"{"auths":{"r.io":{"auth":"x"}}}"#;
+    const LOGIN: &str = r#"{"auths":{"r.io":{"auth":"bWU6eA=="}}}"#;
     const TOKEN: (&str, &str) = ("REGISTRY_TOKEN", "t");
 
     #[test]
@@ -246,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_helper_comes_before_the_login_in_its_file() {
-        let text = r#"{"credHelpers":{"r.io":"h"},"auths":{"r.io":{"auth":"stale"}}}"#;
+        let text = r#"{"credHelpers":{"r.io":"h"},"auths":{"r.io":{"auth":"bWU6c3RhbGU="}}}"#;
         let login = r#"echo '{"Username":"me","Secret":"fresh"}'"#;
         let home = Home::new().write(CONFIG, text).helper("h", login);
         let source = format!("docker-credential-h (credHelpers in ~/{CONFIG})");

@@ -12,5 +12,5 @@ pub mod login;
 pub mod places;
 mod read;
 mod registries_conf;
-mod registry_name;
+pub mod registry_name;
 pub mod stored;

@@ -22,6 +22,40 @@ pub fn parse(name: &str) -> (&str, &str) {
     }
 }
 
+/// A registry, or a namespace of one, as a user typed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typed {
+    /// Docker Hub is `docker.io`.
+    pub registry: String,
+    /// The namespace; empty for the whole registry.
+    pub path: String,
+}
+
+impl Typed {
+    /// Accepts every form that credential files have.
+    pub fn parse(text: &str) -> Self {
+        let (host, path) = parse(text);
+        let host = if is_docker_hub(host) {
+            DOCKER_HUB_HOSTS[0]
+        } else {
+            host
+        };
+        Self {
+            registry: host.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+
+    /// The name for an engine's client.
+    pub fn name(&self) -> String {
+        if self.path.is_empty() {
+            self.registry.clone()
+        } else {
+            format!("{}/{}", self.registry, self.path)
+        }
+    }
+}
+
 /// Whether two hosts are the same registry.
 pub fn is_same(one: &str, other: &str) -> bool {
     one == other || (is_docker_hub(one) && is_docker_hub(other))
@@ -66,6 +100,21 @@ mod tests {
             (DOCKER_HUB, "index.docker.io", ""),
         ] {
             assert_eq!(parse(name), (host, path), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_registry_may_be_typed_in_many_forms() {
+        for (typed, name) in [
+            ("r.io", "r.io"),
+            ("r.io:5000/", "r.io:5000"),
+            ("https://r.io/", "r.io"),
+            ("https://r.io/v2/", "r.io"),
+            ("r.io/team/", "r.io/team"),
+            ("index.docker.io", "docker.io"),
+            (DOCKER_HUB, "docker.io"),
+        ] {
+            assert_eq!(Typed::parse(typed).name(), name, "{typed}");
         }
     }
 

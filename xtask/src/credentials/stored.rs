@@ -47,8 +47,9 @@ impl fmt::Display for Stored {
 }
 
 /// Where an engine has just stored the login for a registry: in the helper that is configured for it,
-/// or in its first file. `None` if the login is in none of the places that are known.
-pub fn find(kind: EngineKind, env: &Env, registry: &str) -> Option<Stored> {
+/// or in its first file. `None` if the login is in none of the places that are known. The path is a namespace of the
+/// registry, and is empty for all of it.
+pub fn find(kind: EngineKind, env: &Env, registry: &str, path: &str) -> Option<Stored> {
     let knows_store = match kind {
         EngineKind::Docker => true,
         EngineKind::Podman => {
@@ -60,16 +61,19 @@ pub fn find(kind: EngineKind, env: &Env, registry: &str) -> Option<Stored> {
             false
         }
     };
-    of_engine(kind, env).into_iter().find_map(|path| {
-        let text = read::text(&path, env).ok().flatten()?;
+    of_engine(kind, env).into_iter().find_map(|config| {
+        let text = read::text(&config, env).ok().flatten()?;
         let file = ConfigFile::parse(&text).ok()?;
         let helper = file.helper(registry);
         if let Some(helper) = helper.filter(|it| knows_store || it.key == "credHelpers") {
             return Some(Stored::Helper(helper.program));
         }
-        let until_reboot = is_lost_at_reboot(kind, &path);
-        file.login(registry, "")
-            .map(|_| Stored::File { path, until_reboot })
+        let until_reboot = is_lost_at_reboot(kind, &config);
+        let login = file.login(registry, path).ok().flatten();
+        login.map(|_| Stored::File {
+            path: config,
+            until_reboot,
+        })
     })
 }
 
@@ -93,14 +97,14 @@ mod tests {
         let env = Env::fake(&vars);
         let is = |kind, text: &str, stored: Option<Stored>| {
             fs::write(&file, text).unwrap();
-            assert_eq!(find(kind, &env, "docker.io"), stored, "{text}");
+            assert_eq!(find(kind, &env, "docker.io", ""), stored, "{text}");
         };
         let helper = |name: &str| Some(Stored::Helper(helper_program(name)));
         let in_file = |until_reboot| {
             let path = file.clone();
             Some(Stored::File { path, until_reboot })
         };
-        let hub = r#""auths":{"https://index.docker.io/v1/":{"auth":"x"}}"#;
+        let hub = r#""auths":{"https://index.docker.io/v1/":{"auth":"bWU6eA=="}}"#;
         is(EngineKind::Docker, &format!("{{{hub}}}"), in_file(false));
         let store = format!(r#"{{"credsStore":"s",{hub}}}"#);
         is(EngineKind::Docker, &store, helper("s"));

@@ -123,7 +123,7 @@ impl Http {
         }
         let has_body = !matches!(request.method, "GET" | "HEAD" | "DELETE");
         if !has_body {
-            let sent = run(&agent, builder.body(()), request.time_limit);
+            let sent = run(&agent, built(builder.body(()))?, request.time_limit);
             return self.head(&origin, sent);
         }
         let (media_type, mut content) = match &request.body {
@@ -154,7 +154,7 @@ impl Http {
         if asks_first {
             builder = builder.header(header::EXPECT, "100-continue");
         }
-        let body = builder.body(SendBody::from_reader(&mut content));
+        let body = built(builder.body(SendBody::from_reader(&mut content)))?;
         let sent = run(&agent, body, request.time_limit);
         if let Some(why) = content.failed {
             return Err(NoResponse::Content(why));
@@ -295,12 +295,16 @@ fn proxy_failure(address: String, why: impl std::fmt::Display, may_pass: bool) -
     }
 }
 
+/// A request, if its address and headers can be sent.
+fn built<T>(request: http::Result<T>) -> Result<T, NoResponse> {
+    request.map_err(|why| NoResponse::Request(why.to_string()))
+}
+
 fn run(
     agent: &Agent,
-    request: http::Result<http::Request<impl AsSendBody>>,
+    request: http::Request<impl AsSendBody>,
     time_limit: Duration,
 ) -> Result<http::Response<ureq::Body>, ureq::Error> {
-    let request = request.map_err(|why| ureq::Error::Other(why.into()))?;
     let request = request.with_agent(agent).configure();
     request.timeout_recv_response(Some(time_limit)).run()
 }
@@ -372,6 +376,7 @@ impl Read for Content<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::request::Authorization;
 
     #[test]
     fn a_proxy_is_shown_without_its_password() {
@@ -387,6 +392,21 @@ mod tests {
         let why = io::copy(&mut short, &mut io::sink()).unwrap_err();
         assert_eq!(why.to_string(), "it ends 2 bytes too early");
         assert_eq!(short.failed, Some(why.to_string()));
+    }
+
+    /// The registry is not blamed, and the request is not repeated.
+    #[test]
+    fn a_header_that_cannot_be_sent_is_not_a_failure_of_the_network() {
+        let http = Http::new(&Exec::silent(), &Env::fake(&[]), &[]);
+        for method in ["GET", "POST"] {
+            let mut request = Request::new(method, "http://127.0.0.1:1/");
+            request.authorization = Some(Authorization("Basic marked\n".to_owned()));
+            let Err(why) = http.send(&request) else {
+                panic!("it was sent");
+            };
+            let expected = NoResponse::Request("failed to parse header value".to_owned());
+            assert_eq!(why, expected, "{method}");
+        }
     }
 
     #[test]

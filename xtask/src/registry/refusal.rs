@@ -150,6 +150,9 @@ pub fn no_response(host: &str, why: NoResponse) -> Failure {
         .hint(format!(
             "correct HTTPS_PROXY (or HTTP_PROXY), or reach {host} directly: add it to NO_PROXY"
         )),
+        NoResponse::Request(why) => {
+            Failure::new(format!("a request to {host} cannot be made: {why}"))
+        }
         NoResponse::Content(why) => Failure::new(format!("cannot read what is uploaded: {why}")),
         NoResponse::Interrupted(signal) => Failure::signal(signal),
     }

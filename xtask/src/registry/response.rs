@@ -66,6 +66,8 @@ pub enum NoResponse {
         /// Whether the same request may succeed a little later.
         may_pass: bool,
     },
+    /// The request cannot be made, and why. Nothing was sent.
+    Request(String),
     /// The content to be sent cannot be read.
     Content(String),
     /// A signal told us to stop: its number.

@@ -166,6 +166,68 @@ fn a_login_that_cannot_be_read_is_told_with_the_reason() {
     assert!(output.stderr.starts_with(&next), "{}", output.stderr);
 }
 
+/// A sandbox whose registry accepts one login, and holds nothing.
+fn accepting_registry() -> Sandbox {
+    let registry = FakeRegistry::start(Oddities {
+        auth: Auth::Basic,
+        ..Oddities::default()
+    });
+    registry.serve_sandbox(Sandbox::new(PROJECT))
+}
+
+/// Go's decoder of base64 ignores line breaks, so Docker and Podman accept such a file.
+#[test]
+fn a_login_may_have_line_breaks() {
+    let nothing = "error: there is no `ghcr.io/x/y:1.2.3`\n";
+    let sandbox = accepting_registry();
+    let login = r#"{"auths":{"ghcr.io":{"auth":"bWU6bWFya2Vk\r\nLXBhc3N3b3Jk\n"}}}"#;
+    write(&sandbox, DOCKER, login);
+    let output = verify(&sandbox, &["--engine", "docker"]);
+    assert!(output.stderr.starts_with(nothing), "{output:?}");
+}
+
+/// As `docker-login` takes it.
+#[test]
+fn a_token_may_end_with_a_line_break() {
+    let sandbox = accepting_registry()
+        .env("REGISTRY_TOKEN", "marked-password\r\n")
+        .env("XTASK_REGISTRY_USER", "me");
+    let output = verify(&sandbox, &[]);
+    let nothing = "error: there is no `ghcr.io/x/y:1.2.3`\n";
+    assert!(output.stderr.starts_with(nothing), "{output:?}");
+    // One that has nothing else counts as not set.
+    let sandbox = sandbox.env("REGISTRY_TOKEN", "\n");
+    let output = verify(&sandbox, &[]);
+    assert!(
+        output.stderr.starts_with("error: not signed in to ghcr.io"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_login_that_cannot_be_decoded_is_told_and_the_next_place_is_tried() {
+    for (auth, why) in [
+        ("marked-no-base64!", "is not base64"),
+        // `marked`, without a colon.
+        ("bWFya2Vk", "has no `:` between user and password"),
+    ] {
+        let sandbox = accepting_registry();
+        write(&sandbox, DOCKER, &LOGIN.replace("bWU6cHc=", auth));
+        write(
+            &sandbox,
+            PODMAN,
+            &LOGIN.replace("bWU6cHc=", "bWU6bWFya2VkLXBhc3N3b3Jk"),
+        );
+        let output = verify(&sandbox, &[]);
+        let expected = format!(
+            "warning: /{DOCKER} cannot be read: the `auth` of ghcr.io {why}\n\
+             hint: correct /{DOCKER}, or remove it\n\
+             error: there is no `ghcr.io/x/y:1.2.3`\n"
+        );
+        assert!(output.stderr.starts_with(&expected), "{}", output.stderr);
+    }
+}
+
 #[test]
 fn a_credential_file_may_be_a_folder_by_mistake() {
     let sandbox = registry();
@@ -262,6 +324,51 @@ fn signing_in_warns_if_another_login_comes_first() {
          hint: unset GH_TOKEN to use the new login\n"
     );
     assert!(output.stderr.ends_with(&warning), "{output:?}");
+}
+
+#[test]
+fn signing_in_says_which_variable_hides_the_login() {
+    let sandbox = registry().engine("docker", &can_sign_in(docker_version()));
+    write(&sandbox, DOCKER, LOGIN);
+    let sandbox = sandbox.env("DOCKER_AUTH_CONFIG", LOGIN);
+    for args in [&[][..], &["--engine", "docker"]] {
+        let output = sign_in(&sandbox, args);
+        let warning = "warning: a push to ghcr.io uses the login from DOCKER_AUTH_CONFIG, not this one\n\
+             hint: unset DOCKER_AUTH_CONFIG to use the new login\n";
+        assert!(output.stderr.ends_with(warning), "{output:?}");
+    }
+    let sandbox = registry().env("DOCKER_AUTH_CONFIG", LOGIN);
+    let output = sandbox.run(&["logout"]);
+    let warning = "from DOCKER_AUTH_CONFIG\nhint: unset DOCKER_AUTH_CONFIG\n";
+    assert!(output.stderr.ends_with(warning), "{output:?}");
+}
+
+#[test]
+fn the_registry_may_be_named_as_in_a_credential_file() {
+    for (typed, name, entry) in [
+        ("r.io/team/", "r.io/team", "r.io/team"),
+        ("https://r.io/", "r.io", "r.io"),
+        ("https://r.io/v2/", "r.io", "https://r.io/v1/"),
+        (
+            "https://index.docker.io/v1/",
+            "docker.io",
+            "https://index.docker.io/v1/",
+        ),
+    ] {
+        let sandbox = registry().engine("docker", &can_sign_in(docker_version()));
+        write(&sandbox, DOCKER, &LOGIN.replace("ghcr.io", entry));
+        let output = sign_in(&sandbox, &["--registry", typed]);
+        let line = format!("Signed in to {name} as me: kept in /{DOCKER}\n");
+        assert!(output.stderr.ends_with(&line), "{output:?}");
+        let login = format!("docker login --username me --password-stdin {name}");
+        assert_eq!(sandbox.calls().last(), Some(&login));
+        let sandbox = registry();
+        write(&sandbox, DOCKER, &LOGIN.replace("ghcr.io", entry));
+        client(&sandbox, "docker", DOCKER);
+        let output = sandbox.run(&["logout", "--registry", typed]);
+        let line = format!("of {name}: removed from /{DOCKER}\n");
+        assert!(output.stderr.contains(&line), "{output:?}");
+    }
 }
 
 /// A client in PATH that removes the login from its file, as `docker logout` and `podman logout` do.

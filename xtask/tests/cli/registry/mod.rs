@@ -722,6 +722,43 @@ fn a_reading_command_asks_for_no_more_than_reading() {
     assert_eq!(output.code, 0, "{}", output.stderr);
 }
 
+#[test]
+fn a_version_is_verified_by_its_own_tag() {
+    let project = "[[channel]]\nname = 'release'\ntags = ['latest', '{version}']\n";
+    let image = Image {
+        project,
+        ..Image::default()
+    };
+    let fixture = Fixture::of(Oddities::default(), image);
+    assert_eq!(fixture.publish().code, 0);
+    let newer = fixture.publication.path().join("target/b.oci.tar");
+    let repository = format!("{}/team/agent-runner", fixture.registry.address);
+    let image = Image {
+        version: "1.2.4",
+        content: 2,
+        ..image
+    };
+    let digest = fixture
+        .publication
+        .write_archive(&newer, &repository, image);
+    fixture.publication.git(&["tag", "v1.2.4"]);
+    let newer = newer.to_str().unwrap();
+    let run = |args: &[&str]| {
+        let output = command_output(&fixture.publication.command(args).output().unwrap());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.stdout
+    };
+    run(&["push-archive", "--version", "1.2.4", newer]);
+    assert_eq!(fixture.registry.tags()["latest"], digest);
+    let verified = run(&["verify-image", "--version", "1.2.3"]);
+    assert!(
+        verified.starts_with(&fixture.publication.digest),
+        "{verified}"
+    );
+    let dry = run(&["verify-image", "--version", "1.2.3", "--dry-run"]);
+    assert_eq!(dry, format!("# read {repository}:1.2.3\n"));
+}
+
 /// A registry without TLS that is not on this machine must be configured as insecure.
 #[test]
 fn an_insecure_registry_is_used_only_by_configuration() {
