@@ -14,13 +14,14 @@ use crate::{
         git::{self, WorkTree},
     },
     oci::archive::Archive,
+    registry::authentication::Access,
     release::{
         attest, destination,
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, warn_of_refusal},
         preflight,
-        sign::{Place, Signed, Signer},
+        sign::{Place, Signed, Signer, access::RegistryAccess},
     },
 };
 
@@ -108,7 +109,10 @@ fn dry_run(
     if let Some(signer) = Signer::for_dry_run(cx, &git.values, place)? {
         let platforms: Vec<_> = platforms.iter().map(ToString::to_string).collect();
         let attestations = attest::planned(settings, &platforms);
-        let image = Signed::new(&reference);
+        let registry = destination::registry(cx, Access::Pull);
+        let access = &RegistryAccess::gather(cx, &registry)?;
+        let reference = &reference;
+        let image = Signed { reference, access };
         text.push_str(&signer.plan(cx, image, &attestations).render());
     }
     Ok(cx.ui.print_plan(&text)?)

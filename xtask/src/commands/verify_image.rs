@@ -20,7 +20,7 @@ use crate::{
         attest::{self, Kind},
         destination,
         expected::expected,
-        sign::{Place, Signed, Signer},
+        sign::{Place, Signed, Signer, access::RegistryAccess},
         verify,
     },
     settings::{GitValues, Settings},
@@ -146,7 +146,11 @@ impl VerifyImage {
         if !self.no_signature
             && let Some(signer) = Signer::for_dry_run(cx, &git, place)?
         {
-            text.push_str(&signer.verification(cx, Signed::new(&reference)).render());
+            let registry = destination::registry(cx, Access::Pull);
+            let access = &RegistryAccess::gather(cx, &registry)?;
+            let reference = &reference;
+            let image = Signed { reference, access };
+            text.push_str(&signer.verification(cx, image).render());
         }
         Ok(cx.ui.print_plan(&text)?)
     }
@@ -211,7 +215,7 @@ fn verify_signature(
     let reference = format!("{repository}@{}", verified.digest);
     let image = Signed {
         reference: &reference,
-        plain_http: registry.is_plain_http(),
+        access: &RegistryAccess::gather(cx, registry)?,
     };
     cx.ui
         .status("Verifying", "the signature and the attestations");

@@ -3,12 +3,12 @@
 //! <https://github.com/containers/image/blob/main/docs/containers-auth.json.5.md>
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{login::Login, registry_name};
 
 /// The text of a credential file.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct ConfigFile(Value);
 
 /// A credential helper that a credential file names.
@@ -58,6 +58,32 @@ impl ConfigFile {
             }
         }
         Ok(None)
+    }
+
+    /// Adds the logins of another file. They replace those for the same names.
+    pub fn add_logins(&mut self, other: &Self) {
+        for (name, entry) in other.0["auths"].as_object().into_iter().flatten() {
+            self.0["auths"][name] = entry.clone();
+        }
+    }
+
+    /// The text of the file with a login for a repository, which comes before all other logins and helpers for it.
+    /// Other registries keep theirs.
+    pub fn with_login(&self, registry: &str, path: &str, login: &Login) -> String {
+        let entry = match login {
+            Login::Password { user, password } => {
+                json!({ "auth": BASE64_STANDARD.encode(format!("{user}:{password}")) })
+            }
+            Login::EncodedPassword(auth) => json!({ "auth": auth }),
+            Login::IdentityToken(token) => json!({ "identitytoken": token }),
+        };
+        let mut file = self.0.clone();
+        // Clients ask for the repository first. An empty helper keeps the common one from being asked.
+        for name in registry_name::for_login(registry, path) {
+            file["auths"][&name] = entry.clone();
+            file["credHelpers"][&name] = "".into();
+        }
+        file.to_string()
     }
 
     /// The credential helper for a registry, if one is configured.
@@ -135,8 +161,6 @@ fn entry_login(entry: &Value) -> Result<Option<Login>, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     /// A login as credential files hold it, with the text as the password.
@@ -260,6 +284,42 @@ mod tests {
         );
         assert_eq!(helper("quay.io"), None);
         assert_eq!(ConfigFile(json!({})).helper("quay.io"), None);
+    }
+
+    #[test]
+    fn a_login_is_added_before_all_others_for_its_registry() {
+        let file = json!({
+            "auths": { "r.io": { "auth": encoded("old") }, "q.io": { "auth": encoded("q") } },
+            "credHelpers": { "r.io": "h", "q.io": "" }, "credsStore": "s", "detachKeys": "x",
+        });
+        let mut file = ConfigFile(file);
+        let other = json!({ "auths": { "p.io": { "auth": encoded("p") } } });
+        file.add_logins(&ConfigFile(other));
+        let added = |file: &ConfigFile, registry, login: &Login| {
+            let text = file.with_login(registry, "a/b", login);
+            ConfigFile::parse(text.as_bytes()).unwrap()
+        };
+        let new = added(&file, "r.io", &auth("new"));
+        assert_eq!(new.login("r.io", "a/b"), Ok(Some(auth("new"))));
+        assert_eq!(new.login("q.io", ""), Ok(Some(auth("q"))));
+        assert_eq!(new.login("p.io", ""), Ok(Some(auth("p"))));
+        assert_eq!(
+            new.0["credHelpers"],
+            json!({ "r.io": "", "r.io/a/b": "", "q.io": "" })
+        );
+        assert_eq!(
+            (&new.0["credsStore"], &new.0["detachKeys"]),
+            (&json!("s"), &json!("x"))
+        );
+        // A file that does not exist, and the names of Docker Hub.
+        let token = Login::IdentityToken("t".into());
+        let new = added(&ConfigFile::default(), "docker.io", &token);
+        let names: Vec<_> = new.0["auths"].as_object().unwrap().keys().collect();
+        assert_eq!(
+            names,
+            ["https://index.docker.io/v1/", "index.docker.io/a/b"]
+        );
+        assert_eq!(new.login("docker.io", "a/b"), Ok(Some(token)));
     }
 
     #[test]

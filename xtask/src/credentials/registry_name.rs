@@ -74,6 +74,17 @@ pub fn for_helper(registry: &str) -> &str {
     }
 }
 
+/// The names by which go-containerregistry asks for the login of a repository: that of the repository, and that of the
+/// registry.
+pub fn for_login(registry: &str, path: &str) -> [String; 2] {
+    let host = if is_docker_hub(registry) {
+        "index.docker.io"
+    } else {
+        registry
+    };
+    [format!("{host}/{path}"), for_helper(registry).to_owned()]
+}
+
 /// All names by which clients may have given the login to a credential helper. Podman uses the host
 /// for Docker Hub too.
 pub fn all_for_helper(registry: &str) -> Vec<&str> {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use crate::base::env::Env;
@@ -53,13 +54,18 @@ pub fn folders(env: &Env) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Reads the certificates for a registry such as `registry.example.com:5000`: `*.crt` are
-/// authorities, `NAME.cert` and `NAME.key` are a client certificate.
-///
-/// # Errors
-/// The file that cannot be read, and why.
-pub fn of_registry(folders: &[PathBuf], registry: &str) -> Result<RegistryCertificates, String> {
-    let mut found = RegistryCertificates::default();
+/// The files with the certificates for a registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateFiles {
+    pub authorities: Vec<PathBuf>,
+    /// A client certificate, `NAME.cert`. Its key is `NAME.key`.
+    pub client: Option<PathBuf>,
+}
+
+/// The files for a registry such as `registry.example.com:5000`: `*.crt` are authorities, `NAME.cert` and
+/// `NAME.key` are a client certificate.
+pub fn files_of_registry(folders: &[PathBuf], registry: &str) -> CertificateFiles {
+    let mut found = CertificateFiles::default();
     for folder in folders {
         let mut files: Vec<_> = std::fs::read_dir(folder.join(registry))
             .into_iter()
@@ -69,20 +75,58 @@ pub fn of_registry(folders: &[PathBuf], registry: &str) -> Result<RegistryCertif
         files.sort();
         for file in files {
             match file.extension().and_then(|ending| ending.to_str()) {
-                Some("crt") => found.authorities.extend(read_certificates(&file)?),
-                Some("cert") if found.client.is_none() => {
-                    let key = file.with_extension("key");
-                    found.client = Some(ClientCertificate {
-                        chain: read_certificates(&file)?,
-                        key: PrivateKeyDer::from_pem_file(&key)
-                            .map_err(|why| unreadable(&key, &why))?,
-                    });
-                }
+                Some("crt") => found.authorities.push(file),
+                Some("cert") if found.client.is_none() => found.client = Some(file),
                 _ => {}
             }
         }
     }
+    found
+}
+
+/// Reads the certificates for a registry.
+///
+/// # Errors
+/// The file that cannot be read, and why.
+pub fn of_registry(folders: &[PathBuf], registry: &str) -> Result<RegistryCertificates, String> {
+    let files = files_of_registry(folders, registry);
+    let mut found = RegistryCertificates::default();
+    for file in &files.authorities {
+        found.authorities.extend(read_certificates(file)?);
+    }
+    if let Some(file) = &files.client {
+        let key = file.with_extension("key");
+        found.client = Some(ClientCertificate {
+            chain: read_certificates(file)?,
+            key: PrivateKeyDer::from_pem_file(&key).map_err(|why| unreadable(&key, &why))?,
+        });
+    }
     Ok(found)
+}
+
+/// The authorities in the files, and those of the system, as one text in PEM.
+///
+/// # Errors
+/// The file that cannot be read, and why.
+pub fn bundle(authorities: &[PathBuf]) -> Result<String, String> {
+    let mut all = Vec::new();
+    for file in authorities {
+        all.extend(read_certificates(file)?);
+    }
+    all.extend(of_system().unwrap_or_default());
+    Ok(all.iter().map(pem).collect())
+}
+
+fn pem(certificate: &CertificateDer) -> String {
+    let text = BASE64_STANDARD.encode(certificate);
+    let mut pem = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for (place, character) in text.chars().enumerate() {
+        if place > 0 && place % 64 == 0 {
+            pem.push('\n');
+        }
+        pem.push(character);
+    }
+    pem + "\n-----END CERTIFICATE-----\n"
 }
 
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

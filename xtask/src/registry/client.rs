@@ -15,6 +15,7 @@ use super::{
     address::{Origin, next_link, resolve},
     authentication::{Access, Challenge, basic, parse_token, token_request},
     blobs::is_mount,
+    certificates::CertificateFiles,
     http::Http,
     refusal::{self, Action},
     request::{Authorization, Body, Request},
@@ -30,7 +31,7 @@ use crate::{
         ui::{Ui, single_line},
     },
     catalogue,
-    credentials::found::Found,
+    credentials::{found::Found, login::Credentials},
     exec::Exec,
     oci::{digest::sha256, media_type},
 };
@@ -80,6 +81,22 @@ pub struct ClientOptions<'a> {
     pub related: Option<&'a Repository>,
 }
 
+/// What another program needs to reach the registry.
+pub struct Connection<'a> {
+    pub security: Security,
+    pub certificates: CertificateFiles,
+    pub login: Option<&'a Credentials>,
+}
+
+/// How a connection is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    PlainHttp,
+    /// By TLS, with a certificate that is not checked.
+    Unchecked,
+    Checked,
+}
+
 /// A manifest as the registry stores it, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawManifest {
@@ -125,9 +142,25 @@ impl<'a> RegistryClient<'a> {
         &self.host
     }
 
-    /// Whether the connection is not encrypted.
-    pub fn is_plain_http(&self) -> bool {
-        self.origin().is_ok_and(|origin| !origin.is_tls)
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How another program can reach the registry as this client does. An insecure registry is asked whether it
+    /// speaks TLS; one that does not answer counts as one with TLS.
+    pub fn connection(&self) -> Connection<'_> {
+        let origin = self.origin().ok();
+        let security = match origin {
+            Some(origin) if !origin.is_tls => Security::PlainHttp,
+            Some(origin) if self.http.is_insecure(origin) => Security::Unchecked,
+            Some(_) | None => Security::Checked,
+        };
+        let certificates = origin.map(|origin| self.http.certificate_files(origin));
+        Connection {
+            security,
+            certificates: certificates.unwrap_or_default(),
+            login: self.login.credentials.as_ref(),
+        }
     }
 
     /// Where the registry is. An insecure one is asked first whether it speaks TLS.

@@ -22,7 +22,7 @@ use ureq::{
 
 use super::{
     address::Origin,
-    certificates::{self, RegistryCertificates},
+    certificates::{self, CertificateFiles, RegistryCertificates},
     proxy::Proxies,
     request::{Body, Request},
     response::{NoResponse, ResponseHead},
@@ -91,6 +91,11 @@ impl Http {
                 && [other.port, other.without_tls().port].contains(&origin.port)
         };
         origin.is_loopback() || self.insecure.iter().any(is_same)
+    }
+
+    /// The files with the certificates for a server.
+    pub fn certificate_files(&self, origin: &Origin) -> CertificateFiles {
+        certificates::files_of_registry(&self.certificate_folders, &origin.authority())
     }
 
     /// Sends a request once, and returns the response's head. Redirects are not followed.

@@ -7,7 +7,7 @@
 pub mod address;
 pub mod authentication;
 mod blobs;
-mod certificates;
+pub mod certificates;
 pub mod client;
 mod http;
 mod proxy;

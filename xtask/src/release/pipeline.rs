@@ -30,7 +30,7 @@ use crate::{
         preflight::{self, Decision, Released},
         promote, push,
         receipt::{Receipt, Signatures},
-        sign::{Place, Signed, Signer},
+        sign::{Place, Signed, Signer, access::RegistryAccess},
         verify,
     },
     settings::{Settings, SmokeFirst},
@@ -332,8 +332,7 @@ impl<'a> Publication<'a> {
                 Some(made) => made,
                 None => attest::write(self.cx, self.registry, verified)?,
             };
-            let plan = signer.plan(self.cx, image, &attestations);
-            self.cx.exec.run(&plan)?;
+            signer.plan(self.cx, image, &attestations).run(self.cx)?;
             attestations
         };
         Ok(Signatures {
@@ -396,7 +395,7 @@ impl<'a> Held<'a> {
             Some(signer) => {
                 let signed = Signed {
                     reference: &reference,
-                    plain_http: publication.registry.is_plain_http(),
+                    access: &RegistryAccess::gather(cx, publication.registry)?,
                 };
                 publication
                     .phase("sign", |it| {

@@ -1,12 +1,12 @@
 //! Signing what is published, with fake cosigns of both majors. `.ci/run` signs with real ones.
 
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::{
     publication::{Image, Publication},
-    registry::fake::{FakeRegistry, Oddities},
+    registry::fake::{Auth, FakeRegistry, Oddities},
     sandbox::{CommandOutput, Sandbox, answer, command_output},
 };
 
@@ -20,6 +20,23 @@ struct Signing {
     publication: Publication,
     programs: Sandbox,
 }
+
+/// A cosign that notes its calls, and what it finds in `DOCKER_CONFIG` and in the file of authorities.
+const NOTING_COSIGN: &str = r#"#!/bin/sh
+bin=${0%/*}
+echo "cosign $*" >> "$bin/calls"
+[ "$1" != version ] || { echo 'GitVersion: v3.0.4'; exit; }
+if [ -n "$DOCKER_CONFIG" ]; then
+    cp "$DOCKER_CONFIG/config.json" "$bin/config.json"
+    stat -c %a "$DOCKER_CONFIG" "$DOCKER_CONFIG/config.json" > "$bin/modes"
+    echo "${DOCKER_AUTH_CONFIG-unset}" > "$bin/variable"
+fi
+while [ $# -gt 0 ]; do
+    [ "$1" != --registry-cacert ] || cp "$2" "$bin/authorities.pem"
+    shift
+done
+[ ! -e "$bin/fails" ]
+"#;
 
 /// The configuration of a channel that signs.
 fn channel(sign: &str) -> String {
@@ -36,10 +53,21 @@ fn attesting(sign: &str) -> String {
 
 impl Signing {
     fn new(config: &str, cosign: &[serde_json::Value]) -> Self {
-        Self::with(Oddities::default(), config, cosign)
+        let programs = Sandbox::new("").engine("cosign", cosign);
+        Self::with(Oddities::default(), config, programs)
     }
 
-    fn with(oddities: Oddities, config: &str, cosign: &[serde_json::Value]) -> Self {
+    /// With a cosign that notes what it gets.
+    fn noting(oddities: Oddities, config: &str) -> Self {
+        let programs = Sandbox::new("");
+        let cosign = programs.path("bin/cosign");
+        fs::write(&cosign, NOTING_COSIGN).unwrap();
+        fs::set_permissions(cosign, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(programs.path("tmp")).unwrap();
+        Self::with(oddities, config, programs)
+    }
+
+    fn with(oddities: Oddities, config: &str, programs: Sandbox) -> Self {
         let registry = FakeRegistry::start(oddities);
         let repository = format!("{}/team/agent-runner", registry.address);
         let publication = Publication::new(&repository, Image::default());
@@ -48,7 +76,6 @@ impl Signing {
         for name in ["a.key", "a.pub"] {
             fs::write(publication.path().join("target").join(name), "").unwrap();
         }
-        let programs = Sandbox::new("").engine("cosign", cosign);
         Self {
             registry,
             publication,
@@ -62,17 +89,20 @@ impl Signing {
             self.programs.path("bin").display(),
             std::env::var("PATH").unwrap()
         );
-        let output = self
-            .publication
-            .command(args)
+        let mut command = self.publication.command(args);
+        if self.programs.path("tmp").exists() {
+            command.env("TMPDIR", self.programs.path("tmp"));
+        }
+        let output = command
             .env("PATH", path)
             .env("COSIGN_PASSWORD", "marked-password")
             .env_remove("COSIGN_PRIVATE_KEY")
+            .env_remove("DOCKER_AUTH_CONFIG")
             .envs(env.iter().copied())
             .output()
             .unwrap();
         let output = command_output(&output);
-        assert!(!output.stderr.contains("marked-"), "{}", output.stderr);
+        assert!(!format!("{output:?}").contains("marked-"), "{output:?}");
         output
     }
 
@@ -147,9 +177,11 @@ fn both_majors_sign_without_a_transparency_log() {
             signing.calls(),
             [
                 format!(
-                    "cosign sign --yes --key target/a.key {option}--tlog-upload=false {reference}"
+                    "cosign sign --yes --key target/a.key {option}--tlog-upload=false --allow-insecure-registry {reference}"
                 ),
-                format!("cosign verify --key target/a.pub --insecure-ignore-tlog=true {reference}"),
+                format!(
+                    "cosign verify --key target/a.pub --insecure-ignore-tlog=true --allow-insecure-registry {reference}"
+                ),
             ]
         );
         assert!(signing.registry.tags().contains_key("1.2.3"));
@@ -272,7 +304,7 @@ fn a_key_in_a_variable_needs_a_public_key_before_anything_is_pushed() {
     let output = signing.publish(&set);
     assert_eq!(output.code, 0, "{}", output.stderr);
     let verify = format!(
-        "cosign verify --key target/a.pub --insecure-ignore-tlog=true {}",
+        "cosign verify --key target/a.pub --insecure-ignore-tlog=true --allow-insecure-registry {}",
         signing.reference()
     );
     assert_eq!(signing.calls().last(), Some(&verify));
@@ -323,8 +355,8 @@ fn attestations_are_made_before_the_push_and_stored_after_the_signature() {
         "1.2.3.linux-arm64.spdx.json",
     ];
     let reference = signing.reference();
-    let private = "--key target/a.key --use-signing-config=false --tlog-upload=false";
-    let public = "--key target/a.pub --insecure-ignore-tlog=true";
+    let private = "--key target/a.key --use-signing-config=false --tlog-upload=false --allow-insecure-registry";
+    let public = "--key target/a.pub --insecure-ignore-tlog=true --allow-insecure-registry";
     let attest = |kind: &str, name: &str| {
         let file = dist.join(name).canonicalize().unwrap();
         format!(
@@ -458,7 +490,8 @@ fn nothing_is_signed_if_the_released_versions_are_unknown() {
         list_refusal: Some((403, "")),
         ..Oddities::default()
     };
-    let signing = Signing::with(oddities, &attesting(KEY), &willing(V3.0));
+    let programs = Sandbox::new("").engine("cosign", &willing(V3.0));
+    let signing = Signing::with(oddities, &attesting(KEY), programs);
     // This image names no version.
     signing.registry.add_tags(&["latest"]);
     let archive = signing.publication.archive.to_str().unwrap();
@@ -515,7 +548,7 @@ fn an_image_is_verified_with_its_signature_and_attestations() {
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stdout.starts_with(&signing.publication.digest));
     let reference = signing.reference();
-    let public = "--key target/a.pub --insecure-ignore-tlog=true";
+    let public = "--key target/a.pub --insecure-ignore-tlog=true --allow-insecure-registry";
     let command = format!("cosign verify {public} {reference}");
     let hint = format!("hint: verify it without xtask: `{command}`\n");
     assert!(output.stderr.ends_with(&hint), "{}", output.stderr);
@@ -614,4 +647,130 @@ fn a_word_for_the_attestations_of_buildkit_is_refused() {
             assert!(output.stderr.contains(&text), "{}", output.stderr);
         }
     }
+}
+
+/// The registry demands a login that cosign could not find by itself.
+#[test]
+fn cosign_gets_the_login_that_was_found() {
+    let demanding = || Oddities {
+        auth: Auth::Basic,
+        ..Oddities::default()
+    };
+    // The password is `marked-password`.
+    let encoded = "bWU6bWFya2VkLXBhc3N3b3Jk";
+    let token = [
+        ("REGISTRY_TOKEN", "marked-password"),
+        ("XTASK_REGISTRY_USER", "me"),
+    ];
+    for fails in [false, true] {
+        let signing = Signing::noting(demanding(), &channel(KEY));
+        let address = &signing.registry.address;
+        if fails {
+            fs::write(signing.programs.path("bin/fails"), "").unwrap();
+        }
+        // What the user's own file has for other registries stays.
+        let own = serde_json::json!({
+            "auths": { address: { "auth": "b2xkOm9sZA==" }, "q.io": { "auth": "cTpx" } },
+            "credsStore": "none",
+        });
+        let home = signing.publication.path().join("home/.docker");
+        fs::create_dir_all(&home).unwrap();
+        fs::write(home.join("config.json"), own.to_string()).unwrap();
+        let output = signing.publish(&token);
+        assert_eq!(output.code, i32::from(fails), "{}", output.stderr);
+        let read = |name: &str| fs::read_to_string(signing.programs.path(name)).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&read("bin/config.json")).unwrap();
+        let repository = format!("{address}/team/agent-runner");
+        for name in [address, &repository] {
+            assert_eq!(config["auths"][name]["auth"], encoded, "{config}");
+            assert_eq!(config["credHelpers"][name], "", "{config}");
+        }
+        assert_eq!(config["auths"]["q.io"]["auth"], "cTpx");
+        assert_eq!(config["credsStore"], "none");
+        assert_eq!(read("bin/modes"), "700\n600\n");
+        assert_eq!(read("bin/variable"), "unset\n");
+        assert!(signing.calls().iter().all(|call| !call.contains(encoded)));
+        let left = fs::read_dir(signing.programs.path("tmp")).unwrap().count();
+        assert_eq!(left, 0, "the folder is removed");
+        assert_eq!(signing.registry.tags().is_empty(), fails);
+    }
+
+    // cosign 3 prefers the variable to the file.
+    let signing = Signing::noting(demanding(), &channel(KEY));
+    let address = &signing.registry.address;
+    let logins = serde_json::json!({ "auths": { address: { "auth": encoded } } }).to_string();
+    let variable = [("DOCKER_AUTH_CONFIG", logins.as_str())];
+    let output = signing.publish(&variable);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let noted = fs::read_to_string(signing.programs.path("bin/variable")).unwrap();
+    assert_eq!(noted, "\n", "it is empty");
+
+    // The dry run says what cosign gets.
+    let verify = ["verify-image", "--version", "1.2.3", "--dry-run"];
+    let output = signing.run(&verify, &variable);
+    let text = output.stdout;
+    let tmp = signing.programs.path("tmp");
+    let folder = text.split(&format!("{}/", tmp.display())).nth(1).unwrap();
+    let folder = tmp.join(folder.split('/').next().unwrap());
+    let folder = folder.display();
+    let expected = format!(
+        "# read {address}/team/agent-runner:1.2.3\n\
+         # write the login from DOCKER_AUTH_CONFIG to {folder}/config.json\n\
+         DOCKER_CONFIG={folder} DOCKER_AUTH_CONFIG='' cosign verify --key target/a.pub --insecure-ignore-tlog=true \
+         --allow-insecure-registry {address}/team/agent-runner:1.2.3\n\
+         # remove {folder}\n"
+    );
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn cosign_trusts_the_certificates_that_xtask_trusts() {
+    let signing = Signing::noting(Oddities::default(), &channel(KEY));
+    // The registry is at `ghcr.io`, which is reached through a proxy.
+    let publication = Publication::new("ghcr.io/team/agent-runner", Image::default());
+    for name in ["xtask.local.toml", "target/a.key", "target/a.pub"] {
+        fs::copy(
+            signing.publication.path().join(name),
+            publication.path().join(name),
+        )
+        .unwrap();
+    }
+    let signing = Signing {
+        publication,
+        ..signing
+    };
+    let folder = signing
+        .publication
+        .path()
+        .join("home/.config/containers/certs.d/ghcr.io");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("ca.crt"), signing.registry.authority()).unwrap();
+    let (certificate, key) = signing.registry.client_certificate();
+    fs::write(folder.join("me.cert"), certificate).unwrap();
+    fs::write(folder.join("me.key"), key).unwrap();
+    let proxy = format!("http://{}", signing.registry.address);
+    let output = signing.publish(&[("HTTPS_PROXY", &proxy)]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let trusted = fs::read_to_string(signing.programs.path("bin/authorities.pem")).unwrap();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (ours, trusted) = (lines(&signing.registry.authority()), lines(&trusted));
+    assert!(trusted.starts_with(&ours), "{trusted:?}");
+    let client = format!(
+        "--registry-client-cert {0}/me.cert --registry-client-key {0}/me.key ghcr.io/team/agent-runner@",
+        folder.canonicalize().unwrap().display()
+    );
+    for call in signing.calls() {
+        assert!(call.contains(&client), "{call}");
+    }
+    // Others have the authority elsewhere.
+    let receipt = signing.publication.path().join("target/dist/1.2.3.json");
+    let receipt: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(receipt).unwrap()).unwrap();
+    let digest = &signing.publication.digest;
+    assert_eq!(
+        receipt["verify"],
+        format!(
+            "cosign verify --key target/a.pub --insecure-ignore-tlog=true ghcr.io/team/agent-runner@{digest}"
+        )
+    );
 }

@@ -7,7 +7,7 @@ use crate::{
     plan::Cmd,
     release::{
         attest::{Attestation, Kind},
-        sign::trust::Trust,
+        sign::{access::Tls, trust::Trust},
     },
 };
 
@@ -30,10 +30,9 @@ enum Version {
 
 /// What a call depends on besides the key or identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct Options<'a> {
     pub transparency_log: bool,
-    /// Whether the registry has no TLS.
-    pub plain_http: bool,
+    pub tls: &'a Tls,
 }
 
 impl Cosign {
@@ -131,12 +130,28 @@ fn add_public(mut cmd: Cmd, trust: &Trust, options: Options) -> Cmd {
     add_registry(cmd, options)
 }
 
-fn add_registry(cmd: Cmd, options: Options) -> Cmd {
-    if options.plain_http {
-        cmd.arg("--allow-http-registry")
-    } else {
-        cmd
+/// cosign 2 and 3 have the same options for this.
+fn add_registry(mut cmd: Cmd, options: Options) -> Cmd {
+    match options.tls {
+        Tls::PlainHttp => cmd = cmd.arg("--allow-http-registry"),
+        Tls::Unchecked => cmd = cmd.arg("--allow-insecure-registry"),
+        Tls::Checked {
+            authorities,
+            client,
+        } => {
+            if let Some(file) = authorities {
+                cmd = cmd.arg("--registry-cacert").arg(file.to_string_lossy());
+            }
+            if let Some((certificate, key)) = client {
+                cmd = cmd
+                    .arg("--registry-client-cert")
+                    .arg(certificate.to_string_lossy())
+                    .arg("--registry-client-key")
+                    .arg(key.to_string_lossy());
+            }
+        }
     }
+    cmd
 }
 
 #[cfg(test)]
@@ -157,7 +172,7 @@ mod tests {
     fn without_a_transparency_log_cosign_3_needs_one_more_option() {
         let options = Options {
             transparency_log: false,
-            plain_http: true,
+            tls: &Tls::PlainHttp,
         };
         let sign = |answer| Cosign::read(answer).sign(&key(), options, "x@y").render();
         let rest = "--tlog-upload=false --allow-http-registry x@y";
@@ -183,12 +198,37 @@ mod tests {
     fn with_a_transparency_log_both_get_the_same_options() {
         let options = Options {
             transparency_log: true,
-            plain_http: false,
+            tls: &Tls::SYSTEM,
         };
         for answer in [V2, V3] {
             assert_eq!(
                 Cosign::read(answer).sign(&key(), options, "x@y").render(),
                 "cosign sign --yes --key a.key x@y"
+            );
+        }
+    }
+
+    #[test]
+    fn each_registry_is_reached_as_xtask_reaches_it() {
+        let all = Tls::Checked {
+            authorities: Some("/t/all.pem".into()),
+            client: Some(("/c/me.cert".into(), "/c/me.key".into())),
+        };
+        let with_all = "--registry-cacert /t/all.pem --registry-client-cert /c/me.cert --registry-client-key /c/me.key ";
+        for (tls, options) in [
+            (Tls::PlainHttp, "--allow-http-registry "),
+            (Tls::Unchecked, "--allow-insecure-registry "),
+            (Tls::SYSTEM, ""),
+            (all.elsewhere(), ""),
+            (all, with_all),
+        ] {
+            let options_of = Options {
+                transparency_log: true,
+                tls: &tls,
+            };
+            assert_eq!(
+                Cosign::read(V3).verify(&key(), options_of, "x@y").render(),
+                format!("cosign verify --key a.pub {options}x@y")
             );
         }
     }
@@ -202,7 +242,7 @@ mod tests {
         };
         let options = Options {
             transparency_log: true,
-            plain_http: false,
+            tls: &Tls::SYSTEM,
         };
         let cosign = Cosign::read(V3);
         assert_eq!(

@@ -1,14 +1,16 @@
 //! Signing with cosign, by digest, before any tag names the image.
 //! <https://docs.sigstore.dev/cosign/signing/signing_with_containers/>
 
+pub mod access;
 pub mod cosign;
+mod private_files;
 pub mod trust;
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use self::{cosign::Cosign, trust::Trust};
+use self::{access::RegistryAccess, cosign::Cosign, trust::Trust};
 use crate::{
     base::error::Failure,
     facts::context::Context,
@@ -29,17 +31,49 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 pub struct Signed<'a> {
     /// The repository and the digest.
     pub reference: &'a str,
-    /// Whether the registry has no TLS.
-    pub plain_http: bool,
+    pub access: &'a RegistryAccess,
 }
 
-impl<'a> Signed<'a> {
-    /// An image in a registry with TLS.
-    pub fn new(reference: &'a str) -> Self {
-        Self {
-            reference,
-            plain_http: false,
+/// What cosign does with an image. Its private files exist while it runs.
+pub struct CosignPlan<'a> {
+    plan: Plan,
+    access: &'a RegistryAccess,
+}
+
+impl CosignPlan<'_> {
+    /// The lines of a dry run, without the contents of the private files.
+    pub fn render(&self) -> String {
+        let files = &self.access.files;
+        files.describe() + &self.plan.render() + &files.describe_removal()
+    }
+
+    /// # Errors
+    /// When a step fails.
+    pub fn run(&self, cx: &Context) -> Result<()> {
+        let _files = self.access.files.write()?;
+        cx.exec.run(&self.plan)
+    }
+
+    /// As [`Self::run`], and returns what each step printed.
+    fn answers(&self, cx: &Context) -> Result<Vec<String>> {
+        let _files = self.access.files.write()?;
+        let answers = cx.exec.outputs(&self.plan)?;
+        Ok(answers.into_iter().map(|answer| answer.stdout).collect())
+    }
+
+    /// What each step printed; none if one fails. Nothing is shown.
+    fn answers_if_all_succeed(&self, cx: &Context) -> Result<Option<Vec<String>>> {
+        let _files = self.access.files.write()?;
+        let mut answers = Vec::new();
+        for step in &self.plan.steps {
+            let answer = cx.exec.capture(&step.cmd, ANSWER_LIMIT);
+            cx.exec.fail_if_interrupted()?;
+            match answer {
+                Ok(answer) if answer.ok() => answers.push(answer.stdout),
+                Ok(_) | Err(_) => return Ok(None),
+            }
         }
+        Ok(Some(answers))
     }
 }
 
@@ -110,40 +144,55 @@ impl Signer {
     }
 
     /// The plan that signs an image and its attestations, and verifies them.
-    pub fn plan(&self, cx: &Context, image: Signed, attestations: &[Attestation]) -> Plan {
+    pub fn plan<'a>(
+        &self,
+        cx: &Context,
+        image: Signed<'a>,
+        attestations: &[Attestation],
+    ) -> CosignPlan<'a> {
         let options = options(cx, image);
         let reference = image.reference;
         let sign = self.cosign.sign(&self.trust, options, reference);
         let mut plan = Plan::default();
+        let sign = image.access.apply(sign);
         plan.push(Step::new(sign, Output::Progress).status("Signing", reference));
         for one in attestations {
             let attest = self.cosign.attest(&self.trust, options, one, reference);
+            let attest = image.access.apply(attest);
             let file = paths::display(cx.settings, &one.file);
             plan.push(Step::new(attest, Output::Progress).status("Attesting", file));
         }
-        plan.steps.extend(self.verification(cx, image).steps);
-        plan
+        let verification = self.verification(cx, image);
+        plan.steps.extend(verification.plan.steps);
+        CosignPlan {
+            plan,
+            ..verification
+        }
     }
 
     /// The plan that verifies the signature of an image, and that it has the attestations of the channel.
-    pub fn verification(&self, cx: &Context, image: Signed) -> Plan {
+    pub fn verification<'a>(&self, cx: &Context, image: Signed<'a>) -> CosignPlan<'a> {
         let options = options(cx, image);
         let reference = image.reference;
         let mut plan = Plan::default();
         let verify = self.cosign.verify(&self.trust, options, reference);
-        plan.push(Step::new(verify, Output::Quiet));
+        plan.push(Step::new(image.access.apply(verify), Output::Quiet));
         for kind in attest::kinds(cx.settings) {
             let cmd = self
                 .cosign
                 .verify_attestation(&self.trust, options, kind, reference);
-            plan.push(Step::new(cmd, Output::Quiet));
+            plan.push(Step::new(image.access.apply(cmd), Output::Quiet));
         }
-        plan
+        let access = image.access;
+        CosignPlan { plan, access }
     }
 
     /// The command with which anybody verifies the signature.
     pub fn command(&self, cx: &Context, image: Signed) -> String {
-        let options = options(cx, image);
+        let options = cosign::Options {
+            tls: &image.access.tls.elsewhere(),
+            ..options(cx, image)
+        };
         let cmd = self.cosign.verify(&self.trust, options, image.reference);
         cmd.render()
     }
@@ -151,18 +200,12 @@ impl Signer {
     /// Whether an image has its signature and attestations already.
     ///
     /// # Errors
-    /// When a signal interrupts.
+    /// When a signal interrupts, and when a private file cannot be written.
     pub fn has_signed(&self, cx: &Context, image: Signed, verified: &Verified) -> Result<bool> {
-        let mut answers = Vec::new();
-        for step in self.verification(cx, image).steps {
-            let answer = cx.exec.capture(&step.cmd, ANSWER_LIMIT);
-            cx.exec.fail_if_interrupted()?;
-            match answer {
-                Ok(answer) if answer.ok() => answers.push(answer.stdout),
-                Ok(_) | Err(_) => return Ok(false),
-            }
-        }
-        Ok(missing_attestations(cx.settings, &answers, verified).is_empty())
+        let answers = self.verification(cx, image).answers_if_all_succeed(cx)?;
+        Ok(answers.is_some_and(|answers| {
+            missing_attestations(cx.settings, &answers, verified).is_empty()
+        }))
     }
 
     /// Verifies the signature of an image, and that it has the attestations of the channel, for each platform.
@@ -170,8 +213,7 @@ impl Signer {
     /// # Errors
     /// When one is missing, or not by whom the settings name.
     pub fn verify(&self, cx: &Context, image: Signed, verified: &Verified) -> Result<()> {
-        let answers = cx.exec.outputs(&self.verification(cx, image))?;
-        let answers: Vec<_> = answers.into_iter().map(|answer| answer.stdout).collect();
+        let answers = self.verification(cx, image).answers(cx)?;
         let missing = missing_attestations(cx.settings, &answers, verified);
         if missing.is_empty() {
             return Ok(());
@@ -211,10 +253,10 @@ fn signs(settings: &Settings, place: Place) -> bool {
     }
 }
 
-fn options(cx: &Context, image: Signed) -> cosign::Options {
+fn options<'a>(cx: &Context, image: Signed<'a>) -> cosign::Options<'a> {
     cosign::Options {
         transparency_log: cx.settings.sign.transparency_log,
-        plain_http: image.plain_http,
+        tls: &image.access.tls,
     }
 }
 

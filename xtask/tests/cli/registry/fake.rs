@@ -873,7 +873,9 @@ impl Server {
         if !request.header("accept").contains(media_type.as_str()) {
             return unknown();
         }
-        let mut answer = answer(200).with("Content-Type", media_type.as_str());
+        let mut answer = answer(200)
+            .with("Content-Type", media_type.as_str())
+            .with("Docker-Content-Digest", name);
         answer.body.clone_from(content);
         answer
     }

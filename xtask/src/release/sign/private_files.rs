@@ -1,0 +1,146 @@
+//! Files with secrets for another program. They exist only while it runs.
+
+use std::{
+    fmt, fs,
+    fs::{DirBuilder, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::base::{env::Env, secret::MASK};
+
+/// Files in a folder of their own, which only this user can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrivateFiles {
+    pub folder: PathBuf,
+    files: Vec<PrivateFile>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct PrivateFile {
+    name: &'static str,
+    /// What the content is, for people.
+    what: String,
+    content: String,
+}
+
+/// Without the content.
+impl fmt::Debug for PrivateFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} ({MASK})", self.name, self.what)
+    }
+}
+
+/// Removes the folder when it is dropped, also after a failure or a signal.
+#[must_use]
+pub struct Written<'a>(&'a Path);
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0);
+    }
+}
+
+impl PrivateFiles {
+    /// A folder for temporary files of this process.
+    pub fn new(env: &Env, process: u32) -> Self {
+        let folder = Path::new(env.get("TMPDIR").unwrap_or("/tmp"));
+        Self {
+            folder: folder.join(format!("agent-runner-xtask-{process}")),
+            files: Vec::new(),
+        }
+    }
+
+    /// Adds a file. Returns its path.
+    pub fn add(&mut self, name: &'static str, what: String, content: String) -> PathBuf {
+        self.files.push(PrivateFile {
+            name,
+            what,
+            content,
+        });
+        self.folder.join(name)
+    }
+
+    /// Writes the files.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write(&self) -> Result<Option<Written<'_>>> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
+        // A process with the same id may have been killed.
+        let _ = fs::remove_dir_all(&self.folder);
+        let write = || -> io::Result<Written> {
+            DirBuilder::new().mode(0o700).create(&self.folder)?;
+            let written = Written(&self.folder);
+            for file in &self.files {
+                let mut options = OpenOptions::new();
+                let options = options.write(true).create_new(true).mode(0o600);
+                options
+                    .open(self.folder.join(file.name))?
+                    .write_all(file.content.as_bytes())?;
+            }
+            Ok(written)
+        };
+        let written = write();
+        written
+            .map(Some)
+            .with_context(|| format!("cannot write to `{}`", self.folder.display()))
+    }
+
+    /// Comments for a dry run: what is written before the steps.
+    pub fn describe(&self) -> String {
+        let line = |file: &PrivateFile| {
+            let path = self.folder.join(file.name);
+            format!("# write {} to {}\n", file.what, path.display())
+        };
+        self.files.iter().map(line).collect()
+    }
+
+    /// A comment for a dry run: what is removed after the steps.
+    pub fn describe_removal(&self) -> String {
+        if self.files.is_empty() {
+            return String::new();
+        }
+        format!("# remove {}\n", self.folder.display())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn only_the_user_can_read_them_and_only_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::fake(&[("TMPDIR", folder.path().to_str().unwrap())]);
+        let mut files = PrivateFiles::new(&env, 42);
+        assert!(files.write().unwrap().is_none());
+        let path = files.add("a.json", "a login".to_owned(), "marked".to_owned());
+        assert!(!format!("{files:?}").contains("marked"), "{files:?}");
+        // What a killed process with the same id left.
+        fs::create_dir(&files.folder).unwrap();
+        fs::write(&path, "old").unwrap();
+        let written = files.write().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "marked");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&files.folder), mode(&path)), (0o700, 0o600));
+        drop(written);
+        assert!(!files.folder.exists());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let env = Env::fake(&[("TMPDIR", "/nowhere")]);
+        let mut files = PrivateFiles::new(&env, 42);
+        files.add("a", String::new(), String::new());
+        let why = files.write().err().unwrap().to_string();
+        assert_eq!(why, "cannot write to `/nowhere/agent-runner-xtask-42`");
+    }
+}
