@@ -108,7 +108,7 @@ fn dry_run(
     let reference = format!("{repository}@{}", archive.root.digest);
     if let Some(signer) = Signer::for_dry_run(cx, &git.values, place)? {
         let platforms: Vec<_> = platforms.iter().map(ToString::to_string).collect();
-        let attestations = attest::planned(settings, &platforms);
+        let attestations = attest::planned(settings, &platforms, std::process::id());
         let registry = destination::registry(cx, Access::Pull);
         let access = &RegistryAccess::gather(cx, &registry)?;
         let reference = &reference;

@@ -21,10 +21,10 @@ use crate::{
         context::{Context, EngineQuery},
         git::{self, WorkTree},
     },
-    plan::Plan,
+    plan::{Plan, quote_for_shell},
     release::{
         archive::ArchivePlan,
-        destination,
+        destination, dist,
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, push_line, smoke_line, warn_of_refusal},
@@ -128,6 +128,8 @@ impl PushImage {
         let path = paths::archive(settings, Some(&facts.platform));
         let preparation = vec![paths::folder_step(&path)].into();
         let saved = facts.engine.save(&facts.reference, &path, facts.process);
+        // Another run in this checkout may publish another image of this name.
+        let path = dist::partial(&path, facts.process);
         Ok(PushPlans {
             build,
             archive: ArchivePlan::new(preparation, saved, path),
@@ -145,6 +147,10 @@ impl PushImage {
                 Some(&facts.platform),
                 self.publishing,
                 &self.repository,
+            )
+            + &format!(
+                "rm -f {}\n",
+                quote_for_shell(&archive.archive.to_string_lossy())
             )
     }
 }
@@ -186,6 +192,8 @@ impl Command for PushImage {
             settings: &there,
             ..*cx
         };
+        // It also keeps other runs from removing the archive.
+        let _lock = dist::lock_for_writing(&settings.root, &archive.archive);
         publish(there, request, |publication| {
             if !build.steps.is_empty() {
                 publication.phase("build", |_| cx.exec.run(&build))?;

@@ -1,11 +1,7 @@
 //! An OCI archive: a tar file with `oci-layout`, `index.json` and the blobs, read in place.
 //! <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+use std::{io::Read, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -13,7 +9,7 @@ use super::{
     digest,
     manifest::{Descriptor, Manifest},
     source::{Source, StoredBlob},
-    tar_index::TarIndex,
+    tar_index::{Content, TarIndex},
 };
 
 /// An OCI archive with one image or one index in it.
@@ -51,6 +47,13 @@ impl Archive {
         }
     }
 
+    /// The archive after it was moved.
+    #[must_use]
+    pub fn moved_to(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.tar.path);
+        self
+    }
+
     pub fn path(&self) -> &Path {
         &self.tar.path
     }
@@ -59,7 +62,7 @@ impl Archive {
     ///
     /// # Errors
     /// When the archive does not contain it.
-    pub fn reader(&self, digest: &str) -> Result<(io::Take<File>, u64)> {
+    pub fn reader(&self, digest: &str) -> Result<(Content, u64)> {
         self.tar.reader(&blob_path(digest))
     }
 

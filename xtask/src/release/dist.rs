@@ -1,7 +1,7 @@
 //! Writes files to the folder of release artifacts. The next run removes the unfinished files of a killed
 //! run. A file that xtask is writing has a name that ends in the process's id and `.partial`. What an engine writes
 //! to be packed, a file or a folder, has a name that ends in the id and `.parts`. So two runs at the same time do not
-//! write to the same file.
+//! write to the same file. What only one run needs has such a name too, until it is finished or removed.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,7 @@ use crate::{
 /// The endings of what is unfinished.
 const UNFINISHED: &[&str] = &[".partial", ".parts"];
 
-/// A shared lock: this process writes to the folder. It is released when the value is dropped or the
+/// A shared lock: this process writes to the folder, or needs its unfinished files. It is released when the value is dropped or the
 /// process ends.
 pub struct FolderLock {
     _lock: Option<File>,
@@ -77,18 +77,29 @@ pub fn pack(
     output: &Path,
 ) -> Result<Archive> {
     let _lock = lock_for_writing(&cx.settings.root, output);
-    let partial = partial(output);
+    let partial = partial(output, std::process::id());
     cx.exec
         .interruptible(|stop| pack::pack(inputs, timestamp, &partial, stop))?;
+    // Another run may write its archive to the same path.
+    let archive = Archive::open(&partial)?;
     fs::rename(&partial, output).with_context(|| format!("cannot write `{}`", output.display()))?;
-    Archive::open(output)
+    Ok(archive.moved_to(output))
 }
 
-/// The name of a file of this process that is not finished yet.
-fn partial(path: &Path) -> PathBuf {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
-    partial.into()
+/// The name of a file that is not finished yet, or that only this process needs.
+pub fn partial(path: &Path, process: u32) -> PathBuf {
+    with_ending(path, &format!(".{process}.partial"))
+}
+
+/// The name of a folder whose files only this process needs.
+pub fn parts(path: &Path, process: u32) -> PathBuf {
+    with_ending(path, &format!(".{process}.parts"))
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// Writes a text file, and its folder if it is missing. A reader never sees a part of it.
@@ -96,7 +107,7 @@ fn partial(path: &Path) -> PathBuf {
 /// # Errors
 /// When it cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let partial = partial(path);
+    let partial = partial(path, std::process::id());
     // Its errors name the path.
     let written = xshell::Shell::new()?.write_file(&partial, text);
     written

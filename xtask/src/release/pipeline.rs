@@ -23,7 +23,7 @@ use crate::{
         client::{RawManifest, RegistryClient},
     },
     release::{
-        attest::{self, Attestation},
+        attest::{self, Attestations},
         destination,
         github::{self, Group},
         mirror, paths,
@@ -140,7 +140,7 @@ pub fn publish_all(parts: Vec<Part>) -> Result<()> {
 /// What this run made.
 struct Made {
     image: Verified,
-    attestations: Vec<Attestation>,
+    attestations: Attestations,
 }
 
 /// What the registry has of the version.
@@ -157,7 +157,7 @@ struct Held<'a> {
     image: RawManifest,
     verified: Verified,
     /// Those that this run made; none if the version's tag named the image already.
-    attestations: Option<Vec<Attestation>>,
+    attestations: Option<Attestations>,
     /// Whether the registry had the image before this run: then it may be signed already.
     was_there: bool,
 }
@@ -168,6 +168,7 @@ struct Complete<'a> {
     image: RawManifest,
     verified: Verified,
     signatures: Signatures,
+    attestations: Option<Attestations>,
 }
 
 impl<'a> Publication<'a> {
@@ -320,24 +321,25 @@ impl<'a> Publication<'a> {
         signer: &Signer,
         image: Signed,
         verified: &Verified,
-        made: Option<Vec<Attestation>>,
+        made: &mut Option<Attestations>,
         was_there: bool,
     ) -> Result<Signatures> {
         // A mirror has got the signatures of the repository that it mirrors.
         let may_be_signed = was_there || self.request.place(self.cx.settings) == Place::Mirror;
-        let attestations = if may_be_signed && signer.has_signed(self.cx, image, verified)? {
-            attest::planned(self.cx.settings, &verified.platform_names())
+        let count = if may_be_signed && signer.has_signed(self.cx, image, verified)? {
+            attest::planned(self.cx.settings, &verified.platform_names(), 0).len()
         } else {
-            let attestations = match made {
+            let attestations = match made.take() {
                 Some(made) => made,
                 None => attest::write(self.cx, self.registry, verified)?,
             };
-            signer.plan(self.cx, image, &attestations).run(self.cx)?;
-            attestations
+            let list = &made.insert(attestations).list;
+            signer.plan(self.cx, image, list).run(self.cx)?;
+            list.len()
         };
         Ok(Signatures {
             verify: Some(signer.command(self.cx, image)),
-            attestations: attestations.len(),
+            attestations: count,
         })
     }
 
@@ -374,7 +376,7 @@ impl<'a> Held<'a> {
             mut publication,
             image,
             verified,
-            attestations,
+            mut attestations,
             was_there,
         } = self;
         let cx = publication.cx;
@@ -399,7 +401,7 @@ impl<'a> Held<'a> {
                 };
                 publication
                     .phase("sign", |it| {
-                        it.signatures(&signer, signed, &verified, attestations, was_there)
+                        it.signatures(&signer, signed, &verified, &mut attestations, was_there)
                     })
                     .context("the image is not signed; no tag was moved")?
             }
@@ -410,6 +412,7 @@ impl<'a> Held<'a> {
             image,
             verified,
             signatures,
+            attestations,
         })
     }
 }
@@ -423,6 +426,7 @@ impl Complete<'_> {
             image,
             verified,
             signatures,
+            attestations,
         } = self;
         let cx = publication.cx;
         let is_mirror = publication.request.place(cx.settings) == Place::Mirror;
@@ -443,7 +447,9 @@ impl Complete<'_> {
             signatures,
             publication.phases,
         );
-        let path = receipt.write(cx, is_mirror).map_err(|why| {
+        let finished = attestations.map_or(Ok(()), |made| made.finish(cx));
+        let written = finished.and_then(|()| receipt.write(cx, is_mirror));
+        let path = written.map_err(|why| {
             Failure::new(format!(
                 "{reference} is published, and its receipt cannot be written: {why:#}"
             ))

@@ -84,8 +84,10 @@ fn another_repository_gets_the_same_image() {
         let more = ["--version", "dev-me", "--dry-run", "--repository", mirror];
         let output = sandbox.run(&[line, &more].concat());
         assert_eq!(output.code, 0, "{}", output.stderr);
-        let last = output.stdout.lines().last().unwrap();
-        assert!(last.contains(&format!(" --repository {mirror} ")), "{last}");
+        let mut lines = output.stdout.lines();
+        let push = lines.find(|line| line.starts_with("cargo xtask push-archive "));
+        let option = format!(" --repository {mirror} ");
+        assert!(push.unwrap().contains(&option), "{}", output.stdout);
         // The labels and the local tags stay.
         assert_eq!(
             output.stdout.matches(mirror).count(),

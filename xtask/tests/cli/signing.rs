@@ -1,6 +1,6 @@
 //! Signing what is published, with fake cosigns of both majors. `.ci/run` signs with real ones.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
@@ -140,10 +140,16 @@ impl Signing {
         self.answer(&answers);
     }
 
-    /// The calls of cosign but those for its version.
+    /// The calls of cosign but those for its version, with `ID` for the id of a process.
     fn calls(&self) -> Vec<String> {
         let mut calls = self.programs.calls();
         calls.retain(|call| call != "cosign version");
+        for call in &mut calls {
+            if let Some((begin, rest)) = call.split_once(".attestations.") {
+                let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                *call = format!("{begin}.attestations.ID{rest}");
+            }
+        }
         calls
     }
 
@@ -256,8 +262,8 @@ fn every_flavour_is_signed_before_the_first_tag_moves() {
         }
         let tags = registry.tags();
         for (tag, provenance) in [
-            ("1.2.3", "target/dist/1.2.3.provenance.json"),
-            ("1.2.3-tools", "target/dist/1.2.3-tools.provenance.json"),
+            ("1.2.3", "/1.2.3.provenance.json"),
+            ("1.2.3-tools", "/1.2.3-tools.provenance.json"),
         ] {
             let reference = format!("{repository}@{}", tags[tag]);
             let attested = calls.iter().any(|call| {
@@ -358,10 +364,10 @@ fn attestations_are_made_before_the_push_and_stored_after_the_signature() {
     let private = "--key target/a.key --use-signing-config=false --tlog-upload=false --allow-insecure-registry";
     let public = "--key target/a.pub --insecure-ignore-tlog=true --allow-insecure-registry";
     let attest = |kind: &str, name: &str| {
-        let file = dist.join(name).canonicalize().unwrap();
+        let folder = dist.canonicalize().unwrap();
+        let folder = folder.display();
         format!(
-            "cosign attest --yes {private} --type {kind} --predicate {} {reference}",
-            file.display()
+            "cosign attest --yes {private} --type {kind} --predicate {folder}/1.2.3.attestations.ID.parts/{name} {reference}"
         )
     };
     assert_eq!(
@@ -523,15 +529,16 @@ fn an_image_that_was_published_unsigned_is_signed_by_the_next_run() {
 
     fs::write(&local, signed).unwrap();
     fs::remove_file(&sbom).unwrap();
-    let mut cosign = vec![answer("verify", 1, "", "Error: no signatures found\n")];
+    let mut unsigned = answer("verify", 1, "", "Error: no signatures found\n");
+    unsigned["times"] = 1.into();
+    let mut cosign = vec![unsigned];
     cosign.extend(willing(V3.0));
     let signing = Signing {
         programs: Sandbox::new("").engine("cosign", &cosign),
         ..signing
     };
-    // This cosign never finds a signature, so the run fails after it has signed.
     let output = signing.publish(&[]);
-    assert_eq!(output.code, 1, "{}", output.stderr);
+    assert_eq!(output.code, 0, "{}", output.stderr);
     let calls = signing.calls();
     assert!(calls[1].starts_with("cosign sign "), "{calls:?}");
     assert!(sbom.is_file(), "read from the registry");
@@ -721,6 +728,69 @@ fn cosign_gets_the_login_that_was_found() {
          # remove {folder}\n"
     );
     assert_eq!(text, expected);
+}
+
+/// A cosign that keeps what it attests, named after the image's digest. The first signature waits for the file `go`.
+const WAITING_COSIGN: &str = r#"#!/bin/sh
+bin=${0%/*}
+for reference; do :; done
+case $1 in
+version) echo 'GitVersion: v3.0.4' ;;
+sign)
+    if mkdir "$bin/first" 2> /dev/null; then
+        while [ ! -e "$bin/go" ]; do sleep 0.1; done
+    fi
+    ;;
+attest)
+    while [ "$1" != --predicate ]; do shift; done
+    cp "$2" "$bin/${reference##*:}.${2##*/}"
+    ;;
+esac
+"#;
+
+#[test]
+fn two_publications_in_one_checkout_attest_their_own_images() {
+    let signing = Signing::noting(Oddities::default(), &attesting(KEY));
+    let bin = |name: &str| signing.programs.path("bin").join(name);
+    fs::write(bin("cosign"), WAITING_COSIGN).unwrap();
+    let other = signing.publication.path().join("target/b.oci.tar");
+    let repository = format!("{}/team/agent-runner", signing.registry.address);
+    let image = Image {
+        content: 2,
+        ..Image::default()
+    };
+    let second = signing
+        .publication
+        .write_archive(&other, &repository, image);
+    let read = |path: &Path| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let sbom = "1.2.3.linux-amd64.spdx.json";
+    let attested = |digest: &str| {
+        let (_, hex) = digest.split_once(':').unwrap();
+        let sbom = read(&bin(&format!("{hex}.{sbom}")));
+        sbom["packages"][0]["versionInfo"].clone()
+    };
+    let dist = signing.publication.path().join("target/dist");
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| signing.publish(&[]));
+        while !bin("first").exists() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let other = other.to_str().unwrap();
+        let output = signing.run(&["push-archive", "--version", "1.2.3", other], &[]);
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        fs::write(bin("go"), "").unwrap();
+        // It finds that the other run has released the version.
+        assert_eq!(first.join().unwrap().code, 1);
+    });
+    let platform = read(&dist.join("1.2.3.json"))["platforms"][0]["digest"].clone();
+    assert_eq!(attested(&second), platform);
+    assert_ne!(attested(&signing.publication.digest), platform);
+    let kept = read(&dist.join(sbom))["packages"][0]["versionInfo"].clone();
+    assert_eq!(kept, platform, "the files are those of the release");
+    let mut names = fs::read_dir(&dist).unwrap();
+    assert!(names.all(|entry| entry.unwrap().path().is_file()));
 }
 
 #[test]

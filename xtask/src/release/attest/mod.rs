@@ -5,7 +5,10 @@
 mod provenance;
 mod sbom;
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -20,7 +23,10 @@ use crate::{
         source::Source,
         verify::{self, Verified, VerifiedPlatform},
     },
-    release::{dist, paths},
+    release::{
+        dist::{self, FolderLock},
+        paths,
+    },
     settings::{Provenance, Sbom, Settings},
 };
 
@@ -61,8 +67,46 @@ pub fn kinds(settings: &Settings) -> Vec<Kind> {
     kinds
 }
 
-/// The attestations that the channel wants of an image for these platforms. They may not be written yet.
-pub fn planned(settings: &Settings, platforms: &[String]) -> Vec<Attestation> {
+/// The attestations of an image. Their files are in a folder of this run until [`Self::finish`], so that two runs in
+/// one checkout do not attest each other's images.
+pub struct Attestations {
+    pub list: Vec<Attestation>,
+    folder: PathBuf,
+    _lock: FolderLock,
+}
+
+impl Attestations {
+    /// Moves the files to the folder of release artifacts.
+    ///
+    /// # Errors
+    /// When a file cannot be moved.
+    pub fn finish(self, cx: &Context) -> Result<()> {
+        for one in &self.list {
+            let name = one.file.file_name().unwrap_or_default();
+            let path = cx.settings.root.join(paths::FOLDER).join(name);
+            fs::rename(&one.file, &path)
+                .with_context(|| format!("cannot write `{}`", path.display()))?;
+            cx.ui.status("Wrote", &paths::display(cx.settings, &path));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Attestations {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder of a run for the attestations of the settings' image.
+fn run_folder(settings: &Settings, process: u32) -> PathBuf {
+    let name = format!("{}.attestations", settings.own_tag());
+    dist::parts(&settings.root.join(paths::FOLDER).join(name), process)
+}
+
+/// The attestations that the channel wants of an image for these platforms, as the process with this id writes them.
+pub fn planned(settings: &Settings, platforms: &[String], process: u32) -> Vec<Attestation> {
+    let folder = run_folder(settings, process);
     let of = |kind| {
         let files = match kind {
             Kind::Provenance => vec![paths::provenance(settings)],
@@ -71,41 +115,68 @@ pub fn planned(settings: &Settings, platforms: &[String]) -> Vec<Attestation> {
                 files.collect()
             }
         };
+        let in_folder = |file: PathBuf| folder.join(file.file_name().unwrap_or_default());
         files
             .into_iter()
-            .map(move |file| Attestation { kind, file })
+            .map(|file| Attestation {
+                kind,
+                file: in_folder(file),
+            })
             .collect::<Vec<_>>()
     };
     kinds(settings).into_iter().flat_map(of).collect()
 }
 
-/// Writes the attestations that the channel wants of a verified image.
+/// Writes the attestations that the channel wants of a verified image, to a folder of this run.
 ///
 /// # Errors
 /// When the image cannot be read, or a file cannot be written.
-pub fn write(cx: &Context, source: &dyn Source, image: &Verified) -> Result<Vec<Attestation>> {
-    write_sboms(cx, source, image)?;
+pub fn write(cx: &Context, source: &dyn Source, image: &Verified) -> Result<Attestations> {
+    let process = std::process::id();
+    let folder = run_folder(cx.settings, process);
+    let attestations = Attestations {
+        list: planned(cx.settings, &image.platform_names(), process),
+        _lock: dist::lock_for_writing(&cx.settings.root, &folder),
+        folder,
+    };
+    let folder = &attestations.folder;
+    sboms(cx, source, image, folder)?;
     match cx.settings.channel.provenance {
         Provenance::Yes => {
             let first = image.platforms.first();
             let first = first.context("the image has no platform")?;
             let config = read_image(source, first)?.1;
             let text = provenance::render(cx.settings, cx.env, image, &config);
-            write_file(cx, &paths::provenance(cx.settings), &text)?;
+            write_file(folder, &paths::provenance(cx.settings), &text)?;
         }
         Provenance::No => {}
     }
-    Ok(planned(cx.settings, &image.platform_names()))
+    Ok(attestations)
 }
 
-/// Writes an SBOM for each platform, if the channel wants it.
+/// Writes an SBOM for each platform to the folder of release artifacts, if the channel wants it.
 ///
 /// # Errors
 /// When the image cannot be read, or a file cannot be written.
 pub fn write_sboms(cx: &Context, source: &dyn Source, image: &Verified) -> Result<()> {
+    let folder = cx.settings.root.join(paths::FOLDER);
+    for path in sboms(cx, source, image, &folder)? {
+        cx.ui.status("Wrote", &paths::display(cx.settings, &path));
+    }
+    Ok(())
+}
+
+/// Writes an SBOM for each platform to a folder, if the channel wants it. Returns their paths.
+fn sboms(
+    cx: &Context,
+    source: &dyn Source,
+    image: &Verified,
+    folder: &Path,
+) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
     match cx.settings.channel.sbom {
         Sbom::Yes => {}
-        Sbom::No => return Ok(()),
+        Sbom::No => return Ok(written),
     }
     for platform in &image.platforms {
         let (manifest, config) = read_image(source, platform)?;
@@ -114,9 +185,10 @@ pub fn write_sboms(cx: &Context, source: &dyn Source, image: &Verified) -> Resul
             .interruptible(|stop| packages::read(source, &manifest.layers, stop))
             .with_context(|| format!("cannot write the SBOM for {}", platform.platform))?;
         let text = sbom::render(platform, &config, &packages);
-        write_file(cx, &paths::sbom(cx.settings, &platform.platform), &text)?;
+        let path = paths::sbom(cx.settings, &platform.platform);
+        written.push(write_file(folder, &path, &text)?);
     }
-    Ok(())
+    Ok(written)
 }
 
 /// The platforms without an attestation of this kind. `printed` is what `cosign verify-attestation` prints: a
@@ -153,11 +225,12 @@ fn read_image(source: &dyn Source, platform: &VerifiedPlatform) -> Result<(Manif
     Ok((manifest, config))
 }
 
-fn write_file(cx: &Context, path: &std::path::Path, document: &Value) -> Result<()> {
+/// Writes a document to a folder, under the name of its path. Returns where it is.
+fn write_file(folder: &Path, path: &Path, document: &Value) -> Result<PathBuf> {
     let text = serde_json::to_string_pretty(document)?;
-    dist::write(path, &(text + "\n"))?;
-    cx.ui.status("Wrote", &paths::display(cx.settings, path));
-    Ok(())
+    let path = folder.join(path.file_name().unwrap_or_default());
+    dist::write(&path, &(text + "\n"))?;
+    Ok(path)
 }
 
 #[cfg(test)]

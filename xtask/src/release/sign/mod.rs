@@ -16,10 +16,7 @@ use crate::{
     facts::context::Context,
     oci::verify::Verified,
     plan::{Output, Plan, Step},
-    release::{
-        attest::{self, Attestation},
-        paths,
-    },
+    release::attest::{self, Attestation},
     settings::{GitValues, Settings, Sign},
 };
 
@@ -159,7 +156,8 @@ impl Signer {
         for one in attestations {
             let attest = self.cosign.attest(&self.trust, options, one, reference);
             let attest = image.access.apply(attest);
-            let file = paths::display(cx.settings, &one.file);
+            let file = one.file.file_name().unwrap_or_default();
+            let file = file.to_string_lossy();
             plan.push(Step::new(attest, Output::Progress).status("Attesting", file));
         }
         let verification = self.verification(cx, image);

@@ -648,6 +648,32 @@ fn an_archive_that_gets_shorter_ends_the_push() {
     assert!(fixture.registry.tags().is_empty());
 }
 
+/// Another run in the same checkout writes its archive under the same name.
+#[test]
+fn an_archive_that_is_replaced_is_pushed_to_its_end() {
+    let fixture = Fixture::new(Oddities {
+        busy: Busy::Date,
+        ..Oddities::default()
+    });
+    let archive = &fixture.publication.archive;
+    let child = fixture.command().spawn().unwrap();
+    while fixture.registry.count("PUT ") == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let other = archive.with_extension("other");
+    let repository = format!("{}/team/agent-runner", fixture.registry.address);
+    let image = Image {
+        content: 2,
+        size: 100,
+        ..Image::default()
+    };
+    fixture
+        .publication
+        .write_archive(&other, &repository, image);
+    std::fs::rename(other, archive).unwrap();
+    fixture.assert_published(&command_output(&child.wait_with_output().unwrap()));
+}
+
 #[test]
 fn a_download_goes_on_after_the_connection_was_lost() {
     for ignores_range in [false, true] {
