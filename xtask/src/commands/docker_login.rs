@@ -215,16 +215,27 @@ fn warn_of_other_login(cx: &Context, engine: &Engine, request: &LoginRequest, st
     if is_same_token || stored.is_source(&source) {
         return;
     }
-    cx.ui.warn(&format!(
-        "a push to {registry} uses the login from {source}, not this one"
-    ));
+    // A command that chooses an engine chooses the same one, and uses this login.
+    let chooses_same = choice == EngineChoice::Auto && cx.settings.engine.prefer == choice;
+    let who = if chooses_same && found.variable.is_none() {
+        format!("a command that asks no engine, such as `push-archive`, uses for {registry}")
+    } else {
+        format!("a push to {registry} uses")
+    };
+    cx.ui
+        .warn(&format!("{who} the login from {source}, not this one"));
     let hint = if let Some(name) = found.variable {
         format!("unset {name} to use the new login")
     } else if choice == EngineChoice::Only(engine.kind) {
         format!("remove the login from {source} to use the new one")
     } else {
         let program = engine.kind.program();
-        format!("pass `--engine {program}` to each push, or remove the login from {source}")
+        let commands = if chooses_same {
+            "such a command"
+        } else {
+            "each push"
+        };
+        format!("pass `--engine {program}` to {commands}, or remove the login from {source}")
     };
     cx.ui.hint(&hint);
 }

@@ -21,7 +21,7 @@ use crate::{
         paths,
         pipeline::{PublishRequest, publish, warn_of_refusal},
         preflight,
-        sign::{Place, Signed, Signer, access::RegistryAccess},
+        sign::{Place, Signed, Signer, access::RegistryAccess, signs},
     },
 };
 
@@ -106,7 +106,9 @@ fn dry_run(
         ));
     }
     let reference = format!("{repository}@{}", archive.root.digest);
-    if let Some(signer) = Signer::for_dry_run(cx, &git.values, place)? {
+    if signs(settings, place)
+        && let Some(signer) = Signer::for_dry_run(cx, &git.values)?
+    {
         let platforms: Vec<_> = platforms.iter().map(ToString::to_string).collect();
         let attestations = attest::planned(settings, &platforms, std::process::id());
         let registry = destination::registry(cx, Access::Pull);

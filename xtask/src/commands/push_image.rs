@@ -30,7 +30,7 @@ use crate::{
         pipeline::{PublishRequest, publish, push_line, smoke_line, warn_of_refusal},
         preflight,
     },
-    settings::{Settings, SmokeFirst},
+    settings::{EngineChoice, Settings, SmokeFirst},
 };
 
 /// Build the image for this machine's platform and publish it
@@ -171,8 +171,10 @@ impl Command for PushImage {
     fn run(&self, cx: &Context) -> Result<()> {
         let settings = cx.settings;
         preflight::may_publish(settings)?;
-        let there = destination::with_repository(settings, &self.repository)?;
+        let mut there = destination::with_repository(settings, &self.repository)?;
         let facts = self.gather(cx)?;
+        // The login is that of the engine that was chosen.
+        there.engine.prefer = EngineChoice::Only(facts.engine.engine.kind);
         let plans = self.plan(settings, &facts)?;
         if cx.dry_run {
             cx.ui.print_plan(&self.render(settings, &facts, &plans))?;

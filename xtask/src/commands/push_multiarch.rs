@@ -32,7 +32,7 @@ use crate::{
         pipeline::{Part, PublishRequest, publish_all, push_line, smoke_line, warn_of_refusal},
         preflight,
     },
-    settings::{CheckFirst, Settings, SmokeFirst},
+    settings::{CheckFirst, EngineChoice, Settings, SmokeFirst},
 };
 
 /// Build the image for all platforms and publish it
@@ -157,6 +157,15 @@ impl PushMultiarch {
             warn_of_refusal(cx, &all_facts[0].build.git, self.publishing);
             return Ok(());
         }
+        // The login is that of the engine that builds.
+        let engine = EngineChoice::Only(all_facts[0].build.engine.engine.kind);
+        let mut with_engine = Vec::new();
+        for cx in there {
+            let mut settings = cx.settings.clone();
+            settings.engine.prefer = engine;
+            with_engine.push(settings);
+        }
+        let there = contexts(cx, &with_engine);
         let mut parts = Vec::new();
         for (number, (settings, plans)) in plans.into_iter().enumerate() {
             let git = all_facts[number].build.git.clone();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::{
         attest::{self, Kind},
         destination,
         expected::expected,
+        mirror, paths,
         sign::{Place, Signed, Signer, access::RegistryAccess},
         verify,
     },
@@ -61,7 +62,7 @@ impl Command for VerifyImage {
         let built_for = cx.settings;
         let cx = &Context { settings, ..*cx };
         if cx.dry_run {
-            return self.dry_run(cx, Place::of(settings, built_for));
+            return self.dry_run(cx);
         }
         let found = self.verify(cx, built_for);
         if self.json.json {
@@ -131,7 +132,7 @@ struct Report<'a> {
 }
 
 impl VerifyImage {
-    fn dry_run(&self, cx: &Context, place: Place) -> Result<()> {
+    fn dry_run(&self, cx: &Context) -> Result<()> {
         if let Some(path) = &self.archive {
             let path = cx.env.cwd.join(path);
             return Ok(cx.ui.print_plan(&format!("# read {}\n", path.display()))?);
@@ -144,7 +145,7 @@ impl VerifyImage {
             .tagged(&tag(cx.settings, &git)?);
         let mut text = format!("# read {reference}\n");
         if !self.no_signature
-            && let Some(signer) = Signer::for_dry_run(cx, &git, place)?
+            && let Some(signer) = Signer::for_dry_run(cx, &git)?
         {
             let registry = destination::registry(cx, Access::Pull);
             let access = &RegistryAccess::gather(cx, &registry)?;
@@ -174,7 +175,7 @@ impl VerifyImage {
         let signer = if self.no_signature {
             None
         } else {
-            Signer::for_verifying(cx, &git, Place::of(cx.settings, built_for))?
+            Signer::for_verifying(cx, &git)?
         };
         let registry = destination::registry(cx, Access::Pull);
         let tag = tag(cx.settings, &git)?;
@@ -187,7 +188,7 @@ impl VerifyImage {
         let image =
             verify::in_registry(cx, &registry, &found.digest(), &expected, Depth::Deep, hint)?;
         let signature = match &signer {
-            Some(signer) => Some(verify_signature(cx, &registry, signer, &image)?),
+            Some(signer) => Some(verify_signature(cx, built_for, &registry, signer, &image)?),
             None => None,
         };
         Ok(Found { image, signature })
@@ -207,6 +208,7 @@ fn tag(settings: &Settings, git: &GitValues) -> Result<String, Failure> {
 
 fn verify_signature(
     cx: &Context,
+    built_for: &Settings,
     registry: &RegistryClient,
     signer: &Signer,
     verified: &Verified,
@@ -219,13 +221,18 @@ fn verify_signature(
     };
     cx.ui
         .status("Verifying", "the signature and the attestations");
-    signer
-        .verify(cx, image, verified)
-        .map_err(|why| with_hint(why, cx))
-        .with_context(|| {
-            let channel = &cx.settings.channel.name;
-            format!("{reference} is not signed as the channel `{channel}` requires")
-        })?;
+    if let Err(why) = signer.verify(cx, image, verified) {
+        cx.exec.fail_if_interrupted()?;
+        let is_mirror = Place::of(cx.settings, built_for) == Place::Mirror;
+        // If the mirror cannot be asked, cosign's own reason is shown.
+        let has_none =
+            is_mirror && matches!(mirror::has_any(registry, &verified.digest), Ok(false));
+        return Err(if has_none {
+            nothing_copied(cx.settings, built_for, &reference).into()
+        } else {
+            not_signed(cx, &reference, why)
+        });
+    }
     Ok(Signature {
         attestations: attest::kinds(cx.settings)
             .into_iter()
@@ -235,16 +242,47 @@ fn verify_signature(
     })
 }
 
-fn with_hint(why: anyhow::Error, cx: &Context) -> anyhow::Error {
-    match why.downcast::<Failure>() {
-        Ok(failure) => failure
-            .hint(format!(
-                "look at the image without its signature: `cargo xtask verify-image {} --no-signature`",
-                cx.settings.version_options()
-            ))
-            .into(),
+/// The refusal of an image at a mirror to which nothing was copied.
+fn nothing_copied(settings: &Settings, built_for: &Settings, reference: &str) -> Failure {
+    let source = built_for.image.repository.as_str();
+    let version = settings.version_options();
+    let archive = paths::display(built_for, &paths::archive(built_for, None));
+    Failure::new(format!(
+        "{reference} has no signatures: those of {source} were not copied there"
+    ))
+    .hint(format!(
+        "copy them: `cargo xtask push-archive {version} --repository {} {archive}`, where {source} can be read",
+        settings.image.repository.as_str()
+    ))
+    .hint(format!(
+        "verify the image of the release: `cargo xtask verify-image {version}`"
+    ))
+    .hint(without_signature(settings))
+}
+
+/// The refusal of an image whose signatures are missing or wrong.
+fn not_signed(cx: &Context, reference: &str, why: anyhow::Error) -> anyhow::Error {
+    let channel = &cx.settings.channel.name;
+    let why = match why.downcast::<Failure>() {
+        Ok(failure) => failure.hint(without_signature(cx.settings)).into(),
         Err(why) => why,
-    }
+    };
+    why.context(format!(
+        "{reference} is not signed as the channel `{channel}` requires"
+    ))
+}
+
+fn without_signature(settings: &Settings) -> String {
+    let repository = settings.image.repository.as_str();
+    let mirror = if repository == settings.configured_repository.as_str() {
+        String::new()
+    } else {
+        format!(" --repository {repository}")
+    };
+    format!(
+        "look at the image without its signature: `cargo xtask verify-image {}{mirror} --no-signature`",
+        settings.version_options()
+    )
 }
 
 #[cfg(test)]

@@ -90,12 +90,17 @@ pub fn tokens<'a>(cx: &'a Context) -> Tokens<'a> {
     }
 }
 
-/// The engines whose logins are used for a choice: the engine that is set. With `auto`, a publication need not ask
-/// any engine, so the logins of all are used, first those of the engines that are installed.
+/// The engines whose logins are used for a choice: the engine that is set. With `auto`, a command that asks no engine
+/// uses the logins of all that are installed. If none is, a login can still be where a client keeps it.
 pub fn engines(cx: &Context, choice: EngineChoice) -> Vec<EngineKind> {
-    let mut kinds = choice.candidates();
-    kinds.sort_by_key(|kind| cx.find_program(kind.program()).is_none());
-    kinds
+    let kinds = choice.candidates();
+    let is_installed = |kind: &&EngineKind| cx.find_program(kind.program()).is_some();
+    let installed: Vec<_> = kinds.iter().filter(is_installed).copied().collect();
+    if installed.is_empty() {
+        kinds
+    } else {
+        installed
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::{
         request::Upload,
     },
     release::destination,
+    settings::Sign,
 };
 
 /// The endings of the tags that cosign 2 gives to what refers to an image.
@@ -48,6 +49,14 @@ pub fn copy_from_source(cx: &Context, mirror: &RegistryClient, digest: &str) -> 
     found.copy(cx, &source, mirror, digest)
 }
 
+/// Whether anything refers to an image.
+///
+/// # Errors
+/// When the registry cannot be reached, or refuses.
+pub fn has_any(registry: &RegistryClient, digest: &str) -> Result<bool> {
+    Ok(Referrers::read(registry, digest)?.count() > 0)
+}
+
 /// What refers to an image.
 struct Referrers {
     /// Each with its entry in the list of referrers.
@@ -76,6 +85,10 @@ impl Referrers {
         Ok(Self { listed, tagged })
     }
 
+    fn count(&self) -> usize {
+        self.listed.len() + self.tagged.len()
+    }
+
     fn copy(
         &self,
         cx: &Context,
@@ -91,7 +104,14 @@ impl Referrers {
             copy_blobs(cx, source, mirror, manifest)?;
             mirror.put_manifest(tag, manifest)?;
         }
-        match self.listed.len() + self.tagged.len() {
+        match self.count() {
+            // With a key, the mirror gets a signature of its own.
+            0 if cx.settings.channel.sign == Sign::Keyless => cx.ui.warn(&format!(
+                "{} has no signatures of {digest}, so `verify-image` will refuse the image of {}/{}",
+                cx.settings.image.repository.as_str(),
+                mirror.host(),
+                mirror.path()
+            )),
             0 => {}
             1 => cx.ui.status("Copied", "a signature or attestation"),
             count => {

@@ -5,7 +5,9 @@ use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _, process::Stdio}
 
 use crate::{
     registry::fake::{Auth, FakeRegistry, Oddities},
-    sandbox::{CommandOutput, PROJECT, Sandbox, docker_version, podman_version},
+    sandbox::{
+        CommandOutput, PROJECT, Sandbox, docker_down, docker_version, image, podman_version,
+    },
 };
 
 const LOGIN: &str = r#"{"auths":{"ghcr.io":{"auth":"bWU6cHc="}}}"#;
@@ -69,10 +71,16 @@ fn the_chosen_engine_decides_where_to_look_first() {
     assert_eq!(source(&sandbox, &[]), docker, "Docker comes first");
     let sandbox = sandbox.engine("podman", &[podman_version()]);
     assert_eq!(source(&sandbox, &[]), podman, "only Podman is installed");
+    fs::remove_file(sandbox.path(PODMAN)).unwrap();
+    assert_eq!(source(&sandbox, &[]), docker, "Podman reads it too");
     let file = sandbox.path("home/mine.json");
     let sandbox = sandbox.env("REGISTRY_AUTH_FILE", file.to_str().unwrap());
     write(&sandbox, "home/mine.json", LOGIN);
     assert_eq!(source(&sandbox, &[]), "/home/mine.json");
+    fs::remove_file(sandbox.path("home/mine.json")).unwrap();
+    let none = verify(&sandbox, &[]);
+    let exclusive = "error: not signed in to ghcr.io";
+    assert!(none.stderr.starts_with(exclusive), "{none:?}");
     let docker_again = source(&sandbox, &["--engine", "docker"]);
     assert_eq!(docker_again, docker);
 }
@@ -164,6 +172,33 @@ fn a_login_that_cannot_be_read_is_told_with_the_reason() {
     let next =
         format!("warning: {reason}\n{fix}error: ghcr.io rejects the credentials from /{PODMAN}");
     assert!(output.stderr.starts_with(&next), "{}", output.stderr);
+}
+
+/// Docker is installed, and its daemon does not run.
+#[test]
+fn a_command_that_chose_an_engine_uses_its_login() {
+    let sandbox = registry()
+        .engine("docker", &[docker_down("")])
+        .engine("podman", &[podman_version(), image()]);
+    write(&sandbox, DOCKER, LOGIN);
+    write(&sandbox, PODMAN, LOGIN);
+    let push = ["push-image", "--version", "dev-me", "--no-build"];
+    let output = sandbox.run(&push);
+    let refused = format!("error: ghcr.io rejects the credentials from /{PODMAN}: ");
+    assert!(output.stderr.contains(&refused), "{output:?}");
+    // This command asks no engine.
+    assert_eq!(source(&sandbox, &[]), format!("/{DOCKER}"));
+    let sandbox = registry()
+        .engine("docker", &[docker_down("")])
+        .engine("podman", &can_sign_in(podman_version()));
+    write(&sandbox, DOCKER, LOGIN);
+    write(&sandbox, PODMAN, LOGIN);
+    let output = sign_in(&sandbox, &[]);
+    let warning = format!(
+        "warning: a command that asks no engine, such as `push-archive`, uses for ghcr.io the login from /{DOCKER}, not this one\n\
+         hint: pass `--engine podman` to such a command, or remove the login from /{DOCKER}\n"
+    );
+    assert!(output.stderr.ends_with(&warning), "{output:?}");
 }
 
 /// A sandbox whose registry accepts one login, and holds nothing.

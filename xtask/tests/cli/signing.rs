@@ -616,16 +616,18 @@ fn an_image_is_verified_with_its_signature_and_attestations() {
     assert_eq!(unsigned.code, 0, "{}", unsigned.stderr);
 }
 
-/// Whoever copies an image to a mirror is not the job that built it.
+/// Whoever copies an image to a mirror is not the job that built it. The signature of that job is verified there too.
 #[test]
-fn a_mirror_is_signed_only_with_a_key() {
+fn a_mirror_is_signed_only_with_a_key_and_verified_in_any_case() {
     let keyless = "issuer = 'https://x'\nidentity = 'https://x/{version}'\n";
-    for (config, signed) in [
+    let keyless = attesting(keyless).replace("sign = 'key'", "sign = 'keyless'");
+    for (config, signs, trust) in [
         (
-            attesting(keyless).replace("sign = 'key'", "sign = 'keyless'"),
+            keyless,
             false,
+            "--certificate-oidc-issuer https://x --certificate-identity https://x/1.2.3",
         ),
-        (attesting(KEY), true),
+        (attesting(KEY), true, "--key target/a.pub"),
     ] {
         let signing = Signing::new(&config, &willing(V3.0));
         let mirror = format!("{}/mirror", signing.registry.address);
@@ -634,11 +636,88 @@ fn a_mirror_is_signed_only_with_a_key() {
         let push = [&["push-archive"], &to[..], &[archive]].concat();
         let output = signing.run(&push, &[]);
         assert_eq!(output.code, 0, "{}", output.stderr);
+        // The fake registry has no signature that could be copied.
+        let source = format!("{}/team/agent-runner", signing.registry.address);
+        let digest = &signing.publication.digest;
+        let warning = format!(
+            "warning: {source} has no signatures of {digest}, so `verify-image` will refuse the image of {mirror}\n"
+        );
+        assert_eq!(
+            output.stderr.contains(&warning),
+            !signs,
+            "{}",
+            output.stderr
+        );
+        assert_eq!(signing.calls().is_empty(), !signs, "{:?}", signing.calls());
+        let dry = signing
+            .run(&[&push[..], &["--dry-run"]].concat(), &[])
+            .stdout;
+        assert_eq!(dry.contains("cosign sign "), signs, "{dry}");
+
         signing.find_sboms(2);
-        let verified = signing.run(&[&["verify-image"], &to[..]].concat(), &[]);
+        let before = signing.calls().len();
+        let verify = [&["verify-image"], &to[..]].concat();
+        let verified = signing.run(&verify, &[]);
         assert_eq!(verified.code, 0, "{}", verified.stderr);
-        assert_eq!(!signing.calls().is_empty(), signed, "{:?}", signing.calls());
+        let command = format!(
+            "cosign verify {trust} --insecure-ignore-tlog=true --allow-insecure-registry {mirror}@{digest}"
+        );
+        assert_eq!(signing.calls()[before], command);
+        let dry = signing
+            .run(&[&verify[..], &["--dry-run"]].concat(), &[])
+            .stdout;
+        assert!(dry.contains(&format!("cosign verify {trust} ")), "{dry}");
     }
+}
+
+#[test]
+fn a_mirror_without_signatures_is_refused_with_the_way_to_copy_them() {
+    let signing = Signing::new(&channel(KEY), &willing(V3.0));
+    let cosign = [
+        version(V3.0),
+        answer("verify", 1, "", "Error: no signatures found\n"),
+    ];
+    let answers = serde_json::json!(cosign).to_string();
+    fs::write(signing.programs.path("bin/cosign.json"), answers).unwrap();
+    let (address, digest) = (&signing.registry.address, &signing.publication.digest);
+    let to = ["verify-image", "--version", "1.2.3", "--repository"];
+    let mirror = format!("{address}/mirror");
+    let archive = signing.publication.archive.to_str().unwrap();
+    let unsigned = signing.publication.path().join("xtask.local.toml");
+    let signed = fs::read_to_string(&unsigned).unwrap();
+    fs::write(&unsigned, signed.replace("'key'", "'no'")).unwrap();
+    let push = [
+        "push-archive",
+        "--version",
+        "1.2.3",
+        "--repository",
+        &mirror,
+        archive,
+    ];
+    let pushed = signing.run(&push, &[]);
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
+    fs::write(&unsigned, signed).unwrap();
+    let output = signing.run(&[&to[..], &[&mirror]].concat(), &[]);
+    assert_eq!(output.code, 1);
+    let expected = format!(
+        "Error: no signatures found\n\
+         error: {mirror}@{digest} has no signatures: those of {address}/team/agent-runner were not copied there\n\
+         hint: copy them: `cargo xtask push-archive --version 1.2.3 --repository {mirror} target/dist/agent-runner-1.2.3.oci.tar`, where {address}/team/agent-runner can be read\n\
+         hint: verify the image of the release: `cargo xtask verify-image --version 1.2.3`\n\
+         hint: look at the image without its signature: `cargo xtask verify-image --version 1.2.3 --repository {mirror} --no-signature`\n"
+    );
+    assert!(output.stderr.ends_with(&expected), "{}", output.stderr);
+    // A signature that is there, and is not the right one.
+    signing.registry.add_artifact(
+        "mirror",
+        None,
+        Some(&format!("{}.sig", digest.replace(':', "-"))),
+        "x",
+    );
+    let output = signing.run(&[&to[..], &[&mirror]].concat(), &[]);
+    let wrong =
+        format!("error: {mirror}@{digest} is not signed as the channel `release` requires: ");
+    assert!(output.stderr.contains(&wrong), "{}", output.stderr);
 }
 
 #[test]

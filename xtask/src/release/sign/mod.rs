@@ -101,38 +101,39 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// The signer of the channel; none if the channel does not sign. Nothing is asked of a registry, so this
-    /// can run before the build.
+    /// What signs at this place; none if nothing does. Nothing is asked of a registry, so this can run before the
+    /// build.
     ///
     /// # Errors
     /// When a setting is missing, when cosign is not installed, and when cosign could not read the key.
     pub fn for_signing(cx: &Context, git: &GitValues, place: Place) -> Result<Option<Self>> {
-        let Some(signer) = Self::for_verifying(cx, git, place)? else {
-            return Ok(None);
-        };
-        signer.trust.check_key(cx)?;
-        Ok(Some(signer))
-    }
-
-    /// As [`Self::for_signing`], but only the public part of the key is needed.
-    ///
-    /// # Errors
-    /// When a setting is missing, and when cosign is not installed.
-    pub fn for_verifying(cx: &Context, git: &GitValues, place: Place) -> Result<Option<Self>> {
-        if signs(cx.settings, place) && cx.find_program(cosign::PROGRAM).is_none() {
-            return Err(not_installed(cx).into());
-        }
-        Self::for_dry_run(cx, git, place)
-    }
-
-    /// The signer for a dry run, which shows what the installed cosign would get.
-    ///
-    /// # Errors
-    /// When a setting is missing.
-    pub fn for_dry_run(cx: &Context, git: &GitValues, place: Place) -> Result<Option<Self>> {
         if !signs(cx.settings, place) {
             return Ok(None);
         }
+        let signer = Self::for_verifying(cx, git)?;
+        if let Some(signer) = &signer {
+            signer.trust.check_key(cx)?;
+        }
+        Ok(signer)
+    }
+
+    /// What verifies the signatures of the channel's images, at every place; none if the channel does not sign. Only the
+    /// public part of the key is needed.
+    ///
+    /// # Errors
+    /// When a setting is missing, and when cosign is not installed.
+    pub fn for_verifying(cx: &Context, git: &GitValues) -> Result<Option<Self>> {
+        if cx.settings.channel.sign != Sign::No && cx.find_program(cosign::PROGRAM).is_none() {
+            return Err(not_installed(cx).into());
+        }
+        Self::for_dry_run(cx, git)
+    }
+
+    /// As [`Self::for_verifying`], for a dry run, which shows what the installed cosign would get.
+    ///
+    /// # Errors
+    /// When a setting is missing.
+    pub fn for_dry_run(cx: &Context, git: &GitValues) -> Result<Option<Self>> {
         let Some(trust) = trust::of(cx.settings, git)? else {
             return Ok(None);
         };
@@ -243,8 +244,8 @@ fn missing_attestations(
 }
 
 /// Whether the channel signs at this place. An image at a mirror is signed only with a key: the identity of the
-/// job that built it is not that of whoever copies it.
-fn signs(settings: &Settings, place: Place) -> bool {
+/// job that built it is not that of whoever copies it. The signature of that job is copied and can be verified there.
+pub fn signs(settings: &Settings, place: Place) -> bool {
     match (settings.channel.sign, place) {
         (Sign::No, _) | (Sign::Keyless, Place::Mirror) => false,
         (Sign::Key, _) | (Sign::Keyless, Place::Own) => true,

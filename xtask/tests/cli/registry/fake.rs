@@ -71,6 +71,8 @@ pub struct Oddities {
     pub max_upload: Option<usize>,
     /// Docker's media types are refused.
     pub only_oci: bool,
+    /// It keeps the list of what refers to a manifest itself.
+    pub has_referrers: bool,
     /// Nothing can be pushed before the repository is created.
     pub needs_repository: bool,
     /// Requests need `me` and `marked-password`.
@@ -195,6 +197,36 @@ impl Store {
             .insert(name.clone(), (media_type.to_owned(), content));
         name
     }
+
+    /// Stores a manifest, and gives it a tag. Returns its descriptor.
+    fn add(&mut self, media_type: &str, manifest: &Value, tag: Option<&str>) -> Value {
+        let content = manifest.to_string().into_bytes();
+        let (name, size) = (digest(&content), content.len());
+        let old = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        self.manifests
+            .insert(name.clone(), (media_type.to_owned(), content));
+        if let Some(tag) = tag {
+            self.tags.insert(tag.to_owned(), (name.clone(), old));
+        }
+        json!({ "mediaType": media_type, "digest": name, "size": size })
+    }
+
+    /// The descriptors of the manifests that refer to a digest.
+    fn referrers(&self, subject: &str) -> Vec<Value> {
+        let refers = |content: &[u8]| {
+            let manifest: Value = serde_json::from_slice(content).unwrap();
+            manifest["subject"]["digest"] == subject
+        };
+        let found = self
+            .manifests
+            .iter()
+            .filter(|(_, (_, content))| refers(content));
+        found
+            .map(|(name, (media_type, content))| {
+                json!({ "mediaType": media_type, "digest": name, "size": content.len() })
+            })
+            .collect()
+    }
 }
 
 /// A running registry.
@@ -301,6 +333,63 @@ impl FakeRegistry {
     pub fn manifest(&self, digest: &str) -> Value {
         let store = self.server.store.lock().unwrap();
         serde_json::from_slice(&store.manifests[digest].1).unwrap()
+    }
+
+    /// Stores an artifact with a layer in a repository: a signature, or an attestation. It refers to a digest, or has a
+    /// tag. Returns its descriptor.
+    pub fn add_artifact(
+        &self,
+        repository: &str,
+        subject: Option<&str>,
+        tag: Option<&str>,
+        content: &str,
+    ) -> Value {
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let mut store = self.server.store.lock().unwrap();
+        let mut blob = |content: &str| {
+            let digest = digest(content.as_bytes());
+            let key = (repository.to_owned(), digest.clone());
+            store.blobs.insert(key, content.as_bytes().to_vec());
+            json!({ "mediaType": "application/x", "digest": digest, "size": content.len() })
+        };
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": media_type,
+            "config": blob("{}"), "layers": [blob(content)],
+        });
+        if let Some(subject) = subject {
+            manifest["subject"] = json!({ "digest": subject });
+        }
+        store.add(media_type, &manifest, tag)
+    }
+
+    /// Gives a tag to an index of manifests.
+    pub fn add_index(&self, tag: &str, manifests: &[Value]) {
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
+        let mut store = self.server.store.lock().unwrap();
+        store.add(media_type, &index, Some(tag));
+    }
+
+    /// The digests in the index that has a tag; none if there is no such tag.
+    pub fn index(&self, tag: &str) -> Vec<String> {
+        let store = self.server.store.lock().unwrap();
+        let Some((name, _)) = store.tags.get(tag) else {
+            return Vec::new();
+        };
+        let index: Value = serde_json::from_slice(&store.manifests[name].1).unwrap();
+        let manifests = index["manifests"].as_array().unwrap().iter();
+        manifests
+            .map(|one| one["digest"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The digests of the manifests that refer to a digest.
+    pub fn referrers(&self, subject: &str) -> Vec<String> {
+        let store = self.server.store.lock().unwrap();
+        let found = store.referrers(subject).into_iter();
+        found
+            .map(|one| one["digest"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// The requests so far: method, path, status, and `auth` if they had an `Authorization`.
@@ -599,6 +688,12 @@ impl Server {
                 _ => self.get_manifest(request, reference),
             };
         }
+        if let Some((_, subject)) = rest.split_once("/referrers/")
+            && oddities.has_referrers
+        {
+            let found = self.store.lock().unwrap().referrers(subject);
+            return with_body(200, &json!({ "manifests": found }).to_string());
+        }
         if let Some(name) = rest.strip_suffix("/tags/list") {
             if let Some((status, body)) = oddities.list_refusal {
                 return with_body(status, body);
@@ -856,7 +951,10 @@ impl Server {
         store
             .manifests
             .insert(name, (media_type.to_owned(), request.body.clone()));
-        answer(201)
+        match subject {
+            Some(subject) if oddities.has_referrers => answer(201).with("OCI-Subject", subject),
+            Some(_) | None => answer(201),
+        }
     }
 
     fn get_manifest(&self, request: &Request, reference: &str) -> Answer {

@@ -483,6 +483,66 @@ fn a_proxy_that_fails_for_a_moment_is_asked_again() {
     assert!(output.stderr.contains(why), "{}", output.stderr);
 }
 
+/// cosign 3 stores what refers to an image as referrers, cosign 2 under tags.
+#[test]
+fn a_mirror_takes_over_what_refers_to_the_image() {
+    for has_referrers in [false, true] {
+        let oddities = Oddities {
+            has_referrers,
+            ..Oddities::default()
+        };
+        // The source keeps its list of referrers in the other way.
+        let fixture = Fixture::new(Oddities {
+            has_referrers: !has_referrers,
+            ..Oddities::default()
+        });
+        fixture.assert_publishes();
+        let (source, digest) = (&fixture.registry, &fixture.publication.digest);
+        let repository = "team/agent-runner";
+        let list = digest.replace(':', "-");
+        let artifact = |content| source.add_artifact(repository, Some(digest), None, content);
+        let referrers = ["signature", "attestation"].map(artifact);
+        if has_referrers {
+            source.add_index(&list, &referrers);
+        }
+        let tags = ["sig", "att", "sbom"].map(|ending| format!("{list}.{ending}"));
+        for tag in &tags {
+            source.add_artifact(repository, None, Some(tag), tag);
+        }
+
+        // The mirror has one already.
+        let mirror = FakeRegistry::start(oddities);
+        let own = mirror.add_artifact("mirror", Some(digest), None, "own");
+        if !has_referrers {
+            mirror.add_index(&list, std::slice::from_ref(&own));
+        }
+        let to = format!("{}/mirror", mirror.address);
+        // The second run changes nothing.
+        for _ in 0..2 {
+            let output = fixture.command().args(["--repository", &to]).output();
+            let output = command_output(&output.unwrap());
+            assert_eq!(output.code, 0, "{}", output.stderr);
+            let copied = "Copied 5 signatures and attestations\n";
+            assert!(output.stderr.contains(copied), "{}", output.stderr);
+            for tag in &tags {
+                assert_eq!(mirror.tags()[tag], source.tags()[tag]);
+            }
+            let all = [&own].into_iter().chain(&referrers);
+            let mut all: Vec<_> = all.map(|one| one["digest"].as_str().unwrap()).collect();
+            all.sort_unstable();
+            let mut listed = if has_referrers {
+                mirror.referrers(digest)
+            } else {
+                mirror.index(&list)
+            };
+            listed.sort();
+            assert_eq!(listed, all);
+            let has_tag = mirror.tags().contains_key(&list);
+            assert_eq!(has_tag, !has_referrers, "only one of them is the list");
+        }
+    }
+}
+
 #[test]
 fn a_busy_registry_says_until_when() {
     for busy in [Busy::Date, Busy::Epoch] {
