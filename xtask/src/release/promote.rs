@@ -131,8 +131,9 @@ struct Tags<'a> {
     manifests: BTreeMap<String, RawManifest>,
     /// What each tag named when it was last read.
     shown: BTreeMap<String, Option<String>>,
-    /// For each tag that was written: what it named before. A registry may return that for a while.
-    outdated: BTreeMap<String, Option<String>>,
+    /// For each tag that was written: what it named before, and the time since. A registry may return that for a
+    /// while, and one with several replicas even after it returned the new one.
+    outdated: BTreeMap<String, (Option<String>, Clock)>,
     /// How long to wait for the version's own tag in the list; zero after that was in vain once.
     list_limit: Duration,
 }
@@ -187,10 +188,13 @@ impl Tags<'_> {
     /// The digest that the tag names. If the registry still shows what the tag named before it was written,
     /// this waits.
     fn read(&mut self, tag: &str) -> Result<Option<String>> {
-        let outdated = self.outdated.remove(tag);
+        let (before, limit) = match self.outdated.get(tag) {
+            Some((before, written)) => (Some(before), LAG.saturating_sub(written.elapsed())),
+            None => (None, Duration::ZERO),
+        };
         let pause = || Ok(self.cx.exec.pause(PAUSE).map_err(Failure::signal)?);
-        let is_outdated = |digest: &Option<String>| outdated.as_ref() == Some(digest);
-        let digest = read_while(LAG, is_outdated, pause, || {
+        let is_outdated = |digest: &Option<String>| before == Some(digest);
+        let digest = read_while(limit, is_outdated, pause, || {
             let Some(manifest) = self.registry.manifest(tag)? else {
                 return Ok(None);
             };
@@ -209,7 +213,8 @@ impl Tags<'_> {
         };
         self.registry.put_manifest(tag, manifest)?;
         let before = self.shown.get(tag).cloned().flatten();
-        self.outdated.insert(tag.to_owned(), before);
+        self.outdated
+            .insert(tag.to_owned(), (before, Clock::start()));
         self.cx.ui.status(
             "Tagged",
             &format!(

@@ -249,6 +249,17 @@ fn what_was_written_may_be_visible_only_later() {
     fixture.assert_publishes();
 }
 
+/// A registry with several replicas returns the old and the new image in turns for a while.
+#[test]
+fn a_tag_may_name_its_old_image_again() {
+    let fixture = Fixture::new(Oddities {
+        replica_lag: Duration::from_secs(3),
+        ..Oddities::default()
+    });
+    fixture.registry.add_tags(&["1.2", "1", "latest"]);
+    fixture.assert_publishes();
+}
+
 /// Harbor's answer for a repository without images has another code than the specification's.
 #[test]
 fn a_repository_may_be_created_by_the_first_push() {
