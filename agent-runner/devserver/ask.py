@@ -56,6 +56,27 @@ async def find_session(
     return str(created.metadata.id)
 
 
+async def find_agent(
+    channel: grpc.aio.Channel, metadata: list[tuple[str, str]], agent_id: str
+) -> agent_pb2.Agent:
+    """Find an agent by its id.
+
+    Raises:
+        grpc.aio.AioRpcError: if the server refuses. If it has no such agent, standard error says
+            how to name another one.
+    """
+    wanted = agent_pb2.AgentId(value=agent_id)
+    try:
+        return await _call(channel, contract.GET_AGENT)(wanted, metadata=metadata)
+    except grpc.aio.AioRpcError as error:
+        if error.code() == grpc.StatusCode.NOT_FOUND:
+            print(
+                f"the server has no agent `{agent_id}`: name one of its agents with `--agent ID`",
+                file=sys.stderr,
+            )
+        raise
+
+
 def organization_of(agent: agent_pb2.Agent) -> str:
     """The organization of an agent. Its executions and sessions belong to the same one."""
     return agent.metadata.org or DEFAULT_ORGANIZATION
@@ -84,8 +105,7 @@ async def ask(
     metadata = [("authorization", f"Bearer {api_key}")] if api_key else []
     async with grpc.aio.insecure_channel(server) as channel:
         try:
-            wanted = agent_pb2.AgentId(value=agent)
-            found = await _call(channel, contract.GET_AGENT)(wanted, metadata=metadata)
+            found = await find_agent(channel, metadata, agent)
             execution.metadata.org = organization_of(found)
             if session:
                 session = await find_session(channel, metadata, session, found)

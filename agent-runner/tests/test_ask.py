@@ -44,6 +44,27 @@ def test_a_server_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> No
     assert re.match(f"{server}: {grpc.StatusCode.UNAVAILABLE.name}: ", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAUTHENTICATED])
+def test_an_unknown_agent(
+    code: grpc.StatusCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call(channel: object, method: contract.Method[Any, Any]) -> Any:
+        async def answer(request: Any, metadata: object) -> Any:
+            assert method is contract.GET_AGENT
+            none = grpc.aio.Metadata()
+            raise grpc.aio.AioRpcError(code, none, none, details="no")
+
+        return answer
+
+    monkeypatch.setattr(devserver.ask, "_call", call)
+    asked = ask("s:1", "hello", session="", agent="dev-agent", model="", workspace="", api_key="")
+    assert asyncio.run(asked) == REQUEST_FAILED
+    printed = capsys.readouterr().err
+    assert printed.endswith(f"s:1: {code.name}: no\n")
+    hint = "the server has no agent `dev-agent`: name one of its agents with `--agent ID`\n"
+    assert (hint in printed) == (code == grpc.StatusCode.NOT_FOUND)
+
+
 def test_the_server_chooses_the_id_of_a_new_session(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
 

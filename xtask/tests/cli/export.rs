@@ -265,6 +265,33 @@ fn on_a_bridge_the_host_has_a_name() {
 }
 
 #[test]
+fn an_address_in_the_environment_file_that_leads_to_the_container_is_reported() {
+    for (network, is_reported) in [("bridge", true), ("host", false)] {
+        let sandbox = sandbox(&format!(
+            "network = '{network}'\nenv-file = '.env'\naddresses = ['A', 'B']\nenv.A = 'localhost:1'\n"
+        ));
+        fs::write(sandbox.path("src/.env"), "A=127.0.0.1:7233\nB=other:1\n").unwrap();
+        for (format, host) in [
+            ("compose", "host.docker.internal"),
+            ("quadlet", "host.containers.internal"),
+        ] {
+            let output = export(&sandbox, format, &[]);
+            let warning = format!(
+                "warning: A is an address of this machine: in the container's own network it leads to the container\n\
+                 hint: export with the name that this machine has there: `-e A={host}:PORT`\n"
+            );
+            assert_eq!(
+                output.stderr.contains(&warning),
+                is_reported,
+                "{}",
+                output.stderr
+            );
+            assert!(!output.stderr.contains("warning: B"), "{}", output.stderr);
+        }
+    }
+}
+
+#[test]
 fn limits_and_restarts_are_those_of_run_local() {
     let sandbox = sandbox_with_check(
         "restart = 'unless-stopped'\nstop-grace = '30s'\n\

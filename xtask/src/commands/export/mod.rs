@@ -214,6 +214,7 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
     let env_file = runner::env_file_place(env_file_path(cx.settings, cx.env));
     let texts = facts.env_file.iter().flat_map(env_file_warnings);
     let quotes = texts.map(|text| Warning { text, hint: None });
+    let environment = runner::runner_env(cx.settings, cx.env, facts);
     match format {
         Format::Compose => {
             all.extend(
@@ -222,6 +223,7 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
                     .as_ref()
                     .and_then(compose::env_file_differences),
             );
+            all.extend(runner::own_addresses(&environment, &docker(cx.env)));
             all.extend(runner::ports_left_out(runner, &docker(cx.env)));
             all.extend(runner::missing_folders(runner.mounts));
             all.extend(runner::withheld(
@@ -232,6 +234,7 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
         Format::Quadlet => {
             all.extend(quotes);
             all.extend(old_podman(cx));
+            all.extend(runner::own_addresses(&environment, &podman(cx.env)));
             all.extend(runner::ports_left_out(runner, &podman(cx.env)));
             all.extend(runner::missing_folders(runner.mounts));
             all.extend(runner::withheld(&runner.variables, &env_file));
@@ -240,7 +243,6 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
         Format::Kubernetes => {
             all.extend(quotes);
             let secret = format!("the Secret `{}`", kubernetes::name(runner));
-            let environment = runner::runner_env(cx.settings, cx.env, facts);
             for name in runner::loopback_addresses(&environment) {
                 all.push(Warning::new(
                     format!("{name} is an address of this machine: in a cluster it leads to the runner's own pod"),

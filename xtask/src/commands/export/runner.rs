@@ -164,6 +164,30 @@ pub fn loopback_addresses<'a>(runner: &RunnerEnv<'a>) -> Vec<&'a str> {
         .collect()
 }
 
+/// Warns of addresses that the container takes from elsewhere, and that lead to the container itself.
+pub fn own_addresses(runner: &RunnerEnv, engine: &EngineFacts) -> Vec<Warning> {
+    let network = &runner.settings.run.network;
+    if !engine.has_host_name_on(network) {
+        return Vec::new();
+    }
+    let is_elsewhere = |name: &&str| {
+        matches!(
+            runner.get(name),
+            Some((_, Source::EnvFile | Source::Passed))
+        )
+    };
+    let names = loopback_addresses(runner).into_iter().filter(is_elsewhere);
+    let host = engine.host_name();
+    names
+        .map(|name| {
+            Warning::new(
+                format!("{name} is an address of this machine: in the container's own network it leads to the container"),
+                format!("export with the name that this machine has there: `-e {name}={host}:PORT`"),
+            )
+        })
+        .collect()
+}
+
 /// Warns of ports that the format does not publish.
 pub fn ports_left_out(runner: &Runner, engine: &EngineFacts) -> Option<Warning> {
     let run = &runner.settings.run;
