@@ -202,6 +202,17 @@ fn relations(parameters: &str) -> impl Iterator<Item = &str> {
     values.flat_map(|value| value.trim().trim_matches(['"', '\'']).split_whitespace())
 }
 
+/// The URL that starts an upload and asks to take the blob over from another repository.
+pub fn mount(uploads: &str, digest: &str, from: &str) -> String {
+    let url = with_parameter(uploads, "mount", digest);
+    with_parameter(&url, "from", from)
+}
+
+/// Whether a URL is from [`mount`].
+pub fn is_mount(url: &str) -> bool {
+    url.contains("/blobs/uploads/?mount=")
+}
+
 /// Adds a parameter to a URL; its value is percent-encoded here.
 pub fn with_parameter(url: &str, name: &str, value: &str) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    address::{resolve, with_parameter},
+    address::{mount, resolve, with_parameter},
     client::{RegistryClient, redirect},
     refusal::Action,
     request::{Body, Request, Upload},
@@ -142,8 +142,7 @@ impl RegistryClient<'_> {
             .as_ref()
             .filter(|_| self.refuses_mount.get().is_none())
         {
-            let mount = with_parameter(&url, "mount", digest);
-            let mount = with_parameter(&mount, "from", related);
+            let mount = mount(&url, digest, related);
             let response = self.send(&Request::new("POST", mount))?;
             if matches!(response.status, 201 | 202) {
                 return Ok(response);
@@ -232,11 +231,6 @@ impl RegistryClient<'_> {
         let authorization = self.authorization_for_upload(&request.url);
         self.attempt(request, authorization, &mut ResponseHead::read)
     }
-}
-
-/// Whether a request asks to take a blob over from the related repository.
-pub(super) fn is_mount(url: &str) -> bool {
-    url.contains("/blobs/uploads/?mount=")
 }
 
 fn time_limit(upload: Upload) -> Duration {

@@ -12,9 +12,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{
-    address::{Origin, next_link, resolve},
+    address::{Origin, is_mount, next_link, resolve},
     authentication::{Access, Challenge, basic, parse_token, token_request},
-    blobs::is_mount,
     certificates::CertificateFiles,
     http::Http,
     refusal::{self, Action},

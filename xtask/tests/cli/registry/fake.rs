@@ -971,7 +971,8 @@ impl Server {
         let unknown = || refusal(404, "MANIFEST_UNKNOWN", "manifest unknown");
         let (name, written) = match store.tags.get(reference) {
             Some((_, written))
-                if written.elapsed() < self.oddities.replica_lag && store.reads % 2 == 0 =>
+                if written.elapsed() < self.oddities.replica_lag
+                    && store.reads.is_multiple_of(2) =>
             {
                 match store.outdated.get(reference).and_then(Option::as_ref) {
                     Some(before) => (before.as_str(), None),
