@@ -87,12 +87,21 @@ impl PublishFixture {
 
     /// Checks that publishing fails for this reason and moves no tag.
     fn fails(&self, why: &str) -> CommandOutput {
-        self.fails_with(&[], why)
+        self.assert_failed(self.publish(), why)
     }
 
     /// As [`Self::fails`], with more arguments.
     fn fails_with(&self, more: &[&str], why: &str) -> CommandOutput {
-        let failed = command_output(&self.command().args(more).output().unwrap());
+        let failed = self.command().args(more).output().unwrap();
+        self.assert_failed(command_output(&failed), why)
+    }
+
+    /// As [`Self::fails`], with more variables.
+    fn fails_with_env(&self, env: &[(&str, &str)], why: &str) -> CommandOutput {
+        self.assert_failed(self.publish_with(env), why)
+    }
+
+    fn assert_failed(&self, failed: CommandOutput, why: &str) -> CommandOutput {
         assert_eq!(failed.code, 1, "{}", failed.stderr);
         assert!(failed.stderr.contains(why), "{}", failed.stderr);
         assert!(self.remote.tags().is_empty(), "no tag moves");
@@ -137,19 +146,28 @@ fn a_refused_request_is_not_retried() {
         return;
     };
     let denied = r#"{"errors":[{"code":"DENIED","message":"permission_denied: write_package"}]}"#;
-    fixture
-        .proxy
-        .fail("POST", "/blobs/uploads/", Fault::Status(403, denied), 1);
-    let failed = fixture.fails("you may not push ");
-    assert!(
-        failed
-            .stderr
-            .contains("status 403, denied: permission_denied: write_package\nhint: "),
-        "{}",
-        failed.stderr
-    );
-    assert_eq!(fixture.proxy.count("POST", ""), 1);
-    assert_eq!(fixture.proxy.count("PUT", ""), 0, "nothing was pushed");
+    let login = [("REGISTRY_TOKEN", "marked"), ("XTASK_REGISTRY_USER", "me")];
+    for (number, (env, what)) in [
+        (&[][..], "not signed in to "),
+        (&login[..], "you may not push to "),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fixture
+            .proxy
+            .fail("POST", "/blobs/uploads/", Fault::Status(403, denied), 1);
+        let failed = fixture.fails_with_env(env, what);
+        assert!(
+            failed
+                .stderr
+                .contains("status 403, denied: permission_denied: write_package"),
+            "{}",
+            failed.stderr
+        );
+        assert_eq!(fixture.proxy.count("POST", ""), number + 1);
+        assert_eq!(fixture.proxy.count("PUT", ""), 0, "nothing was pushed");
+    }
     fixture.assert_publishes();
 }
 
