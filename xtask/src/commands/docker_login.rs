@@ -304,7 +304,7 @@ fn explain(error: anyhow::Error, engine: &Engine, request: &LoginRequest) -> any
             let refused = explained(format!("{registry} refuses this token of {}", request.user));
             if registry == GITHUB_REGISTRY {
                 refused
-                    .hint("create get a token that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
+                    .hint("get a token that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`")
                     .hint("set `permissions: packages: write` in GitHub Actions, and `GITHUB_TOKEN` in the step's `env`")
             } else {
                 refused.hint("check the user name, and create a new token")

@@ -146,13 +146,15 @@ impl<'a> RegistryClient<'a> {
     }
 
     /// How another program can reach the registry as this client does. An insecure registry is asked whether it
-    /// speaks TLS; one that does not answer counts as one with TLS.
+    /// speaks TLS; one that does not answer counts as one whose certificate is not checked.
     pub fn connection(&self) -> Connection<'_> {
         let origin = self.origin().ok();
         let security = match origin {
             Some(origin) if !origin.is_tls => Security::PlainHttp,
             Some(origin) if self.http.is_insecure(origin) => Security::Unchecked,
-            Some(_) | None => Security::Checked,
+            Some(_) => Security::Checked,
+            // Only an insecure registry is asked.
+            None => Security::Unchecked,
         };
         let certificates = origin.map(|origin| self.http.certificate_files(origin));
         Connection {

@@ -10,7 +10,7 @@ use super::{
     refusal::Action,
     request::Request,
 };
-use crate::oci::media_type::OCI_INDEX;
+use crate::{base::error::Failure, oci::media_type::OCI_INDEX};
 
 /// More pages than any list of referrers has.
 const MAX_PAGES: usize = 100;
@@ -36,12 +36,19 @@ impl RegistryClient<'_> {
             found.extend(manifests_of(&response.body)?);
             let links = response.headers("link");
             let next = self.next_page(&links, "referrers")?;
-            match next.and_then(|link| resolve(&url, link)) {
-                Some(next) => url = next,
-                None => break,
-            }
+            let Some(link) = next else {
+                return Ok(found);
+            };
+            url = resolve(&url, link).with_context(|| {
+                let host = self.host();
+                format!("the list of referrers that {host} sent goes on at `{link}`, which is no address")
+            })?;
         }
-        Ok(found)
+        Err(Failure::new(format!(
+            "the list of referrers that {} sent has no end",
+            self.host()
+        ))
+        .into())
     }
 
     fn tagged_referrers(&self, digest: &str) -> Result<Vec<Value>> {

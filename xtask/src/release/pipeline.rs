@@ -442,14 +442,21 @@ impl Complete<'_> {
         let receipt = Receipt::new(
             cx,
             &publication.request.git,
-            verified,
+            verified.clone(),
             tags,
             signatures,
             publication.phases,
         );
-        let finished = attestations.map_or(Ok(()), |made| made.finish(cx));
-        let written = finished.and_then(|()| receipt.write(cx, is_mirror));
-        let path = written.map_err(|why| {
+        // An interrupted run has not left its files.
+        let finish = || -> Result<_> {
+            if let Some(made) = attestations {
+                made.finish(cx)?;
+            } else if attest::lacks_files(cx.settings, &verified.platform_names()) {
+                attest::write(cx, publication.registry, &verified)?.finish(cx)?;
+            }
+            receipt.write(cx, is_mirror)
+        };
+        let path = finish().map_err(|why| {
             Failure::new(format!(
                 "{reference} is published, and its receipt cannot be written: {why:#}"
             ))

@@ -221,7 +221,8 @@ impl Promotion {
                 wanted.push((tag.clone(), ours.clone()));
             }
         }
-        for kept in &plan.kept {
+        // Without tags of their own, the images of other versions are not known.
+        for kept in plan.kept.iter().filter(|_| has_own) {
             let owner = goal.settings.flavoured(&kept.version);
             if !self.digests.contains_key(&owner) {
                 ask(&mut self.requests, Request::Read(owner.clone()));
@@ -240,11 +241,12 @@ impl Promotion {
         if !self.requests.is_empty() {
             return Ok(None);
         }
-        if wanted.is_empty() {
+        let has_no_image = |(_, digest): &(String, Option<String>)| digest.is_none();
+        if wanted.is_empty() || (self.round == ROUNDS && wanted.iter().all(has_no_image)) {
             return Ok(Some(if lost {
                 Next::Lost(ours)
             } else {
-                self.done(goal, plan)
+                self.done(goal, plan, has_own)
             }));
         }
         if self.round == ROUNDS {
@@ -300,10 +302,10 @@ impl Promotion {
     }
 
     /// Every tag names what it should, or was left alone.
-    fn done(&self, goal: Goal, mut plan: TagPlan) -> Next {
+    fn done(&self, goal: Goal, mut plan: TagPlan, has_own: bool) -> Next {
         let has_image = |kept: &KeptTag| {
             let owner = goal.settings.flavoured(&kept.version);
-            !kept.is_taken || self.names(&owner).is_some()
+            !has_own || !kept.is_taken || self.names(&owner).is_some()
         };
         let (kept, without): (Vec<_>, Vec<_>) = plan.kept.into_iter().partition(has_image);
         plan.kept = kept;

@@ -641,7 +641,7 @@ fn login(code: &str, engine: &str) -> String {
     let (error, hints) = match (code, engine) {
         ("token-refused", _) => (
             "ghcr.io refuses this token of me",
-            "hint: create get a token that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`\nhint: set `permissions: packages: write` in GitHub Actions, and `GITHUB_TOKEN` in the step's `env`",
+            "hint: get a token that may push: `gh auth refresh --scopes write:packages`, or https://github.com/settings/tokens with `write:packages`\nhint: set `permissions: packages: write` in GitHub Actions, and `GITHUB_TOKEN` in the step's `env`",
         ),
         ("registry-unreachable", _) => (
             "ghcr.io cannot be reached",

@@ -298,7 +298,7 @@ fn each_login_failure_has_its_own_message_and_hint() {
     };
     let wrong =
         message("Error response from daemon: Get \"https://ghcr.io/v2/\": denied: denied\n");
-    assert!(wrong.starts_with("error: ghcr.io refuses this token of me\nhint: create get a token that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
+    assert!(wrong.starts_with("error: ghcr.io refuses this token of me\nhint: get a token that may push: `gh auth refresh --scopes write:packages`"), "{wrong}");
     let helper = message(
         "Error saving credentials: error storing credentials - err: exec: \"docker-credential-desktop\": executable file not found in $PATH, out: ``\n",
     );

@@ -444,6 +444,32 @@ fn an_image_that_is_signed_and_has_no_tag_is_not_signed_again() {
     }
 }
 
+/// An interrupted run leaves no files of attestations, and the release on GitHub needs them.
+#[test]
+fn a_run_that_has_only_to_write_files_writes_all_of_them() {
+    let signing = Signing::new(&attesting(KEY), &willing(V3.0));
+    assert_eq!(signing.publish(&[]).code, 0);
+    signing.find_sboms(2);
+    let files = [
+        "1.2.3.provenance.json",
+        "1.2.3.linux-amd64.spdx.json",
+        "1.2.3.linux-arm64.spdx.json",
+    ];
+    let files = files.map(|name| signing.publication.path().join("target/dist").join(name));
+    let texts = || files.each_ref().map(|file| fs::read_to_string(file).ok());
+    let before = texts();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    fs::remove_file(&files[1]).unwrap();
+    let calls = signing.calls().len();
+    let output = signing.publish(&[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(texts()[1..], before[1..], "the SBOMs are the same");
+    let signed = signing.calls()[calls..]
+        .iter()
+        .any(|call| call.starts_with("cosign sign "));
+    assert!(!signed);
+}
+
 #[test]
 fn an_image_without_the_sbom_of_a_platform_is_not_verified() {
     let signing = Signing::new(&attesting(KEY), &willing(V3.0));

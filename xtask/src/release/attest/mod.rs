@@ -82,8 +82,7 @@ impl Attestations {
     /// When a file cannot be moved.
     pub fn finish(self, cx: &Context) -> Result<()> {
         for one in &self.list {
-            let name = one.file.file_name().unwrap_or_default();
-            let path = cx.settings.root.join(paths::FOLDER).join(name);
+            let path = final_path(cx.settings, &one.file);
             fs::rename(&one.file, &path)
                 .with_context(|| format!("cannot write `{}`", path.display()))?;
             cx.ui.status("Wrote", &paths::display(cx.settings, &path));
@@ -125,6 +124,20 @@ pub fn planned(settings: &Settings, platforms: &[String], process: u32) -> Vec<A
             .collect::<Vec<_>>()
     };
     kinds(settings).into_iter().flat_map(of).collect()
+}
+
+/// Whether a file of the attestations that the channel wants is missing in the folder of release artifacts.
+pub fn lacks_files(settings: &Settings, platforms: &[String]) -> bool {
+    let planned = planned(settings, platforms, 0);
+    planned
+        .iter()
+        .any(|one| !final_path(settings, &one.file).exists())
+}
+
+/// Where a file of a run gets its name at the end.
+fn final_path(settings: &Settings, file: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default();
+    settings.root.join(paths::FOLDER).join(name)
 }
 
 /// Writes the attestations that the channel wants of a verified image, to a folder of this run.

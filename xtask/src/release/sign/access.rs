@@ -63,6 +63,7 @@ impl RegistryAccess {
     /// When a certificate cannot be read.
     pub fn gather(cx: &Context, registry: &RegistryClient) -> Result<Self> {
         let connection = registry.connection();
+        cx.exec.fail_if_interrupted()?;
         let mut files = PrivateFiles::new(cx.env, std::process::id());
         let tls = tls(&connection, &mut files)?;
         let mut env = Vec::new();
