@@ -67,7 +67,7 @@ async def find_agent(
     """
     wanted = agent_pb2.AgentId(value=agent_id)
     try:
-        return await _call(channel, contract.GET_AGENT)(wanted, metadata=metadata)
+        agent: agent_pb2.Agent = await _call(channel, contract.GET_AGENT)(wanted, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         if error.code() == grpc.StatusCode.NOT_FOUND:
             print(
@@ -75,6 +75,7 @@ async def find_agent(
                 file=sys.stderr,
             )
         raise
+    return agent
 
 
 def organization_of(agent: agent_pb2.Agent) -> str:
