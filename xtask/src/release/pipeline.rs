@@ -327,7 +327,7 @@ impl<'a> Publication<'a> {
         // A mirror has got the signatures of the repository that it mirrors.
         let may_be_signed = was_there || self.request.place(self.cx.settings) == Place::Mirror;
         let count = if may_be_signed && signer.has_signed(self.cx, image, verified)? {
-            attest::planned(self.cx.settings, &verified.platform_names(), 0).len()
+            attest::wanted(self.cx.settings, &verified.platform_names()).len()
         } else {
             let attestations = match made.take() {
                 Some(made) => made,

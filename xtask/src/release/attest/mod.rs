@@ -82,7 +82,8 @@ impl Attestations {
     /// When a file cannot be moved.
     pub fn finish(self, cx: &Context) -> Result<()> {
         for one in &self.list {
-            let path = final_path(cx.settings, &one.file);
+            let name = one.file.file_name().unwrap_or_default();
+            let path = cx.settings.root.join(paths::FOLDER).join(name);
             fs::rename(&one.file, &path)
                 .with_context(|| format!("cannot write `{}`", path.display()))?;
             cx.ui.status("Wrote", &paths::display(cx.settings, &path));
@@ -103,9 +104,8 @@ fn run_folder(settings: &Settings, process: u32) -> PathBuf {
     dist::parts(&settings.root.join(paths::FOLDER).join(name), process)
 }
 
-/// The attestations that the channel wants of an image for these platforms, as the process with this id writes them.
-pub fn planned(settings: &Settings, platforms: &[String], process: u32) -> Vec<Attestation> {
-    let folder = run_folder(settings, process);
+/// The attestations that the channel wants of an image for these platforms, with the names of their files at the end.
+pub fn wanted(settings: &Settings, platforms: &[String]) -> Vec<Attestation> {
     let of = |kind| {
         let files = match kind {
             Kind::Provenance => vec![paths::provenance(settings)],
@@ -114,30 +114,27 @@ pub fn planned(settings: &Settings, platforms: &[String], process: u32) -> Vec<A
                 files.collect()
             }
         };
-        let in_folder = |file: PathBuf| folder.join(file.file_name().unwrap_or_default());
         files
             .into_iter()
-            .map(|file| Attestation {
-                kind,
-                file: in_folder(file),
-            })
-            .collect::<Vec<_>>()
+            .map(move |file| Attestation { kind, file })
     };
     kinds(settings).into_iter().flat_map(of).collect()
 }
 
-/// Whether a file of the attestations that the channel wants is missing in the folder of release artifacts.
-pub fn lacks_files(settings: &Settings, platforms: &[String]) -> bool {
-    let planned = planned(settings, platforms, 0);
-    planned
-        .iter()
-        .any(|one| !final_path(settings, &one.file).exists())
+/// As [`wanted`], with the files that the process with this id writes.
+pub fn planned(settings: &Settings, platforms: &[String], process: u32) -> Vec<Attestation> {
+    let folder = run_folder(settings, process);
+    let mut all = wanted(settings, platforms);
+    for one in &mut all {
+        one.file = folder.join(one.file.file_name().unwrap_or_default());
+    }
+    all
 }
 
-/// Where a file of a run gets its name at the end.
-fn final_path(settings: &Settings, file: &Path) -> PathBuf {
-    let name = file.file_name().unwrap_or_default();
-    settings.root.join(paths::FOLDER).join(name)
+/// Whether a file of the attestations that the channel wants is missing in the folder of release artifacts.
+pub fn lacks_files(settings: &Settings, platforms: &[String]) -> bool {
+    let wanted = wanted(settings, platforms);
+    wanted.iter().any(|one| !one.file.exists())
 }
 
 /// Writes the attestations that the channel wants of a verified image, to a folder of this run.
