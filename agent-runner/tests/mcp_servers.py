@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 
+from tests.ports import free_port
 from tests.runners import until
 
 FOLDER = os.environ.get("AGENT_RUNNER_TEST_MCP", "")
@@ -37,9 +38,7 @@ async def everything(mode: str) -> AsyncIterator[str]:
     Args:
         mode: `streamableHttp` or `sse`.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         *("node", str(Path(FOLDER) / EVERYTHING), mode),
         env={"PATH": os.environ["PATH"], "PORT": str(port)},

@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -31,6 +30,7 @@ from stigmer_stubs.agentinstance_pb2 import AgentInstance
 from stigmer_stubs.environment_pb2 import Environment
 from stigmer_stubs.session_pb2 import Session
 from stigmer_stubs.skill_pb2 import Skill
+from tests.ports import free_port
 from tests.runners import (
     ENGINE,
     IMAGE_USER,
@@ -751,10 +751,3 @@ async def test_the_command_line_of_the_devserver(root: Path) -> None:
     finally:
         serving.terminate()
         assert await asyncio.wait_for(serving.wait(), 10) == 0
-
-
-def free_port() -> int:
-    """A port on which nothing listens at the moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stigmer_stubs import agentexecution_pb2 as pb
+from tests.ports import free_port
 from tests.runners import Runner, until
 from tests.stack import answer, needs_temporal, start_stack
-from tests.test_executions import free_port
 
 
 def read(address: str) -> dict[str, float]:

@@ -25,6 +25,7 @@ from graphton.wall import Wall, find_wall, with_network
 from tests.attack_suite import Result, run_suite, run_suite_here, successes
 from tests.folders import open_to_everyone
 from tests.network_attacks import ATTACKS, DIRECT, PRELUDE, Barrier, NetworkAttack, table
+from tests.ports import free_port
 from tests.stack import Stack, needs_temporal, start_stack
 
 MACHINE = with_network(find_wall())
@@ -54,9 +55,7 @@ class Services:
         self.abstract = f"attack-{os.getpid()}"
         self.allowed = self._serve_http()
         self.denied, self.udp = self._serve_denied()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.served = free.getsockname()[1]
+        self.served = free_port()
         unix = self._exits.enter_context(socket.socket(socket.AF_UNIX))
         unix.bind(f"\0{self.abstract}")
         unix.listen()

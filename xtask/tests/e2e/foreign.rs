@@ -4,8 +4,8 @@ use std::{fs, process::Command};
 
 use crate::{
     engines::{Checkout, var},
+    ports::free_port,
     remote::Remote,
-    stack::free_port,
 };
 
 /// The configuration says all that differs, and every command works.
@@ -28,11 +28,16 @@ pub fn another_project(checkout: &Checkout) {
     };
     // `image` runs the image as root. On the host's network, the command chooses the port.
     let port = free_port();
+    // Docker's classic store holds one platform of an image.
+    let (publish, platforms) = match checkout.engine.program {
+        "podman" => ("push-multiarch", "'linux/amd64', 'linux/arm64'"),
+        _ => ("push-image", "'linux/amd64'"),
+    };
     let project = format!(
         "schema = 1\n[image]\nrepository = '{}'\n\
          [run]\nnetwork = 'host'\nuser = 'image'\ncommand = ['{port}']\n\
          [run.hardening]\ndrop-capabilities = []\n\
-         [build]\nplatforms = ['linux/amd64']\n\
+         [build]\nplatforms = [{platforms}]\n\
          [require]\nuser = 'any'\nhealth-check = false\n",
         remote.repository()
     );
@@ -66,8 +71,11 @@ pub fn another_project(checkout: &Checkout) {
     run("status --exit-code");
     run("stop");
     assert_eq!(checkout.git(&["tag", "v1.2.3"]).code, 0);
-    run("push-image --version 1.2.3");
+    run(&format!("{publish} --version 1.2.3"));
     assert_eq!(remote.tags(), ["1", "1.2", "1.2.3", "latest"]);
+    if publish == "push-multiarch" {
+        assert_eq!(remote.images("1.2.3").len(), 2);
+    }
     run("verify-image --version 1.2.3");
     run("clean --all --yes");
 }

@@ -18,10 +18,10 @@ use tempfile::TempDir;
 
 use crate::{
     engines::{CommandOutput, command_output},
+    ports::free_port,
     proxy::read_head,
     publication::{Image, Publication},
     remote::{Remote, needed},
-    stack::free_port,
     tokens::{base64, openssl, url_safe},
 };
 

@@ -16,6 +16,8 @@ mod journey;
 mod keyless;
 mod lookalikes;
 mod networks;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod promises;
 mod proxy;
 #[path = "../publication/mod.rs"]

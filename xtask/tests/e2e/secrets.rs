@@ -17,9 +17,9 @@ use std::{
 
 use crate::{
     engines::{Checkout, CommandOutput, command_output},
+    ports::free_ports,
     publish::{Publisher, edit},
     remote::{Remote, needed},
-    stack::free_pair,
 };
 
 /// The prefix of all secrets of this test, except for the registry's password.
@@ -143,7 +143,7 @@ impl<'a> Secrets<'a> {
             ("COSIGN_PASSWORD", SIGNING.to_owned()),
             (
                 "STIGMER_BACKEND_ENDPOINT",
-                format!("localhost:{}", free_pair()),
+                format!("localhost:{}", free_ports(2)),
             ),
             (
                 "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",

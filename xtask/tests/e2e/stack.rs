@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::{
     engines::{Checkout, CommandOutput},
+    ports::{free_port, free_ports},
     remote::needed,
 };
 
@@ -88,19 +89,6 @@ pub fn with_its_own_temporal(checkout: &Checkout) {
     day(checkout, free_port());
 }
 
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// Two consecutive free ports, for the server and its model.
-pub fn free_pair() -> u16 {
-    (0..100)
-        .map(|_| free_port())
-        .find(|port| std::net::TcpListener::bind(("127.0.0.1", port + 1)).is_ok())
-        .unwrap()
-}
-
 /// A checkout whose stack has its own ports and task queue, because engines are tested in parallel.
 pub struct OwnStack<'a> {
     checkout: &'a Checkout<'a>,
@@ -114,7 +102,7 @@ impl<'a> OwnStack<'a> {
             ("TEMPORAL_SERVICE_ADDRESS", format!("localhost:{temporal}")),
             (
                 "STIGMER_BACKEND_ENDPOINT",
-                format!("localhost:{}", free_pair()),
+                format!("localhost:{}", free_ports(2)),
             ),
             // The server must use the same queue.
             (

@@ -2,13 +2,15 @@
 
 use std::{
     io::Write as _,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
 
-use crate::engines::{Checkout, PODMAN_ROOTLESS, command_output, var};
+use crate::{
+    engines::{Checkout, PODMAN_ROOTLESS, command_output, var},
+    ports::free_port,
+};
 
 /// A Temporal dev server on a free port. It is stopped at the end of the test.
 struct Server {
@@ -19,13 +21,7 @@ struct Server {
 
 impl Server {
     fn start(program: String) -> Self {
-        // The kernel chooses a free port.
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port()
-            .to_string();
+        let port = free_port().to_string();
         let process = Command::new(&program)
             .args([
                 "server",
@@ -92,9 +88,7 @@ pub fn worker_polls(checkout: &Checkout) {
         return;
     };
     checkout.ok(&["build-image"]);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("localhost:{}", listener.local_addr().unwrap().port());
-    drop(listener);
+    let nobody = format!("localhost:{}", free_port());
     let waiting = checkout.run_with(&["run-local"], &[("TEMPORAL_SERVICE_ADDRESS", &nobody)]);
     assert_eq!(waiting.code, 0, "healthy without a server: {waiting:?}");
     let warning = format!(

@@ -19,9 +19,9 @@ use tempfile::TempDir;
 use crate::{
     engines::{CommandOutput, DOCKER, RealEngine, command_output, var},
     faults::PublishFixture,
+    ports::free_port,
     proxy::{Fault, header, read_head},
     remote::Remote,
-    stack::free_port,
 };
 
 const SERVICE: &str = "e2e";

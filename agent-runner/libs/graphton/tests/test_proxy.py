@@ -162,17 +162,19 @@ async def test_a_listed_name_must_not_lead_to_this_machine_or_the_servers(
 
 async def test_bad_requests_and_servers_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proxy, "HEAD_SECONDS", 0.2)
+    # While the socket is bound, no other server can have its port. It does not listen.
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         free = closed.getsockname()[1]
-    async with proxying(listing(f"127.0.0.1:{free}", "nowhere.invalid:80")) as port:
-        assert (await ask(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
-        assert (await ask(port, b"x" * 70_000)).startswith(b"HTTP/1.1 431 ")
-        assert await ask(port, b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n") == b""  # no end of the head
-        refused = await ask(port, f"CONNECT 127.0.0.1:{free} HTTP/1.1\r\n\r\n".encode())
-        assert refused.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
-        unknown = await ask(port, b"CONNECT nowhere.invalid:80 HTTP/1.1\r\n\r\n")
-        assert unknown.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+        async with proxying(listing(f"127.0.0.1:{free}", "nowhere.invalid:80")) as port:
+            assert (await ask(port, b"GET / HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+            assert (await ask(port, b"x" * 70_000)).startswith(b"HTTP/1.1 431 ")
+            unfinished_head = b"CONNECT 127.0.0.1:80 HTTP/1.1\r\n"
+            assert await ask(port, unfinished_head) == b""
+            refused = await ask(port, f"CONNECT 127.0.0.1:{free} HTTP/1.1\r\n\r\n".encode())
+            assert refused.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+            unknown = await ask(port, b"CONNECT nowhere.invalid:80 HTTP/1.1\r\n\r\n")
+            assert unknown.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
 
 
 async def test_a_listed_name_must_not_lead_to_another_address_of_this_machine(
