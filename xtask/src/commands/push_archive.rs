@@ -16,7 +16,7 @@ use crate::{
     oci::archive::Archive,
     registry::authentication::Access,
     release::{
-        attest, destination,
+        attest, destination, dist,
         expected::expected,
         paths,
         pipeline::{PublishRequest, publish, warn_of_refusal},
@@ -62,6 +62,7 @@ impl Command for PushArchive {
             settings: &settings,
             ..*cx
         };
+        let _lock = dist::lock_for_reading(&settings.root, std::slice::from_ref(&path));
         let archive = Archive::open(&path)?;
         let git = git::work_tree(cx.exec, &settings.root);
         let mut expected = expected(built_for, &git);

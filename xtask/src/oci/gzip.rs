@@ -42,6 +42,7 @@ pub fn decompress<R: Read>(source: R) -> MultiGzDecoder<BufReader<R>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::digest::sha256;
 
     /// A reader that returns a few bytes at a time.
     struct Trickle<'a>(&'a [u8]);
@@ -68,6 +69,17 @@ mod tests {
         let mut read = Vec::new();
         decompress(&packed[..]).read_to_end(&mut read).unwrap();
         assert!(read == text);
+    }
+
+    /// A commit's image has one digest, whoever builds it: zlib-rs must compress in one way on every machine. If a new
+    /// version of it changes this digest, say so in CHANGELOG.md: the images of a commit get other digests.
+    #[test]
+    fn the_same_content_becomes_the_same_bytes_on_every_machine() {
+        let packed = compress(&text()[..], Vec::new()).unwrap();
+        assert_eq!(
+            sha256(&packed),
+            "sha256:88d4a75eaec63fd29dfaebe2606af220a23b4dba9ef22741cebbd486e30f4010"
+        );
     }
 
     #[test]

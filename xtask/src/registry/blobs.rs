@@ -15,12 +15,17 @@ use super::{
     response::{NoResponse, Response, ResponseHead},
     transfers::Transfer,
 };
-use crate::oci::{digest::short, source::StoredBlob};
+use crate::{
+    base::image::human_bytes,
+    oci::{digest::short, source::StoredBlob},
+};
 
 /// The slowest rate at which a registry moves an uploaded blob to its place, in bytes per second.
 const MIN_SPEED: u64 = 100_000;
 /// How often a download is continued after the connection was lost.
 const MAX_CONTINUATIONS: u32 = 4;
+/// The download of a blob of this size is reported, in bytes.
+const LARGE: u64 = 1_000_000;
 
 impl RegistryClient<'_> {
     /// Looks for a blob in the repository.
@@ -61,7 +66,9 @@ impl RegistryClient<'_> {
             content,
             transfer: self.transfers.begin("Reading", short(digest), size),
             registry: self,
+            name: short(digest).to_owned(),
             url,
+            size,
             received: 0,
             continuations: 0,
         }))
@@ -240,9 +247,13 @@ fn time_limit(upload: Upload) -> Duration {
 /// A download that goes on after the connection was lost.
 struct Download<'a> {
     registry: &'a RegistryClient<'a>,
+    /// The short digest.
+    name: String,
     url: String,
     content: Box<dyn Read + Send>,
     transfer: Transfer,
+    /// In bytes; 0 if it is unknown.
+    size: u64,
     /// In bytes.
     received: u64,
     continuations: u32,
@@ -255,6 +266,10 @@ impl Read for Download<'_> {
                 Ok(count) => {
                     self.received += count as u64;
                     self.transfer.add(count as u64);
+                    if count > 0 && self.received == self.size && self.size >= LARGE {
+                        let text = format!("{} ({})", self.name, human_bytes(self.size));
+                        self.registry.ui.status("Read", &text);
+                    }
                     return Ok(count);
                 }
                 Err(why) => why,

@@ -36,7 +36,11 @@ impl Source for RegistryClient<'_> {
 }
 
 impl RegistryClient<'_> {
-    fn wait_for<T>(&self, look: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
+    /// Looks for something until it is there, as long as a registry may take to show what was pushed.
+    ///
+    /// # Errors
+    /// Those of `look`, and when a signal interrupts.
+    pub fn wait_for<T>(&self, look: impl Fn() -> Result<Option<T>>) -> Result<Option<T>> {
         let begin = Instant::now();
         loop {
             let found = look()?;

@@ -19,8 +19,8 @@ use crate::{
 /// The endings of what is unfinished.
 const UNFINISHED: &[&str] = &[".partial", ".parts"];
 
-/// A shared lock: this process writes to the folder, or needs its unfinished files. It is released when the value is dropped or the
-/// process ends.
+/// A shared lock: this process writes to the folder, or needs its unfinished files. It is released when the value is
+/// dropped or the process ends.
 pub struct FolderLock {
     _lock: Option<File>,
 }
@@ -30,17 +30,31 @@ pub struct FolderLock {
 /// removes nothing.
 pub fn lock_for_writing(root: &Path, output: &Path) -> FolderLock {
     FolderLock {
-        _lock: lock(&root.join(paths::FOLDER), output),
+        _lock: lock(&root.join(paths::FOLDER), output, &[]),
     }
 }
 
-fn lock(folder: &Path, output: &Path) -> Option<File> {
+/// Locks the folder for reading files in it, if one of them is there. Until it is released, no run removes the files,
+/// even if they have the names of unfinished ones, as in the commands that a dry run prints.
+pub fn lock_for_reading(root: &Path, inputs: &[PathBuf]) -> FolderLock {
+    let folder = root.join(paths::FOLDER);
+    let is_within = |input: &PathBuf| {
+        let parent = input.parent().and_then(|parent| parent.canonicalize().ok());
+        parent.is_some() && parent == folder.canonicalize().ok()
+    };
+    let lock = || lock(&folder, &folder, inputs);
+    FolderLock {
+        _lock: inputs.iter().any(is_within).then(lock).flatten(),
+    }
+}
+
+fn lock(folder: &Path, output: &Path, inputs: &[PathBuf]) -> Option<File> {
     fs::create_dir_all(folder).ok()?;
     let lock = File::create(folder.with_extension("lock")).ok()?;
     if lock.try_lock().is_ok() {
-        remove_unfinished(folder, "");
+        remove_unfinished(folder, "", inputs);
         if let (Some(folder), Some(name)) = (output.parent(), output.file_name()) {
-            remove_unfinished(folder, &format!("{}.", name.to_string_lossy()));
+            remove_unfinished(folder, &format!("{}.", name.to_string_lossy()), inputs);
         }
         lock.unlock().ok()?;
     }
@@ -48,13 +62,14 @@ fn lock(folder: &Path, output: &Path) -> Option<File> {
     Some(lock)
 }
 
-/// Removes the unfinished files whose names begin so.
-fn remove_unfinished(folder: &Path, begin: &str) {
+/// Removes the unfinished files whose names begin so, but for the inputs of this run.
+fn remove_unfinished(folder: &Path, begin: &str, inputs: &[PathBuf]) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
+        let is_input = inputs.iter().any(|input| input.file_name() == Some(&name));
         let name = name.to_string_lossy();
         let is_unfinished = UNFINISHED.iter().any(|ending| name.ends_with(ending));
-        if !is_unfinished || !name.starts_with(begin) {
+        if !is_unfinished || !name.starts_with(begin) || is_input {
             continue;
         }
         let path = entry.path();
@@ -76,6 +91,7 @@ pub fn pack(
     timestamp: Option<u64>,
     output: &Path,
 ) -> Result<Archive> {
+    let _inputs = lock_for_reading(&cx.settings.root, inputs);
     let _lock = lock_for_writing(&cx.settings.root, output);
     let partial = partial(output, std::process::id());
     cx.exec
@@ -157,10 +173,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_read_is_not_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(paths::FOLDER);
+        fs::create_dir_all(&folder).unwrap();
+        let [input, left] =
+            ["a.oci.tar.42.partial", "b.oci.tar.43.partial"].map(|name| folder.join(name));
+        for path in [&input, &left] {
+            fs::write(path, "").unwrap();
+        }
+        let _reads = lock_for_reading(root.path(), std::slice::from_ref(&input));
+        assert!(!left.exists(), "a killed run left it");
+        let _writes = lock_for_writing(root.path(), &folder.join("c.oci.tar"));
+        assert!(input.exists());
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_created_has_no_lock() {
         let root = tempfile::tempdir().unwrap();
         fs::write(root.path().join("target"), "").unwrap();
-        assert!(lock(&root.path().join(paths::FOLDER), Path::new("x")).is_none());
+        assert!(lock(&root.path().join(paths::FOLDER), Path::new("x"), &[]).is_none());
     }
 
     #[test]

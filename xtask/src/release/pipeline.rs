@@ -458,9 +458,9 @@ impl Complete<'_> {
         };
         let path = finish().map_err(|why| {
             Failure::new(format!(
-                "{reference} is published, and its receipt cannot be written: {why:#}"
+                "{reference} is published, and the files about it cannot be written: {why:#}"
             ))
-            .hint("remove the cause, then run the same command again: it only writes the receipt, without building or pushing")
+            .hint("remove the cause, then run the same command again: it only writes the receipt and the attestations, without building or pushing")
         })?;
         // The image is published, so a failure would only make the job publish it again.
         for why in github::report(cx.env, &receipt, is_first) {

@@ -1,7 +1,7 @@
 //! The checks before a build: whether this version may be published, whether we have permission to push,
 //! whether the version is released already, and which tags it takes.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     base::{
@@ -18,7 +18,7 @@ use crate::{
         context::Context,
         git::{self, WorkTree},
     },
-    oci::{image_config::ImageConfig, manifest::Manifest},
+    oci::{image_config::ImageConfig, manifest::Manifest, verify::read_config},
     registry::client::{RawManifest, RegistryClient},
     release::{expected::REVISION_LABEL, tags},
     settings::{Publish, Settings},
@@ -263,7 +263,13 @@ pub fn released(
             is_same_commit: true,
         }));
     }
-    let config = config_of(registry, &manifest)?;
+    let config = match config_of(registry, &manifest)? {
+        Config::Found(config) => config,
+        Config::Broken(why) => bail!(
+            "the image of the tag `{}` is broken: {why}",
+            settings.own_tag()
+        ),
+    };
     let revision = config.label(REVISION_LABEL).map(str::to_owned);
     Ok(Some(Released {
         is_same_commit: config.label(VERSION_LABEL) == Some(version.as_str())
@@ -275,31 +281,80 @@ pub fn released(
     }))
 }
 
-/// The configuration of an image, or of the first image of an index.
-fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<ImageConfig> {
-    let mut manifest: Manifest = serde_json::from_slice(&found.content)?;
-    if manifest.is_index()
-        && let Some(first) = manifest.manifests.iter().find(|one| !one.is_attestation())
-        && let Some(child) = registry.manifest(&first.digest)?
-    {
-        manifest = serde_json::from_slice(&child.content)?;
-    }
-    let Some(config) = manifest.config else {
-        return Ok(ImageConfig::default());
-    };
-    Ok(serde_json::from_reader(registry.blob(&config.digest)?)?)
+/// What an image's labels say about its version.
+pub enum NamedVersion {
+    SemVer(String),
+    /// They name none, or one that is not `SemVer`.
+    None,
+    /// The image is broken, for this reason.
+    Broken(String),
 }
 
-/// The version in an image's labels. None if it names none, or one that is not `SemVer`.
+/// The version that an image's labels name.
 ///
 /// # Errors
-/// When its configuration cannot be read.
-pub fn version_of(registry: &RegistryClient, manifest: &RawManifest) -> Result<Option<String>> {
-    let config = config_of(registry, manifest)?;
+/// When the registry refuses or does not answer, and when it sends something else than what it was asked for.
+pub fn version_of(registry: &RegistryClient, manifest: &RawManifest) -> Result<NamedVersion> {
+    let config = match config_of(registry, manifest)? {
+        Config::Found(config) => config,
+        Config::Broken(why) => return Ok(NamedVersion::Broken(why)),
+    };
     let version = config
         .label(VERSION_LABEL)
         .filter(|text| Version::parse(text).is_ok_and(|version| version.semver().is_some()));
-    Ok(version.map(str::to_owned))
+    Ok(version.map_or(NamedVersion::None, |version| {
+        NamedVersion::SemVer(version.to_owned())
+    }))
+}
+
+/// An image's configuration.
+enum Config {
+    Found(ImageConfig),
+    /// The reason why there is none.
+    Broken(String),
+}
+
+/// The configuration of an image, or of the first image of an index. A part that is missing is waited for: the
+/// registry may show it late.
+fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<Config> {
+    let mut manifest: Manifest = match serde_json::from_slice(&found.content) {
+        Ok(manifest) => manifest,
+        Err(why) => return Ok(unclear(&why)),
+    };
+    if manifest.is_index()
+        && let Some(first) = manifest.manifests.iter().find(|one| !one.is_attestation())
+    {
+        let digest = &first.digest;
+        let Some(child) = registry.wait_for(|| registry.manifest(digest))? else {
+            return Ok(Config::Broken(format!("manifest {digest} is missing")));
+        };
+        if child.digest() != *digest {
+            bail!("the content of manifest {digest} does not match its digest");
+        }
+        manifest = match serde_json::from_slice(&child.content) {
+            Ok(manifest) => manifest,
+            Err(why) => return Ok(unclear(&why)),
+        };
+    }
+    let Some(config) = manifest.config else {
+        return Ok(Config::Found(ImageConfig::default()));
+    };
+    let why = match read_config(registry, &config) {
+        Ok(config) => return Ok(Config::Found(config)),
+        Err(why) => why,
+    };
+    if why.is::<serde_json::Error>() {
+        return Ok(Config::Broken(format!("{why:#}")));
+    }
+    let digest = &config.digest;
+    match registry.wait_for(|| registry.find_blob(digest)) {
+        Ok(None) => Ok(Config::Broken(format!("configuration {digest} is missing"))),
+        Ok(Some(_)) | Err(_) => Err(why),
+    }
+}
+
+fn unclear(why: &serde_json::Error) -> Config {
+    Config::Broken(format!("its manifest cannot be read: {why}"))
 }
 
 /// The versions that are released.
@@ -370,18 +425,21 @@ pub fn released_versions(
         let Some(manifest) = registry.manifest(tag)? else {
             continue;
         };
-        let Some(version) = version_of(registry, &manifest)? else {
-            let reference = cx.settings.image.repository.tagged(tag);
-            return Err(
-                unknown(&format!("the image of {reference} names no version"))
-                    .hint("run the same command again when the registry lists its tags")
-                    .hint(format!(
-                        "or remove the tag `{tag}`, if it may move to this version"
-                    ))
-                    .into(),
-            );
+        let reference = cx.settings.image.repository.tagged(tag);
+        let reason = match version_of(registry, &manifest)? {
+            NamedVersion::SemVer(version) => {
+                released.push(version);
+                continue;
+            }
+            NamedVersion::None => format!("the image of {reference} names no version"),
+            NamedVersion::Broken(why) => format!("the image of {reference} is broken: {why}"),
         };
-        released.push(version);
+        return Err(unknown(&reason)
+            .hint("run the same command again when the registry lists its tags")
+            .hint(format!(
+                "or remove the tag `{tag}`, if it may move to this version"
+            ))
+            .into());
     }
     Ok(ReleasedVersions {
         names: released,

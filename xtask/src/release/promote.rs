@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::{
     base::{error::Failure, ui::Clock},
@@ -11,7 +11,7 @@ use crate::{
     oci::digest,
     registry::client::{RawManifest, RegistryClient},
     release::{
-        preflight::{self, ReleasedVersions},
+        preflight::{self, NamedVersion, ReleasedVersions},
         promotion::{Answer, Goal, Next, Promotion, Request, UnsettledTag},
         tags::TagPlan,
     },
@@ -86,7 +86,7 @@ pub fn promote(
     for kept in &plan.kept {
         let reference = cx.settings.image.repository.tagged(&kept.tag);
         let version = &kept.version;
-        let text = if kept.is_taken {
+        let text = if kept.is_taken() {
             format!("{reference} at {version}, which is newer")
         } else {
             format!(
@@ -175,13 +175,18 @@ impl Tags<'_> {
         let Some(manifest) = self.manifests.get(digest) else {
             return Err(not_read(digest).into());
         };
+        let what = format!("cannot read the version of {digest}");
         let version = preflight::version_of(self.registry, manifest);
-        version.or_else(|why| {
+        if version.is_err() {
             self.cx.exec.fail_if_interrupted()?;
-            self.cx
-                .ui
-                .warn(&format!("cannot read the version of {digest}: {why:#}"));
-            Ok(None)
+        }
+        Ok(match version.with_context(|| what.clone())? {
+            NamedVersion::SemVer(version) => Some(version),
+            NamedVersion::None => None,
+            NamedVersion::Broken(why) => {
+                self.cx.ui.warn(&format!("{what}: {why}"));
+                None
+            }
         })
     }
 

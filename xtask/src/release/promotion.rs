@@ -223,13 +223,20 @@ impl Promotion {
         }
         // Without tags of their own, the images of other versions are not known.
         for kept in plan.kept.iter().filter(|_| has_own) {
-            let owner = goal.settings.flavoured(&kept.version);
+            let has_written = self.wrote.contains(&kept.tag);
+            let Some(owner) = &kept.owner else {
+                // The newer version does not take this tag, so the tag stays with this run's image.
+                if has_written {
+                    wanted.push((kept.tag.clone(), ours.clone()));
+                }
+                continue;
+            };
+            let owner = goal.settings.flavoured(owner);
             if !self.digests.contains_key(&owner) {
                 ask(&mut self.requests, Request::Read(owner.clone()));
             }
-            let has_written = self.wrote.contains(&kept.tag);
             let owner = self.names(&owner).map(str::to_owned);
-            if has_written || (!lost && kept.is_taken && owner.is_some()) {
+            if has_written || (!lost && kept.is_taken() && owner.is_some()) {
                 wanted.push((kept.tag.clone(), owner));
             }
         }
@@ -305,9 +312,13 @@ impl Promotion {
     fn done(&self, goal: Goal, mut plan: TagPlan, has_own: bool) -> Next {
         let has_image = |kept: &KeptTag| {
             let owner = goal.settings.flavoured(&kept.version);
-            !has_own || !kept.is_taken || self.names(&owner).is_some()
+            !has_own || !kept.is_taken() || self.names(&owner).is_some()
         };
-        let (kept, without): (Vec<_>, Vec<_>) = plan.kept.into_iter().partition(has_image);
+        // A newer version that appeared meanwhile does not take these.
+        let is_ours = |kept: &KeptTag| self.wrote.contains(&kept.tag) && kept.owner.is_none();
+        let (ours, kept): (Vec<_>, Vec<_>) = plan.kept.into_iter().partition(is_ours);
+        plan.moves.extend(ours.into_iter().map(|kept| kept.tag));
+        let (kept, without): (Vec<_>, Vec<_>) = kept.into_iter().partition(has_image);
         plan.kept = kept;
         let unsettled = without.into_iter().map(|kept| UnsettledTag {
             names: self.names(&kept.tag).map(str::to_owned),
@@ -692,6 +703,59 @@ mod tests {
         assert_eq!(writes, ["1.9.0-rc.1"]);
         assert!(is_done(&end), "{end:?}");
         assert_eq!(tags["next"], "b");
+    }
+
+    /// A stable version is released after the pre-release has written `next`.
+    #[test]
+    fn a_stable_version_that_is_released_meanwhile_does_not_get_next() {
+        let before = registry(&[("1.8.0-rc.1", "b"), ("next", "b")]);
+        let meanwhile = |released: &[(&str, &str)]| {
+            let run = run("1.9.0-rc.1", "d");
+            let mut tags = before.clone();
+            let mut promotion = Promotion::new(run.goal());
+            let mut is_released = false;
+            while run.step(&mut promotion, &mut tags) {
+                if !is_released && tags["next"] == "d" {
+                    tags.extend(registry(released));
+                    is_released = true;
+                }
+            }
+            (run.end(&mut promotion), tags["next"].clone())
+        };
+        let (end, next) = meanwhile(&[("2.0.0", "c")]);
+        assert!(matches!(end, Next::Done { plan, .. } if plan.moves.contains(&"next".to_owned())));
+        assert_eq!(next, "d");
+        // It stays with a newer pre-release.
+        let (end, next) = meanwhile(&[("2.0.0-rc.1", "e"), ("next", "e"), ("2.0.0", "c")]);
+        assert!(matches!(end, Next::Done { plan, .. } if plan.kept.len() == 1));
+        assert_eq!(next, "e");
+
+        let runs = [run("1.9.0-rc.1", "d"), run("2.0.0", "c")];
+        all_orders(&runs, &before, Stops::Never, |registry, ends| {
+            assert!(["b", "d"].contains(&&*registry["next"]), "{registry:?}");
+            assert!(ends.iter().all(is_done), "{ends:?}");
+        });
+    }
+
+    /// Both have written `next` when the stable version appears.
+    #[test]
+    fn of_two_prereleases_before_a_stable_version_the_newer_one_has_next() {
+        let runs = [run("1.9.0-rc.1", "d"), run("1.9.0-rc.2", "e")];
+        for order in [[0, 1], [1, 0]] {
+            let mut tags = registry(&[("1.8.0-rc.1", "b"), ("next", "b")]);
+            let mut promotions = runs.each_ref().map(|run| Promotion::new(run.goal()));
+            for (one, digest) in [(0, "d"), (1, "e")] {
+                while tags["next"] != digest {
+                    assert!(runs[one].step(&mut promotions[one], &mut tags));
+                }
+            }
+            tags.insert("2.0.0".to_owned(), "c".to_owned());
+            for one in order {
+                while runs[one].step(&mut promotions[one], &mut tags) {}
+                assert!(is_done(&runs[one].end(&mut promotions[one])));
+            }
+            assert_eq!(tags["next"], "e");
+        }
     }
 
     #[test]

@@ -26,10 +26,17 @@ pub struct KeptTag {
     /// The newer version.
     #[serde(rename = "with")]
     pub version: String,
-    /// Whether the newer version has the tag. A stable version keeps pre-releases from tags that it does not take
-    /// itself.
+    /// The newest version that takes the tag, of those newer than ours. A stable version keeps pre-releases from tags
+    /// that it does not take itself.
     #[serde(skip)]
-    pub is_taken: bool,
+    pub owner: Option<String>,
+}
+
+impl KeptTag {
+    /// Whether the newer version takes the tag.
+    pub fn is_taken(&self) -> bool {
+        self.owner.as_ref() == Some(&self.version)
+    }
 }
 
 /// Decides for each tag of the settings' version and flavour. `released` are versions that are released in this
@@ -58,20 +65,21 @@ pub fn plan(settings: &Settings, released: &[String], git: &GitValues) -> Result
         kept: Vec::new(),
     };
     for tag in settings.tags(git)? {
-        let kept = newer.iter().find_map(|(other, channel)| {
-            let is_taken = makes(settings, channel, other, &tag, git);
-            let is_kept = is_taken
+        let takes =
+            |(other, channel): &&(Version, Channel)| makes(settings, channel, other, &tag, git);
+        let keeps = |one: &&(Version, Channel)| {
+            let (other, _) = one;
+            takes(one)
                 || (other.is_release()
                     && !ours.is_release()
-                    && makes(settings, &settings.channel, other, &tag, git));
-            is_kept.then(|| KeptTag {
-                tag: tag.clone(),
-                version: other.to_string(),
-                is_taken,
-            })
-        });
-        match kept {
-            Some(kept) => plan.kept.push(kept),
+                    && makes(settings, &settings.channel, other, &tag, git))
+        };
+        match newer.iter().find(keeps) {
+            Some((version, _)) => plan.kept.push(KeptTag {
+                version: version.to_string(),
+                owner: newer.iter().find(takes).map(|(owner, _)| owner.to_string()),
+                tag,
+            }),
             None => plan.moves.push(tag),
         }
     }

@@ -12,6 +12,8 @@ mod flavours;
 mod formula;
 mod installed;
 mod messages;
+#[path = "../ports/mod.rs"]
+mod ports;
 #[path = "../publication/mod.rs"]
 mod publication;
 mod publish;

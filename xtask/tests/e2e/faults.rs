@@ -387,7 +387,7 @@ fn a_full_disk_costs_only_the_receipt() {
     }
     assert_eq!(failed.code, 1, "{failed:?}");
     let parts = [
-        " is published, and its receipt cannot be written: ",
+        " is published, and the files about it cannot be written: ",
         "No space left on device",
         "hint: ",
     ];

@@ -1,16 +1,23 @@
-//! Files with secrets for another program. They exist only while it runs.
+//! Files with secrets for another program. They exist only while it runs. If xtask is killed, they stay until the
+//! user's next run that writes such files. A process holds a lock on its folder while it needs the files.
 
 use std::{
     fmt, fs,
-    fs::{DirBuilder, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 
 use crate::base::{env::Env, secret::MASK};
+
+/// The name of a folder is this and the process's id.
+const PREFIX: &str = "agent-runner-xtask-";
+/// A folder that is younger may not be locked yet.
+const LOCKED_AFTER: Duration = Duration::from_secs(60);
 
 /// Files in a folder of their own, which only this user can read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +43,14 @@ impl fmt::Debug for PrivateFile {
 
 /// Removes the folder when it is dropped, also after a failure or a signal.
 #[must_use]
-pub struct Written<'a>(&'a Path);
+pub struct Written<'a> {
+    folder: &'a Path,
+    _lock: File,
+}
 
 impl Drop for Written<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0);
+        let _ = fs::remove_dir_all(self.folder);
     }
 }
 
@@ -49,7 +59,7 @@ impl PrivateFiles {
     pub fn new(env: &Env, process: u32) -> Self {
         let folder = Path::new(env.get("TMPDIR").unwrap_or("/tmp"));
         Self {
-            folder: folder.join(format!("agent-runner-xtask-{process}")),
+            folder: folder.join(format!("{PREFIX}{process}")),
             files: Vec::new(),
         }
     }
@@ -73,10 +83,17 @@ impl PrivateFiles {
             return Ok(None);
         }
         // A process with the same id may have been killed.
-        let _ = fs::remove_dir_all(&self.folder);
+        remove_unless_locked(&self.folder);
         let write = || -> io::Result<Written> {
             DirBuilder::new().mode(0o700).create(&self.folder)?;
-            let written = Written(&self.folder);
+            let lock = File::open(&self.folder)?;
+            // A file system without locks lets nobody lock it to remove it.
+            let _ = lock.lock_shared();
+            let written = Written {
+                folder: &self.folder,
+                _lock: lock,
+            };
+            remove_left(&self.folder);
             for file in &self.files {
                 let mut options = OpenOptions::new();
                 let options = options.write(true).create_new(true).mode(0o600);
@@ -110,9 +127,32 @@ impl PrivateFiles {
     }
 }
 
+/// Removes the other folders of this user whose processes were killed.
+fn remove_left(own: &Path) {
+    let user = |path: &Path| fs::metadata(path).map(|found| found.uid()).ok();
+    let entries = own.parent().and_then(|parent| fs::read_dir(parent).ok());
+    for entry in entries.into_iter().flatten().flatten() {
+        let path = entry.path();
+        let age = entry.metadata().and_then(|found| found.modified());
+        let age = age.ok().and_then(|time| time.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with(PREFIX)
+            && age.is_some_and(|age| age >= LOCKED_AFTER)
+            && user(&path) == user(own)
+        {
+            remove_unless_locked(&path);
+        }
+    }
+}
+
+fn remove_unless_locked(folder: &Path) {
+    if File::open(folder).is_ok_and(|folder| folder.try_lock().is_ok()) {
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{os::unix::fs::PermissionsExt as _, time::SystemTime};
 
     use super::*;
 
@@ -133,6 +173,34 @@ mod tests {
         assert_eq!((mode(&files.folder), mode(&path)), (0o700, 0o600));
         drop(written);
         assert!(!files.folder.exists());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Env::fake(&[("TMPDIR", folder.path().to_str().unwrap())]);
+        let files = |process| {
+            let mut files = PrivateFiles::new(&env, process);
+            files.add("a.json", String::new(), String::new());
+            files
+        };
+        let set_age = |folder: &Path, age| {
+            let time = SystemTime::now() - age;
+            File::open(folder).unwrap().set_modified(time).unwrap();
+        };
+        let [left, young, running, other] = [1, 2, 3, 4].map(files);
+        fs::create_dir(&left.folder).unwrap();
+        fs::create_dir(&young.folder).unwrap();
+        let running_files = running.write().unwrap();
+        for old in [&left, &running] {
+            set_age(&old.folder, LOCKED_AFTER);
+        }
+        let _other_files = other.write().unwrap();
+        assert!(!left.folder.exists());
+        assert!(young.folder.exists());
+        assert!(running.folder.exists(), "it is locked");
+        drop(running_files);
+        assert!(!running.folder.exists());
     }
 
     #[test]

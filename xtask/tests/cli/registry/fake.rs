@@ -179,6 +179,8 @@ struct Store {
     reads: usize,
     /// The tags that the list does not show.
     unlisted: BTreeSet<String>,
+    /// The blobs whose downloads it refuses.
+    refused: BTreeSet<String>,
     written: BTreeMap<String, Instant>,
     refused_uploads: usize,
     refused_tunnels: usize,
@@ -332,6 +334,19 @@ impl FakeRegistry {
     pub fn hide_from_list(&self, tags: &[&str]) {
         let mut store = self.server.store.lock().unwrap();
         store.unlisted = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    }
+
+    /// Lets it refuse the download of a blob.
+    pub fn refuse_blob(&self, digest: &str) {
+        let mut store = self.server.store.lock().unwrap();
+        store.refused.insert(digest.to_owned());
+    }
+
+    /// Lets it lose a blob.
+    pub fn lose_blob(&self, digest: &str) {
+        let mut store = self.server.store.lock().unwrap();
+        store.blobs.retain(|(_, one), _| one != digest);
+        store.refused.remove(digest);
     }
 
     /// A manifest or index.
@@ -774,6 +789,9 @@ impl Server {
             return refusal(status, "DENIED", body);
         }
         let store = self.store.lock().unwrap();
+        if request.method == "GET" && store.refused.contains(digest) {
+            return refusal(403, "DENIED", "not now");
+        }
         let visible = self.is_visible(store.written.get(digest));
         let key = (name.to_owned(), digest.to_owned());
         let content = store.blobs.get(&key).filter(|_| visible);

@@ -12,6 +12,7 @@ use std::{
 use fake::{Auth, Busy, FakeRegistry, Location, Oddities, Pages};
 
 use crate::{
+    ports::free_port,
     publication::{Compression, Image, Publication, Types},
     sandbox::{CommandOutput, command_output, skipped},
 };
@@ -148,6 +149,77 @@ fn a_deep_verification_downloads_the_layers() {
         fixture.registry.count("GET /v2/team/agent-runner/blobs/"),
         4
     );
+}
+
+/// A log shows which large downloads take time, as it does for uploads.
+#[test]
+fn the_download_of_a_large_layer_has_a_line() {
+    for (size, is_large) in [(1_100_000, true), (200_000, false)] {
+        let image = Image {
+            size,
+            ..Image::default()
+        };
+        let fixture = Fixture::of(Oddities::default(), image);
+        let output = fixture
+            .command()
+            .args(["--verify", "deep"])
+            .output()
+            .unwrap();
+        let output = command_output(&output);
+        fixture.assert_published(&output);
+        let lines = output.stderr.lines();
+        let count = lines
+            .filter(|line| line.starts_with("        Read "))
+            .count();
+        assert_eq!(count, if is_large { 2 } else { 0 }, "{}", output.stderr);
+    }
+}
+
+/// As in the commands that a dry run of `push-image` prints.
+#[test]
+fn an_input_with_the_name_of_an_unfinished_file_is_kept() {
+    let fixture = Fixture::new(Oddities::default());
+    let publication = &fixture.publication;
+    let input = publication.path().join("target/dist/a.oci.tar.42.partial");
+    std::fs::create_dir_all(input.parent().unwrap()).unwrap();
+    std::fs::copy(&publication.archive, &input).unwrap();
+    let path = input.to_str().unwrap();
+    for args in [
+        ["pack-archive", path, "--output", "target/b.oci.tar"],
+        ["push-archive", "--version", "1.2.3", path],
+    ] {
+        let output = command_output(&publication.command(&args).output().unwrap());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        assert!(input.exists(), "{args:?}");
+    }
+}
+
+/// A command needs the same memory for an image of any size: it sends layers, and reads them back, in parts.
+#[cfg(target_os = "linux")] // the only system that tells the memory of another process in a file
+#[test]
+fn layers_are_not_held_in_memory() {
+    let image = Image {
+        size: 64_000_000,
+        ..Image::default()
+    };
+    let fixture = Fixture::of(Oddities::default(), image);
+    let mut command = fixture.command();
+    command.args(["--verify", "deep"]);
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let begin = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < Duration::from_secs(300), "it hangs");
+        let status = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        if let Some(kilobytes) = line.and_then(|line| line.split_whitespace().nth(1)) {
+            peak = peak.max(kilobytes.parse::<u64>().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    fixture.assert_published(&command_output(&child.wait_with_output().unwrap()));
+    assert!((5_000..40_000).contains(&peak), "{peak} kB");
 }
 
 /// The storages of S3, Google and Azure are at other hosts. They get no credentials.
@@ -463,9 +535,7 @@ fn a_server_may_refuse_to_be_asked_first() {
 /// In CI, a registry is often started a moment before it is used.
 #[test]
 fn a_registry_may_start_late() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = format!("127.0.0.1:{}", free_port());
     let repository = format!("{address}/team/agent-runner");
     let publication = Publication::new(&repository, Image::default());
     let child = publication.push_archive().spawn().unwrap();

@@ -115,6 +115,32 @@ fn a_version_that_the_list_of_tags_lacks_keeps_latest() {
     }
 }
 
+/// The list of tags lacks the newer version, so only the label of `latest`'s image names it.
+#[test]
+fn latest_is_kept_unless_its_image_is_broken() {
+    let releases = Releases::new(Oddities::default());
+    let [older, newer] = ["1.2.4", "1.2.5"].map(|one| releases.checkout(one));
+    releases.publish(&newer);
+    releases.registry.hide_from_list(&["1.2.5"]);
+    let index = releases.registry.manifest(&newer.digest);
+    let image = index["manifests"][0]["digest"].as_str().unwrap();
+    let config = releases.registry.manifest(image)["config"]["digest"].clone();
+    let config = config.as_str().unwrap();
+
+    releases.registry.refuse_blob(config);
+    let output = releases.run(older.push_archive());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let why = format!("error: cannot read the version of {}: ", newer.digest);
+    assert!(output.stderr.contains(&why), "{}", output.stderr);
+    releases.assert_moving_tags_name(&newer.digest);
+
+    releases.registry.lose_blob(config);
+    let stderr = releases.publish(&older);
+    let warning = format!("warning: cannot read the version of {}: ", newer.digest);
+    assert!(stderr.contains(&warning), "{stderr}");
+    releases.assert_moving_tags_name(&older.digest);
+}
+
 /// If the registry's list cannot be read, git's tags tell which versions there are.
 #[test]
 fn a_tag_that_is_left_for_an_unpublished_version_is_reported() {
