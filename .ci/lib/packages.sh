@@ -6,7 +6,7 @@ PACKAGES=(
     docker-registry apache2-utils
     qemu-user-static binfmt-support
     debootstrap iptables iproute2 curl ca-certificates
-    hyperfine shellcheck jq ruby g++ libseccomp-dev
+    hyperfine shellcheck jq ruby g++ libseccomp-dev zstd
 )
 # bookworm's docker.io (20.10) has no buildx. sid's works with bookworm's libc.
 DOCKER_PACKAGES=(docker.io docker-cli containerd docker-buildx rootlesskit)

@@ -372,6 +372,7 @@ impl<'a> Checkout<'a> {
         command
             .args(["-qec", &format!("{} {line}", xtask.display()), "/dev/null"])
             .current_dir(self.src())
+            .envs(self.engine.env.iter().cloned())
             .env("XTASK_ENGINE", self.engine.program)
             .env("XTASK_RUN_CONTAINER", &self.container)
             .stdin(Stdio::piped())

@@ -1,11 +1,15 @@
 //! Publishing to a real registry, with every engine.
 
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path, time::SystemTime};
+use std::{
+    collections::BTreeMap, fs, io::Write as _, path::Path, process::Command, time::SystemTime,
+};
 
 use serde_json::Value;
 
 use crate::{
-    engines::{Checkout, CommandOutput, DOCKER, DOCKER_CONTAINERD, PODMAN, RealEngine},
+    engines::{
+        Checkout, CommandOutput, DOCKER, DOCKER_CONTAINERD, PODMAN, RealEngine, command_output,
+    },
     remote::{Remote, needed},
 };
 
@@ -45,14 +49,20 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    pub fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> CommandOutput {
-        let env: Vec<_> = self
-            .env
+    pub fn command(&self, args: &[&str], more: &[(&str, &str)]) -> Command {
+        self.checkout.command(args, &self.env_with(more))
+    }
+
+    fn env_with<'e>(&'e self, more: &[(&'e str, &'e str)]) -> Vec<(&'e str, &'e str)> {
+        self.env
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .chain(more.iter().copied())
-            .collect();
-        self.checkout.run_with(args, &env)
+            .collect()
+    }
+
+    pub fn run_with(&self, args: &[&str], more: &[(&str, &str)]) -> CommandOutput {
+        self.checkout.run_with(args, &self.env_with(more))
     }
 
     pub fn run(&self, args: &[&str]) -> CommandOutput {
@@ -79,11 +89,7 @@ impl<'a> Publisher<'a> {
     fn sign_in(&self) {
         let auth = self.remote.auth.as_deref().unwrap();
         let (user, password) = auth.split_once(':').unwrap();
-        let env: Vec<_> = self
-            .env
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let env = self.env_with(&[]);
         let args = ["docker-login", "--username", user, "--password-stdin"];
         let mut child = self
             .checkout
@@ -228,8 +234,38 @@ pub fn release(checkout: &Checkout) {
     if checkout.engine.name == DOCKER {
         second_release(&release, &digest);
     }
-    for version in ["1.2.3", "1.1.9"] {
+    if checkout.engine.name == DOCKER_CONTAINERD {
+        all_platforms_replace_one(&release);
+    }
+    for version in ["1.2.3", "1.1.9", "1.2.4"] {
         release.ok(&["clean", "--yes", "--version", version]);
+    }
+}
+
+/// `push-image` has published one platform. `push-multiarch` replaces it only with `--force` and the typed tag.
+fn all_platforms_replace_one(release: &Publisher) {
+    let remote = &release.remote;
+    release.commit_and_tag("v1.2.4");
+    release.ok(&["push-image", "--no-check", "--version", "1.2.4"]);
+    let one = remote.digest("1.2.4");
+    assert_eq!(remote.digest("latest"), one);
+    let all = "push-multiarch --no-check --version 1.2.4";
+    let words: Vec<_> = all.split(' ').collect();
+    release.refused(
+        &words,
+        "overwrite the tag: pass `--force` (no tag was moved)",
+    );
+    assert_eq!(remote.digest("1.2.4"), one);
+
+    let mut command = release.checkout.on_terminal(&format!("{all} --force"));
+    command.envs(release.env_with(&[]));
+    let mut child = command.spawn().unwrap();
+    writeln!(child.stdin.as_mut().unwrap(), "1.2.4").unwrap();
+    let done = command_output(&child.wait_with_output().unwrap());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(remote.images("1.2.4").len(), 2);
+    for tag in ["1", "1.2", "latest", "v1.2.4"] {
+        assert_eq!(remote.digest(tag), remote.digest("1.2.4"), "{tag}");
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeSet,
-    io::Write as _,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::process::ExitStatusExt as _,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -16,6 +17,7 @@ use crate::{
     faults::{PublishFixture, layers},
     proxy::Fault,
     publication::{self, Compression, Image, Publication, Types},
+    publish::Publisher,
     remote::Remote,
 };
 
@@ -257,9 +259,9 @@ fn releases(registry: &'static str, host: &str, readers: &[Reader]) -> Row {
     });
     let zstd = new(Image {
         types: Types::Oci,
-        compression: match which::which("zstd") {
-            Ok(_) => Compression::Zstd,
-            Err(_) => Compression::Gzip,
+        compression: match present("zstd", which::which("zstd").ok()) {
+            Some(_) => Compression::Zstd,
+            None => Compression::Gzip,
         },
         ..image("1.2.5", content)
     });
@@ -409,36 +411,100 @@ fn of_two_racing_images_of_a_version_one_has_all_tags() {
     }
 }
 
-/// Archives that engines built.
+/// Archives that an engine built, of two versions, which share all layers.
 pub fn built_archives(checkout: &Checkout) {
     let readers = Reader::all();
-    let archive = checkout.ok(&["build-multiarch"]);
-    let (archive, version) = (archive.trim(), checkout.version.as_str());
-    let mut rows = Vec::new();
-    for (registry, host) in registries() {
-        let remote = Remote::at(&host, "built");
-        let repository = remote.repository();
-        let mut row = Row {
-            registry,
-            cells: Vec::new(),
-        };
-        let to = ["--version", version, "--repository", &repository];
-        row.add(checkout.engine.name, || {
-            checkout.ok(&[&["push-archive"], &to[..], &[archive]].concat());
-            let report = checkout.ok(&[&["verify-image"], &to[..], &["--json"]].concat());
+    let all: Vec<_> = registries().collect();
+    let Some((_, host)) = all.first() else {
+        return;
+    };
+    let publisher = Publisher::new(checkout, Remote::at(host, "built"));
+    let [first, second] = ["1.2.3", "1.2.4"].map(|version| {
+        assert_eq!(checkout.git(&["tag", &format!("v{version}")]).code, 0);
+        let built = publisher.ok(&["build-multiarch", "--version", version]);
+        let archive = built.stdout.trim().to_owned();
+        ["push-archive", "--version", version, &archive].map(str::to_owned)
+    });
+    let rows: Vec<_> = all
+        .into_iter()
+        .map(|(registry, host)| {
+            releases_of(&publisher, [&first, &second], registry, &host, &readers)
+        })
+        .collect();
+    say(&format!("{}:\n{}", checkout.engine.name, table(&rows)));
+}
+
+/// Publishes archives with the given arguments.
+fn releases_of<'a>(
+    publisher: &Publisher,
+    [first, second]: [&'a [String; 4]; 2],
+    registry: &'static str,
+    host: &str,
+    readers: &[Reader],
+) -> Row {
+    let remote = Remote::at(host, "built");
+    // The archives were built for another repository.
+    let repository = remote.repository();
+    let to = ["--repository", &repository];
+    let push_line = |archive: &'a [String; 4]| {
+        let line = archive.iter().map(String::as_str);
+        line.chain(to).collect::<Vec<_>>()
+    };
+    let push = |archive| {
+        publisher
+            .ok(&push_line(archive))
+            .stderr
+            .matches(" Pushed ")
+            .count()
+    };
+    let mut row = Row {
+        registry,
+        cells: Vec::new(),
+    };
+    row.add("killed, resumed", || {
+        let mut child = publisher.command(&push_line(first), &[]).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut before = Vec::new();
+        let pushed = lines.by_ref().map(Result::unwrap).find(|line| {
+            before.push(line.clone());
+            line.contains(" Pushed ")
+        });
+        assert!(pushed.is_some(), "{registry}: {before:?}");
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        assert!(remote.tags().is_empty());
+        let count = push(first);
+        for tag in ["1", "1.2", "latest", "v1.2.3"] {
+            assert_eq!(remote.digest(tag), remote.digest("1.2.3"), "{tag}");
+        }
+        format!("{count} uploads")
+    });
+    row.add("the same again", || {
+        let count = push(first);
+        assert_eq!(count, 0, "{registry}");
+        format!("{count} uploads")
+    });
+    row.add("300 tags", || {
+        remote.add_tags("latest", "1.1.[1-300]");
+        format!("{} tags", remote.tags().len())
+    });
+    row.add("shared layers", || {
+        let count = push(second);
+        assert_eq!(count, 2, "{registry}: the configurations");
+        format!("{count} uploads")
+    });
+    row.add("read by others", || {
+        for (version, tags) in [
+            ("1.2.3", &["1.2.3", "v1.2.3", "1.1.300"][..]),
+            ("1.2.4", &["1.2.4", "v1.2.4", "1.2", "1", "latest"]),
+        ] {
+            let verify = ["verify-image", "--version", version, "--json"];
+            let report = publisher.ok(&[&verify[..], &to].concat()).stdout;
             let report: Value = serde_json::from_str(&report).unwrap();
             let digest = report["digest"].as_str().unwrap();
-            assert_eq!(remote.digest(version).as_deref(), Some(digest));
-            assert_readers_agree(
-                &readers,
-                &remote,
-                &[version],
-                digest,
-                &platforms_in(&report),
-            );
-            format!("{} agree", readers.len())
-        });
-        rows.push(row);
-    }
-    say(&table(&rows));
+            assert_readers_agree(readers, &remote, tags, digest, &platforms_in(&report));
+        }
+        format!("{} agree", readers.len())
+    });
+    row
 }
