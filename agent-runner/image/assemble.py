@@ -219,10 +219,14 @@ class AssembleError(Exception):
 
 
 class Source:
-    """An unpacked image. Links are resolved inside it, as its own programs would do."""
+    """An unpacked image. Links are resolved inside it, as its own programs would do.
+
+    It does not change, so each path is resolved only once.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._resolved: dict[str, tuple[PurePosixPath | None, tuple[PurePosixPath, ...]]] = {}
 
     def host_path(self, path: PurePosixPath | str) -> Path:
         """Return the path on this machine for a path in the image, without resolving links."""
@@ -230,12 +234,20 @@ class Source:
 
     def resolve(
         self, path: PurePosixPath | str
-    ) -> tuple[PurePosixPath | None, list[PurePosixPath]]:
+    ) -> tuple[PurePosixPath | None, tuple[PurePosixPath, ...]]:
         """Resolve the links in a path.
 
         Returns:
             The path without links, or None if it does not exist; and the links on the way.
         """
+        key = str(path)
+        if key not in self._resolved:
+            self._resolved[key] = self._resolve(path)
+        return self._resolved[key]
+
+    def _resolve(
+        self, path: PurePosixPath | str
+    ) -> tuple[PurePosixPath | None, tuple[PurePosixPath, ...]]:
         remaining = [part for part in PurePosixPath(path).parts if part != "/"]
         current = PurePosixPath("/")
         links: list[PurePosixPath] = []
@@ -248,7 +260,7 @@ class Source:
             try:
                 mode = self.host_path(current).lstat().st_mode
             except (FileNotFoundError, NotADirectoryError):
-                return None, links
+                return None, tuple(links)
             if stat.S_ISLNK(mode):
                 links.append(current)
                 if len(links) > 40:
@@ -256,7 +268,7 @@ class Source:
                 target = PurePosixPath(self.host_path(current).readlink())
                 remaining = [part for part in target.parts if part != "/"] + remaining
                 current = PurePosixPath("/") if target.is_absolute() else current.parent
-        return current, links
+        return current, tuple(links)
 
     def exists(self, path: PurePosixPath | str) -> bool:
         """Whether a path exists."""
@@ -341,13 +353,14 @@ class Tree:
 
     def _file(self, path: PurePosixPath, origin: Path) -> None:
         self._folder(path.parent)
-        if elf.is_elf(origin):
+        is_elf = elf.is_elf(origin)
+        if is_elf:
             self.host_path(path).write_bytes(elf.strip_sections(origin.read_bytes()))
         else:
             shutil.copyfile(origin, self.host_path(path))
         # Setuid bits are not copied: nothing in the image needs to become root.
         self.host_path(path).chmod(0o755 if origin.stat().st_mode & 0o111 else 0o644)
-        if elf.is_elf(origin):
+        if is_elf:
             for library in required_libraries(self.source, path, self.arch):
                 self.copy(library)
 
