@@ -243,7 +243,14 @@ def test_the_url_of_ollama(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STIGMER_LLM_BASE_URL", "http://gateway")
     assert Settings.load().llm.base_url == "http://gateway"
     monkeypatch.setenv("OLLAMA_BASE_URL", "ollama:11434")
+    assert Settings.load().llm.base_url == "http://gateway"
+    monkeypatch.delenv("STIGMER_LLM_BASE_URL")
     assert problems() == ["OLLAMA_BASE_URL should be an http:// or https:// URL"]
+    monkeypatch.setenv("STIGMER_LLM_PROVIDER", "anthropic")
+    assert Settings.load().llm == ModelConfig.resolve(Provider.ANTHROPIC)
+    monkeypatch.delenv("STIGMER_LLM_PROVIDER")
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key")
+    assert Settings.load().llm.base_url == ModelConfig.resolve(Provider.OPENAI).base_url
 
 
 def test_the_options_of_a_reply(monkeypatch: pytest.MonkeyPatch) -> None:

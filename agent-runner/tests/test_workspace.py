@@ -76,6 +76,40 @@ def test_a_folder_of_another_user(folder: Path) -> None:
 
 
 @needs_root
+@pytest.mark.parametrize(
+    ("owner", "explanation"),
+    [
+        (
+            0,
+            "uid 0 of this container, which is the user who runs the rootless engine, and the "
+            "agent-runner runs as uid 1234. Start the container with `--user 0:0`, which on the "
+            "host is that user",
+        ),
+        (
+            65534,
+            "another user of the host, and the agent-runner runs as uid 1234. Give the mounted "
+            "folder to the user who runs the engine, and start the container with `--user 0:0`, "
+            "which on the host is that user",
+        ),
+    ],
+)
+def test_a_folder_of_another_user_with_a_rootless_engine(
+    folder: Path, owner: int, explanation: str
+) -> None:
+    root = folder / "workspace"
+    root.mkdir(mode=0o755)
+    os.chown(root, owner, owner)
+    (folder / "uid_map").write_text("         0       1001          1\n 1 100000 65536\n")
+    before = "workspace.os.path.ismount = lambda path: True; "
+    before += f"workspace.UID_MAP = Path({str(folder / 'uid_map')!r})"
+    assert problem_as_uid_1234(root, before=before) == (
+        f"the workspace `{root}` cannot be used: `{root}` belongs to {explanation}; or give the "
+        "mounted folder to the agent-runner, which on the host has uid 101233: "
+        "`sudo chown -R 101233:101233 FOLDER`"
+    )
+
+
+@needs_root
 def test_a_sandbox_of_another_user(folder: Path) -> None:
     root = folder / "workspace"
     (root / "s/.tmp").mkdir(parents=True)

@@ -23,6 +23,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -249,6 +250,18 @@ class Settings(BaseSettings):
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.strip().lower() if isinstance(value, str) else value
+
+    @field_validator("ollama_base_url", mode="wrap")
+    @classmethod
+    def _only_if_used(
+        cls, value: object, handler: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> object:
+        """A URL that is not used may be invalid: it may be meant for another program."""
+        if "stigmer_llm_provider" not in info.data:  # its value is invalid
+            return handler(value)
+        provider, _ = _choose_provider(info.data)
+        is_used = provider is Provider.OLLAMA and not info.data.get("stigmer_llm_base_url")
+        return handler(value) if is_used else None
 
     @field_validator("agent_network_allow")
     @classmethod

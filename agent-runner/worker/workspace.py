@@ -19,6 +19,9 @@ it."""
 _UNKNOWN_UID: Final = 65534
 """The owner that the kernel shows for a file whose owner does not exist in a user namespace."""
 
+UID_MAP: Final = Path("/proc/self/uid_map")
+"""The ids of users inside and outside of the worker's user namespace: user_namespaces(7)."""
+
 
 def find_problem(root: Path, sandbox: str = "") -> str:
     """Say why the worker cannot write to the workspace, and what helps. Empty if it can.
@@ -78,6 +81,8 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
         return _explain_own(folder, owner.st_mode)
     change_owner = f"sudo chown -R {uid}:{gid}"
     text = f"`{folder}` belongs to uid {owner.st_uid}, and the agent-runner runs as uid {uid}. "
+    if mounted and _uid_outside(0) != 0:
+        return _explain_to_rootless(folder, owner.st_uid)
     if not mounted:
         return text + f"Give it to the agent-runner: `{change_owner} {folder}`"
     # The folder has another path on the host, which the worker cannot know.
@@ -91,6 +96,40 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
         "; or start the container as the owner of the folder: "
         f"`docker run --user {owner.st_uid}:{owner.st_gid} …`"
     )
+
+
+def _explain_to_rootless(folder: Path, owner: int) -> str:
+    """The explanation for a rootless engine, where the container's root is the engine's user."""
+    uid = os.geteuid()
+    who = "another user of the host" if owner == _UNKNOWN_UID else f"uid {owner} of this container"
+    if owner == 0:
+        who += ", which is the user who runs the rootless engine"
+    text = f"`{folder}` belongs to {who}, and the agent-runner runs as uid {uid}. "
+    if owner == 0:
+        text += "Start the container with `--user 0:0`, which on the host is that user"
+    else:
+        text += (
+            "Give the mounted folder to the user who runs the engine, and start the container with "
+            "`--user 0:0`, which on the host is that user"
+        )
+    outside = _uid_outside(uid)
+    if not outside:  # as far as this namespace shows
+        return text
+    return text + (
+        f"; or give the mounted folder to the agent-runner, which on the host has uid {outside}: "
+        f"`sudo chown -R {outside}:{outside} FOLDER`"
+    )
+
+
+def _uid_outside(uid: int) -> int | None:
+    """The number that a user has outside of the user namespace. None if it has none."""
+    if not UID_MAP.exists():  # not on Linux
+        return uid
+    for line in UID_MAP.read_text().splitlines():
+        inside, outside, count = map(int, line.split())
+        if inside <= uid < inside + count:
+            return outside + uid - inside
+    return None
 
 
 def _explain_own(folder: Path, mode: int) -> str:

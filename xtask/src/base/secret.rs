@@ -42,10 +42,13 @@ pub fn is_secret_name(name: &str) -> bool {
         "SECRET",
         "PASSWORD",
         "PASSWD",
+        "PASSPHRASE",
         "CREDENTIALS",
+        "CREDS",
     ];
     let holds = ["SECRET", "PASSWORD"];
     ends.iter().any(|end| last.ends_with(end))
+        || (last == "PWD" && !before.is_empty()) // alone, it is the shell's working folder
         || words
             .iter()
             .any(|word| holds.iter().any(|held| word.ends_with(held)))
@@ -71,9 +74,11 @@ fn words_of(name: &str) -> Vec<String> {
 }
 
 /// The prefixes of keys and tokens, each with the minimum number of characters that follow it.
-// OpenAI and Anthropic, GitHub, Slack, AWS, Google, GitLab, npm, PyPI, private keys.
+// OpenAI and Anthropic, Stripe, GitHub, Slack, AWS, Google, GitLab, npm, PyPI, private keys.
 const KEY_PREFIXES: &[(&str, usize)] = &[
     ("sk-", 16),
+    ("sk_live_", 10),
+    ("rk_live_", 10),
     ("ghp_", 20),
     ("gho_", 20),
     ("ghs_", 20),
@@ -126,6 +131,8 @@ fn find_secret(text: &str) -> Option<Range<usize>> {
         .iter()
         .find_map(|(prefix, min_length)| find_key(text, prefix, *min_length))
         .or_else(|| find_url_password(text))
+        .or_else(|| find_bearer_token(text))
+        .or_else(|| find_connection_password(text))
 }
 
 fn find_key(text: &str, prefix: &str, min_length: usize) -> Option<Range<usize>> {
@@ -156,9 +163,57 @@ fn find_url_password(text: &str) -> Option<Range<usize>> {
     })
 }
 
+/// Finds the token in `Bearer TOKEN`. The words of a sentence, and `Bearer realm=…` of a challenge, are none.
+fn find_bearer_token(text: &str) -> Option<Range<usize>> {
+    text.match_indices("Bearer ").find_map(|(at, prefix)| {
+        let begin = at + prefix.len();
+        let is_token = |c: char| c.is_ascii_alphanumeric() || "-._~+/".contains(c);
+        let rest = &text[begin..];
+        let length = rest.find(|c| !is_token(c)).unwrap_or(rest.len());
+        let token = &rest[..length];
+        let found = length >= 8 && token.contains(|c: char| c.is_ascii_digit());
+        found.then_some(begin..begin + length)
+    })
+}
+
+/// Finds the password in a connection string such as `Server=db;Password=…;Encrypt=yes`.
+fn find_connection_password(text: &str) -> Option<Range<usize>> {
+    let lower = text.to_ascii_lowercase();
+    ["password=", "pwd="].iter().find_map(|name| {
+        lower.match_indices(name).find_map(|(at, name)| {
+            let is_in_list = text[..at].ends_with(';') || text[at..].contains(';');
+            let begin = at + name.len();
+            let length = text[begin..].find(';').unwrap_or(text.len() - begin);
+            let found = is_in_list && length > 0 && &text[begin..begin + length] != MASK;
+            found.then_some(begin..begin + length)
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_in_values() {
+        for (text, masked) in [
+            ("Server=x;Password=hunter2zz", "Server=x;Password=***"),
+            ("PWD=a b;Server=x;pwd=c", "PWD=***;Server=x;pwd=***"),
+            ("Bearer eyJhbGci.eyJ1.x-_1", "Bearer ***"),
+            ("STRIPE=sk_live_hunter2zzz", "STRIPE=***"),
+        ] {
+            assert_eq!(redact(text), masked);
+            assert!(looks_like_secret(text), "{text}");
+        }
+        for text in [
+            "Bearer authentication is needed",
+            "Bearer realm=\"https://r.io/token\",service=\"r.io\"",
+            "the option password=VALUE",
+            "PWD=/home/me",
+        ] {
+            assert!(!looks_like_secret(text), "{text}");
+        }
+    }
 
     #[test]
     fn secret_names() {
@@ -176,6 +231,9 @@ mod tests {
             "SECRET_KEY_BASE",
             "DB_PASSWORD_PROD",
             "SIGNING_PRIVATE_KEY",
+            "GPG_PASSPHRASE",
+            "DB_PWD",
+            "AWS_CREDS",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
@@ -192,6 +250,7 @@ mod tests {
             "PASSWORD_MIN_LENGTH",
             "KMS_KEY_ALIAS",
             "SECRET_FILE",
+            "PWD",
             "",
             "__",
         ] {

@@ -58,6 +58,7 @@ fn paths(settings: &Settings) -> Vec<String> {
         | ValueType::Count(..)
         | ValueType::Size
         | ValueType::Duration
+        | ValueType::Seconds
         | ValueType::Choice(_)
         | ValueType::Text(_)
         | ValueType::List(_) => {

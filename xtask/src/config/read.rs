@@ -217,7 +217,11 @@ impl Reader<'_> {
                 key.value_type.read(&text)
             }
             (
-                ValueType::Size | ValueType::Duration | ValueType::Choice(_) | ValueType::Text(_),
+                ValueType::Size
+                | ValueType::Duration
+                | ValueType::Seconds
+                | ValueType::Choice(_)
+                | ValueType::Text(_),
                 DeValue::String(text),
             ) => key.value_type.read(text),
             (ValueType::List(validate), DeValue::Array(items)) => {

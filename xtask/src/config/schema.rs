@@ -21,6 +21,8 @@ pub enum ValueType {
     Size,
     /// `"10s"`, `"1m 30s"`.
     Duration,
+    /// A duration of whole seconds.
+    Seconds,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A text that the validator accepts.
@@ -146,7 +148,7 @@ pub const KEYS: &[Key] = &[
     key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address").adds(whole),
     key("run.ports", ValueType::List(port), "ports of the container that programs on this machine can reach, each as `HOST:CONTAINER`; not with the host's network").adds(whole),
     key("run.command", ValueType::List(any_text), "the arguments for the image's entry point, in place of the image's own"),
-    key("run.stop-grace", ValueType::Duration, "how long the container may take to stop before the engine kills it; whole seconds"),
+    key("run.stop-grace", ValueType::Seconds, "how long the container may take to stop before the engine kills it"),
     key("run.restart", ValueType::Choice(Restart::WORDS), "when the engine starts the container again after it has ended; `unless-stopped` also after a restart of the machine (with Podman, only if its `podman-restart.service` is enabled)"),
     key("run.limits.memory", ValueType::Size, "the maximum memory, such as `2GiB`; empty for no limit"),
     key("run.limits.cpus", ValueType::Text(cpus), "the maximum number of processors, such as `1.5`; empty for no limit"),
@@ -227,6 +229,7 @@ impl ValueType {
             Self::Count(low, high) => format!("a whole number from {low} to {high}"),
             Self::Size => "a size such as \"45MB\"".to_owned(),
             Self::Duration => "a duration such as \"10s\"".to_owned(),
+            Self::Seconds => "a duration of whole seconds such as \"10s\"".to_owned(),
             Self::Choice(words) => format!("one of \"{}\"", words.join("\", \"")),
             Self::Text(_) => "text".to_owned(),
             Self::List(_) => "a list of texts".to_owned(),
@@ -255,6 +258,12 @@ impl ValueType {
             Self::Duration => match humantime::parse_duration(text) {
                 Ok(duration) if !duration.is_zero() => Ok(Value::Duration(duration)),
                 _ => Err("must be a duration above zero, such as \"10s\"".to_owned()),
+            },
+            Self::Seconds => match Self::Duration.read(text)? {
+                Value::Duration(duration) if duration.subsec_nanos() > 0 => {
+                    Err("must be a duration of whole seconds, such as \"10s\"".to_owned())
+                }
+                value => Ok(value),
             },
             Self::Choice(words) if words.contains(&text) => Ok(Value::Text(text.to_owned())),
             Self::Choice(words) => {
@@ -668,6 +677,13 @@ mod tests {
         assert_eq!(ValueType::Size.read("").unwrap(), Value::Size(None));
         assert!(ValueType::Count(0, 5).read("6").is_err());
         assert!(ValueType::Duration.read("0s").is_err());
+        assert_eq!(
+            ValueType::Seconds.read("2m").unwrap(),
+            Value::Duration(Duration::from_secs(120))
+        );
+        for text in ["500ms", "1s 500ms", "0s", "x"] {
+            assert!(ValueType::Seconds.read(text).is_err(), "{text}");
+        }
         assert_eq!(
             ValueType::Map(any_text).read("A=1\nB=x=y").unwrap(),
             Value::Map([("A".into(), "1".into()), ("B".into(), "x=y".into())].into())

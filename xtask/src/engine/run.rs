@@ -400,8 +400,8 @@ fn limit_args(mut cmd: Cmd, limits: &Limits) -> Cmd {
     if !limits.cpus.is_empty() {
         cmd = cmd.args(["--cpus", &limits.cpus]);
     }
-    if limits.pids > 0 {
-        cmd = cmd.args(["--pids-limit", &limits.pids.to_string()]);
+    if let Some(pids) = limits.pids_limit() {
+        cmd = cmd.args(["--pids-limit", &pids.to_string()]);
     }
     cmd
 }

@@ -168,8 +168,18 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// The number of processors; empty for no limit.
     pub cpus: String,
-    /// The number of processes; 0 for no limit.
-    pub pids: u64,
+    /// The number of processes: 0 for no limit, none for the engine's own.
+    pub pids: Option<u64>,
+}
+
+impl Limits {
+    /// The limit of processes as engines take it: -1 for no limit.
+    pub fn pids_limit(&self) -> Option<i64> {
+        self.pids.map(|pids| match pids {
+            0 => -1,
+            pids => i64::try_from(pids).unwrap_or(-1),
+        })
+    }
 }
 
 /// What a container is not allowed to do.

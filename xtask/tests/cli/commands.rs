@@ -420,7 +420,10 @@ fn another_project_needs_no_stages_and_arguments_of_this_one() {
         )
     );
     let answers = [docker_version(), image()];
-    let up = docker(&answers).run(&["up", "--dry-run", "--version", "dev-me"]);
+    // The stack of a contributor may run on the usual port.
+    let elsewhere = format!("{PROJECT}env.STIGMER_BACKEND_ENDPOINT = 'localhost:1'\n");
+    let sandbox = Sandbox::new(&elsewhere).engine("docker", &answers);
+    let up = sandbox.run(&["up", "--dry-run", "--version", "dev-me"]);
     let missing = "error: `stack.server-target` names no stage with a development stigmer-server\n";
     assert!(up.code == 2 && up.stderr.contains(missing), "{up:?}");
 }
@@ -492,7 +495,7 @@ fn run_local_waits_until_the_health_check_passes() {
 
 #[test]
 fn run_local_shows_the_log_of_a_container_that_exited() {
-    let sandbox = docker(&[
+    let answers = [
         docker_version(),
         no_container_at_first(),
         container("exited", true),
@@ -510,13 +513,20 @@ fn run_local_shows_the_log_of_a_container_that_exited() {
             "",
             "TEMPORAL_MAX_CONCURRENCY: must be above 0\n",
         ),
-    ]);
-    let output = sandbox.run(&["run-local", "--version", "dev-me", "--quiet"]);
+    ];
+    let run_with = |restart| {
+        let sandbox = docker(&answers).env("XTASK_RUN_RESTART", restart);
+        sandbox.run(&["run-local", "--version", "dev-me", "--quiet"])
+    };
+    let output = run_with("no");
     assert_eq!(output.code, 1);
     assert_eq!(
         output.stderr,
         "TEMPORAL_MAX_CONCURRENCY: must be above 0\nerror: the container `box` exited with code 3 before it was healthy\nhint: read its whole log: `cargo xtask logs`\n"
     );
+    let restarted = "hint: with `run.restart`, the engine starts it again and again: end that with `cargo xtask stop`\n";
+    let output = run_with("on-failure");
+    assert!(output.stderr.ends_with(restarted), "{}", output.stderr);
 }
 
 #[test]

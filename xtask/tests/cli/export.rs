@@ -106,6 +106,72 @@ fn the_last_line_says_what_to_do_with_the_output() {
 }
 
 #[test]
+fn a_stop_that_is_too_short_for_executions_is_reported() {
+    for (stop_grace, seconds, is_short) in [
+        ("10s", "8", false),
+        ("10s", "10", true),
+        ("620s", "600", false),
+    ] {
+        let sandbox = sandbox_with_check(&format!("stop-grace = '{stop_grace}'\n"));
+        let variable = format!("SHUTDOWN_GRACE_SECONDS={seconds}");
+        for format in FORMATS {
+            let output = export(&sandbox, format, &["-e", &variable]);
+            let warning = "warning: `SHUTDOWN_GRACE_SECONDS` is 10, and the container is killed 10 s after it is told to stop: executions that still run then are lost\n\
+                           hint: give it more time: `run.stop-grace = \"12s\"`\n";
+            assert_eq!(output.stderr.contains(warning), is_short, "{output:?}");
+        }
+    }
+}
+
+/// The generators of Quadlet end the command line at an empty argument.
+#[test]
+fn an_empty_argument_is_refused_for_quadlet() {
+    let sandbox = sandbox_with_check("command = ['a', '', 'b']\n");
+    for format in FORMATS {
+        let output = export(&sandbox, format, &[]);
+        let refusal = "error: `run.command` has an empty argument, and Quadlet drops it with all that follow\n";
+        assert_eq!(
+            output.stderr.starts_with(refusal),
+            format == "quadlet",
+            "{output:?}"
+        );
+        assert_eq!(output.code == 0, format != "quadlet");
+    }
+}
+
+#[test]
+fn no_limit_of_processes_is_said_in_so_many_words() {
+    let sandbox = sandbox_with_check("limits.pids = 0\n");
+    assert_eq!(service(&sandbox, &[])["pids_limit"], -1);
+    let options = section(&sandbox, "Container");
+    assert!(
+        options.iter().any(|line| line.contains("--pids-limit=-1")),
+        "{options:?}"
+    );
+}
+
+#[test]
+fn a_flavour_is_another_image_of_the_version() {
+    let sandbox = sandbox_with_check("[flavour.tools]\ntarget = 'x'\n");
+    for format in FORMATS {
+        for (options, tag) in [
+            (&[][..], "dev-me"),
+            (&["--flavour", "tools"], "dev-me-tools"),
+        ] {
+            let output = text(&sandbox, format, options);
+            let images = output.lines().filter(|line| line.contains("ghcr.io/x/y"));
+            let images: Vec<_> = images.collect();
+            let ends = format!("ghcr.io/x/y:{tag}");
+            assert!(!images.is_empty(), "{format}: {output}");
+            for line in images {
+                let line = line.trim_end_matches(['"', ',']);
+                assert!(line.ends_with(&ends), "{format}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
 fn only_the_probes_ask_an_engine_for_the_images_health_check() {
     let sandbox = sandbox("").engine("docker", &[docker_version(), image()]);
     service(&sandbox, &[]);

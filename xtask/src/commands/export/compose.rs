@@ -61,8 +61,8 @@ struct Service {
     mem_limit: Option<u64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     cpus: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    pids_limit: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids_limit: Option<i64>,
     init: bool,
     read_only: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -94,10 +94,6 @@ struct Healthcheck {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
-fn is_zero(number: &u64) -> bool {
-    *number == 0
-}
-
 /// Makes the Compose file of the runner, for an engine that starts it as `run-local` would.
 pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile {
     let run = &runner.settings.run;
@@ -129,7 +125,7 @@ pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile
         volumes: runner.volumes().map(|volume| literal(&volume)).collect(),
         mem_limit: run.limits.memory,
         cpus: run.limits.cpus.clone(),
-        pids_limit: run.limits.pids,
+        pids_limit: run.limits.pids_limit(),
         init: run.hardening.init,
         read_only: run.hardening.read_only,
         tmpfs: run.hardening.tmpfs.iter().map(|it| literal(it)).collect(),

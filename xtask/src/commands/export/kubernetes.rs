@@ -581,7 +581,7 @@ mod tests {
             let limits = Limits {
                 memory,
                 cpus: cpus.to_owned(),
-                pids: 0,
+                pids: None,
             };
             serde_json::to_value(resources(&limits)).unwrap()
         };

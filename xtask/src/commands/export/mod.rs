@@ -21,7 +21,7 @@ use crate::{
         command::Command,
         export::runner::{Facts, Runner, Warning},
         health,
-        run_local::mounts::mount,
+        run_local::{mounts::mount, warnings::short_stop_grace},
     },
     config::layer::Override,
     engine::{Engine, EngineFacts, Location},
@@ -160,6 +160,12 @@ fn export<'a>(
             Ok((documents(&kubernetes::manifests(&runner, check))?, runner))
         }
         Format::Quadlet => {
+            if settings.run.command.iter().any(String::is_empty) {
+                return Err(Failure::new(
+                    "`run.command` has an empty argument, and Quadlet drops it with all that follow",
+                )
+                .hint("use Compose or Kubernetes, or an argument that is not empty"));
+            }
             let engine = podman(env);
             let runner = runner(Some(&engine));
             Ok((quadlet::unit(&runner, &engine, env.user), runner))
@@ -215,6 +221,7 @@ fn warnings(format: Format, runner: &Runner, cx: &Context, facts: &Facts) -> Vec
     let texts = facts.env_file.iter().flat_map(env_file_warnings);
     let quotes = texts.map(|text| Warning { text, hint: None });
     let environment = runner::runner_env(cx.settings, cx.env, facts);
+    all.extend(short_stop_grace(&environment).map(|(text, hint)| Warning::new(text, hint)));
     match format {
         Format::Compose => {
             all.extend(

@@ -35,7 +35,7 @@ use crate::{
         model::Model,
     },
     plan::{Output, Plan, Step},
-    settings::{Publish, Relabel, Settings},
+    settings::{Publish, Relabel, Restart, Settings},
 };
 
 /// How the container is started.
@@ -299,11 +299,17 @@ fn unhealthy(cx: &Context, facts: &RunFacts, why: Unhealthy) -> Failure {
             } else {
                 format!("exited with code {}", container.state.exit_code)
             };
-            Failure::new(format!(
+            let failure = Failure::new(format!(
                 "the container `{name}` {how} before it was healthy"
             ))
-            .hint("read its whole log: `cargo xtask logs`")
-            .hints(known)
+            .hint("read its whole log: `cargo xtask logs`");
+            let failure = match cx.settings.run.restart {
+                Restart::No => failure,
+                Restart::OnFailure | Restart::UnlessStopped => failure.hint(
+                    "with `run.restart`, the engine starts it again and again: end that with `cargo xtask stop`",
+                ),
+            };
+            failure.hints(known)
         }
         Unhealthy::TimedOut(words) => {
             let budget = human_time(cx.settings.health.budget);

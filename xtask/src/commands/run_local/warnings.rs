@@ -6,7 +6,11 @@ use crate::{
     base::image::human_bytes,
     commands::run_local::{facts::RunFacts, mounts::Mount, network::why_apart_from_host},
     engine::{Location, image::Image, run::IMAGE_USER},
-    facts::{context::Context, environment::env_file_warnings, host},
+    facts::{
+        context::Context,
+        environment::{RunnerEnv, env_file_warnings},
+        host,
+    },
     settings::Settings,
 };
 
@@ -19,6 +23,21 @@ const TWO_WORKERS: &str = "the stigmer CLI's runner `stigmer-agent-runner` runs 
 
 /// The hint for [`TWO_WORKERS`].
 pub const STOP_STIGMER_CLI: &str = "stop the CLI's runner: `stigmer server stop`; or set another `TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE`";
+
+/// The variable with the seconds that running executions may take after SIGTERM.
+const SHUTDOWN_GRACE: &str = "SHUTDOWN_GRACE_SECONDS";
+
+/// The warning and the hint if the engine kills the container while executions may still end.
+pub fn short_stop_grace(environment: &RunnerEnv) -> Option<(String, String)> {
+    let executions: u64 = environment.value(SHUTDOWN_GRACE)?.trim().parse().ok()?;
+    let engine = environment.settings.run.stop_grace.as_secs();
+    (executions >= engine).then(|| {
+        (
+            format!("`{SHUTDOWN_GRACE}` is {executions}, and the container is killed {engine} s after it is told to stop: executions that still run then are lost"),
+            format!("give it more time: `run.stop-grace = \"{}s\"`", executions.saturating_add(2)),
+        )
+    })
+}
 
 /// Warns of what the user may not expect, such as an address at which nothing listens.
 pub fn warn(cx: &Context, facts: &RunFacts) {
@@ -61,6 +80,10 @@ pub fn warn(cx: &Context, facts: &RunFacts) {
         ));
     }
     warn_of_subordinate_id(cx, facts);
+    if let Some((warning, hint)) = short_stop_grace(&facts.runner_env(cx.settings, cx.env)) {
+        cx.ui.warn(&warning);
+        cx.ui.hint(&hint);
+    }
     if let Some(why) = engine.why_localhost_is_unreachable() {
         cx.ui.warn(why);
     }
