@@ -178,6 +178,56 @@ def test_a_folder_that_a_security_module_forbids(
     )
 
 
+@pytest.mark.parametrize(
+    ("code", "explanation"),
+    [
+        (errno.ENOSPC, "its disk is full"),
+        (errno.EDQUOT, "the quota of its disk is used up"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+def test_a_disk_that_takes_no_more(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, explanation: str
+) -> None:
+    def write(descriptor: int, content: bytes) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "write", write)
+    problem = find_problem(folder)
+    monkeypatch.undo()
+    assert problem == f"the workspace `{folder}` cannot be used: {explanation}"
+
+
+def test_a_folder_that_was_removed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    descriptor = os.open(tmp_path / "folder", os.O_RDONLY)
+    (tmp_path / "folder").rmdir()
+    # As a mount, it leads to the removed folder.
+    root = Path(f"/proc/self/fd/{descriptor}")
+    problem = find_problem(root)
+    os.close(descriptor)
+    assert problem == (
+        f"the workspace `{root}` cannot be used: `{root}` was removed; create it, and start the "
+        "container again"
+    )
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EOPNOTSUPP])
+def test_a_folder_in_which_no_file_without_a_name_can_be_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """It was removed while it is mounted, or the file system has no such files."""
+
+    def refuse(path: object, flags: int, mode: int) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+    problem = find_problem(folder)
+    monkeypatch.undo()
+    removed = f"the workspace `{folder}` cannot be used: `{folder}` was removed; create it, and "
+    assert problem == (f"{removed}start the container again" if code == errno.ENOENT else "")
+
+
 def test_a_file_server_that_has_lost_the_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,9 @@ it."""
 _UNKNOWN_UID: Final = 65534
 """The owner that the kernel shows for a file whose owner does not exist in a user namespace."""
 
+_UNNAMED: Final = getattr(os, "O_TMPFILE", 0)
+"""The flag for a file without a name, which only Linux has."""
+
 UID_MAP: Final = Path("/proc/self/uid_map")
 """The ids of users inside and outside of the worker's user namespace: user_namespaces(7)."""
 
@@ -52,6 +55,8 @@ def _find_problem(root: Path, sandbox: str) -> str:
         restore_access(folder)
         if folder == root or os.path.lexists(folder):
             code = _access_error(folder)
+            if not code and folder == root:
+                code = _write_error(folder)
             if code:
                 explanation = _explain(folder, code, os.path.ismount(root))
                 return f"the workspace `{root}` cannot be used: {explanation}"
@@ -68,12 +73,38 @@ def _access_error(folder: Path) -> int:
     return errno.EROFS if read_only else errno.EACCES
 
 
+def _write_error(folder: Path) -> int:
+    """The error of writing: the disk can be full, or the mounted folder removed on the host."""
+    try:
+        if not folder.stat().st_nlink:  # removed, unless the file system counts no links
+            (folder / LOCKS_FOLDER).mkdir(exist_ok=True)
+    except OSError as error:
+        return error.errno or errno.EIO
+    if not _UNNAMED:
+        return 0
+    try:
+        descriptor = os.open(folder, _UNNAMED | os.O_WRONLY, 0o600)
+    except OSError as error:
+        # Not every file system has files without a name: open(2).
+        return 0 if error.errno in {errno.EOPNOTSUPP, errno.EISDIR} else error.errno or errno.EIO
+    try:
+        os.write(descriptor, bytes(4096))
+    except OSError as error:
+        return error.errno or errno.EIO
+    finally:
+        os.close(descriptor)
+    return 0
+
+
 def _explain(folder: Path, code: int | None, mounted: bool) -> str:
     if code not in {errno.EACCES, errno.EPERM}:
         known = {
             errno.EROFS: f"`{folder}` is read-only; mount the folder without `ro`",
             errno.EEXIST: f"`{folder}` is not a folder",
             errno.ENOTDIR: f"`{folder}` is not a folder",
+            errno.ENOENT: f"`{folder}` was removed; create it, and start the container again",
+            errno.ENOSPC: "its disk is full",
+            errno.EDQUOT: "the quota of its disk is used up",
         }
         return known.get(code or 0, os.strerror(code or errno.EIO))
     owner, uid, gid = folder.stat(), os.geteuid(), os.getegid()
