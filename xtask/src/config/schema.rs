@@ -146,7 +146,7 @@ pub const KEYS: &[Key] = &[
     key("run.pass-env", ValueType::List(env_name), "variables that are passed from your environment if they are set and not empty; only their names appear on the command line").adds(whole),
     key("run.env-file", ValueType::Text(any_text), "a file with lines of `NAME=value`; ignored if it does not exist"),
     key("run.addresses", ValueType::List(env_name), "variables with addresses: on a bridge network `localhost` in them is replaced by the host's name, and `run-local` warns if nothing listens at an address").adds(whole),
-    key("run.ports", ValueType::List(port), "ports of the container that programs on this machine can reach, each as `HOST:CONTAINER`; not with the host's network").adds(whole),
+    key("run.ports", ValueType::List(port), "ports of the container that programs on this machine can reach, each as `HOST:CONTAINER`; not with the host's network").adds(host_port),
     key("run.command", ValueType::List(any_text), "the arguments for the image's entry point, in place of the image's own"),
     key("run.stop-grace", ValueType::Seconds, "how long the container may take to stop before the engine kills it"),
     key("run.restart", ValueType::Choice(Restart::WORDS), "when the engine starts the container again after it has ended; `unless-stopped` also after a restart of the machine (with Podman, only if its `podman-restart.service` is enabled)"),
@@ -549,6 +549,11 @@ fn workspace(text: &str) -> Result<(), String> {
 
 fn whole(item: &str) -> &str {
     item
+}
+
+/// The port of this machine that a published port has.
+fn host_port(port: &str) -> &str {
+    port.split(':').next().unwrap_or(port)
 }
 
 /// The folder in the container at which a volume is mounted.

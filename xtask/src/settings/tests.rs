@@ -231,6 +231,20 @@ fn lists_of_additions_add_and_lists_of_choices_replace() {
 }
 
 #[test]
+fn a_port_of_this_machine_is_published_once() {
+    let project = "[run]\nports = ['8080:80', '8443:443']\n";
+    let settings = with_local(project, "[run]\nports = ['8080:81']\n", &[]).unwrap();
+    let ports = settings.run.ports.iter();
+    let ports: Vec<_> = ports.map(|port| (port.host, port.container)).collect();
+    assert_eq!(ports, [(8443, 443), (8080, 81)]);
+    let error = with_local("[run]\nports = ['8080:80', '8080:81']\n", "", &[]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`run.ports` has two entries for `8080`: `8080:80` (from xtask.toml:5) and `8080:81` (from xtask.toml:5)"
+    );
+}
+
+#[test]
 fn two_mounts_at_one_folder_are_refused_with_both_places() {
     let workspace = "[run]\nworkspace = '~/work'\n";
     let refused = |local: &str| {

@@ -184,6 +184,32 @@ fn only_the_probes_ask_an_engine_for_the_images_health_check() {
 }
 
 #[test]
+fn an_images_user_without_a_number_is_reported_for_kubernetes() {
+    for (user, run_user, is_reported) in [
+        ("app", "image", true),
+        ("app:staff", "image", true),
+        ("", "image", true),
+        ("1000:staff", "image", false),
+        ("app", "auto", false),
+        ("app", "5:5", false),
+    ] {
+        let found = json!([{
+            "Id": "sha256:0123456789abcdef", "Os": "linux", "Architecture": "amd64",
+            "Config": { "User": user, "Healthcheck": { "Test": ["CMD", "probe"] } },
+        }]);
+        let image = answer("image inspect", 0, &found.to_string(), "");
+        let sandbox = sandbox(&format!("user = '{run_user}'\n"));
+        let sandbox = sandbox.engine("docker", &[docker_version(), image]);
+        let output = export(&sandbox, "kubernetes", &[]);
+        let warning = format!(
+            "warning: the image's user `{user}` is no number: Kubernetes does not start the pod, because it could be root\n\
+             hint: set `run.user = \"UID:GID\"`, or write a number after USER in the Dockerfile\n"
+        );
+        assert_eq!(output.stderr.contains(&warning), is_reported, "{output:?}");
+    }
+}
+
+#[test]
 fn probes_without_a_known_health_check_are_refused() {
     let without_check = answer("image inspect", 0, r#"[{"Id": "sha256:0"}]"#, "");
     for (answer, why) in [
@@ -197,7 +223,7 @@ fn probes_without_a_known_health_check_are_refused() {
             output.stderr,
             format!(
                 "error: the probes run the health check of `ghcr.io/x/y:dev-me`, and {why}\n\
-                 hint: build the image: `cargo xtask build-image --version dev-me`; or set `health.command` in `xtask.toml`\n"
+                 hint: build the image, whose Dockerfile needs a HEALTHCHECK: `cargo xtask build-image --version dev-me`; or set `health.command` in `xtask.toml`\n"
             )
         );
     }
@@ -239,14 +265,15 @@ fn variables_reach_the_container_by_their_sources() {
         "pass-env = ['PASSED', 'UNSET', 'IN_FILE', 'BOTH']\nenv-file = '.env'\n\
          env.BOTH = 'fixed'\nenv.FIXED = 'fixed'\nenv.ALSO_IN_FILE = 'fixed'\n",
     )
-    .env("PASSED", "mine");
+    .env("PASSED", "mine")
+    .env("BARE", "mine");
     let file = sandbox.path("src/.env");
-    fs::write(&file, "IN_FILE=1\nALSO_IN_FILE=1\n").unwrap();
+    fs::write(&file, "IN_FILE=1\nALSO_IN_FILE=1\nBARE\nBARE_AND_UNSET\n").unwrap();
     let typed = ["-e", "FIXED=typed"];
     let service = service(&sandbox, &typed);
     assert_eq!(
         service["environment"],
-        json!({ "PASSED": null, "BOTH": "fixed", "FIXED": "typed" }),
+        json!({ "PASSED": null, "BARE": null, "BOTH": "fixed", "FIXED": "typed" }),
         "a name without a value would override a later line of the file"
     );
     assert_eq!(service["env_file"], json!(["/src/.env"]));
@@ -277,7 +304,7 @@ fn variables_reach_the_container_by_their_sources() {
         ("quadlet", "`/src/.env`"),
     ] {
         let warned = format!(
-            "warning: the runner will not see these variables of your environment: PASSED\nhint: put them into {place}, "
+            "warning: the runner will not see these variables of your environment: PASSED, BARE\nhint: put them into {place}, "
         );
         let output = export(&sandbox, format, &typed);
         assert!(output.stderr.contains(&warned), "{}", output.stderr);

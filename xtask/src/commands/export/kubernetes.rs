@@ -13,8 +13,8 @@ use crate::{
         export::runner::{Runner, Warning, distinct_label, dns_label, tmpfs_parts},
         run_local::mounts::Mount,
     },
-    engine::run::IMAGE_USER,
-    settings::{Limits, Port, RequiredUser, RunUser},
+    engine::{image::Image, run::IMAGE_USER},
+    settings::{Limits, Port, RequiredUser, RunUser, Settings},
 };
 
 /// The storage that a claim requests. Whoever needs more changes the claim.
@@ -498,6 +498,21 @@ fn claim_title(runner: &Runner, first: &Mount) -> String {
     } else {
         format!("{name}-volume-{}", first.host)
     }
+}
+
+/// Warns of an image's user that Kubernetes cannot tell from root.
+pub fn named_user(settings: &Settings, image: &Image) -> Option<Warning> {
+    let security = pod_security(&settings.run.user, settings.require.user);
+    let user = &image.config.user;
+    let number = user.split(':').next().unwrap_or_default().parse::<u32>();
+    let is_refused =
+        security.run_as_non_root == Some(true) && security.run_as_user.is_none() && number.is_err();
+    is_refused.then(|| {
+        Warning::new(
+            format!("the image's user `{user}` is no number: Kubernetes does not start the pod, because it could be root"),
+            "set `run.user = \"UID:GID\"`, or write a number after USER in the Dockerfile".to_owned(),
+        )
+    })
 }
 
 /// Warns of folders that are not in the manifests.

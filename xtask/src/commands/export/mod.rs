@@ -78,14 +78,18 @@ impl Command for Export {
         };
         let (text, runner) = export(self.format, cx.settings, cx.env, &facts, &check)?;
         for warning in warnings(self.format, &runner, cx, &facts) {
-            cx.ui.warn(&warning.text);
-            if let Some(hint) = warning.hint {
-                cx.ui.hint(&hint);
-            }
+            warn(cx, &warning);
         }
         cx.ui.print(&text)?;
         cx.ui.hint(&next(self.format, &runner, cx));
         Ok(())
+    }
+}
+
+fn warn(cx: &Context, warning: &Warning) {
+    cx.ui.warn(&warning.text);
+    if let Some(hint) = &warning.hint {
+        cx.ui.hint(hint);
     }
 }
 
@@ -125,7 +129,12 @@ fn health_check(cx: &Context, reference: &String) -> Result<Vec<String>> {
     })?;
     let why = match state.images.first() {
         Some(image) => match health::command(Some(image), &cx.settings.health) {
-            Some(check) => return Ok(check),
+            Some(check) => {
+                if let Some(warning) = kubernetes::named_user(cx.settings, image) {
+                    warn(cx, &warning);
+                }
+                return Ok(check);
+            }
             None => "the engine reports no health check for it",
         },
         None => "the engine does not have it",
@@ -134,7 +143,7 @@ fn health_check(cx: &Context, reference: &String) -> Result<Vec<String>> {
         "the probes run the health check of `{reference}`, and {why}"
     ))
     .hint(format!(
-        "build the image: `cargo xtask build-image {}`; {set}",
+        "build the image, whose Dockerfile needs a HEALTHCHECK: `cargo xtask build-image {}`; {set}",
         cx.settings.version_options()
     ))
     .into())

@@ -232,7 +232,7 @@ pub fn start(cx: &Context, options: StartOptions, started_by: StartedBy) -> Resu
                     "the engine reports no health check for the image, so the container's health is unknown",
                 );
                 cx.ui.hint(&format!(
-                    "build it with `cargo xtask build-image {}`, or set `health.command`",
+                    "add a HEALTHCHECK to the Dockerfile, or set `health.command`; Podman shows it only if the image was built with `cargo xtask build-image {}`",
                     cx.settings.version_options()
                 ));
             }
