@@ -10,9 +10,9 @@ _tried = itertools.count()
 def free_port() -> int:
     """A port on which nothing listens, and that no other test of this process gets.
 
-    The system does not choose it (port 0): when the socket is closed, it may give the port to
-    another program before the server uses it. By default it chooses ports above 32767 (Linux) or
-    49151 (macOS).
+    A port that the system chooses (port 0) is not safe: after the socket is closed, the system may
+    give it to another program before the server uses it. By default the system chooses ports above
+    32767 (Linux) or 49151 (macOS).
     """
     failure: OSError | None = None
     for _ in range(1000):

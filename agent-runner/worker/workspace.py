@@ -110,10 +110,10 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
     owner, uid, gid = folder.stat(), os.geteuid(), os.getegid()
     if owner.st_uid == uid:
         return _explain_own(folder, owner.st_mode)
-    change_owner = f"sudo chown -R {uid}:{gid}"
-    text = f"`{folder}` belongs to uid {owner.st_uid}, and the agent-runner runs as uid {uid}. "
     if mounted and _uid_outside(0) != 0:
         return _explain_to_rootless(folder, owner.st_uid)
+    change_owner = f"sudo chown -R {uid}:{gid}"
+    text = f"`{folder}` belongs to uid {owner.st_uid}, and the agent-runner runs as uid {uid}. "
     if not mounted:
         return text + f"Give it to the agent-runner: `{change_owner} {folder}`"
     # The folder has another path on the host, which the worker cannot know.
@@ -132,17 +132,15 @@ def _explain(folder: Path, code: int | None, mounted: bool) -> str:
 def _explain_to_rootless(folder: Path, owner: int) -> str:
     """The explanation for a rootless engine, where the container's root is the engine's user."""
     uid = os.geteuid()
-    who = "another user of the host" if owner == _UNKNOWN_UID else f"uid {owner} of this container"
+    start = "the container with `--user 0:0`, which on the host is that user"
     if owner == 0:
-        who += ", which is the user who runs the rootless engine"
-    text = f"`{folder}` belongs to {who}, and the agent-runner runs as uid {uid}. "
-    if owner == 0:
-        text += "Start the container with `--user 0:0`, which on the host is that user"
+        who = "uid 0 of this container, which is the user who runs the rootless engine"
+        advice = f"Start {start}"
     else:
-        text += (
-            "Give the mounted folder to the user who runs the engine, and start the container with "
-            "`--user 0:0`, which on the host is that user"
-        )
+        unknown = owner == _UNKNOWN_UID
+        who = "another user of the host" if unknown else f"uid {owner} of this container"
+        advice = f"Give the mounted folder to the user who runs the engine, and start {start}"
+    text = f"`{folder}` belongs to {who}, and the agent-runner runs as uid {uid}. {advice}"
     outside = _uid_outside(uid)
     if not outside:  # as far as this namespace shows
         return text

@@ -42,6 +42,11 @@ impl EnvFile {
         })
     }
 
+    /// Whether a line of the file gives the variable a value. A line with only the name does not.
+    pub fn has_value(&self, name: &str) -> bool {
+        self.last(name, |line| line.value.as_deref()).is_some()
+    }
+
     fn last<'a>(
         &'a self,
         name: &str,

@@ -175,10 +175,19 @@ pub fn verify(
 /// When it cannot be read, or differs from its digest.
 pub fn read_manifest(source: &dyn Source, digest: &str) -> Result<Vec<u8>> {
     let content = source.manifest(digest)?;
-    if sha256(&content) != digest {
+    check_manifest(&content, digest)?;
+    Ok(content)
+}
+
+/// Checks the content of a manifest against its digest.
+///
+/// # Errors
+/// When they differ.
+pub fn check_manifest(content: &[u8], digest: &str) -> Result<()> {
+    if sha256(content) != digest {
         bail!("the content of manifest {digest} does not match its digest");
     }
-    Ok(content)
+    Ok(())
 }
 
 /// Reads an image configuration, and checks it against its digest.

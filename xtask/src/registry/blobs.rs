@@ -66,9 +66,7 @@ impl RegistryClient<'_> {
             content,
             transfer: self.transfers.begin("Reading", short(digest), size),
             registry: self,
-            name: short(digest).to_owned(),
             url,
-            size,
             received: 0,
             continuations: 0,
         }))
@@ -247,13 +245,9 @@ fn time_limit(upload: Upload) -> Duration {
 /// A download that goes on after the connection was lost.
 struct Download<'a> {
     registry: &'a RegistryClient<'a>,
-    /// The short digest.
-    name: String,
     url: String,
     content: Box<dyn Read + Send>,
     transfer: Transfer,
-    /// In bytes; 0 if it is unknown.
-    size: u64,
     /// In bytes.
     received: u64,
     continuations: u32,
@@ -266,8 +260,9 @@ impl Read for Download<'_> {
                 Ok(count) => {
                     self.received += count as u64;
                     self.transfer.add(count as u64);
-                    if count > 0 && self.received == self.size && self.size >= LARGE {
-                        let text = format!("{} ({})", self.name, human_bytes(self.size));
+                    let total = self.transfer.total();
+                    if count > 0 && self.received == total && total >= LARGE {
+                        let text = format!("{} ({})", self.transfer.name(), human_bytes(total));
                         self.registry.ui.status("Read", &text);
                     }
                     return Ok(count);

@@ -130,6 +130,15 @@ impl Count {
 }
 
 impl Transfer {
+    pub fn name(&self) -> &str {
+        &self.count.name
+    }
+
+    /// The size in bytes; 0 if it is unknown.
+    pub fn total(&self) -> u64 {
+        self.count.total
+    }
+
     /// A reader whose bytes count as transferred. It begins anew.
     pub fn counting<R: Read>(&self, content: R) -> Counting<R> {
         self.count.done.store(0, Ordering::Relaxed);

@@ -34,8 +34,8 @@ pub fn lock_for_writing(root: &Path, output: &Path) -> FolderLock {
     }
 }
 
-/// Locks the folder for reading files in it, if one of them is there. Until it is released, no run removes the files,
-/// even if they have the names of unfinished ones, as in the commands that a dry run prints.
+/// As [`lock_for_writing`], for a run that reads files, if one of them is in the folder. Until the lock is released, no
+/// run removes these files, even if they have the names of unfinished ones, as in the commands that a dry run prints.
 pub fn lock_for_reading(root: &Path, inputs: &[PathBuf]) -> FolderLock {
     let folder = root.join(paths::FOLDER);
     let is_within = |input: &PathBuf| {

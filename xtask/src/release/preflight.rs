@@ -18,7 +18,11 @@ use crate::{
         context::Context,
         git::{self, WorkTree},
     },
-    oci::{image_config::ImageConfig, manifest::Manifest, verify::read_config},
+    oci::{
+        image_config::ImageConfig,
+        manifest::Manifest,
+        verify::{check_manifest, read_config},
+    },
     registry::client::{RawManifest, RegistryClient},
     release::{expected::REVISION_LABEL, tags},
     settings::{Publish, Settings},
@@ -328,9 +332,7 @@ fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<Config> {
         let Some(child) = registry.wait_for(|| registry.manifest(digest))? else {
             return Ok(Config::Broken(format!("manifest {digest} is missing")));
         };
-        if child.digest() != *digest {
-            bail!("the content of manifest {digest} does not match its digest");
-        }
+        check_manifest(&child.content, digest)?;
         manifest = match serde_json::from_slice(&child.content) {
             Ok(manifest) => manifest,
             Err(why) => return Ok(unclear(&why)),

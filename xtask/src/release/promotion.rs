@@ -222,7 +222,8 @@ impl Promotion {
             }
         }
         // Without tags of their own, the images of other versions are not known.
-        for kept in plan.kept.iter().filter(|_| has_own) {
+        let kept_tags = if has_own { plan.kept.as_slice() } else { &[] };
+        for kept in kept_tags {
             let has_written = self.wrote.contains(&kept.tag);
             let Some(owner) = &kept.owner else {
                 // The newer version does not take this tag, so the tag stays with this run's image.

@@ -1,7 +1,7 @@
 //! Ports for servers that tests start, where the server cannot choose one itself.
 //!
-//! The system does not choose them (port 0): when the socket is closed, it may give the port to another program before
-//! the server uses it. By default it chooses ports above 32767 (Linux) or 49151 (macOS).
+//! A port that the system chooses (port 0) is not safe: after the socket is closed, the system may give it to another
+//! program before the server uses it. By default the system chooses ports above 32767 (Linux) or 49151 (macOS).
 
 use std::{
     net::TcpListener,

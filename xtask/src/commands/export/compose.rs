@@ -93,7 +93,6 @@ struct Healthcheck {
     retries: u32,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 /// Makes the Compose file of the runner, for an engine that starts it as `run-local` would.
 pub fn compose(runner: &Runner, engine: &EngineFacts, user: User) -> ComposeFile {
     let run = &runner.settings.run;

@@ -107,7 +107,8 @@ fn gather(cx: &Context) -> Result<Facts> {
     })
 }
 
-/// The command of the health check, for probes: the configured one, else the image's own.
+/// The command of the health check, for probes: the configured one, else the image's own. If it asks an engine for the
+/// image, it also warns of a user that Kubernetes refuses.
 ///
 /// # Errors
 /// When neither is known.

@@ -152,15 +152,13 @@ fn variables(runner: &RunnerEnv, engine: Option<&EngineFacts>) -> Variables {
         }
     }
     // A line of the environment file with only a name takes the value of the caller's environment.
-    for line in runner.file.iter().flat_map(|file| &file.lines) {
-        let is_used = matches!(runner.get(&line.name), Some((_, Source::EnvFile)));
-        let has_value = |file: &EnvFile| {
-            let lines = file.lines.iter();
-            let mut same = lines.filter(|other| other.name == line.name);
-            same.any(|other| other.value.is_some())
-        };
-        if is_used && !runner.file.is_some_and(has_value) && !out.passed.contains(&line.name) {
-            out.passed.push(line.name.clone());
+    if let Some(file) = runner.file {
+        let names = file.lines.iter().map(|line| &line.name);
+        for name in names.filter(|name| !file.has_value(name)) {
+            let is_used = matches!(runner.get(name), Some((_, Source::EnvFile)));
+            if is_used && !out.passed.contains(name) {
+                out.passed.push(name.clone());
+            }
         }
     }
     out

@@ -87,7 +87,7 @@ impl PrivateFiles {
         let write = || -> io::Result<Written> {
             DirBuilder::new().mode(0o700).create(&self.folder)?;
             let lock = File::open(&self.folder)?;
-            // A file system without locks lets nobody lock it to remove it.
+            // Where the file system has no locks, other processes remove nothing.
             let _ = lock.lock_shared();
             let written = Written {
                 folder: &self.folder,

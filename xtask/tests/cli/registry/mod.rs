@@ -71,7 +71,11 @@ impl Fixture {
     }
 
     fn publish(&self) -> CommandOutput {
-        command_output(&self.command().output().unwrap())
+        self.publish_with(&[])
+    }
+
+    fn publish_with(&self, options: &[&str]) -> CommandOutput {
+        command_output(&self.command().args(options).output().unwrap())
     }
 
     #[track_caller]
@@ -139,12 +143,7 @@ fn a_strict_registry_gets_an_image_over_few_connections() {
 #[test]
 fn a_deep_verification_downloads_the_layers() {
     let fixture = Fixture::new(Oddities::default());
-    let output = fixture
-        .command()
-        .args(["--verify", "deep"])
-        .output()
-        .unwrap();
-    fixture.assert_published(&command_output(&output));
+    fixture.assert_published(&fixture.publish_with(&["--verify", "deep"]));
     assert_eq!(
         fixture.registry.count("GET /v2/team/agent-runner/blobs/"),
         4
@@ -160,12 +159,7 @@ fn the_download_of_a_large_layer_has_a_line() {
             ..Image::default()
         };
         let fixture = Fixture::of(Oddities::default(), image);
-        let output = fixture
-            .command()
-            .args(["--verify", "deep"])
-            .output()
-            .unwrap();
-        let output = command_output(&output);
+        let output = fixture.publish_with(&["--verify", "deep"]);
         fixture.assert_published(&output);
         let lines = output.stderr.lines();
         let count = lines
@@ -750,12 +744,7 @@ fn layers_compressed_with_zstd_are_published_as_they_are() {
         ..Image::default()
     };
     let fixture = Fixture::of(Oddities::default(), image);
-    let output = fixture
-        .command()
-        .args(["--verify", "deep"])
-        .output()
-        .unwrap();
-    fixture.assert_published(&command_output(&output));
+    fixture.assert_published(&fixture.publish_with(&["--verify", "deep"]));
 }
 
 #[test]
@@ -823,12 +812,7 @@ fn a_download_goes_on_after_the_connection_was_lost() {
             ignores_range,
             ..Oddities::default()
         });
-        let output = fixture
-            .command()
-            .args(["--verify", "deep"])
-            .output()
-            .unwrap();
-        let output = command_output(&output);
+        let output = fixture.publish_with(&["--verify", "deep"]);
         fixture.assert_published(&output);
         assert!(
             output.stderr.contains("the download goes on"),
