@@ -117,7 +117,7 @@ pub const ENTRIES: &[Entry] = &[
         patterns: &[&["did not answer within"]],
         cause: "The daemon hangs, is busy, or has a slow connection. xtask waits for `engine.timeout`. Then a command that builds or starts something uses the next engine, with a warning. A command that looks for a container, such as `stop`, `ask` or `up`, fails, because the engine may have it.",
         fixes: &[
-            "restart the engine, or increase the timeout: `engine.timeout` in `xtask.local.toml`, or `XTASK_ENGINE_TIMEOUT=15s`",
+            "restart the engine, or increase the timeout: `engine.timeout` in `xtask.local.toml`, or `XTASK_ENGINE_TIMEOUT=30s`",
             "use only the other engine: `--engine podman`",
         ],
         retry: Retry::Later,

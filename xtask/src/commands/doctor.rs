@@ -1,6 +1,6 @@
 //! `doctor`: everything that can be wrong, one line each, with the fix.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
@@ -32,7 +32,7 @@ use crate::{
         detect,
         diagnosis::EndpointEnv,
     },
-    exec::{Finished, NoAnswer},
+    exec::NoAnswer,
     facts::{
         context::Context,
         environment::{RunnerEnv, env_file_warnings, read_env_file},
@@ -169,11 +169,6 @@ fn endpoint(engine: &EngineFacts, env: &Env) -> Finding {
     }
 }
 
-fn ask(cx: &Context, cmd: &Cmd) -> Result<Finished, NoAnswer> {
-    cx.exec
-        .capture(cmd, cx.settings.engine.timeout.max(Duration::from_secs(5)))
-}
-
 /// A question without an answer is a finding too.
 fn no_answer(what: &'static str, cmd: &Cmd, why: &NoAnswer) -> Finding {
     warning(
@@ -188,7 +183,7 @@ pub fn builder(cx: &Context, engine: &EngineFacts) -> Finding {
     let Some(version) = engine.engine.builder_version() else {
         return ok("builder", "a part of the engine");
     };
-    match ask(cx, &version) {
+    match cx.ask(&version) {
         Ok(answer) if answer.ok() => ok("builder", answer.stdout.trim()),
         Ok(_) => failure(
             "builder",
@@ -239,12 +234,12 @@ fn disk(cx: &Context, engine: &EngineFacts) -> Option<Finding> {
     if engine.location != Location::Host {
         return None;
     }
-    let root = match ask(cx, &engine.engine.storage_root()) {
+    let root = match cx.ask(&engine.engine.storage_root()) {
         Ok(root) => root.stdout.trim().to_owned(),
         Err(why) => return Some(no_answer("disk", &engine.engine.storage_root(), &why)),
     };
     let df = Cmd::new("df").args(["-Pk", &root]);
-    let free = match ask(cx, &df) {
+    let free = match cx.ask(&df) {
         Ok(free) => free,
         Err(why) => return Some(no_answer("disk", &df, &why)),
     };

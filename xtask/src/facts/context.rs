@@ -283,7 +283,7 @@ impl Context<'_> {
                 late.why
             ));
             self.ui.hint(&format!(
-                "stay with one engine: `--engine {program}` or `XTASK_ENGINE={program}`; give `{other}` more time: `XTASK_ENGINE_TIMEOUT=15s`"
+                "stay with one engine: `--engine {program}` or `XTASK_ENGINE={program}`; give `{other}` more time: `XTASK_ENGINE_TIMEOUT=30s`"
             ));
         }
     }

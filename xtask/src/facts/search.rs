@@ -227,7 +227,7 @@ impl Search {
         };
         Err(Failure::new(what)
         .hint(
-            "run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=15s`",
+            "run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=30s`",
         )
         .hint(format!(
             "ask only the other engine: {}",

@@ -333,7 +333,7 @@ fn an_engine_that_replaces_a_late_one_is_named() {
     assert_eq!(
         output.stderr,
         "warning: `docker` did not answer within 300ms, so `podman` is used instead; the next command may use `docker` again\n\
-         hint: stay with one engine: `--engine podman` or `XTASK_ENGINE=podman`; give `docker` more time: `XTASK_ENGINE_TIMEOUT=15s`\n"
+         hint: stay with one engine: `--engine podman` or `XTASK_ENGINE=podman`; give `docker` more time: `XTASK_ENGINE_TIMEOUT=30s`\n"
     );
     // A daemon that does not run is passed over without a word.
     let down = Sandbox::new(PROJECT)
@@ -554,10 +554,11 @@ fn doctor_has_a_line_for_a_question_without_an_answer() {
         "docker",
         &[docker_version(), hung("buildx version"), hung("info")],
     );
+    let sandbox = sandbox.env("XTASK_ENGINE_TIMEOUT", "1s");
     let report = sandbox.run(&["doctor"]);
     for line in [
-        "warn builder        `docker buildx version` did not answer within 5s\n",
-        "warn disk           `docker info` did not answer within 5s\n",
+        "warn builder        `docker buildx version` did not answer within 1s\n",
+        "warn disk           `docker info` did not answer within 1s\n",
     ] {
         assert!(report.stdout.contains(line), "{report:?}");
     }

@@ -524,7 +524,7 @@ fn an_engine_that_sleeps_may_have_the_stack() {
         assert_eq!(output.code, 1, "{command:?}: {output:?}");
         let error = format!(
             "error: there is no container `{container}` in Podman, but `docker` did not answer within 2s, so it may have one\n\
-             hint: run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=15s`\n\
+             hint: run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=30s`\n\
              hint: ask only the other engine: `--engine podman`\n"
         );
         assert!(output.stderr.ends_with(&error), "{}", output.stderr);

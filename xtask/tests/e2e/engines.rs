@@ -20,6 +20,9 @@ pub struct RealEngine {
     user: Option<String>,
 }
 
+/// Tests run side by side, and an engine may be slow to answer then.
+const ENGINE_TIMEOUT: &str = "60s";
+
 /// The names of the engines, as in `XTASK_E2E_REQUIRE`.
 pub const DOCKER: &str = "docker";
 pub const DOCKER_CONTAINERD: &str = "docker-containerd";
@@ -337,6 +340,7 @@ impl<'a> Checkout<'a> {
         let workspace = self.workspace().display().to_string();
         let mut all = vec![
             ("XTASK_ENGINE", self.engine.program),
+            ("XTASK_ENGINE_TIMEOUT", ENGINE_TIMEOUT),
             ("XTASK_RUN_CONTAINER", self.container.as_str()),
             ("XTASK_RUN_WORKSPACE", workspace.as_str()),
             ("VERSION", self.version.as_str()),
@@ -374,6 +378,7 @@ impl<'a> Checkout<'a> {
             .current_dir(self.src())
             .envs(self.engine.env.iter().cloned())
             .env("XTASK_ENGINE", self.engine.program)
+            .env("XTASK_ENGINE_TIMEOUT", ENGINE_TIMEOUT)
             .env("XTASK_RUN_CONTAINER", &self.container)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

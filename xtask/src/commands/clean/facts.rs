@@ -145,7 +145,7 @@ pub fn gather(cx: &Context, all: bool) -> Result<Vec<CleanFacts>> {
                     "`{program}` {}, and it may have images of ours; nothing was removed",
                     silent.why
                 ))
-                .hint("run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=15s`")
+                .hint("run the same command again; give the engine more time with `XTASK_ENGINE_TIMEOUT=30s`")
                 .hint(format!("clean only the other engine: {}", others.join(" or ")))
                 .into());
             }
