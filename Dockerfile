@@ -70,13 +70,17 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
         *) echo "unknown architecture '$TARGETARCH': use amd64 or arm64" >&2; exit 1 ;; \
     esac \
  && python3 /image/requirements.py /image/poetry.lock main > /image/requirements.txt \
- && sh /image/fetch.sh /uv/bin/uv pip install --quiet --target /packages \
+ && folder=/app/.venv/lib/python3.11/site-packages \
+ && sh /image/fetch.sh /uv/bin/uv pip install --quiet --target "/packages$folder" \
         --python python3 --python-version 3.11 --python-platform "$platform" --link-mode copy \
         --require-hashes --no-deps --only-binary :all: -r /image/requirements.txt \
- && PYTHONHASHSEED=0 python3 -X no_debug_ranges /image/assemble.py packages \
-        /packages /app/.venv/lib/python3.11/site-packages \
- && python3 /image/assemble.py verify --arch "$TARGETARCH" /tree /packages
+ && PYTHONHASHSEED=0 python3 -X no_debug_ranges /image/assemble.py packages "/packages$folder" "$folder" \
+ && python3 /image/assemble.py verify --arch "$TARGETARCH" /tree "/packages$folder" \
+ && find /packages -type d -exec touch -d @315532800 {} +
 
+
+# Each COPY to the root folder brings the folders above its files, with their times. Podman would give the target of a
+# COPY the time of the build, and the layer would differ in each release.
 
 # The image without the runner's code. These layers change rarely. With Podman, xtask keeps the image of this stage,
 # and later builds start from it: see xtask/src/build/foundation.rs.
@@ -99,15 +103,15 @@ CMD ["python", "main.py"]
 # starts a process for the working directory in every later step, so it stands after the other
 # settings.
 WORKDIR /app
-COPY --from=packages /packages /app/.venv/lib/python3.11/site-packages
+COPY --from=packages /packages /
 
 
 # Not from `scripts`: Podman would look again whether its files have changed.
 FROM --platform=$BUILDPLATFORM ${PYTHON_IMAGE} AS app
 COPY agent-runner /agent-runner
-RUN mkdir /app && cd /agent-runner \
- && cp -r libs/graphton/graphton libs/stigmer-stubs/stigmer_stubs worker main.py /app \
- && PYTHONHASHSEED=0 python3 -S image/compile_app.py /app /app
+RUN mkdir -p /tree/app && cd /agent-runner \
+ && cp -r libs/graphton/graphton libs/stigmer-stubs/stigmer_stubs worker main.py /tree/app \
+ && PYTHONHASHSEED=0 python3 -S image/compile_app.py /tree/app /app
 
 
 # All packages, including those for development, for the build platform.
@@ -165,12 +169,12 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
 
 FROM foundation AS runtime-tools
 COPY --from=agent-tools /agent-tools /
-COPY --from=app /app /app
+COPY --from=app /tree /
 USER 1000:1000
 
 
 FROM foundation AS runtime
-COPY --from=app /app /app
+COPY --from=app /tree /
 # This comes late: Buildah starts a process for the user in every later step. The user has no name here, so
 # that Kubernetes can see that it is not root.
 USER 1000:1000

@@ -144,7 +144,7 @@ STDLIB_WITH_BYTECODE = (
 They are the modules that the worker imports, and those that agents' scripts are likely to import.
 The others run from source. Compiling them too would add 4 MB."""
 
-PACKAGES_SOURCES = "sources.tar.xz"
+PACKAGES_SOURCES = "sources.tar.bz2"
 """The file with the packages' sources, for tracebacks. Beside the bytecode, they would take seven
 times the space."""
 
@@ -577,7 +577,7 @@ def compile_packages(folder: Path, runtime_path: str) -> None:
     archived = []
     # Sources are compressed in a thread, while the next ones are compiled.
     with (
-        tarfile.open(folder / PACKAGES_SOURCES, "w:xz", format=tarfile.USTAR_FORMAT) as archive,
+        tarfile.open(folder / PACKAGES_SOURCES, "w:bz2", format=tarfile.USTAR_FORMAT) as archive,
         ThreadPoolExecutor(max_workers=1) as thread,
     ):
         for path in sorted({*folder.rglob("*.py")} - set(beside)):

@@ -430,13 +430,13 @@ def test_packages_are_stripped_and_compiled(tmp_path: Path) -> None:
         "anyio/__pycache__/__init__.cpython-311.pyc",
         "certifi/cacert.pem",
         "sitecustomize.py",
-        "sources.tar.xz",
+        "sources.tar.bz2",
     ]
     assert (tmp_path / "a/native.so").read_bytes() == elf.strip_sections(with_sections(100))
     assert elf.read(tmp_path / "a/linked.so").needed == ("libc.so.6",)
     assert (tmp_path / "a-1.dist-info/METADATA").read_text() == "Name: a\nVersion: 1\n"
     assert (tmp_path / "certifi/cacert.pem").readlink() == Path(assemble.CA_BUNDLE)
-    with tarfile.open(tmp_path / "sources.tar.xz") as sources:
+    with tarfile.open(tmp_path / "sources.tar.bz2") as sources:
         assert sources.getnames() == ["a/__init__.py"]
     printed = run_with_packages(
         tmp_path,

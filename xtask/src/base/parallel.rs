@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
 };
@@ -13,20 +13,21 @@ use std::{
 ///
 /// # Errors
 /// The first failure.
-pub fn map<T: Sync, R: Send, E: Send>(
+pub fn map<T, R: Send, E: Send>(
     limit: usize,
-    items: &[T],
-    work: impl Fn(&T) -> Result<R, E> + Sync,
+    items: impl ExactSizeIterator<Item = T> + Send,
+    work: impl Fn(T) -> Result<R, E> + Sync,
 ) -> Result<Vec<R>, E> {
-    let next = AtomicUsize::new(0);
+    let limit = limit.min(items.len());
+    let items = Mutex::new(items.enumerate());
     let has_failed = AtomicBool::new(false);
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..limit.min(items.len()) {
+        for _ in 0..limit {
             scope.spawn(|| {
                 while !has_failed.load(Ordering::SeqCst) {
-                    let number = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(item) = items.get(number) else { break };
+                    let next = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+                    let Some((number, item)) = next else { break };
                     let result = work(item);
                     if result.is_err() {
                         has_failed.store(true, Ordering::SeqCst);
@@ -49,7 +50,7 @@ pub fn map<T: Sync, R: Send, E: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::atomic::AtomicUsize, time::Duration};
 
     use super::*;
 
@@ -57,7 +58,7 @@ mod tests {
     fn at_most_so_many_at_a_time() {
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let items: Vec<usize> = (0..20).collect();
-        let done = map(4, &items, |item| {
+        let done = map(4, items.iter(), |item| {
             let running = now.fetch_add(1, Ordering::SeqCst) + 1;
             most.fetch_max(running, Ordering::SeqCst);
             thread::sleep(Duration::from_millis(2));
@@ -69,14 +70,14 @@ mod tests {
             items.iter().map(|item| item * 2).collect::<Vec<_>>()
         );
         assert!((2..=4).contains(&most.into_inner()));
-        assert_eq!(map(4, &[] as &[u8], |_| Err::<(), _>(())), Ok(Vec::new()));
+        assert_eq!(map(4, [0; 0].iter(), |_| Err::<(), _>(())), Ok(Vec::new()));
     }
 
     #[test]
     fn nothing_is_begun_after_a_failure() {
         let begun = AtomicUsize::new(0);
         let items: Vec<usize> = (0..1000).collect();
-        let done = map(2, &items, |item| {
+        let done = map(2, items.iter(), |item| {
             begun.fetch_add(1, Ordering::SeqCst);
             if *item == 3 { Err("three") } else { Ok(()) }
         });

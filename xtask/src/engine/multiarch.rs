@@ -246,8 +246,7 @@ impl EngineFacts {
                 if matches!(multi.builder, Builder::Nodes(_)) && build.platforms.len() > 1 {
                     return self.build_on_nodes(build, multi, &archive);
                 }
-                // An interrupted BuildKit leaves an incomplete file, so only a complete one is packed. Packing
-                // copies it, and writes the index's annotations: BuildKit has none in Docker's format.
+                // An interrupted BuildKit leaves an incomplete file, so only a complete one is packed.
                 let built = unfinished(&archive, multi.process);
                 let (mut steps, cmd) = self.buildx(build, multi);
                 let cmd = add_archive_output(cmd, build, &built);
@@ -256,7 +255,7 @@ impl EngineFacts {
                     steps,
                     cleanup: vec![remove_path(&built)],
                     pack: vec![built],
-                    timestamp: None,
+                    timestamp: Some(multi.epoch),
                 }
             }
             EngineKind::Podman => {
@@ -334,7 +333,7 @@ impl EngineFacts {
         ArchiveSteps {
             steps,
             pack,
-            timestamp: None,
+            timestamp: Some(multi.epoch),
             cleanup: vec![remove_path(&folder)],
         }
     }
@@ -607,14 +606,14 @@ fn add_cache_options(mut cmd: Cmd, multi: &MultiarchOptions) -> Cmd {
     cmd
 }
 
-/// Adds the options that write an OCI archive. Its manifests have Docker's media types, because Podman cannot
-/// read the health check of an image that has the OCI's.
+/// Adds the options that write an OCI archive. It has Docker's media types, as the packed archive has, because Podman
+/// cannot read the health check of an image that has the OCI's.
 /// <https://github.com/containers/podman/issues/18904>
 ///
-/// The level of compression is BuildKit's default one. Docker's own builder ignores another one where it also
-/// rewrites timestamps, so the digest would depend on the builder.
+/// Packing sets the times of files and compresses, as it does for Podman, so a commit's digest does not depend on how
+/// a version of `BuildKit` does this.
 fn add_archive_output(cmd: Cmd, build: &Build, archive: &str) -> Cmd {
-    let output = format!("type=oci,dest={archive},rewrite-timestamp=true,oci-mediatypes=false");
+    let output = format!("type=oci,dest={archive},oci-mediatypes=false");
     cmd.args(["--output", &output]).arg(build.context.as_str())
 }
 

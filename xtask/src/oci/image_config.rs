@@ -17,6 +17,26 @@ pub struct ImageConfig {
     pub created: Option<String>,
     #[serde(rename = "config")]
     pub run: RunDefaults,
+    pub rootfs: RootFs,
+    pub history: Vec<Step>,
+}
+
+/// A step of the build.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct Step {
+    /// Of RFC 3339.
+    pub created: Option<String>,
+    /// Whether it made no layer.
+    pub empty_layer: bool,
+}
+
+/// The layers of an image.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub struct RootFs {
+    /// The digests of the layers' tar files, uncompressed.
+    pub diff_ids: Vec<String>,
 }
 
 /// What containers of the image get unless their call says otherwise.

@@ -1,10 +1,12 @@
-//! Gives all files of a layer the same time, so that the layer's digest does not depend on when it
-//! was built. `podman build --timestamp` does so for the steps that it runs, but not for those that
-//! it takes from its cache.
+//! Gives the files of a layer one time, so that the layer's digest does not depend on when it was built.
+//! `podman build --timestamp` does so for the steps that it runs, but not for those that it takes from its cache.
 //!
-//! Earlier times are changed too, unlike by BuildKit's `rewrite-timestamp`: a cached step may be
-//! older than the commit that is released, and its age differs from machine to machine.
+//! Earlier times are changed too, unlike by BuildKit's `rewrite-timestamp`: a cached step may be older than the commit
+//! that is released, and its age differs from machine to machine.
 //! <https://github.com/moby/buildkit/blob/master/docs/build-repro.md>
+//!
+//! Only times that a program has set on purpose stay: no file was made before [`OLDEST`]. So a layer whose files all
+//! have such a time is the same in each release, and nobody stores or downloads it again.
 
 use std::io::{self, Read};
 
@@ -12,6 +14,9 @@ use tar::{EntryType, Header};
 
 /// The size of a tar block in bytes. Headers are one block; contents are padded to whole blocks.
 const BLOCK: usize = 512;
+/// The begin of 1981, in seconds since 1970. Build tools give files a time in the year 1970 or 1980, the first years
+/// of Unix and of ZIP files.
+const OLDEST: u64 = 347_155_200;
 /// The largest extended header that is read, in bytes: extended attributes are at most 64 KiB each.
 const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 
@@ -24,6 +29,8 @@ pub struct Retimed<R> {
     next: Next,
     /// The next entry's size from its extended header, where the header's own field is too small.
     extended_size: Option<u64>,
+    /// The next entry's time from its extended header, which is more exact than the header's own field.
+    extended_time: Option<Vec<u8>>,
 }
 
 /// What comes next in the source.
@@ -44,6 +51,7 @@ impl<R: Read> Retimed<R> {
             header: io::Cursor::default(),
             next: Next::Header,
             extended_size: None,
+            extended_time: None,
         }
     }
 
@@ -87,6 +95,13 @@ impl<R: Read> Retimed<R> {
             }
             _ => self.extended_size.take().unwrap_or(size),
         };
+        if self
+            .extended_time
+            .take()
+            .is_some_and(|time| !is_fixed(&time))
+        {
+            header.set_mtime(self.timestamp);
+        }
         self.put_header(header, &[]);
         Ok(Next::Content(padded(size)?))
     }
@@ -115,7 +130,8 @@ impl<R: Read> Retimed<R> {
             let (record, key, value) =
                 record(rest).ok_or_else(|| invalid("an extended header is malformed"))?;
             match key {
-                b"mtime" | b"atime" | b"ctime" => {}
+                b"mtime" => self.extended_time = Some(value.to_vec()),
+                b"atime" | b"ctime" => {}
                 _ => kept.extend_from_slice(record),
             }
             if key == b"size" && header.entry_type().is_pax_local_extensions() {
@@ -138,7 +154,9 @@ impl<R: Read> Retimed<R> {
 
     /// Makes a header, and the content of an extended one, what the caller reads next.
     fn put_header(&mut self, mut header: Header, content: &[u8]) {
-        header.set_mtime(self.timestamp);
+        if header.mtime().map_or(true, |mtime| mtime >= OLDEST) {
+            header.set_mtime(self.timestamp);
+        }
         if let Some(gnu) = header.as_gnu_mut() {
             // Optional fields of GNU tar's format.
             gnu.atime = [0; 12];
@@ -170,6 +188,13 @@ impl<R: Read> Read for Retimed<R> {
             }
         }
     }
+}
+
+/// Whether a time of an extended header, in seconds since 1970, is one that a program has set on purpose.
+fn is_fixed(time: &[u8]) -> bool {
+    let seconds = time.split(|byte| *byte == b'.').next();
+    let seconds = seconds.and_then(|text| std::str::from_utf8(text).ok());
+    seconds.is_some_and(|text| text.parse().is_ok_and(|time: u64| time < OLDEST))
 }
 
 /// The first record, `LENGTH KEY=VALUE\n`, of an extended header: the whole record, its key and its

@@ -100,14 +100,6 @@ impl Manifest {
         self.config.is_none()
     }
 
-    /// Every descriptor in it.
-    pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
-        self.config
-            .iter()
-            .chain(&self.layers)
-            .chain(&self.manifests)
-    }
-
     /// An index of manifests. Without annotations it has the format of its manifests. With annotations it is an OCI
     /// index, even if the manifests are Docker's: Docker's manifest list has no annotations, and GCR refuses a list
     /// that has them. <https://github.com/ko-build/ko/pull/385>

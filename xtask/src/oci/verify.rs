@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Serialize;
 
 use super::{
-    digest::sha256,
+    digest::{Digesting, sha256},
     filesystem::{self, Program},
     image_config::ImageConfig,
     layer,
@@ -213,6 +213,26 @@ fn base_image(config: &ImageConfig) -> Option<String> {
     Some(format!("{}@{}", label("name")?, label("digest")?))
 }
 
+/// Layers that are not those of the configuration. Engines refuse to pull such an image.
+fn layer_problems(in_config: &[String], found: &[String]) -> Vec<String> {
+    if in_config.is_empty() {
+        return Vec::new();
+    }
+    if in_config.len() != found.len() {
+        return vec![format!(
+            "the configuration lists {} layers, the manifest {}",
+            in_config.len(),
+            found.len()
+        )];
+    }
+    let pairs = in_config.iter().zip(found);
+    let differing = pairs.filter(|(in_config, found)| in_config != found);
+    let problem = |(in_config, found): (&String, &String)| {
+        format!("the configuration lists the layer {in_config} (`diff_ids`), but it is {found}")
+    };
+    differing.map(problem).collect()
+}
+
 /// Platforms that are missing, that occur more than once, or that are not expected.
 fn platform_problems(found: &[VerifiedPlatform], expected: &[Platform]) -> Vec<String> {
     let mut problems = Vec::new();
@@ -283,8 +303,9 @@ impl ImageCheck<'_> {
         match self.depth {
             Depth::Shallow => self.find_layers(&manifest.layers)?,
             Depth::Deep => {
-                let (layers, programs) = self.read_layers(&manifest.layers)?;
+                let (layers, programs, diff_ids) = self.read_layers(&manifest.layers)?;
                 found.layers = Some(layers);
+                problems.extend(layer_problems(&config.rootfs.diff_ids, &diff_ids));
                 problems.extend(filesystem::wrong_programs(&programs, &platform));
             }
         }
@@ -357,7 +378,7 @@ impl ImageCheck<'_> {
 
     /// Fails if a layer is missing, or has another size than the manifest says.
     fn find_layers(&self, layers: &[Descriptor]) -> Result<()> {
-        parallel::map(SIDE_BY_SIDE, layers, |layer| {
+        parallel::map(SIDE_BY_SIDE, layers.iter(), |layer| {
             (self.stop)()?;
             let digest = &layer.digest;
             let found = self.source.find_blob(digest)?;
@@ -373,13 +394,23 @@ impl ImageCheck<'_> {
         Ok(())
     }
 
-    fn read_layers(&self, layers: &[Descriptor]) -> Result<(VerifiedLayers, Vec<Program>)> {
-        let (mut unpacked, mut programs) = (0, Vec::new());
+    /// Returns also the programs in the layers, and the digests of their tar files.
+    fn read_layers(
+        &self,
+        layers: &[Descriptor],
+    ) -> Result<(VerifiedLayers, Vec<Program>, Vec<String>)> {
+        let (mut unpacked, mut programs, mut diff_ids) = (0, Vec::new(), Vec::new());
         for layer in layers {
-            let contents = layer::read(self.source, layer, self.stop, |tar| filesystem::read(tar))
+            let read = |tar: Box<dyn Read + '_>| {
+                let mut tar = Digesting::new(tar);
+                let contents = filesystem::read(&mut tar)?;
+                Ok((contents, tar.finish().0))
+            };
+            let (contents, diff_id) = layer::read(self.source, layer, self.stop, read)
                 .with_context(|| format!("cannot verify layer {}", layer.digest))?;
             unpacked += contents.size;
             programs.extend(contents.programs);
+            diff_ids.push(diff_id);
         }
         let count = programs.len();
         Ok((
@@ -388,6 +419,7 @@ impl ImageCheck<'_> {
                 programs: count,
             },
             programs,
+            diff_ids,
         ))
     }
 }

@@ -313,7 +313,7 @@ pub fn version_of(registry: &RegistryClient, manifest: &RawManifest) -> Result<N
 
 /// An image's configuration.
 enum Config {
-    Found(ImageConfig),
+    Found(Box<ImageConfig>),
     /// The reason why there is none.
     Broken(String),
 }
@@ -339,10 +339,10 @@ fn config_of(registry: &RegistryClient, found: &RawManifest) -> Result<Config> {
         };
     }
     let Some(config) = manifest.config else {
-        return Ok(Config::Found(ImageConfig::default()));
+        return Ok(Config::Found(Box::default()));
     };
     let why = match read_config(registry, &config) {
-        Ok(config) => return Ok(Config::Found(config)),
+        Ok(config) => return Ok(Config::Found(Box::new(config))),
         Err(why) => why,
     };
     if why.is::<serde_json::Error>() {

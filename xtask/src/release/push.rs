@@ -45,7 +45,7 @@ struct ArchiveManifest {
 pub fn push(cx: &Context, registry: &RegistryClient, archive: &Archive) -> Result<RawManifest> {
     let mut contents = Contents::default();
     list(archive, &archive.root, &mut contents)?;
-    parallel::map(SIDE_BY_SIDE, &contents.blobs, |blob| {
+    parallel::map(SIDE_BY_SIDE, contents.blobs.iter(), |blob| {
         push_blob(cx, registry, archive, blob)
     })?;
     let root = contents
@@ -59,7 +59,7 @@ pub fn push(cx: &Context, registry: &RegistryClient, archive: &Archive) -> Resul
         .into_iter()
         .partition(|content| content.has_subject);
     for contents in [first, later] {
-        parallel::map(SIDE_BY_SIDE, &contents, |content| {
+        parallel::map(SIDE_BY_SIDE, contents.iter(), |content| {
             cx.exec.fail_if_interrupted()?;
             registry.put_manifest(&content.digest, &content.manifest)
         })?;

@@ -1,9 +1,9 @@
 //! A project that has nothing of the agent-runner: another Dockerfile, root, no health check, no workspace.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::SystemTime};
 
 use crate::{
-    engines::{Checkout, var},
+    engines::{Checkout, DOCKER, DOCKER_CONTAINERD, var},
     ports::free_port,
     remote::Remote,
 };
@@ -29,9 +29,9 @@ pub fn another_project(checkout: &Checkout) {
     // `image` runs the image as root. On the host's network, the command chooses the port.
     let port = free_port();
     // Docker's classic store holds one platform of an image.
-    let (publish, platforms) = match checkout.engine.program {
-        "podman" => ("push-multiarch", "'linux/amd64', 'linux/arm64'"),
-        _ => ("push-image", "'linux/amd64'"),
+    let (publish, platforms) = match checkout.engine.name {
+        DOCKER => ("push-image", "'linux/amd64'"),
+        _ => ("push-multiarch", "'linux/amd64', 'linux/arm64'"),
     };
     let project = format!(
         "schema = 1\n[image]\nrepository = '{}'\n\
@@ -50,7 +50,10 @@ pub fn another_project(checkout: &Checkout) {
         0
     );
 
-    let env = [("XTASK_RUN_WORKSPACE", "")];
+    // The base image is older.
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap().as_secs().to_string();
+    let env = [("XTASK_RUN_WORKSPACE", ""), ("SOURCE_DATE_EPOCH", &now)];
     let run = |line: &str| {
         let done = checkout.run_line(line, &env);
         assert_eq!(done.code, 0, "{line}: {done:?}");
@@ -75,6 +78,22 @@ pub fn another_project(checkout: &Checkout) {
     assert_eq!(remote.tags(), ["1", "1.2", "1.2.3", "latest"]);
     if publish == "push-multiarch" {
         assert_eq!(remote.images("1.2.3").len(), 2);
+    }
+    if checkout.engine.name == DOCKER_CONTAINERD {
+        // Whoever has the base image does not download its layers again.
+        let (base, tag) = base.rsplit_once(':').unwrap();
+        let (host, path) = base.split_once('/').unwrap();
+        let base = Remote {
+            host: host.to_owned(),
+            path: path.to_owned(),
+            auth: None,
+        };
+        for platform in ["linux/amd64", "linux/arm64"] {
+            let layers = remote.layers("1.2.3", platform);
+            let of_base = base.layers(tag, platform);
+            assert_eq!(layers[..of_base.len()], of_base);
+            assert!(layers.len() > of_base.len());
+        }
     }
     run("verify-image --version 1.2.3");
     run("clean --all --yes");

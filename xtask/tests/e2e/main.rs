@@ -117,7 +117,7 @@ on_engines!(builds::build_arguments: docker = DOCKER, podman = PODMAN);
 on_engines!(builds::debians_layout: docker = DOCKER);
 on_engines!(builds::ignore_files: docker = DOCKER, podman = PODMAN);
 on_engines!(builds::plain_build: docker = DOCKER, podman = PODMAN);
-on_engines!(foreign::another_project: docker = DOCKER, podman = PODMAN);
+on_engines!(foreign::another_project: docker = DOCKER, docker_containerd = DOCKER_CONTAINERD, podman = PODMAN);
 on_engines!(foreign::only_a_program: docker_containerd = DOCKER_CONTAINERD, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::failing_container: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::broken_images: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);

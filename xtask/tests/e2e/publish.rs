@@ -379,39 +379,42 @@ fn pull(release: &Publisher, reference: &str, platform: &str) -> CommandOutput {
     crate::engines::command_output(&command.output().unwrap())
 }
 
-/// Builds of the same commit have the same digest, with and without cached steps.
+/// Builds of the same commit have the same digest, with and without cached steps. Those of two commits share the layers
+/// that did not change.
 pub fn reproducible(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
     // Cached steps are older than this time, and the steps of a build without a cache are not.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let now = now.unwrap().as_secs().to_string();
-    let build = |name: &str, cache: &[&str]| -> String {
+    let now = now.unwrap().as_secs();
+    let build = |name: &str, time: u64, cache: &[&str]| -> (String, Value) {
         let path = checkout.src().join(format!("target/{name}.oci.tar"));
         let output = ["--output", path.to_str().unwrap()];
         let line = ["build-multiarch", "--shard", "linux/amd64"];
         let line = [&line[..], &output, cache].concat();
-        let output = checkout.run_with(&line, &[("SOURCE_DATE_EPOCH", &now)]);
+        let time = time.to_string();
+        let output = checkout.run_with(&line, &[("SOURCE_DATE_EPOCH", &time)]);
         assert_eq!(output.code, 0, "{}", output.stderr);
-        root_of(&path)
+        let index = file_in(&path, "index.json");
+        let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+        let manifest = file_in(&path, &format!("blobs/{}", digest.replace(':', "/")));
+        (digest, manifest["layers"].clone())
     };
-    let cached = build("cached", &[]);
+    let (cached, layers) = build("cached", now, &[]);
+    let (next, layers_of_next) = build("next", now + 60, &[]);
+    assert_ne!(next, cached);
+    assert_eq!(layers_of_next, layers);
     checkout.make_all_executable();
-    assert_eq!(
-        build("anew", &["--no-cache"]),
-        cached,
-        "{}",
-        checkout.engine.name
-    );
+    let (anew, _) = build("anew", now, &["--no-cache"]);
+    assert_eq!(anew, cached, "{}", checkout.engine.name);
 }
 
-/// The digest of an archive's root manifest.
-fn root_of(archive: &Path) -> String {
-    let index = std::process::Command::new("tar")
-        .args(["-xOf", archive.to_str().unwrap(), "index.json"])
+/// A file in JSON in an archive.
+fn file_in(archive: &Path, name: &str) -> Value {
+    let file = std::process::Command::new("tar")
+        .args(["-xOf", archive.to_str().unwrap(), name])
         .output()
         .unwrap();
-    let index: Value = serde_json::from_slice(&index.stdout).unwrap();
-    index["manifests"][0]["digest"].as_str().unwrap().to_owned()
+    serde_json::from_slice(&file.stdout).unwrap()
 }
 
 /// Merging the archives of two shards gives the same release as one build.

@@ -181,9 +181,22 @@ impl Remote {
 
     /// The image configuration of one platform.
     pub fn config(&self, reference: &str, platform: &str) -> Value {
+        let manifest = self.manifest_for(reference, platform);
+        self.blob(manifest["config"]["digest"].as_str().unwrap())
+    }
+
+    /// The digests of the layers of one platform.
+    pub fn layers(&self, reference: &str, platform: &str) -> Vec<String> {
+        let manifest = self.manifest_for(reference, platform);
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers
+            .map(|layer| layer["digest"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    fn manifest_for(&self, reference: &str, platform: &str) -> Value {
         let images = self.images(reference);
         let (_, digest) = images.iter().find(|(found, _)| found == platform).unwrap();
-        let manifest = self.manifest(digest);
-        self.blob(manifest["config"]["digest"].as_str().unwrap())
+        self.manifest(digest)
     }
 }

@@ -47,7 +47,10 @@ fn assert_descriptor(descriptor: &Descriptor) {
 /// The digests in a manifest are valid, and not paths or URLs. A written manifest can be read again.
 pub fn manifest(input: &[u8]) {
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(input) {
-        manifest.children().for_each(assert_descriptor);
+        let listed = manifest.config.iter().chain(&manifest.layers);
+        listed
+            .chain(&manifest.manifests)
+            .for_each(assert_descriptor);
         assert!(manifest.is_index() || manifest.config.is_some());
         let written = serde_json::to_vec(&manifest).unwrap();
         let read: Manifest = serde_json::from_slice(&written).unwrap();

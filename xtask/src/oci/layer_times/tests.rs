@@ -47,8 +47,7 @@ fn read(tar: &[u8]) -> io::Result<Vec<u8>> {
 fn assert_retimed(with: impl Fn(u64) -> Vec<Vec<u8>>) {
     let expected = tar(&with(TIMESTAMP));
     for time in [
-        0,
-        315_532_800,
+        OLDEST,
         TIMESTAMP,
         TIMESTAMP + 1,
         1_795_567_706,
@@ -130,8 +129,8 @@ fn times_in_extended_headers_are_removed() {
     let kept: (&str, &[u8]) = ("path", b"app/x");
     let with = |all: &[(&str, &[u8])]| {
         tar(&[
-            entry(b'g', "pax_global_header", 5, &records(times)),
-            entry(b'x', "PaxHeaders.0/x", 5, &records(all)),
+            entry(b'g', "pax_global_header", OLDEST, &records(times)),
+            entry(b'x', "PaxHeaders.0/x", OLDEST, &records(all)),
             entry(b'0', "x", 5, b"content"),
         ])
     };
@@ -145,6 +144,38 @@ fn times_in_extended_headers_are_removed() {
         read(&with(&[times[0], kept, times[1], times[2]])).unwrap(),
         tar(&[header, content])
     );
+}
+
+/// Build tools set them, so they do not depend on when the layer was built.
+#[test]
+fn times_of_1970_and_1980_stay() {
+    for time in [0, 1, 315_532_800, 315_619_200, OLDEST - 1] {
+        let fixed = tar(&[
+            entry(b'5', "app/", time, b""),
+            entry(
+                b'x',
+                "PaxHeaders.0/x",
+                time,
+                &records(&[("path", b"app/x")]),
+            ),
+            entry(b'0', "x", time, b"content"),
+        ]);
+        assert_eq!(read(&fixed).unwrap(), fixed, "{time}");
+        let exact = format!("{time}.5");
+        let exact = tar(&[
+            entry(
+                b'x',
+                "PaxHeaders.0/x",
+                time,
+                &records(&[("mtime", exact.as_bytes())]),
+            ),
+            entry(b'0', "x", time, b"content"),
+        ]);
+        assert_eq!(
+            read(&exact).unwrap(),
+            tar(&[entry(b'0', "x", time, b"content")])
+        );
+    }
 }
 
 #[test]
@@ -168,6 +199,7 @@ fn gnu_tars_additional_times_are_removed() {
     header.set_size(0);
     header.as_gnu_mut().unwrap().set_atime(1_795_567_706);
     header.as_gnu_mut().unwrap().set_ctime(1_795_567_706);
+    header.set_mtime(1_795_567_706);
     set_checksum(&mut header);
     let read = read(&tar(&[header.as_bytes().to_vec()])).unwrap();
     let header = Header::from_byte_slice(&read[..BLOCK]);

@@ -2,24 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    base::time::rfc3339,
-    oci::{image_config::ImageConfig, manifest::Descriptor},
-};
-
-/// A manifest's descriptor for an index: with the platform from its configuration, and without the
-/// annotations of the index that it was in, such as image names.
-pub fn index_entry(mut descriptor: Descriptor, config: &[u8]) -> Descriptor {
-    if descriptor.platform.is_none()
-        && let Ok(config) = serde_json::from_slice::<ImageConfig>(config)
-    {
-        descriptor.platform = Some(config.platform());
-    }
-    if !descriptor.is_attestation() {
-        descriptor.annotations = None;
-    }
-    descriptor
-}
+use crate::base::time::rfc3339;
 
 /// Removes what differs from build to build and no engine reads: Docker's classic builder writes
 /// the ID of the last step's container, and Buildah's history the ID of the image that each step
@@ -53,15 +36,15 @@ pub fn without_build_ids(config: &[u8]) -> Result<serde_json::Value> {
     Ok(config)
 }
 
-/// Sets all times of a configuration to a timestamp in seconds since 1970, and the digests of its
-/// layers' tar files, which change with their times.
+/// Sets all times of a configuration to a timestamp in seconds since 1970, and the digests of those layers' tar files
+/// whose times were replaced too.
 ///
 /// # Errors
 /// When the configuration has another number of layers.
 pub fn set_times(
     config: &mut serde_json::Value,
     timestamp: u64,
-    diff_ids: &[String],
+    diff_ids: &[Option<String>],
 ) -> Result<()> {
     let time = serde_json::Value::from(rfc3339(timestamp));
     let layers = config.pointer_mut("/rootfs/diff_ids");
@@ -74,11 +57,11 @@ pub fn set_times(
             diff_ids.len()
         );
     }
-    *layers = diff_ids
-        .iter()
-        .cloned()
-        .map(serde_json::Value::from)
-        .collect();
+    for (layer, diff_id) in layers.iter_mut().zip(diff_ids) {
+        if let Some(diff_id) = diff_id {
+            *layer = diff_id.clone().into();
+        }
+    }
     for step in config
         .get_mut("history")
         .and_then(serde_json::Value::as_array_mut)
@@ -103,9 +86,10 @@ mod tests {
                 {"created": "2001-01-01T00:00:00Z", "created_by": "a", "empty_layer": true},
                 {"created_by": "b"},
             ],
-            "rootfs": {"type": "layers", "diff_ids": ["sha256:1"]},
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:1", "sha256:2"]},
         });
-        set_times(&mut config, 1_234_567_890, &["sha256:2".to_owned()]).unwrap();
+        let diff_ids = [None, Some("sha256:3".to_owned())];
+        set_times(&mut config, 1_234_567_890, &diff_ids).unwrap();
         let time = "2009-02-13T23:31:30Z";
         let expected = serde_json::json!({
             "created": time,
@@ -113,13 +97,13 @@ mod tests {
                 {"created": time, "created_by": "a", "empty_layer": true},
                 {"created": time, "created_by": "b"},
             ],
-            "rootfs": {"type": "layers", "diff_ids": ["sha256:2"]},
+            "rootfs": {"type": "layers", "diff_ids": ["sha256:1", "sha256:3"]},
         });
         assert_eq!(config, expected);
         let error = set_times(&mut config, 1_234_567_890, &[]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the image configuration lists 1 layers, the manifest 0"
+            "the image configuration lists 2 layers, the manifest 0"
         );
     }
 }

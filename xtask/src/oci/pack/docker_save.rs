@@ -5,13 +5,14 @@ use std::io;
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-use super::{
-    config::index_entry,
-    layer::{Form, Layer},
-    output::Output,
-};
+use super::{image::Image, layer::Layer};
 use crate::oci::{
-    compression::Compression, digest::Digesting, manifest::Descriptor, tar_index::TarIndex,
+    compression::Compression,
+    digest::Digesting,
+    manifest::Descriptor,
+    media_type,
+    stop::{StopCheck, Stoppable},
+    tar_index::TarIndex,
 };
 
 /// An entry of `manifest.json`: paths within the archive.
@@ -22,7 +23,7 @@ struct SavedImage {
     layers: Vec<String>,
 }
 
-pub fn copy(tar: &TarIndex, output: &mut Output) -> Result<Descriptor> {
+pub fn image(tar: &TarIndex, timestamp: Option<u64>, stop: StopCheck) -> Result<Image> {
     let images: Vec<SavedImage> = serde_json::from_slice(&tar.read("manifest.json")?)
         .with_context(|| format!("cannot read `manifest.json` of `{}`", tar.path.display()))?;
     let [image] = &images[..] else {
@@ -32,29 +33,39 @@ pub fn copy(tar: &TarIndex, output: &mut Output) -> Result<Descriptor> {
             images.len()
         );
     };
-    let layers = image.layers.iter().map(|path| layer(tar, path, output));
-    let layers = layers.collect::<Result<_>>()?;
-    let (manifest, config) = output.write_image(&tar.read(&image.config)?, layers)?;
-    Ok(index_entry(manifest, &config))
+    let layers = image.layers.iter();
+    let layers = layers.map(|path| layer(tar, path, timestamp, stop));
+    Ok(Image {
+        manifest: None,
+        config: tar.read(&image.config)?,
+        layers: layers.collect::<Result<_>>()?,
+        timestamp,
+    })
 }
 
-fn layer(tar: &TarIndex, path: &str, output: &Output) -> Result<Layer> {
+fn layer(tar: &TarIndex, path: &str, timestamp: Option<u64>, stop: StopCheck) -> Result<Layer> {
     let mut begin = [0; 4];
     io::Read::read_exact(&mut tar.reader(path)?.0, &mut begin)?;
+    let compression = Compression::of_content(begin);
     let (content, size) = tar.reader(path)?;
-    let form = match Compression::of_content(begin) {
-        Compression::None => Form::Tar,
-        Compression::Zstd => Form::Zstd,
-        Compression::Gzip => {
-            // Its path need not be its digest.
-            let mut digesting = Digesting::new(output.stoppable(tar.reader(path)?.0));
-            io::copy(&mut digesting, &mut io::sink())?;
-            let (digest, ..) = digesting.finish();
-            Form::Gzip { digest, size }
-        }
+    let descriptor = if compression == Compression::Gzip {
+        // Its path need not be its digest.
+        let mut digesting = Digesting::new(Stoppable::new(tar.reader(path)?.0, stop));
+        io::copy(&mut digesting, &mut io::sink())?;
+        let (digest, ..) = digesting.finish();
+        Some(Descriptor {
+            media_type: media_type::DOCKER_LAYER.to_owned(),
+            digest,
+            size,
+            ..Descriptor::default()
+        })
+    } else {
+        None // zstd too: Docker's media types have no name for it
     };
     Ok(Layer {
         content: Box::new(content),
-        form,
+        compression,
+        descriptor,
+        timestamp,
     })
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{docker_save, oci_archive, output::Output, podman_folder};
-use crate::oci::{archive::Archive, manifest::Descriptor, tar_index::TarIndex};
+use super::{docker_save, image::Image, oci_archive, podman_folder};
+use crate::oci::{archive::Archive, stop::StopCheck, tar_index::TarIndex};
 
 /// An image, or several, as an engine wrote it.
 pub enum Input {
@@ -36,12 +36,12 @@ impl Input {
         }
     }
 
-    /// Copies all images, and returns the descriptors of their manifests for an index.
-    pub fn copy(&self, output: &mut Output) -> Result<Vec<Descriptor>> {
+    /// The images and attestations in it. The timestamp replaces the times in them.
+    pub fn images(&self, timestamp: Option<u64>, stop: StopCheck) -> Result<Vec<Image>> {
         match self {
-            Self::OciArchive(archive) => oci_archive::copy(archive, output),
-            Self::DockerSave(tar) => docker_save::copy(tar, output).map(|image| vec![image]),
-            Self::PodmanFolder(folder) => podman_folder::copy(folder, output),
+            Self::OciArchive(archive) => oci_archive::images(archive, timestamp),
+            Self::DockerSave(tar) => Ok(vec![docker_save::image(tar, timestamp, stop)?]),
+            Self::PodmanFolder(folder) => podman_folder::images(folder, timestamp),
         }
     }
 }

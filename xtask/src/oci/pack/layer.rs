@@ -10,73 +10,56 @@ use crate::oci::{
     digest::Digesting,
     gzip,
     layer_times::Retimed,
+    manifest::Descriptor,
+    media_type,
     stop::{StopCheck, Stoppable},
 };
 
 /// A layer as an engine wrote it.
 pub struct Layer {
     pub content: Box<dyn Read + Send>,
-    pub form: Form,
-}
-
-/// How a layer is stored.
-pub enum Form {
-    /// A plain tar file.
-    Tar,
-    /// A gzip-compressed tar file; the digest and size, in bytes, are of the compressed file.
-    Gzip { digest: String, size: u64 },
-    /// A zstd-compressed tar file. It becomes gzip, because Docker's media types have no name for zstd.
-    Zstd,
+    pub compression: Compression,
+    /// How a manifest lists it, if registries can store it as it is. None if it must be compressed.
+    pub descriptor: Option<Descriptor>,
+    /// Replaces the times of all files, in seconds since 1970.
+    pub timestamp: Option<u64>,
 }
 
 /// A layer as the archive will hold it.
 pub struct Packed {
-    pub digest: String,
-    /// In bytes.
-    pub size: u64,
+    pub descriptor: Descriptor,
     pub content: Box<dyn Read + Send>,
     /// The digest of the uncompressed tar file, if its times were replaced.
     pub diff_id: Option<String>,
 }
 
 impl Layer {
-    /// Compresses the layer into a file, with its times replaced if a timestamp is given. A layer
-    /// that is compressed already, and whose times stay, needs no file.
+    /// Compresses the layer into a file, with its times replaced if it has a timestamp. A layer that stays as it is
+    /// needs no file.
     pub fn pack(
         self,
-        timestamp: Option<u64>,
         file: impl FnOnce() -> io::Result<File>,
         stop: StopCheck,
     ) -> io::Result<Packed> {
-        match (self.form, timestamp) {
-            (Form::Gzip { digest, size }, None) => Ok(Packed {
-                digest,
-                size,
+        if let (Some(descriptor), None) = (self.descriptor, self.timestamp) {
+            return Ok(Packed {
+                descriptor,
                 content: self.content,
                 diff_id: None,
-            }),
-            (Form::Tar, None) => compress(Stoppable::new(self.content, stop), file()?),
-            (Form::Zstd, None) => {
-                let content = Stoppable::new(self.content, stop);
-                compress(Compression::Zstd.decompress(content), file()?)
-            }
-            (form, Some(timestamp)) => {
-                let content = Stoppable::new(self.content, stop);
-                let compression = match form {
-                    Form::Tar => Compression::None,
-                    Form::Gzip { .. } => Compression::Gzip,
-                    Form::Zstd => Compression::Zstd,
-                };
-                let content = compression.decompress(content);
-                let mut content = Digesting::new(Retimed::new(content, timestamp));
-                let packed = compress(&mut content, file()?)?;
-                let (diff_id, ..) = content.finish();
-                Ok(Packed {
-                    diff_id: Some(diff_id),
-                    ..packed
-                })
-            }
+            });
         }
+        let content = Stoppable::new(self.content, stop);
+        let content = self.compression.decompress(content);
+        let Some(timestamp) = self.timestamp else {
+            return compress(content, file()?);
+        };
+        let mut content = Digesting::new(Retimed::new(content, timestamp));
+        let packed = compress(&mut content, file()?)?;
+        let (diff_id, ..) = content.finish();
+        Ok(Packed {
+            diff_id: Some(diff_id),
+            ..packed
+        })
     }
 }
 
@@ -85,8 +68,12 @@ fn compress(content: impl Read, file: File) -> io::Result<Packed> {
     let (digest, size, mut file) = target.finish();
     file.rewind()?;
     Ok(Packed {
-        digest,
-        size,
+        descriptor: Descriptor {
+            media_type: media_type::DOCKER_LAYER.to_owned(),
+            digest,
+            size,
+            ..Descriptor::default()
+        },
         content: Box::new(file),
         diff_id: None,
     })

@@ -1,15 +1,15 @@
 //! Packs what engines write into one OCI archive: BuildKit's OCI archives, the archives of
 //! `docker save`, and the folders of `podman push … dir:`. Several images become one index.
 //!
-//! Media types are kept. Podman's images stay in Docker's format, because Podman sees no health
-//! check in an OCI manifest (<https://github.com/containers/podman/issues/18904>). BuildKit writes
-//! Docker's format with `oci-mediatypes=false`.
+//! OCI archives stay as they are unless a timestamp is given. Everything else gets a new manifest in Docker's format,
+//! because Podman sees no health check in an OCI manifest (<https://github.com/containers/podman/issues/18904>).
 //!
 //! An index has the images' labels as annotations, because registries show nothing else of an image for
 //! several platforms.
 
 mod config;
 mod docker_save;
+mod image;
 mod input;
 mod layer;
 mod oci_archive;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use self::{input::Input, output::Output};
+use self::{image::Image, input::Input, output::Output};
 use super::{
     archive::Archive,
     manifest::{Descriptor, Manifest},
@@ -28,11 +28,11 @@ use super::{
     stop::StopCheck,
 };
 
-/// Packs the inputs into one archive. The timestamp, in seconds since 1970, replaces the times of
-/// all files, and those in the configuration.
+/// Packs the inputs into one archive. The timestamp, in seconds since 1970, replaces the times of all files, and those
+/// in the configuration. OCI archives stay as they are without it; with it, the layers of the base image do.
 ///
 /// # Errors
-/// When an input cannot be read, or is an OCI archive although a timestamp is given; when two
+/// When an input cannot be read, or has an attestation although a timestamp is given; when two
 /// inputs are for the same platform; when the archive cannot be written, or the check stops it.
 pub fn pack(
     inputs: &[PathBuf],
@@ -44,32 +44,22 @@ pub fn pack(
         .iter()
         .map(|path| Input::open(path))
         .collect::<Result<Vec<_>>>()?;
+    let mut images = Vec::new();
     for (input, path) in opened.iter().zip(inputs) {
-        if let (Input::OciArchive(_), Some(_)) = (input, timestamp) {
-            bail!(
-                "`{}` is an OCI archive, and its times were set when it was built: leave out \
-                 `--timestamp`, and set `SOURCE_DATE_EPOCH` for the build instead",
-                path.display()
-            );
-        }
+        let read = input.images(timestamp, stop)?;
+        images.extend(read.into_iter().map(|image| (image, path.as_path())));
     }
-    let mut output = Output::create(output, timestamp, stop)?;
-    if let [Input::OciArchive(archive)] = &opened[..]
-        && archive.root.media_type != media_type::DOCKER_INDEX
-    {
-        // The index is copied as it is, so that its digest stays the same. Docker's manifest list is not: below, it
-        // becomes an OCI index with annotations.
-        oci_archive::copy(archive, &mut output)?;
+    let unchanged = unchanged_index(&opened, &images);
+    if unchanged.is_none() {
+        refuse_two_for_a_platform(&images)?;
+    }
+    let mut output = Output::create(output, stop)?;
+    let images = images.into_iter().map(|(image, _)| image);
+    let mut manifests = output.write(images.collect())?;
+    if let Some(archive) = unchanged {
         let content = archive.read(&archive.root.digest)?;
         let root = output.add(&archive.root.media_type, &content)?;
         return output.finish(&root);
-    }
-    let mut manifests: Vec<Descriptor> = Vec::new();
-    for (input, path) in opened.iter().zip(inputs) {
-        for manifest in input.copy(&mut output)? {
-            reject_second(&manifests, &manifest, path)?;
-            manifests.push(manifest);
-        }
     }
     sort(&mut manifests);
     let root = match <[_; 1]>::try_from(manifests) {
@@ -85,15 +75,33 @@ pub fn pack(
     output.finish(&root)
 }
 
-/// Refuses a second image for the same platform.
-fn reject_second(manifests: &[Descriptor], manifest: &Descriptor, path: &Path) -> Result<()> {
-    let same = |other: &Descriptor| other.platform == manifest.platform;
-    if !manifest.is_attestation() && manifests.iter().any(same) {
-        let platform = manifest.platform.clone().unwrap_or_default().normalized();
-        bail!(
-            "`{}` is for {platform}, and another input is too: pack one image for each platform",
-            path.display()
-        );
+/// The only input, if the archive gets its index or manifest as it is, so that its digest stays the same. Docker's
+/// manifest list always becomes an OCI index with annotations.
+fn unchanged_index<'a>(inputs: &'a [Input], images: &[(Image, &Path)]) -> Option<&'a Archive> {
+    match inputs {
+        [Input::OciArchive(archive)] => {
+            let is_list = archive.root.media_type == media_type::DOCKER_INDEX;
+            let is_kept = images.iter().all(|(image, _)| image.manifest.is_some());
+            (!is_list && is_kept).then_some(archive)
+        }
+        _ => None,
+    }
+}
+
+/// # Errors
+/// When two images, with the paths of their inputs, are for the same platform.
+fn refuse_two_for_a_platform(images: &[(Image, &Path)]) -> Result<()> {
+    let mut platforms = Vec::new();
+    for (image, path) in images.iter().filter(|(image, _)| !image.is_attestation()) {
+        let platform = image.platform();
+        if platforms.contains(&platform) {
+            bail!(
+                "`{}` is for {}, and another input is too: pack one image for each platform",
+                path.display(),
+                platform.unwrap_or_default().normalized()
+            );
+        }
+        platforms.push(platform);
     }
     Ok(())
 }

@@ -1,27 +1,28 @@
 //! The archive that is written.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Read},
-    path::Path,
-    thread,
-};
+use std::{collections::BTreeMap, num::NonZero, path::Path, thread};
 
 use anyhow::{Context as _, Result};
 
-use super::{config, layer::Layer};
-use crate::oci::{
-    archive::Archive,
-    archive_writer::ArchiveWriter,
-    image_config::ImageConfig,
-    manifest::{Descriptor, Manifest},
-    media_type,
-    stop::{StopCheck, Stoppable},
+use super::{
+    config,
+    image::Image,
+    layer::{Layer, Packed},
+};
+use crate::{
+    base::parallel,
+    oci::{
+        archive::Archive,
+        archive_writer::ArchiveWriter,
+        image_config::ImageConfig,
+        manifest::{Descriptor, Manifest},
+        media_type,
+        stop::{StopCheck, Stoppable},
+    },
 };
 
 pub struct Output<'a> {
     writer: ArchiveWriter,
-    timestamp: Option<u64>,
     stop: StopCheck<'a>,
     /// The labels that all images so far have; none before the first.
     labels: Option<BTreeMap<String, String>>,
@@ -39,17 +40,16 @@ const ANNOTATIONS: [&str; 6] = [
 ];
 
 impl<'a> Output<'a> {
-    pub fn create(path: &Path, timestamp: Option<u64>, stop: StopCheck<'a>) -> Result<Self> {
+    pub fn create(path: &Path, stop: StopCheck<'a>) -> Result<Self> {
         Ok(Self {
             writer: ArchiveWriter::create(path)?,
-            timestamp,
             stop,
             labels: None,
         })
     }
 
     /// Notes the labels of an image.
-    pub fn add_labels(&mut self, config: &[u8]) {
+    fn add_labels(&mut self, config: &[u8]) {
         let config: ImageConfig = serde_json::from_slice(config).unwrap_or_default();
         let labels = config.run.labels.unwrap_or_default();
         match &mut self.labels {
@@ -65,17 +65,6 @@ impl<'a> Output<'a> {
         labels
     }
 
-    /// Makes a long read end when the work is stopped.
-    pub fn stoppable<R: Read>(&self, source: R) -> Stoppable<'a, R> {
-        Stoppable::new(source, self.stop)
-    }
-
-    /// Copies a blob.
-    pub fn copy(&mut self, digest: &str, size: u64, content: impl Read) -> Result<()> {
-        let content = self.stoppable(content);
-        self.writer.blob(digest, size, content)
-    }
-
     /// Adds content in memory as a blob.
     pub fn add(&mut self, media_type: &str, content: &[u8]) -> Result<Descriptor> {
         self.writer.content(media_type, content)
@@ -85,62 +74,90 @@ impl<'a> Output<'a> {
         self.writer.finish(root)
     }
 
-    /// Writes an image with a new manifest: with compressed layers, as registries expect them, and
-    /// without what differs from build to build. Returns the manifest's descriptor and the
-    /// configuration that was written.
-    pub fn write_image(
-        &mut self,
-        config: &[u8],
-        layers: Vec<Layer>,
-    ) -> Result<(Descriptor, Vec<u8>)> {
-        let mut config = config::without_build_ids(config)?;
-        let (layers, diff_ids) = self.write_layers(layers)?;
-        if let Some(timestamp) = self.timestamp {
-            config::set_times(&mut config, timestamp, &diff_ids)?;
+    /// Writes images, and returns the descriptors of their manifests for an index.
+    pub fn write(&mut self, mut images: Vec<Image>) -> Result<Vec<Descriptor>> {
+        let (mut layers, mut counts) = (Vec::new(), Vec::new());
+        for image in &mut images {
+            counts.push(image.layers.len());
+            layers.append(&mut image.layers);
         }
-        let config = serde_json::to_vec(&config)?;
-        self.add_labels(&config);
+        let mut packed = self.pack(layers)?.into_iter();
+        let mut written = Vec::new();
+        for (image, count) in images.iter().zip(counts) {
+            written.push(self.write_image(image, packed.by_ref().take(count).collect())?);
+        }
+        Ok(written)
+    }
+
+    /// Compressing takes longest of all, so layers are compressed side by side, into temporary files: they may be
+    /// too large to be kept in memory.
+    fn pack(&self, layers: Vec<Layer>) -> Result<Vec<Packed>> {
+        let limit = thread::available_parallelism().map_or(1, NonZero::get);
+        parallel::map(limit, layers.into_iter(), |layer| {
+            layer.pack(|| self.writer.temporary_file(), self.stop)
+        })
+        .context("cannot pack a layer")
+    }
+
+    /// Writes an image, and returns the descriptor of its manifest for an index.
+    fn write_image(&mut self, image: &Image, layers: Vec<Packed>) -> Result<Descriptor> {
+        if !image.is_attestation() {
+            self.add_labels(&image.config);
+        }
+        let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
+        for layer in layers {
+            let content = Stoppable::new(layer.content, self.stop);
+            self.writer
+                .blob(&layer.descriptor.digest, layer.descriptor.size, content)?;
+            descriptors.push(layer.descriptor);
+            diff_ids.push(layer.diff_id);
+        }
+        let platform = image.platform();
+        let annotations = image.attestation_annotations();
+        let written = match &image.manifest {
+            Some((descriptor, manifest)) => {
+                self.add_unchanged(descriptor, manifest, &image.config)?
+            }
+            None => self.add_new(image, descriptors, &diff_ids)?,
+        };
+        Ok(Descriptor {
+            platform,
+            annotations,
+            ..written
+        })
+    }
+
+    fn add_unchanged(
+        &mut self,
+        descriptor: &Descriptor,
+        manifest: &[u8],
+        config: &[u8],
+    ) -> Result<Descriptor> {
+        let read: Manifest = serde_json::from_slice(manifest)?;
+        if let Some(descriptor) = read.config {
+            self.add(&descriptor.media_type, config)?;
+        }
+        self.add(&descriptor.media_type, manifest)
+    }
+
+    /// Adds a new manifest of Docker's format, and a configuration without what differs from build to build.
+    fn add_new(
+        &mut self,
+        image: &Image,
+        layers: Vec<Descriptor>,
+        diff_ids: &[Option<String>],
+    ) -> Result<Descriptor> {
+        let mut config = config::without_build_ids(&image.config)?;
+        if let Some(timestamp) = image.timestamp {
+            config::set_times(&mut config, timestamp, diff_ids)?;
+        }
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::DOCKER_MANIFEST.to_owned(),
-            config: Some(self.add(media_type::DOCKER_CONFIG, &config)?),
+            config: Some(self.add(media_type::DOCKER_CONFIG, &serde_json::to_vec(&config)?)?),
             layers,
             ..Manifest::default()
         };
-        let manifest = serde_json::to_vec(&manifest)?;
-        Ok((self.add(media_type::DOCKER_MANIFEST, &manifest)?, config))
-    }
-
-    /// Writes layers, and returns their descriptors, and the digests of the tar files whose times
-    /// were replaced. Compressing takes longest of all, so layers are compressed side by side, into
-    /// temporary files: they may be too large to be kept in memory.
-    fn write_layers(&mut self, layers: Vec<Layer>) -> Result<(Vec<Descriptor>, Vec<String>)> {
-        let (timestamp, stop, writer) = (self.timestamp, self.stop, &self.writer);
-        let packed = thread::scope(|scope| {
-            let pack =
-                |layer: Layer| move || layer.pack(timestamp, || writer.temporary_file(), stop);
-            let running: Vec<_> = layers
-                .into_iter()
-                .map(|layer| scope.spawn(pack(layer)))
-                .collect();
-            let panicked = |_| Err(io::Error::other("the thread that compresses it panicked"));
-            running
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(panicked))
-                .collect::<io::Result<Vec<_>>>()
-        })
-        .context("cannot pack a layer")?;
-        let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
-        for layer in packed {
-            self.copy(&layer.digest, layer.size, layer.content)?;
-            diff_ids.extend(layer.diff_id);
-            descriptors.push(Descriptor {
-                media_type: media_type::DOCKER_LAYER.to_owned(),
-                digest: layer.digest,
-                size: layer.size,
-                ..Descriptor::default()
-            });
-        }
-        Ok((descriptors, diff_ids))
+        self.add(media_type::DOCKER_MANIFEST, &serde_json::to_vec(&manifest)?)
     }
 }

@@ -9,18 +9,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    config::index_entry,
-    layer::{Form, Layer},
-    output::Output,
-};
+use super::{image::Image, layer::Layer};
 use crate::oci::{
     compression::Compression,
     digest,
     manifest::{Descriptor, Manifest},
 };
 
-pub fn copy(folder: &Path, output: &mut Output) -> Result<Vec<Descriptor>> {
+pub fn images(folder: &Path, timestamp: Option<u64>) -> Result<Vec<Image>> {
     let content = read(folder, "manifest.json")?;
     let root: Manifest = serde_json::from_slice(&content)?;
     let manifests = if root.is_index() {
@@ -29,16 +25,19 @@ pub fn copy(folder: &Path, output: &mut Output) -> Result<Vec<Descriptor>> {
     } else {
         vec![root]
     };
-    let mut copied = Vec::new();
-    for manifest in manifests {
+    let read_image = |manifest: Manifest| {
         let config = manifest.config.context("a manifest has no configuration")?;
         let config = read(folder, file_name(&config.digest))?;
-        let layers = manifest.layers.into_iter().map(|one| layer(folder, one));
-        let layers = layers.collect::<Result<_>>()?;
-        let (manifest, config) = output.write_image(&config, layers)?;
-        copied.push(index_entry(manifest, &config));
-    }
-    Ok(copied)
+        let layers = manifest.layers.into_iter();
+        let layers = layers.map(|one| layer(folder, one, timestamp));
+        Ok(Image {
+            manifest: None,
+            config,
+            layers: layers.collect::<Result<_>>()?,
+            timestamp,
+        })
+    };
+    manifests.into_iter().map(read_image).collect()
 }
 
 fn manifest(folder: &Path, descriptor: &Descriptor) -> Result<Manifest> {
@@ -53,20 +52,17 @@ fn manifest(folder: &Path, descriptor: &Descriptor) -> Result<Manifest> {
     Ok(serde_json::from_slice(&content)?)
 }
 
-fn layer(folder: &Path, descriptor: Descriptor) -> Result<Layer> {
+fn layer(folder: &Path, descriptor: Descriptor, timestamp: Option<u64>) -> Result<Layer> {
     let path = folder.join(file_name(&descriptor.digest));
     let content = File::open(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let form = match Compression::of_media_type(&descriptor.media_type) {
-        None | Some(Compression::None) => Form::Tar,
-        Some(Compression::Zstd) => Form::Zstd,
-        Some(Compression::Gzip) => Form::Gzip {
-            digest: descriptor.digest,
-            size: descriptor.size,
-        },
-    };
+    let compression =
+        Compression::of_media_type(&descriptor.media_type).unwrap_or(Compression::None);
     Ok(Layer {
         content: Box::new(content),
-        form,
+        compression,
+        // Docker's media types have no name for zstd.
+        descriptor: (compression == Compression::Gzip).then_some(descriptor),
+        timestamp,
     })
 }
 

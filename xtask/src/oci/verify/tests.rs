@@ -271,3 +271,20 @@ fn a_layer_that_was_changed_is_reported() {
     let error = verify(&archive, root, &expected, Depth::Deep, &stop).unwrap_err();
     assert!(format!("{error:#}").ends_with(": interrupted"), "{error:#}");
 }
+
+#[test]
+fn layers_must_be_those_of_the_configuration() {
+    let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        layer_problems(&ids(&["a", "b"]), &ids(&["a", "b"])),
+        ids(&[])
+    );
+    assert_eq!(
+        layer_problems(&ids(&["a", "b"]), &ids(&["a"])),
+        ids(&["the configuration lists 2 layers, the manifest 1"])
+    );
+    assert_eq!(
+        layer_problems(&ids(&["a", "b"]), &ids(&["a", "c"])),
+        ids(&["the configuration lists the layer b (`diff_ids`), but it is c"])
+    );
+}
