@@ -201,7 +201,6 @@ PACKAGES_EXCLUDED = [
 USER, UID = "stigmer", 1000
 
 FOLDERS = {
-    f"/app/.venv/lib/{PYTHON}/site-packages": 0o755,  # so that it gets TIMESTAMP
     "/dev": 0o755,
     "/home": 0o755,
     "/proc": 0o755,

@@ -13,12 +13,6 @@ pub fn rfc3339(seconds: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
-/// Whether a text of RFC 3339 in UTC, such as `2009-02-13T23:31:30.5Z`, is before a time in seconds since 1970.
-pub fn is_before(rfc3339: &str, seconds: u64) -> bool {
-    let limit = UNIX_EPOCH + Duration::from_secs(seconds);
-    humantime::parse_rfc3339(rfc3339).is_ok_and(|time| time < limit)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -27,17 +21,5 @@ mod tests {
     fn timestamps_are_formatted_in_utc() {
         assert_eq!(rfc3339(1_234_567_890), "2009-02-13T23:31:30Z");
         assert_eq!(rfc3339(MAX_TIMESTAMP), "9999-12-31T23:59:59Z");
-    }
-
-    #[test]
-    fn times_are_compared() {
-        for (text, expected) in [
-            ("2009-02-13T23:31:29.9Z", true),
-            ("2009-02-13T23:31:30Z", false),
-            ("2009-02-13T23:31:30.1Z", false),
-            ("yesterday", false),
-        ] {
-            assert_eq!(is_before(text, 1_234_567_890), expected, "{text}");
-        }
     }
 }

@@ -18,7 +18,7 @@ pub struct PackArchive {
     /// OCI archives, archives of `docker save`, or folders of `podman push … dir:`
     #[arg(required = true, value_name = "ARCHIVE|FOLDER")]
     inputs: Vec<PathBuf>,
-    /// Give every file and build step this time, in seconds since 1970
+    /// Give files and build steps this time, in seconds since 1970
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=MAX_TIMESTAMP))]
     timestamp: Option<u64>,
     /// Where to write the archive

@@ -72,7 +72,7 @@ pub struct MultiarchOptions {
     pub builder: Builder,
     pub cache_from: Vec<String>,
     pub cache_to: Vec<String>,
-    /// The timestamp of all files and build steps, in seconds since 1970.
+    /// The time of files and build steps, in seconds since 1970.
     pub epoch: u64,
     /// See [`unfinished`].
     pub process: u32,
@@ -80,14 +80,14 @@ pub struct MultiarchOptions {
     pub nodes_builder: String,
 }
 
-/// The steps that write an archive, or files from which an archive is packed.
+/// The steps that write files from which an archive is packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveSteps {
     pub steps: Vec<Step>,
-    /// The files that have to be packed into an archive after the steps; empty if the steps write the
-    /// archive.
+    /// The files that have to be packed into an archive after the steps.
     pub pack: Vec<String>,
-    /// The timestamp that packing sets on files and build steps; none if the steps set it.
+    /// The time that packing gives to files and build steps, in seconds since 1970; none for an image of the store,
+    /// which keeps its times.
     pub timestamp: Option<u64>,
     /// The steps that remove temporary files and images.
     pub cleanup: Vec<Step>,

@@ -17,26 +17,8 @@ pub struct ImageConfig {
     pub created: Option<String>,
     #[serde(rename = "config")]
     pub run: RunDefaults,
-    pub rootfs: RootFs,
-    pub history: Vec<Step>,
-}
-
-/// A step of the build.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub struct Step {
-    /// Of RFC 3339.
-    pub created: Option<String>,
-    /// Whether it made no layer.
-    pub empty_layer: bool,
-}
-
-/// The layers of an image.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(default)]
-pub struct RootFs {
-    /// The digests of the layers' tar files, uncompressed.
-    pub diff_ids: Vec<String>,
+    /// Of any shape: whatever it is, the labels are read.
+    rootfs: serde_json::Value,
 }
 
 /// What containers of the image get unless their call says otherwise.
@@ -51,6 +33,12 @@ pub struct RunDefaults {
 impl ImageConfig {
     pub fn label(&self, name: &str) -> Option<&str> {
         self.run.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// The digests of the layers' tar files, uncompressed; empty if there are none.
+    pub fn diff_ids(&self) -> Vec<&str> {
+        let listed = self.rootfs["diff_ids"].as_array().into_iter().flatten();
+        listed.filter_map(serde_json::Value::as_str).collect()
     }
 
     pub fn platform(&self) -> DescriptorPlatform {

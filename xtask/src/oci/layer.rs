@@ -22,11 +22,24 @@ pub fn read<T>(
     stop: StopCheck,
     read: impl FnOnce(Box<dyn Read + '_>) -> io::Result<T>,
 ) -> Result<T> {
+    read_blob(source.blob(&layer.digest)?, layer, stop, read)
+}
+
+/// As [`read`], for a layer whose blob is open.
+///
+/// # Errors
+/// As those of [`read`].
+pub fn read_blob<T>(
+    blob: impl Read,
+    layer: &Descriptor,
+    stop: StopCheck,
+    read: impl FnOnce(Box<dyn Read + '_>) -> io::Result<T>,
+) -> Result<T> {
     // One byte more shows that there is more.
     let limit = layer.size.saturating_add(1);
     let mut failed = None;
     let blob = Watched {
-        source: Stoppable::new(source.blob(&layer.digest)?, stop).take(limit),
+        source: Stoppable::new(blob, stop).take(limit),
         failed: &mut failed,
     };
     let mut blob = Digesting::new(blob);

@@ -1,12 +1,12 @@
 //! Gives the files of a layer one time, so that the layer's digest does not depend on when it was built.
 //! `podman build --timestamp` does so for the steps that it runs, but not for those that it takes from its cache.
 //!
-//! Earlier times are changed too, unlike by BuildKit's `rewrite-timestamp`: a cached step may be older than the commit
-//! that is released, and its age differs from machine to machine.
+//! Times before that one are replaced too, unlike by BuildKit's `rewrite-timestamp`: a cached step may be older than the
+//! commit that is released, and its age differs from machine to machine.
 //! <https://github.com/moby/buildkit/blob/master/docs/build-repro.md>
 //!
-//! Only times that a program has set on purpose stay: no file was made before [`OLDEST`]. So a layer whose files all
-//! have such a time is the same in each release, and nobody stores or downloads it again.
+//! A time before [`OLDEST`] stays: a program has set it on purpose. So a layer whose files all have such a time is the
+//! same in each release, and nobody stores or downloads it again.
 
 use std::io::{self, Read};
 
@@ -14,13 +14,13 @@ use tar::{EntryType, Header};
 
 /// The size of a tar block in bytes. Headers are one block; contents are padded to whole blocks.
 const BLOCK: usize = 512;
-/// The begin of 1981, in seconds since 1970. Build tools give files a time in the year 1970 or 1980, the first years
+/// The beginning of 1981, in seconds since 1970. Build tools give files a time in the year 1970 or 1980, the first years
 /// of Unix and of ZIP files.
 const OLDEST: u64 = 347_155_200;
 /// The largest extended header that is read, in bytes: extended attributes are at most 64 KiB each.
 const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 
-/// Reads a layer's tar file with all times replaced. Everything else stays, byte for byte.
+/// Reads a layer's tar file with its times replaced. Everything else stays, byte for byte.
 pub struct Retimed<R> {
     source: R,
     timestamp: u64,
@@ -58,7 +58,15 @@ impl<R: Read> Retimed<R> {
     /// Reads and rewrites a header, and returns what comes after it.
     fn read_header(&mut self) -> io::Result<Next> {
         let mut header = Header::new_old();
-        self.source.read_exact(header.as_mut_bytes())?;
+        let mut block = Vec::with_capacity(BLOCK);
+        (&mut self.source)
+            .take(BLOCK as u64)
+            .read_to_end(&mut block)?;
+        match block.len() {
+            0 => return Ok(Next::End), // some programs write no blocks of zeros
+            BLOCK => header.as_mut_bytes().copy_from_slice(&block),
+            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+        }
         if header.as_bytes().iter().all(|byte| *byte == 0) {
             self.header = io::Cursor::new(header.as_bytes().to_vec());
             return Ok(Next::End);
@@ -79,9 +87,10 @@ impl<R: Read> Retimed<R> {
                 "it contains a sparse file in GNU tar's old format, which is not supported",
             ));
         }
+        // A long name is an entry of its own before the entry that it belongs to.
+        let is_name = matches!(kind, EntryType::GNULongName | EntryType::GNULongLink);
         let size = match kind {
-            // A long name is an entry of its own before the entry that it belongs to.
-            EntryType::GNULongName | EntryType::GNULongLink => size,
+            _ if is_name => size,
             // They have no content, whatever their size field says: Go's tar reader, which
             // engines use, ignores it as well.
             EntryType::Link
@@ -95,11 +104,8 @@ impl<R: Read> Retimed<R> {
             }
             _ => self.extended_size.take().unwrap_or(size),
         };
-        if self
-            .extended_time
-            .take()
-            .is_some_and(|time| !is_fixed(&time))
-        {
+        let time = self.extended_time.take_if(|_| !is_name);
+        if time.is_some_and(|time| !is_fixed(&time)) {
             header.set_mtime(self.timestamp);
         }
         self.put_header(header, &[]);

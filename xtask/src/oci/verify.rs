@@ -214,10 +214,7 @@ fn base_image(config: &ImageConfig) -> Option<String> {
 }
 
 /// Layers that are not those of the configuration. Engines refuse to pull such an image.
-fn layer_problems(in_config: &[String], found: &[String]) -> Vec<String> {
-    if in_config.is_empty() {
-        return Vec::new();
-    }
+fn layer_problems(in_config: &[&str], found: &[String]) -> Vec<String> {
     if in_config.len() != found.len() {
         return vec![format!(
             "the configuration lists {} layers, the manifest {}",
@@ -226,8 +223,8 @@ fn layer_problems(in_config: &[String], found: &[String]) -> Vec<String> {
         )];
     }
     let pairs = in_config.iter().zip(found);
-    let differing = pairs.filter(|(in_config, found)| in_config != found);
-    let problem = |(in_config, found): (&String, &String)| {
+    let differing = pairs.filter(|(in_config, found)| **in_config != *found);
+    let problem = |(in_config, found): (&&str, &String)| {
         format!("the configuration lists the layer {in_config} (`diff_ids`), but it is {found}")
     };
     differing.map(problem).collect()
@@ -278,7 +275,12 @@ impl ImageCheck<'_> {
         let config = manifest
             .config
             .context("a platform's manifest has no configuration")?;
-        let config = read_config(self.source, &config)?;
+        let config = read_config(self.source, &config).or_else(|why| {
+            match self.source.find_blob(&config.digest) {
+                Ok(None) => bail!("configuration {} is missing", config.digest),
+                _ => Err(why),
+            }
+        })?;
         let platform = config.platform().normalized();
         let mut problems = Vec::new();
         if let Some(in_index) = descriptor
@@ -305,7 +307,7 @@ impl ImageCheck<'_> {
             Depth::Deep => {
                 let (layers, programs, diff_ids) = self.read_layers(&manifest.layers)?;
                 found.layers = Some(layers);
-                problems.extend(layer_problems(&config.rootfs.diff_ids, &diff_ids));
+                problems.extend(layer_problems(&config.diff_ids(), &diff_ids));
                 problems.extend(filesystem::wrong_programs(&programs, &platform));
             }
         }

@@ -20,14 +20,13 @@ use crate::{
     settings::{CheckFirst, Settings},
 };
 
-/// How an archive is made. The engine's steps come first. If they don't write the archive
-/// themselves, xtask packs what they wrote.
+/// How an archive is made: the engine's steps, then xtask packs what they wrote.
 pub struct ArchivePlan {
     /// Its cleanup runs after the packing.
     pub plan: Plan,
-    /// The files to pack; empty if the steps write the archive.
+    /// The files to pack.
     pub pack: Vec<PathBuf>,
-    /// The time that packing gives to files and build steps, in seconds since 1970.
+    /// See [`ArchiveSteps::timestamp`].
     pub timestamp: Option<u64>,
     pub archive: PathBuf,
 }
@@ -48,11 +47,7 @@ impl ArchivePlan {
 
     /// The lines of a dry run. What xtask packs itself is a line that calls xtask.
     pub fn render(&self) -> String {
-        let pack = if self.pack.is_empty() {
-            String::new()
-        } else {
-            pack_line(&self.pack, self.timestamp, &self.archive)
-        };
+        let pack = pack_line(&self.pack, self.timestamp, &self.archive);
         let cleanup = Plan::from(self.plan.cleanup.clone());
         self.before_packing().render() + &pack + &cleanup.render()
     }
@@ -75,9 +70,6 @@ impl ArchivePlan {
     }
 
     fn finish(&self, cx: &Context) -> Result<Archive> {
-        if self.pack.is_empty() {
-            return Archive::open(&self.archive);
-        }
         let path = paths::display(cx.settings, &self.archive);
         cx.ui.status("Packing", &path);
         dist::pack(cx, &self.pack, self.timestamp, &self.archive)

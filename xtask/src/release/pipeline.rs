@@ -205,7 +205,7 @@ impl<'a> Publication<'a> {
                     "this commit's image is in the registry already: nothing is built or pushed",
                 );
                 let hint = if self.request.digest.is_some() {
-                    "build an archive that matches the settings, and release it under a new version (no tag was moved)"
+                    "if a part is missing, push it again: pass `--force`; otherwise build an archive that matches the settings, and release it under a new version (no tag was moved)"
                 } else {
                     "release under a new version, or build the image again and overwrite the tag: pass `--force` (no tag was moved)"
                 };

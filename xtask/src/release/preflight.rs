@@ -1,7 +1,7 @@
 //! The checks before a build: whether this version may be published, whether we have permission to push,
 //! whether the version is released already, and which tags it takes.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     base::{
@@ -34,6 +34,8 @@ pub struct Released {
     pub manifest: RawManifest,
     /// The commit that it was built from, if its labels name one.
     pub revision: Option<String>,
+    /// The reason why its labels cannot be read, if a part of it is missing or damaged.
+    pub broken: Option<String>,
     /// Whether it is of this version and commit: then an earlier run pushed it.
     pub is_same_commit: bool,
 }
@@ -42,9 +44,10 @@ impl Released {
     /// For people.
     fn description(&self) -> String {
         let digest = self.manifest.digest();
-        match &self.revision {
-            Some(revision) => format!("as {digest} from commit {revision}"),
-            None => format!("as {digest}"),
+        match (&self.revision, &self.broken) {
+            (_, Some(why)) => format!("as {digest}, which is broken ({why})"),
+            (Some(revision), None) => format!("as {digest} from commit {revision}"),
+            (None, None) => format!("as {digest}"),
         }
     }
 }
@@ -62,7 +65,7 @@ pub enum Decision<'a> {
 }
 
 /// Decides what to do about a released image. `digest` is that of the image to publish, if it is known. With
-/// `force` an image that is not known to be the same is built and replaced.
+/// `force` an image that is not known to be the same is built and replaced, and one that is the same is pushed again.
 pub fn decide<'a>(
     released: Option<&'a Released>,
     digest: Option<&str>,
@@ -73,7 +76,8 @@ pub fn decide<'a>(
     };
     let is_same = digest.map(|digest| digest == released.manifest.digest());
     match (is_same, force) {
-        (Some(true), _) => Decision::Resume(released),
+        (Some(true), true) => Decision::Publish, // the registry may have lost a part
+        (Some(true), false) => Decision::Resume(released),
         (None, false) if released.is_same_commit => Decision::Resume(released),
         (Some(false) | None, true) => Decision::Replace(released),
         (Some(false) | None, false) => Decision::Refuse(released),
@@ -264,15 +268,13 @@ pub fn released(
         return Ok(Some(Released {
             manifest,
             revision: git.values.sha.clone(),
+            broken: None,
             is_same_commit: true,
         }));
     }
-    let config = match config_of(registry, &manifest)? {
-        Config::Found(config) => config,
-        Config::Broken(why) => bail!(
-            "the image of the tag `{}` is broken: {why}",
-            settings.own_tag()
-        ),
+    let (config, broken) = match config_of(registry, &manifest)? {
+        Config::Found(config) => (config, None),
+        Config::Broken(why) => (Box::default(), Some(why)),
     };
     let revision = config.label(REVISION_LABEL).map(str::to_owned);
     Ok(Some(Released {
@@ -282,6 +284,7 @@ pub fn released(
             && !git.dirty,
         manifest,
         revision,
+        broken,
     }))
 }
 
@@ -488,6 +491,7 @@ mod tests {
                 content: b"{}".to_vec(),
             },
             revision: None,
+            broken: None,
             is_same_commit,
         };
         let (ours, other) = (released(true), released(false));
@@ -498,10 +502,10 @@ mod tests {
         assert_eq!(decide(Some(&ours), None, true), Decision::Replace(&ours));
         assert_eq!(decide(Some(&other), None, false), Decision::Refuse(&other));
         assert_eq!(decide(Some(&other), None, true), Decision::Replace(&other));
-        for force in [true, false] {
-            let known = decide(Some(&other), Some(&digest), force);
-            assert_eq!(known, Decision::Resume(&other));
-        }
+        let known = decide(Some(&other), Some(&digest), false);
+        assert_eq!(known, Decision::Resume(&other));
+        let known = decide(Some(&other), Some(&digest), true);
+        assert_eq!(known, Decision::Publish);
         let wrong = Some("sha256:other");
         assert_eq!(decide(Some(&ours), wrong, false), Decision::Refuse(&ours));
         assert_eq!(decide(Some(&ours), wrong, true), Decision::Replace(&ours));

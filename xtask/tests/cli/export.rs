@@ -201,8 +201,15 @@ fn an_images_user_without_a_number_is_reported_for_kubernetes() {
         let sandbox = sandbox(&format!("user = '{run_user}'\n"));
         let sandbox = sandbox.engine("docker", &[docker_version(), image]);
         let output = export(&sandbox, "kubernetes", &[]);
+        let what = match user {
+            "" => "the image has no user, so its user is root: Kubernetes does not start the pod"
+                .to_owned(),
+            user => format!(
+                "the image's user `{user}` is no number: Kubernetes does not start the pod, because it could be root"
+            ),
+        };
         let warning = format!(
-            "warning: the image's user `{user}` is no number: Kubernetes does not start the pod, because it could be root\n\
+            "warning: {what}\n\
              hint: set `run.user = \"UID:GID\"`, or write a number after USER in the Dockerfile\n"
         );
         assert_eq!(output.stderr.contains(&warning), is_reported, "{output:?}");

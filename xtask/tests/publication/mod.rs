@@ -155,8 +155,15 @@ impl Publication {
             .architectures
             .iter()
             .map(|&(arch, machine)| {
+                let seed = if arch == "amd64" {
+                    image.content
+                } else {
+                    u32::from(machine)
+                };
+                let tar = layer(machine, seed, image);
                 let mut config = json!({
                     "architecture": arch, "os": "linux",
+                    "rootfs": { "type": "layers", "diff_ids": [digest(&tar)] },
                     "config": {
                         "User": "stigmer",
                         "Healthcheck": { "Test": ["CMD", "probe"] },
@@ -171,12 +178,7 @@ impl Publication {
                     config["config"]["Labels"]["ai.stigmer.xtask.flavour"] = flavour.into();
                 }
                 let config = archive.add(types.config, config.to_string().as_bytes());
-                let seed = if arch == "amd64" {
-                    image.content
-                } else {
-                    u32::from(machine)
-                };
-                let layer = archive.add(types.layer, &layer(machine, seed, image));
+                let layer = archive.add(types.layer, &compress(&tar, image.compression));
                 let manifest = json!({
                     "schemaVersion": 2, "mediaType": types.manifest,
                     "config": config, "layers": [layer],
@@ -296,13 +298,17 @@ fn layer(machine: u8, seed: u32, image: Image) -> Vec<u8> {
     header.set_mode(0o755);
     tar.append_data(&mut header, "bin/program", &program[..])
         .unwrap();
-    let program = match image.compression {
+    tar.into_inner().unwrap()
+}
+
+fn compress(tar: &[u8], compression: Compression) -> Vec<u8> {
+    let program = match compression {
         Compression::Gzip => ["gzip", "-nc"],
         Compression::Zstd => ["zstd", "-qc"],
     };
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("layer");
-    fs::write(&path, tar.into_inner().unwrap()).unwrap();
+    fs::write(&path, tar).unwrap();
     let packed = Command::new(program[0])
         .arg(program[1])
         .arg(&path)

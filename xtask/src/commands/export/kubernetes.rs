@@ -508,8 +508,12 @@ pub fn named_user(settings: &Settings, image: &Image) -> Option<Warning> {
     let is_refused =
         security.run_as_non_root == Some(true) && security.run_as_user.is_none() && number.is_err();
     is_refused.then(|| {
+        let what = match user.as_str() {
+            "" => "the image has no user, so its user is root: Kubernetes does not start the pod".to_owned(),
+            user => format!("the image's user `{user}` is no number: Kubernetes does not start the pod, because it could be root"),
+        };
         Warning::new(
-            format!("the image's user `{user}` is no number: Kubernetes does not start the pod, because it could be root"),
+            what,
             "set `run.user = \"UID:GID\"`, or write a number after USER in the Dockerfile".to_owned(),
         )
     })

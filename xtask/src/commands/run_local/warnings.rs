@@ -1,6 +1,6 @@
 //! What the user may not expect of the container that is started.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use crate::{
     base::image::human_bytes,
@@ -29,12 +29,14 @@ const SHUTDOWN_GRACE: &str = "SHUTDOWN_GRACE_SECONDS";
 
 /// The warning and the hint if the engine kills the container while executions may still end.
 pub fn short_stop_grace(environment: &RunnerEnv) -> Option<(String, String)> {
-    let executions: u64 = environment.value(SHUTDOWN_GRACE)?.trim().parse().ok()?;
-    let engine = environment.settings.run.stop_grace.as_secs();
-    (executions >= engine).then(|| {
+    let executions: f64 = environment.value(SHUTDOWN_GRACE)?.trim().parse().ok()?;
+    let engine = environment.settings.run.stop_grace;
+    let needed = Duration::try_from_secs_f64(executions).ok()?;
+    (needed >= engine).then(|| {
+        let engine = engine.as_secs();
         (
             format!("`{SHUTDOWN_GRACE}` is {executions}, and the container is killed {engine} s after it is told to stop: executions that still run then are lost"),
-            format!("give it more time: `run.stop-grace = \"{}s\"`", executions.saturating_add(2)),
+            format!("give it more time: `run.stop-grace = \"{}s\"`", needed.as_secs().saturating_add(2)),
         )
     })
 }

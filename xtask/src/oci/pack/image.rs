@@ -1,45 +1,66 @@
 //! An image on its way into the archive.
 
-use std::collections::BTreeMap;
-
 use super::layer::Layer;
 use crate::oci::{
     image_config::ImageConfig,
-    manifest::{Descriptor, DescriptorPlatform},
+    manifest::{Descriptor, DescriptorPlatform, Manifest},
 };
 
 /// An image as an engine wrote it, or an attestation.
 pub struct Image {
-    /// The manifest and its descriptor, if the archive gets them as they are. Otherwise a new manifest is written.
-    pub manifest: Option<(Descriptor, Vec<u8>)>,
+    /// From the index that it was in, or from the configuration.
+    pub platform: Option<DescriptorPlatform>,
+    pub manifest: Manifest,
     /// Empty if the manifest names none.
     pub config: Vec<u8>,
     pub layers: Vec<Layer>,
-    /// Replaces the times in the configuration, in seconds since 1970.
-    pub timestamp: Option<u64>,
+    pub change: ImageChange,
+}
+
+/// What becomes of an image's manifest.
+pub enum ImageChange {
+    /// It stays, with this descriptor and content.
+    Keep(Descriptor, Vec<u8>),
+    /// A new one is written, of the same format.
+    Write,
+    /// A new one is written, and the configuration gets this time, in seconds since 1970, except for this number of
+    /// steps at the beginning.
+    SetTimes(u64, usize),
 }
 
 impl Image {
-    pub fn is_attestation(&self) -> bool {
-        let manifest = self.manifest.as_ref();
-        manifest.is_some_and(|(descriptor, _)| descriptor.is_attestation())
+    /// An image that gets a new manifest, and this time in its configuration and layers.
+    pub fn new(
+        manifest: Manifest,
+        config: Vec<u8>,
+        layers: Vec<Layer>,
+        timestamp: Option<u64>,
+    ) -> Self {
+        let change = timestamp.map_or(ImageChange::Write, |it| ImageChange::SetTimes(it, 0));
+        Self {
+            platform: platform(&config),
+            manifest,
+            config,
+            layers,
+            change,
+        }
     }
 
-    /// The annotations that mark an attestation. Those of images are left out: they belong to the index that the image
-    /// was in, such as its name.
-    pub fn attestation_annotations(&self) -> Option<BTreeMap<String, String>> {
-        let manifest = self.manifest.as_ref();
-        let attestation = manifest.filter(|(descriptor, _)| descriptor.is_attestation());
-        attestation.and_then(|(descriptor, _)| descriptor.annotations.clone())
+    /// The descriptor, if it is an attestation.
+    pub fn attestation(&self) -> Option<&Descriptor> {
+        match &self.change {
+            ImageChange::Keep(descriptor, _) if descriptor.is_attestation() => Some(descriptor),
+            _ => None,
+        }
     }
 
-    /// The platform, from the index that the image was in, or from its configuration.
-    pub fn platform(&self) -> Option<DescriptorPlatform> {
-        let listed = self.manifest.as_ref();
-        let listed = listed.and_then(|(descriptor, _)| descriptor.platform.clone());
-        listed.or_else(|| {
-            let config = serde_json::from_slice::<ImageConfig>(&self.config).ok()?;
-            Some(config.platform())
-        })
+    pub fn is_kept(&self) -> bool {
+        matches!(self.change, ImageChange::Keep(..))
     }
+}
+
+/// The platform that a configuration names.
+pub fn platform(config: &[u8]) -> Option<DescriptorPlatform> {
+    let config = serde_json::from_slice::<ImageConfig>(config).ok()?;
+    Some(config.platform())
 }

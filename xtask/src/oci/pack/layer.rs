@@ -5,76 +5,123 @@ use std::{
     io::{self, Read, Seek as _},
 };
 
+use anyhow::{Context as _, Result, bail};
+
 use crate::oci::{
-    compression::Compression,
-    digest::Digesting,
-    gzip,
-    layer_times::Retimed,
-    manifest::Descriptor,
-    media_type,
-    stop::{StopCheck, Stoppable},
+    compression::Compression, digest::Digesting, gzip, layer, layer_times::Retimed,
+    manifest::Descriptor, stop::StopCheck,
 };
 
 /// A layer as an engine wrote it.
 pub struct Layer {
     pub content: Box<dyn Read + Send>,
-    pub compression: Compression,
-    /// How a manifest lists it, if registries can store it as it is. None if it must be compressed.
-    pub descriptor: Option<Descriptor>,
-    /// Replaces the times of all files, in seconds since 1970.
-    pub timestamp: Option<u64>,
+    /// Describes the content.
+    pub descriptor: Descriptor,
+    pub change: Change,
+}
+
+/// What becomes of a layer.
+#[derive(Clone, Copy)]
+pub enum Change {
+    Keep,
+    Compress,
+    /// Its files get this time, in seconds since 1970, and it is compressed.
+    SetTimes(u64),
 }
 
 /// A layer as the archive will hold it.
 pub struct Packed {
-    pub descriptor: Descriptor,
+    pub digest: String,
+    /// In bytes.
+    pub size: u64,
     pub content: Box<dyn Read + Send>,
-    /// The digest of the uncompressed tar file, if its times were replaced.
+    /// Its media type, if it was not compressed here.
+    pub media_type: Option<String>,
+    /// The digest of the uncompressed tar file, if the times in it were replaced.
     pub diff_id: Option<String>,
 }
 
-impl Layer {
-    /// Compresses the layer into a file, with its times replaced if it has a timestamp. A layer that stays as it is
-    /// needs no file.
-    pub fn pack(
-        self,
-        file: impl FnOnce() -> io::Result<File>,
-        stop: StopCheck,
-    ) -> io::Result<Packed> {
-        if let (Some(descriptor), None) = (self.descriptor, self.timestamp) {
-            return Ok(Packed {
-                descriptor,
-                content: self.content,
-                diff_id: None,
-            });
+impl Change {
+    /// For a layer in an engine's own format. Docker's media types have no name for zstd, and registries expect no plain
+    /// tar files.
+    pub fn of_engine(compression: Compression, timestamp: Option<u64>) -> Self {
+        match (timestamp, compression) {
+            (Some(timestamp), _) => Self::SetTimes(timestamp),
+            (None, Compression::Gzip) => Self::Keep,
+            (None, Compression::None | Compression::Zstd) => Self::Compress,
         }
-        let content = Stoppable::new(self.content, stop);
-        let content = self.compression.decompress(content);
-        let Some(timestamp) = self.timestamp else {
-            return compress(content, file()?);
-        };
-        let mut content = Digesting::new(Retimed::new(content, timestamp));
-        let packed = compress(&mut content, file()?)?;
-        let (diff_id, ..) = content.finish();
-        Ok(Packed {
-            diff_id: Some(diff_id),
-            ..packed
-        })
     }
 }
 
-fn compress(content: impl Read, file: File) -> io::Result<Packed> {
-    let target = gzip::compress(content, Digesting::new(file))?;
+impl Layer {
+    /// `size` is that of the content, in bytes.
+    ///
+    /// # Errors
+    /// When the descriptor has another size.
+    pub fn new(
+        content: impl Read + Send + 'static,
+        size: u64,
+        descriptor: Descriptor,
+        change: Change,
+    ) -> Result<Self> {
+        if size != descriptor.size {
+            bail!(
+                "the layer {} has {size} bytes, and the manifest says {}",
+                descriptor.digest,
+                descriptor.size
+            );
+        }
+        Ok(Self {
+            content: Box::new(content),
+            descriptor,
+            change,
+        })
+    }
+
+    /// Changes the layer. A layer that is compressed anew gets a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, differs from its descriptor, or is no tar file; when the file cannot be written.
+    pub fn pack(self, file: impl FnOnce() -> io::Result<File>, stop: StopCheck) -> Result<Packed> {
+        let descriptor = self.descriptor;
+        let packed = match self.change {
+            Change::Keep => {
+                return Ok(Packed {
+                    digest: descriptor.digest,
+                    size: descriptor.size,
+                    content: self.content,
+                    media_type: Some(descriptor.media_type),
+                    diff_id: None,
+                });
+            }
+            Change::Compress => layer::read_blob(self.content, &descriptor, stop, |tar| {
+                compress(tar, file()?)
+            }),
+            Change::SetTimes(timestamp) => {
+                layer::read_blob(self.content, &descriptor, stop, |tar| {
+                    let mut tar = Digesting::new(Retimed::new(tar, timestamp));
+                    let packed = compress(&mut tar, file()?)?;
+                    let (diff_id, ..) = tar.finish();
+                    Ok(Packed {
+                        diff_id: Some(diff_id),
+                        ..packed
+                    })
+                })
+            }
+        };
+        packed.with_context(|| format!("cannot pack the layer {}", descriptor.digest))
+    }
+}
+
+fn compress(tar: impl Read, file: File) -> io::Result<Packed> {
+    let target = gzip::compress(tar, Digesting::new(file))?;
     let (digest, size, mut file) = target.finish();
     file.rewind()?;
     Ok(Packed {
-        descriptor: Descriptor {
-            media_type: media_type::DOCKER_LAYER.to_owned(),
-            digest,
-            size,
-            ..Descriptor::default()
-        },
+        digest,
+        size,
         content: Box::new(file),
+        media_type: None,
         diff_id: None,
     })
 }

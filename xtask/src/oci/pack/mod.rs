@@ -1,8 +1,8 @@
 //! Packs what engines write into one OCI archive: BuildKit's OCI archives, the archives of
 //! `docker save`, and the folders of `podman push … dir:`. Several images become one index.
 //!
-//! OCI archives stay as they are unless a timestamp is given. Everything else gets a new manifest in Docker's format,
-//! because Podman sees no health check in an OCI manifest (<https://github.com/containers/podman/issues/18904>).
+//! The format of the manifests stays. BuildKit and Podman are asked for Docker's, because Podman sees no health check in
+//! an OCI manifest (<https://github.com/containers/podman/issues/18904>).
 //!
 //! An index has the images' labels as annotations, because registries show nothing else of an image for
 //! several platforms.
@@ -28,8 +28,9 @@ use super::{
     stop::StopCheck,
 };
 
-/// Packs the inputs into one archive. The timestamp, in seconds since 1970, replaces the times of all files, and those
-/// in the configuration. OCI archives stay as they are without it; with it, the layers of the base image do.
+/// Packs the inputs into one archive. The timestamp, in seconds since 1970, replaces the times of files (see
+/// [`super::layer_times`]) and those in the configuration. OCI archives stay as they are without it; with it, the layers
+/// of the base image do.
 ///
 /// # Errors
 /// When an input cannot be read, or has an attestation although a timestamp is given; when two
@@ -81,7 +82,7 @@ fn unchanged_index<'a>(inputs: &'a [Input], images: &[(Image, &Path)]) -> Option
     match inputs {
         [Input::OciArchive(archive)] => {
             let is_list = archive.root.media_type == media_type::DOCKER_INDEX;
-            let is_kept = images.iter().all(|(image, _)| image.manifest.is_some());
+            let is_kept = images.iter().all(|(image, _)| image.is_kept());
             (!is_list && is_kept).then_some(archive)
         }
         _ => None,
@@ -92,16 +93,19 @@ fn unchanged_index<'a>(inputs: &'a [Input], images: &[(Image, &Path)]) -> Option
 /// When two images, with the paths of their inputs, are for the same platform.
 fn refuse_two_for_a_platform(images: &[(Image, &Path)]) -> Result<()> {
     let mut platforms = Vec::new();
-    for (image, path) in images.iter().filter(|(image, _)| !image.is_attestation()) {
-        let platform = image.platform();
-        if platforms.contains(&platform) {
+    for (image, path) in images
+        .iter()
+        .filter(|(image, _)| image.attestation().is_none())
+    {
+        if platforms.contains(&&image.platform) {
+            let platform = image.platform.clone().unwrap_or_default();
             bail!(
-                "`{}` is for {}, and another input is too: pack one image for each platform",
-                path.display(),
-                platform.unwrap_or_default().normalized()
+                "there is a second image for {} in `{}`: pack one image for each platform",
+                platform.normalized(),
+                path.display()
             );
         }
-        platforms.push(platform);
+        platforms.push(&image.platform);
     }
     Ok(())
 }

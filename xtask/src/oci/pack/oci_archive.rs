@@ -1,16 +1,15 @@
 //! OCI archives, as BuildKit and Buildah write them. Without a timestamp, everything in them stays as it is.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use super::{image::Image, layer::Layer};
-use crate::{
-    base::time,
-    oci::{
-        archive::Archive,
-        compression::Compression,
-        image_config::{ImageConfig, Step},
-        manifest::{Descriptor, Manifest},
-    },
+use super::{
+    config::BaseImage,
+    image::{Image, ImageChange, platform},
+    layer::{Change, Layer},
+};
+use crate::oci::{
+    archive::Archive,
+    manifest::{Descriptor, Manifest},
 };
 
 pub fn images(archive: &Archive, timestamp: Option<u64>) -> Result<Vec<Image>> {
@@ -33,7 +32,11 @@ pub fn images(archive: &Archive, timestamp: Option<u64>) -> Result<Vec<Image>> {
 
 fn image(archive: &Archive, descriptor: Descriptor, timestamp: Option<u64>) -> Result<Image> {
     let content = archive.read(&descriptor.digest)?;
-    let manifest: Manifest = serde_json::from_slice(&content)?;
+    let mut manifest: Manifest = serde_json::from_slice(&content)?;
+    if manifest.media_type.is_empty() {
+        // The OCI's manifests need not name it.
+        manifest.media_type.clone_from(&descriptor.media_type);
+    }
     if !manifest.manifests.is_empty() {
         bail!(
             "`{}` has an index within an index: pack the archives of single images",
@@ -44,38 +47,30 @@ fn image(archive: &Archive, descriptor: Descriptor, timestamp: Option<u64>) -> R
         Some(config) => archive.read(&config.digest)?,
         None => Vec::new(),
     };
-    let base_layers = timestamp.map_or(0, |timestamp| {
-        base_layers(&config, manifest.layers.len(), timestamp)
-    });
-    let layers = manifest.layers.into_iter().enumerate();
+    let platform = descriptor.platform.clone().or_else(|| platform(&config));
+    let (change, base_layers) = match timestamp {
+        None => (ImageChange::Keep(descriptor, content), usize::MAX),
+        Some(timestamp) => {
+            let config = serde_json::from_slice(&config);
+            let config = config.context("cannot read the image configuration")?;
+            let base = BaseImage::of(&config, manifest.layers.len(), timestamp);
+            (ImageChange::SetTimes(timestamp, base.steps), base.layers)
+        }
+    };
+    let layers = manifest.layers.iter().enumerate();
     let layers = layers.map(|(number, layer)| {
-        Ok(Layer {
-            content: Box::new(archive.reader(&layer.digest)?.0),
-            compression: Compression::of_media_type(&layer.media_type).unwrap_or(Compression::None),
-            descriptor: Some(layer),
-            timestamp: timestamp.filter(|_| number >= base_layers),
-        })
+        let (content, size) = archive.reader(&layer.digest)?;
+        let change = match timestamp {
+            Some(timestamp) if number >= base_layers => Change::SetTimes(timestamp),
+            _ => Change::Keep,
+        };
+        Layer::new(content, size, layer.clone(), change)
     });
     Ok(Image {
+        platform,
         layers: layers.collect::<Result<_>>()?,
-        manifest: timestamp.is_none().then_some((descriptor, content)),
+        manifest,
         config,
-        timestamp,
+        change,
     })
-}
-
-/// How many layers are those of the base image: the first ones, whose steps are older than the timestamp. They stay as
-/// they are, so whoever has the base image has them. `BuildKit` gives the time in `SOURCE_DATE_EPOCH` to the steps of the
-/// build, also to cached ones, and to those of a base image that is newer.
-fn base_layers(config: &[u8], layers: usize, timestamp: u64) -> usize {
-    let config: ImageConfig = serde_json::from_slice(config).unwrap_or_default();
-    let steps = config.history.iter().filter(|step| !step.empty_layer);
-    let is_older = |step: &&Step| {
-        let created = step.created.as_ref();
-        created.is_some_and(|created| time::is_before(created, timestamp))
-    };
-    match steps.clone().count() {
-        count if count == layers => steps.take_while(is_older).count(),
-        _ => 0, // unknown: the history is incomplete
-    }
 }

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, num::NonZero, path::Path, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 
 use super::{
     config,
-    image::Image,
+    image::{Image, ImageChange},
     layer::{Layer, Packed},
 };
 use crate::{
@@ -83,7 +83,7 @@ impl<'a> Output<'a> {
         }
         let mut packed = self.pack(layers)?.into_iter();
         let mut written = Vec::new();
-        for (image, count) in images.iter().zip(counts) {
+        for (image, count) in images.into_iter().zip(counts) {
             written.push(self.write_image(image, packed.by_ref().take(count).collect())?);
         }
         Ok(written)
@@ -96,68 +96,55 @@ impl<'a> Output<'a> {
         parallel::map(limit, layers.into_iter(), |layer| {
             layer.pack(|| self.writer.temporary_file(), self.stop)
         })
-        .context("cannot pack a layer")
     }
 
     /// Writes an image, and returns the descriptor of its manifest for an index.
-    fn write_image(&mut self, image: &Image, layers: Vec<Packed>) -> Result<Descriptor> {
-        if !image.is_attestation() {
+    fn write_image(&mut self, image: Image, layers: Vec<Packed>) -> Result<Descriptor> {
+        // Those of an image, such as a name, belong to the index that it was in.
+        let annotations = image.attestation().and_then(|one| one.annotations.clone());
+        if image.attestation().is_none() {
             self.add_labels(&image.config);
         }
+        let gzip_layer = media_type::gzip_layer(&image.manifest.media_type);
         let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in layers {
             let content = Stoppable::new(layer.content, self.stop);
-            self.writer
-                .blob(&layer.descriptor.digest, layer.descriptor.size, content)?;
-            descriptors.push(layer.descriptor);
+            self.writer.blob(&layer.digest, layer.size, content)?;
+            descriptors.push(Descriptor {
+                media_type: layer.media_type.unwrap_or_else(|| gzip_layer.to_owned()),
+                digest: layer.digest,
+                size: layer.size,
+                ..Descriptor::default()
+            });
             diff_ids.push(layer.diff_id);
         }
-        let platform = image.platform();
-        let annotations = image.attestation_annotations();
-        let written = match &image.manifest {
-            Some((descriptor, manifest)) => {
-                self.add_unchanged(descriptor, manifest, &image.config)?
+        let config_type = image.manifest.config.as_ref();
+        let config_type = config_type.map(|config| config.media_type.clone());
+        let written = match (image.change, config_type) {
+            (ImageChange::Keep(descriptor, content), config_type) => {
+                if let Some(config_type) = config_type {
+                    self.add(&config_type, &image.config)?;
+                }
+                self.add(&descriptor.media_type, &content)?
             }
-            None => self.add_new(image, descriptors, &diff_ids)?,
+            (_, None) => bail!("an image has no configuration"),
+            (change, Some(config_type)) => {
+                let mut config = config::without_build_ids(&image.config)?;
+                if let ImageChange::SetTimes(timestamp, base_steps) = change {
+                    config::set_times(&mut config, timestamp, base_steps, &diff_ids)?;
+                }
+                let manifest = Manifest {
+                    config: Some(self.add(&config_type, &serde_json::to_vec(&config)?)?),
+                    layers: descriptors,
+                    ..image.manifest
+                };
+                self.add(&manifest.media_type, &serde_json::to_vec(&manifest)?)?
+            }
         };
         Ok(Descriptor {
-            platform,
+            platform: image.platform,
             annotations,
             ..written
         })
-    }
-
-    fn add_unchanged(
-        &mut self,
-        descriptor: &Descriptor,
-        manifest: &[u8],
-        config: &[u8],
-    ) -> Result<Descriptor> {
-        let read: Manifest = serde_json::from_slice(manifest)?;
-        if let Some(descriptor) = read.config {
-            self.add(&descriptor.media_type, config)?;
-        }
-        self.add(&descriptor.media_type, manifest)
-    }
-
-    /// Adds a new manifest of Docker's format, and a configuration without what differs from build to build.
-    fn add_new(
-        &mut self,
-        image: &Image,
-        layers: Vec<Descriptor>,
-        diff_ids: &[Option<String>],
-    ) -> Result<Descriptor> {
-        let mut config = config::without_build_ids(&image.config)?;
-        if let Some(timestamp) = image.timestamp {
-            config::set_times(&mut config, timestamp, diff_ids)?;
-        }
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: media_type::DOCKER_MANIFEST.to_owned(),
-            config: Some(self.add(media_type::DOCKER_CONFIG, &serde_json::to_vec(&config)?)?),
-            layers,
-            ..Manifest::default()
-        };
-        self.add(media_type::DOCKER_MANIFEST, &serde_json::to_vec(&manifest)?)
     }
 }

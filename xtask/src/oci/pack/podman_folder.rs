@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{image::Image, layer::Layer};
+use super::{
+    image::Image,
+    layer::{Change, Layer},
+};
 use crate::oci::{
     compression::Compression,
     digest,
@@ -25,17 +28,14 @@ pub fn images(folder: &Path, timestamp: Option<u64>) -> Result<Vec<Image>> {
     } else {
         vec![root]
     };
-    let read_image = |manifest: Manifest| {
-        let config = manifest.config.context("a manifest has no configuration")?;
+    let read_image = |mut manifest: Manifest| {
+        let config = manifest.config.as_ref();
+        let config = config.context("a manifest has no configuration")?;
         let config = read(folder, file_name(&config.digest))?;
-        let layers = manifest.layers.into_iter();
+        let layers = std::mem::take(&mut manifest.layers).into_iter();
         let layers = layers.map(|one| layer(folder, one, timestamp));
-        Ok(Image {
-            manifest: None,
-            config,
-            layers: layers.collect::<Result<_>>()?,
-            timestamp,
-        })
+        let layers = layers.collect::<Result<_>>()?;
+        Ok(Image::new(manifest, config, layers, timestamp))
     };
     manifests.into_iter().map(read_image).collect()
 }
@@ -55,15 +55,10 @@ fn manifest(folder: &Path, descriptor: &Descriptor) -> Result<Manifest> {
 fn layer(folder: &Path, descriptor: Descriptor, timestamp: Option<u64>) -> Result<Layer> {
     let path = folder.join(file_name(&descriptor.digest));
     let content = File::open(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let compression =
-        Compression::of_media_type(&descriptor.media_type).unwrap_or(Compression::None);
-    Ok(Layer {
-        content: Box::new(content),
-        compression,
-        // Docker's media types have no name for zstd.
-        descriptor: (compression == Compression::Gzip).then_some(descriptor),
-        timestamp,
-    })
+    let size = content.metadata()?.len();
+    let compression = Compression::of_media_type(&descriptor.media_type);
+    let change = Change::of_engine(compression.unwrap_or(Compression::None), timestamp);
+    Layer::new(content, size, descriptor, change)
 }
 
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {

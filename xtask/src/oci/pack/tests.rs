@@ -7,7 +7,10 @@ use std::{
 use super::{podman_folder::file_name, *};
 use crate::{
     base::time::rfc3339,
-    oci::{archive_writer::ArchiveWriter, digest::sha256, gzip, media_type},
+    oci::{
+        archive_writer::ArchiveWriter, digest::sha256, gzip, manifest::DescriptorPlatform,
+        media_type,
+    },
 };
 
 fn pack(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> Result<Archive> {
@@ -86,7 +89,7 @@ fn the_order_of_inputs_does_not_matter() {
     assert!(
         error
             .to_string()
-            .contains("is for linux/amd64, and another input is too"),
+            .contains("there is a second image for linux/amd64 in"),
         "{error}"
     );
 }
@@ -165,7 +168,7 @@ fn two_images_for_one_platform_are_refused() {
     assert!(
         error
             .to_string()
-            .contains("is for linux/amd64, and another input is too"),
+            .contains("there is a second image for linux/amd64 in"),
         "{error}"
     );
     assert!(!at("c").exists());
@@ -182,8 +185,13 @@ fn layers_of_docker_save_are_compressed() {
         header.set_mode(0o644);
         tar.append_data(&mut header, name, content).unwrap();
     };
-    add("c.json", br#"{"architecture":"amd64","os":"linux"}"#);
-    add("l/layer.tar", &vec![7; 100_000]);
+    let layer = vec![7; 100_000];
+    let config = format!(
+        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":["{}"]}}}}"#,
+        sha256(&layer)
+    );
+    add("c.json", config.as_bytes());
+    add("l/layer.tar", &layer);
     add(
         "manifest.json",
         br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l/layer.tar"]}]"#,
@@ -305,9 +313,90 @@ fn a_timestamp_replaces_the_times_of_layers_that_buildkit_built() {
     write_built(&at("unknown"), epoch, 1_300_000_000, 2);
     let error = pack(&[at("unknown")], Some(epoch), &at("x")).unwrap_err();
     assert!(
-        format!("{error:#}").starts_with("cannot pack a layer: "),
+        format!("{error:#}").starts_with("cannot pack the layer "),
         "{error:#}"
     );
+}
+
+#[test]
+fn a_layer_of_another_size_than_the_manifest_says_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut writer = ArchiveWriter::create(&at("a")).unwrap();
+    let config = writer.content(media_type::DOCKER_CONFIG, b"{}").unwrap();
+    let mut layer = writer.content(media_type::DOCKER_LAYER, b"layer").unwrap();
+    layer.size = 4;
+    let manifest = Manifest {
+        schema_version: 2,
+        config: Some(config),
+        layers: vec![layer.clone()],
+        ..Manifest::default()
+    };
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let root = writer
+        .content(media_type::DOCKER_MANIFEST, &manifest)
+        .unwrap();
+    writer.finish(&root).unwrap();
+    let error = pack(&[at("a")], None, &at("b")).unwrap_err();
+    let expected = format!(
+        "the layer {} has 5 bytes, and the manifest says 4",
+        layer.digest
+    );
+    assert_eq!(error.to_string(), expected);
+}
+
+/// The format stays, and the platform of the index too: configurations may name no variant.
+#[test]
+fn an_oci_image_stays_one_when_its_times_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let tar = tar_of(1_300_000_000);
+    let mut writer = ArchiveWriter::create(&at("a")).unwrap();
+    let config = serde_json::json!({
+        "architecture": "arm", "os": "linux", "rootfs": {"diff_ids": [sha256(&tar)]},
+    });
+    let config = config.to_string();
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::OCI_MANIFEST.to_owned(),
+        config: Some(writer.content(config_type, config.as_bytes()).unwrap()),
+        layers: vec![
+            writer
+                .content("application/vnd.oci.image.layer.v1.tar", &tar)
+                .unwrap(),
+        ],
+        annotations: [("a".to_owned(), "b".to_owned())].into(),
+        ..Manifest::default()
+    };
+    let content = serde_json::to_vec(&manifest).unwrap();
+    let variants = ["v6", "v7"].map(|variant| {
+        let mut image = writer.content(media_type::OCI_MANIFEST, &content).unwrap();
+        image.platform = Some(DescriptorPlatform {
+            architecture: "arm".to_owned(),
+            os: "linux".to_owned(),
+            variant: Some(variant.to_owned()),
+        });
+        image
+    });
+    let index = Manifest::index(variants.to_vec(), BTreeMap::new());
+    let index = serde_json::to_vec(&index).unwrap();
+    let index = writer.content(media_type::OCI_INDEX, &index).unwrap();
+    writer.finish(&index).unwrap();
+    let packed = pack(&[at("a")], Some(1_234_567_890), &at("b")).unwrap();
+    assert_eq!(platforms(&packed), ["linux/arm/v6", "linux/arm/v7"]);
+    let image = packed
+        .read(&manifest_of(&packed).manifests[0].digest)
+        .unwrap();
+    let image: Manifest = serde_json::from_slice(&image).unwrap();
+    assert_eq!(image.media_type, media_type::OCI_MANIFEST);
+    assert_eq!(image.config.unwrap().media_type, config_type);
+    assert_eq!(
+        image.layers[0].media_type,
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+    );
+    assert_eq!(image.annotations, manifest.annotations);
+    assert_eq!(time_in(&unpacked(&packed, &image.layers[0])), 1_234_567_890);
 }
 
 #[test]
@@ -433,12 +522,17 @@ fn a_damaged_layer_is_an_error() {
     write_podman_folder(&at("in"), 5, false);
     let manifest: Manifest =
         serde_json::from_slice(&fs::read(at("in/manifest.json")).unwrap()).unwrap();
-    let layer = at("in").join(file_name(&manifest.layers[0].digest));
-    fs::write(layer, [7; 1024]).unwrap();
+    let digest = &manifest.layers[0].digest;
+    let layer = at("in").join(file_name(digest));
+    let mut damaged = fs::read(&layer).unwrap();
+    damaged[600] ^= 1; // in the content of a file
+    fs::write(layer, damaged).unwrap();
     let error = pack(&[at("in")], Some(7), &at("out")).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
-        "cannot pack a layer: it is not a tar file, or it is damaged"
+        format!(
+            "cannot pack the layer {digest}: the content does not match the digest and size in the manifest"
+        )
     );
     assert!(!at("out").exists());
 }
@@ -490,6 +584,6 @@ fn a_stopped_pack_leaves_no_file() {
     write_podman_folder(&at("in"), 5, false);
     let stop = || Err(io::Error::other("interrupted"));
     let error = super::pack(&[at("in")], Some(7), &at("out/a.tar"), &stop).unwrap_err();
-    assert_eq!(format!("{error:#}"), "cannot pack a layer: interrupted");
+    assert!(format!("{error:#}").ends_with(": interrupted"), "{error:#}");
     assert_eq!(fs::read_dir(at("out")).unwrap().count(), 0);
 }

@@ -46,6 +46,16 @@ impl Releases {
         output.stderr
     }
 
+    /// The registry loses the configuration of an image. Returns its digest.
+    fn lose_config_of(&self, publication: &Publication) -> String {
+        let index = self.registry.manifest(&publication.digest);
+        let image = index["manifests"][0]["digest"].as_str().unwrap();
+        let config = self.registry.manifest(image)["config"]["digest"].clone();
+        let config = config.as_str().unwrap().to_owned();
+        self.registry.lose_blob(&config);
+        config
+    }
+
     #[track_caller]
     fn assert_moving_tags_name(&self, digest: &String) {
         let tags = self.registry.tags();
@@ -139,6 +149,53 @@ fn latest_is_kept_unless_its_image_is_broken() {
     let warning = format!("warning: cannot read the version of {}: ", newer.digest);
     assert!(stderr.contains(&warning), "{stderr}");
     releases.assert_moving_tags_name(&older.digest);
+}
+
+#[test]
+fn a_release_that_lost_a_part_is_pushed_again_with_force() {
+    let releases = Releases::new(Oddities::default());
+    let publication = releases.checkout("1.2.3");
+    releases.publish(&publication);
+    let config = releases.lose_config_of(&publication);
+
+    let output = releases.run(publication.push_archive());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let error = format!("is not what it should be\nconfiguration {config} is missing\n");
+    assert!(output.stderr.contains(&error), "{}", output.stderr);
+    let hint = "hint: if a part is missing, push it again: pass `--force`";
+    assert!(output.stderr.contains(hint), "{}", output.stderr);
+
+    let mut again = publication.push_archive();
+    again.arg("--force");
+    let output = releases.run(again);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    releases.publish(&publication);
+}
+
+#[test]
+fn a_version_whose_image_is_broken_is_not_overwritten_without_force() {
+    let releases = Releases::new(Oddities::default());
+    let released = releases.checkout("1.2.3");
+    releases.publish(&released);
+    let config = releases.lose_config_of(&released);
+    let image = Image {
+        version: "1.2.3",
+        content: 2,
+        ..Image::default()
+    };
+    let other = Publication::new(&releases.repository(), image);
+    let output = releases.run(other.push_archive());
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    let error = format!(
+        "error: REGISTRY/team/agent-runner:1.2.3 is released already, as {}, which is broken (configuration {config} is missing), which is not {}\n",
+        released.digest, other.digest
+    );
+    assert!(output.stderr.contains(&error), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("pass `--force`"),
+        "{}",
+        output.stderr
+    );
 }
 
 /// If the registry's list cannot be read, git's tags tell which versions there are.
