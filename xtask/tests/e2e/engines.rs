@@ -23,6 +23,9 @@ pub struct RealEngine {
 /// Tests run side by side, and an engine may be slow to answer then.
 const ENGINE_TIMEOUT: &str = "60s";
 
+/// `test-image` then does not compress the image, which takes seconds: for tests of something else.
+pub const NO_BUDGET: (&str, &str) = ("XTASK_BUDGET_COMPRESSED", "");
+
 /// The names of the engines, as in `XTASK_E2E_REQUIRE`.
 pub const DOCKER: &str = "docker";
 pub const DOCKER_CONTAINERD: &str = "docker-containerd";

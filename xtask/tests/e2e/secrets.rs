@@ -122,9 +122,9 @@ impl<'a> Secrets<'a> {
         };
         edit(
             &src.join("Dockerfile"),
-            "RUN mkdir /app ",
+            "RUN mkdir -p /tree/app ",
             &format!(
-                "RUN --mount=type=secret,id=file --mount=type=secret,id=env {}{}mkdir /app ",
+                "RUN --mount=type=secret,id=file --mount=type=secret,id=env {}{}mkdir -p /tree/app ",
                 must_be("file", BUILD_FILE),
                 must_be("env", BUILD_ENV)
             ),

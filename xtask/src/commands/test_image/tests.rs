@@ -85,7 +85,7 @@ fn each_check_can_fail() {
         )
         .ok
     );
-    assert!(!size_check("size", 2, Some(1)).ok);
+    assert!(!size_check("size", Some(2), Some(1)).ok);
     let clean = image(r#"{"Id":"x","Config":{"Env":["PATH=/bin"]}}"#);
     assert!(!secret_check(&clean, &said(1, ""), &[]).ok, "no history");
 

@@ -85,6 +85,5 @@ fn layer(
         size,
         ..Descriptor::default()
     };
-    let change = Change::of_engine(compression, timestamp);
-    Layer::new(content, size, descriptor, change)
+    Layer::new(content, size, descriptor, Change::of_stored(timestamp))
 }

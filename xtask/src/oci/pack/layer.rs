@@ -8,8 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::oci::{
-    compression::Compression, digest::Digesting, gzip, layer, layer_times::Retimed,
-    manifest::Descriptor, stop::StopCheck,
+    digest::Digesting, gzip, layer, layer_times::Retimed, manifest::Descriptor, stop::StopCheck,
 };
 
 /// A layer as an engine wrote it.
@@ -42,14 +41,9 @@ pub struct Packed {
 }
 
 impl Change {
-    /// For a layer in an engine's own format. Docker's media types have no name for zstd, and registries expect no plain
-    /// tar files.
-    pub fn of_engine(compression: Compression, timestamp: Option<u64>) -> Self {
-        match (timestamp, compression) {
-            (Some(timestamp), _) => Self::SetTimes(timestamp),
-            (None, Compression::Gzip) => Self::Keep,
-            (None, Compression::None | Compression::Zstd) => Self::Compress,
-        }
+    /// For a layer that an engine has in its store.
+    pub fn of_stored(timestamp: Option<u64>) -> Self {
+        timestamp.map_or(Self::Compress, Self::SetTimes)
     }
 }
 

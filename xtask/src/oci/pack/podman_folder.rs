@@ -14,7 +14,6 @@ use super::{
     layer::{Change, Layer},
 };
 use crate::oci::{
-    compression::Compression,
     digest,
     manifest::{Descriptor, Manifest},
 };
@@ -56,9 +55,7 @@ fn layer(folder: &Path, descriptor: Descriptor, timestamp: Option<u64>) -> Resul
     let path = folder.join(file_name(&descriptor.digest));
     let content = File::open(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let size = content.metadata()?.len();
-    let compression = Compression::of_media_type(&descriptor.media_type);
-    let change = Change::of_engine(compression.unwrap_or(Compression::None), timestamp);
-    Layer::new(content, size, descriptor, change)
+    Layer::new(content, size, descriptor, Change::of_stored(timestamp))
 }
 
 fn read(folder: &Path, name: &str) -> Result<Vec<u8>> {
