@@ -45,18 +45,26 @@ fn write_labelled(path: &Path, arch: &str, labels: &str) {
     let layer = writer
         .content(media_type::DOCKER_LAYER, arch.as_bytes())
         .unwrap();
+    let root = write_manifest(&mut writer, config, vec![layer]);
+    writer.finish(&root).unwrap();
+}
+
+fn write_manifest(
+    writer: &mut ArchiveWriter,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
+) -> Descriptor {
     let manifest = Manifest {
         schema_version: 2,
         media_type: media_type::DOCKER_MANIFEST.to_owned(),
         config: Some(config),
-        layers: vec![layer],
+        layers,
         ..Manifest::default()
     };
-    let content = serde_json::to_vec(&manifest).unwrap();
-    let root = writer
-        .content(media_type::DOCKER_MANIFEST, &content)
-        .unwrap();
-    writer.finish(&root).unwrap();
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    writer
+        .content(media_type::DOCKER_MANIFEST, &manifest)
+        .unwrap()
 }
 
 fn platforms(archive: &Archive) -> Vec<String> {
@@ -154,15 +162,7 @@ fn two_images_for_one_platform_are_refused() {
     let mut writer = ArchiveWriter::create(&at("b")).unwrap();
     let config = br#"{"architecture":"amd64","os":"linux","x":1}"#;
     let config = writer.content(media_type::DOCKER_CONFIG, config).unwrap();
-    let manifest = Manifest {
-        schema_version: 2,
-        config: Some(config),
-        ..Manifest::default()
-    };
-    let content = serde_json::to_vec(&manifest).unwrap();
-    let root = writer
-        .content(media_type::DOCKER_MANIFEST, &content)
-        .unwrap();
+    let root = write_manifest(&mut writer, config, Vec::new());
     writer.finish(&root).unwrap();
     let error = pack(&[at("a"), at("b")], None, &at("c")).unwrap_err();
     assert!(
@@ -249,17 +249,7 @@ fn write_built(path: &Path, epoch: u64, file_time: u64, steps: usize) {
     let config = writer
         .content(media_type::DOCKER_CONFIG, config.to_string().as_bytes())
         .unwrap();
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::DOCKER_MANIFEST.to_owned(),
-        config: Some(config),
-        layers: vec![base, own],
-        ..Manifest::default()
-    };
-    let content = serde_json::to_vec(&manifest).unwrap();
-    let root = writer
-        .content(media_type::DOCKER_MANIFEST, &content)
-        .unwrap();
+    let root = write_manifest(&mut writer, config, vec![base, own]);
     writer.finish(&root).unwrap();
 }
 
@@ -326,16 +316,7 @@ fn a_layer_of_another_size_than_the_manifest_says_is_an_error() {
     let config = writer.content(media_type::DOCKER_CONFIG, b"{}").unwrap();
     let mut layer = writer.content(media_type::DOCKER_LAYER, b"layer").unwrap();
     layer.size = 4;
-    let manifest = Manifest {
-        schema_version: 2,
-        config: Some(config),
-        layers: vec![layer.clone()],
-        ..Manifest::default()
-    };
-    let manifest = serde_json::to_vec(&manifest).unwrap();
-    let root = writer
-        .content(media_type::DOCKER_MANIFEST, &manifest)
-        .unwrap();
+    let root = write_manifest(&mut writer, config, vec![layer.clone()]);
     writer.finish(&root).unwrap();
     let error = pack(&[at("a")], None, &at("b")).unwrap_err();
     let expected = format!(
@@ -405,15 +386,8 @@ fn an_image_with_an_attestation_gets_no_timestamp() {
     let at = |name: &str| folder.path().join(name);
     let mut writer = ArchiveWriter::create(&at("attested")).unwrap();
     let config = br#"{"architecture":"amd64","os":"linux"}"#;
-    let manifest = Manifest {
-        schema_version: 2,
-        config: Some(writer.content(media_type::DOCKER_CONFIG, config).unwrap()),
-        ..Manifest::default()
-    };
-    let manifest = serde_json::to_vec(&manifest).unwrap();
-    let image = writer
-        .content(media_type::DOCKER_MANIFEST, &manifest)
-        .unwrap();
+    let config = writer.content(media_type::DOCKER_CONFIG, config).unwrap();
+    let image = write_manifest(&mut writer, config, Vec::new());
     let mut attestation = writer.content(media_type::OCI_MANIFEST, b"{}").unwrap();
     let mark = (
         "vnd.docker.reference.type".to_owned(),
