@@ -45,7 +45,7 @@ impl Released {
     fn description(&self) -> String {
         let digest = self.manifest.digest();
         match (&self.revision, &self.broken) {
-            (_, Some(why)) => format!("as {digest}, which is broken ({why})"),
+            (_, Some(why)) => format!("as {digest} (broken: {why})"),
             (Some(revision), None) => format!("as {digest} from commit {revision}"),
             (None, None) => format!("as {digest}"),
         }

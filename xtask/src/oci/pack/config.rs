@@ -48,8 +48,9 @@ pub struct BaseImage {
 impl BaseImage {
     /// The steps at the beginning that are older than the timestamp, in seconds since 1970, are those of the base image.
     /// `BuildKit` gives the time in `SOURCE_DATE_EPOCH` to the steps of a build, cached or not; the steps of a base image
-    /// that is newer have that time or a later one. If the last layer has another time, nothing is known: Dockerfile
-    /// frontends before 1.5 give cached steps the time at which they ran.
+    /// that is newer have that time or a later one. If the step of the last layer has another time, nothing is known:
+    /// the build added no layer, or the `syntax` of the Dockerfile is older than 1.5 and gives cached steps the time at
+    /// which they ran. If such a build has a new step at the end, its cached steps count as the base image's.
     pub fn of(config: &serde_json::Value, layers: usize, timestamp: u64) -> Self {
         let time = rfc3339(timestamp);
         let steps = config["history"].as_array();
@@ -64,10 +65,12 @@ impl BaseImage {
                 steps: 0,
             };
         }
-        // Texts of times in UTC have the order of the times.
+        // Texts of times in UTC have the order of the times, up to the seconds: `2009-02-13T23:31:30`.
+        let seconds = ..time.len() - 1;
         let is_older = |step: &&serde_json::Value| {
             let created = step["created"].as_str();
-            created.is_some_and(|created| created < time.as_str())
+            let created = created.and_then(|created| created.get(seconds));
+            created.is_some_and(|created| *created < time[seconds])
         };
         let base = steps.iter().take_while(is_older);
         Self {
@@ -176,6 +179,11 @@ mod tests {
             (vec![layer(old), layer(old), layer(epoch)], 3, (2, 2)),
             (vec![layer(epoch)], 1, nothing),
             (vec![layer(new), layer(epoch)], 2, nothing),
+            (
+                vec![layer(&epoch.replace('Z', ".5Z")), layer(epoch)],
+                2,
+                nothing,
+            ),
             // A frontend that keeps the times of cached steps.
             (vec![layer(old), layer(old)], 2, nothing),
             (vec![layer(old), layer(epoch), layer(old)], 3, nothing),

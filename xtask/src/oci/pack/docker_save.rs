@@ -85,5 +85,9 @@ fn layer(
         size,
         ..Descriptor::default()
     };
-    Layer::new(content, size, descriptor, Change::of_stored(timestamp))
+    let layer = Layer::new(content, size, descriptor, Change::of_stored(timestamp))?;
+    Ok(Layer {
+        diff_id: Some(diff_id.to_owned()),
+        ..layer
+    })
 }

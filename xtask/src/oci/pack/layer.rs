@@ -16,6 +16,8 @@ pub struct Layer {
     pub content: Box<dyn Read + Send>,
     /// Describes the content.
     pub descriptor: Descriptor,
+    /// The digest that the configuration has of the uncompressed tar file, if the layer is compared with it.
+    pub diff_id: Option<String>,
     pub change: Change,
 }
 
@@ -68,17 +70,18 @@ impl Layer {
         Ok(Self {
             content: Box::new(content),
             descriptor,
+            diff_id: None,
             change,
         })
     }
 
-    /// Changes the layer. A layer that is compressed anew gets a file.
+    /// Changes the layer. A layer that is compressed anew gets a file. One that is kept is not read yet.
     ///
     /// # Errors
     /// When it cannot be read, differs from its descriptor, or is no tar file; when the file cannot be written.
     pub fn pack(self, file: impl FnOnce() -> io::Result<File>, stop: StopCheck) -> Result<Packed> {
         let descriptor = self.descriptor;
-        let packed = match self.change {
+        let timestamp = match self.change {
             Change::Keep => {
                 return Ok(Packed {
                     digest: descriptor.digest,
@@ -88,22 +91,33 @@ impl Layer {
                     diff_id: None,
                 });
             }
-            Change::Compress => layer::read_blob(self.content, &descriptor, stop, |tar| {
-                compress(tar, file()?)
-            }),
-            Change::SetTimes(timestamp) => {
-                layer::read_blob(self.content, &descriptor, stop, |tar| {
-                    let mut tar = Digesting::new(Retimed::new(tar, timestamp));
-                    let packed = compress(&mut tar, file()?)?;
-                    let (diff_id, ..) = tar.finish();
-                    Ok(Packed {
-                        diff_id: Some(diff_id),
-                        ..packed
-                    })
-                })
-            }
+            Change::Compress => None,
+            Change::SetTimes(timestamp) => Some(timestamp),
         };
-        packed.with_context(|| format!("cannot pack the layer {}", descriptor.digest))
+        let read = |tar: Box<dyn Read + '_>| {
+            let mut tar = Digesting::new(tar);
+            let packed = match timestamp {
+                None => compress(&mut tar, file()?)?,
+                Some(timestamp) => {
+                    let mut tar = Digesting::new(Retimed::new(&mut tar, timestamp));
+                    let packed = compress(&mut tar, file()?)?;
+                    Packed {
+                        diff_id: Some(tar.finish().0),
+                        ..packed
+                    }
+                }
+            };
+            Ok((packed, tar.finish().0))
+        };
+        let packed = layer::read_blob(self.content, &descriptor, stop, read);
+        packed
+            .and_then(|(packed, found)| match self.diff_id {
+                Some(diff_id) if diff_id != found => bail!(
+                    "the configuration lists {diff_id} (`diff_ids`), but the layer is {found}"
+                ),
+                _ => Ok(packed),
+            })
+            .with_context(|| format!("cannot pack the layer {}", descriptor.digest))
     }
 }
 

@@ -32,11 +32,7 @@ pub fn images(archive: &Archive, timestamp: Option<u64>) -> Result<Vec<Image>> {
 
 fn image(archive: &Archive, descriptor: Descriptor, timestamp: Option<u64>) -> Result<Image> {
     let content = archive.read(&descriptor.digest)?;
-    let mut manifest: Manifest = serde_json::from_slice(&content)?;
-    if manifest.media_type.is_empty() {
-        // The OCI's manifests need not name it.
-        manifest.media_type.clone_from(&descriptor.media_type);
-    }
+    let manifest: Manifest = serde_json::from_slice(&content)?;
     if !manifest.manifests.is_empty() {
         bail!(
             "`{}` has an index within an index: pack the archives of single images",

@@ -10,10 +10,11 @@ use super::{
     layer::{Layer, Packed},
 };
 use crate::{
-    base::parallel,
+    base::{parallel, time::rfc3339},
     oci::{
         archive::Archive,
         archive_writer::ArchiveWriter,
+        digest::Digesting,
         image_config::ImageConfig,
         manifest::{Descriptor, Manifest},
         media_type,
@@ -38,6 +39,9 @@ const ANNOTATIONS: [&str; 6] = [
     "org.opencontainers.image.title",
     "org.opencontainers.image.version",
 ];
+
+/// The annotation with the time of the build.
+const CREATED: &str = "org.opencontainers.image.created";
 
 impl<'a> Output<'a> {
     pub fn create(path: &Path, stop: StopCheck<'a>) -> Result<Self> {
@@ -99,7 +103,11 @@ impl<'a> Output<'a> {
     }
 
     /// Writes an image, and returns the descriptor of its manifest for an index.
-    fn write_image(&mut self, image: Image, layers: Vec<Packed>) -> Result<Descriptor> {
+    fn write_image(&mut self, mut image: Image, layers: Vec<Packed>) -> Result<Descriptor> {
+        if image.manifest.media_type.is_empty() {
+            // Only the OCI's manifests need not name it.
+            media_type::OCI_MANIFEST.clone_into(&mut image.manifest.media_type);
+        }
         // Those of an image, such as a name, belong to the index that it was in.
         let annotations = image.attestation().and_then(|one| one.annotations.clone());
         if image.attestation().is_none() {
@@ -108,8 +116,16 @@ impl<'a> Output<'a> {
         let gzip_layer = media_type::gzip_layer(&image.manifest.media_type);
         let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in layers {
-            let content = Stoppable::new(layer.content, self.stop);
-            self.writer.blob(&layer.digest, layer.size, content)?;
+            let mut content = Digesting::new(Stoppable::new(layer.content, self.stop));
+            self.writer.blob(&layer.digest, layer.size, &mut content)?;
+            // A blob that the archive has already is not read.
+            let (found, bytes, _) = content.finish();
+            if bytes > 0 && found != layer.digest {
+                bail!(
+                    "the content of the layer {} does not match its digest",
+                    layer.digest
+                );
+            }
             descriptors.push(Descriptor {
                 media_type: layer.media_type.unwrap_or_else(|| gzip_layer.to_owned()),
                 digest: layer.digest,
@@ -130,12 +146,18 @@ impl<'a> Output<'a> {
             (_, None) => bail!("an image has no configuration"),
             (change, Some(config_type)) => {
                 let mut config = config::without_build_ids(&image.config)?;
+                let mut annotations = image.manifest.annotations;
                 if let ImageChange::SetTimes(timestamp, base_steps) = change {
                     config::set_times(&mut config, timestamp, base_steps, &diff_ids)?;
+                    // Buildah's images have it.
+                    if let Some(created) = annotations.get_mut(CREATED) {
+                        *created = rfc3339(timestamp);
+                    }
                 }
                 let manifest = Manifest {
                     config: Some(self.add(&config_type, &serde_json::to_vec(&config)?)?),
                     layers: descriptors,
+                    annotations,
                     ..image.manifest
                 };
                 self.add(&manifest.media_type, &serde_json::to_vec(&manifest)?)?

@@ -178,30 +178,74 @@ fn two_images_for_one_platform_are_refused() {
 fn layers_of_docker_save_are_compressed() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let mut tar = tar::Builder::new(File::create(at("saved.tar")).unwrap());
+    let layer = vec![7; 100_000];
+    write_saved(&at("saved.tar"), &layer, &sha256(&layer));
+    let archive = pack(&[at("saved.tar")], None, &at("a")).unwrap();
+    let manifest = manifest_of(&archive);
+    let layer = &manifest.layers[0];
+    assert!(layer.size < 1000, "{}", layer.size);
+    assert_eq!(unpacked(&archive, layer), vec![7; 100_000]);
+}
+
+/// An archive of `docker save` with this layer, and a configuration that lists a tar file with this digest.
+fn write_saved(path: &Path, layer: &[u8], diff_id: &str) {
+    let mut tar = tar::Builder::new(File::create(path).unwrap());
     let mut add = |name: &str, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
         tar.append_data(&mut header, name, content).unwrap();
     };
-    let layer = vec![7; 100_000];
-    let config = format!(
-        r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":["{}"]}}}}"#,
-        sha256(&layer)
-    );
+    let config =
+        format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":["{diff_id}"]}}}}"#);
     add("c.json", config.as_bytes());
-    add("l/layer.tar", &layer);
+    add("l/layer.tar", layer);
     add(
         "manifest.json",
         br#"[{"Config":"c.json","RepoTags":["x:1"],"Layers":["l/layer.tar"]}]"#,
     );
     tar.into_inner().unwrap();
-    let archive = pack(&[at("saved.tar")], None, &at("a")).unwrap();
-    let manifest = manifest_of(&archive);
-    let layer = &manifest.layers[0];
-    assert!(layer.size < 1000, "{}", layer.size);
-    assert_eq!(unpacked(&archive, layer), vec![7; 100_000]);
+}
+
+#[test]
+fn a_layer_of_docker_save_must_be_the_one_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let plain = tar_of(1_300_000_000);
+    let compressed = gzip::compress(&plain[..], Vec::new()).unwrap();
+    let other = sha256(b"other");
+    for layer in [&plain, &compressed] {
+        for timestamp in [None, Some(7)] {
+            write_saved(&at("good"), layer, &sha256(&plain));
+            pack(&[at("good")], timestamp, &at("packed")).unwrap();
+            write_saved(&at("bad"), layer, &other);
+            let error = pack(&[at("bad")], timestamp, &at("x")).unwrap_err();
+            assert!(
+                format!("{error:#}").starts_with("cannot pack the layer "),
+                "{error:#}"
+            );
+            assert!(!at("x").exists());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_layer_that_is_kept_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let mut writer = ArchiveWriter::create(&at("a")).unwrap();
+    let config = writer.content(media_type::DOCKER_CONFIG, b"{}").unwrap();
+    let layer = Descriptor::of(media_type::DOCKER_LAYER, b"real");
+    writer.blob(&layer.digest, 4, &b"fake"[..]).unwrap();
+    let root = write_manifest(&mut writer, config, vec![layer.clone()]);
+    writer.finish(&root).unwrap();
+    let error = pack(&[at("a")], None, &at("b")).unwrap_err();
+    let expected = format!(
+        "the content of the layer {} does not match its digest",
+        layer.digest
+    );
+    assert_eq!(error.to_string(), expected);
+    assert!(!at("b").exists());
 }
 
 /// A tar file with one file of this time.
@@ -347,7 +391,12 @@ fn an_oci_image_stays_one_when_its_times_change() {
                 .content("application/vnd.oci.image.layer.v1.tar", &tar)
                 .unwrap(),
         ],
-        annotations: [("a".to_owned(), "b".to_owned())].into(),
+        annotations: [
+            ("a", "b"),
+            ("org.opencontainers.image.created", "2026-11-27T00:00:00.5Z"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into(),
         ..Manifest::default()
     };
     let content = serde_json::to_vec(&manifest).unwrap();
@@ -376,7 +425,12 @@ fn an_oci_image_stays_one_when_its_times_change() {
         image.layers[0].media_type,
         "application/vnd.oci.image.layer.v1.tar+gzip"
     );
-    assert_eq!(image.annotations, manifest.annotations);
+    let annotations = [
+        ("a", "b"),
+        ("org.opencontainers.image.created", "2009-02-13T23:31:30Z"),
+    ];
+    let annotations = annotations.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(image.annotations, annotations.into());
     assert_eq!(time_in(&unpacked(&packed, &image.layers[0])), 1_234_567_890);
 }
 

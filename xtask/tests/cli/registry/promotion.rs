@@ -187,7 +187,7 @@ fn a_version_whose_image_is_broken_is_not_overwritten_without_force() {
     let output = releases.run(other.push_archive());
     assert_eq!(output.code, 1, "{}", output.stderr);
     let error = format!(
-        "error: REGISTRY/team/agent-runner:1.2.3 is released already, as {}, which is broken (configuration {config} is missing), which is not {}\n",
+        "error: REGISTRY/team/agent-runner:1.2.3 is released already, as {} (broken: configuration {config} is missing), which is not {}\n",
         released.digest, other.digest
     );
     assert!(output.stderr.contains(&error), "{}", output.stderr);
