@@ -23,7 +23,7 @@ def _get_source(loader: SourcelessFileLoader, _module: str) -> str | None:
 def _read() -> dict[str, str]:
     import tarfile
 
-    # Each file is read before the next one is looked for: to go back means to decompress again.
+    # Each file is read before the next one is looked for. Going back would decompress all again.
     with tarfile.open(f"{_FOLDER}sources.tar.bz2") as archive:
         files = ((member.name, archive.extractfile(member)) for member in archive)
         return {name: file.read().decode() for name, file in files if file}

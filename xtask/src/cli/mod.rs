@@ -212,7 +212,7 @@ impl EnvOption {
 /// The options of every command that publishes.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct PublishingOptions {
-    /// Overwrite a released version, after you have typed its tag; push the same image again
+    /// Overwrite a released version, after you have typed its tag, or push the same image again
     #[arg(long)]
     pub force: bool,
     /// Skip the questions to the registry before the build

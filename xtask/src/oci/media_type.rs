@@ -10,6 +10,9 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
+/// All media types of manifests and indexes, for the `Accept` header.
+pub const MANIFESTS: &[&str] = &[OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST];
+
 /// That of a layer in an archive of `docker save`. The one for zstd is in no standard.
 pub fn docker_layer(compression: Compression) -> String {
     let tar = "application/vnd.docker.image.rootfs.diff.tar";
@@ -28,6 +31,3 @@ pub fn gzip_layer(manifest: &str) -> &'static str {
         DOCKER_LAYER
     }
 }
-
-/// All media types of manifests and indexes, for the `Accept` header.
-pub const MANIFESTS: &[&str] = &[OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST];

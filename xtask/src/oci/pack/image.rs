@@ -29,7 +29,7 @@ pub enum ImageChange {
 }
 
 impl Image {
-    /// An image that gets a new manifest, and this time in its configuration and layers.
+    /// An image that gets a new manifest, and this time in its configuration if there is one.
     pub fn new(
         manifest: Manifest,
         config: Vec<u8>,

@@ -108,7 +108,7 @@ impl<'a> Output<'a> {
             // Only the OCI's manifests need not name it.
             media_type::OCI_MANIFEST.clone_into(&mut image.manifest.media_type);
         }
-        // Those of an image, such as a name, belong to the index that it was in.
+        // An image's annotations, such as its name, belong to the index that it was in.
         let annotations = image.attestation().and_then(|one| one.annotations.clone());
         if image.attestation().is_none() {
             self.add_labels(&image.config);

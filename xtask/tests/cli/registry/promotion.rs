@@ -46,14 +46,12 @@ impl Releases {
         output.stderr
     }
 
-    /// The registry loses the configuration of an image. Returns its digest.
-    fn lose_config_of(&self, publication: &Publication) -> String {
+    /// The digest of the configuration of a publication's first image.
+    fn config_of(&self, publication: &Publication) -> String {
         let index = self.registry.manifest(&publication.digest);
         let image = index["manifests"][0]["digest"].as_str().unwrap();
         let config = self.registry.manifest(image)["config"]["digest"].clone();
-        let config = config.as_str().unwrap().to_owned();
-        self.registry.lose_blob(&config);
-        config
+        config.as_str().unwrap().to_owned()
     }
 
     #[track_caller]
@@ -132,10 +130,7 @@ fn latest_is_kept_unless_its_image_is_broken() {
     let [older, newer] = ["1.2.4", "1.2.5"].map(|one| releases.checkout(one));
     releases.publish(&newer);
     releases.registry.hide_from_list(&["1.2.5"]);
-    let index = releases.registry.manifest(&newer.digest);
-    let image = index["manifests"][0]["digest"].as_str().unwrap();
-    let config = releases.registry.manifest(image)["config"]["digest"].clone();
-    let config = config.as_str().unwrap();
+    let config = &releases.config_of(&newer);
 
     releases.registry.refuse_blob(config);
     let output = releases.run(older.push_archive());
@@ -156,7 +151,8 @@ fn a_release_that_lost_a_part_is_pushed_again_with_force() {
     let releases = Releases::new(Oddities::default());
     let publication = releases.checkout("1.2.3");
     releases.publish(&publication);
-    let config = releases.lose_config_of(&publication);
+    let config = releases.config_of(&publication);
+    releases.registry.lose_blob(&config);
 
     let output = releases.run(publication.push_archive());
     assert_eq!(output.code, 1, "{}", output.stderr);
@@ -177,7 +173,8 @@ fn a_version_whose_image_is_broken_is_not_overwritten_without_force() {
     let releases = Releases::new(Oddities::default());
     let released = releases.checkout("1.2.3");
     releases.publish(&released);
-    let config = releases.lose_config_of(&released);
+    let config = releases.config_of(&released);
+    releases.registry.lose_blob(&config);
     let image = Image {
         version: "1.2.3",
         content: 2,
