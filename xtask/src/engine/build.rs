@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::labelled::{Labelled, labelled};
+use super::{
+    image::CHANGED_MEANWHILE,
+    labelled::{Labelled, labelled},
+};
 use crate::{
     base::{engine_kind::EngineKind, image::Platform},
     engine::{EngineFacts, Location, capabilities::Capability},
@@ -88,7 +91,7 @@ impl EngineFacts {
             EngineKind::Docker => &[],
             // Buildah looks at all images of the store, and takes those of earlier steps from it. It fails if
             // another process removes one meanwhile.
-            EngineKind::Podman => &["layer not known", "image not known"],
+            EngineKind::Podman => CHANGED_MEANWHILE,
         };
         step
     }

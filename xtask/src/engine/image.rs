@@ -93,6 +93,31 @@ impl Image {
 /// How long `image inspect` may take.
 pub const INSPECT_LIMIT: Duration = Duration::from_secs(10);
 
+/// What an engine prints if another process adds or removes an image while it reads its store. It answers the
+/// same question a moment later.
+pub const CHANGED_MEANWHILE: &[&str] = &[
+    // Podman, which reads its store in several steps.
+    "locating image with ID",
+    "locating new copy of image",
+    "locating item named",
+    "layer not known",
+    "identifier is not",
+    "size is not known",
+    // Docker with containerd's store.
+    "content digest sha256:",
+    "data changed during operation",
+];
+
+/// Whether the engine should be asked again, because its store changed while it read it. Podman then prints
+/// none of the images, and names only one as unknown.
+pub fn is_changed_meanwhile(answer: &Result<Finished, NoAnswer>) -> bool {
+    let Ok(finished) = answer else {
+        return false;
+    };
+    let has = |text: &&str| finished.stderr.contains(*text);
+    !finished.ok() && CHANGED_MEANWHILE.iter().any(has)
+}
+
 /// Inspects images by reference or id. The command has no template: Podman's `{{json .}}` prints an array
 /// for images and an object for containers. Without a template, every answer is an array.
 pub fn inspect_cmd<S: AsRef<str>>(program: &str, references: &[S]) -> Cmd {

@@ -5,6 +5,7 @@ use std::{
     path::PathBuf,
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use anyhow::Result;
@@ -29,6 +30,9 @@ use crate::{
     plan::{Cmd, Plan},
     settings::{EngineChoice, GitValues, Settings, resolve::Arguments},
 };
+
+/// The pauses before an engine is asked again, whose store changed while it answered.
+const PAUSES: &[Duration] = &[Duration::from_millis(200), Duration::from_secs(1)];
 
 /// The settings, the environment, and the means to ask and to run.
 #[derive(Clone, Copy)]
@@ -160,7 +164,7 @@ impl Context<'_> {
     ) -> Result<Vec<Image>, Failure> {
         let limit = self.settings.engine.timeout.max(image::INSPECT_LIMIT);
         let cmd = image::inspect_cmd(&engine.program, references);
-        let answer = self.exec.capture(&cmd, limit);
+        let answer = self.ask_about_images(&cmd, limit);
         self.exec.fail_if_interrupted()?;
         image::read_inspect(&answer).map_err(Failure::new)
     }
@@ -171,6 +175,21 @@ impl Context<'_> {
     /// When there is no answer in time.
     pub fn ask(&self, cmd: &Cmd) -> Result<Finished, NoAnswer> {
         self.exec.capture(cmd, self.settings.engine.timeout)
+    }
+
+    /// Asks for images. If another process changes the engine's store meanwhile, it asks again.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub fn ask_about_images(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
+        let mut answer = self.exec.capture(cmd, limit);
+        for pause in PAUSES {
+            if !image::is_changed_meanwhile(&answer) || self.exec.pause(*pause).is_err() {
+                break;
+            }
+            answer = self.exec.capture(cmd, limit);
+        }
+        answer
     }
 
     /// The path of a program, if it is in `PATH`.
@@ -302,8 +321,11 @@ impl Context<'_> {
             let container = query
                 .container
                 .map(|name| scope.spawn(move || self.ask(&container::inspect_cmd(program, name))));
-            let images = (!query.images.is_empty())
-                .then(|| scope.spawn(move || self.ask(&image::inspect_cmd(program, query.images))));
+            let ask_for_images = move || {
+                let cmd = image::inspect_cmd(program, query.images);
+                self.ask_about_images(&cmd, self.settings.engine.timeout)
+            };
+            let images = (!query.images.is_empty()).then(|| scope.spawn(ask_for_images));
             let version = self.ask(&detect::version_cmd(program));
             let kernel = own_kernel(self.env.os);
             let here = Here {

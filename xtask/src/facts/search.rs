@@ -69,7 +69,8 @@ impl Context<'_> {
             return failure;
         }
         let ask = |program: &'static str| {
-            let answer = self.ask(&image::inspect_cmd(program, &[reference]));
+            let cmd = image::inspect_cmd(program, &[reference]);
+            let answer = self.ask_about_images(&cmd, self.settings.engine.timeout);
             image::read_inspect(&answer).map(|found| (program, !found.is_empty()))
         };
         let answers = self

@@ -977,6 +977,51 @@ fn clean_keeps_the_images_of_a_manifest_list_that_stays() {
     );
 }
 
+/// The errors are those of Podman 4.3.1 and 5.4, and of Docker 26 and 29 with containerd's store, while other
+/// processes built and removed images.
+#[test]
+fn an_engine_whose_store_changes_meanwhile_is_asked_again() {
+    let once = |args: &str, code: i32, stderr: &str| {
+        let mut answer = answer(args, code, "", &format!("{stderr}\n"));
+        answer["times"] = 1.into();
+        answer
+    };
+    let of_podman = [
+        r#"Error: reading image "0123456789abcdef": locating image with ID "0123456789abcdef": image not known"#,
+        r#"Error: reading data blob size "manifest-sha256:e501" for "0123456789abcdef": size is not known"#,
+    ];
+    let of_docker = [
+        "Error response from daemon: NotFound: content digest sha256:0123: not found",
+        "Error response from daemon: consistency error: data changed during operation, retry",
+    ];
+    for (engine, version, code, errors) in [
+        ("podman", podman_version(), 125, of_podman),
+        ("docker", docker_version(), 1, of_docker),
+    ] {
+        for error in errors {
+            let sandbox = Sandbox::new(PROJECT).engine(
+                engine,
+                &[
+                    version.clone(),
+                    no_container(engine),
+                    answer("image ls --filter", 0, "", ""),
+                    once("image ls", code, error),
+                    answer("image ls", 0, "sha256:0123456789abcdef\n", ""),
+                    once("image inspect", code, error),
+                    image(),
+                ],
+            );
+            let output = sandbox.run(&["clean", "--version", "dev-me", "--dry-run"]);
+            assert_eq!(
+                (output.code, output.stdout),
+                (0, format!("{engine} image rm ghcr.io/x/y:dev-me || true\n")),
+                "{error}: {}",
+                output.stderr
+            );
+        }
+    }
+}
+
 #[test]
 fn clean_cleans_every_engine() {
     let images = answer("image ls", 0, "sha256:0123456789abcdef\n", "");

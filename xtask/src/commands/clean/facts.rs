@@ -26,12 +26,6 @@ use crate::{
 
 /// How long an engine may take to list what it has.
 const LIST_LIMIT: Duration = Duration::from_secs(30);
-/// The pause before each attempt to list.
-const LIST_PAUSES: &[Duration] = &[
-    Duration::ZERO,
-    Duration::from_millis(200),
-    Duration::from_secs(1),
-];
 
 /// An image to remove.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,9 +170,8 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
         Vec::new()
     } else {
         // An image that was removed in the meantime is not in the answer.
-        let answer = cx
-            .exec
-            .capture(&image::inspect_cmd(&engine.program, &ids), LIST_LIMIT);
+        let cmd = image::inspect_cmd(&engine.program, &ids);
+        let answer = cx.ask_about_images(&cmd, LIST_LIMIT);
         cx.exec.fail_if_interrupted()?;
         image::read_inspect(&answer).map_err(Failure::new)?
     };
@@ -232,26 +225,22 @@ fn manifest_lists(
     Ok(lists)
 }
 
-/// Lists images. An engine fails if an image is removed while it lists them, so it is asked again.
+/// Lists images.
 ///
 /// # Errors
 /// When the engine cannot list them. A failure is not taken for an empty list.
 fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
     let kind = engine.kind;
-    let mut reason = format!(
-        "no answer within {}",
-        humantime::format_duration(LIST_LIMIT)
-    );
-    for pause in LIST_PAUSES {
-        cx.exec.fail_if_interrupted()?;
-        std::thread::sleep(*pause);
-        match cx.exec.capture(cmd, LIST_LIMIT) {
-            Ok(done) if done.ok() => return Ok(done.stdout),
-            Ok(done) => done.first_error_line().clone_into(&mut reason),
-            Err(_) => break,
-        }
-    }
+    let answer = cx.ask_about_images(cmd, LIST_LIMIT);
     cx.exec.fail_if_interrupted()?;
+    let reason = match answer {
+        Ok(done) if done.ok() => return Ok(done.stdout),
+        Ok(done) => done.first_error_line(),
+        Err(_) => format!(
+            "no answer within {}",
+            humantime::format_duration(LIST_LIMIT)
+        ),
+    };
     let failure = Failure::new(format!("{kind} cannot list its images: {reason}"));
     // If the images of a manifest list were removed, Podman 4.3 cannot list any image.
     let pruned = reason.split("for image with ID \"").nth(1);
