@@ -5,10 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    image::CHANGED_MEANWHILE,
-    labelled::{Labelled, labelled},
-};
+use super::labelled::{Labelled, labelled};
 use crate::{
     base::{engine_kind::EngineKind, image::Platform},
     engine::{EngineFacts, Location, capabilities::Capability},
@@ -91,7 +88,12 @@ impl EngineFacts {
             EngineKind::Docker => &[],
             // Buildah looks at all images of the store, and takes those of earlier steps from it. It fails if
             // another process removes one meanwhile.
-            EngineKind::Podman => CHANGED_MEANWHILE,
+            EngineKind::Podman => &[
+                "layer not known",
+                "image not known",
+                "locating item named",
+                "identifier is not",
+            ],
         };
         step
     }

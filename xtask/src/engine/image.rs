@@ -95,10 +95,9 @@ pub const INSPECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// What an engine prints if another process adds or removes an image while it reads its store. It answers the
 /// same question a moment later.
-pub const CHANGED_MEANWHILE: &[&str] = &[
+const CHANGED_MEANWHILE: &[&str] = &[
     // Podman, which reads its store in several steps.
     "locating image with ID",
-    "locating new copy of image",
     "locating item named",
     "layer not known",
     "identifier is not",
