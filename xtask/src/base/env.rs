@@ -160,8 +160,17 @@ impl Env {
     /// The folder for caches of xtask: `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         let caches = self.get("XDG_CACHE_HOME").map(PathBuf::from);
+        // https://specifications.freedesktop.org/basedir-spec/latest/
+        let caches = caches.filter(|folder| folder.is_absolute());
         let caches = caches.or_else(|| self.home().map(|home| home.join(".cache")))?;
         Some(caches.join("agent-runner"))
+    }
+
+    /// The folder for compressed layers. None with `sudo`: files of root would stay in your home folder.
+    pub fn layer_cache(&self) -> Option<PathBuf> {
+        let is_sudo = self.user.uid != self.user.euid;
+        let folder = (!is_sudo).then(|| self.cache_folder())??;
+        Some(folder.join("layers"))
     }
 
     /// `$PATH`.
@@ -257,6 +266,24 @@ mod tests {
             Path::new("/home/caller/w")
         );
         assert_eq!(sudo.home().unwrap(), Path::new("/home/me"), "of the engine");
+    }
+
+    #[test]
+    fn caches_are_in_a_folder_of_the_user_who_writes_them() {
+        let layers = |vars: &[(&str, &str)]| Env::fake(vars).layer_cache();
+        let in_home = Some("/home/me/.cache/agent-runner/layers".into());
+        let home = ("HOME", "/home/me");
+        assert_eq!(layers(&[home]), in_home);
+        assert_eq!(layers(&[home, ("XDG_CACHE_HOME", "relative")]), in_home);
+        assert_eq!(
+            layers(&[home, ("XDG_CACHE_HOME", "/c")]),
+            Some("/c/agent-runner/layers".into())
+        );
+        assert_eq!(layers(&[]), None);
+        let mut sudo = Env::fake(&[home]);
+        sudo.user.euid = 0;
+        sudo.user.uid = 1000;
+        assert_eq!(sudo.layer_cache(), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 pub struct Retimed<R> {
     source: R,
     timestamp: u64,
+    is_timestamp_used: bool,
     /// A rewritten header that the caller has not read yet.
     header: io::Cursor<Vec<u8>>,
     next: Next,
@@ -48,11 +49,22 @@ impl<R: Read> Retimed<R> {
         Self {
             source,
             timestamp,
+            is_timestamp_used: false,
             header: io::Cursor::default(),
             next: Next::Header,
             extended_size: None,
             extended_time: None,
         }
+    }
+
+    /// Whether a file got the timestamp so far. Without such a file, any other timestamp would make the same tar file.
+    pub fn is_timestamp_used(&self) -> bool {
+        self.is_timestamp_used
+    }
+
+    fn set_time(&mut self, header: &mut Header) {
+        header.set_mtime(self.timestamp);
+        self.is_timestamp_used = true;
     }
 
     /// Reads and rewrites a header, and returns what comes after it.
@@ -106,7 +118,7 @@ impl<R: Read> Retimed<R> {
         };
         let time = self.extended_time.take_if(|_| !is_name);
         if time.is_some_and(|time| !is_fixed(&time)) {
-            header.set_mtime(self.timestamp);
+            self.set_time(&mut header);
         }
         self.put_header(header, &[]);
         Ok(Next::Content(padded(size)?))
@@ -161,7 +173,7 @@ impl<R: Read> Retimed<R> {
     /// Makes a header, and the content of an extended one, what the caller reads next.
     fn put_header(&mut self, mut header: Header, content: &[u8]) {
         if header.mtime().map_or(true, |mtime| mtime >= OLDEST) {
-            header.set_mtime(self.timestamp);
+            self.set_time(&mut header);
         }
         if let Some(gnu) = header.as_gnu_mut() {
             // Optional fields of GNU tar's format.

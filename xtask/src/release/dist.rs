@@ -12,7 +12,10 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     facts::context::Context,
-    oci::{archive::Archive, pack},
+    oci::{
+        archive::Archive,
+        pack::{self, LayerCache},
+    },
     release::paths,
 };
 
@@ -94,8 +97,9 @@ pub fn pack(
     let _inputs = lock_for_reading(&cx.settings.root, inputs);
     let _lock = lock_for_writing(&cx.settings.root, output);
     let partial = partial(output, std::process::id());
+    let cache = LayerCache::new(cx.env.layer_cache());
     cx.exec
-        .interruptible(|stop| pack::pack(inputs, timestamp, &partial, stop))?;
+        .interruptible(|stop| pack::pack(inputs, timestamp, &partial, &cache, stop))?;
     // Another run may write its archive to the same path.
     let archive = Archive::open(&partial)?;
     fs::rename(&partial, output).with_context(|| format!("cannot write `{}`", output.display()))?;

@@ -903,6 +903,28 @@ fn cache_mounts_of(dockerfile: &str, expected: &[&str]) {
     assert_eq!(builders, [""; 0], "the builders of this project only");
 }
 
+#[test]
+fn clean_all_removes_the_compressed_layers() {
+    let sandbox = docker(&[docker_version(), no_container("docker"), ok("image ls")]);
+    let layers = sandbox.path("home/.cache/agent-runner/layers");
+    fs::create_dir_all(&layers).unwrap();
+    fs::write(layers.join("one"), "").unwrap();
+    let kept = layers.with_file_name("kept");
+    fs::write(&kept, "").unwrap();
+    let output = sandbox.run(&["clean", "--yes"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(layers.join("one").exists(), "without `--all`");
+    let output = sandbox.run(&["clean", "--all", "--dry-run"]);
+    let expected = "rm -rf /home/.cache/agent-runner/layers\n";
+    assert_eq!((output.code, output.stdout.as_str()), (0, expected));
+    assert!(layers.join("one").exists(), "in a dry run");
+    let output = sandbox.run(&["clean", "--all", "--yes"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(!layers.exists() && kept.exists());
+    let output = sandbox.run(&["clean", "--all", "--yes"]);
+    assert!(output.stderr.contains("nothing of ours"), "{output:?}");
+}
+
 /// The answers are those of Podman 4.3.1.
 #[test]
 fn clean_removes_a_manifest_list_before_its_images() {

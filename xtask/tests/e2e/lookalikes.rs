@@ -39,10 +39,13 @@ impl<'a> Lookalikes<'a> {
 
     fn run(&self, args: &[&str]) -> CommandOutput {
         let config = self.checkout.src().join("target/buildx");
+        let cache = self.checkout.src().join("target/cache");
         let env = [
             ("XTASK_IMAGE_REPOSITORY", self.repository.as_str()),
             // A separate configuration, because another test uses the builder of xtask.
             ("BUILDX_CONFIG", config.to_str().unwrap()),
+            // `clean --all` removes the compressed layers, which other tests use.
+            ("XDG_CACHE_HOME", cache.to_str().unwrap()),
         ];
         self.checkout.run_with(args, &env)
     }

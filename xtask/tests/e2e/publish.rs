@@ -386,25 +386,40 @@ pub fn reproducible(checkout: &Checkout) {
     // Cached steps are older than this time, and the steps of a build without a cache are not.
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.unwrap().as_secs();
-    let build = |name: &str, time: u64, cache: &[&str]| -> (String, Value) {
+    // Where the compressed layers are kept.
+    let compressed = |name: &str| checkout.src().join(format!("target/{name}"));
+    let build = |name: &str, time: u64, compressed: &Path, cache: &[&str]| -> (String, Value) {
         let path = checkout.src().join(format!("target/{name}.oci.tar"));
         let output = ["--output", path.to_str().unwrap()];
         let line = ["build-multiarch", "--shard", "linux/amd64"];
         let line = [&line[..], &output, cache].concat();
         let time = time.to_string();
-        let output = checkout.run_with(&line, &[("SOURCE_DATE_EPOCH", &time)]);
+        let env = [
+            ("SOURCE_DATE_EPOCH", time.as_str()),
+            ("XDG_CACHE_HOME", compressed.to_str().unwrap()),
+        ];
+        let output = checkout.run_with(&line, &env);
         assert_eq!(output.code, 0, "{}", output.stderr);
         let index = file_in(&path, "index.json");
         let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
         let manifest = file_in(&path, &format!("blobs/{}", digest.replace(':', "/")));
         (digest, manifest["layers"].clone())
     };
-    let (cached, layers) = build("cached", now, &[]);
-    let (next, layers_of_next) = build("next", now + 60, &[]);
+    let shared = compressed("shared");
+    let count = || {
+        fs::read_dir(shared.join("agent-runner/layers"))
+            .unwrap()
+            .count()
+    };
+    let (cached, layers) = build("cached", now, &shared, &[]);
+    let compressed_layers = count();
+    assert!(compressed_layers > 0);
+    let (next, layers_of_next) = build("next", now + 60, &shared, &[]);
     assert_ne!(next, cached);
     assert_eq!(layers_of_next, layers);
+    assert_eq!(count(), compressed_layers, "no layer was compressed again");
     checkout.make_all_executable();
-    let (anew, _) = build("anew", now, &["--no-cache"]);
+    let (anew, _) = build("anew", now, &compressed("anew"), &["--no-cache"]);
     assert_eq!(anew, cached, "{}", checkout.engine.name);
 }
 

@@ -3,6 +3,8 @@
 
 mod facts;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::Args;
 
@@ -16,7 +18,7 @@ use crate::{
     },
     engine::container::Owner,
     facts::context::{Context, Ran},
-    plan::{Output, Plan, Step},
+    plan::{Cmd, Output, Plan, Step},
     settings::Settings,
 };
 
@@ -80,6 +82,13 @@ fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     plan
 }
 
+/// Removes the layers that packing keeps compressed. They belong to no engine.
+fn plan_for_layers(folder: &Path) -> Plan {
+    let folder = folder.to_string_lossy();
+    let step = Step::new(Cmd::new("rm").args(["-rf", &*folder]), Output::Quiet);
+    vec![step.status("Removing", format!("compressed layers {folder}"))].into()
+}
+
 impl Command for Clean {
     fn version(&self) -> Option<&str> {
         self.version.get()
@@ -91,6 +100,9 @@ impl Command for Clean {
             .into_iter()
             .map(|facts| (plan(cx.settings, &facts), facts))
             .collect();
+        let layers = self.all.then(|| cx.env.layer_cache()).flatten();
+        let layers = layers.filter(|folder| folder.is_dir());
+        let plan_for_layers = layers.as_deref().map(plan_for_layers).unwrap_or_default();
         for image in found.iter().flat_map(|(_, facts)| &facts.in_use) {
             cx.ui.warn(&format!(
                 "image {} stays: the container `{}` uses it, {}",
@@ -100,9 +112,10 @@ impl Command for Clean {
             ));
         }
         if cx.dry_run {
-            return found
-                .iter()
-                .try_for_each(|(plan, _)| cx.run_or_print(plan).map(|_| ()));
+            let plans = found.iter().map(|(plan, _)| plan);
+            return plans
+                .chain([&plan_for_layers])
+                .try_for_each(|plan| cx.run_or_print(plan).map(|_| ()));
         }
         let name = &cx.settings.run.container;
         for (_, facts) in &found {
@@ -117,11 +130,16 @@ impl Command for Clean {
             .into_iter()
             .filter(|(plan, _)| !plan.steps.is_empty())
             .collect();
-        if found.is_empty() {
+        if found.is_empty() && layers.is_none() {
             cx.ui.status("Clean", "nothing of ours to remove");
             return Ok(());
         }
-        list(cx, found.iter().map(|(_, facts)| facts), self);
+        list(
+            cx,
+            found.iter().map(|(_, facts)| facts),
+            layers.as_deref(),
+            self,
+        );
         ask_first(cx, self)?;
         let mut removed = 0;
         for (plan, facts) in &found {
@@ -138,6 +156,7 @@ impl Command for Clean {
             }
             removed += whole_images(facts).count() - stayed.len();
         }
+        cx.run_or_print(&plan_for_layers)?;
         // Engines report the size of each image with the layers that it shares, so there is no true sum.
         let lists: usize = found.iter().map(|(_, facts)| facts.lists.len()).sum();
         let lists = match lists {
@@ -159,7 +178,12 @@ fn whole_images(facts: &CleanFacts) -> impl Iterator<Item = &Removal> {
 }
 
 /// Lists what will be removed, one line each. Before the question it is shown even with `--quiet`.
-fn list<'a>(cx: &Context, found: impl Iterator<Item = &'a CleanFacts>, args: &Clean) {
+fn list<'a>(
+    cx: &Context,
+    found: impl Iterator<Item = &'a CleanFacts>,
+    layers: Option<&Path>,
+    args: &Clean,
+) {
     let mut lines = vec!["this will be removed:".to_owned()];
     for facts in found {
         let kind = facts.engine.kind;
@@ -185,6 +209,9 @@ fn list<'a>(cx: &Context, found: impl Iterator<Item = &'a CleanFacts>, args: &Cl
             .extend(caches.map(|mount| format!("  build cache {} ({})", mount.id, mount.location)));
         let builders = facts.builders.iter();
         lines.extend(builders.map(|name| format!("  builder {name}, with its cache")));
+    }
+    if let Some(folder) = layers {
+        lines.push(format!("  compressed layers {}", folder.display()));
     }
     let text = lines.join("\n");
     if args.yes {

@@ -2,11 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek as _},
+    io::{self, Read},
 };
 
 use anyhow::{Context as _, Result, bail};
 
+use super::cache::{Compressed, LayerCache, Times};
 use crate::oci::{
     digest::Digesting, gzip, layer, layer_times::Retimed, manifest::Descriptor, stop::StopCheck,
 };
@@ -75,11 +76,17 @@ impl Layer {
         })
     }
 
-    /// Changes the layer. A layer that is compressed anew gets a file. One that is kept is not read yet.
+    /// Changes the layer. A layer that is compressed anew gets a file. One that is kept, or that the cache has, is not
+    /// read.
     ///
     /// # Errors
     /// When it cannot be read, differs from its descriptor, or is no tar file; when the file cannot be written.
-    pub fn pack(self, file: impl FnOnce() -> io::Result<File>, stop: StopCheck) -> Result<Packed> {
+    pub fn pack(
+        self,
+        cache: &LayerCache,
+        file: impl FnOnce() -> io::Result<File>,
+        stop: StopCheck,
+    ) -> Result<Packed> {
         let descriptor = self.descriptor;
         let timestamp = match self.change {
             Change::Keep => {
@@ -94,42 +101,67 @@ impl Layer {
             Change::Compress => None,
             Change::SetTimes(timestamp) => Some(timestamp),
         };
-        let read = |tar: Box<dyn Read + '_>| {
-            let mut tar = Digesting::new(tar);
-            let packed = match timestamp {
-                None => compress(&mut tar, file()?)?,
-                Some(timestamp) => {
-                    let mut tar = Digesting::new(Retimed::new(&mut tar, timestamp));
-                    let packed = compress(&mut tar, file()?)?;
-                    Packed {
-                        diff_id: Some(tar.finish().0),
-                        ..packed
-                    }
-                }
-            };
-            Ok((packed, tar.finish().0))
+        let digest = descriptor.digest.as_str();
+        let compress = || {
+            let compress = |tar: Box<dyn Read + '_>| compress(tar, timestamp, file()?);
+            let packed = layer::read_blob(self.content, &descriptor, stop, compress)?;
+            let (layer, times, mut file) = packed;
+            cache.add(digest, times, &layer, &mut file)?;
+            Ok((layer, file))
         };
-        let packed = layer::read_blob(self.content, &descriptor, stop, read);
-        packed
-            .and_then(|(packed, found)| match self.diff_id {
-                Some(diff_id) if diff_id != found => bail!(
-                    "the configuration lists {diff_id} (`diff_ids`), but the layer is {found}"
+        let compressed = cache.find(digest, timestamp).map_or_else(compress, Ok);
+        compressed
+            .and_then(|(layer, file)| match self.diff_id {
+                Some(diff_id) if diff_id != layer.source => bail!(
+                    "the configuration lists {diff_id} (`diff_ids`), but the layer is {}",
+                    layer.source
                 ),
-                _ => Ok(packed),
+                _ => Ok(Packed::new(layer, file)),
             })
-            .with_context(|| format!("cannot pack the layer {}", descriptor.digest))
+            .with_context(|| format!("cannot pack the layer {digest}"))
     }
 }
 
-fn compress(tar: impl Read, file: File) -> io::Result<Packed> {
-    let target = gzip::compress(tar, Digesting::new(file))?;
-    let (digest, size, mut file) = target.finish();
-    file.rewind()?;
-    Ok(Packed {
+impl Packed {
+    fn new(layer: Compressed, content: File) -> Self {
+        Self {
+            digest: layer.digest,
+            size: layer.size,
+            content: Box::new(content),
+            media_type: None,
+            diff_id: layer.diff_id,
+        }
+    }
+}
+
+/// Compresses a layer into the file. Its files get the timestamp, if there is one.
+fn compress(
+    source: impl Read,
+    timestamp: Option<u64>,
+    file: File,
+) -> io::Result<(Compressed, Times, File)> {
+    let mut source = Digesting::new(source);
+    let target = Digesting::new(file);
+    let (target, diff_id, times) = match timestamp {
+        None => (gzip::compress(&mut source, target)?, None, Times::Unchanged),
+        Some(timestamp) => {
+            let mut tar = Digesting::new(Retimed::new(&mut source, timestamp));
+            let target = gzip::compress(&mut tar, target)?;
+            let (diff_id, _, tar) = tar.finish();
+            let times = if tar.is_timestamp_used() {
+                Times::Set(timestamp)
+            } else {
+                Times::Fixed
+            };
+            (target, Some(diff_id), times)
+        }
+    };
+    let (digest, size, file) = target.finish();
+    let layer = Compressed {
         digest,
         size,
-        content: Box::new(file),
-        media_type: None,
-        diff_id: None,
-    })
+        source: source.finish().0,
+        diff_id,
+    };
+    Ok((layer, times, file))
 }

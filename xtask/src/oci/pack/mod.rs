@@ -7,6 +7,7 @@
 //! An index has the images' labels as annotations, because registries show nothing else of an image for
 //! several platforms.
 
+mod cache;
 mod config;
 mod docker_save;
 mod image;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+pub use self::cache::LayerCache;
 use self::{image::Image, input::Input, output::Output};
 use super::{
     archive::Archive,
@@ -39,6 +41,7 @@ pub fn pack(
     inputs: &[PathBuf],
     timestamp: Option<u64>,
     output: &Path,
+    cache: &LayerCache,
     stop: StopCheck,
 ) -> Result<Archive> {
     let opened = inputs
@@ -54,7 +57,7 @@ pub fn pack(
     if unchanged.is_none() {
         refuse_two_for_a_platform(&images)?;
     }
-    let mut output = Output::create(output, stop)?;
+    let mut output = Output::create(output, cache, stop)?;
     let images = images.into_iter().map(|(image, _)| image);
     let mut manifests = output.write(images.collect())?;
     if let Some(archive) = unchanged {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, num::NonZero, path::Path, thread};
 use anyhow::{Result, bail};
 
 use super::{
+    cache::LayerCache,
     config,
     image::{Image, ImageChange},
     layer::{Layer, Packed},
@@ -24,6 +25,7 @@ use crate::{
 
 pub struct Output<'a> {
     writer: ArchiveWriter,
+    cache: &'a LayerCache,
     stop: StopCheck<'a>,
     /// The labels that all images so far have; none before the first.
     labels: Option<BTreeMap<String, String>>,
@@ -44,9 +46,10 @@ const ANNOTATIONS: [&str; 6] = [
 const CREATED: &str = "org.opencontainers.image.created";
 
 impl<'a> Output<'a> {
-    pub fn create(path: &Path, stop: StopCheck<'a>) -> Result<Self> {
+    pub fn create(path: &Path, cache: &'a LayerCache, stop: StopCheck<'a>) -> Result<Self> {
         Ok(Self {
             writer: ArchiveWriter::create(path)?,
+            cache,
             stop,
             labels: None,
         })
@@ -98,7 +101,7 @@ impl<'a> Output<'a> {
     fn pack(&self, layers: Vec<Layer>) -> Result<Vec<Packed>> {
         let limit = thread::available_parallelism().map_or(1, NonZero::get);
         parallel::map(limit, layers.into_iter(), |layer| {
-            layer.pack(|| self.writer.temporary_file(), self.stop)
+            layer.pack(self.cache, || self.writer.temporary_file(), self.stop)
         })
     }
 

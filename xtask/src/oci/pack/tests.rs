@@ -13,8 +13,19 @@ use crate::{
     },
 };
 
+const NO_CACHE: LayerCache = LayerCache::new(None);
+
 fn pack(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> Result<Archive> {
-    super::pack(inputs, timestamp, output, &|| Ok(()))
+    pack_with(&NO_CACHE, inputs, timestamp, output)
+}
+
+fn pack_with(
+    cache: &LayerCache,
+    inputs: &[PathBuf],
+    timestamp: Option<u64>,
+    output: &Path,
+) -> Result<Archive> {
+    super::pack(inputs, timestamp, output, cache, &|| Ok(()))
 }
 
 fn manifest_of(archive: &Archive) -> Manifest {
@@ -611,7 +622,100 @@ fn a_stopped_pack_leaves_no_file() {
     let at = |name: &str| folder.path().join(name);
     write_podman_folder(&at("in"), 5, false);
     let stop = || Err(io::Error::other("interrupted"));
-    let error = super::pack(&[at("in")], Some(7), &at("out/a.tar"), &stop).unwrap_err();
+    let error = super::pack(&[at("in")], Some(7), &at("out/a.tar"), &NO_CACHE, &stop).unwrap_err();
     assert!(format!("{error:#}").ends_with(": interrupted"), "{error:#}");
     assert_eq!(fs::read_dir(at("out")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_layer_that_was_compressed_before_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let cache = LayerCache::new(Some(at("cache/layers")));
+    write_podman_folder(&at("in"), 1_300_000_000, false);
+    let inputs = [at("in")];
+    let mut roots = Vec::new();
+    for timestamp in [None, Some(1_234_567_890)] {
+        let fresh = pack(&inputs, timestamp, &at("fresh")).unwrap();
+        let first = pack_with(&cache, &inputs, timestamp, &at("first")).unwrap();
+        assert_eq!(fresh.root, first.root);
+        roots.push(fresh.root);
+    }
+    let manifest = fs::read(at("in/manifest.json")).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+    let layer = at("in").join(file_name(&manifest.layers[0].digest));
+    let size = fs::metadata(&layer).unwrap().len();
+    File::create(&layer).unwrap().set_len(size).unwrap();
+    for timestamp in [None, Some(1_234_567_890)] {
+        pack(&inputs, timestamp, &at("x")).unwrap_err();
+        let again = pack_with(&cache, &inputs, timestamp, &at("again")).unwrap();
+        assert!(roots.contains(&again.root));
+    }
+    pack_with(&cache, &inputs, Some(7), &at("x")).unwrap_err();
+}
+
+#[test]
+fn a_layer_whose_times_stay_is_compressed_once_for_all_timestamps() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (time, expected) in [(315_532_800, 1), (1_300_000_000, 2)] {
+        write_podman_folder(&at("in"), time, false);
+        let cache = at(&time.to_string());
+        for timestamp in [1_300_000_000, 1_234_567_890] {
+            let cache = LayerCache::new(Some(cache.clone()));
+            let fresh = pack(&[at("in")], Some(timestamp), &at("x")).unwrap();
+            let packed = pack_with(&cache, &[at("in")], Some(timestamp), &at("y")).unwrap();
+            assert_eq!(packed.root, fresh.root);
+        }
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), expected, "{time}");
+    }
+}
+
+#[test]
+fn a_damaged_or_unusable_cache_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    write_podman_folder(&at("in"), 1_300_000_000, false);
+    let inputs = [at("in")];
+    let expected = pack(&inputs, Some(7), &at("fresh")).unwrap();
+    let pack_with = |cache: &str| {
+        let cache = LayerCache::new(Some(at(cache)));
+        let packed = pack_with(&cache, &inputs, Some(7), &at("packed")).unwrap();
+        assert_eq!(packed.root, expected.root);
+        assert!(fs::read(at("packed")).unwrap() == fs::read(at("fresh")).unwrap());
+    };
+    pack_with("cache");
+    let cached: Vec<_> = fs::read_dir(at("cache")).unwrap().collect();
+    let [Ok(cached)] = &cached[..] else {
+        panic!("{cached:?}")
+    };
+    let good = fs::read(cached.path()).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for damaged in [&flipped[..], &good[..good.len() / 2], &[], b"{}\n"] {
+        fs::write(cached.path(), damaged).unwrap();
+        pack_with("cache");
+        let mended = fs::read(cached.path()).unwrap();
+        assert!(mended == good, "a damaged file is replaced");
+    }
+    fs::write(at("file"), "").unwrap();
+    pack_with("file");
+    pack_with("file/folder");
+}
+
+#[test]
+fn a_cached_layer_must_be_the_one_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let cache = LayerCache::new(Some(at("cache")));
+    let plain = tar_of(1_300_000_000);
+    let layer = gzip::compress(&plain[..], Vec::new()).unwrap();
+    write_saved(&at("good"), &layer, &sha256(&plain));
+    pack_with(&cache, &[at("good")], Some(7), &at("x")).unwrap();
+    write_saved(&at("bad"), &layer, &sha256(b"other"));
+    let error = pack_with(&cache, &[at("bad")], Some(7), &at("y")).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("(`diff_ids`), but the layer is"),
+        "{error:#}"
+    );
 }
