@@ -143,7 +143,7 @@ pub struct Step {
     /// one of them, the step is not repeated.
     pub give_up_on: &'static [&'static str],
     /// If the step fails with one of these texts in its output, it runs once more: the failure is temporary.
-    pub passing_failures: &'static [&'static str],
+    pub passing_failures: Vec<&'static str>,
 }
 
 impl Step {
@@ -156,7 +156,7 @@ impl Step {
             limit: None,
             retry_for: None,
             give_up_on: &[],
-            passing_failures: &[],
+            passing_failures: Vec::new(),
         }
     }
 

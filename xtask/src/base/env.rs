@@ -160,13 +160,14 @@ impl Env {
     /// The folder for caches of xtask: `$XDG_CACHE_HOME/agent-runner`, else `~/.cache/agent-runner`.
     pub fn cache_folder(&self) -> Option<PathBuf> {
         let caches = self.get("XDG_CACHE_HOME").map(PathBuf::from);
-        // https://specifications.freedesktop.org/basedir-spec/latest/
+        // A relative path is to be ignored: https://specifications.freedesktop.org/basedir-spec/latest/
         let caches = caches.filter(|folder| folder.is_absolute());
         let caches = caches.or_else(|| self.home().map(|home| home.join(".cache")))?;
         Some(caches.join("agent-runner"))
     }
 
-    /// The folder for compressed layers. None with `sudo`: files of root would stay in your home folder.
+    /// The folder for compressed layers. None with `sudo`: where it keeps `HOME`, files of root would stay in your home
+    /// folder.
     pub fn layer_cache(&self) -> Option<PathBuf> {
         let is_sudo = self.user.uid != self.user.euid;
         let folder = (!is_sudo).then(|| self.cache_folder())??;

@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::labelled::{Labelled, labelled};
+use super::{
+    image::CHANGED_MEANWHILE,
+    labelled::{Labelled, labelled},
+};
 use crate::{
     base::{engine_kind::EngineKind, image::Platform},
     engine::{EngineFacts, Location, capabilities::Capability},
@@ -85,15 +88,10 @@ impl EngineFacts {
     pub fn build_step(&self, cmd: Cmd) -> Step {
         let mut step = Step::new(cmd, Output::Progress);
         step.passing_failures = match self.engine.kind {
-            EngineKind::Docker => &[],
+            EngineKind::Docker => Vec::new(),
             // Buildah looks at all images of the store, and takes those of earlier steps from it. It fails if
             // another process removes one meanwhile.
-            EngineKind::Podman => &[
-                "layer not known",
-                "image not known",
-                "locating item named",
-                "identifier is not",
-            ],
+            EngineKind::Podman => [CHANGED_MEANWHILE, &["image not known"]].concat(),
         };
         step
     }

@@ -95,20 +95,22 @@ pub const INSPECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// What an engine prints if another process adds or removes an image while it reads its store. It answers the
 /// same question a moment later.
-const CHANGED_MEANWHILE: &[&str] = &[
+pub const CHANGED_MEANWHILE: &[&str] = &[
     // Podman, which reads its store in several steps.
     "locating image with ID",
     "locating item named",
     "layer not known",
-    "identifier is not",
+    "identifier is not a layer",
+    "identifier is not an image",
+    "identifier is not a container",
     "size is not known",
     // Docker with containerd's store.
     "content digest sha256:",
     "data changed during operation",
 ];
 
-/// Whether the engine should be asked again, because its store changed while it read it. Podman then prints
-/// none of the images, and names only one as unknown.
+/// Whether the engine should be asked again, because its store changed while it read it. If one of several images was
+/// removed, Podman prints none of them, and names only that one.
 pub fn is_changed_meanwhile(answer: &Result<Finished, NoAnswer>) -> bool {
     let Ok(finished) = answer else {
         return false;
@@ -134,6 +136,12 @@ pub fn read_inspect(answer: &Result<Finished, NoAnswer>) -> Result<Vec<Image>, S
     let finished = require_answer(answer)?;
     if finished.ok() {
         return read_images(&finished.stdout);
+    }
+    if is_changed_meanwhile(answer) {
+        return Err(format!(
+            "gives no answer while other programs change its images: {}",
+            finished.first_error_line()
+        ));
     }
     let stderr = finished.stderr.to_lowercase();
     // Docker: `No such image: x`; Podman: `x: image not known`, older: `failed to find image x`.

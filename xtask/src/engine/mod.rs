@@ -16,7 +16,7 @@ pub mod multiarch;
 pub mod run;
 
 use crate::{
-    base::{engine_kind::EngineKind, image::Platform},
+    base::{engine_kind::EngineKind, error::Failure, image::Platform},
     plan::Cmd,
 };
 
@@ -30,6 +30,11 @@ pub struct Engine {
 impl Engine {
     pub fn cmd(&self) -> Cmd {
         Cmd::new(self.program.as_str())
+    }
+
+    /// The failure of a question to the engine. The reason is a predicate whose subject is the program.
+    pub fn failure(&self, why: &str) -> Failure {
+        Failure::new(format!("`{}` {why}", self.program))
     }
 
     /// Asks whether a network exists.

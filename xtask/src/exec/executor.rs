@@ -255,7 +255,7 @@ impl Exec {
                 "`{what}` failed with `{passing}`: trying once more"
             ));
             return self.step(&Step {
-                passing_failures: &[],
+                passing_failures: Vec::new(),
                 ..step.clone()
             });
         }
@@ -707,10 +707,10 @@ mod tests {
             let ok = Exec::silent().step(&step).is_ok();
             (ok, std::fs::read_to_string(&log).unwrap().lines().count())
         };
-        assert_eq!(runs("1", &["layer"]), (true, 1));
-        assert_eq!(runs("2", &["another", "layer"]), (true, 2));
-        assert_eq!(runs("3", &["layer"]), (false, 2));
-        assert_eq!(runs("2", &["another"]), (false, 1));
+        assert_eq!(runs("1", vec!["layer"]), (true, 1));
+        assert_eq!(runs("2", vec!["another", "layer"]), (true, 2));
+        assert_eq!(runs("3", vec!["layer"]), (false, 2));
+        assert_eq!(runs("2", vec!["another"]), (false, 1));
     }
 
     #[test]

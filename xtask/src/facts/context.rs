@@ -31,7 +31,7 @@ use crate::{
     settings::{EngineChoice, GitValues, Settings, resolve::Arguments},
 };
 
-/// The pauses before an engine is asked again, whose store changed while it answered.
+/// How long xtask waits before it asks again, after the engine's store changed during an answer.
 const PAUSES: &[Duration] = &[Duration::from_millis(200), Duration::from_secs(1)];
 
 /// The settings, the environment, and the means to ask and to run.
@@ -138,7 +138,7 @@ impl Context<'_> {
     pub fn facts_of(&self, engine: &Engine) -> Result<EngineFacts, Failure> {
         self.query_program(&engine.program, EngineQuery::default())
             .map(|state| state.engine)
-            .map_err(|why| Failure::new(format!("`{}` {why}", engine.program)))
+            .map_err(|why| engine.failure(&why))
     }
 
     /// A container of a known engine.
@@ -150,7 +150,7 @@ impl Context<'_> {
         self.exec.fail_if_interrupted()?;
         container::read_inspect(&engine.program, &answer)
             .map(|(_, container)| container)
-            .map_err(Failure::new)
+            .map_err(|why| engine.failure(&why))
     }
 
     /// Images of a known engine: those of the references or ids that exist.
@@ -163,10 +163,9 @@ impl Context<'_> {
         references: &[S],
     ) -> Result<Vec<Image>, Failure> {
         let limit = self.settings.engine.timeout.max(image::INSPECT_LIMIT);
-        let cmd = image::inspect_cmd(&engine.program, references);
-        let answer = self.ask_about_images(&cmd, limit);
+        let answer = self.inspect_images(&engine.program, references, limit);
         self.exec.fail_if_interrupted()?;
-        image::read_inspect(&answer).map_err(Failure::new)
+        image::read_inspect(&answer).map_err(|why| engine.failure(&why))
     }
 
     /// Asks a question that is answered within the engine's timeout.
@@ -177,14 +176,33 @@ impl Context<'_> {
         self.exec.capture(cmd, self.settings.engine.timeout)
     }
 
-    /// Asks for images. If another process changes the engine's store meanwhile, it asks again.
+    /// Inspects images. If another process changes the engine's store meanwhile, it asks again.
     ///
     /// # Errors
     /// When there is no answer in time.
-    pub fn ask_about_images(&self, cmd: &Cmd, limit: Duration) -> Result<Finished, NoAnswer> {
+    pub fn inspect_images<S: AsRef<str>>(
+        &self,
+        program: &str,
+        references: &[S],
+        limit: Duration,
+    ) -> Result<Finished, NoAnswer> {
+        let cmd = image::inspect_cmd(program, references);
+        self.ask_repeatedly(&cmd, limit, image::is_changed_meanwhile)
+    }
+
+    /// Asks a question, and asks it again after a moment if the answer is of no use.
+    ///
+    /// # Errors
+    /// When there is no answer in time.
+    pub fn ask_repeatedly(
+        &self,
+        cmd: &Cmd,
+        limit: Duration,
+        is_useless: impl Fn(&Result<Finished, NoAnswer>) -> bool,
+    ) -> Result<Finished, NoAnswer> {
         let mut answer = self.exec.capture(cmd, limit);
         for pause in PAUSES {
-            if !image::is_changed_meanwhile(&answer) || self.exec.pause(*pause).is_err() {
+            if !is_useless(&answer) || self.exec.pause(*pause).is_err() {
                 break;
             }
             answer = self.exec.capture(cmd, limit);
@@ -321,11 +339,9 @@ impl Context<'_> {
             let container = query
                 .container
                 .map(|name| scope.spawn(move || self.ask(&container::inspect_cmd(program, name))));
-            let ask_for_images = move || {
-                let cmd = image::inspect_cmd(program, query.images);
-                self.ask_about_images(&cmd, self.settings.engine.timeout)
-            };
-            let images = (!query.images.is_empty()).then(|| scope.spawn(ask_for_images));
+            let limit = self.settings.engine.timeout;
+            let images = (!query.images.is_empty())
+                .then(|| scope.spawn(move || self.inspect_images(program, query.images, limit)));
             let version = self.ask(&detect::version_cmd(program));
             let kernel = own_kernel(self.env.os);
             let here = Here {

@@ -69,8 +69,8 @@ impl Context<'_> {
             return failure;
         }
         let ask = |program: &'static str| {
-            let cmd = image::inspect_cmd(program, &[reference]);
-            let answer = self.ask_about_images(&cmd, self.settings.engine.timeout);
+            let limit = self.settings.engine.timeout;
+            let answer = self.inspect_images(program, &[reference], limit);
             image::read_inspect(&answer).map(|found| (program, !found.is_empty()))
         };
         let answers = self

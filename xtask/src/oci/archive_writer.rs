@@ -54,16 +54,17 @@ impl ArchiveWriter {
             .append_data(&mut header(content.len() as u64), name, content)?)
     }
 
-    /// Adds a blob, unless the archive contains it already.
+    /// Adds a blob, unless the archive contains it already. Tells whether it was added.
     ///
     /// # Errors
     /// When it cannot be read or written.
-    pub fn blob(&mut self, digest: &str, size: u64, content: impl Read) -> Result<()> {
-        if self.written.insert(digest.to_owned()) {
+    pub fn blob(&mut self, digest: &str, size: u64, content: impl Read) -> Result<bool> {
+        let is_new = self.written.insert(digest.to_owned());
+        if is_new {
             self.tar
                 .append_data(&mut header(size), blob_path(digest), content)?;
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Adds content in memory as a blob.
@@ -109,7 +110,7 @@ impl ArchiveWriter {
 }
 
 /// A file that does not outlive this value, unless it was renamed.
-struct RemovedOnDrop(PathBuf);
+pub(super) struct RemovedOnDrop(pub PathBuf);
 
 impl Drop for RemovedOnDrop {
     fn drop(&mut self) {

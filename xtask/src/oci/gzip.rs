@@ -1,8 +1,13 @@
 //! Gzip, as layers are compressed with.
 
-use std::io::{self, BufReader, Read, Write};
+use std::{
+    io::{self, BufReader, Read, Write},
+    sync::OnceLock,
+};
 
 use flate2::{Compression, GzBuilder, bufread::MultiGzDecoder, write::GzEncoder};
+
+use super::digest::sha256;
 
 /// At this level, zlib-rs makes the image 1 % smaller than `gzip -6`; at 7, 1 % larger in half of the time.
 const LEVEL: u32 = 9;
@@ -33,6 +38,19 @@ pub fn encoder<W: Write>(target: W) -> GzEncoder<W> {
     GzBuilder::new().write(target, Compression::new(LEVEL))
 }
 
+/// The digest of a sample as [`compress`] compresses it. If another version of zlib-rs compresses differently, it differs.
+pub fn fingerprint() -> &'static str {
+    static FINGERPRINT: OnceLock<String> = OnceLock::new();
+    FINGERPRINT.get_or_init(|| {
+        let sample: Vec<u8> = (0..20_000_u32)
+            .flat_map(|number| number.wrapping_mul(2_654_435_761).to_string().into_bytes())
+            .collect();
+        let compressed = compress(&sample[..], Vec::new());
+        // Writing to memory does not fail.
+        sha256(&compressed.unwrap_or_default())
+    })
+}
+
 /// Reads what a gzip stream holds, all of its members.
 pub fn decompress<R: Read>(source: R) -> MultiGzDecoder<BufReader<R>> {
     MultiGzDecoder::new(BufReader::with_capacity(CHUNK, source))
@@ -41,7 +59,6 @@ pub fn decompress<R: Read>(source: R) -> MultiGzDecoder<BufReader<R>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::oci::digest::sha256;
 
     /// A reader that returns a few bytes at a time.
     struct Trickle<'a>(&'a [u8]);

@@ -97,7 +97,7 @@ pub fn pack(
     let _inputs = lock_for_reading(&cx.settings.root, inputs);
     let _lock = lock_for_writing(&cx.settings.root, output);
     let partial = partial(output, std::process::id());
-    let cache = LayerCache::new(cx.env.layer_cache());
+    let cache = LayerCache::open(cx.env.layer_cache(), cx.env.user.euid);
     cx.exec
         .interruptible(|stop| pack::pack(inputs, timestamp, &partial, &cache, stop))?;
     // Another run may write its archive to the same path.

@@ -1,6 +1,6 @@
 //! The calls and the exit code of each command, and what it must not change.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, os::unix::fs::symlink, thread, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -146,8 +146,8 @@ fn a_link_out_of_the_context_is_named() {
     for folder in ["elsewhere", "src/here"] {
         fs::create_dir(sandbox.path(folder)).unwrap();
     }
-    std::os::unix::fs::symlink("../elsewhere", sandbox.path("src/app")).unwrap();
-    std::os::unix::fs::symlink("here", sandbox.path("src/inside")).unwrap();
+    symlink("../elsewhere", sandbox.path("src/app")).unwrap();
+    symlink("here", sandbox.path("src/inside")).unwrap();
     let ignore = "*\n!app\n!inside\n!here\n!missing\n!*.py\n";
     fs::write(sandbox.path("src/.dockerignore"), ignore).unwrap();
     let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
@@ -162,7 +162,7 @@ fn a_dockerfile_behind_a_link_is_built() {
     let sandbox = docker(&[docker_version()]);
     let elsewhere = sandbox.path("elsewhere");
     fs::write(&elsewhere, "FROM x\n").unwrap();
-    std::os::unix::fs::symlink("../elsewhere", sandbox.path("src/Dockerfile")).unwrap();
+    symlink("../elsewhere", sandbox.path("src/Dockerfile")).unwrap();
     let output = sandbox.run(&["build-image", "--version", "dev-me", "--dry-run"]);
     let file = fs::canonicalize(elsewhere).unwrap();
     let option = format!(" --file {} ", file.display());
@@ -906,6 +906,7 @@ fn cache_mounts_of(dockerfile: &str, expected: &[&str]) {
 #[test]
 fn clean_all_removes_the_compressed_layers() {
     let sandbox = docker(&[docker_version(), no_container("docker"), ok("image ls")]);
+    symlink(which::which("rm").unwrap(), sandbox.path("bin/rm")).unwrap();
     let layers = sandbox.path("home/.cache/agent-runner/layers");
     fs::create_dir_all(&layers).unwrap();
     fs::write(layers.join("one"), "").unwrap();
@@ -915,14 +916,19 @@ fn clean_all_removes_the_compressed_layers() {
     assert_eq!(output.code, 0, "{output:?}");
     assert!(layers.join("one").exists(), "without `--all`");
     let output = sandbox.run(&["clean", "--all", "--dry-run"]);
-    let expected = "rm -rf /home/.cache/agent-runner/layers\n";
+    let expected = "rm -rf /home/.cache/agent-runner/layers || true\n";
     assert_eq!((output.code, output.stdout.as_str()), (0, expected));
     assert!(layers.join("one").exists(), "in a dry run");
     let output = sandbox.run(&["clean", "--all", "--yes"]);
     assert_eq!(output.code, 0, "{output:?}");
+    let said = output.stderr.contains("Removing compressed layers /home");
+    assert!(said && !output.stderr.contains("Removed"), "{output:?}");
     assert!(!layers.exists() && kept.exists());
+    // The link of somebody who keeps the layers somewhere else.
+    symlink(kept.parent().unwrap(), &layers).unwrap();
     let output = sandbox.run(&["clean", "--all", "--yes"]);
     assert!(output.stderr.contains("nothing of ours"), "{output:?}");
+    assert!(layers.is_symlink());
 }
 
 /// The answers are those of Podman 4.3.1.
@@ -1042,6 +1048,28 @@ fn an_engine_whose_store_changes_meanwhile_is_asked_again() {
             );
         }
     }
+}
+
+#[test]
+fn an_engine_whose_store_changes_all_the_time_is_not_said_to_have_no_images() {
+    let error = "Error: reading image \"01\": locating image with ID \"01\": image not known\n";
+    let sandbox = Sandbox::new(PROJECT).engine(
+        "podman",
+        &[
+            podman_version(),
+            no_container("podman"),
+            answer("image ls --filter", 0, "", ""),
+            answer("image ls", 0, "sha256:01\n", ""),
+            answer("image inspect", 125, "[]\n", error),
+        ],
+    );
+    let output = sandbox.run(&["clean", "--yes"]);
+    let expected =
+        format!("error: `podman` gives no answer while other programs change its images: {error}");
+    assert_eq!((output.code, output.stderr), (1, expected));
+    let asked = sandbox.calls();
+    let asked = asked.iter().filter(|call| call.contains("image inspect"));
+    assert_eq!(asked.count(), 3);
 }
 
 #[test]

@@ -170,10 +170,9 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
         Vec::new()
     } else {
         // An image that was removed in the meantime is not in the answer.
-        let cmd = image::inspect_cmd(&engine.program, &ids);
-        let answer = cx.ask_about_images(&cmd, LIST_LIMIT);
+        let answer = cx.inspect_images(&engine.program, &ids, LIST_LIMIT);
         cx.exec.fail_if_interrupted()?;
-        image::read_inspect(&answer).map_err(Failure::new)?
+        image::read_inspect(&answer).map_err(|why| engine.failure(&why))?
     };
     let images = removals(selection, &images, &lists, &other_lists);
     let containers = if images.is_empty() {
@@ -225,13 +224,15 @@ fn manifest_lists(
     Ok(lists)
 }
 
-/// Lists images.
+/// Lists images. An engine can fail if an image is removed while it lists them, so it is asked again.
 ///
 /// # Errors
 /// When the engine cannot list them. A failure is not taken for an empty list.
 fn list_images(cx: &Context, engine: &Engine, cmd: &Cmd) -> Result<String, Failure> {
     let kind = engine.kind;
-    let answer = cx.ask_about_images(cmd, LIST_LIMIT);
+    let has_failed =
+        |answer: &Result<Finished, _>| answer.as_ref().is_ok_and(|finished| !finished.ok());
+    let answer = cx.ask_repeatedly(cmd, LIST_LIMIT, has_failed);
     cx.exec.fail_if_interrupted()?;
     let reason = match answer {
         Ok(done) if done.ok() => return Ok(done.stdout),

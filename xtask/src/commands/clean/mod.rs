@@ -3,7 +3,7 @@
 
 mod facts;
 
-use std::path::Path;
+use std::fs;
 
 use anyhow::Result;
 use clap::Args;
@@ -27,7 +27,7 @@ use crate::{
 pub struct Clean {
     #[command(flatten)]
     version: VersionOption,
-    /// Remove the images of all versions that were built here, and our build cache
+    /// Remove the images of all versions that were built here, our build cache, and the compressed layers
     #[arg(long)]
     all: bool,
     /// Don't ask
@@ -82,11 +82,18 @@ fn plan(settings: &Settings, facts: &CleanFacts) -> Plan {
     plan
 }
 
-/// Removes the layers that packing keeps compressed. They belong to no engine.
-fn plan_for_layers(folder: &Path) -> Plan {
-    let folder = folder.to_string_lossy();
-    let step = Step::new(Cmd::new("rm").args(["-rf", &*folder]), Output::Quiet);
-    vec![step.status("Removing", format!("compressed layers {folder}"))].into()
+/// Removes the layers that packing keeps compressed. They belong to no engine. Another run may be adding one.
+fn layers_plan(folder: &str) -> Plan {
+    let step = Step::new(Cmd::new("rm").args(["-rf", folder]), Output::Quiet);
+    let step = step.status("Removing", format!("compressed layers {folder}"));
+    vec![step.ignore_failure()].into()
+}
+
+/// The folder of the compressed layers, if there is one. A link to a folder somewhere else stays.
+fn layers_folder(cx: &Context) -> Option<String> {
+    let folder = cx.env.layer_cache()?;
+    let found = fs::symlink_metadata(&folder).ok()?;
+    found.is_dir().then(|| folder.to_str().map(str::to_owned))?
 }
 
 impl Command for Clean {
@@ -100,9 +107,8 @@ impl Command for Clean {
             .into_iter()
             .map(|facts| (plan(cx.settings, &facts), facts))
             .collect();
-        let layers = self.all.then(|| cx.env.layer_cache()).flatten();
-        let layers = layers.filter(|folder| folder.is_dir());
-        let plan_for_layers = layers.as_deref().map(plan_for_layers).unwrap_or_default();
+        let layers = self.all.then(|| layers_folder(cx)).flatten();
+        let layers_plan = layers.as_deref().map(layers_plan).unwrap_or_default();
         for image in found.iter().flat_map(|(_, facts)| &facts.in_use) {
             cx.ui.warn(&format!(
                 "image {} stays: the container `{}` uses it, {}",
@@ -114,7 +120,7 @@ impl Command for Clean {
         if cx.dry_run {
             let plans = found.iter().map(|(plan, _)| plan);
             return plans
-                .chain([&plan_for_layers])
+                .chain([&layers_plan])
                 .try_for_each(|plan| cx.run_or_print(plan).map(|_| ()));
         }
         let name = &cx.settings.run.container;
@@ -156,7 +162,12 @@ impl Command for Clean {
             }
             removed += whole_images(facts).count() - stayed.len();
         }
-        cx.run_or_print(&plan_for_layers)?;
+        cx.run_or_print(&layers_plan)?;
+        if let Some(folder) = layers_folder(cx).filter(|_| layers.is_some()) {
+            cx.ui.warn(&format!(
+                "`{folder}` stays: it cannot be removed, or another run uses it"
+            ));
+        }
         // Engines report the size of each image with the layers that it shares, so there is no true sum.
         let lists: usize = found.iter().map(|(_, facts)| facts.lists.len()).sum();
         let lists = match lists {
@@ -165,8 +176,10 @@ impl Command for Clean {
             _ => format!(" and {lists} manifest lists"),
         };
         let images = if removed == 1 { "image" } else { "images" };
-        cx.ui
-            .status("Removed", &format!("{removed} {images}{lists}"));
+        if !found.is_empty() {
+            cx.ui
+                .status("Removed", &format!("{removed} {images}{lists}"));
+        }
         Ok(())
     }
 }
@@ -181,7 +194,7 @@ fn whole_images(facts: &CleanFacts) -> impl Iterator<Item = &Removal> {
 fn list<'a>(
     cx: &Context,
     found: impl Iterator<Item = &'a CleanFacts>,
-    layers: Option<&Path>,
+    layers: Option<&str>,
     args: &Clean,
 ) {
     let mut lines = vec!["this will be removed:".to_owned()];
@@ -211,7 +224,7 @@ fn list<'a>(
         lines.extend(builders.map(|name| format!("  builder {name}, with its cache")));
     }
     if let Some(folder) = layers {
-        lines.push(format!("  compressed layers {}", folder.display()));
+        lines.push(format!("  compressed layers {folder}"));
     }
     let text = lines.join("\n");
     if args.yes {

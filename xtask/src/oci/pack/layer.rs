@@ -101,24 +101,24 @@ impl Layer {
             Change::Compress => None,
             Change::SetTimes(timestamp) => Some(timestamp),
         };
-        let digest = descriptor.digest.as_str();
-        let compress = || {
-            let compress = |tar: Box<dyn Read + '_>| compress(tar, timestamp, file()?);
-            let packed = layer::read_blob(self.content, &descriptor, stop, compress)?;
-            let (layer, times, mut file) = packed;
-            cache.add(digest, times, &layer, &mut file)?;
+        let read_and_compress = || {
+            let packed = layer::read_blob(self.content, &descriptor, stop, |tar| {
+                compress(tar, timestamp, file()?)
+            });
+            let (layer, times, mut file) = packed?;
+            cache.add(&descriptor, times, &layer, &mut file, stop)?;
             Ok((layer, file))
         };
-        let compressed = cache.find(digest, timestamp).map_or_else(compress, Ok);
-        compressed
+        let kept = cache.find(&descriptor, timestamp, stop);
+        kept.map_or_else(read_and_compress, Ok)
             .and_then(|(layer, file)| match self.diff_id {
-                Some(diff_id) if diff_id != layer.source => bail!(
+                Some(diff_id) if diff_id != layer.source_diff_id => bail!(
                     "the configuration lists {diff_id} (`diff_ids`), but the layer is {}",
-                    layer.source
+                    layer.source_diff_id
                 ),
                 _ => Ok(Packed::new(layer, file)),
             })
-            .with_context(|| format!("cannot pack the layer {digest}"))
+            .with_context(|| format!("cannot pack the layer {}", descriptor.digest))
     }
 }
 
@@ -160,7 +160,7 @@ fn compress(
     let layer = Compressed {
         digest,
         size,
-        source: source.finish().0,
+        source_diff_id: source.finish().0,
         diff_id,
     };
     Ok((layer, times, file))

@@ -120,10 +120,9 @@ impl<'a> Output<'a> {
         let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in layers {
             let mut content = Digesting::new(Stoppable::new(layer.content, self.stop));
-            self.writer.blob(&layer.digest, layer.size, &mut content)?;
-            // A blob that the archive has already is not read.
-            let (found, bytes, _) = content.finish();
-            if bytes > 0 && found != layer.digest {
+            let is_new = self.writer.blob(&layer.digest, layer.size, &mut content)?;
+            let (found, _, _) = content.finish();
+            if is_new && found != layer.digest {
                 bail!(
                     "the content of the layer {} does not match its digest",
                     layer.digest

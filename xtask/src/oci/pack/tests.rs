@@ -2,6 +2,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
 };
 
 use super::{podman_folder::file_name, *};
@@ -13,10 +14,18 @@ use crate::{
     },
 };
 
-const NO_CACHE: LayerCache = LayerCache::new(None);
+fn no_cache() -> LayerCache {
+    LayerCache::open(None, 0)
+}
+
+/// A cache in this folder, for the user who owns the folder above it.
+fn cache_in(folder: &Path) -> LayerCache {
+    let owner = folder.parent().unwrap().metadata().unwrap().uid();
+    LayerCache::open(Some(folder.to_owned()), owner)
+}
 
 fn pack(inputs: &[PathBuf], timestamp: Option<u64>, output: &Path) -> Result<Archive> {
-    pack_with(&NO_CACHE, inputs, timestamp, output)
+    pack_with(&no_cache(), inputs, timestamp, output)
 }
 
 fn pack_with(
@@ -622,52 +631,68 @@ fn a_stopped_pack_leaves_no_file() {
     let at = |name: &str| folder.path().join(name);
     write_podman_folder(&at("in"), 5, false);
     let stop = || Err(io::Error::other("interrupted"));
-    let error = super::pack(&[at("in")], Some(7), &at("out/a.tar"), &NO_CACHE, &stop).unwrap_err();
+    let error =
+        super::pack(&[at("in")], Some(7), &at("out/a.tar"), &no_cache(), &stop).unwrap_err();
     assert!(format!("{error:#}").ends_with(": interrupted"), "{error:#}");
     assert_eq!(fs::read_dir(at("out")).unwrap().count(), 0);
+}
+
+/// Replaces the layer of [`write_podman_folder`] by zeros.
+fn damage_layer(folder: &Path) {
+    let manifest = fs::read(folder.join("manifest.json")).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+    let layer = folder.join(file_name(&manifest.layers[0].digest));
+    let size = fs::metadata(&layer).unwrap().len();
+    File::create(&layer).unwrap().set_len(size).unwrap();
+}
+
+/// The files of a cache with one layer.
+fn only_file(folder: &Path) -> PathBuf {
+    let files: Vec<_> = fs::read_dir(folder).unwrap().collect();
+    match &files[..] {
+        [Ok(file)] => file.path(),
+        files => panic!("{files:?}"),
+    }
 }
 
 #[test]
 fn a_layer_that_was_compressed_before_is_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let cache = LayerCache::new(Some(at("cache/layers")));
+    let cache = cache_in(&at("cache"));
     write_podman_folder(&at("in"), 1_300_000_000, false);
-    let inputs = [at("in")];
-    let mut roots = Vec::new();
-    for timestamp in [None, Some(1_234_567_890)] {
-        let fresh = pack(&inputs, timestamp, &at("fresh")).unwrap();
-        let first = pack_with(&cache, &inputs, timestamp, &at("first")).unwrap();
-        assert_eq!(fresh.root, first.root);
-        roots.push(fresh.root);
+    let pack_cached = |timestamp| pack_with(&cache, &[at("in")], timestamp, &at("cached"));
+    let timestamps = [None, Some(1_234_567_890)];
+    let roots = timestamps.map(|timestamp| {
+        let fresh = pack(&[at("in")], timestamp, &at("fresh")).unwrap();
+        assert_eq!(pack_cached(timestamp).unwrap().root, fresh.root);
+        fresh.root
+    });
+    damage_layer(&at("in"));
+    for (timestamp, root) in timestamps.into_iter().zip(roots) {
+        pack(&[at("in")], timestamp, &at("fresh")).unwrap_err();
+        assert_eq!(pack_cached(timestamp).unwrap().root, root);
     }
-    let manifest = fs::read(at("in/manifest.json")).unwrap();
-    let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
-    let layer = at("in").join(file_name(&manifest.layers[0].digest));
-    let size = fs::metadata(&layer).unwrap().len();
-    File::create(&layer).unwrap().set_len(size).unwrap();
-    for timestamp in [None, Some(1_234_567_890)] {
-        pack(&inputs, timestamp, &at("x")).unwrap_err();
-        let again = pack_with(&cache, &inputs, timestamp, &at("again")).unwrap();
-        assert!(roots.contains(&again.root));
-    }
-    pack_with(&cache, &inputs, Some(7), &at("x")).unwrap_err();
+    pack_cached(Some(7)).unwrap_err();
 }
 
 #[test]
 fn a_layer_whose_times_stay_is_compressed_once_for_all_timestamps() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    for (time, expected) in [(315_532_800, 1), (1_300_000_000, 2)] {
+    // The first timestamp is the time that the files have already, which changes nothing in them.
+    let timestamps = [1_300_000_000, 1_234_567_890];
+    for (time, is_kept) in [(315_532_800, true), (timestamps[0], false)] {
         write_podman_folder(&at("in"), time, false);
-        let cache = at(&time.to_string());
-        for timestamp in [1_300_000_000, 1_234_567_890] {
-            let cache = LayerCache::new(Some(cache.clone()));
-            let fresh = pack(&[at("in")], Some(timestamp), &at("x")).unwrap();
-            let packed = pack_with(&cache, &[at("in")], Some(timestamp), &at("y")).unwrap();
-            assert_eq!(packed.root, fresh.root);
+        let cache = cache_in(&at(&time.to_string()));
+        let pack_cached = |timestamp| pack_with(&cache, &[at("in")], Some(timestamp), &at("x"));
+        pack_cached(timestamps[0]).unwrap();
+        let fresh = pack(&[at("in")], Some(timestamps[1]), &at("y")).unwrap();
+        damage_layer(&at("in"));
+        match pack_cached(timestamps[1]) {
+            Ok(packed) => assert!(is_kept && packed.root == fresh.root),
+            Err(error) => assert!(!is_kept, "{error:#}"),
         }
-        assert_eq!(fs::read_dir(&cache).unwrap().count(), expected, "{time}");
     }
 }
 
@@ -676,46 +701,83 @@ fn a_damaged_or_unusable_cache_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     write_podman_folder(&at("in"), 1_300_000_000, false);
-    let inputs = [at("in")];
-    let expected = pack(&inputs, Some(7), &at("fresh")).unwrap();
-    let pack_with = |cache: &str| {
-        let cache = LayerCache::new(Some(at(cache)));
-        let packed = pack_with(&cache, &inputs, Some(7), &at("packed")).unwrap();
+    let expected = pack(&[at("in")], Some(7), &at("fresh")).unwrap();
+    let pack_cached = |cache: &LayerCache| {
+        let packed = pack_with(cache, &[at("in")], Some(7), &at("packed")).unwrap();
         assert_eq!(packed.root, expected.root);
         assert!(fs::read(at("packed")).unwrap() == fs::read(at("fresh")).unwrap());
     };
-    pack_with("cache");
-    let cached: Vec<_> = fs::read_dir(at("cache")).unwrap().collect();
-    let [Ok(cached)] = &cached[..] else {
-        panic!("{cached:?}")
+    let cache = cache_in(&at("cache"));
+    pack_cached(&cache);
+    let cached = only_file(&at("cache"));
+    assert_eq!(cached.metadata().unwrap().mode() & 0o777, 0o600);
+    let good = fs::read(&cached).unwrap();
+    let header = good.iter().rposition(|byte| *byte == b'}').unwrap();
+    let flipped = |at: usize| {
+        let mut content = good.clone();
+        content[at] ^= 1;
+        content
     };
-    let good = fs::read(cached.path()).unwrap();
-    let mut flipped = good.clone();
-    *flipped.last_mut().unwrap() ^= 1;
-    for damaged in [&flipped[..], &good[..good.len() / 2], &[], b"{}\n"] {
-        fs::write(cached.path(), damaged).unwrap();
-        pack_with("cache");
-        let mended = fs::read(cached.path()).unwrap();
-        assert!(mended == good, "a damaged file is replaced");
+    let damaged = [
+        flipped(good.len() - 1),
+        // A digit of the `diff_id`.
+        flipped(header - 5),
+        flipped(10),
+        good[..good.len() / 2].to_vec(),
+        b"{}\n".to_vec(),
+        Vec::new(),
+    ];
+    for content in damaged {
+        fs::write(&cached, content).unwrap();
+        pack_cached(&cache);
+        assert!(
+            fs::read(&cached).unwrap() == good,
+            "a damaged file is replaced"
+        );
     }
     fs::write(at("file"), "").unwrap();
-    pack_with("file");
-    pack_with("file/folder");
+    pack_cached(&cache_in(&at("file")));
+    // The folder is removed while the cache is open.
+    fs::remove_dir_all(at("cache")).unwrap();
+    pack_cached(&cache);
+}
+
+#[test]
+fn a_file_with_the_name_of_another_layer_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let packed = |name: &str, time| {
+        write_podman_folder(&at("in"), time, false);
+        let cache = cache_in(&at(name));
+        let packed = pack_with(&cache, &[at("in")], None, &at("x")).unwrap();
+        (only_file(&at(name)), packed.root)
+    };
+    let (other, _) = packed("other", 1_200_000_000);
+    let (file, root) = packed("cache", 1_300_000_000);
+    fs::rename(other, file).unwrap();
+    assert_eq!(packed("cache", 1_300_000_000).1, root);
 }
 
 #[test]
 fn a_cached_layer_must_be_the_one_of_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    let cache = LayerCache::new(Some(at("cache")));
+    let cache = cache_in(&at("cache"));
     let plain = tar_of(1_300_000_000);
     let layer = gzip::compress(&plain[..], Vec::new()).unwrap();
     write_saved(&at("good"), &layer, &sha256(&plain));
     pack_with(&cache, &[at("good")], Some(7), &at("x")).unwrap();
+    let cached = only_file(&at("cache"));
+    let number = cached.metadata().unwrap().ino();
     write_saved(&at("bad"), &layer, &sha256(b"other"));
     let error = pack_with(&cache, &[at("bad")], Some(7), &at("y")).unwrap_err();
     assert!(
         format!("{error:#}").contains("(`diff_ids`), but the layer is"),
         "{error:#}"
+    );
+    assert_eq!(
+        cached.metadata().unwrap().ino(),
+        number,
+        "it was not compressed again"
     );
 }
