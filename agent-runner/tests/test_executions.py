@@ -452,7 +452,7 @@ async def test_fifty_concurrent_executions_are_separate(
     ended = await asyncio.gather(*(shared.ended(i, 60) for i in ids))
     seconds, megabytes = time.monotonic() - started, await shared.runners[0].peak_memory()
     record_property("50 executions at once", f"{seconds:.1f} s, at most {megabytes:.0f} MB")
-    assert megabytes < 250
+    assert megabytes < 180
     for n, status in enumerate(ended):
         assert answer(status).split() == [
             "number",
