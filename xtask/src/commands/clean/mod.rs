@@ -17,7 +17,7 @@ use crate::{
         removal,
     },
     engine::container::Owner,
-    facts::context::{Context, Ran},
+    facts::context::Context,
     plan::{Cmd, Output, Plan, Step},
     settings::Settings,
 };
@@ -108,7 +108,6 @@ impl Command for Clean {
             .map(|facts| (plan(cx.settings, &facts), facts))
             .collect();
         let layers = self.all.then(|| layers_folder(cx)).flatten();
-        let layers_plan = layers.as_deref().map(layers_plan).unwrap_or_default();
         for image in found.iter().flat_map(|(_, facts)| &facts.in_use) {
             cx.ui.warn(&format!(
                 "image {} stays: the container `{}` uses it, {}",
@@ -118,10 +117,10 @@ impl Command for Clean {
             ));
         }
         if cx.dry_run {
-            let plans = found.iter().map(|(plan, _)| plan);
+            let plans = found.into_iter().map(|(plan, _)| plan);
             return plans
-                .chain([&layers_plan])
-                .try_for_each(|plan| cx.run_or_print(plan).map(|_| ()));
+                .chain(layers.as_deref().map(layers_plan))
+                .try_for_each(|plan| cx.run_or_print(&plan).map(|_| ()));
         }
         let name = &cx.settings.run.container;
         for (_, facts) in &found {
@@ -149,24 +148,10 @@ impl Command for Clean {
         ask_first(cx, self)?;
         let mut removed = 0;
         for (plan, facts) in &found {
-            if cx.run_or_print(plan)? == Ran::No {
-                continue;
-            }
-            ensure_container_removed(cx, facts)?;
-            let stayed = retry_removal(cx, facts, kept_images(cx, facts));
-            for image in &stayed {
-                cx.ui.warn(&format!(
-                    "image {} stays: a container uses it",
-                    image.references.join(", ")
-                ));
-            }
-            removed += whole_images(facts).count() - stayed.len();
+            removed += remove(cx, plan, facts)?;
         }
-        cx.run_or_print(&layers_plan)?;
-        if let Some(folder) = layers_folder(cx).filter(|_| layers.is_some()) {
-            cx.ui.warn(&format!(
-                "`{folder}` stays: it cannot be removed, or another run uses it"
-            ));
+        if let Some(folder) = layers {
+            remove_layers(cx, &folder)?;
         }
         // Engines report the size of each image with the layers that it shares, so there is no true sum.
         let lists: usize = found.iter().map(|(_, facts)| facts.lists.len()).sum();
@@ -182,6 +167,33 @@ impl Command for Clean {
         }
         Ok(())
     }
+}
+
+/// Removes what the plan names from one engine. Returns the number of images that are gone.
+///
+/// # Errors
+/// When our container cannot be removed, and when a signal interrupts.
+fn remove(cx: &Context, plan: &Plan, facts: &CleanFacts) -> Result<usize> {
+    cx.exec.run(plan)?;
+    ensure_container_removed(cx, facts)?;
+    let stayed = retry_removal(cx, facts, kept_images(cx, facts));
+    for image in &stayed {
+        cx.ui.warn(&format!(
+            "image {} stays: a container uses it",
+            image.references.join(", ")
+        ));
+    }
+    Ok(whole_images(facts).count() - stayed.len())
+}
+
+fn remove_layers(cx: &Context, folder: &str) -> Result<()> {
+    cx.exec.run(&layers_plan(folder))?;
+    if layers_folder(cx).is_some() {
+        cx.ui.warn(&format!(
+            "`{folder}` stays: it cannot be removed, or another run uses it"
+        ));
+    }
+    Ok(())
 }
 
 /// The images that do not stay under another reference.
