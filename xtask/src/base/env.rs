@@ -170,7 +170,7 @@ impl Env {
     /// folder.
     pub fn layer_cache(&self) -> Option<PathBuf> {
         let is_sudo = self.user.uid != self.user.euid;
-        let folder = (!is_sudo).then(|| self.cache_folder())??;
+        let folder = self.cache_folder().filter(|_| !is_sudo)?;
         Some(folder.join("layers"))
     }
 

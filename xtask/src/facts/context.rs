@@ -31,7 +31,7 @@ use crate::{
     settings::{EngineChoice, GitValues, Settings, resolve::Arguments},
 };
 
-/// How long xtask waits before it asks again, after the engine's store changed during an answer.
+/// How long xtask waits before it asks an engine for the second and for the third time.
 const PAUSES: &[Duration] = &[Duration::from_millis(200), Duration::from_secs(1)];
 
 /// The settings, the environment, and the means to ask and to run.
@@ -163,9 +163,9 @@ impl Context<'_> {
         references: &[S],
     ) -> Result<Vec<Image>, Failure> {
         let limit = self.settings.engine.timeout.max(image::INSPECT_LIMIT);
-        let answer = self.inspect_images(&engine.program, references, limit);
+        let found = self.inspect_images(&engine.program, references, limit);
         self.exec.fail_if_interrupted()?;
-        image::read_inspect(&answer).map_err(|why| engine.failure(&why))
+        found.map_err(|why| engine.failure(&why))
     }
 
     /// Asks a question that is answered within the engine's timeout.
@@ -176,18 +176,19 @@ impl Context<'_> {
         self.exec.capture(cmd, self.settings.engine.timeout)
     }
 
-    /// Inspects images. If another process changes the engine's store meanwhile, it asks again.
+    /// The images of the references or ids that exist. If another process changes the engine's store meanwhile, it
+    /// asks again.
     ///
     /// # Errors
-    /// When there is no answer in time.
+    /// The reason why the engine did not answer, as a predicate whose subject is the program.
     pub fn inspect_images<S: AsRef<str>>(
         &self,
         program: &str,
         references: &[S],
         limit: Duration,
-    ) -> Result<Finished, NoAnswer> {
+    ) -> Result<Vec<Image>, String> {
         let cmd = image::inspect_cmd(program, references);
-        self.ask_repeatedly(&cmd, limit, image::is_changed_meanwhile)
+        image::read_inspect(&self.ask_repeatedly(&cmd, limit, image::is_changed_meanwhile))
     }
 
     /// Asks a question, and asks it again after a moment if the answer is of no use.
@@ -354,17 +355,16 @@ impl Context<'_> {
                     question.add_answer(&mut engine, &answer, here);
                 }
             }
-            let joined = |handle: thread::ScopedJoinHandle<Result<Finished, NoAnswer>>| {
-                handle
-                    .join()
-                    .unwrap_or(Err(NoAnswer::NotStarted("its thread panicked".to_owned())))
-            };
+            let panicked = || NoAnswer::NotStarted("its thread panicked".to_owned());
             let container = match container {
-                Some(handle) => container::read_inspect(program, &joined(handle))?.1,
+                Some(handle) => {
+                    let answer = handle.join().unwrap_or(Err(panicked()));
+                    container::read_inspect(program, &answer)?.1
+                }
                 None => None,
             };
             let images = match images {
-                Some(handle) => image::read_inspect(&joined(handle))?,
+                Some(handle) => handle.join().unwrap_or(Err(panicked().to_string()))?,
                 None => Vec::new(),
             };
             Ok(EngineState {

@@ -11,7 +11,6 @@ use crate::{
     engine::{
         Engine,
         container::{self, Container, Owner},
-        image,
     },
     facts::context::{Context, EngineState, RejectedEngine, refuse_foreign},
 };
@@ -70,8 +69,8 @@ impl Context<'_> {
         }
         let ask = |program: &'static str| {
             let limit = self.settings.engine.timeout;
-            let answer = self.inspect_images(program, &[reference], limit);
-            image::read_inspect(&answer).map(|found| (program, !found.is_empty()))
+            let found = self.inspect_images(program, &[reference], limit)?;
+            Ok((program, !found.is_empty()))
         };
         let answers = self
             .ask_all(&self.engines_to_search(), ask)

@@ -38,7 +38,8 @@ pub fn encoder<W: Write>(target: W) -> GzEncoder<W> {
     GzBuilder::new().write(target, Compression::new(LEVEL))
 }
 
-/// The digest of a sample as [`compress`] compresses it. If another version of zlib-rs compresses differently, it differs.
+/// The digest of a sample that [`compress`] has compressed. It shows that another version of zlib-rs compresses
+/// differently.
 pub fn fingerprint() -> &'static str {
     static FINGERPRINT: OnceLock<String> = OnceLock::new();
     FINGERPRINT.get_or_init(|| {

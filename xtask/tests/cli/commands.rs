@@ -1005,8 +1005,8 @@ fn clean_keeps_the_images_of_a_manifest_list_that_stays() {
     );
 }
 
-/// The errors are those of Podman 4.3.1 and 5.4, and of Docker 26 and 29 with containerd's store, while other
-/// processes built and removed images.
+/// The errors are those of Podman 4.3.1, and of Docker 28.5 and 29 with containerd's store, while other processes
+/// built and removed images.
 #[test]
 fn an_engine_whose_store_changes_meanwhile_is_asked_again() {
     let once = |args: &str, code: i32, stderr: &str| {

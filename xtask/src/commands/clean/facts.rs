@@ -170,9 +170,9 @@ fn of_engine(cx: &Context, state: EngineState, selection: &Selection) -> Result<
         Vec::new()
     } else {
         // An image that was removed in the meantime is not in the answer.
-        let answer = cx.inspect_images(&engine.program, &ids, LIST_LIMIT);
+        let found = cx.inspect_images(&engine.program, &ids, LIST_LIMIT);
         cx.exec.fail_if_interrupted()?;
-        image::read_inspect(&answer).map_err(|why| engine.failure(&why))?
+        found.map_err(|why| engine.failure(&why))?
     };
     let images = removals(selection, &images, &lists, &other_lists);
     let containers = if images.is_empty() {

@@ -646,7 +646,7 @@ fn damage_layer(folder: &Path) {
     File::create(&layer).unwrap().set_len(size).unwrap();
 }
 
-/// The files of a cache with one layer.
+/// The file of a cache that has one layer.
 fn only_file(folder: &Path) -> PathBuf {
     let files: Vec<_> = fs::read_dir(folder).unwrap().collect();
     match &files[..] {
