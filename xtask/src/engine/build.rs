@@ -138,10 +138,14 @@ impl EngineFacts {
                 // The OCI image format has no HEALTHCHECK. Buildah drops it, with a warning only if the
                 // step is not cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
-                // Stages that do not depend on each other are built side by side, as BuildKit does. With several
-                // platforms, Buildah would build these side by side too. Each pulls the base image under the same
-                // name, and fails if it finds the image of another platform there.
-                if let [_] = build.platforms[..] {
+                // Stages that do not depend on each other are built side by side, as BuildKit does. For another
+                // platform they are not: stages for the build platform and for the target then pull the base image
+                // under the same name, and Buildah may take the one of the other stage (3 of 100 builds).
+                if build
+                    .platforms
+                    .iter()
+                    .all(|platform| *platform == self.platform)
+                {
                     cmd = cmd.args(["--jobs", "0"]);
                 }
                 if let Some(file) = &build.ignore_file_for_podman {

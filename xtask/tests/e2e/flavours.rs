@@ -4,7 +4,11 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::{engines::Checkout, publish::Publisher, remote::Remote};
+use crate::{
+    engines::{Checkout, NO_BUDGET},
+    publish::Publisher,
+    remote::Remote,
+};
 
 /// Each program of the flavour, with arguments by which it shows that it works.
 const PROGRAMS: &[&str] = &[
@@ -82,7 +86,7 @@ pub fn flavour_runs(checkout: &Checkout) {
 
     // The programs of the other platform are that platform's. They need not run here.
     checkout.ok(&with_tools(&["build-image", "--platform", "linux/arm64"]));
-    let tested = checkout.run(&with_tools(&["test-image", "--json"]));
+    let tested = checkout.run_with(&with_tools(&["test-image", "--json"]), &[NO_BUDGET]);
     let result: Value =
         serde_json::from_str(&tested.stdout).unwrap_or_else(|_| panic!("{tested:?}"));
     let checks = result["checks"].as_array().unwrap();

@@ -423,7 +423,10 @@ pub fn interrupted_release(checkout: &Checkout) {
 /// An interrupted `test-image` leaves no container.
 pub fn interrupted_test(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
-    let child = checkout.command(&["test-image"], &[]).spawn().unwrap();
+    let child = checkout
+        .command(&["test-image"], &[NO_BUDGET])
+        .spawn()
+        .unwrap();
     let ours = format!("name={}-test", checkout.container);
     let listed = || {
         checkout
