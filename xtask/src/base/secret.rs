@@ -176,16 +176,18 @@ fn find_bearer_token(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Finds the password in a connection string such as `Server=db;Password=…;Encrypt=yes`.
+/// Finds the password in a connection string such as `Server=db;Password=…;Encrypt=yes`, which is within one line.
 fn find_connection_password(text: &str) -> Option<Range<usize>> {
     let lower = text.to_ascii_lowercase();
     ["password=", "pwd="].iter().find_map(|name| {
         lower.match_indices(name).find_map(|(at, name)| {
-            let is_in_list = text[..at].ends_with(';') || text[at..].contains(';');
             let begin = at + name.len();
-            let length = text[begin..].find(';').unwrap_or(text.len() - begin);
-            let found = is_in_list && length > 0 && &text[begin..begin + length] != MASK;
-            found.then_some(begin..begin + length)
+            let rest = text[begin..].split(['\n', '\r']).next()?;
+            let before = text[..at].trim_end_matches([' ', '\t']);
+            let is_in_list = before.ends_with(';') || rest.contains(';');
+            let password = rest.split(';').next()?;
+            let found = is_in_list && !password.is_empty() && password != MASK;
+            found.then_some(begin..begin + password.len())
         })
     })
 }
@@ -199,6 +201,10 @@ mod tests {
         for (text, masked) in [
             ("Server=x;Password=hunter2zz", "Server=x;Password=***"),
             ("PWD=a b;Server=x;pwd=c", "PWD=***;Server=x;pwd=***"),
+            (
+                "Server=x; Password=hunter2zz\nb",
+                "Server=x; Password=***\nb",
+            ),
             ("Bearer eyJhbGci.eyJ1.x-_1", "Bearer ***"),
             ("STRIPE=sk_live_hunter2zzz", "STRIPE=***"),
         ] {
@@ -210,6 +216,8 @@ mod tests {
             "Bearer realm=\"https://r.io/token\",service=\"r.io\"",
             "the option password=VALUE",
             "PWD=/home/me",
+            "PWD=/home/me\nLIST=a;b",
+            "LIST=a;\nPWD=/home/me",
         ] {
             assert!(!looks_like_secret(text), "{text}");
         }
