@@ -176,7 +176,7 @@ fn find_bearer_token(text: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Finds the password in a connection string such as `Server=db;Password=…;Encrypt=yes`, which is within one line.
+/// Finds the password in a connection string such as `Server=db;Password=…;Encrypt=yes`. It ends with its line.
 fn find_connection_password(text: &str) -> Option<Range<usize>> {
     let lower = text.to_ascii_lowercase();
     ["password=", "pwd="].iter().find_map(|name| {

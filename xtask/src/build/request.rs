@@ -151,7 +151,7 @@ fn labels(settings: &Settings, facts: &BuildFacts) -> Result<BTreeMap<String, St
 /// The image that a build starts from. A build with `--no-cache` or `--pull` makes everything anew.
 pub fn foundation_of<'a>(facts: &'a BuildFacts, build: &Build) -> Option<&'a Foundation> {
     let anew = build.no_cache || build.pull;
-    let is_for_engine = build.platforms == [facts.engine.platform.clone()];
+    let is_for_engine = build.is_only_for(&facts.engine.platform);
     facts.foundation.as_ref().filter(|_| is_for_engine && !anew)
 }
 

@@ -52,6 +52,11 @@ impl Build {
         labelled(&self.dockerfile, text, &self.target, &self.labels)
     }
 
+    /// Whether it builds for this platform and for no other.
+    pub fn is_only_for(&self, platform: &Platform) -> bool {
+        matches!(&self.platforms[..], [only] if only == platform)
+    }
+
     /// The value of `--platform`: `linux/amd64,linux/arm64`.
     pub fn platform_list(&self) -> String {
         let platforms: Vec<_> = self.platforms.iter().map(ToString::to_string).collect();
@@ -138,14 +143,10 @@ impl EngineFacts {
                 // The OCI image format has no HEALTHCHECK. Buildah drops it, with a warning only if the
                 // step is not cached. https://github.com/containers/buildah/issues/2388
                 cmd = cmd.args(["--format", "docker"]);
-                // Stages that do not depend on each other are built side by side, as BuildKit does. For another
-                // platform they are not: stages for the build platform and for the target then pull the base image
-                // under the same name, and Buildah may take the one of the other stage (3 of 100 builds).
-                if build
-                    .platforms
-                    .iter()
-                    .all(|platform| *platform == self.platform)
-                {
+                // Stages that do not depend on each other are built side by side, as BuildKit does, but only for the
+                // engine's platform. For another one, stages pull the base image of two platforms under one name, and
+                // a stage may then get the image that another stage has pulled (seen in 3 of 100 builds).
+                if build.is_only_for(&self.platform) {
                     cmd = cmd.args(["--jobs", "0"]);
                 }
                 if let Some(file) = &build.ignore_file_for_podman {

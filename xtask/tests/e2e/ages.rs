@@ -110,8 +110,8 @@ fn run_and_stop(checkout: &Checkout) {
 
 fn test_image(checkout: &Checkout) {
     let tested = checkout.run_with(&["test-image", "--json"], &[NO_BUDGET]);
-    let result: Value =
-        serde_json::from_str(&tested.stdout).unwrap_or_else(|_| panic!("{tested:?}"));
+    assert_eq!(tested.code, 0, "{tested:?}");
+    let result: Value = serde_json::from_str(&tested.stdout).unwrap();
     assert_eq!(result["ok"], true, "{result}");
 }
 
