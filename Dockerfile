@@ -80,8 +80,9 @@ RUN --mount=type=secret,id=ca --mount=type=cache,id=${CACHE_ID}-uv,target=/root/
 
 
 # The image without the runner's code. These layers change rarely. With Podman, xtask keeps the image of this stage,
-# and later builds start from it: see xtask/src/build/foundation.rs. COPY copies to `/`, so that all folders come from the
-# source, with their times: Podman gives a target folder the time of the build, and the layer would differ in each release.
+# and later builds start from it: see xtask/core/src/build/foundation.rs. COPY copies to `/`, so that all folders come
+# from the source, with their times: Podman gives a target folder the time of the build, and the layer would differ in
+# each release.
 FROM scratch AS foundation
 COPY --from=base /tree /
 # HOME is a folder that is writable for every uid, even if the root file system is read-only.

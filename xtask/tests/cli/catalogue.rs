@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[allow(dead_code)] // the page's and `explain`'s
-#[path = "../../src/catalogue/entries.rs"]
+#[path = "../../core/src/catalogue/entries.rs"]
 mod entries;
 
 use entries::{ENTRIES, Entry};

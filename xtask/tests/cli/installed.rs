@@ -96,12 +96,12 @@ fn messages_have_the_command_that_was_used() {
 fn an_outdated_binary_is_reported_once_a_day() {
     let (sandbox, copy) = sandbox();
     let package = sandbox.path("src/xtask");
-    copy_folder(&Path::new(PACKAGE).join("src"), &package.join("src"));
-    fs::copy(
-        Path::new(PACKAGE).join("Cargo.toml"),
-        package.join("Cargo.toml"),
-    )
-    .unwrap();
+    for folder in ["src", "core/src"] {
+        copy_folder(&Path::new(PACKAGE).join(folder), &package.join(folder));
+    }
+    for file in ["Cargo.toml", "core/Cargo.toml"] {
+        fs::copy(Path::new(PACKAGE).join(file), package.join(file)).unwrap();
+    }
     let status = |env: &[(&str, &str)]| run(&sandbox, &copy, &["status"], env).stderr;
     let without_hint = status(&[]);
     assert!(
@@ -149,7 +149,9 @@ fn cargo_install_installs_only_xtask() {
         .output()
         .unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let targets = metadata["packages"][0]["targets"].as_array().unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let package = packages.iter().find(|one| one["name"] == "xtask").unwrap();
+    let targets = package["targets"].as_array().unwrap();
     let programs: Vec<_> = targets
         .iter()
         .filter(|target| target["kind"] == serde_json::json!(["bin"]))

@@ -10,6 +10,7 @@ mod detection;
 mod export;
 mod flavours;
 mod formula;
+mod handover;
 mod installed;
 mod messages;
 #[path = "../ports/mod.rs"]

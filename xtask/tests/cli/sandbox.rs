@@ -147,23 +147,35 @@ pub fn command_output(output: &Output) -> CommandOutput {
 /// so this builds it. That takes a tenth of a second if it is up to date.
 fn fake_engine() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = Path::new(XTASK).parent().unwrap();
-        let profile = match folder.file_name().unwrap().to_str().unwrap() {
-            "debug" => "dev",
-            other => other,
-        };
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--locked", "--package", "xtask"])
-            .args(["--example", "fake-engine", "--profile", profile])
-            .arg("--target-dir")
-            .arg(folder.parent().unwrap())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .status()
-            .unwrap();
-        assert!(built.success(), "cannot build the fake engine");
-        folder.join("examples/fake-engine")
-    })
+    BUILT.get_or_init(|| build(&["xtask", "--example", "fake-engine"]).join("examples/fake-engine"))
+}
+
+/// Builds a package, or the part of it that the options name, beside xtask. Returns the folder of its programs.
+pub fn build(package: &[&str]) -> PathBuf {
+    let folder = Path::new(XTASK).parent().unwrap();
+    let profile = match folder.file_name().unwrap().to_str().unwrap() {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut command = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        // `cargo test` sets these. Cargo would compile crates again whose build scripts read them.
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&*name);
+        }
+    }
+    let built = command
+        .args(["build", "--quiet", "--locked", "--profile", profile])
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap())
+        .arg("--package")
+        .args(package)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .unwrap();
+    assert!(built.success(), "cannot build {package:?}");
+    folder.to_owned()
 }
 
 /// Reports that a test is skipped because something is missing. In CI, where `XTASK_E2E_REQUIRE` is set, the

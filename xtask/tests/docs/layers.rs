@@ -10,7 +10,7 @@ use std::{
 
 const PAGE: &str = "docs/architecture.md";
 
-/// The path of a module: `["engine", "run"]`. `main.rs` has an empty one.
+/// The path of a module: `["engine", "run"]`. `lib.rs` has an empty one.
 type Module = Vec<String>;
 
 /// All modules, each with the modules that it imports.
@@ -65,6 +65,38 @@ fn imports_go_one_way() {
             );
         }
     }
+}
+
+/// A command whose imports lead to the registry's client has the word `registry` in its row of the table of commands,
+/// and no other command has it.
+#[test]
+fn commands_that_need_an_http_client_say_so() {
+    let table = repository().join("xtask/core/src/commands/table.rs");
+    let table = fs::read_to_string(table).unwrap();
+    let imports = imports();
+    let client = ["release", "client"].map(str::to_owned).to_vec();
+    let mut count = 0;
+    let rows = table
+        .lines()
+        .filter_map(|line| line.trim().split_once(" = "));
+    for (name, row) in rows.filter(|(name, _)| name.starts_with('"')) {
+        let (module, kind) = row.split_once("::").unwrap();
+        let module = ["commands", module].map(str::to_owned).to_vec();
+        let says_so = kind.ends_with(" registry,");
+        assert_eq!(reaches(&imports, &module, &client), says_so, "{name}");
+        count += usize::from(says_so);
+    }
+    assert!(count > 3, "{count}");
+}
+
+/// Whether a module imports another one, directly or through others.
+fn reaches(imports: &Imports, from: &Module, to: &Module) -> bool {
+    let mut reached = BTreeSet::from([from]);
+    let mut open = vec![from];
+    while let Some(module) = open.pop() {
+        open.extend(imports[module].iter().filter(|one| reached.insert(one)));
+    }
+    reached.contains(to)
 }
 
 #[test]
@@ -136,13 +168,13 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The first component of a module's path. `main.rs` is a part of its own.
+/// The first component of a module's path. `lib.rs` is a part of its own.
 fn part(module: &Module) -> &str {
-    module.first().map_or("main", String::as_str)
+    module.first().map_or("lib", String::as_str)
 }
 
 fn imports() -> Imports {
-    let source = repository().join("xtask/src");
+    let source = repository().join("xtask/core/src");
     let mut files = BTreeMap::new();
     let mut folders = vec![source.clone()];
     while let Some(folder) = folders.pop() {
@@ -158,7 +190,7 @@ fn imports() -> Imports {
                     .collect();
                 if module
                     .last()
-                    .is_some_and(|name| name == "mod" || name == "main")
+                    .is_some_and(|name| ["mod", "lib"].contains(&name.as_str()))
                 {
                     module.pop();
                 }
@@ -184,12 +216,12 @@ fn imports() -> Imports {
         .collect()
 }
 
-/// Files whose `mod` line has `#[cfg(test)]`.
+/// Files whose `mod` line has `#[cfg(test)]`, and `main.rs`, which only calls the library.
 fn is_for_tests(path: &Path) -> bool {
     let name = path.file_stem().and_then(|name| name.to_str());
     matches!(
         name,
-        Some("tests" | "testing" | "snapshots" | "page" | "pages")
+        Some("tests" | "testing" | "snapshots" | "page" | "pages" | "main")
     )
 }
 

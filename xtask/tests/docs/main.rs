@@ -467,8 +467,9 @@ fn the_table_of_variables_matches_pass_env() {
 /// Each message in the table is one of xtask's: the texts between the `…` are in the code.
 #[test]
 fn the_messages_of_failed_publications_are_those_of_the_code() {
-    let sources = root().join("xtask/src/**/*.rs");
-    let sources = glob::glob(sources.to_str().unwrap()).unwrap();
+    let sources = ["xtask/core/src/**/*.rs", "xtask/src/*.rs"].into_iter();
+    let sources =
+        sources.flat_map(|files| glob::glob(root().join(files).to_str().unwrap()).unwrap());
     let code: String = sources
         .map(|path| fs::read_to_string(path.unwrap()).unwrap())
         .map(|text| text.split("\n#[cfg(test)]\n").next().unwrap().to_owned())

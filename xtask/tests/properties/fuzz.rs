@@ -1,5 +1,4 @@
-//! The entry point for libFuzzer. It checks the property in `FUZZ_PROPERTY` with the fuzzer's inputs.
-#![allow(unsafe_code)] // the macro makes a symbol for C
+//! What libFuzzer calls. It checks the property in `FUZZ_PROPERTY` with the fuzzer's inputs.
 
 use std::sync::OnceLock;
 
@@ -19,6 +18,7 @@ fn chosen() -> &'static Property {
         .unwrap_or_else(|| panic!("FUZZ_PROPERTY={name} must be one of: {}", known()))
 }
 
-libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+/// Panics if the property does not hold for the input.
+pub fn check(input: &[u8]) {
     (CHOSEN.get_or_init(chosen).check)(input);
-});
+}

@@ -16,7 +16,7 @@ mod version;
 mod work_tree;
 
 #[cfg(fuzzing)]
-mod fuzz;
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
 

@@ -14,7 +14,7 @@ use arbtest::{
 use crate::properties::{ALL, Property};
 
 fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus")
 }
 
 /// The inputs in a property's corpus, sorted by name.
