@@ -52,7 +52,9 @@ add_rootless_user() {
     write_file "$(rootless_home)/.config/containers/storage.conf" <<EOF
 [storage]
 driver = "overlay"
+graphroot = "$DATA/podman-rootless"
 EOF
+    install -d -m 0700 -o "$ROOTLESS_USER" -g "$ROOTLESS_USER" "$DATA/podman-rootless"
     chown -R "$ROOTLESS_USER:" "$(rootless_home)/.config"
 
     # udev and systemd usually do this. Without them, only root could use the devices.

@@ -2,7 +2,7 @@
 //! output, written files, the image and the engine's events.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -448,8 +448,10 @@ impl Watch {
         let (until, into): (Arc<AtomicBool>, Arc<Mutex<BTreeSet<String>>>) =
             (Arc::clone(&over), Arc::clone(&seen));
         let thread = thread::spawn(move || {
+            let mut known = HashMap::new();
             while !until.load(Ordering::SeqCst) {
-                into.lock().unwrap().extend(command_lines(&marks));
+                let lines = new_command_lines(&mut known, &marks);
+                into.lock().unwrap().extend(lines);
                 thread::sleep(Duration::from_millis(15));
             }
         });
@@ -472,10 +474,20 @@ impl Watch {
     }
 }
 
-fn command_lines(marks: &[String]) -> Vec<String> {
+/// The command lines with a mark, of processes that are new or whose command line has changed.
+///
+/// `known`: the command line of each process so far.
+fn new_command_lines(known: &mut HashMap<PathBuf, Vec<u8>>, marks: &[String]) -> Vec<String> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
-        .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+        .filter_map(|process| {
+            let file = process.path().join("cmdline");
+            let line = fs::read(&file).ok()?;
+            (known.get(&file) != Some(&line)).then(|| {
+                known.insert(file, line.clone());
+                line
+            })
+        })
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         // The test's own `grep` has the secrets as arguments.
         .filter(|line| !line.starts_with("grep ") && !line.starts_with("sh -c find "))
