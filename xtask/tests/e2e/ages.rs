@@ -16,6 +16,7 @@ use crate::{
     },
     publish::Publisher,
     remote::Remote,
+    small,
 };
 
 /// A timestamp that no other file or build step has.
@@ -238,6 +239,7 @@ pub fn podman_nodes(checkout: &Checkout) {
     let Some(remote) = Remote::open("podman-nodes") else {
         return;
     };
+    small::project(checkout);
     let nodes = ["amd64", "arm64"].map(|arch| (arch, Service::start(checkout.engine, arch)));
     let words: Vec<_> = nodes
         .iter()

@@ -8,6 +8,7 @@ use crate::{
     engines::{Checkout, NO_BUDGET},
     publish::Publisher,
     remote::Remote,
+    small,
 };
 
 /// Each program of the flavour, with arguments by which it shows that it works.
@@ -105,13 +106,32 @@ pub fn flavour_runs(checkout: &Checkout) {
     }
 }
 
+/// Publishing does not depend on what is in the images, so they are small. Only the flavour has the package `git`.
+fn project_with_a_flavour(checkout: &Checkout) {
+    let plain = small::DOCKERFILE.replace("FROM scratch", "FROM scratch AS plain");
+    let dockerfile = format!("{plain}\nFROM plain AS tools\nCOPY tools /\n");
+    let config = format!(
+        "{}[build]\ntarget = 'plain'\n[flavour.tools]\ntarget = 'tools'\n",
+        small::CONFIG
+    );
+    let packages = ["small", "git"].map(small::installed).concat();
+    let files: [(&str, &[u8]); 4] = [
+        ("Dockerfile", dockerfile.as_bytes()),
+        (".dockerignore", b"*\n!tree\n!programs\n!tools\n"),
+        ("xtask.toml", config.as_bytes()),
+        ("tools/var/lib/dpkg/status", packages.as_bytes()),
+    ];
+    small::project_with(checkout, &files);
+}
+
 pub fn published_together(checkout: &Checkout) {
     let Some(remote) = Remote::open(checkout.engine.name) else {
         return;
     };
+    project_with_a_flavour(checkout);
     let release = Publisher::new(checkout, remote);
     let remote = &release.remote;
-    let local = "schema = 1\n[[channel]]\nname = 'release'\nsign = 'no'\nsmoke = false\n";
+    let local = "schema = 1\n[[channel]]\nname = 'release'\nflavours = ['tools']\n";
     fs::write(checkout.src().join("xtask.local.toml"), local).unwrap();
     release.commit_and_tag("v1.2.3");
 

@@ -6,23 +6,16 @@ use crate::{
     engines::{Checkout, DOCKER, DOCKER_CONTAINERD, var},
     ports::free_port,
     remote::Remote,
+    small,
 };
 
 /// The configuration says all that differs, and every command works.
 pub fn another_project(checkout: &Checkout) {
-    let src = checkout.src();
-    let folder = src.join("agent-runner");
-    fs::remove_dir_all(&folder).unwrap();
-    // The commands of the tests run in it.
-    fs::create_dir(&folder).unwrap();
     let base = var("XTASK_BUILD_BASE_IMAGE").unwrap();
     let dockerfile = format!(
         "FROM {base}\nCOPY page.html /srv/\nWORKDIR /srv\n\
          ENTRYPOINT [\"python3\", \"-m\", \"http.server\"]\nCMD [\"1\"]\n"
     );
-    fs::write(src.join("Dockerfile"), dockerfile).unwrap();
-    fs::write(src.join(".dockerignore"), "").unwrap();
-    fs::write(src.join("page.html"), "hello\n").unwrap();
     let Some(remote) = Remote::open(&format!("foreign-{}", checkout.engine.name)) else {
         return;
     };
@@ -41,13 +34,14 @@ pub fn another_project(checkout: &Checkout) {
          [require]\nuser = 'any'\nhealth-check = false\n",
         remote.repository()
     );
-    fs::write(src.join("xtask.toml"), project).unwrap();
-    checkout.git(&["add", "-A"]);
-    assert_eq!(
-        checkout
-            .git(&["commit", "-q", "-m", "another project"])
-            .code,
-        0
+    small::replace_all(
+        checkout,
+        &[
+            ("Dockerfile", dockerfile.as_bytes()),
+            (".dockerignore", b""),
+            ("page.html", b"hello\n"),
+            ("xtask.toml", project.as_bytes()),
+        ],
     );
 
     // The base image is older.

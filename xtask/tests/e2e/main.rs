@@ -28,6 +28,7 @@ mod registry;
 mod remote;
 mod search;
 mod secrets;
+mod small;
 mod stack;
 mod temporal;
 mod tokens;

@@ -14,7 +14,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::engines::{Checkout, CommandOutput, NO_BUDGET, PODMAN_ROOTLESS, command_output, var};
+use crate::{
+    engines::{Checkout, CommandOutput, NO_BUDGET, PODMAN_ROOTLESS, command_output, var},
+    small,
+};
 
 /// `check` passes for the committed sources, and fails with the messages of ruff and mypy.
 pub fn check_finds_errors(checkout: &Checkout) {
@@ -401,6 +404,13 @@ pub fn interrupted_build(checkout: &Checkout) {
 
 /// An interrupted multi-platform build leaves no incomplete files.
 pub fn interrupted_release(checkout: &Checkout) {
+    // Its build takes longer than the test, on a fast machine too.
+    let dockerfile = format!(
+        "FROM --platform=$BUILDPLATFORM {} AS slow\nRUN sleep 100\n\n{}COPY --from=slow /etc/passwd /\n",
+        small::base_image(),
+        small::DOCKERFILE
+    );
+    small::project_with(checkout, &[("Dockerfile", dockerfile.as_bytes())]);
     let line = ["build-multiarch", "--no-cache", "--progress", "plain"];
     let child = checkout.command(&line, &[]).spawn().unwrap();
     thread::sleep(Duration::from_secs(3));
@@ -495,6 +505,11 @@ pub fn published_is_pulled(checkout: &Checkout) {
         let _ = writeln!(std::io::stderr(), "skipped: no registry");
         return;
     };
+    let dockerfile = format!(
+        "FROM {}\nUSER 1000:1000\nHEALTHCHECK CMD true\nCMD [\"sleep\", \"infinity\"]\n",
+        small::base_image()
+    );
+    small::project_with(checkout, &[("Dockerfile", dockerfile.as_bytes())]);
     let repository = format!("{registry}/e2e/{}", checkout.container);
     let reference = format!("{repository}:9.9.9-e2e");
     let env = [

@@ -14,9 +14,10 @@ use serde_json::Value;
 
 use crate::{
     engines::{
-        Checkout, CommandOutput, DOCKER, DOCKER_CONTAINERD, PODMAN, RealEngine, command_output,
+        Checkout, CommandOutput, DOCKER, DOCKER_CONTAINERD, PODMAN, RealEngine, command_output, var,
     },
     remote::{Remote, needed},
+    small::{self, PLATFORMS},
 };
 
 /// A checkout that publishes to a test repository.
@@ -352,9 +353,6 @@ fn both_platforms_can_be_pulled(release: &Publisher, digest: &str) {
     }
 }
 
-/// The platforms, each with its machine number in ELF headers.
-const PLATFORMS: [(&str, u8); 2] = [("linux/amd64", 62), ("linux/arm64", 183)];
-
 /// The machine number of the Python interpreter in a container. Removes the container.
 fn machine(checkout: &Checkout, name: &str) -> u8 {
     let python = checkout.src().join("target/python3.11");
@@ -443,6 +441,7 @@ pub fn shards(checkout: &Checkout) {
     let Some(remote) = Remote::open("shards") else {
         return;
     };
+    small::project(checkout);
     let release = Publisher::new(checkout, remote);
     let version = checkout.version.as_str();
     for platform in ["linux/amd64", "linux/arm64"] {
@@ -524,6 +523,7 @@ pub fn in_github_actions(checkout: &Checkout) {
     let Some(remote) = Remote::open("actions") else {
         return;
     };
+    small::project(checkout);
     let release = Publisher::new(checkout, remote);
     let folder = checkout.src().join("target/actions");
     checkout.make_folder(&folder);
@@ -564,7 +564,11 @@ pub fn in_github_actions(checkout: &Checkout) {
     // A failing line of the Dockerfile gets an annotation.
     let file = checkout.src().join("Dockerfile");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("FROM foundation AS runtime", "FROM app AS broken\nRUN exit 7\n\nFROM foundation AS runtime\nCOPY --from=broken /etc/passwd /x")).unwrap();
+    let broken = format!(
+        "FROM {} AS broken\nRUN exit 7\n\n{text}COPY --from=broken /etc/passwd /x\n",
+        small::base_image()
+    );
+    fs::write(&file, broken).unwrap();
     let failed = release.run_with(&["build-image"], &env);
     assert_ne!(failed.code, 0);
     let place = "::error file=Dockerfile,line=";
@@ -577,6 +581,7 @@ pub fn nodes(checkout: &Checkout) {
     else {
         return;
     };
+    small::project(checkout);
     let nodes = format!("linux/amd64={amd64},linux/arm64={arm64}");
     // Entries have the form `builder/node/build`. Entries are found by their node.
     let history = || -> Vec<String> {
@@ -653,6 +658,7 @@ pub fn own_builder(checkout: &Checkout) {
     let Some([image]) = needed(["XTASK_E2E_BUILDKIT_IMAGE"]) else {
         return;
     };
+    small::project(checkout);
     let opts = format!("image={image}");
     let env = [("XTASK_BUILD_BUILDER_OPTS", opts.as_str())];
     let built = checkout.run_with(&["build-multiarch"], &env);
@@ -680,12 +686,10 @@ pub fn signed(checkout: &Checkout) {
     let (Some(remote), Some(programs)) = (Remote::open("signed"), programs) else {
         return;
     };
+    let attested = "[[channel]]\nname = 'dev'\nprovenance = true\nsbom = true\nsign = 'key'\n";
+    let config = format!("{}{attested}", small::CONFIG);
+    small::project_with(checkout, &[("xtask.toml", config.as_bytes())]);
     let release = Publisher::new(checkout, remote);
-    edit(
-        &checkout.src().join("xtask.toml"),
-        "provenance = false\nsbom = false\nsign = \"no\"",
-        "provenance = true\nsbom = true\nsign = \"key\"",
-    );
     checkout.ok(&["build-image"]);
     assert_eq!(release.run(&["build-image"]).code, 0);
     let push = ["push-image", "--version", &checkout.version];
@@ -769,10 +773,11 @@ pub fn edit(file: &Path, from: &str, to: &str) {
 /// `--load` stores both platforms, even if the name belongs to an image or a list.
 pub fn loaded(checkout: &Checkout) {
     if !Path::new("/proc/sys/fs/binfmt_misc/qemu-aarch64").exists() {
-        assert!(crate::engines::var("XTASK_E2E_REQUIRE").is_none());
+        assert!(var("XTASK_E2E_REQUIRE").is_none());
         let _ = writeln!(std::io::stderr(), "skipped: no emulator for arm64");
         return;
     }
+    small::project(checkout);
     // The name belongs first to an image and then to a list.
     checkout.ok(&["build-image"]);
     checkout.ok(&["build-multiarch", "--load"]);
@@ -788,23 +793,10 @@ pub fn loaded(checkout: &Checkout) {
             "none",
             "--platform",
             platform,
+            &reference,
         ];
-        let read = [
-            "od",
-            "-An",
-            "-tu1",
-            "-j18",
-            "-N1",
-            "/usr/local/bin/python3.11",
-        ];
-        let output = checkout
-            .engine
-            .run(&[&line[..], &[&reference], &read].concat());
-        assert_eq!(
-            output.stdout.trim(),
-            machine_is.to_string(),
-            "{platform}: {output:?}"
-        );
+        let output = checkout.engine.run(&line);
+        assert_eq!(output.code, i32::from(machine_is), "{platform}: {output:?}");
     }
     checkout.ok(&["clean", "--yes"]);
     assert_eq!(
@@ -818,6 +810,7 @@ pub fn cached(checkout: &Checkout) {
     let Some(remote) = Remote::open("cached") else {
         return;
     };
+    small::project(checkout);
     let release = Publisher::new(checkout, remote);
     let build = |cache: &str| {
         let line = [

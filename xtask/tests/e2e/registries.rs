@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead as _, BufReader, Write as _},
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::process::ExitStatusExt as _,
     process::Command,
     thread,
@@ -19,6 +20,7 @@ use crate::{
     publication::{self, Compression, Image, Publication, Types},
     publish::Publisher,
     remote::Remote,
+    small,
 };
 
 /// The registries, each with the environment variable that has its address.
@@ -418,6 +420,13 @@ pub fn built_archives(checkout: &Checkout) {
     let Some((_, host)) = all.first() else {
         return;
     };
+    // Some registries share blobs between their repositories, so each test has its own. The push of the large one is
+    // under way when it is killed.
+    let mut data = vec![0; 16 << 20];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut data))
+        .unwrap();
+    small::project_with(checkout, &[("tree/data", &data)]);
     let publisher = Publisher::new(checkout, Remote::at(host, "built"));
     let [first, second] = ["1.2.3", "1.2.4"].map(|version| {
         assert_eq!(checkout.git(&["tag", &format!("v{version}")]).code, 0);
