@@ -106,6 +106,18 @@ pub fn flavour_runs(checkout: &Checkout) {
     }
 }
 
+/// What the flavour's programs can do does not depend on the engine that built it.
+pub fn flavour_builds(checkout: &Checkout) {
+    checkout.ok(&["build-image", "--flavour", "tools"]);
+    let tested = checkout.run_with(&["test-image", "--flavour", "tools"], &[NO_BUDGET]);
+    assert_eq!(tested.code, 0, "{tested:?}");
+    let reference = format!("{}-tools", checkout.reference());
+    let git = checkout
+        .engine
+        .run(&["run", "--rm", &reference, "git", "--version"]);
+    assert!(git.stdout.starts_with("git version "), "{git:?}");
+}
+
 /// Publishing does not depend on what is in the images, so they are small. Only the flavour has the package `git`.
 fn project_with_a_flavour(checkout: &Checkout) {
     let plain = small::DOCKERFILE.replace("FROM scratch", "FROM scratch AS plain");

@@ -137,6 +137,7 @@ on_engines!(
 );
 // Building the flavour takes long, so each test has one engine.
 on_engines!(flavours::flavour_runs: docker = DOCKER);
+on_engines!(flavours::flavour_builds: podman = PODMAN);
 on_engines!(flavours::published_together: podman = PODMAN);
 on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::parallel_runs: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
