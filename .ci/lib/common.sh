@@ -5,7 +5,7 @@
 CACHE=${CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/agent-runner-ci}
 # Sockets, logs and PIDs. On a file system that is empty after a reboot.
 STATE=${CI_STATE:-/run/agent-runner-ci}
-# Image stores. They are too large for the cache, but should be kept between runs.
+# Image stores. They are too large for the cache. The whole CI has its own, in memory or new ones: see stores.sh.
 DATA=${CI_DATA:-/var/lib/agent-runner-ci}
 
 DEBIAN_MIRROR=${CI_DEBIAN_MIRROR:-http://deb.debian.org/debian}

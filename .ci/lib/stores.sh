@@ -9,7 +9,8 @@ NEEDED_MEMORY_GIGABYTES=20
 # The device in the list of mounts.
 MEMORY_NAME=agent-runner-ci
 
-# Has empty stores in memory, or on the disk if that is not possible. What was on the disk is hidden, or set aside.
+# Provides empty stores: in memory, or on the disk if that is not possible. In memory, they hide what is on the disk.
+# Otherwise that is set aside.
 use_empty_stores() {
     unmount_memory
     unmount_below "$DATA"
@@ -17,7 +18,7 @@ use_empty_stores() {
     if mount_memory; then
         say "the image stores are in memory"
     else
-        say "the image stores are on the disk: memory needs $NEEDED_MEMORY_GIGABYTES GB free, and Linux 6.6"
+        say "the image stores are on the disk: those in memory need $NEEDED_MEMORY_GIGABYTES GB of free memory and Linux 6.6"
         set_stores_aside
     fi
 }

@@ -49,9 +49,14 @@ impl Handover {
 
 #[test]
 fn commands_that_need_an_http_client_are_handed_over() {
-    // Of the variables that Cargo sets for a program, it gets none.
-    let script = "printf '%s\\n' \"$@\" $CARGO_PKG_NAME $CARGO_MANIFEST_DIR; exit 7";
-    let handover = Handover::new(script);
+    // The variables that describe the first program are removed. The user's own are not.
+    let script =
+        "printf '%s\\n' \"$@\" $CARGO_PKG_NAME $CARGO_MANIFEST_DIR $OUT_DIR $OUT_DIRECTORY; exit 7";
+    let mut handover = Handover::new(script);
+    handover.sandbox = handover
+        .sandbox
+        .env("OUT_DIR", "cargo")
+        .env("OUT_DIRECTORY", "mine");
     let help = handover.run(&["help"]).stdout;
     let commands = help.lines().take_while(|line| !line.starts_with("Options"));
     let commands = commands.filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next());
@@ -73,6 +78,7 @@ fn commands_that_need_an_http_client_are_handed_over() {
                 manifest.display()
             );
             expected.extend(typed.iter().map(|word| format!("{word}\n")));
+            expected.push_str("mine\n");
             assert_eq!(output.stdout, expected);
             handed_over.push(command.to_owned());
         }

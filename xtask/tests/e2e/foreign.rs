@@ -3,7 +3,7 @@
 use std::{fs, process::Command, time::SystemTime};
 
 use crate::{
-    engines::{Checkout, DOCKER, DOCKER_CONTAINERD, var},
+    engines::{Checkout, DOCKER, DOCKER_CONTAINERD},
     ports::free_port,
     remote::Remote,
     small,
@@ -11,7 +11,7 @@ use crate::{
 
 /// The configuration says all that differs, and every command works.
 pub fn another_project(checkout: &Checkout) {
-    let base = var("XTASK_BUILD_BASE_IMAGE").unwrap();
+    let base = small::base_image();
     let dockerfile = format!(
         "FROM {base}\nCOPY page.html /srv/\nWORKDIR /srv\n\
          ENTRYPOINT [\"python3\", \"-m\", \"http.server\"]\nCMD [\"1\"]\n"

@@ -135,10 +135,10 @@ on_engines!(
     docker_containerd = DOCKER_CONTAINERD,
     podman = PODMAN,
 );
-// Building the flavour takes long, so each test has one engine.
+on_engines!(flavours::published_together: podman = PODMAN);
+// Building the real flavour takes long, so each test has one engine.
 on_engines!(flavours::flavour_runs: docker = DOCKER);
 on_engines!(flavours::flavour_builds: podman = PODMAN);
-on_engines!(flavours::published_together: podman = PODMAN);
 on_engines!(stack::smoke: docker = DOCKER, podman = PODMAN);
 on_engines!(promises::parallel_runs: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);
 on_engines!(promises::cross_build: docker = DOCKER, podman_rootless = PODMAN_ROOTLESS);

@@ -97,7 +97,7 @@ pub fn foundation(checkout: &Checkout) {
     // The whole Dockerfile, as without xtask.
     checkout.ok(&["build-image"]);
     let plain = format!("{}-plain", checkout.reference());
-    let base = var("XTASK_BUILD_BASE_IMAGE").unwrap();
+    let base = small::base_image();
     let src = checkout.src().display().to_string();
     let ca = "id=ca,src=/etc/ssl/certs/ca-certificates.crt";
     let built = engine.run(&[
@@ -404,7 +404,7 @@ pub fn interrupted_build(checkout: &Checkout) {
 
 /// An interrupted multi-platform build leaves no incomplete files.
 pub fn interrupted_release(checkout: &Checkout) {
-    // Its build takes longer than the test, on a fast machine too.
+    // A step sleeps, so that the build still runs when it is interrupted, on a fast machine too.
     let dockerfile = format!(
         "FROM --platform=$BUILDPLATFORM {} AS slow\nRUN sleep 100\n\n{}COPY --from=slow /etc/passwd /\n",
         small::base_image(),

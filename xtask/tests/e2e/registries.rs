@@ -420,8 +420,8 @@ pub fn built_archives(checkout: &Checkout) {
     let Some((_, host)) = all.first() else {
         return;
     };
-    // Some registries share blobs between their repositories, so each test has its own. The push of the large one is
-    // under way when it is killed.
+    // Some registries share blobs between repositories. No registry has this random data yet, and it is large enough that
+    // its push is under way when xtask is killed.
     let mut data = vec![0; 16 << 20];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut data))

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    ffi::OsString,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -450,11 +449,8 @@ impl Watch {
             (Arc::clone(&over), Arc::clone(&seen));
         let thread = thread::spawn(move || {
             let mut known = HashMap::new();
-            for round in 0.. {
-                if until.load(Ordering::SeqCst) {
-                    break;
-                }
-                let lines = new_command_lines(&mut known, &marks, round);
+            while !until.load(Ordering::SeqCst) {
+                let lines = new_command_lines(&mut known, &marks);
                 into.lock().unwrap().extend(lines);
                 thread::sleep(Duration::from_millis(15));
             }
@@ -478,50 +474,21 @@ impl Watch {
     }
 }
 
-/// How many rounds a process counts as new. It has other arguments once it has started its program.
-const NEW_ROUNDS: u32 = 20;
-
-/// What is known of a process.
-struct Process {
-    since: u32,
-    command_line: Vec<u8>,
-}
-
-/// The command lines with a mark, of processes that are new or whose command line has changed. Old processes are looked
-/// at in few rounds, because there are hundreds.
-fn new_command_lines(
-    known: &mut HashMap<OsString, Process>,
-    marks: &[String],
-    round: u32,
-) -> Vec<String> {
-    let looks_at_all = round.is_multiple_of(NEW_ROUNDS);
-    let mut before = std::mem::take(known);
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let id = entry.file_name();
-        let process = before.remove(&id);
-        let process = match process {
-            Some(process) if process.since + NEW_ROUNDS < round && !looks_at_all => process,
-            process => {
-                let Ok(command_line) = fs::read(entry.path().join("cmdline")) else {
-                    continue;
-                };
-                match process {
-                    Some(process) if process.command_line == command_line => process,
-                    Some(_) | None => {
-                        found.push(command_line.clone());
-                        Process {
-                            since: round,
-                            command_line,
-                        }
-                    }
-                }
-            }
-        };
-        known.insert(id, process);
-    }
-    found
-        .into_iter()
+/// The command lines with a mark, of processes that are new or whose command line has changed.
+///
+/// `known`: the command line that each process had last.
+fn new_command_lines(known: &mut HashMap<PathBuf, Vec<u8>>, marks: &[String]) -> Vec<String> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|process| {
+            let file = process.path().join("cmdline");
+            let line = fs::read(&file).ok()?;
+            let is_known = known.get(&file) == Some(&line);
+            (!is_known).then(|| {
+                known.insert(file, line.clone());
+                line
+            })
+        })
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         // The test's own `grep` has the secrets as arguments.
         .filter(|line| !line.starts_with("grep ") && !line.starts_with("sh -c find "))

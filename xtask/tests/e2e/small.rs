@@ -9,7 +9,8 @@ use crate::engines::{Checkout, var};
 pub const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY tree /\nCOPY programs/$TARGETARCH /\nUSER 1000:1000\n\
     HEALTHCHECK CMD [\"/program\"]\nCMD [\"/program\"]\n";
 
-/// The repository and the tags are those of this repository's `xtask.toml`. A Homebrew formula needs the other keys.
+/// The repository and the tags are those of this repository's `xtask.toml`. `formula` needs the description, the licence
+/// and the source.
 pub const CONFIG: &str = "schema = 1\n[image]\nrepository = 'ghcr.io/stigmer/agent-runner'\n\
     description = 'A small image'\nlicenses = 'Apache-2.0'\n\
     source = 'https://github.com/stigmer/agent-runner'\n[require]\nuser = '1000'\n\
@@ -41,7 +42,7 @@ pub fn project(checkout: &Checkout) {
     project_with(checkout, &[]);
 }
 
-/// Replaces all files of the checkout by these, and commits them.
+/// Removes the worker, writes these files, and commits both.
 pub fn replace_all(checkout: &Checkout, files: &[(&str, &[u8])]) {
     let src = checkout.src();
     let folder = src.join("agent-runner");

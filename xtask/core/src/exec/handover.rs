@@ -5,9 +5,12 @@ use std::{os::unix::process::CommandExt as _, path::Path};
 
 use crate::base::{env::Env, error::Failure};
 
-/// The beginnings of the variables that Cargo sets for a program that it runs. Cargo would compile crates again whose
-/// build scripts read them, such as ring.
-const OF_CARGO_RUN: &[&str] = &["CARGO_MANIFEST_", "CARGO_PKG_", "OUT_DIR"];
+/// Whether `cargo run` sets a variable to describe the program that it runs. If the second Cargo got them, it would
+/// compile crates again whose build scripts read them, such as ring.
+fn describes_this_program(variable: &str) -> bool {
+    let is_of_package = |start: &&str| variable.starts_with(*start);
+    variable == "OUT_DIR" || ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(is_of_package)
+}
 
 /// Replaces this process by `xtask` with the same arguments. Cargo compiles it first. Returns only if that fails;
 /// `None` if Cargo did not start this process.
@@ -27,10 +30,8 @@ pub fn to_xtask(env: &Env) -> Option<Failure> {
         .arg(Path::new(core).with_file_name("Cargo.toml"))
         .arg("--")
         .args(env.args.iter().skip(1));
-    for name in env.names() {
-        if OF_CARGO_RUN.iter().any(|start| name.starts_with(start)) {
-            command.env_remove(name);
-        }
+    for name in env.names().filter(|name| describes_this_program(name)) {
+        command.env_remove(name);
     }
     let error = command.exec();
     Some(Failure::new(format!("cannot start `{cargo}`: {error}")).code(127))
