@@ -2,10 +2,12 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
+use flate2::write::GzEncoder;
 use ring::digest::SHA256;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -302,18 +304,20 @@ fn layer(machine: u8, seed: u32, image: Image) -> Vec<u8> {
 }
 
 fn compress(tar: &[u8], compression: Compression) -> Vec<u8> {
-    let program = match compression {
-        Compression::Gzip => ["gzip", "-nc"],
-        Compression::Zstd => ["zstd", "-qc"],
-    };
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("layer");
-    fs::write(&path, tar).unwrap();
-    let packed = Command::new(program[0])
-        .arg(program[1])
-        .arg(&path)
-        .output()
-        .unwrap();
-    assert!(packed.status.success(), "{program:?}");
-    packed.stdout
+    match compression {
+        Compression::Gzip => {
+            // The program cannot be compressed.
+            let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::none());
+            packed.write_all(tar).unwrap();
+            packed.finish().unwrap()
+        }
+        Compression::Zstd => {
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("layer");
+            fs::write(&path, tar).unwrap();
+            let packed = Command::new("zstd").arg("-qc").arg(&path).output().unwrap();
+            assert!(packed.status.success(), "zstd");
+            packed.stdout
+        }
+    }
 }
