@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::{
     engines::{
-        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_29, DOCKER_ROOTLESS, NO_BUDGET,
-        PODMAN_5, PODMAN_6, RealEngine,
+        Checkout, DOCKER_20, DOCKER_20_CLIENT, DOCKER_26, DOCKER_29, DOCKER_ROOTLESS, PODMAN_5,
+        PODMAN_6, RealEngine,
     },
     publish::Publisher,
     remote::Remote,
@@ -110,7 +110,7 @@ fn run_and_stop(checkout: &Checkout) {
 }
 
 fn test_image(checkout: &Checkout) {
-    let tested = checkout.run_with(&["test-image", "--json"], &[NO_BUDGET]);
+    let tested = checkout.run(&["test-image", "--json"]);
     assert_eq!(tested.code, 0, "{tested:?}");
     let result: Value = serde_json::from_str(&tested.stdout).unwrap();
     assert_eq!(result["ok"], true, "{result}");

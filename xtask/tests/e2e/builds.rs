@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::Path};
 
 use crate::{
-    engines::{Checkout, NO_BUDGET, command_output, var},
+    engines::{Checkout, command_output, var},
     remote::needed,
 };
 
@@ -104,7 +104,7 @@ pub fn debians_layout(checkout: &Checkout) {
     let Some([base]) = needed(["XTASK_E2E_DEBIANS_BASE"]) else {
         return;
     };
-    let env = [("XTASK_BUILD_BASE_IMAGE", &*base), NO_BUDGET];
+    let env = [("XTASK_BUILD_BASE_IMAGE", &*base)];
     for line in [&["build-image", "--no-check"][..], &["test-image"]] {
         let done = checkout.run_with(line, &env);
         assert_eq!(done.code, 0, "{line:?}: {done:?}");

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::engines::{Checkout, DOCKER, PODMAN_ROOTLESS, command_output};
 
 pub fn daily_commands(checkout: &Checkout) {
+    checkout.limit_downloads();
     without_an_image(checkout);
     build(checkout);
     run_and_inspect(checkout);

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, io::Write as _, process::Stdio};
 use serde_json::Value;
 
 use crate::{
-    engines::{Checkout, CommandOutput, NO_BUDGET, command_output},
+    engines::{Checkout, CommandOutput, command_output},
     publish::edit,
 };
 
@@ -46,7 +46,6 @@ impl<'a> Lookalikes<'a> {
             ("BUILDX_CONFIG", config.to_str().unwrap()),
             // `clean --all` removes the compressed layers, which other tests use.
             ("XDG_CACHE_HOME", cache.to_str().unwrap()),
-            NO_BUDGET,
         ];
         self.checkout.run_with(args, &env)
     }

@@ -15,7 +15,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    engines::{Checkout, CommandOutput, NO_BUDGET, PODMAN_ROOTLESS, command_output, var},
+    engines::{Checkout, CommandOutput, PODMAN_ROOTLESS, command_output, var},
     small,
 };
 
@@ -137,7 +137,7 @@ pub fn cross_build(checkout: &Checkout) {
         .unwrap();
     assert_eq!(image["Architecture"], "arm64");
     // Emulated on a busy machine, the worker starts slowly.
-    let slow = [("XTASK_HEALTH_BUDGET", "5m"), NO_BUDGET];
+    let slow = [("XTASK_HEALTH_BUDGET", "5m")];
     let tested = checkout.run_with(&["test-image", "--json"], &slow);
     let result: Value =
         serde_json::from_str(&tested.stdout).unwrap_or_else(|_| panic!("{tested:?}"));
@@ -188,7 +188,7 @@ pub fn broken_images(checkout: &Checkout) {
         assert_eq!(built.code, 0, "{built:?}");
         failed_checks(checkout, env)
     };
-    let failed = |lines: &str| failed_with(lines, &[NO_BUDGET]);
+    let failed = |lines: &str| failed_with(lines, &[]);
     let all = failed_with(
         "LABEL org.opencontainers.image.title=other\nENV API_TOKEN=abcdef\nSTOPSIGNAL SIGURG\nCOPY sparc /usr/local/bin/sparc",
         &budget,
@@ -212,7 +212,7 @@ pub fn broken_images(checkout: &Checkout) {
     assert!(failed("USER 0").contains(&"user".to_owned()));
     assert!(failed("HEALTHCHECK NONE").contains(&"health check".to_owned()));
     // It never becomes healthy.
-    let short = [("XTASK_HEALTH_BUDGET", "5s"), NO_BUDGET];
+    let short = [("XTASK_HEALTH_BUDGET", "5s")];
     let unhealthy = failed_with("HEALTHCHECK CMD false", &short);
     assert!(unhealthy.contains(&"health check".to_owned()));
     engine.run(&["image", "rm", &good]);
@@ -232,7 +232,7 @@ fn read_only_root_fails(checkout: &Checkout) {
     fs::set_permissions(&client, fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", folder.display(), var("PATH").unwrap());
     assert_eq!(
-        failed_checks(checkout, &[("PATH", &path), NO_BUDGET]),
+        failed_checks(checkout, &[("PATH", &path)]),
         ["read-only root"]
     );
 }
@@ -433,10 +433,7 @@ pub fn interrupted_release(checkout: &Checkout) {
 /// An interrupted `test-image` leaves no container.
 pub fn interrupted_test(checkout: &Checkout) {
     checkout.ok(&["build-image"]);
-    let child = checkout
-        .command(&["test-image"], &[NO_BUDGET])
-        .spawn()
-        .unwrap();
+    let child = checkout.command(&["test-image"], &[]).spawn().unwrap();
     let ours = format!("name={}-test", checkout.container);
     let listed = || {
         checkout
@@ -459,7 +456,7 @@ pub fn interrupted_test(checkout: &Checkout) {
 /// is one healthy container.
 pub fn parallel_runs(checkout: &Checkout) {
     let both = |args: &[&str]| {
-        let children = [(); 2].map(|()| checkout.command(args, &[NO_BUDGET]).spawn().unwrap());
+        let children = [(); 2].map(|()| checkout.command(args, &[]).spawn().unwrap());
         children.map(|child| command_output(&child.wait_with_output().unwrap()))
     };
     for built in both(&["build-image"]) {

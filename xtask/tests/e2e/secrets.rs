@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    engines::{Checkout, CommandOutput, NO_BUDGET, command_output},
+    engines::{Checkout, CommandOutput, command_output},
     ports::free_ports,
     publish::{Publisher, edit},
     remote::{Remote, needed},
@@ -149,7 +149,6 @@ impl<'a> Secrets<'a> {
                 "TEMPORAL_AGENT_EXECUTION_RUNNER_TASK_QUEUE",
                 format!("queue-{}", checkout.container),
             ),
-            (NO_BUDGET.0, NO_BUDGET.1.to_owned()),
         ];
         // Gives all files to the engine's user.
         checkout.make_folder(&bin);
