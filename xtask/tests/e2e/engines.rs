@@ -23,6 +23,10 @@ pub struct RealEngine {
 /// Tests run side by side, and an engine may be slow to answer then.
 const ENGINE_TIMEOUT: &str = "60s";
 
+/// The personal file of a checkout. With a budget for the download, `test-image` compresses the image to measure it,
+/// which takes seconds.
+pub const NO_DOWNLOAD_BUDGET: &str = "schema = 1\n[budget]\ncompressed = ''\n";
+
 /// The names of the engines, as in `XTASK_E2E_REQUIRE`.
 pub const DOCKER: &str = "docker";
 pub const DOCKER_CONTAINERD: &str = "docker-containerd";
@@ -224,21 +228,6 @@ pub struct Checkout<'a> {
     pub version: String,
 }
 
-const CONFIG: &str = "xtask.toml";
-
-/// The configuration, with no limit for the size of a download. `test-image` would compress the image to measure it,
-/// which takes seconds.
-fn without_download_limits(config: &str) -> String {
-    let mut parts = config.split("compressed = \"");
-    let mut text = parts.next().unwrap().to_owned();
-    for part in parts {
-        let (_, rest) = part.split_once('"').unwrap();
-        text.push_str("compressed = \"\"");
-        text.push_str(rest);
-    }
-    text
-}
-
 /// The time of every commit in a checkout.
 const COMMITTED: &str = "2026-01-01T00:00:00Z";
 
@@ -282,8 +271,7 @@ impl<'a> Checkout<'a> {
                 fs::copy(root.join(file), src.join(file)).unwrap();
             }
         }
-        let config = fs::read_to_string(src.join(CONFIG)).unwrap();
-        fs::write(src.join(CONFIG), without_download_limits(&config)).unwrap();
+        fs::write(src.join("xtask.local.toml"), NO_DOWNLOAD_BUDGET).unwrap();
         fs::copy(env!("CARGO_BIN_EXE_xtask"), folder.path().join("xtask")).unwrap();
         fs::create_dir(folder.path().join("home")).unwrap();
         let checkout = Self {
@@ -297,14 +285,9 @@ impl<'a> Checkout<'a> {
         checkout
     }
 
-    /// Commits the limits for the size of a download, which [`Self::new`] leaves out.
-    pub fn limit_downloads(&self) {
-        let config = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("..")
-            .join(CONFIG);
-        fs::copy(config, self.src().join(CONFIG)).unwrap();
-        self.engine.hand_over(&self.src());
-        assert_eq!(self.git(&["commit", "-aqm", "limits"]).code, 0);
+    /// Removes the personal file, so that the repository's own budgets apply.
+    pub fn restore_budgets(&self) {
+        fs::remove_file(self.src().join("xtask.local.toml")).unwrap();
     }
 
     fn commit(&self) {

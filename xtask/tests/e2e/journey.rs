@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::engines::{Checkout, DOCKER, PODMAN_ROOTLESS, command_output};
 
 pub fn daily_commands(checkout: &Checkout) {
-    checkout.limit_downloads();
+    checkout.restore_budgets();
     without_an_image(checkout);
     build(checkout);
     run_and_inspect(checkout);
@@ -319,6 +319,8 @@ fn test_image(checkout: &Checkout) {
             "size unpacked"
         ]
     );
+    let compressed = result["checks"][8]["detail"].as_str().unwrap();
+    assert!(compressed.contains(" MB of "), "{compressed}");
     let tests = checkout.engine.run(&[
         "ps",
         "-aq",

@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    engines::{Checkout, CommandOutput, command_output},
+    engines::{Checkout, CommandOutput, NO_DOWNLOAD_BUDGET, command_output},
     ports::free_ports,
     publish::{Publisher, edit},
     remote::{Remote, needed},
@@ -111,7 +111,7 @@ impl<'a> Secrets<'a> {
         fs::write(src.join(".env"), format!("FROM_FILE_TOKEN={IN_ENV_FILE}\n")).unwrap();
         fs::write(
             src.join("xtask.local.toml"),
-            format!("schema = 1\n[run.env]\nFROM_TOML_PASSWORD = \"{IN_TOML}\"\n"),
+            format!("{NO_DOWNLOAD_BUDGET}[run.env]\nFROM_TOML_PASSWORD = \"{IN_TOML}\"\n"),
         )
         .unwrap();
         fs::write(src.join("marked"), BUILD_FILE).unwrap();

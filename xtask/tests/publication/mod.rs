@@ -283,7 +283,7 @@ pub fn digest(content: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// A compressed layer with a program for an architecture. Sending it takes some time.
+/// The tar file of a layer with a program for an architecture. It is large enough that sending it takes some time.
 fn layer(machine: u8, seed: u32, image: Image) -> Vec<u8> {
     let mut program = vec![
         0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, machine, 0,
@@ -306,7 +306,7 @@ fn layer(machine: u8, seed: u32, image: Image) -> Vec<u8> {
 fn compress(tar: &[u8], compression: Compression) -> Vec<u8> {
     match compression {
         Compression::Gzip => {
-            // The program cannot be compressed.
+            // Compressing random bytes takes time and makes them no smaller.
             let mut packed = GzEncoder::new(Vec::new(), flate2::Compression::none());
             packed.write_all(tar).unwrap();
             packed.finish().unwrap()
