@@ -52,7 +52,8 @@ echo all done
 pub fn flavour_runs(checkout: &Checkout) {
     let tools = ["--flavour", "tools"];
     let with_tools = |args: &[&'static str]| [args, &tools[..]].concat();
-    // The other platform's image has only programs of that platform. They need not run here.
+    // The other platform's image has only programs of that platform. They need not run here. Its size is not tested, so
+    // it need not be compressed.
     remove_download_budget(checkout);
     checkout.ok(&with_tools(&["build-image", "--platform", "linux/arm64"]));
     let tested = checkout.run(&with_tools(&["test-image", "--json"]));
@@ -63,6 +64,7 @@ pub fn flavour_runs(checkout: &Checkout) {
     let detail = architecture.unwrap()["detail"].as_str().unwrap();
     assert!(detail.starts_with("linux/arm64: all "), "{result}");
 
+    // From here on, `test-image` tests the size of the download too.
     checkout.restore_budgets();
     let built = checkout.ok(&with_tools(&["build-image"]));
     let reference = format!("{}-tools", checkout.reference());
@@ -111,7 +113,7 @@ pub fn flavour_runs(checkout: &Checkout) {
     }
 }
 
-/// The flavour has a budget of its own.
+/// Removes the budget for the download of the flavour too, as [`NO_DOWNLOAD_BUDGET`] does for the plain image.
 fn remove_download_budget(checkout: &Checkout) {
     let local = format!("{NO_DOWNLOAD_BUDGET}[flavour.tools.budget]\ncompressed = ''\n");
     fs::write(checkout.src().join("xtask.local.toml"), local).unwrap();

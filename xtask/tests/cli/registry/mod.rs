@@ -206,7 +206,7 @@ fn layers_are_not_held_in_memory() {
     while child.try_wait().unwrap().is_none() {
         assert!(begin.elapsed() < Duration::from_secs(300), "it hangs");
         let status = std::fs::read_to_string(&status).unwrap_or_default();
-        // Until the new process has loaded xtask, it shows the memory of the test program, and the name of this thread.
+        // Until the new process has loaded xtask, this is the memory of the test program, and the name is this thread's.
         let is_xtask = status.starts_with("Name:\txtask\n");
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let kilobytes = line.and_then(|line| line.split_whitespace().nth(1));
